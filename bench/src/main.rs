@@ -1,0 +1,2 @@
+//! Load generator of the benches.
+fn main() {}

@@ -1,0 +1,1 @@
+//! arbiter: see docs/architecture.md.

@@ -1,0 +1,32 @@
+//! rgunicorn: the pre-fork WSGI server that speaks Gunicorn's language, with an io_uring worker.
+//!
+//! The modules are floors of one house. Imports go down only, never sideways on the same floor (only floor 4 may
+//! use `py`); `tests/tidy.rs` holds this table and fails on a forbidden import:
+//!
+//! ```text
+//! 5 composition   boot, this file           may import all; nothing imports it
+//! 4 Python        wsgi, conf  ->  py        pyo3 from here up only (feature `python`)
+//! 3 processes     worker | arbiter          never each other
+//! 2 resources     io | logging
+//! 1 kernel        sys                       the only libc/nix besides io
+//! 0 pure          settings | http           no I/O, no Python, no clock
+//! ```
+#![deny(unsafe_code)]
+
+pub mod http;
+pub mod settings;
+
+pub mod sys;
+
+pub mod io;
+pub mod logging;
+
+pub mod arbiter;
+pub mod worker;
+
+#[cfg(feature = "python")]
+pub mod conf;
+#[cfg(feature = "python")]
+pub mod py;
+#[cfg(feature = "python")]
+pub mod wsgi;

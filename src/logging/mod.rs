@@ -1,0 +1,1 @@
+//! logging: see docs/architecture.md.

@@ -1,0 +1,1 @@
+//! py: see docs/architecture.md.

@@ -1,0 +1,15 @@
+//! Floor 1: the kernel. System calls and their memory, with `io::Error` for every failure. Besides `io/` this is the
+//! only place that names `libc` or `nix`, and the only one that reads a clock.
+#![expect(unsafe_code, reason = "this floor wraps system calls")]
+
+pub mod clock;
+
+use std::io;
+
+/// Turns the `-1` of a system call into the error that `errno` names.
+///
+/// # Errors
+/// The last operating system error when `result` is -1.
+pub fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

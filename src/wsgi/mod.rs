@@ -1,0 +1,1 @@
+//! wsgi: see docs/architecture.md.
