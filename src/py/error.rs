@@ -1,0 +1,20 @@
+//! Exceptions as text.
+
+use pyo3::exceptions::PyStopIteration;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+/// The traceback as Python would print it, without the final newline. If formatting fails itself, the plain message.
+pub fn format_exception(py: Python<'_>, error: &PyErr) -> String {
+    let formatted = || -> PyResult<String> {
+        let lines = py.import("traceback")?.call_method1("format_exception", (error.value(py),))?;
+        let text = PyString::new(py, "").call_method1("join", (lines,))?;
+        Ok(text.cast::<PyString>()?.to_string_lossy().trim_end().to_owned())
+    };
+    formatted().unwrap_or_else(|_| error.to_string())
+}
+
+/// Whether this is `StopIteration`, by which WebSocket libraries say that they have answered on the socket themselves.
+pub fn is_stop_iteration(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyStopIteration>(py)
+}
