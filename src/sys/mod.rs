@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "this floor wraps system calls")]
 
 pub mod clock;
+pub mod net;
 
 use std::io;
 
