@@ -3,6 +3,11 @@
 #![expect(unsafe_code, reason = "this floor wraps system calls")]
 
 pub mod clock;
+pub mod listener;
+pub mod pidfile;
+pub mod process;
+pub mod shared;
+pub mod signal;
 
 use std::io;
 
@@ -11,5 +16,9 @@ use std::io;
 /// # Errors
 /// The last operating system error when `result` is -1.
 pub fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
