@@ -3,7 +3,12 @@
 #![expect(unsafe_code, reason = "this floor wraps system calls")]
 
 pub mod clock;
+pub mod listener;
 pub mod net;
+pub mod pidfile;
+pub mod process;
+pub mod shared;
+pub mod signal;
 
 use std::io;
 
