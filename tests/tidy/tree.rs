@@ -59,7 +59,9 @@ impl File {
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    // The variable of the run wins, so that a binary that was built elsewhere looks at the tree it runs in.
+    std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
 }
 
 /// All text files, sorted by path.
@@ -125,9 +127,9 @@ fn walk(folder: &Path, paths: &mut Vec<PathBuf>) {
             continue;
         }
         if path.is_dir() {
-            walk(&path, paths)
+            walk(&path, paths);
         } else {
-            paths.push(path)
+            paths.push(path);
         }
     }
 }
