@@ -14,6 +14,15 @@ pub fn format_exception(py: Python<'_>, error: &PyErr) -> String {
     formatted().unwrap_or_else(|_| error.to_string())
 }
 
+/// The status that a `SystemExit` asks for: its code if that is a number, 0 for none, 1 for anything else.
+pub fn exit_status(py: Python<'_>, error: &PyErr) -> i32 {
+    match error.value(py).getattr("code") {
+        Ok(code) if code.is_none() => 0,
+        Ok(code) => code.extract().unwrap_or(1),
+        Err(_) => 1,
+    }
+}
+
 /// Whether this is `StopIteration`, by which WebSocket libraries say that they have answered on the socket themselves.
 pub fn is_stop_iteration(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyStopIteration>(py)

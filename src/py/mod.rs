@@ -8,7 +8,7 @@
 mod error;
 mod signals;
 
-pub use error::{format_exception, is_stop_iteration};
+pub use error::{exit_status, format_exception, is_stop_iteration};
 pub use signals::{WorkerSignals, wakeup_pipe};
 
 use std::borrow::Cow;
@@ -64,6 +64,21 @@ pub fn set_default<'py>(
         let found = Bound::from_borrowed_ptr_or_err(dict.py(), found)?;
         Ok((found.as_ptr() != value.as_ptr()).then_some(found))
     }
+}
+
+/// Runs `wait`, which may block and touches no Python object, with the interpreter lock released.
+pub fn blocking(wait: &mut dyn FnMut()) {
+    struct Attested<'a>(&'a mut dyn FnMut());
+    // SAFETY: `detach` asks for `Send` as a stand-in for "touches no Python object"; the closure stays on this thread,
+    // and the callers' waits touch kernel objects and memory of ours only.
+    unsafe impl Send for Attested<'_> {}
+    impl Attested<'_> {
+        fn call(self) {
+            (self.0)();
+        }
+    }
+    let wait = Attested(wait);
+    Python::attach(|py| py.detach(move || wait.call()));
 }
 
 /// Whether the caller's reference is the only one.

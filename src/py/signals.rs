@@ -20,10 +20,8 @@ const QUICK_STOP_PAUSE: Duration = Duration::from_millis(100);
 pub struct WorkerSignals {
     /// Stop and quit requests of the worker.
     pub control: Arc<Control>,
-    /// Reopened on USR1.
+    /// Opened again on USR1, at once; the access log follows when the loop turns.
     pub errors: Arc<ErrorLog>,
-    /// Runs on USR1 after the error log was reopened (the access log).
-    pub reopen: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl WorkerSignals {
@@ -50,12 +48,12 @@ impl WorkerSignals {
             })?;
             set(name, &leave)?;
         }
-        let (errors, reopen) = (self.errors.clone(), self.reopen.clone());
+        let (errors, control) = (self.errors.clone(), self.control.clone());
         set(
             "SIGUSR1",
             &handler(py, c"handle_usr1", move |_| {
                 let _ = errors.reopen();
-                reopen();
+                control.reopen();
                 Ok(())
             })?,
         )?;
@@ -98,7 +96,7 @@ fn handler<'py>(
 /// # Errors
 /// Those of pipe2(2) and `set_wakeup_fd`.
 pub fn wakeup_pipe(py: Python<'_>) -> PyResult<OwnedFd> {
-    let (read, write) = crate::sys::net::nonblocking_pipe()?;
+    let (read, write) = crate::sys::file::nonblocking_pipe()?;
     let kwargs = PyDict::new(py);
     kwargs.set_item("warn_on_full_buffer", false)?;
     py.import("signal")?.call_method("set_wakeup_fd", (write.as_raw_fd(),), Some(&kwargs))?;

@@ -39,7 +39,7 @@ impl Listener {
 
 impl Reactor {
     fn is_solo(&self) -> bool {
-        self.shared.slot.workers_wanted() <= 1
+        self.shared.slot.board().workers() <= 1
     }
 
     /// Before a wait: arms the listeners if this worker may take more connections.
@@ -126,7 +126,7 @@ impl Reactor {
                 return false;
             }
         };
-        let trusted = unix || (self.shared.trust)(&self.policy, &peer);
+        let trusted = unix || self.shared.trusted.trusts(peer.ip());
         let generation = state.next_generation();
         let conn = Conn::new(fd, generation, peer, index as u16, trusted);
         let id = ConnId { index: state.conns.insert(conn) as u32, generation };

@@ -8,6 +8,7 @@ pub struct Control {
     stop: AtomicBool,
     quit: AtomicBool,
     status: AtomicI32,
+    reopen: AtomicBool,
 }
 
 impl Control {
@@ -21,6 +22,16 @@ impl Control {
         self.status.store(status, Ordering::Relaxed);
         self.quit.store(true, Ordering::Relaxed);
         self.stop();
+    }
+
+    /// Asks for the logs to be opened again (USR1).
+    pub fn reopen(&self) {
+        self.reopen.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the logs were to be opened again; asked once.
+    pub fn take_reopen(&self) -> bool {
+        self.reopen.swap(false, Ordering::Relaxed)
     }
 
     /// A graceful (or quick) stop was asked for.

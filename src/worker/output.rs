@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use crate::io::{SendBuf, Sent, Token, Urgency};
@@ -76,7 +78,7 @@ impl Reactor {
         let state = &mut *self.state();
         let conn = state.conn(id).ok_or(io::ErrorKind::NotConnected)?;
         conn.detached = true;
-        let fd = conn.fd.duplicate()?;
+        let fd = crate::sys::file::duplicate(conn.fd.as_raw_fd())?;
         let mut unread = conn.extra.as_mut().map(|extra| std::mem::take(&mut extra.pending)).unwrap_or_default();
         if let Some(op) = conn.recv.take() {
             let (data, eof) = state.driver.recv_stop(op);
@@ -121,7 +123,7 @@ impl Reactor {
                 state.discard(buf);
                 return Flow::Gone;
             };
-            let fd = conn.fd.raw();
+            let fd = conn.fd.as_raw_fd();
             let rest = (buf.body.len() > SEND_SLICE_BYTES_MAX).then(|| buf.body.split_off(SEND_SLICE_BYTES_MAX));
             let urgency = if urgent { Urgency::Now } else { Urgency::Batch };
             match state.driver.send(fd, Source::Send(id).token(), buf, urgency) {
@@ -152,8 +154,8 @@ impl Reactor {
 
     fn start_file(&self, state: &mut State, id: ConnId, file: File, mut offset: u64, mut len: u64) -> Flow {
         let Some(conn) = state.conn(id) else { return Flow::Gone };
-        let fd = conn.fd.raw();
-        let sent = crate::sys::net::sendfile(fd, &file, offset, len.min(FILE_SLICE_BYTES_MAX));
+        let fd = conn.fd.as_raw_fd();
+        let sent = crate::sys::file::sendfile(fd, &file, offset, len.min(FILE_SLICE_BYTES_MAX));
         match sent {
             Ok(0) if len > 0 => {
                 let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter");
@@ -275,8 +277,8 @@ impl Reactor {
             return state.close(id);
         }
         let detached = conn.detached;
-        let fd = conn.fd.raw();
-        if state.driver.shutdown_write(fd).is_err() || detached {
+        let fd = conn.fd.as_raw_fd();
+        if state.driver.shutdown(fd, Shutdown::Write).is_err() || detached {
             return state.close(id);
         }
         if let Some(conn) = state.conn(id) {

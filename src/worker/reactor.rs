@@ -10,14 +10,16 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::http::{DateCache, Policy};
-use crate::io::{Completion, Deadlines, Driver, OpKey, SendBuf, Token};
-use crate::logging::{AccessFormat, AccessLog, ErrorLog};
+use crate::io::{Completion, Driver, OpKey, READABLE, SendBuf, Token};
+use crate::logging::{AccessLog, ErrorLog};
 use crate::sys::clock::{self, Instant};
+use crate::settings::Networks;
 use crate::sys::shared::Slot;
 
 use super::accept::Listener;
 use super::app::{ConnId, Request};
 use super::conn::{Conn, FeedContext};
+use super::deadlines::Deadlines;
 use super::{Control, Tuning};
 
 /// A listening socket as the worker gets it.
@@ -30,18 +32,21 @@ pub struct ListenerSpec {
 }
 
 /// What the worker shares with the floors above and below: logs, score-board slot, control.
-#[derive(Debug)]
 pub struct Shared {
     /// Error log.
     pub errors: Arc<ErrorLog>,
-    /// Access log and its format, if switched on.
-    pub access: Option<(AccessFormat, RefCell<AccessLog>)>,
+    /// The access log, if switched on. Taken out while a record is rendered, because rendering may run Python.
+    pub access: RefCell<Option<AccessLog>>,
     /// This worker's score-board slot.
     pub slot: Slot,
     /// Stop and quit requests.
     pub control: Arc<Control>,
-    /// Whether a peer address is that of a trusted proxy.
-    pub trust: fn(&Policy, &crate::io::PeerAddr) -> bool,
+    /// Peers that are trusted proxies.
+    pub trusted: Networks,
+    /// The master: when this is no longer our parent, the worker leaves.
+    pub parent: i32,
+    /// Whatever must live as long as the reactor (the listening sockets).
+    pub keep: Box<dyn std::any::Any>,
 }
 
 /// Work for the application, in order of arrival.
@@ -53,8 +58,8 @@ pub(super) enum Job {
     Resume(ConnId),
     /// A parked response's client has left.
     Abandon(ConnId),
-    /// A request was refused by us: log it.
-    Refused(Request, crate::http::HttpError),
+    /// A request was answered by us with this status: log it.
+    Refused(Request, u16),
 }
 
 /// Deadlines of connections; one class per duration, so that each is a FIFO.
@@ -99,6 +104,8 @@ pub(super) struct State {
     pub(super) emfile_warned: Option<Instant>,
     /// Requests that the present turn brought; one alone is answered at once, several are batched.
     pub(super) turn_requests: usize,
+    /// When the parent was last looked at.
+    pub(super) parent_checked: Instant,
     pub(super) wake: Option<(OwnedFd, Option<OpKey>)>,
     generation: u32,
 }
@@ -173,6 +180,7 @@ impl Reactor {
             accept_paused_until: None,
             emfile_warned: None,
             turn_requests: 0,
+            parent_checked: clock::now(),
             wake: wake.map(|fd| (fd, None)),
             generation: 0,
         };
@@ -328,7 +336,7 @@ impl State {
     fn drain_wake(&mut self) {
         if let Some((fd, op)) = &mut self.wake {
             *op = None;
-            crate::sys::net::drain(fd);
+            crate::sys::file::drain(fd);
         }
     }
 
@@ -338,13 +346,9 @@ impl State {
             && op.is_none()
         {
             use std::os::fd::AsRawFd;
-            *op = self.driver.poll(fd.as_raw_fd(), libc_pollin(), Source::Wake.token()).ok();
+            *op = self.driver.poll(fd.as_raw_fd(), READABLE, Source::Wake.token()).ok();
         }
     }
-}
-
-const fn libc_pollin() -> u32 {
-    crate::io::READABLE
 }
 
 #[cfg(test)]

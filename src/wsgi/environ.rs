@@ -8,7 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use crate::http::{RequestHead, Scheme, percent_decode_path};
+use crate::http::{HttpError, RequestHead, Scheme, percent_decode_path};
 use crate::io::PeerAddr;
 use crate::py::{latin1, set_default};
 use crate::worker::Request;
@@ -56,10 +56,6 @@ pub(super) struct EnvironFactory {
     last_peer: RefCell<Option<(PeerAddr, Py<PyString>)>>,
 }
 
-/// The request's path does not start with SCRIPT_NAME.
-#[derive(Debug)]
-pub(super) struct OutsideScript;
-
 impl EnvironFactory {
     /// `constants`: further entries of the template (`wsgi.errors`, `wsgi.file_wrapper`).
     pub(super) fn new(py: Python<'_>, facts: &ServerFacts, constants: &Bound<'_, PyDict>) -> PyResult<Self> {
@@ -95,7 +91,7 @@ impl EnvironFactory {
         &self,
         py: Python<'py>,
         request: &Request,
-    ) -> PyResult<Result<Bound<'py, PyDict>, OutsideScript>> {
+    ) -> PyResult<Result<Bound<'py, PyDict>, HttpError>> {
         let head = &request.head;
         let listener = usize::from(request.listener).min(self.templates.len().saturating_sub(1));
         let environ = self.templates[listener].bind(py).copy()?;
@@ -119,12 +115,14 @@ impl EnvironFactory {
         py: Python<'py>,
         environ: &Bound<'py, PyDict>,
         head: &RequestHead,
-    ) -> PyResult<Result<(), OutsideScript>> {
+    ) -> PyResult<Result<(), HttpError>> {
         let mut path = head.path();
         let script = head.script_name().unwrap_or(&self.script_name);
         if !script.is_empty() {
-            let Some(rest) = path.strip_prefix(script) else { return Ok(Err(OutsideScript)) };
-            path = rest;
+            match head.path_after(script) {
+                Ok(rest) => path = rest,
+                Err(error) => return Ok(Err(error)),
+            }
             environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, script)?)?;
         }
         environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &percent_decode_path(path))?)?;

@@ -27,7 +27,7 @@ impl ErrorStream {
     /// Writes text.
     fn write(&self, py: Python<'_>, text: &Bound<'_, PyString>) -> PyResult<()> {
         match &self.file {
-            Some(log) => log.write_raw(text.to_string_lossy().as_bytes()),
+            Some(log) => log.write(text.to_string_lossy().as_bytes()),
             None => {
                 let stderr = py.import("sys")?.getattr("stderr")?;
                 if !stderr.is_none() {

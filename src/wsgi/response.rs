@@ -95,18 +95,18 @@ impl Progress {
         self.begin(reactor, pieces);
         let Some(framing) = &mut self.framing else { return };
         let frame = framing.frame(data.len());
-        if frame.take() == 0 {
+        if frame.take == 0 {
             self.dropped_body |= !framing.body_allowed();
             return;
         }
-        self.sent_bytes += frame.take() as u64;
-        pieces.tail.extend_from_slice(frame.prefix());
-        if frame.take() <= COPIED_ITEM_BYTES_MAX {
-            pieces.tail.extend_from_slice(&data[..frame.take()]);
+        self.sent_bytes += frame.take as u64;
+        pieces.tail.extend_from_slice(frame.prefix.as_bytes());
+        if frame.take <= COPIED_ITEM_BYTES_MAX {
+            pieces.tail.extend_from_slice(&data[..frame.take]);
         } else {
-            pieces.push_large(shared_bytes(item).slice(..frame.take()));
+            pieces.push_large(shared_bytes(item).slice(..frame.take));
         }
-        pieces.tail.extend_from_slice(frame.suffix());
+        pieces.tail.extend_from_slice(frame.suffix);
     }
 
     /// Appends the head and the framing of a file's part of `rest` bytes. Returns how many of them to send and what
@@ -115,10 +115,10 @@ impl Progress {
         self.begin(reactor, pieces);
         let Some(framing) = &mut self.framing else { return (0, Vec::new()) };
         let frame = framing.frame(usize::try_from(rest).unwrap_or(usize::MAX));
-        let len = frame.take() as u64;
-        pieces.tail.extend_from_slice(frame.prefix());
+        let len = frame.take as u64;
+        pieces.tail.extend_from_slice(frame.prefix.as_bytes());
         self.sent_bytes += len;
-        let mut suffix = frame.suffix().to_vec();
+        let mut suffix = frame.suffix.to_vec();
         suffix.extend_from_slice(framing.last());
         (len, suffix)
     }
