@@ -188,7 +188,7 @@ pub(super) fn rewrite(text: &[u8], fields_at: usize, policy: &Policy) -> Vec<u8>
         let line = line.strip_suffix(b"\r\n").unwrap_or(line);
         let folded = fields > 0 && line.first().is_some_and(|&byte| is_blank(byte));
         if folded && policy.permit_obsolete_folding {
-            out.truncate(out.len() - 2);
+            out.truncate(trim_end(&out[..out.len() - 2]));
             out.push(b' ');
             out.extend_from_slice(trim(line));
         } else {
@@ -201,11 +201,16 @@ pub(super) fn rewrite(text: &[u8], fields_at: usize, policy: &Policy) -> Vec<u8>
 }
 
 fn push_line(out: &mut Vec<u8>, line: &[u8], strip: bool) {
-    let start = out.len();
-    let colon = memchr::memchr(b':', line).filter(|_| strip);
-    out.extend_from_slice(&line[..colon.unwrap_or(0)]);
-    while colon.is_some() && out.len() > start && out.last().is_some_and(|&byte| is_blank(byte)) {
-        out.pop();
-    }
-    out.extend_from_slice(&line[colon.unwrap_or(0)..]);
+    let colon = memchr::memchr(b':', line).filter(|_| strip).unwrap_or(0);
+    let (name, rest) = line.split_at(colon);
+    out.extend_from_slice(&name[..trim_end(name)]);
+    out.extend_from_slice(rest);
+}
+
+/// The length without the blanks at the end.
+fn trim_end(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .rposition(|&byte| !is_blank(byte))
+        .map_or(0, |last| last + 1)
 }
