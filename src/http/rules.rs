@@ -45,7 +45,7 @@ impl Facts {
     ) -> Result<bool, HttpError> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => once(&mut self.host, HttpError::HostTwice)?,
-            6 if name.eq_ignore_ascii_case(b"expect") => self.expect(value)?,
+            6 if name.eq_ignore_ascii_case(b"expect") => self.expectation(value)?,
             10 if name.eq_ignore_ascii_case(b"connection") => self.connection(value),
             12 if name.eq_ignore_ascii_case(b"content-type") => {
                 once(&mut self.content_type, HttpError::ContentTypeTwice)?;
@@ -60,7 +60,7 @@ impl Facts {
         keeps_name(name, policy, trusted)
     }
 
-    fn expect(&mut self, value: &[u8]) -> Result<(), HttpError> {
+    fn expectation(&mut self, value: &[u8]) -> Result<(), HttpError> {
         if !value.eq_ignore_ascii_case(b"100-continue") {
             return Err(HttpError::Expectation);
         }
