@@ -235,7 +235,7 @@ impl State {
         }
     }
 
-    fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         !matches!(self.phase, Phase::Serving)
     }
 
