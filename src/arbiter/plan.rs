@@ -162,7 +162,7 @@ pub struct State {
     next_age: u64,
     phase: Phase,
     /// When the last turn ended.
-    last_turn: Option<Instant>,
+    last_turn: Instant,
     /// When heartbeats were last judged.
     last_check: Instant,
     /// Silence is counted from here at the earliest.
@@ -217,7 +217,7 @@ impl State {
             trial: None,
             next_age: 1,
             phase: Phase::Serving,
-            last_turn: None,
+            last_turn: Instant(0),
             last_check: Instant(0),
             watch_from: Instant(0),
             fork_after: Instant(0),
@@ -246,6 +246,7 @@ impl State {
     fn start(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.target = self.limits.workers;
         self.last_check = now;
+        self.last_turn = now;
         out.push(Action::ShareWorkers(self.target));
     }
 
@@ -416,10 +417,10 @@ impl State {
             }
         }
         let late = CHECK_PERIOD + LATE_AFTER;
-        if self.last_turn.is_some_and(|last| now.since(last) > late) {
+        if now.since(self.last_turn) > late {
             self.watch_from = now;
         }
-        self.last_turn = Some(now);
+        self.last_turn = now;
         if self.is_stopping() {
             return;
         }

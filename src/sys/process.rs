@@ -108,3 +108,7 @@ pub fn set_umask(umask: u32) -> u32 {
     // SAFETY: umask cannot fail and touches no memory.
     unsafe { libc::umask(umask as libc::mode_t) }
 }
+
+#[cfg(test)]
+#[path = "tests/process.rs"]
+mod tests;

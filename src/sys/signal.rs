@@ -320,3 +320,7 @@ fn set_handler(signal: Signal, handler: libc::sighandler_t) -> io::Result<()> {
         check(libc::sigaction(signal.0, &raw const action, std::ptr::null_mut())).map(drop)
     }
 }
+
+#[cfg(test)]
+#[path = "tests/signal.rs"]
+mod tests;

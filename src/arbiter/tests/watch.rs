@@ -78,6 +78,14 @@ fn a_master_that_did_not_run_itself_blames_nobody() {
 }
 
 #[test]
+fn a_stop_right_after_the_start_blames_nobody_either() {
+    let mut world = World::unbooted(1);
+    world.board.get_mut(&1).unwrap().beat = Some(world.now);
+    world.now = world.now.after(SECOND * 60);
+    assert_eq!(kills(&world.tick()), [], "this is the first turn");
+}
+
+#[test]
 fn a_stopping_worker_is_watched_too() {
     let mut world = World::serving(2);
     world.signal(Signal::TTOU);
