@@ -34,6 +34,10 @@ fn start_and_graceful_stop() {
     );
     let mut server = Server::start(&directory, &config);
     let workers = server.booted(2);
+    assert_eq!(server::title(server.pid()), "rgunicorn: master [test]");
+    for pid in &workers {
+        assert_eq!(server::title(*pid), "rgunicorn: worker [test]");
+    }
     assert!(std::fs::metadata(&socket).unwrap().file_type().is_socket());
     assert_eq!(
         std::fs::read_to_string(&pidfile).unwrap(),
@@ -190,12 +194,17 @@ fn a_good_reload_replaces_everyone() {
     let directory = Directory::new();
     let mut server = Server::start(&directory, "workers 2");
     let old = server.booted(2);
-    server.reconfigure("workers 3");
+    let pidfile = directory.path("other.pid");
+    server.reconfigure(&format!("workers 3\npidfile {}", pidfile.display()));
     let all = server.booted(5);
     for pid in &old {
         server.wait_for(&format!("Worker exiting (pid: {pid})"));
     }
     server.wait_for("reload done: true");
+    assert_eq!(
+        std::fs::read_to_string(&pidfile).unwrap(),
+        format!("{}\n", server.pid())
+    );
     assert!(all[2..].iter().all(|pid| exists(*pid)));
     server.signal(Signal::TERM);
     assert_eq!(server.exit_status(), Some(0));
@@ -304,6 +313,31 @@ fn starts_that_are_refused_at_once() {
     }
     assert_eq!(std::fs::read_to_string(running).unwrap(), format!("{own}\n"));
     assert_eq!(std::fs::read_to_string(plain).unwrap(), "text");
+}
+
+#[test]
+fn workers_leave_when_the_master_is_gone_and_hold_nothing_of_it() {
+    let directory = Directory::new();
+    let mut server = Server::start(&directory, "workers 2\ntcp 127.0.0.1 0");
+    for pid in server.booted(2) {
+        // 0, 1, 2, the listener, and the test worker's own signal queue: no eventfd of the master.
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let links = open.map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap());
+        let named: Vec<String> = links.map(|link| link.display().to_string()).collect();
+        assert_eq!(
+            named.iter().filter(|name| name.contains("eventfd")).count(),
+            1,
+            "{named:?}"
+        );
+        assert_eq!(
+            named.iter().filter(|name| name.contains("socket:")).count(),
+            1,
+            "{named:?}"
+        );
+    }
+    server.signal(Signal::KILL);
+    assert_eq!(server.exit_status(), None);
+    assert_eq!(server.count("INFO Worker exiting"), 2);
 }
 
 #[test]

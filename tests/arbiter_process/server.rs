@@ -15,6 +15,15 @@ pub(crate) const CONFIG_VARIABLE: &str = "RGUNICORN_TEST_ARBITER_CONFIG";
 /// Longer than anything here takes on a busy machine; reached only by failing tests.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The arguments of a process as `ps` shows them.
+pub(crate) fn title(pid: Pid) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+    String::from_utf8(bytes)
+        .unwrap()
+        .trim_end_matches('\0')
+        .to_owned()
+}
+
 /// A directory that goes with the test.
 pub(crate) struct Directory(PathBuf);
 

@@ -7,7 +7,8 @@ mod signals;
 mod stop;
 mod watch;
 
-use super::plan::{Action, Event, Limits, State, plan};
+use super::event::{Action, Event, Limits};
+use super::plan::{State, plan};
 use super::{HookEvent, Level};
 use crate::sys::clock::Instant;
 use crate::sys::process::{Exit, Pid};
