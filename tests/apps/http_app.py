@@ -78,11 +78,6 @@ def headers(environ, start_response):
     return [b"hello"]
 
 
-@app.route("/close")
-def close(environ, start_response):
-    return plain(start_response, "bye", headers=[("Connection", "close")])
-
-
 @app.route("/short")
 def short(environ, start_response):
     """Promises ten bytes, gives five."""
@@ -108,3 +103,10 @@ def raise_late(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     yield b"first"
     raise ValueError("raised after the first item")
+
+
+def show_every_environ(environ, start_response):
+    """As `/environ`, for any path; leaves a mark in a dictionary that nobody may see again."""
+    answer = plain(start_response, show_environ(environ))
+    environ["left.behind"] = True
+    return answer

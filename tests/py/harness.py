@@ -153,9 +153,10 @@ class Server:
         env: dict[str, str] | None = None, prefix: Sequence[str] = (), errorlog: Path | None = None,
     ) -> Server:  # fmt: skip
         """Start the server and wait until it listens."""
-        command = [*prefix, *self.flavour.command(), *args]
+        command = [*prefix, *self.flavour.command()]
         if bind is not None:
             command += ["--bind", bind]
+        command += args
         if config is not None:
             (self.workdir / "test.conf.py").write_text(config)
             command += ["--config", "test.conf.py"]

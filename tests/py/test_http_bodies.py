@@ -126,10 +126,10 @@ def test_an_unread_body_is_skipped(server, framing):
 
 
 def test_an_unread_huge_body_does_not_harm(server):
-    """The response arrives although the client is still sending; then either side may close."""
+    """More than the 64 KiB that are read away to keep the connection; the response arrives all the same."""
     with server.client() as client:
-        client.send(request("/unread", method="POST", headers={"Content-Length": "300000"}))
-        client.send(b"x" * 300_000)
+        client.send(request("/unread", method="POST", headers={"Content-Length": "100000"}))
+        client.send(b"x" * 100_000)
         assert client.response().body == b"body ignored"
     assert server.get().status == 200
 
