@@ -26,6 +26,8 @@ from rawhttp import TIMEOUT_S, Address, Client, Response, request
 APPS = Path(__file__).resolve().parents[1] / "apps"
 Value = TypeVar("Value")
 POLL_S = 0.01
+# How long an idle server may take to leave at the end of a test.
+CLOSE_S = 5.0
 # Settings of the machine that runs the tests must not leak into the servers under test.
 SCRUBBED = (
     "GUNICORN_CMD_ARGS", "WEB_CONCURRENCY", "PORT", "FORWARDED_ALLOW_IPS", "SENDFILE", "SCRIPT_NAME",
@@ -271,21 +273,25 @@ class Server:
         return self.wait_exit()
 
     def close(self) -> None:
-        """Stop the server if it still runs, and fail if it dies badly, lost a worker or leaves processes."""
+        """Stop the server if it still runs, and fail if it had lost a worker, dies badly or leaves processes."""
         complaints = []
+        if not self.deaths and (death := DEATH.search(self.log)):
+            complaints.append(f"a worker died: {death[0]}")
         try:
-            if self.process.poll() is None and (status := self.terminate(signal.SIGQUIT)) != 0:
-                complaints.append(f"exit status {status} after SIGQUIT")
-            wait_for("the last process to leave", lambda: not self.session(), timeout=5)
+            if self.process.poll() is None:
+                self.kill(signal.SIGQUIT)
+                status = self.wait_exit(CLOSE_S)
+                assert status == 0, f"exit status {status} after SIGQUIT"
+            wait_for("the last process to leave", lambda: not self.session(), CLOSE_S)
         except AssertionError as error:
-            complaints.append(f"{error}; left over: {self.session()}")
+            # The reference loses a SIGQUIT that comes at a bad moment; that is not what is tested here.
+            if self.flavour.own:
+                complaints.append(f"{error}; left over: {self.session()}")
         finally:
             for pid in self.session():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             self.process.wait()
-        if not self.deaths and (death := DEATH.search(self.log)):
-            complaints.append(f"a worker died: {death[0]}")
         assert not complaints, f"{complaints}\n{self.all_output()}"
 
 
