@@ -37,6 +37,7 @@ class Crowd:
         self.poll = select.epoll()
         self.socks: dict[int, socket.socket] = {}
         self.sent_at: dict[int, float] = {}
+        self.partial: dict[int, bytes] = {}
         self.answered: set[int] = set()
         self.answers = self.last = 0
         self.slowest_s = self.last_at = 0.0
@@ -70,7 +71,7 @@ class Crowd:
         self.socks.pop(fd).close()
 
     def receive(self, fd: int) -> None:
-        """A readable socket: one whole answer, or the end."""
+        """A readable socket: a piece of an answer, the rest of it, or the end."""
         try:
             data = self.socks[fd].recv(4096)
         except ConnectionError as error:
@@ -78,7 +79,11 @@ class Crowd:
         if not data:
             return self.drop(fd, "closed" if fd in self.sent_at else "closed while idle")
         now = time.monotonic()
-        if not (data.startswith(b"HTTP/1.1 200 ") and data.endswith(END)):
+        data = self.partial.pop(fd, b"") + data
+        if not data.endswith(END):
+            self.partial[fd] = data
+            return None
+        if fd not in self.sent_at or not data.startswith(b"HTTP/1.1 200 "):
             return self.drop(fd, repr(data))
         since = self.sent_at.pop(fd)
         self.answered.add(fd)

@@ -25,9 +25,9 @@ from rawhttp import TIMEOUT_S, Address, Client, Response, connect
 APPS = Path(__file__).resolve().parents[1] / "apps"
 Value = TypeVar("Value")
 POLL_S = 0.01
-# How long a server may take to leave at the end of a test. The reference loses a SIGQUIT that comes at a bad moment, so
-# that one is waited for a little, and killed.
+# How long a server may take to leave at the end of a test: rgunicorn, and the reference (see `Server.settle`).
 CLOSE_S = {True: 5.0, False: 1.0}
+SETTLE_S = 0.1
 # Settings of the machine that runs the tests must not leak into the servers under test.
 SCRUBBED = (
     "GUNICORN_CMD_ARGS", "WEB_CONCURRENCY", "PORT", "FORWARDED_ALLOW_IPS", "SENDFILE", "SCRIPT_NAME",
@@ -218,7 +218,9 @@ class Server:
             matches = list(re.finditer(pattern, self.log))
             if len(matches) < count and self.process.poll() is not None:
                 matches = list(re.finditer(pattern, self.log))
-                assert len(matches) >= count, f"ended ({self.process.returncode}) before {pattern!r}:\n{self.all_output()}"
+                assert len(matches) >= count, (
+                    f"ended ({self.process.returncode}) before {pattern!r}:\n{self.all_output()}"
+                )
             return matches[count - 1] if len(matches) >= count else None
 
         try:
@@ -282,8 +284,14 @@ class Server:
 
     def terminate(self, signum: signal.Signals = signal.SIGTERM) -> int:
         """Signal the master and wait for its exit status."""
+        self.settle()
         self.kill(signum)
         return self.wait_exit()
+
+    def settle(self) -> None:
+        """Let the reference come to rest: a quick stop that meets its worker inside the thread pool deadlocks it."""
+        if not self.flavour.own:
+            time.sleep(SETTLE_S)
 
     def close(self) -> None:
         """Stop the server if it still runs, and fail if it had lost a worker, dies badly or leaves processes."""
@@ -292,6 +300,7 @@ class Server:
             complaints.append(f"a worker died: {death[0]}")
         try:
             if self.process.poll() is None:
+                self.settle()
                 self.kill(signal.SIGQUIT)
                 status = self.wait_exit(CLOSE_S[self.flavour.own])
                 assert status == 0, f"exit status {status} after SIGQUIT"

@@ -168,8 +168,9 @@ class Client:
         version, _, rest = lines[0].partition(" ")
         status, _, reason = rest.partition(" ")
         pairs = [line.partition(":") for line in lines[1:]]
-        headers = [(key, value.removeprefix(" ")) for key, colon, value in pairs]
-        assert version.startswith("HTTP/") and len(status) == 3, lines[0]
+        headers = [(key, value.removeprefix(" ")) for key, _, value in pairs]
+        assert version.startswith("HTTP/"), lines[0]
+        assert len(status) == 3, lines[0]
         return Response(version, int(status), reason, headers)
 
     def chunk(self) -> bytes:

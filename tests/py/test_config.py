@@ -7,6 +7,7 @@ import os
 
 import pytest
 from harness import wait_for
+from rawhttp import Client
 
 
 def log_says(server):
@@ -135,7 +136,9 @@ def test_factories(launch, app, answer):
 
 def test_options_and_application_in_any_order(launch, workdir):
     """The application first, a long option with `=`, a glued short one, an abbreviated one."""
-    server = launch(None, "life:app", "-w2", "--access-logfile=access.log", "--access-logform", "short", workdir=workdir)
+    server = launch(
+        None, "life:app", "-w2", "--access-logfile=access.log", "--access-logform", "short", workdir=workdir
+    )
     assert log_says(server) == "short"
     server.wait_workers(2)
 
@@ -194,8 +197,9 @@ def test_server_software_is_in_the_environment_of_the_application(launch):
 def test_backlog_and_several_addresses(launch):
     server = launch("life:app", "--bind", "[::1]:0", "--bind", "unix:server.sock", "--backlog", "16")
     assert len(server.addresses) == 3
-    for server.address in server.addresses:
-        assert server.get("/pid").status == 200
+    for address in server.addresses:
+        with Client(address) as client:
+            assert client.get("/pid").status == 200
 
 
 @pytest.mark.parametrize("address", ["localhost:0", "tcp://127.0.0.1:0", "LOCALHOST:0"])

@@ -20,7 +20,9 @@ def url(launch_module, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("django")
     env = environment({"DJANGO_SETTINGS_MODULE": "django_site.settings", "DJANGO_SUPERUSER_PASSWORD": "secret"})
     for command in (["migrate", "-v0"], ["createsuperuser", "--noinput", "--username", "ann", "--email", "ann@a.test"]):
-        subprocess.run([sys.executable, "-m", "django", *command], cwd=workdir, env=env, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "django", *command], cwd=workdir, env=env, check=True, stdout=subprocess.DEVNULL
+        )
     server = launch_module("django_site.wsgi", "-w", "2", workdir=workdir)
     return "http://{}:{}".format(*server.address)
 
@@ -35,7 +37,12 @@ def log_in(session, url, password, **more):
     """Fill in the form of the login page as a browser would."""
     page = f"{url}/admin/login/?next=/admin/"
     assert session.get(page).status_code == 200
-    form = {"username": "ann", "password": password, "csrfmiddlewaretoken": session.cookies["csrftoken"], "next": "/admin/"}
+    form = {
+        "username": "ann",
+        "password": password,
+        "csrfmiddlewaretoken": session.cookies["csrftoken"],
+        "next": "/admin/",
+    }
     return session.post(page, data=form | more)
 
 

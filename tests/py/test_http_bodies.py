@@ -23,7 +23,9 @@ def test_no_framing_means_no_body(server):
 def test_sizes(server, size, framing):
     body = bytes(index % 251 for index in range(997)) * (size // 997 + 1)
     body = body[:size]
-    options = {"body": body} if framing == "length" else {"chunks": [body[i : i + 70_000] for i in range(0, size, 70_000)]}
+    options = (
+        {"body": body} if framing == "length" else {"chunks": [body[i : i + 70_000] for i in range(0, size, 70_000)]}
+    )
     with server.client() as client:
         assert client.get("/echo", method="POST", **options).body == body
         assert client.get().body == b"hello"

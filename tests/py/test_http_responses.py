@@ -57,7 +57,16 @@ def test_latin_1_value(server):
 
 @pytest.mark.parametrize(
     "name",
-    ["Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "TE", "Trailers", "Transfer-Encoding", "Upgrade", "Server"],
+    [
+        "Keep-Alive",
+        "Proxy-Authenticate",
+        "Proxy-Authorization",
+        "TE",
+        "Trailers",
+        "Transfer-Encoding",
+        "Upgrade",
+        "Server",
+    ],
 )
 def test_hop_by_hop_fields_are_dropped(server, name):
     response = with_headers(server, [name, "mine"], ["Content-Length", "5"])

@@ -51,7 +51,11 @@ def test_error_log_lines(launch):
 
 @pytest.mark.parametrize(
     ("level", "has", "lacks"),
-    [("debug", "Booting worker", "TRACE"), ("INFO", "Booting worker", "[DEBUG]"), ("nonsense", "Booting worker", "[DEBUG]")],
+    [
+        ("debug", "Booting worker", "TRACE"),
+        ("INFO", "Booting worker", "[DEBUG]"),
+        ("nonsense", "Booting worker", "[DEBUG]"),
+    ],
 )
 def test_levels(launch, level, has, lacks):
     server = launch("http_app:app", "--log-level", level)
@@ -95,7 +99,10 @@ ATOMS = {
 @pytest.mark.parametrize("line_format", ATOMS)
 def test_atoms(logged, line_format):
     data = request(
-        "/echo?q=%20x", method="POST", body=b"hello", headers={"User-Agent": "agent", "Referer": "http://r.test/", "X-One": "1"}
+        "/echo?q=%20x",
+        method="POST",
+        body=b"hello",
+        headers={"User-Agent": "agent", "Referer": "http://r.test/", "X-One": "1"},
     )
     assert logged(line_format, data) == ATOMS[line_format]
 

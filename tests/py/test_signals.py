@@ -24,7 +24,7 @@ def wait_booted(server, count=1):
 
 
 def wait_ready(server, pids):
-    """Every one of these workers has answered: none is still between fork and loop, where a signal means other things."""
+    """Every one of these workers has answered: none is still between fork and loop."""
     missing = set(pids)
 
     def all_seen():
@@ -208,7 +208,7 @@ def test_workers_ignore_the_masters_signals(launch, signum):
 
 
 def test_timeout_aborts_a_blocked_worker(launch):
-    """Under gthread the time-out only notices a worker that is stopped as a whole; a stopped one is ABRTed and KILLed."""
+    """Stopped as a whole, for gthread beats on a thread of its own: ABRT stays pending, KILL ends it."""
     server = launch("life:app", "--timeout", "1", deaths=True)
     stopped = wait_booted(server)
     os.kill(stopped[0], signal.SIGSTOP)
