@@ -21,5 +21,5 @@ fi
 venv "$VENV"
 pip_install "$VENV" bench/requirements.txt
 say "building rgunicorn (release)"
-"$VENV/bin/python" -m pip install -q --disable-pip-version-check --force-reinstall --no-deps .
+install_rgunicorn "$VENV"
 say "ready: $VENV/bin/python bench/compare.py"
