@@ -1,1 +1,189 @@
-//! arbiter: see docs/architecture.md.
+//! Floor 3: the arbiter, the master process that keeps N workers alive and does what signals say.
+//!
+//! It is a decision table with a thin executor. [`plan`] is pure: a state, an event and the time go in, actions come out;
+//! it makes no system call and reads no clock, so every rule is a table test without a process. [`run`](run()) turns
+//! signals, ended children and heartbeats into events, and performs the actions. Read `plan.rs` for what happens and why,
+//! `run.rs` for how.
+//!
+//! It may know `sys` and `settings`. It knows no worker, no HTTP and no Python: what needs those comes through [`Host`],
+//! which the floor above implements.
+//!
+//! Where it differs from Gunicorn 27, on purpose: a reload is a transaction. The new configuration and the first worker
+//! forked under it must prove themselves; until then nothing is taken away, and if they fail everything stays as it was.
+
+mod plan;
+mod reload;
+mod run;
+mod setup;
+#[cfg(test)]
+mod tests;
+
+pub use plan::{Action, Event, Limits, State, plan};
+pub use run::run;
+
+use crate::sys::listener::{Address, Listener};
+use crate::sys::process::Pid;
+use crate::sys::shared::Slot;
+use crate::sys::signal::Blocked;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Exit status of a worker that failed before it had booted, and of the server that stops for it.
+pub const STATUS_WORKER_BOOT_ERROR: i32 = 3;
+/// Exit status of a worker that could not find or load its application, and of the server that stops for it.
+pub const STATUS_APP_LOAD_ERROR: i32 = 4;
+
+/// How much a log line matters; the names are Python's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// For finding faults.
+    Debug,
+    /// The normal course.
+    Info,
+    /// Unexpected, nothing lost.
+    Warning,
+    /// Something failed.
+    Error,
+    /// Something failed that users notice.
+    Critical,
+}
+
+/// Which side of a fork this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fork {
+    /// The master; the child's id.
+    Parent(Pid),
+    /// The child.
+    Child,
+}
+
+/// Moments at which hooks of the configuration run. The names are Gunicorn's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookEvent {
+    /// `nworkers_changed`: the wanted number of workers is now `new`; `old` is `None` at the start.
+    NumWorkersChanged {
+        /// Wanted now.
+        new: u32,
+        /// Wanted before.
+        old: Option<u32>,
+    },
+    /// `on_starting`: the pid file is written, nothing listens yet.
+    OnStarting,
+    /// `when_ready`: all sockets listen, no worker exists.
+    WhenReady,
+    /// `pre_fork`: in the master, before the worker of this age is forked.
+    PreFork {
+        /// The worker's age.
+        age: u64,
+    },
+    /// `child_exit`: in the master, a worker has been reaped.
+    ChildExit {
+        /// Its former process id.
+        pid: Pid,
+        /// Its age.
+        age: u64,
+    },
+    /// `worker_exit`: in the worker, after its last log line.
+    WorkerExit {
+        /// The worker's age.
+        age: u64,
+    },
+    /// `on_reload`: the configuration was read again, no new worker exists.
+    OnReload,
+    /// `on_exit`: the last thing in the master.
+    OnExit,
+}
+
+/// What the arbiter needs to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Wanted number of workers.
+    pub workers: u32,
+    /// Silence in seconds after which a worker is killed; 0 = never.
+    pub timeout_s: u64,
+    /// How long a stopping server waits for its workers, in seconds.
+    pub graceful_timeout_s: u64,
+    /// Where to listen.
+    pub binds: Vec<Address>,
+    /// Length of the accept queues.
+    pub backlog: i32,
+    /// Where to write the master's process id.
+    pub pidfile: Option<PathBuf>,
+    /// The umask under which unix socket files are made.
+    pub umask: u32,
+    /// User and group ids that get unix socket files.
+    pub socket_owner: Option<(u32, u32)>,
+    /// The name in the process title.
+    pub proc_name: String,
+    /// For `Starting rgunicorn VERSION`.
+    pub version: String,
+    /// For `Using worker: NAME`.
+    pub worker_name: String,
+}
+
+/// All that a worker gets from the arbiter.
+#[derive(Debug)]
+pub struct WorkerContext {
+    /// 1, 2, 3 ...: the order of birth, never reused.
+    pub age: u64,
+    /// The master's process id; the worker leaves when its parent is another (the master is gone).
+    pub ppid: Pid,
+    /// Its place on the score-board. [`Slot::set_booted`] when the application is loaded, then [`Slot::beat`].
+    pub slot: Slot,
+    /// The shared listening sockets.
+    pub listeners: Vec<Arc<Listener>>,
+    /// The configuration under which it was forked.
+    pub config: Arc<Config>,
+    /// The master's signals, still blocked, with default dispositions. The worker drops this once its own handlers stand;
+    /// what came in meanwhile is delivered then.
+    pub blocked: Blocked,
+}
+
+/// What the arbiter cannot do itself, because it is Python's or the worker's.
+pub trait Host {
+    /// Forks, by Python's `os.fork()`, so that its at-fork handlers run.
+    ///
+    /// # Errors
+    /// What fork(2) answers; the arbiter tries again after a second.
+    fn fork(&mut self) -> io::Result<Fork>;
+
+    /// In the child: runs the worker to its end and returns the exit status.
+    fn run_worker(&mut self, worker: WorkerContext) -> i32;
+
+    /// Reads the configuration again (HUP). The new one is on trial until [`Host::reload_done`].
+    ///
+    /// # Errors
+    /// A text for the log; the former configuration stays in force.
+    fn reload(&mut self) -> Result<Config, String>;
+
+    /// The end of a reload: `true`, the new configuration is in force; `false`, go back to the former one.
+    fn reload_done(&mut self, accepted: bool) {
+        let _ = accepted;
+    }
+
+    /// Opens the log files again (USR1, HUP).
+    fn reopen_logs(&mut self);
+
+    /// Runs `wait` with the interpreter lock released.
+    fn blocking(&mut self, wait: &mut dyn FnMut());
+
+    /// Lets Python-level signal handlers run.
+    ///
+    /// # Errors
+    /// The exit status with which one of them wants to leave.
+    fn check_signals(&mut self) -> Result<(), i32>;
+
+    /// Writes one line to the error log.
+    fn log(&mut self, level: Level, message: std::fmt::Arguments<'_>);
+
+    /// The server cannot start, and the log is not the place to say so (Gunicorn's `Error: TEXT` on stderr).
+    fn startup_error(&mut self, text: &str) {
+        eprintln!("\nError: {text}\n");
+    }
+
+    /// A moment for hooks.
+    fn event(&mut self, event: HookEvent) {
+        let _ = event;
+    }
+}

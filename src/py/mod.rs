@@ -1,1 +1,116 @@
-//! py: see docs/architecture.md.
+//! Floor 4's shared helpers over pyo3: strings, bytes, dicts, tracebacks, signals. The only `unsafe` of the Python
+//! floor is here.
+//!
+//! The stack rule (docs/architecture.md, "The stack rule"): any call in here that takes a `Python` token may run
+//! arbitrary Python, also by dropping the last reference to an object. Callers hold no guard or borrow across it.
+#![expect(unsafe_code, reason = "wraps the C API where pyo3 has no safe equivalent that is fast enough")]
+
+mod error;
+mod signals;
+
+pub use error::{exit_status, format_exception, is_stop_iteration};
+pub use signals::{WorkerSignals, wakeup_pipe};
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+
+/// A `str` with one code point per byte: what PEP 3333 calls a native string.
+///
+/// # Errors
+/// `MemoryError`.
+pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    // SAFETY: the pointer and length describe `bytes`, which is copied; the result is a new reference to a str, or null
+    // with an exception set.
+    unsafe {
+        let text = ffi::PyUnicode_DecodeLatin1(bytes.as_ptr().cast(), bytes.len() as ffi::Py_ssize_t, std::ptr::null());
+        Ok(Bound::from_owned_ptr_or_err(py, text)?.cast_into_unchecked())
+    }
+}
+
+/// The bytes of a native string. Borrowed whenever every code point is ASCII.
+///
+/// # Errors
+/// `TypeError` when `object` is not a `str`, `UnicodeEncodeError` when a code point is above U+00FF.
+pub fn native_bytes<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
+    let Ok(text) = object.cast::<PyString>() else {
+        return Err(PyTypeError::new_err(format!("{} is not a string", object.repr()?)));
+    };
+    let utf8 = text.to_str()?;
+    if utf8.is_ascii() {
+        return Ok(Cow::Borrowed(utf8.as_bytes()));
+    }
+    let encoded = text.call_method1("encode", ("latin-1",))?;
+    Ok(Cow::Owned(encoded.cast::<PyBytes>()?.as_bytes().to_vec()))
+}
+
+/// Sets `key` unless it is there. `Some(existing)` if it was.
+///
+/// # Errors
+/// Those of hashing and comparing; none for `str` keys but `MemoryError`.
+pub fn set_default<'py>(
+    dict: &Bound<'py, PyDict>,
+    key: &Bound<'py, PyString>,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    // SAFETY: all three are valid objects for the whole call; the result is a borrowed reference kept alive by the
+    // dict, turned into one of our own before anything else can run.
+    unsafe {
+        let found = ffi::PyDict_SetDefault(dict.as_ptr(), key.as_ptr(), value.as_ptr());
+        let found = Bound::from_borrowed_ptr_or_err(dict.py(), found)?;
+        Ok((found.as_ptr() != value.as_ptr()).then_some(found))
+    }
+}
+
+/// Runs `wait`, which may block and touches no Python object, with the interpreter lock released.
+pub fn blocking(wait: &mut dyn FnMut()) {
+    struct Attested<'a>(&'a mut dyn FnMut());
+    // SAFETY: `detach` asks for `Send` as a stand-in for "touches no Python object"; the closure stays on this thread,
+    // and the callers' waits touch kernel objects and memory of ours only.
+    unsafe impl Send for Attested<'_> {}
+    impl Attested<'_> {
+        fn call(self) {
+            (self.0)();
+        }
+    }
+    let wait = Attested(wait);
+    Python::attach(|py| py.detach(move || wait.call()));
+}
+
+/// Whether the caller's reference is the only one.
+pub fn is_only_reference<T>(object: &Bound<'_, T>) -> bool {
+    // SAFETY: the object is alive, and the interpreter lock keeps its count still.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
+}
+
+/// A Python `bytes` object as the memory of a [`Bytes`]: no copy, the object lives until the last handle is dropped.
+/// Drop that where Python may run.
+pub fn shared_bytes(object: &Bound<'_, PyBytes>) -> Bytes {
+    Bytes::from_owner(Owner {
+        data: std::ptr::from_ref(object.as_bytes()),
+        _object: object.clone().unbind(),
+    })
+}
+
+struct Owner {
+    /// The contents of `_object`: a bytes object never changes nor moves them.
+    data: *const [u8],
+    _object: Py<PyBytes>,
+}
+
+// SAFETY: `data` is read-only memory that lives as long as `_object`, whose reference may be given up on any thread
+// (pyo3 defers it there if the thread is not attached).
+unsafe impl Send for Owner {}
+// SAFETY: as above; sharing allows reading only.
+unsafe impl Sync for Owner {}
+
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: see the field.
+        unsafe { &*self.data }
+    }
+}

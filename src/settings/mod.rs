@@ -1,1 +1,37 @@
-//! settings: see docs/architecture.md.
+//! Floor 0: what the operator asked for. One declarative table (`table.rs`) says which settings exist; everything else
+//! is derived from it: the command line, `--help`, the defaults, the checks, and one typed accessor per setting.
+//!
+//! Pure: no file is opened, no environment read, no clock, no Python. The composition floor brings the texts (arguments,
+//! environment, the names of the configuration file as [`Raw`] values) and gets a [`Settings`] or a message back.
+//!
+//! How to read it: `table.rs` (the rows) -> `check.rs` (what each shape of value accepts) -> `resolve.rs` (which source
+//! wins) -> `cli.rs` and `help.rs` (the command line). `address.rs`, `network.rs` and `worker_class.rs` give texts that
+//! the checks let through their meaning. A new setting is one row in `table.rs`, and its effect elsewhere.
+
+mod address;
+mod check;
+mod cli;
+mod help;
+mod network;
+mod number;
+mod raw;
+mod resolve;
+mod shell;
+mod source;
+mod suggest;
+mod table;
+mod worker_class;
+
+pub use address::{Address, BadAddress};
+pub use cli::{CommandLine, Exit, parse_command_line};
+pub use help::help;
+pub use network::{Network, Networks};
+pub use raw::Raw;
+pub use resolve::{Environment, Invalid, Origin, Settings, UnknownName, resolve};
+pub use shell::split_cmd_args;
+pub use source::{ConfigSource, DEFAULT_CONFIG, config_source};
+pub use table::{Env, Fallback, Id, IoDriver, ROWS, Row, Section, Shape, Value};
+pub use worker_class::{WorkerKind, worker_class_check};
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,31 @@
-//! worker: see docs/architecture.md.
+//! Floor 3: one worker process. The reactor multiplexes connections on a [`crate::io::Driver`], turns bytes into
+//! requests with [`crate::http`] and hands them to an [`App`]; it knows neither Python nor the arbiter.
+//!
+//! Read it in this order: `app` (the contract with the floor above), `conn` (one connection's life), `reactor` (the
+//! state of all of them and the events that change it), `accept`, `output`, `drain` (parts of the reactor), `run` (the
+//! loop).
+//!
+//! The stack rule (docs/architecture.md): no borrow of the reactor's state is alive while the [`App`] runs. Every
+//! method of [`Reactor`] borrows, changes and releases; the application is called only from `run`, with nothing
+//! borrowed.
+
+mod accept;
+mod access;
+mod app;
+mod body;
+mod conn;
+mod control;
+mod deadlines;
+mod drain;
+mod input;
+mod output;
+mod reactor;
+mod run;
+mod tuning;
+
+pub use access::{AccessFacts, AccessLine};
+pub use app::{App, ConnId, Exit, Flow, Handover, Outgoing, Request};
+pub use body::Body;
+pub use control::Control;
+pub use reactor::{ListenerSpec, Reactor, Shared};
+pub use tuning::Tuning;

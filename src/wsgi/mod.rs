@@ -1,1 +1,29 @@
-//! wsgi: see docs/architecture.md.
+//! Floor 4: WSGI (PEP 3333) in direct mode: the application runs on the loop's frame, one request at a time. A request
+//! body is complete before the call, and a response iterator is pulled only as fast as its client reads.
+//!
+//! Read it in this order: `load` (from `module:expr` to a callable), `environ`, `response` (start_response, write and
+//! the bytes they make), `direct` (the call and everything that may follow it), then the small objects an application
+//! meets: `input`, `errors`, `file_wrapper`, `hints`, `socket`.
+
+mod current;
+mod direct;
+mod environ;
+mod errors;
+mod file_wrapper;
+mod hints;
+mod input;
+mod load;
+mod log_line;
+mod response;
+mod socket;
+
+pub use current::{clear_current, set_current};
+pub use direct::Direct;
+pub use environ::{ListenerName, ServerFacts};
+pub use errors::ErrorStream;
+pub use file_wrapper::FileWrapper;
+pub use hints::EarlyHints;
+pub use input::Input;
+pub use load::{LoadError, load};
+pub use response::{StartResponse, Write};
+pub use socket::take_socket;

@@ -1,0 +1,82 @@
+"""The client socket in ``environ["gunicorn.socket"]``.
+
+A request that never looks at its socket must not pay for one, so the environ
+holds a `ClientSocket`: an instance of `socket.socket` without a descriptor. Its
+first use takes the connection over from the worker's loop and turns the object
+into a plain `socket.socket` (by assigning ``__class__``; the layouts are equal).
+"""
+
+import socket
+import weakref
+
+from rgunicorn._rgunicorn import _take_socket
+
+# An unborn socket keeps its connection's ticket in a slot that `socket.socket`
+# fills only when it is initialised.
+set_ticket = socket.socket._io_refs.__set__
+_get_ticket = socket.socket._io_refs.__get__
+
+_unread = weakref.WeakKeyDictionary()
+
+
+def _become_real(sock):
+    fd, unread = _take_socket(_get_ticket(sock))
+    if unread:
+        object.__setattr__(sock, "__class__", _SocketWithUnreadBytes)
+        _unread[sock] = memoryview(unread)
+    else:
+        object.__setattr__(sock, "__class__", socket.socket)
+    socket.socket.__init__(sock, fileno=fd)
+
+
+class ClientSocket(socket.socket):
+    """A client's socket that becomes real at its first use."""
+
+    __slots__ = ()
+
+    def __getattribute__(self, name):
+        if name.startswith("__"):
+            return object.__getattribute__(self, name)
+        _become_real(self)
+        return getattr(self, name)
+
+    def __enter__(self):
+        _become_real(self)
+        return self
+
+    def __repr__(self):
+        return "<rgunicorn client socket, not used yet>"
+
+
+class _SocketWithUnreadBytes(socket.socket):
+    """Gives out what the worker had already received before reading on."""
+
+    __slots__ = ()
+
+    def _take(self, size):
+        data = _unread[self]
+        taken, rest = data[:size], data[size:]
+        if rest:
+            _unread[self] = rest
+        else:
+            del _unread[self]
+            object.__setattr__(self, "__class__", socket.socket)
+        return taken
+
+    def recv(self, bufsize, flags=0):
+        if flags & socket.MSG_PEEK:
+            return bytes(_unread[self][:bufsize])
+        return bytes(self._take(bufsize))
+
+    def recv_into(self, buffer, nbytes=0, flags=0):
+        view = memoryview(buffer).cast("B")
+        size = nbytes or len(view)
+        data = _unread[self][:size] if flags & socket.MSG_PEEK else self._take(size)
+        view[: len(data)] = data
+        return len(data)
+
+    def recvfrom(self, bufsize, flags=0):
+        return self.recv(bufsize, flags), None
+
+    def recvfrom_into(self, buffer, nbytes=0, flags=0):
+        return self.recv_into(buffer, nbytes, flags), None

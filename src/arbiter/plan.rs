@@ -1,0 +1,607 @@
+//! The decision table: what the master does about each event. Pure; see `mod.rs`.
+//!
+//! Top-down: [`plan`] is the table; below it one function per row, then what every row ends with ([`State::balance`]), then
+//! the watch over heartbeats and the way out. What a reload changes is in `reload.rs`.
+
+use super::reload::Trial;
+use super::{HookEvent, Level, STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR};
+use crate::sys::clock::Instant;
+use crate::sys::process::{Exit, Pid};
+use crate::sys::shared::Reading;
+use crate::sys::signal::Signal;
+use std::time::Duration;
+
+/// The master looks at heartbeats and worker counts this often; an idle one wakes no oftener. As Gunicorn's loop.
+pub(super) const CHECK_PERIOD: Duration = Duration::from_secs(1);
+/// How often the master looks whether new workers have booted while a reload waits for them.
+pub(super) const RELOAD_PERIOD: Duration = Duration::from_millis(50);
+/// A loop turn that ends this much later than a check period means that the master itself did not run (suspended machine,
+/// stopped process group, a slow hook), and that the workers' silence proves nothing.
+pub(super) const LATE_AFTER: Duration = Duration::from_secs(1);
+/// A second, impatient signal cuts the graceful stop to this.
+pub(super) const QUICK_STOP: Duration = Duration::from_secs(2);
+/// How long killed workers are waited for at the very end; only one in uninterruptible sleep needs any of it.
+pub(super) const KILLED_WAIT: Duration = Duration::from_secs(2);
+
+/// What a configuration says about the number of workers and the patience with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Wanted number of workers.
+    pub workers: u32,
+    /// Silence after which a worker is killed; zero = never.
+    pub timeout: Duration,
+    /// How long a stopping server waits for its workers.
+    pub graceful_timeout: Duration,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// Everything is open: begin.
+    Started,
+    /// A signal came.
+    Signal(Signal),
+    /// A fork that was asked for has happened.
+    Forked {
+        /// The worker's age.
+        age: u64,
+        /// Its process id.
+        pid: Pid,
+    },
+    /// A fork that was asked for failed.
+    ForkFailed {
+        /// The age that was meant for the worker.
+        age: u64,
+        /// What went wrong.
+        error: &'a str,
+    },
+    /// A child has been reaped.
+    Ended {
+        /// Its process id.
+        pid: Pid,
+        /// How it ended.
+        exit: Exit,
+        /// Its slot on the score-board says that it had booted.
+        booted: bool,
+    },
+    /// The configuration was read again and everything that it names is open.
+    Reloaded(Limits),
+    /// The configuration could not be read again, or what it names not opened.
+    ReloadFailed(&'a str),
+    /// A turn of the loop, with what the score-board says. Comes after all other events of the turn.
+    Tick(&'a [Reading]),
+    /// A Python-level signal handler wants to leave with this status.
+    Leave(i32),
+}
+
+/// What to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write a log line.
+    Log(Level, String),
+    /// Fork the worker of this age; answer with `Forked` or `ForkFailed`.
+    Fork {
+        /// The worker's age.
+        age: u64,
+    },
+    /// Send a signal to a worker.
+    Kill {
+        /// Its process id.
+        pid: Pid,
+        /// The signal.
+        signal: Signal,
+    },
+    /// Give the ended worker's slot on the score-board back.
+    Release {
+        /// Its former process id.
+        pid: Pid,
+    },
+    /// Tell the workers how many of them are wanted.
+    ShareWorkers(u32),
+    /// Read the configuration again; answer with `Reloaded` or `ReloadFailed`.
+    Reload,
+    /// The configuration on trial is in force from now on.
+    Commit,
+    /// Go back to the configuration before the trial.
+    Rollback,
+    /// Open the log files again.
+    ReopenLogs,
+    /// Run the hooks of this moment.
+    Hook(HookEvent),
+    /// Close the listening sockets and remove their files.
+    CloseListeners,
+    /// Remove the pid file.
+    RemovePidFile,
+    /// Leave with this status.
+    Exit(i32),
+}
+
+/// A worker as the master sees it. The other side is the process that `Host::run_worker` runs.
+#[derive(Clone, Debug)]
+pub(super) struct Worker {
+    pub(super) age: u64,
+    /// 0 between the decision to fork and the answer.
+    pub(super) pid: Pid,
+    /// Which configuration it was forked under; counts reloads.
+    pub(super) generation: u32,
+    pub(super) beat: Option<Instant>,
+    pub(super) booted: bool,
+    /// It has been told to stop.
+    pub(super) stopping: bool,
+    /// It was silent for too long and has got its ABRT.
+    aborted: bool,
+}
+
+/// Where the master is in its life.
+#[derive(Clone, Debug)]
+enum Phase {
+    Serving,
+    Stopping(Stop),
+    Done,
+}
+
+#[derive(Clone, Debug)]
+struct Stop {
+    deadline: Instant,
+    quick: bool,
+    killed: bool,
+    status: i32,
+    reason: Option<&'static str>,
+}
+
+/// All that the decisions rest on.
+#[derive(Clone, Debug)]
+pub struct State {
+    pub(super) limits: Limits,
+    /// Wanted number of workers: the configuration's, moved by TTIN and TTOU.
+    pub(super) target: u32,
+    /// In order of age, the oldest first.
+    pub(super) workers: Vec<Worker>,
+    pub(super) generation: u32,
+    pub(super) trial: Option<Trial>,
+    next_age: u64,
+    phase: Phase,
+    /// When the last turn ended.
+    last_turn: Option<Instant>,
+    /// When heartbeats were last judged.
+    last_check: Instant,
+    /// Silence is counted from here at the earliest.
+    watch_from: Instant,
+    /// No fork before this, after one has failed.
+    fork_after: Instant,
+    /// The number of workers that was last logged.
+    counted: Option<usize>,
+}
+
+/// Decides. The actions are to be performed in order; events that they give rise to come after all of them.
+pub fn plan(state: &mut State, event: Event<'_>, now: Instant) -> Vec<Action> {
+    let mut out = Vec::new();
+    match event {
+        Event::Started => state.start(now, &mut out),
+        Event::Signal(signal) if state.is_stopping() => state.signal_while_stopping(signal, now, &mut out),
+        Event::Signal(signal) => state.signal(signal, now, &mut out),
+        Event::Forked { age, pid } => state.forked(age, pid, &mut out),
+        Event::ForkFailed { age, error } => state.fork_failed(age, error, now, &mut out),
+        Event::Ended { pid, exit, booted } => state.ended(pid, exit, booted, now, &mut out),
+        Event::Reloaded(limits) => state.reloaded(limits, &mut out),
+        Event::ReloadFailed(error) => {
+            log(
+                &mut out,
+                Level::Error,
+                format!("Reload failed, nothing has changed: {error}"),
+            );
+        }
+        Event::Tick(readings) => state.tick(readings, now, &mut out),
+        Event::Leave(status) => state.stop(false, status, None, now, &mut out),
+    }
+    match state.phase {
+        Phase::Serving => state.balance(now, &mut out),
+        Phase::Stopping(_) => state.finish_if_over(now, &mut out),
+        Phase::Done => {}
+    }
+    out
+}
+
+pub(super) fn log(out: &mut Vec<Action>, level: Level, text: impl Into<String>) {
+    out.push(Action::Log(level, text.into()));
+}
+
+impl State {
+    /// A master without workers that has not started.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            target: 0,
+            workers: Vec::new(),
+            generation: 1,
+            trial: None,
+            next_age: 1,
+            phase: Phase::Serving,
+            last_turn: None,
+            last_check: Instant(0),
+            watch_from: Instant(0),
+            fork_after: Instant(0),
+            counted: None,
+        }
+    }
+
+    /// How long the loop may sleep if nothing happens.
+    pub fn wait(&self, now: Instant) -> Duration {
+        match &self.phase {
+            Phase::Serving if self.reload_waits() => RELOAD_PERIOD,
+            Phase::Serving => self.last_check.after(CHECK_PERIOD).since(now),
+            Phase::Stopping(stop) => stop.deadline.since(now).min(CHECK_PERIOD),
+            Phase::Done => Duration::ZERO,
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        !matches!(self.phase, Phase::Serving)
+    }
+
+    fn has_killed(&self) -> bool {
+        matches!(&self.phase, Phase::Stopping(stop) if stop.killed)
+    }
+
+    fn start(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.target = self.limits.workers;
+        self.last_check = now;
+        out.push(Action::ShareWorkers(self.target));
+    }
+
+    fn signal(&mut self, signal: Signal, now: Instant, out: &mut Vec<Action>) {
+        let level = if signal == Signal::CHLD {
+            Level::Debug
+        } else {
+            Level::Info
+        };
+        log(out, level, format!("Handling signal: {}", name_in_log(signal)));
+        match signal {
+            Signal::TERM => self.stop(true, 0, None, now, out),
+            Signal::INT | Signal::QUIT => self.stop(false, 0, None, now, out),
+            Signal::HUP => self.hang_up(out),
+            Signal::USR1 => {
+                out.push(Action::ReopenLogs);
+                self.kill_all(Signal::USR1, out);
+            }
+            Signal::USR2 => log(
+                out,
+                Level::Warning,
+                "SIGUSR2 ignored: upgrading in place is not available yet",
+            ),
+            Signal::TTIN => self.move_target(1, out),
+            Signal::TTOU => self.move_target(-1, out),
+            Signal::WINCH => log(out, Level::Debug, "SIGWINCH ignored. Not daemonized"),
+            _ => {} // CHLD: children are reaped in every turn.
+        }
+    }
+
+    /// Only impatience counts now.
+    fn signal_while_stopping(&mut self, signal: Signal, now: Instant, out: &mut Vec<Action>) {
+        let Phase::Stopping(stop) = &mut self.phase else {
+            return;
+        };
+        if stop.quick || !matches!(signal, Signal::INT | Signal::QUIT) {
+            return;
+        }
+        stop.quick = true;
+        stop.deadline = stop.deadline.min(now.after(QUICK_STOP));
+        log(out, Level::Info, "Quick shutdown requested");
+        self.kill_all(Signal::QUIT, out);
+    }
+
+    /// TTIN and TTOU. TTOU never goes below one worker.
+    fn move_target(&mut self, by: i32, out: &mut Vec<Action>) {
+        let moved = |target: u32| target.saturating_add_signed(by).max(target.min(1));
+        if let Some(trial) = &mut self.trial {
+            trial.target = moved(trial.target);
+        }
+        self.set_target(moved(self.target), out);
+    }
+
+    pub(super) fn set_target(&mut self, target: u32, out: &mut Vec<Action>) {
+        if target != self.target {
+            let old = std::mem::replace(&mut self.target, target);
+            out.push(Action::ShareWorkers(target));
+            out.push(Action::Hook(HookEvent::NumWorkersChanged {
+                new: target,
+                old: Some(old),
+            }));
+        }
+    }
+
+    fn forked(&mut self, age: u64, pid: Pid, out: &mut Vec<Action>) {
+        let stopping = self.is_stopping();
+        if let Some(worker) = self.workers.iter_mut().find(|worker| worker.age == age) {
+            worker.pid = pid;
+            // Told to stop while it was being born.
+            worker.stopping |= stopping;
+            if worker.stopping {
+                out.push(Action::Kill {
+                    pid,
+                    signal: Signal::TERM,
+                });
+            }
+        }
+    }
+
+    fn fork_failed(&mut self, age: u64, error: &str, now: Instant, out: &mut Vec<Action>) {
+        self.workers.retain(|worker| worker.age != age);
+        self.fork_after = now.after(CHECK_PERIOD);
+        log(
+            out,
+            Level::Error,
+            format!("Cannot fork a worker, trying again in a second: {error}"),
+        );
+    }
+
+    fn ended(&mut self, pid: Pid, exit: Exit, booted: bool, now: Instant, out: &mut Vec<Action>) {
+        let Some(place) = self.workers.iter().position(|worker| worker.pid == pid) else {
+            let status = match exit {
+                Exit::Code(code) => code.to_string(),
+                Exit::Signal(signal) => signal.to_string(),
+            };
+            log(
+                out,
+                Level::Debug,
+                format!("Reaped unknown child process (pid:{pid}, status:{status})"),
+            );
+            return;
+        };
+        let worker = self.workers.remove(place);
+        self.log_end(&worker, exit, out);
+        out.push(Action::Release { pid });
+        out.push(Action::Hook(HookEvent::ChildExit { pid, age: worker.age }));
+        if self.is_stopping() || worker.generation != self.generation {
+            return;
+        }
+        match (booted, self.trial.is_some()) {
+            (true, true) => return self.accept_trial(out),
+            (true, false) => return,
+            (false, true) => return self.reject_trial("a new worker did not boot", out),
+            (false, false) => {}
+        }
+        match exit {
+            Exit::Code(STATUS_WORKER_BOOT_ERROR) => {
+                self.stop(
+                    true,
+                    STATUS_WORKER_BOOT_ERROR,
+                    Some("Worker failed to boot."),
+                    now,
+                    out,
+                );
+            }
+            Exit::Code(STATUS_APP_LOAD_ERROR) => {
+                self.stop(true, STATUS_APP_LOAD_ERROR, Some("App failed to load."), now, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn log_end(&self, worker: &Worker, exit: Exit, out: &mut Vec<Action>) {
+        let pid = worker.pid;
+        match exit {
+            Exit::Code(0) => {}
+            Exit::Code(code) => log(
+                out,
+                Level::Error,
+                format!("Worker (pid:{pid}) exited with code {code}."),
+            ),
+            Exit::Signal(signal) => {
+                let (level, remark) = match signal {
+                    Signal::KILL if worker.aborted => {
+                        (Level::Error, " It had been silent for longer than its timeout.")
+                    }
+                    Signal::KILL if self.has_killed() => {
+                        (Level::Error, " It did not stop within graceful_timeout.")
+                    }
+                    Signal::KILL => (Level::Error, " Perhaps out of memory?"),
+                    Signal::TERM => (Level::Info, ""),
+                    _ => (Level::Warning, ""),
+                };
+                log(
+                    out,
+                    level,
+                    format!("Worker (pid:{pid}) was sent {signal}!{remark}"),
+                );
+            }
+        }
+    }
+
+    fn tick(&mut self, readings: &[Reading], now: Instant, out: &mut Vec<Action>) {
+        for worker in &mut self.workers {
+            if let Some(reading) = readings.iter().find(|reading| reading.age == worker.age) {
+                worker.booted = reading.booted;
+                worker.beat = reading.beat;
+            }
+        }
+        let late = CHECK_PERIOD + LATE_AFTER;
+        if self.last_turn.is_some_and(|last| now.since(last) > late) {
+            self.watch_from = now;
+        }
+        self.last_turn = Some(now);
+        if self.is_stopping() {
+            return;
+        }
+        if now.since(self.last_check) >= CHECK_PERIOD {
+            self.last_check = now;
+            self.watch(now, out);
+        }
+        self.judge_trial(out);
+    }
+
+    /// Kills who has been silent for too long: ABRT first, so that it can say where it hangs, KILL at the next check.
+    fn watch(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.limits.timeout.is_zero() {
+            return;
+        }
+        for worker in &mut self.workers {
+            let Some(beat) = worker.beat else { continue };
+            if now.since(beat.max(self.watch_from)) <= self.limits.timeout {
+                continue;
+            }
+            let signal = if worker.aborted {
+                Signal::KILL
+            } else {
+                Signal::ABRT
+            };
+            if !worker.aborted {
+                worker.aborted = true;
+                log(
+                    out,
+                    Level::Critical,
+                    format!("WORKER TIMEOUT (pid:{})", worker.pid),
+                );
+            }
+            out.push(Action::Kill {
+                pid: worker.pid,
+                signal,
+            });
+        }
+    }
+
+    /// Forks what is missing, stops what is too much.
+    fn balance(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let wanted = self.wanted_of_this_generation();
+        let present = self.count(|worker, generation| worker.generation == generation && !worker.stopping);
+        if now >= self.fork_after {
+            for _ in present..wanted {
+                self.fork_one(out);
+            }
+        }
+        if self.trial.is_none() {
+            let generation = self.generation;
+            self.stop_oldest(
+                present.saturating_sub(wanted),
+                |worker| worker.generation == generation,
+                out,
+            );
+            self.retire_old(out);
+        }
+        let count = self.count(|worker, _| !worker.stopping);
+        if self.counted != Some(count) {
+            self.counted = Some(count);
+            log(out, Level::Debug, format!("{count} workers"));
+        }
+    }
+
+    pub(super) fn count(&self, which: impl Fn(&Worker, u32) -> bool) -> usize {
+        self.workers
+            .iter()
+            .filter(|worker| which(worker, self.generation))
+            .count()
+    }
+
+    fn fork_one(&mut self, out: &mut Vec<Action>) {
+        let age = self.next_age;
+        self.next_age += 1;
+        self.workers.push(Worker {
+            age,
+            pid: 0,
+            generation: self.generation,
+            beat: None,
+            booted: false,
+            stopping: false,
+            aborted: false,
+        });
+        out.push(Action::Fork { age });
+    }
+
+    /// TERM to the `number` oldest that are `which` and not stopping yet.
+    pub(super) fn stop_oldest(
+        &mut self,
+        number: usize,
+        which: impl Fn(&Worker) -> bool,
+        out: &mut Vec<Action>,
+    ) {
+        for worker in self
+            .workers
+            .iter_mut()
+            .filter(|worker| which(worker) && !worker.stopping)
+            .take(number)
+        {
+            worker.stopping = true;
+            if worker.pid != 0 {
+                out.push(Action::Kill {
+                    pid: worker.pid,
+                    signal: Signal::TERM,
+                });
+            }
+        }
+    }
+
+    fn kill_all(&self, signal: Signal, out: &mut Vec<Action>) {
+        let born = self.workers.iter().filter(|worker| worker.pid != 0);
+        out.extend(born.map(|worker| Action::Kill {
+            pid: worker.pid,
+            signal,
+        }));
+    }
+
+    fn stop(
+        &mut self,
+        graceful: bool,
+        status: i32,
+        reason: Option<&'static str>,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        if self.is_stopping() {
+            return;
+        }
+        out.push(Action::CloseListeners);
+        let deadline = now.after(self.limits.graceful_timeout);
+        self.phase = Phase::Stopping(Stop {
+            deadline,
+            quick: !graceful,
+            killed: false,
+            status,
+            reason,
+        });
+        self.kill_all(if graceful { Signal::TERM } else { Signal::QUIT }, out);
+        for worker in &mut self.workers {
+            worker.stopping = true;
+        }
+    }
+
+    fn finish_if_over(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let Phase::Stopping(stop) = &mut self.phase else {
+            return;
+        };
+        if !self.workers.is_empty() {
+            if now < stop.deadline {
+                return;
+            }
+            if !stop.killed {
+                stop.killed = true;
+                stop.deadline = now.after(KILLED_WAIT);
+                return self.kill_all(Signal::KILL, out);
+            }
+        }
+        let level = if stop.status == 0 {
+            Level::Info
+        } else {
+            Level::Error
+        };
+        log(out, level, "Shutting down: Master");
+        if let Some(reason) = stop.reason {
+            log(out, level, format!("Reason: {reason}"));
+        }
+        out.extend([
+            Action::RemovePidFile,
+            Action::Hook(HookEvent::OnExit),
+            Action::Exit(stop.status),
+        ]);
+        self.phase = Phase::Done;
+    }
+}
+
+/// The name in `Handling signal:`. Gunicorn says `cld` for SIGCHLD (the number's last name in Python's list).
+fn name_in_log(signal: Signal) -> String {
+    match signal {
+        Signal::CHLD => "cld".to_owned(),
+        _ => signal
+            .short_name()
+            .map_or_else(|| signal.0.to_string(), str::to_ascii_lowercase),
+    }
+}

@@ -1,0 +1,107 @@
+//! What HUP adds to the decision table: a reload is a transaction.
+//!
+//! 1. The configuration is read and what it names is opened. If that fails, nothing has changed.
+//! 2. One worker is forked under it, the trial. If it ends before it has booted, whatever its status, the configuration is
+//!    rolled back and the old workers have never noticed. (Gunicorn 27 stops the server, or leaves the workers orphaned.)
+//! 3. When it has booted, the configuration is in force and the rest is forked. An old worker gets TERM only as new ones
+//!    have booted: booted new ones and old ones that were not told to stop are never fewer than wanted.
+//!
+//! While a trial waits, workers that die are replaced by more workers on trial. Another HUP gives up the trial and begins
+//! anew, so that a configuration whose application hangs at import can be corrected.
+
+use super::plan::{Action, Limits, State, log};
+use super::{HookEvent, Level};
+
+/// A configuration on trial: what to go back to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trial {
+    limits: Limits,
+    pub(super) target: u32,
+}
+
+impl State {
+    pub(super) fn hang_up(&mut self, out: &mut Vec<Action>) {
+        log(out, Level::Info, "Hang up: Master");
+        if self.trial.is_some() {
+            self.reject_trial("another reload was asked for", out);
+        }
+        out.push(Action::Reload);
+    }
+
+    pub(super) fn reloaded(&mut self, limits: Limits, out: &mut Vec<Action>) {
+        self.trial = Some(Trial {
+            limits: self.limits,
+            target: self.target,
+        });
+        self.generation += 1;
+        self.limits = limits;
+        self.set_target(limits.workers, out);
+        out.extend([Action::ReopenLogs, Action::Hook(HookEvent::OnReload)]);
+    }
+
+    /// Puts the configuration in force once a worker on trial has booted.
+    pub(super) fn judge_trial(&mut self, out: &mut Vec<Action>) {
+        if self.trial.is_some() && self.booted_of_this_generation() > 0 {
+            self.accept_trial(out);
+        }
+    }
+
+    pub(super) fn accept_trial(&mut self, out: &mut Vec<Action>) {
+        self.trial = None;
+        out.push(Action::Commit);
+    }
+
+    /// Goes back: the workers on trial are told to stop, and the ones before them are this generation again.
+    pub(super) fn reject_trial(&mut self, why: &str, out: &mut Vec<Action>) {
+        let Some(trial) = self.trial.take() else { return };
+        let rejected = self.generation;
+        log(
+            out,
+            Level::Error,
+            format!("Reload given up, the workers stay as they were: {why}"),
+        );
+        self.stop_oldest(usize::MAX, |worker| worker.generation == rejected, out);
+        self.generation += 1;
+        for worker in self
+            .workers
+            .iter_mut()
+            .filter(|worker| worker.generation + 1 == rejected)
+        {
+            worker.generation = rejected + 1;
+        }
+        self.limits = trial.limits;
+        self.set_target(trial.target, out);
+        out.push(Action::Rollback);
+    }
+
+    /// How many workers of the present generation there should be.
+    pub(super) fn wanted_of_this_generation(&self) -> usize {
+        let Some(trial) = &self.trial else {
+            return self.target as usize;
+        };
+        let old = self.count(|worker, generation| worker.generation != generation && !worker.stopping);
+        (trial.target as usize).saturating_sub(old).max(1)
+    }
+
+    /// Tells as many old workers to stop as booted new ones stand in for.
+    pub(super) fn retire_old(&mut self, out: &mut Vec<Action>) {
+        let generation = self.generation;
+        let old = self.count(|worker, generation| worker.generation != generation && !worker.stopping);
+        let needed = (self.target as usize).saturating_sub(self.booted_of_this_generation());
+        self.stop_oldest(
+            old.saturating_sub(needed),
+            |worker| worker.generation != generation,
+            out,
+        );
+    }
+
+    /// Does anything wait for new workers to boot?
+    pub(super) fn reload_waits(&self) -> bool {
+        self.trial.is_some()
+            || self.count(|worker, generation| worker.generation != generation && !worker.stopping) > 0
+    }
+
+    fn booted_of_this_generation(&self) -> usize {
+        self.count(|worker, generation| worker.generation == generation && worker.booted && !worker.stopping)
+    }
+}

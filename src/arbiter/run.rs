@@ -1,0 +1,318 @@
+//! The executor: turns the world into events and performs the actions. It decides nothing.
+
+use super::plan::{Action, Event, State, plan};
+use super::setup::{Setup, limits};
+use super::{Config, Fork, HookEvent, Host, Level, WorkerContext};
+use crate::sys::pidfile::PidFile;
+use crate::sys::process::{self, Pid};
+use crate::sys::shared::{Reading, Scoreboard, Slot};
+use crate::sys::signal::{self, Blocked, Signal, SignalQueue};
+use crate::sys::{clock, listener::Listener};
+use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow::{self, Break, Continue};
+use std::sync::Arc;
+
+/// The signals that the master takes. A worker starts with all of them blocked and at their default actions.
+const SIGNALS: [Signal; 10] = [
+    Signal::HUP,
+    Signal::INT,
+    Signal::QUIT,
+    Signal::TERM,
+    Signal::TTIN,
+    Signal::TTOU,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::WINCH,
+    Signal::CHLD,
+];
+
+/// Runs the server: opens what `config` names, keeps workers alive, returns the exit status. It returns in the master, and
+/// in each worker after `Host::run_worker`: the caller lets the interpreter finalize in both.
+///
+/// There can be one at a time in a process: signal dispositions are the process's.
+pub fn run(host: &mut dyn Host, config: Config) -> i32 {
+    match Master::start(host, config) {
+        Ok(master) => master.serve(),
+        Err(status) => status,
+    }
+}
+
+/// The process that forks.
+struct Master<'h> {
+    host: &'h mut dyn Host,
+    state: State,
+    setup: Setup,
+    /// The setup on trial during a reload; workers are forked under it while there is one.
+    candidate: Option<Setup>,
+    /// `None` only in a child.
+    signals: Option<SignalQueue>,
+    board: Scoreboard,
+    /// Of the workers that live or are not reaped yet.
+    slots: HashMap<Pid, Slot>,
+    pidfile: Option<PidFile>,
+}
+
+impl<'h> Master<'h> {
+    /// Gunicorn's start-up order: pid file, `on_starting`, signals, sockets, `when_ready`.
+    fn start(host: &'h mut dyn Host, config: Config) -> Result<Self, i32> {
+        process::set_name("rgunicorn");
+        host.event(HookEvent::NumWorkersChanged {
+            new: config.workers,
+            old: None,
+        });
+        host.log(Level::Info, format_args!("Starting rgunicorn {}", config.version));
+        let pidfile = match config.pidfile.as_deref().map(PidFile::create).transpose() {
+            Ok(pidfile) => pidfile,
+            Err(error) => {
+                host.startup_error(&error.to_string());
+                return Err(1);
+            }
+        };
+        host.event(HookEvent::OnStarting);
+        let resources = Scoreboard::new().and_then(|board| Ok((board, SignalQueue::install(&SIGNALS)?)));
+        let opened = match resources {
+            Ok((board, signals)) => Setup::start(host, config).map(|setup| (board, signals, setup)),
+            Err(error) => {
+                host.startup_error(&error.to_string());
+                Err(1)
+            }
+        };
+        let (board, signals, setup) = opened.inspect_err(|_| {
+            if let Some(pidfile) = &pidfile {
+                pidfile.remove();
+            }
+        })?;
+        host.log(Level::Debug, format_args!("Arbiter booted"));
+        host.log(
+            Level::Info,
+            format_args!("Listening at: {} ({})", setup.text(), process::id()),
+        );
+        host.log(
+            Level::Info,
+            format_args!("Using worker: {}", setup.config.worker_name),
+        );
+        host.event(HookEvent::WhenReady);
+        let state = State::new(limits(&setup.config));
+        let (slots, signals) = (HashMap::new(), Some(signals));
+        Ok(Self {
+            host,
+            state,
+            setup,
+            candidate: None,
+            signals,
+            board,
+            slots,
+            pidfile,
+        })
+    }
+
+    /// The loop. A turn: sleep, signals in order, ended children, heartbeats and counts.
+    fn serve(mut self) -> i32 {
+        let mut turn = self.apply(Event::Started);
+        loop {
+            if let Break(status) = turn {
+                return status;
+            }
+            self.sleep();
+            turn = self.turn();
+        }
+    }
+
+    fn sleep(&mut self) {
+        let timeout = self.state.wait(clock::now());
+        if let Some(signals) = &self.signals {
+            self.host.blocking(&mut || signals.wait(timeout));
+        }
+    }
+
+    fn turn(&mut self) -> ControlFlow<i32> {
+        if let Err(status) = self.host.check_signals() {
+            self.apply(Event::Leave(status))?;
+        }
+        while let Some(signal) = self.signals.as_mut().and_then(SignalQueue::take) {
+            self.apply(Event::Signal(signal))?;
+        }
+        while let Ok(Some((pid, exit))) = process::reap() {
+            let booted = self.slots.get(&pid).is_some_and(|slot| slot.read().booted);
+            self.apply(Event::Ended { pid, exit, booted })?;
+        }
+        let readings: Vec<Reading> = self.board.readings().collect();
+        self.apply(Event::Tick(&readings))
+    }
+
+    /// Feeds an event to the table and performs what it says, and what the answers to that say.
+    fn apply(&mut self, event: Event<'_>) -> ControlFlow<i32> {
+        let mut actions = VecDeque::from(plan(&mut self.state, event, clock::now()));
+        while let Some(action) = actions.pop_front() {
+            actions.extend(self.perform(action)?);
+        }
+        Continue(())
+    }
+
+    fn answer(&mut self, event: Event<'_>) -> ControlFlow<i32, Vec<Action>> {
+        Continue(plan(&mut self.state, event, clock::now()))
+    }
+
+    fn perform(&mut self, action: Action) -> ControlFlow<i32, Vec<Action>> {
+        match action {
+            Action::Log(level, text) => self.host.log(level, format_args!("{text}")),
+            Action::Fork { age } => return self.fork(age),
+            Action::Kill { pid, signal } => self.kill(pid, signal),
+            Action::Release { pid } => {
+                if let Some(slot) = self.slots.remove(&pid) {
+                    slot.release();
+                }
+            }
+            Action::ShareWorkers(workers) => self.board.set_workers(workers),
+            Action::Reload => return self.reload(),
+            Action::Commit => self.commit(),
+            Action::Rollback => self.rollback(),
+            Action::ReopenLogs => self.host.reopen_logs(),
+            Action::Hook(event) => self.host.event(event),
+            Action::CloseListeners => {
+                self.rollback();
+                self.setup.close();
+            }
+            Action::RemovePidFile => {
+                if let Some(pidfile) = self.pidfile.take() {
+                    pidfile.remove();
+                }
+            }
+            Action::Exit(status) => return Break(status),
+        }
+        Continue(Vec::new())
+    }
+
+    fn kill(&mut self, pid: Pid, signal: Signal) {
+        // `Ok(false)`: it has gone, its end will be reaped in this turn or the next.
+        if let Err(error) = process::kill(pid, signal) {
+            self.host.log(
+                Level::Error,
+                format_args!("Cannot send {signal} to worker (pid:{pid}): {error}"),
+            );
+        }
+    }
+
+    fn fork(&mut self, age: u64) -> ControlFlow<i32, Vec<Action>> {
+        let Some(slot) = self.board.claim(age) else {
+            return self.answer(Event::ForkFailed {
+                age,
+                error: "no free slot on the score-board",
+            });
+        };
+        self.host.event(HookEvent::PreFork { age });
+        let ppid = process::id();
+        // From here until the worker's own handlers stand, signals wait: none may reach the child while the handlers in it
+        // are still the master's.
+        let forked = signal::block(&SIGNALS).and_then(|blocked| Ok((self.host.fork()?, blocked)));
+        match forked {
+            Ok((Fork::Parent(pid), blocked)) => {
+                drop(blocked);
+                self.slots.insert(pid, slot);
+                self.answer(Event::Forked { age, pid })
+            }
+            Ok((Fork::Child, blocked)) => Break(self.become_worker(age, ppid, slot, blocked)),
+            Err(error) => {
+                slot.release();
+                self.answer(Event::ForkFailed {
+                    age,
+                    error: &error.to_string(),
+                })
+            }
+        }
+    }
+
+    /// The child's whole life. Nothing of the master may act in it: its signal queue goes, its pid file and socket files are
+    /// left alone (neither does anything on drop), sockets that are not this worker's are closed.
+    fn become_worker(&mut self, age: u64, ppid: Pid, slot: Slot, blocked: Blocked) -> i32 {
+        if let Some(signals) = self.signals.take() {
+            signals.leave_in_child();
+        }
+        self.slots.clear();
+        self.pidfile = None;
+        let setup = self.candidate.take().unwrap_or_else(|| Setup {
+            config: Arc::clone(&self.setup.config),
+            listeners: self.setup.listeners.clone(),
+        });
+        self.setup.listeners.clear();
+        let pid = process::id();
+        self.host
+            .log(Level::Info, format_args!("Booting worker with pid: {pid}"));
+        let Setup { config, listeners } = setup;
+        let status = self.host.run_worker(WorkerContext {
+            age,
+            ppid,
+            slot,
+            listeners,
+            config,
+            blocked,
+        });
+        self.host
+            .log(Level::Info, format_args!("Worker exiting (pid: {pid})"));
+        self.host.event(HookEvent::WorkerExit { age });
+        status
+    }
+
+    fn reload(&mut self) -> ControlFlow<i32, Vec<Action>> {
+        let config = match self.host.reload() {
+            Ok(config) => config,
+            Err(error) => return self.answer(Event::ReloadFailed(&error)),
+        };
+        match self.setup.next(config) {
+            Ok(next) => {
+                if !same(&next.listeners, &self.setup.listeners) {
+                    self.host
+                        .log(Level::Info, format_args!("Listening at: {}", next.text()));
+                }
+                let limits = limits(&next.config);
+                self.candidate = Some(next);
+                self.answer(Event::Reloaded(limits))
+            }
+            Err(error) => {
+                self.host.reload_done(false);
+                self.answer(Event::ReloadFailed(&error))
+            }
+        }
+    }
+
+    fn commit(&mut self) {
+        let Some(next) = self.candidate.take() else { return };
+        let before = std::mem::replace(&mut self.setup, next);
+        before.unlink_beyond(&self.setup);
+        self.rewrite_pidfile();
+        self.host.reload_done(true);
+    }
+
+    /// The file may have a new name, or have been removed by hand.
+    fn rewrite_pidfile(&mut self) {
+        if let Some(old) = self.pidfile.take() {
+            old.remove();
+        }
+        match self
+            .setup
+            .config
+            .pidfile
+            .as_deref()
+            .map(PidFile::create)
+            .transpose()
+        {
+            Ok(pidfile) => self.pidfile = pidfile,
+            Err(error) => self.host.log(Level::Error, format_args!("{error}")),
+        }
+    }
+
+    fn rollback(&mut self) {
+        if let Some(rejected) = self.candidate.take() {
+            rejected.unlink_beyond(&self.setup);
+            self.host.reload_done(false);
+        }
+    }
+}
+
+fn same(left: &[Arc<Listener>], right: &[Arc<Listener>]) -> bool {
+    left.len() == right.len()
+        && left
+            .iter()
+            .zip(right)
+            .all(|(left, right)| Arc::ptr_eq(left, right))
+}

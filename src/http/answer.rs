@@ -1,0 +1,76 @@
+//! What the server says by itself: error pages and interim responses.
+
+use super::chars::{is_field_value, is_token, trim};
+use super::response::{push_line, push_status_start};
+use super::{HttpError, ResponseError};
+
+/// Appends the answer to a faulty request; nothing when the peer has gone. The connection closes after it.
+pub fn error_response(error: &HttpError, out: &mut Vec<u8>) {
+    if error.wants_answer() {
+        error_response_with(error.status(), error.reason(), &error.to_string(), out);
+    }
+}
+
+/// Appends an answer of the server's own making: a small HTML page, `Connection: close`, no `Server` and no `Date`, as
+/// Gunicorn sends it. `reason` must be plain text of ours; `message` is escaped.
+pub fn error_response_with(status: u16, reason: &str, message: &str, out: &mut Vec<u8>) {
+    let mut page = format!("<html>\n<head><title>{reason}</title></head>\n<body>\n<h1>{reason}</h1>\n<p>");
+    push_escaped(message, &mut page);
+    page.push_str("</p>\n</body>\n</html>\n");
+    let head = format!(
+        "HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n",
+        page.len()
+    );
+    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(page.as_bytes());
+}
+
+fn push_escaped(text: &str, page: &mut String) {
+    for character in text.chars() {
+        match character {
+            '&' => page.push_str("&amp;"),
+            '<' => page.push_str("&lt;"),
+            '>' => page.push_str("&gt;"),
+            '"' => page.push_str("&quot;"),
+            '\'' => page.push_str("&#x27;"),
+            other => page.push(other),
+        }
+    }
+}
+
+/// What to send when [`RequestHead::expects_continue`](super::RequestHead::expects_continue); empty for HTTP/1.0.
+#[must_use]
+pub fn continue_response(version: (u8, u8)) -> &'static [u8] {
+    if version > (1, 0) {
+        b"HTTP/1.1 100 Continue\r\n\r\n"
+    } else {
+        b""
+    }
+}
+
+/// A `103 Early Hints` response (RFC 8297) with these headers; empty for HTTP/1.0, which has no interim responses.
+///
+/// # Errors
+/// A name that is no token, or a value with control bytes.
+pub fn early_hints<'a>(
+    version: (u8, u8),
+    headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+) -> Result<Vec<u8>, ResponseError> {
+    let mut out = Vec::new();
+    push_status_start(&mut out, (1, 1));
+    out.extend_from_slice(b"103 Early Hints\r\n");
+    for (name, value) in headers {
+        if !is_token(name) {
+            return Err(ResponseError::HeaderName(name.to_vec()));
+        }
+        if !is_field_value(value) {
+            return Err(ResponseError::HeaderValue(name.to_vec()));
+        }
+        push_line(&mut out, name, trim(value));
+    }
+    out.extend_from_slice(b"\r\n");
+    if version <= (1, 0) {
+        out.clear();
+    }
+    Ok(out)
+}

@@ -1,0 +1,211 @@
+//! A field section that owns its bytes: the text as it came and, behind it in the same allocation, one span of 16
+//! bytes for each field that was kept. One allocation for a head, whatever the number of its fields.
+
+use super::HttpError;
+use super::chars::{is_blank, trim};
+use super::policy::{Limits, Policy};
+
+/// One field. Both slices are as sent; the value has no blanks at its ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// A token, in the sender's spelling.
+    pub name: &'a [u8],
+    /// Latin-1 without control bytes other than HTAB.
+    pub value: &'a [u8],
+}
+
+/// Four 32-bit numbers: start and length of the name, start and length of the value.
+const SPAN_BYTES: usize = 16;
+/// Fields for which the parser's scratch space lives on the stack. Browsers behind a proxy send 12 to 25.
+pub(super) const FIELDS_ON_STACK: usize = 32;
+
+/// Owned text with the spans of its fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Block {
+    /// `text`, then the spans.
+    bytes: Vec<u8>,
+    /// Length of the text. Invariant: at most `bytes.len()`, and every span lies inside the text.
+    text_len: usize,
+}
+
+impl Block {
+    /// Parses the fields that begin at `fields_at` in `bytes`, which may go on behind the section (then the rest is
+    /// ignored). `scratch` must have room for every field. `judge` sees each field once, in order, and says whether
+    /// it is kept.
+    ///
+    /// A section that is not complete is an error too: whoever may hold an unfinished one asks the scanner.
+    pub(super) fn parse<'a>(
+        bytes: &'a [u8],
+        fields_at: usize,
+        scratch: &mut [httparse::Header<'a>],
+        limits: &Limits,
+        mut judge: impl FnMut(&'a [u8], &'a [u8]) -> Result<bool, HttpError>,
+    ) -> Result<Self, HttpError> {
+        let section = &bytes[fields_at..];
+        let (end, found) = match httparse::parse_headers(section, scratch) {
+            Ok(httparse::Status::Complete(done)) => done,
+            Ok(httparse::Status::Partial) => return Err(HttpError::PrematureEnd),
+            Err(httparse::Error::TooManyHeaders) => return Err(HttpError::TooManyFields),
+            Err(_) => return Err(field_error(section)),
+        };
+        let text = &bytes[..fields_at + end];
+        if text.len() > Limits::HEAD_BYTES_CAP {
+            return Err(HttpError::FieldTooLarge);
+        }
+        if found.len() > limits.fields_max {
+            return Err(HttpError::TooManyFields);
+        }
+        let mut owned = Vec::with_capacity(text.len() + found.len() * SPAN_BYTES);
+        owned.extend_from_slice(text);
+        let origin = text.as_ptr() as usize;
+        let mut starts = found
+            .iter()
+            .map(|header| header.name.as_ptr() as usize - origin)
+            .skip(1);
+        let last = check_line_end(text, text.len())?;
+        for header in found {
+            let (name, value) = (header.name.as_bytes(), header.value);
+            let name_at = name.as_ptr() as usize - origin;
+            // A field ends where the next one begins, the last one where the empty line begins.
+            let next = starts.next().unwrap_or(last);
+            check_line_end(text, next)?;
+            if next - name_at > limits.field_bytes_max {
+                return Err(HttpError::FieldTooLarge);
+            }
+            if judge(name, value)? {
+                let value_at = value.as_ptr() as usize - origin;
+                owned.extend_from_slice(&span(name_at, name.len(), value_at, value.len()));
+            }
+        }
+        Ok(Self {
+            bytes: owned,
+            text_len: text.len(),
+        })
+    }
+
+    /// The text, of which every getter of a head is a slice.
+    pub(super) fn text(&self) -> &[u8] {
+        &self.bytes[..self.text_len]
+    }
+
+    /// Writable text; the length cannot change.
+    pub(super) fn text_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.text_len]
+    }
+
+    /// The fields that were kept, in order.
+    pub(super) fn fields(&self) -> Fields<'_> {
+        let (text, spans) = self.bytes.split_at(self.text_len);
+        Fields {
+            text,
+            spans: spans.chunks_exact(SPAN_BYTES),
+        }
+    }
+}
+
+/// httparse takes a bare LF for a line end; we do not. Returns where the line end begins.
+fn check_line_end(text: &[u8], end: usize) -> Result<usize, HttpError> {
+    if text[..end].ends_with(b"\r\n") {
+        Ok(end - 2)
+    } else {
+        Err(HttpError::BareLineFeed)
+    }
+}
+
+/// The numbers fit: a text is at most [`Limits::HEAD_BYTES_CAP`] long.
+fn span(name_at: usize, name_len: usize, value_at: usize, value_len: usize) -> [u8; SPAN_BYTES] {
+    let mut span = [0; SPAN_BYTES];
+    for (slot, number) in span
+        .chunks_exact_mut(4)
+        .zip([name_at, name_len, value_at, value_len])
+    {
+        slot.copy_from_slice(&(number as u32).to_ne_bytes());
+    }
+    span
+}
+
+/// httparse says only that something is wrong; a folded line deserves its own name.
+fn field_error(section: &[u8]) -> HttpError {
+    let folded = section
+        .windows(3)
+        .any(|bytes| bytes.starts_with(b"\r\n") && is_blank(bytes[2]));
+    if folded {
+        HttpError::Folding
+    } else {
+        HttpError::Field
+    }
+}
+
+/// Iterator over the fields of a head or a trailer section, in the order in which they were sent.
+#[derive(Debug, Clone)]
+pub struct Fields<'a> {
+    text: &'a [u8],
+    spans: std::slice::ChunksExact<'a, u8>,
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Field<'a>;
+
+    fn next(&mut self) -> Option<Field<'a>> {
+        let span = self.spans.next()?;
+        let number = |at: usize| {
+            let bytes = [span[at], span[at + 1], span[at + 2], span[at + 3]];
+            u32::from_ne_bytes(bytes) as usize
+        };
+        let slice = |at: usize| &self.text[number(at)..number(at) + number(at + 4)];
+        Some(Field {
+            name: slice(0),
+            value: slice(8),
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.spans.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Fields<'_> {}
+
+/// The fields that a client sent after a chunked body (RFC 9112 7.1.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trailers(pub(super) Block);
+
+impl Trailers {
+    /// The fields in order, after the rules for names with `_`.
+    #[must_use]
+    pub fn fields(&self) -> Fields<'_> {
+        self.0.fields()
+    }
+}
+
+/// Rewrites a complete section so that httparse can read it under the two lenient switches: folded lines are joined by
+/// one space, blanks before a colon go. What is still wrong afterwards is wrong.
+pub(super) fn rewrite(text: &[u8], fields_at: usize, policy: &Policy) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    out.extend_from_slice(&text[..fields_at]);
+    let mut fields = 0;
+    for line in text[fields_at..].split_inclusive(|&byte| byte == b'\n') {
+        let line = line.strip_suffix(b"\r\n").unwrap_or(line);
+        let folded = fields > 0 && line.first().is_some_and(|&byte| is_blank(byte));
+        if folded && policy.permit_obsolete_folding {
+            out.truncate(out.len() - 2);
+            out.push(b' ');
+            out.extend_from_slice(trim(line));
+        } else {
+            fields += 1;
+            push_line(&mut out, line, policy.strip_header_spaces);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    out
+}
+
+fn push_line(out: &mut Vec<u8>, line: &[u8], strip: bool) {
+    let start = out.len();
+    let colon = memchr::memchr(b':', line).filter(|_| strip);
+    out.extend_from_slice(&line[..colon.unwrap_or(0)]);
+    while colon.is_some() && out.len() > start && out.last().is_some_and(|&byte| is_blank(byte)) {
+        out.pop();
+    }
+    out.extend_from_slice(&line[colon.unwrap_or(0)..]);
+}

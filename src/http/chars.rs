@@ -1,0 +1,117 @@
+//! Byte classes, each under its grammar rule.
+
+/// One entry per byte value.
+type Class = [bool; 256];
+
+const fn class(ranges: &[(u8, u8)]) -> Class {
+    let mut table = [false; 256];
+    let mut i = 0;
+    while i < ranges.len() {
+        let (mut byte, last) = ranges[i];
+        while byte < last {
+            table[byte as usize] = true;
+            byte += 1;
+        }
+        table[last as usize] = true;
+        i += 1;
+    }
+    table
+}
+
+const fn only(byte: u8) -> (u8, u8) {
+    (byte, byte)
+}
+
+/// RFC 9110 5.6.2: `tchar`.
+static TCHAR: Class = class(&[
+    (b'0', b'9'),
+    (b'A', b'Z'),
+    (b'a', b'z'),
+    only(b'!'),
+    (b'#', b'\''),
+    only(b'*'),
+    only(b'+'),
+    only(b'-'),
+    only(b'.'),
+    (b'^', b'`'),
+    only(b'|'),
+    only(b'~'),
+]);
+
+/// RFC 9110 5.5: what a field value may hold, HTAB, SP, VCHAR and obs-text.
+static FIELD_VALUE: Class = class(&[only(b'\t'), (b' ', b'~'), (0x80, 0xFF)]);
+
+/// RFC 9110 5.6.4: `qdtext`.
+static QDTEXT: Class = class(&[
+    only(b'\t'),
+    only(b' '),
+    only(b'!'),
+    (b'#', b'['),
+    (b']', b'~'),
+    (0x80, 0xFF),
+]);
+
+/// RFC 3986 3.1: what a scheme may hold after its first letter.
+static SCHEME: Class = class(&[
+    (b'0', b'9'),
+    (b'A', b'Z'),
+    (b'a', b'z'),
+    only(b'+'),
+    only(b'-'),
+    only(b'.'),
+]);
+
+pub(super) fn is_tchar(byte: u8) -> bool {
+    TCHAR[byte as usize]
+}
+
+pub(super) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&byte| is_tchar(byte))
+}
+
+pub(super) fn is_field_value(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| FIELD_VALUE[byte as usize])
+}
+
+pub(super) fn is_field_value_byte(byte: u8) -> bool {
+    FIELD_VALUE[byte as usize]
+}
+
+pub(super) fn is_qdtext(byte: u8) -> bool {
+    QDTEXT[byte as usize]
+}
+
+pub(super) fn is_scheme(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(u8::is_ascii_alphabetic) && bytes.iter().all(|&byte| SCHEME[byte as usize])
+}
+
+/// SP and HTAB: the blanks of RFC 9110 5.6.3 (`OWS`, `BWS`).
+pub(super) fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// Without the blanks at both ends.
+pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = bytes
+        && is_blank(*first)
+    {
+        bytes = rest;
+    }
+    while let [rest @ .., last] = bytes
+        && is_blank(*last)
+    {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// Decimal digits only, as a number; `None` when empty, when anything else is there, or beyond 64 bits.
+pub(super) fn decimal(bytes: &[u8]) -> Option<u64> {
+    if bytes.is_empty() {
+        return None;
+    }
+    bytes.iter().try_fold(0u64, |sum, &byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        sum.checked_mul(10)?.checked_add(digit)
+    })
+}

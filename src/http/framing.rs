@@ -1,0 +1,179 @@
+//! What the body of a response does on the wire, item by item, without copying it.
+
+/// How the client finds the end of the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// There is no body: HEAD, 1xx, 204, 304. What the application gives is dropped.
+    None,
+    /// `Content-Length`: bytes still owed.
+    Length(u64),
+    /// Each item is one chunk.
+    Chunked,
+    /// The connection's end is the body's end.
+    Close,
+}
+
+/// The framing of one response, made by [`ResponseHead::finish`](super::ResponseHead::finish).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Framing {
+    kind: Kind,
+    keep_alive: bool,
+}
+
+/// How one body item goes out: `prefix`, the first `take` bytes of the item, `suffix`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    /// Bytes of the item that may go out; the surplus is dropped. 0: send nothing at all for this item.
+    pub take: usize,
+    /// The chunk-size line, or empty.
+    pub prefix: Prefix,
+    /// What follows the item: the chunk's CRLF, or empty.
+    pub suffix: &'static [u8],
+}
+
+/// Sixteen hex digits and CRLF.
+const PREFIX_BYTES_MAX: usize = 18;
+
+/// A chunk-size line, held inline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefix {
+    /// Right-aligned. Invariant: `start <= PREFIX_BYTES_MAX`.
+    bytes: [u8; PREFIX_BYTES_MAX],
+    start: u8,
+}
+
+impl Prefix {
+    const EMPTY: Self = Self {
+        bytes: [0; PREFIX_BYTES_MAX],
+        start: PREFIX_BYTES_MAX as u8,
+    };
+
+    /// The size in hex, then CRLF (RFC 9112 7.1).
+    fn chunk(mut size: usize) -> Self {
+        let mut bytes = [0; PREFIX_BYTES_MAX];
+        let mut start = PREFIX_BYTES_MAX - 2;
+        bytes[start..].copy_from_slice(b"\r\n");
+        loop {
+            start -= 1;
+            bytes[start] = b"0123456789abcdef"[size % 16];
+            size /= 16;
+            if size == 0 {
+                return Self {
+                    bytes,
+                    start: start as u8,
+                };
+            }
+        }
+    }
+
+    /// The line, CRLF included.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[self.start as usize..]
+    }
+}
+
+impl AsRef<[u8]> for Prefix {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl Framing {
+    pub(super) fn none(keep_alive: bool) -> Self {
+        Self {
+            kind: Kind::None,
+            keep_alive,
+        }
+    }
+
+    pub(super) fn length(length: u64, keep_alive: bool) -> Self {
+        Self {
+            kind: Kind::Length(length),
+            keep_alive,
+        }
+    }
+
+    pub(super) fn chunked(keep_alive: bool) -> Self {
+        Self {
+            kind: Kind::Chunked,
+            keep_alive,
+        }
+    }
+
+    pub(super) fn close() -> Self {
+        Self {
+            kind: Kind::Close,
+            keep_alive: false,
+        }
+    }
+
+    /// How an item of `len` bytes goes out. Advances: call it once for each item that is really sent. An empty item
+    /// sends nothing, for an empty chunk would end the body.
+    pub fn frame(&mut self, len: usize) -> Frame {
+        let bare = |take| Frame {
+            take,
+            prefix: Prefix::EMPTY,
+            suffix: b"",
+        };
+        match &mut self.kind {
+            Kind::None => bare(0),
+            Kind::Close => bare(len),
+            Kind::Chunked if len == 0 => bare(0),
+            Kind::Chunked => Frame {
+                take: len,
+                prefix: Prefix::chunk(len),
+                suffix: b"\r\n",
+            },
+            Kind::Length(left) => {
+                let take = usize::try_from(*left).map_or(len, |left| left.min(len));
+                *left -= take as u64;
+                bare(take)
+            }
+        }
+    }
+
+    /// What ends the body: the last chunk, or nothing.
+    #[must_use]
+    pub fn last(&self) -> &'static [u8] {
+        if self.kind == Kind::Chunked {
+            b"0\r\n\r\n"
+        } else {
+            b""
+        }
+    }
+
+    /// False: the application has given less than its `Content-Length`. The client still waits for the rest, so the
+    /// connection must close.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        !matches!(self.kind, Kind::Length(1..))
+    }
+
+    /// Whether the response has a body at all. When not, the application's bytes are dropped and worth a warning.
+    #[must_use]
+    pub fn body_allowed(&self) -> bool {
+        self.kind != Kind::None
+    }
+
+    /// Whether each item is a chunk of its own.
+    #[must_use]
+    pub fn is_chunked(&self) -> bool {
+        self.kind == Kind::Chunked
+    }
+
+    /// Bytes that the application still owes under its `Content-Length`; `None` when there is none.
+    #[must_use]
+    pub fn left(&self) -> Option<u64> {
+        match self.kind {
+            Kind::Length(left) => Some(left),
+            _ => None,
+        }
+    }
+
+    /// Whether the head promised to keep the connection. Holds only if the body became [`complete`](Self::complete).
+    #[must_use]
+    pub fn keep_alive(&self) -> bool {
+        self.keep_alive
+    }
+}

@@ -1,0 +1,263 @@
+//! A finished request head.
+
+use std::ops::Range;
+
+use super::HttpError;
+use super::block::{Block, FIELDS_ON_STACK, Fields, rewrite};
+use super::line::RequestLine;
+use super::policy::{Limits, Policy};
+use super::rules::Facts;
+use super::target;
+
+/// How the end of a request's body is found (RFC 9112 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyKind {
+    /// There is none, or it is empty.
+    None,
+    /// This many bytes, more than 0.
+    Length(u64),
+    /// Chunks; the parser decodes them.
+    Chunked,
+}
+
+/// What a trusted proxy said about its own client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Without TLS.
+    Http,
+    /// With TLS.
+    Https,
+}
+
+/// Offsets into the head's text, which is shorter than [`Limits::HEAD_BYTES_CAP`].
+type Span = (u32, u32);
+
+/// A request head that passed every rule. It owns its bytes in one allocation, and every getter is a slice of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestHead {
+    block: Block,
+    method_len: u32,
+    target: Span,
+    path: Span,
+    query: Span,
+    fragment: Span,
+    version: (u8, u8),
+    body: BodyKind,
+    facts: Facts,
+}
+
+impl RequestHead {
+    /// Tries to read a whole head from the front of `input`, in one pass of httparse and one of ours. `None` means only
+    /// that this way did not succeed (incomplete, invalid or unusual): the scanner then finds out why.
+    pub(super) fn parse_fast(policy: &Policy, trusted: bool, input: &[u8]) -> Option<Self> {
+        if policy.rewrites() {
+            return None;
+        }
+        let line_end = memchr::memchr(b'\n', input)?;
+        let mut scratch = [httparse::EMPTY_HEADER; FIELDS_ON_STACK];
+        Self::parse(policy, trusted, input, line_end, &mut scratch).ok()
+    }
+
+    /// Reads a head of which the scanner has said that it is complete and has `fields` field lines.
+    pub(super) fn parse_scanned(
+        policy: &Policy,
+        trusted: bool,
+        text: &[u8],
+        fields: usize,
+    ) -> Result<Self, HttpError> {
+        let line_end = memchr::memchr(b'\n', text).ok_or(HttpError::RequestLine)?;
+        let rewritten = policy.rewrites().then(|| rewrite(text, line_end + 1, policy));
+        let mut scratch = vec![httparse::EMPTY_HEADER; fields];
+        Self::parse(
+            policy,
+            trusted,
+            rewritten.as_deref().unwrap_or(text),
+            line_end,
+            &mut scratch,
+        )
+    }
+
+    fn parse<'a>(
+        policy: &Policy,
+        trusted: bool,
+        text: &'a [u8],
+        line_end: usize,
+        scratch: &mut [httparse::Header<'a>],
+    ) -> Result<Self, HttpError> {
+        let line = text[..line_end]
+            .strip_suffix(b"\r")
+            .ok_or(HttpError::BareLineFeed)?;
+        if line.len() > policy.limits.request_line_bytes_max {
+            return Err(HttpError::RequestLineTooLong);
+        }
+        let RequestLine {
+            method_len,
+            target_len,
+            version,
+        } = RequestLine::parse(line, policy)?;
+        let target_start = method_len + 1;
+        let parts = target::split(&line[target_start..target_start + target_len])?;
+        let limits = limits_of_parse(policy);
+        let mut facts = Facts::default();
+        let mut block = Block::parse(text, line_end + 1, scratch, &limits, |name, value| {
+            facts.field(name, value, policy, trusted)
+        })?;
+        if policy.casefold_http_method {
+            block.text_mut()[..method_len].make_ascii_uppercase();
+        }
+        let span = |range: Range<usize>| {
+            (
+                (target_start + range.start) as u32,
+                (target_start + range.end) as u32,
+            )
+        };
+        Ok(Self {
+            block,
+            method_len: method_len as u32,
+            target: span(0..target_len),
+            path: span(parts.path),
+            query: span(parts.query),
+            fragment: span(parts.fragment),
+            version,
+            body: facts.body(version)?,
+            facts,
+        })
+    }
+
+    fn slice(&self, (start, end): Span) -> &[u8] {
+        &self.block.text()[start as usize..end as usize]
+    }
+
+    /// Bytes that the head took from the wire. Rewritten heads do not ask.
+    pub(super) fn wire_len(&self) -> usize {
+        self.block.text().len()
+    }
+
+    /// A token, upper-cased when the policy says so.
+    #[must_use]
+    pub fn method(&self) -> &[u8] {
+        &self.block.text()[..self.method_len as usize]
+    }
+
+    /// The request target exactly as sent (`RAW_URI`).
+    #[must_use]
+    pub fn target(&self) -> &[u8] {
+        self.slice(self.target)
+    }
+
+    /// The path as sent, before percent-decoding: of the absolute form the part behind the authority (may be empty),
+    /// `*` for `OPTIONS *`. See [`percent_decode_path`](super::percent_decode_path).
+    #[must_use]
+    pub fn path(&self) -> &[u8] {
+        self.slice(self.path)
+    }
+
+    /// What follows the first `?`, without it; empty when there is none.
+    #[must_use]
+    pub fn query(&self) -> &[u8] {
+        self.slice(self.query)
+    }
+
+    /// What follows the first `#`, without it; empty when there is none. RFC 9112 3.2 forbids it, Gunicorn takes it.
+    #[must_use]
+    pub fn fragment(&self) -> &[u8] {
+        self.slice(self.fragment)
+    }
+
+    /// Major and minor version.
+    #[must_use]
+    pub fn version(&self) -> (u8, u8) {
+        self.version
+    }
+
+    /// The version as sent, such as `HTTP/1.1` (`SERVER_PROTOCOL`).
+    #[must_use]
+    pub fn version_text(&self) -> &[u8] {
+        let start = self.target.1 as usize + 1;
+        &self.block.text()[start..start + b"HTTP/1.1".len()]
+    }
+
+    /// The fields in order, after the rules for names with `_`.
+    #[must_use]
+    pub fn fields(&self) -> Fields<'_> {
+        self.block.fields()
+    }
+
+    /// The value of the first field of this name, whatever the case.
+    #[must_use]
+    pub fn header(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
+        let name = name.as_ref();
+        self.fields()
+            .find(|field| field.name.eq_ignore_ascii_case(name))
+            .map(|field| field.value)
+    }
+
+    /// How the body is framed.
+    #[must_use]
+    pub fn body(&self) -> BodyKind {
+        self.body
+    }
+
+    /// The client waits for [`continue_response`](super::continue_response) before it sends the body (RFC 9110 10.1.1).
+    /// False for HTTP/1.0, where the field means nothing.
+    #[must_use]
+    pub fn expects_continue(&self) -> bool {
+        self.facts.expects_continue && self.version > (1, 0)
+    }
+
+    /// What the client asked for (RFC 9112 9.3): all `Connection` fields are read as one list of options, `close` wins,
+    /// HTTP/1.0 needs `keep-alive`. See also [`close_after`](Self::close_after).
+    #[must_use]
+    pub fn keep_alive(&self) -> bool {
+        !self.facts.close && (self.version > (1, 0) || self.version == (1, 0) && self.facts.keep_alive)
+    }
+
+    /// The connection cannot be used again whatever the client asked: after CONNECT, and after a body with a transfer
+    /// coding besides `chunked`.
+    #[must_use]
+    pub fn close_after(&self) -> bool {
+        self.facts.coded() || self.is_connect()
+    }
+
+    /// The method is CONNECT.
+    #[must_use]
+    pub fn is_connect(&self) -> bool {
+        self.method() == b"CONNECT"
+    }
+
+    /// What a trusted peer said in one of the `secure_scheme_headers`; `None` when it said nothing or is not trusted.
+    #[must_use]
+    pub fn scheme(&self) -> Option<Scheme> {
+        self.facts.scheme
+    }
+
+    /// The value of the last `SCRIPT_NAME` field that the policy let pass.
+    #[must_use]
+    pub fn script_name(&self) -> Option<&[u8]> {
+        self.fields()
+            .filter(|field| field.name.eq_ignore_ascii_case(b"SCRIPT_NAME"))
+            .last()
+            .map(|field| field.value)
+    }
+
+    /// The path behind `script_name`, not decoded: what PATH_INFO is made of. The two are compared byte by byte, as sent.
+    ///
+    /// # Errors
+    /// [`HttpError::ScriptName`] when the path does not start with it.
+    pub fn path_after(&self, script_name: &[u8]) -> Result<&[u8], HttpError> {
+        self.path().strip_prefix(script_name).ok_or(HttpError::ScriptName)
+    }
+}
+
+/// A rewritten field has another length than on the wire, where the scanner has measured it already.
+fn limits_of_parse(policy: &Policy) -> Limits {
+    let field_bytes_max = if policy.rewrites() {
+        Limits::HEAD_BYTES_CAP
+    } else {
+        policy.limits.field_bytes_max
+    };
+    Limits {
+        field_bytes_max,
+        ..policy.limits
+    }
+}

@@ -1,0 +1,267 @@
+//! The head of a response: the application's status and headers in, bytes out.
+
+use super::ResponseError;
+use super::chars::{decimal, is_field_value, is_token, trim};
+use super::framing::Framing;
+
+/// What the request and the worker say about the response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResponseFacts {
+    /// The version of the request, which the status line repeats.
+    pub version: (u8, u8),
+    /// The request was HEAD.
+    pub head_request: bool,
+    /// The request was CONNECT.
+    pub connect: bool,
+    /// Client and worker both want to keep the connection.
+    pub keep_alive: bool,
+}
+
+/// Builder of one response head, reused from response to response: after the first few it allocates nothing.
+///
+/// [`clear`](Self::clear), [`status`](Self::status), [`header`](Self::header) for each header, then
+/// [`finish`](Self::finish).
+#[derive(Debug, Default)]
+pub struct ResponseHead {
+    /// `200 OK`.
+    status: Vec<u8>,
+    code: u16,
+    /// The application's headers that are sent, as lines with CRLF.
+    lines: Vec<u8>,
+    content_length: Option<ContentLength>,
+    /// The application said `Connection: upgrade`.
+    upgrade: bool,
+}
+
+/// The length, and where its line lies in the lines: 1xx and 204 are sent without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ContentLength {
+    length: u64,
+    line_start: usize,
+    line_end: usize,
+}
+
+impl ResponseHead {
+    /// An empty builder.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets the response and keeps the memory.
+    pub fn clear(&mut self) {
+        self.status.clear();
+        self.code = 0;
+        self.lines.clear();
+        self.content_length = None;
+        self.upgrade = false;
+    }
+
+    /// Takes the application's status, `ddd` or `ddd reason` (PEP 3333), in latin-1.
+    ///
+    /// # Errors
+    /// [`ResponseError::Status`] for any other form or a control byte.
+    pub fn status(&mut self, status: &[u8]) -> Result<(), ResponseError> {
+        let code = match status {
+            [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..]
+                if matches!(rest, [] | [b' ', ..]) && is_field_value(rest) =>
+            {
+                [a, b, c]
+                    .iter()
+                    .fold(0, |code, &&digit| code * 10 + u16::from(digit - b'0'))
+            }
+            _ => return Err(ResponseError::Status(status.to_vec())),
+        };
+        self.code = code;
+        self.status.clear();
+        self.status.extend_from_slice(status);
+        if status.len() == 3 {
+            // RFC 9112 4: the space stands even before an empty reason.
+            self.status.push(b' ');
+        }
+        Ok(())
+    }
+
+    /// Takes one of the application's headers, in latin-1. Headers that are the server's business (Gunicorn's list of
+    /// hop-by-hop fields, `Server`, `Date`) are left out silently.
+    ///
+    /// # Errors
+    /// The name is no token, the value holds control bytes, or `Content-Length` is no number or contradicts itself.
+    pub fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseError> {
+        if !is_token(name) {
+            return Err(ResponseError::HeaderName(name.to_vec()));
+        }
+        if !is_field_value(value) {
+            return Err(ResponseError::HeaderValue(name.to_vec()));
+        }
+        let value = trim(value);
+        match Role::of(name) {
+            Role::Application => self.push(name, value),
+            Role::ContentLength => return self.push_content_length(name, value),
+            Role::Upgrade if value.eq_ignore_ascii_case(b"websocket") => self.push(name, value),
+            Role::Connection => {
+                let mut options = value.split(|&byte| byte == b',').map(trim);
+                self.upgrade |= options.any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+            }
+            Role::Upgrade | Role::Server => {}
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, name: &[u8], value: &[u8]) {
+        push_line(&mut self.lines, name, value);
+    }
+
+    /// Equal repetitions are sent once, others would let client and server disagree about the end of the body.
+    fn push_content_length(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseError> {
+        let length = decimal(value).ok_or_else(|| ResponseError::ContentLength(value.to_vec()))?;
+        match self.content_length {
+            Some(known) if known.length == length => {}
+            Some(_) => return Err(ResponseError::ContentLength(value.to_vec())),
+            None => {
+                let line_start = self.lines.len();
+                self.push(name, value);
+                let line_end = self.lines.len();
+                self.content_length = Some(ContentLength {
+                    length,
+                    line_start,
+                    line_end,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The status code; 0 before [`status`](Self::status).
+    #[must_use]
+    pub fn status_code(&self) -> u16 {
+        self.code
+    }
+
+    /// The status as it is sent, such as `200 OK`.
+    #[must_use]
+    pub fn status_text(&self) -> &[u8] {
+        &self.status
+    }
+
+    /// What the application said about the length of its body.
+    #[must_use]
+    pub fn content_length(&self) -> Option<u64> {
+        self.content_length.map(|known| known.length)
+    }
+
+    /// The value of the last header of this name, in any case, among those that are sent.
+    #[must_use]
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        let lines = self.lines.split(|byte| *byte == b'\n');
+        let values = lines.filter_map(|line| {
+            let at = memchr::memchr(b':', line)?;
+            line[..at].eq_ignore_ascii_case(name).then(|| trim(line[at + 1..].strip_suffix(b"\r").unwrap_or_default()))
+        });
+        values.last()
+    }
+
+    /// Appends the head to `out`: status line, `Server`, `Date`, `Connection`, `Transfer-Encoding`, the application's
+    /// headers in order, the empty line. The result tells what to do with the body.
+    pub fn finish(
+        &self,
+        facts: &ResponseFacts,
+        server: &[u8],
+        date: &[u8; 29],
+        out: &mut Vec<u8>,
+    ) -> Framing {
+        let framing = self.framing(facts);
+        out.reserve(160 + self.status.len() + server.len() + self.lines.len());
+        push_status_start(out, facts.version);
+        out.extend_from_slice(&self.status);
+        out.extend_from_slice(b"\r\nServer: ");
+        out.extend_from_slice(server);
+        out.extend_from_slice(b"\r\nDate: ");
+        out.extend_from_slice(date);
+        out.extend_from_slice(match (self.upgrade, framing.keep_alive()) {
+            (true, _) => b"\r\nConnection: upgrade\r\n",
+            (false, true) => b"\r\nConnection: keep-alive\r\n",
+            (false, false) => b"\r\nConnection: close\r\n",
+        });
+        if framing.is_chunked() {
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        match self.content_length {
+            // RFC 9110 8.6: no Content-Length in 1xx and 204.
+            Some(known) if self.code < 200 || self.code == 204 => {
+                out.extend_from_slice(&self.lines[..known.line_start]);
+                out.extend_from_slice(&self.lines[known.line_end..]);
+            }
+            _ => out.extend_from_slice(&self.lines),
+        }
+        out.extend_from_slice(b"\r\n");
+        framing
+    }
+
+    fn framing(&self, facts: &ResponseFacts) -> Framing {
+        // After 101 the connection speaks another protocol, so it never comes back to this one.
+        let keep_alive = facts.keep_alive && !facts.connect && self.code != 101;
+        if facts.head_request || self.code < 200 || matches!(self.code, 204 | 304) {
+            return Framing::none(keep_alive);
+        }
+        match self.content_length {
+            Some(known) => Framing::length(known.length, keep_alive),
+            None if facts.version > (1, 0) => Framing::chunked(keep_alive),
+            None => Framing::close(),
+        }
+    }
+}
+
+/// Whose business a response header is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Application,
+    ContentLength,
+    Connection,
+    Upgrade,
+    /// Left out: the server says it itself, or it concerns one hop only.
+    Server,
+}
+
+impl Role {
+    fn of(name: &[u8]) -> Self {
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        match name.len() {
+            2 if is(b"te") => Self::Server,
+            4 if is(b"date") => Self::Server,
+            6 if is(b"server") => Self::Server,
+            7 if is(b"upgrade") => Self::Upgrade,
+            8 if is(b"trailers") => Self::Server,
+            10 if is(b"connection") => Self::Connection,
+            10 if is(b"keep-alive") => Self::Server,
+            14 if is(b"content-length") => Self::ContentLength,
+            17 if is(b"transfer-encoding") => Self::Server,
+            18 if is(b"proxy-authenticate") => Self::Server,
+            19 if is(b"proxy-authorization") => Self::Server,
+            _ => Self::Application,
+        }
+    }
+}
+
+/// `HTTP/1.1 `, up to the status code.
+pub(super) fn push_status_start(out: &mut Vec<u8>, (major, minor): (u8, u8)) {
+    out.extend_from_slice(&[
+        b'H',
+        b'T',
+        b'T',
+        b'P',
+        b'/',
+        b'0' + major % 10,
+        b'.',
+        b'0' + minor % 10,
+        b' ',
+    ]);
+}
+
+pub(super) fn push_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}

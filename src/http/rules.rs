@@ -1,0 +1,183 @@
+//! What single fields mean: for the framing of the body, the life of the connection, the scheme, and whether the
+//! application may see them. Every rule that keeps two readers of one byte stream from disagreeing (request smuggling)
+//! is in this file.
+
+use super::HttpError;
+use super::chars::{decimal, trim};
+use super::head::{BodyKind, Scheme};
+use super::policy::{HeaderMap, Policy};
+
+/// What the fields of a head add up to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Facts {
+    host: bool,
+    content_type: bool,
+    content_length: Option<u64>,
+    coding: Coding,
+    /// The body has a coding besides chunked, which we hand over as it is.
+    coded: bool,
+    pub(super) close: bool,
+    pub(super) keep_alive: bool,
+    pub(super) expects_continue: bool,
+    pub(super) scheme: Option<Scheme>,
+}
+
+/// What `Transfer-Encoding` has said so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Coding {
+    /// No such field.
+    #[default]
+    Absent,
+    /// Codings, but not yet `chunked`: the body would have no end.
+    Open,
+    /// `chunked` was the last word.
+    Chunked,
+}
+
+impl Facts {
+    /// Judges one field of a head. False: it is valid and left out.
+    pub(super) fn field(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        policy: &Policy,
+        trusted: bool,
+    ) -> Result<bool, HttpError> {
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => once(&mut self.host, HttpError::HostTwice)?,
+            6 if name.eq_ignore_ascii_case(b"expect") => self.expect(value)?,
+            10 if name.eq_ignore_ascii_case(b"connection") => self.connection(value),
+            12 if name.eq_ignore_ascii_case(b"content-type") => {
+                once(&mut self.content_type, HttpError::ContentTypeTwice)?;
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value)?,
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value)?,
+            _ => {}
+        }
+        if trusted {
+            self.secure_scheme(name, value, policy)?;
+        }
+        keeps_name(name, policy, trusted)
+    }
+
+    fn expect(&mut self, value: &[u8]) -> Result<(), HttpError> {
+        if !value.eq_ignore_ascii_case(b"100-continue") {
+            return Err(HttpError::Expectation);
+        }
+        self.expects_continue = true;
+        Ok(())
+    }
+
+    fn connection(&mut self, value: &[u8]) {
+        for option in value.split(|&byte| byte == b',').map(trim) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    /// Two equal lengths are refused too (RFC 9112 6.3 allows either): only one reading is left.
+    fn content_length(&mut self, value: &[u8]) -> Result<(), HttpError> {
+        if self.content_length.is_some() {
+            return Err(HttpError::ContentLength);
+        }
+        self.content_length = Some(decimal(value).ok_or(HttpError::ContentLength)?);
+        Ok(())
+    }
+
+    /// RFC 9112 6.1: `chunked` once, and last. An empty list element counts as an unknown coding.
+    fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), HttpError> {
+        for coding in value.split(|&byte| byte == b',').map(trim) {
+            let known = ["gzip", "compress", "deflate"]
+                .iter()
+                .any(|name| is(coding, name));
+            if !known && !is(coding, "chunked") && !is(coding, "identity") {
+                return Err(HttpError::TransferCoding);
+            }
+            if self.coding == Coding::Chunked {
+                return Err(HttpError::TransferEncoding);
+            }
+            self.coding = if is(coding, "chunked") {
+                Coding::Chunked
+            } else {
+                Coding::Open
+            };
+            self.coded |= known;
+        }
+        Ok(())
+    }
+
+    fn secure_scheme(&mut self, name: &[u8], value: &[u8], policy: &Policy) -> Result<(), HttpError> {
+        for (secure_name, secure_value) in &policy.secure_scheme_headers {
+            if !is(name, secure_name) {
+                continue;
+            }
+            let said = if value == secure_value.as_bytes() {
+                Scheme::Https
+            } else {
+                Scheme::Http
+            };
+            if self.scheme.is_some_and(|before| before != said) {
+                return Err(HttpError::SchemeConflict);
+            }
+            self.scheme = Some(said);
+        }
+        Ok(())
+    }
+
+    /// How the body is framed, when all fields are known.
+    pub(super) fn body(&self, version: (u8, u8)) -> Result<BodyKind, HttpError> {
+        match (self.coding, self.content_length) {
+            (Coding::Absent, None | Some(0)) => Ok(BodyKind::None),
+            (Coding::Absent, Some(length)) => Ok(BodyKind::Length(length)),
+            // RFC 9112 6.1: a 1.0 message cannot be chunked, so its framing is faulty.
+            (Coding::Chunked, None) if version > (1, 0) => Ok(BodyKind::Chunked),
+            (Coding::Chunked, Some(_)) => Err(HttpError::ContentLength),
+            (Coding::Open | Coding::Chunked, _) => Err(HttpError::TransferEncoding),
+        }
+    }
+
+    /// The body keeps a coding that only its end can tell: Gunicorn closes after it.
+    pub(super) fn coded(&self) -> bool {
+        self.coded
+    }
+}
+
+fn is(bytes: &[u8], text: &str) -> bool {
+    bytes.eq_ignore_ascii_case(text.as_bytes())
+}
+
+fn once(seen: &mut bool, error: HttpError) -> Result<(), HttpError> {
+    if std::mem::replace(seen, true) {
+        Err(error)
+    } else {
+        Ok(())
+    }
+}
+
+/// The rule for names with `_`: see [`HeaderMap`].
+pub(super) fn keeps_name(name: &[u8], policy: &Policy, trusted: bool) -> Result<bool, HttpError> {
+    if !name.contains(&b'_') || trusted && policy.forwards(name) {
+        return Ok(true);
+    }
+    match policy.header_map {
+        HeaderMap::Drop => Ok(false),
+        HeaderMap::Refuse => Err(HttpError::FieldNameUnderscore),
+        HeaderMap::Dangerous => Ok(true),
+    }
+}
+
+/// RFC 9110 6.5.1: what frames, routes or authenticates a message comes too late behind its body.
+pub(super) fn judge_trailer(name: &[u8], policy: &Policy, trusted: bool) -> Result<bool, HttpError> {
+    const FORBIDDEN: [&str; 6] = [
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "trailer",
+        "authorization",
+        "te",
+    ];
+    if FORBIDDEN.iter().any(|forbidden| is(name, forbidden)) {
+        return Err(HttpError::TrailerField);
+    }
+    keeps_name(name, policy, trusted)
+}

@@ -1,0 +1,253 @@
+//! The interface. One `match` per call: the back ends have the same method names, and no table of pointers stands between.
+
+use std::io;
+use std::marker::PhantomData;
+use std::net::Shutdown;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use super::config::{Choice, Config};
+use super::epoll::Epoll;
+use super::probe;
+use super::report::Report;
+use super::sim::{self, Sim};
+use super::types::{BufId, Completion, Fd, OpKey, SendBuf, Sent, Stats, Token, Urgency};
+use super::uring::Uring;
+use crate::sys::net::{self, PeerAddr};
+
+/// One thread's door to the kernel. Made after the fork (and after setuid) by the thread that uses it.
+///
+/// Kinds of methods: *starting* (`recv`, `send`, `poll`, `listen`) gives an [`OpKey`]; *ending* (`recv_stop`, `recv_drop`,
+/// `send_drop`, `poll_cancel`, `listen_cancel`, `close`) takes it back, stale or not; `wait` is the only one that sleeps and
+/// the only one that delivers completions; `buffer` and `release` handle received bytes.
+pub struct Driver {
+    kind: Kind,
+    /// A ring belongs to its thread.
+    not_send: PhantomData<*const ()>,
+}
+
+#[expect(clippy::large_enum_variant, reason = "there is one per thread")]
+enum Kind {
+    Uring(Uring),
+    Epoll(Epoll),
+    Sim(Sim),
+}
+
+macro_rules! each {
+    ($driver:expr, $inner:ident => $call:expr) => {
+        match &mut $driver.kind {
+            Kind::Uring($inner) => $call,
+            Kind::Epoll($inner) => $call,
+            Kind::Sim($inner) => $call,
+        }
+    };
+    (ref $driver:expr, $inner:ident => $call:expr) => {
+        match &$driver.kind {
+            Kind::Uring($inner) => $call,
+            Kind::Epoll($inner) => $call,
+            Kind::Sim($inner) => $call,
+        }
+    };
+}
+
+impl Driver {
+    /// Makes the driver that `config.choice` asks for, and says what it became.
+    ///
+    /// # Errors
+    /// With [`Choice::Uring`] whatever stands against io_uring; otherwise only what stands against epoll as well.
+    pub fn open(config: &Config) -> io::Result<(Self, Report)> {
+        let mut fallback = None;
+        if config.choice != Choice::Epoll {
+            match open_uring(config) {
+                Ok(uring) => {
+                    let features = uring.describe();
+                    return Ok((
+                        Self::of(Kind::Uring(uring)),
+                        Report {
+                            driver: "uring",
+                            features,
+                            fallback,
+                        },
+                    ));
+                }
+                Err(error) if config.choice == Choice::Uring => return Err(error),
+                Err(error) => fallback = Some(error),
+            }
+        }
+        let epoll = Epoll::open(config)?;
+        Ok((
+            Self::of(Kind::Epoll(epoll)),
+            Report {
+                driver: "epoll",
+                features: String::new(),
+                fallback,
+            },
+        ))
+    }
+
+    /// A driver over a simulated network that `seed` determines completely; the second half is the network's other end.
+    pub fn sim(seed: u64, config: &sim::SimConfig) -> (Self, sim::Net) {
+        let (sim, net) = Sim::new(seed, config);
+        (Self::of(Kind::Sim(sim)), net)
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            not_send: PhantomData,
+        }
+    }
+
+    /// `"uring"`, `"epoll"` or `"sim"`.
+    pub fn name(&self) -> &'static str {
+        match &self.kind {
+            Kind::Uring(_) => "uring",
+            Kind::Epoll(_) => "epoll",
+            Kind::Sim(_) => "sim",
+        }
+    }
+
+    /// Takes one connection; never waits. The socket is in blocking mode on purpose: io_uring answers `EAGAIN` for a
+    /// non-blocking one where it would wait for a blocking one. Everything here that must not wait says so per call.
+    ///
+    /// # Errors
+    /// `WouldBlock` if a sibling was faster; whatever accept4(2) says otherwise.
+    pub fn accept(&mut self, listener: RawFd) -> io::Result<(Fd, PeerAddr)> {
+        match &mut self.kind {
+            Kind::Sim(sim) => sim.accept(listener),
+            _ => net::accept(listener).map(|(fd, peer)| (fd.into(), peer)),
+        }
+    }
+
+    /// Arms reception. It delivers data until `recv_stop`, `recv_drop`, `close`, the end of the stream or an error.
+    /// At most one reception per descriptor. Short of buffers it pauses, and resumes when some were released.
+    ///
+    /// # Errors
+    /// `EBADF` for a negative descriptor; every other error arrives as a completion.
+    pub fn recv(&mut self, fd: RawFd, token: Token) -> io::Result<OpKey> {
+        each!(self, d => d.recv(fd, token))
+    }
+
+    /// Ends a reception at once: no completion of it is delivered after this. Returns the bytes that the kernel had handed
+    /// over already, and whether end of stream or an error was met behind them. Other operations' completions that turn up
+    /// meanwhile are kept for the next wait.
+    pub fn recv_stop(&mut self, op: OpKey) -> (Vec<u8>, bool) {
+        each!(self, d => d.recv_stop(op))
+    }
+
+    /// Ends a reception whose owner has gone: no completion of it is delivered, its bytes are discarded.
+    pub fn recv_drop(&mut self, op: OpKey) {
+        each!(self, d => d.recv_drop(op));
+    }
+
+    /// Sends all of `buf`. At most one send in flight per descriptor (the caller's duty: two would be in no order).
+    pub fn send(&mut self, fd: RawFd, token: Token, buf: SendBuf, urgency: Urgency) -> Sent {
+        each!(self, d => d.send(fd, token, buf, urgency))
+    }
+
+    /// Ends a send whose owner has gone. Its memory comes out as [`Completion::Orphan`] when the kernel has let go of it.
+    pub fn send_drop(&mut self, op: OpKey) {
+        each!(self, d => d.send_drop(op));
+    }
+
+    /// Waits for any descriptor to become ready as poll(2) has it; one-shot. A descriptor that is ready already completes
+    /// with the next wait, so polling again after each completion is level-triggered.
+    ///
+    /// # Errors
+    /// `EBADF` for a negative descriptor; every other error arrives as a completion.
+    pub fn poll(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
+        each!(self, d => d.poll(fd, mask, token))
+    }
+
+    /// Ends a poll: no completion of it is delivered after this. To be called before the descriptor is closed.
+    pub fn poll_cancel(&mut self, op: OpKey) {
+        each!(self, d => d.poll_cancel(op));
+    }
+
+    /// Asks to be woken, once, for a connection on a listener that siblings share. Of all that ask, one is woken.
+    ///
+    /// # Errors
+    /// `EBADF` for a negative descriptor.
+    pub fn listen(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
+        each!(self, d => d.listen(listener, token))
+    }
+
+    /// Takes the wish back, effective at once: for the time that the application runs, siblings get the wake-ups. True if
+    /// one had been used up for us already: then call `accept` before the application, or that connection waits for it.
+    #[must_use = "true means that a connection may be waiting for us alone"]
+    pub fn listen_cancel(&mut self, op: OpKey) -> bool {
+        each!(self, d => d.listen_cancel(op))
+    }
+
+    /// The bytes of a received buffer.
+    pub fn buffer(&self, id: &BufId) -> &[u8] {
+        each!(ref self, d => d.buffer(id))
+    }
+
+    /// Gives a received buffer back.
+    pub fn release(&mut self, id: BufId) {
+        each!(self, d => d.release(id));
+    }
+
+    /// Submits what is queued, without waiting. To be called before application work that may take long.
+    pub fn flush(&mut self) {
+        each!(self, d => d.flush());
+    }
+
+    /// Sends that wait for company.
+    pub fn queued_sends(&self) -> usize {
+        each!(ref self, d => d.queued_sends())
+    }
+
+    /// Whether any operation is in flight, orphans included.
+    pub fn has_pending(&self) -> bool {
+        each!(ref self, d => d.has_pending())
+    }
+
+    /// Closes a descriptor. Operations on it are dropped (`recv_drop`, `send_drop`, `poll_cancel`) first, and the kernel is
+    /// made to let go of the file, so that the peer learns of it at once and the number can be reused.
+    pub fn close(&mut self, fd: Fd) {
+        each!(self, d => d.close(fd));
+    }
+
+    /// Ends one or both directions of a connection.
+    ///
+    /// # Errors
+    /// What shutdown(2) says, `ENOTCONN` above all.
+    pub fn shutdown(&mut self, fd: RawFd, how: Shutdown) -> io::Result<()> {
+        match &mut self.kind {
+            Kind::Sim(sim) => sim.shutdown(fd, how),
+            _ => net::shutdown(fd, how),
+        }
+    }
+
+    /// Submits what is queued and waits until something completes, the time-out passes (`None`: never) or a signal comes;
+    /// appends what completed to `out`, possibly nothing.
+    ///
+    /// # Errors
+    /// Only what makes the driver useless; `EINTR` is not an error.
+    pub fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
+        each!(self, d => d.wait(timeout, out))
+    }
+
+    /// Counters since the driver was made.
+    pub fn stats(&self) -> Stats {
+        each!(ref self, d => d.stats())
+    }
+
+    /// For a forked child: closes its copies of descriptors and touches nothing else, because the kernel side is the
+    /// parent's. Memory is leaked on purpose.
+    pub fn forget_after_fork(self) {
+        match self.kind {
+            Kind::Uring(uring) => uring.forget_after_fork(),
+            Kind::Epoll(epoll) => epoll.forget_after_fork(),
+            Kind::Sim(_) => {}
+        }
+    }
+}
+
+fn open_uring(config: &Config) -> io::Result<Uring> {
+    let mut uring = Uring::open(config)?;
+    probe::prove(&mut uring)?;
+    Ok(uring)
+}

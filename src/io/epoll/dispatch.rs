@@ -1,0 +1,183 @@
+//! From readiness to completions.
+
+use std::io;
+use std::os::fd::RawFd;
+
+use super::super::optable::{Op, Phase};
+use super::super::types::{Completion, OpKey, Received};
+use super::Epoll;
+use crate::sys::net;
+
+/// Reported whether asked for or not; every operation must look at it.
+const TROUBLE: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
+const IN: u32 = libc::EPOLLIN as u32;
+const OUT: u32 = libc::EPOLLOUT as u32;
+const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
+
+impl Epoll {
+    /// What the operations of `fd` wait for, as one mask; 0 = nothing.
+    fn wanted(&self, fd: RawFd) -> u32 {
+        let (mut mask, mut listens, mut others) = (0, false, false);
+        let mut at = self.ops.first(fd);
+        while let Some(key) = at {
+            at = self.ops.next(key);
+            let Some((_, Phase::Armed, op)) = self.ops.get(key) else {
+                continue;
+            };
+            match op {
+                Op::Recv { .. } => mask |= IN,
+                Op::Send(_) => mask |= OUT,
+                Op::Poll { mask: polled, .. } => mask |= polled,
+            }
+            let listen = matches!(op, Op::Poll { listen: true, .. });
+            (listens, others) = (listens || listen, others || !listen);
+        }
+        if listens && !others {
+            mask | EXCLUSIVE
+        } else {
+            mask
+        }
+    }
+
+    /// Tells epoll what has changed since the last wait.
+    pub(super) fn settle(&mut self, out: &mut Vec<Completion>) {
+        while let Some(fd) = self.interests.next_dirty() {
+            let wanted = self.wanted(fd);
+            if let Err(error) = self.interests.settle(fd, wanted) {
+                self.unwatchable(fd, wanted, &error, out);
+            }
+        }
+    }
+
+    /// epoll refuses `fd`. A regular file is always ready, as poll(2) says; anything else is the operations' error.
+    fn unwatchable(&mut self, fd: RawFd, wanted: u32, error: &io::Error, out: &mut Vec<Completion>) {
+        let always_ready = error.raw_os_error() == Some(libc::EPERM);
+        let mut at = self.ops.first(fd);
+        while let Some(key) = at {
+            at = self.ops.next(key);
+            if always_ready {
+                self.ready_op(key, wanted & (IN | OUT), out);
+            } else if let Some(op) = self.ops.remove(key) {
+                let error = || io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EBADF));
+                out.push(match op {
+                    Op::Recv { token, .. } => Completion::Recv {
+                        token,
+                        outcome: Received::Err(error()),
+                    },
+                    Op::Poll { token, .. } => Completion::Poll {
+                        token,
+                        result: Err(error()),
+                    },
+                    Op::Send(op) => Completion::Sent {
+                        token: op.token,
+                        result: Err(error()),
+                        buf: op.buf,
+                    },
+                });
+            }
+        }
+    }
+
+    /// `fd` is ready for `events`.
+    pub(super) fn dispatch(&mut self, fd: RawFd, events: u32, out: &mut Vec<Completion>) {
+        let mut at = self.ops.first(fd);
+        if at.is_none() {
+            // A failure to make a new epoll (EMFILE) is tried again at the next event.
+            let _ = self.interests.silence(fd);
+            return;
+        }
+        while let Some(key) = at {
+            at = self.ops.next(key);
+            self.ready_op(key, events, out);
+        }
+    }
+
+    fn ready_op(&mut self, key: OpKey, events: u32, out: &mut Vec<Completion>) {
+        let Some((fd, Phase::Armed, op)) = self.ops.get(key) else {
+            return;
+        };
+        match op {
+            Op::Recv { .. } if events & (IN | TROUBLE) != 0 => self.receive(key, fd, out),
+            Op::Send(_) if events & (OUT | TROUBLE) != 0 => out.extend(self.advance_send(key)),
+            Op::Poll { mask, token, listen } if events & (mask | TROUBLE) != 0 => {
+                let (token, listen, result) = (*token, *listen, Ok(events & (mask | TROUBLE)));
+                self.ops.remove(key);
+                self.interests.touch(fd, false);
+                if listen {
+                    self.interests.rotate(fd);
+                }
+                out.push(Completion::Poll { token, result });
+            }
+            _ => {}
+        }
+    }
+
+    /// One recv per readiness: what is left is reported again by the next wait, after the other connections' turn.
+    fn receive(&mut self, key: OpKey, fd: RawFd, out: &mut Vec<Completion>) {
+        let Some((_, _, &mut Op::Recv { token, .. })) = self.ops.get_mut(key) else {
+            return;
+        };
+        if !self.pool.has_free() {
+            self.stats.enobufs += 1;
+            self.ops.set_phase(key, Phase::Parked);
+            self.parked.push_back(key);
+            self.interests.touch(fd, false);
+            return;
+        }
+        let outcome = match self.pool.fill(|into| net::recv_now(fd, into)) {
+            Ok(Some(buf)) => Received::Data(buf),
+            Ok(None) => Received::Eof,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => Received::Err(error),
+        };
+        if !matches!(outcome, Received::Data(_)) {
+            self.ops.remove(key);
+            self.interests.touch(fd, false);
+        }
+        out.push(Completion::Recv { token, outcome });
+    }
+
+    /// Buffers came back: the parked receptions watch their sockets again.
+    pub(super) fn unpark(&mut self) {
+        if !self.pool.has_free() {
+            return;
+        }
+        while let Some(key) = self.parked.pop_front() {
+            if let Some((fd, Phase::Parked, _)) = self.ops.get(key) {
+                self.ops.set_phase(key, Phase::Armed);
+                self.interests.touch(fd, false);
+                self.stats.rearms += 1;
+            }
+        }
+    }
+
+    /// Sends on; the completion if that was the rest.
+    pub(super) fn advance_send(&mut self, key: OpKey) -> Option<Completion> {
+        let (fd, phase, Op::Send(op)) = self.ops.get_mut(key)? else {
+            return None;
+        };
+        let result = match op.advance_now(fd) {
+            Ok(false) => {
+                // Full: from now on the socket is what it waits for.
+                if phase != Phase::Armed {
+                    self.ops.set_phase(key, Phase::Armed);
+                    self.interests.touch(fd, false);
+                }
+                return None;
+            }
+            Ok(true) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if phase == Phase::Armed {
+            self.interests.touch(fd, false);
+        }
+        match self.ops.remove(key)? {
+            Op::Send(op) => Some(Completion::Sent {
+                token: op.token,
+                result,
+                buf: op.buf,
+            }),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What epoll knows about each descriptor, against what the operations want. Changes are collected and settled once, just
+//! before a wait: an interest that goes and comes back in one turn costs no system call.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use crate::sys::check;
+
+/// Nobody is registered under this mask: it would only report errors.
+const UNREGISTERED: u32 = 0;
+/// `EPOLLEXCLUSIVE` (4.5): of all the epolls that watch a shared listener, wake one.
+const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
+
+#[derive(Copy, Clone, Default)]
+struct Interest {
+    /// What epoll was told.
+    registered: u32,
+    /// Stands in `dirty`.
+    dirty: bool,
+    /// The registration may be of a file that has gone: tell epoll again even if nothing seems to change.
+    verify: bool,
+}
+
+pub(super) struct Interests {
+    epoll: OwnedFd,
+    by_fd: Vec<Interest>,
+    dirty: Vec<RawFd>,
+    /// epoll_pwait2 (5.11) takes nanoseconds; without it, milliseconds.
+    has_pwait2: bool,
+}
+
+impl Interests {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            epoll: create()?,
+            by_fd: Vec::new(),
+            dirty: Vec::new(),
+            has_pwait2: true,
+        })
+    }
+
+    /// The interest in `fd` may have changed.
+    pub(super) fn touch(&mut self, fd: RawFd, verify: bool) {
+        let at = fd as usize;
+        if self.by_fd.len() <= at {
+            self.by_fd
+                .resize((at + 1).next_power_of_two(), Interest::default());
+        }
+        let interest = &mut self.by_fd[at];
+        interest.verify |= verify && interest.registered != UNREGISTERED;
+        if !interest.dirty {
+            interest.dirty = true;
+            self.dirty.push(fd);
+        }
+    }
+
+    /// The next descriptor whose interest may have changed.
+    pub(super) fn next_dirty(&mut self) -> Option<RawFd> {
+        let fd = self.dirty.pop()?;
+        self.by_fd[fd as usize].dirty = false;
+        Some(fd)
+    }
+
+    /// Makes epoll watch `fd` for `wanted` (0 = not at all). The error is that of the descriptor: `EPERM` means that it
+    /// is always ready (a regular file).
+    pub(super) fn settle(&mut self, fd: RawFd, wanted: u32) -> io::Result<()> {
+        let interest = &mut self.by_fd[fd as usize];
+        let registered = interest.registered;
+        let verify = std::mem::take(&mut interest.verify);
+        if registered == wanted && !verify {
+            return Ok(());
+        }
+        interest.registered = wanted;
+        let result = if wanted == UNREGISTERED {
+            // The file may have been closed already, and that is as good.
+            let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0);
+            Ok(())
+        } else if registered == UNREGISTERED {
+            self.add(fd, wanted)
+        } else if (registered | wanted) & EXCLUSIVE != 0 {
+            // An exclusive registration cannot be modified.
+            let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0);
+            self.add(fd, wanted)
+        } else {
+            match self.control(libc::EPOLL_CTL_MOD, fd, wanted) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => self.add(fd, wanted),
+                other => other,
+            }
+        };
+        if result.is_err() {
+            self.by_fd[fd as usize].registered = UNREGISTERED;
+        }
+        result
+    }
+
+    fn add(&self, fd: RawFd, wanted: u32) -> io::Result<()> {
+        match self.control(libc::EPOLL_CTL_ADD, fd, wanted) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0);
+                self.control(libc::EPOLL_CTL_ADD, fd, wanted)
+            }
+            other => other,
+        }
+    }
+
+    /// Before a close.
+    pub(super) fn drop_registration(&mut self, fd: RawFd) {
+        let Some(interest) = self.by_fd.get_mut(fd as usize) else {
+            return;
+        };
+        interest.verify = false;
+        if std::mem::replace(&mut interest.registered, UNREGISTERED) != UNREGISTERED {
+            let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0);
+        }
+    }
+
+    /// An exclusive waiter that was woken goes to the end of the kernel's queue: without this the first worker that ever
+    /// waited would get nearly all connections.
+    pub(super) fn rotate(&mut self, fd: RawFd) {
+        if self.by_fd[fd as usize].registered & EXCLUSIVE != 0 {
+            self.touch(fd, true);
+        }
+    }
+
+    /// An event for a descriptor that nobody asked about. If epoll cannot be told to stop (the number was closed while
+    /// another process holds the file), a new epoll takes the place of the old one.
+    pub(super) fn silence(&mut self, fd: RawFd) -> io::Result<()> {
+        if let Some(interest) = self.by_fd.get_mut(fd as usize) {
+            interest.registered = UNREGISTERED;
+        }
+        if self.control(libc::EPOLL_CTL_DEL, fd, 0).is_ok() {
+            return Ok(());
+        }
+        self.epoll = create()?;
+        for at in 0..self.by_fd.len() {
+            if std::mem::replace(&mut self.by_fd[at].registered, UNREGISTERED) != UNREGISTERED {
+                self.touch(at as RawFd, false);
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the descriptor; nothing else may be called after it.
+    pub(super) fn close_in_child(&self) {
+        // SAFETY: the caller leaks this value, so its owner never closes the number again.
+        unsafe { libc::close(self.epoll.as_raw_fd()) };
+    }
+
+    fn control(&self, what: libc::c_int, fd: RawFd, mask: u32) -> io::Result<()> {
+        let mut event = libc::epoll_event {
+            events: mask,
+            u64: fd as u64,
+        };
+        // SAFETY: `event` is a valid epoll_event during the call.
+        check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), what, fd, &raw mut event) }).map(drop)
+    }
+
+    /// Waits for events; returns how many of `events` were filled.
+    pub(super) fn wait(
+        &mut self,
+        events: &mut [libc::epoll_event],
+        timeout: Option<Duration>,
+    ) -> io::Result<usize> {
+        if self.has_pwait2 && timeout.is_some_and(|t| !t.is_zero()) {
+            match self.wait_precise(events, timeout.unwrap_or_default()) {
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                    self.has_pwait2 = false;
+                }
+                other => return other,
+            }
+        }
+        // Rounded up: waking before the deadline would make the caller wait again at once.
+        let ms = timeout.map_or(-1, |t| {
+            libc::c_int::try_from(t.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
+        });
+        let len = events.len() as libc::c_int;
+        // SAFETY: `events` is writable for `len` entries during the call.
+        let got = check(unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), len, ms) })?;
+        Ok(got as usize)
+    }
+
+    fn wait_precise(&self, events: &mut [libc::epoll_event], timeout: Duration) -> io::Result<usize> {
+        let timeout = libc::timespec {
+            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        let len = events.len() as libc::c_int;
+        // SAFETY: `events` is writable for `len` entries and `timeout` readable during the call; no signal mask is passed.
+        let got = check(unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.epoll.as_raw_fd(),
+                events.as_mut_ptr(),
+                len,
+                &raw const timeout,
+                std::ptr::null::<libc::sigset_t>(),
+                0_usize,
+            ) as libc::c_int
+        })?;
+        Ok(got as usize)
+    }
+}
+
+fn create() -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+    // SAFETY: epoll_create1 made this descriptor and nothing else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

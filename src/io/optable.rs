@@ -1,0 +1,207 @@
+//! The operations in flight, and who still needs each of them.
+//!
+//! ```text
+//!              insert                 terminal completion
+//!   (vacant) ---------> Armed ------------------------------> (vacant)
+//!                       |  ^  \                                  ^  ^
+//!     no buffer, or the |  |   \ owner has gone                  |  |
+//!     kernel ended it   v  |    v                                |  |
+//!                      Parked   Orphaned -- terminal completion -+  |
+//!                       |                                           |
+//!                       +--------- stopped or dropped --------------+
+//! ```
+//!
+//! `Armed`: the kernel (or the emulation) holds it. `Parked`: nobody holds it; the driver will arm it again. `Orphaned`:
+//! the owner has gone, the kernel still has it and its memory. A slot becomes vacant only when nobody below can name it
+//! any more, that is at the terminal completion, and its generation then changes: an old handle matches nothing.
+//!
+//! All operations of one descriptor form a chain, so that closing it, and merging its interests for epoll, needs no search.
+
+use std::os::fd::RawFd;
+
+use super::sendop::SendOp;
+use super::types::{OpKey, Token};
+
+/// Index that means "none".
+const NONE: u32 = u32::MAX;
+/// Generations have 24 bits, so that a key and a kind of 8 bits fit the 64 bits that the kernel carries for us. A stale
+/// key would have to survive 16 million uses of its slot to be taken for a live one.
+const GENERATION_MASK: u32 = 0x00ff_ffff;
+
+/// Where an operation is in its life. See the picture at the top.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    Armed,
+    Parked,
+    Orphaned,
+}
+
+/// What an operation is. Small: there is one per idle connection.
+#[derive(Debug)]
+pub(crate) enum Op {
+    /// Reception. `by_poll`: the descriptor is non-blocking, so a poll waits for it instead of the recv itself.
+    Recv { token: Token, by_poll: bool },
+    /// One-shot poll; `listen` marks the wake-up of a shared listener.
+    Poll { token: Token, mask: u32, listen: bool },
+    /// A send with its memory.
+    Send(Box<SendOp>),
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    /// Next in the chain of the same descriptor, or next vacant slot.
+    next: u32,
+    fd: RawFd,
+    phase: Phase,
+    op: Option<Op>,
+}
+
+/// The table.
+#[derive(Debug)]
+pub(crate) struct OpTable {
+    slots: Vec<Slot>,
+    vacant: u32,
+    live: usize,
+    /// First operation of each descriptor.
+    heads: Vec<u32>,
+}
+
+impl OpTable {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            vacant: NONE,
+            live: 0,
+            heads: Vec::new(),
+        }
+    }
+
+    /// Operations whose slot is not vacant.
+    pub(crate) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Takes in a new operation of `fd` (not negative).
+    pub(crate) fn insert(&mut self, fd: RawFd, op: Op, phase: Phase) -> OpKey {
+        let at = fd as usize;
+        if self.heads.len() <= at {
+            self.heads.resize((at + 1).next_power_of_two(), NONE);
+        }
+        let next = self.heads[at];
+        let index = if self.vacant == NONE {
+            let index = self.slots.len() as u32;
+            self.slots.push(Slot {
+                generation: 1,
+                next,
+                fd,
+                phase,
+                op: Some(op),
+            });
+            index
+        } else {
+            let index = self.vacant;
+            let slot = &mut self.slots[index as usize];
+            self.vacant = slot.next;
+            (slot.next, slot.fd, slot.phase, slot.op) = (next, fd, phase, Some(op));
+            index
+        };
+        self.heads[at] = index;
+        self.live += 1;
+        OpKey {
+            index,
+            generation: self.slots[index as usize].generation,
+        }
+    }
+
+    /// Ends an operation: its slot is vacant, its key stale. `None` for a stale key.
+    pub(crate) fn remove(&mut self, key: OpKey) -> Option<Op> {
+        let slot = self.slot_mut(key)?;
+        let (fd, next) = (slot.fd, slot.next);
+        let op = slot.op.take();
+        slot.generation = (slot.generation + 1) & GENERATION_MASK;
+        self.unchain(fd, key.index, next);
+        self.slots[key.index as usize].next = self.vacant;
+        self.vacant = key.index;
+        self.live -= 1;
+        op
+    }
+
+    fn unchain(&mut self, fd: RawFd, index: u32, next: u32) {
+        let mut at = self.heads[fd as usize];
+        if at == index {
+            self.heads[fd as usize] = next;
+            return;
+        }
+        while at != NONE {
+            let slot = &mut self.slots[at as usize];
+            if slot.next == index {
+                slot.next = next;
+                return;
+            }
+            at = slot.next;
+        }
+        debug_assert!(
+            false,
+            "operation {index} is missing in the chain of descriptor {fd}"
+        );
+    }
+
+    fn slot(&self, key: OpKey) -> Option<&Slot> {
+        let slot = self.slots.get(key.index as usize)?;
+        (slot.generation == key.generation && slot.op.is_some()).then_some(slot)
+    }
+
+    fn slot_mut(&mut self, key: OpKey) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        (slot.generation == key.generation && slot.op.is_some()).then_some(slot)
+    }
+
+    pub(crate) fn get(&self, key: OpKey) -> Option<(RawFd, Phase, &Op)> {
+        let slot = self.slot(key)?;
+        Some((slot.fd, slot.phase, slot.op.as_ref()?))
+    }
+
+    pub(crate) fn get_mut(&mut self, key: OpKey) -> Option<(RawFd, Phase, &mut Op)> {
+        let slot = self.slot_mut(key)?;
+        Some((slot.fd, slot.phase, slot.op.as_mut()?))
+    }
+
+    pub(crate) fn set_phase(&mut self, key: OpKey, phase: Phase) {
+        if let Some(slot) = self.slot_mut(key) {
+            slot.phase = phase;
+        }
+    }
+
+    /// The first operation of a descriptor.
+    pub(crate) fn first(&self, fd: RawFd) -> Option<OpKey> {
+        self.key(*self.heads.get(usize::try_from(fd).ok()?)?)
+    }
+
+    /// The operation after `key` of the same descriptor.
+    pub(crate) fn next(&self, key: OpKey) -> Option<OpKey> {
+        self.key(self.slot(key)?.next)
+    }
+
+    fn key(&self, index: u32) -> Option<OpKey> {
+        let slot = self.slots.get(index as usize)?;
+        Some(OpKey {
+            index,
+            generation: slot.generation,
+        })
+    }
+
+    /// Every live operation.
+    pub(crate) fn keys(&self) -> Vec<OpKey> {
+        let live = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.op.is_some());
+        live.map(|(index, slot)| OpKey {
+            index: index as u32,
+            generation: slot.generation,
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,160 @@
+//! Ending operations.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use io_uring::cqueue;
+
+use super::super::optable::{Op, Phase};
+use super::super::types::{Fd, OpKey};
+use super::Uring;
+use super::entries::{Kind, unlisten, user_data};
+
+/// How often, and how long each time, a synchronous cancellation waits for the kernel before it gives up. It normally
+/// succeeds with the first enter; the bound only keeps a kernel bug from hanging the worker.
+const CANCEL_WAITS_MAX: u32 = 100;
+const CANCEL_WAIT: Duration = Duration::from_millis(10);
+/// Enters that a close spends on getting its cancellations done; each runs about 20 pieces of deferred work. What is left
+/// is done by the next wait.
+const CLOSE_ENTERS_MAX: u32 = 64;
+
+impl Uring {
+    pub(crate) fn recv_stop(&mut self, op: OpKey) -> (Vec<u8>, bool) {
+        let (mut bytes, mut over) = (Vec::new(), false);
+        match self.ops.get(op) {
+            Some((_, Phase::Armed, Op::Recv { .. })) => {}
+            Some((_, Phase::Parked, Op::Recv { .. })) => {
+                self.ops.remove(op);
+                return (bytes, over);
+            }
+            _ => return (bytes, over),
+        }
+        self.push_cancel(op);
+        for turn in 0..CANCEL_WAITS_MAX {
+            let entered = if turn == 0 {
+                self.ring.progress()
+            } else {
+                self.ring.wait(Some(CANCEL_WAIT))
+            };
+            self.ring.reap();
+            for entry in self.unstash(user_data(Kind::Op, op)) {
+                over |= self.last_words(op, &entry, &mut bytes);
+                if !cqueue::more(entry.flags()) {
+                    self.ops.remove(op);
+                    return (bytes, over);
+                }
+            }
+            if entered.is_err() {
+                break;
+            }
+        }
+        self.ops.set_phase(op, Phase::Orphaned);
+        (bytes, over)
+    }
+
+    /// Keeps the bytes of a reception that is being stopped. True if it had ended by itself: end of stream or an error.
+    fn last_words(&mut self, key: OpKey, entry: &cqueue::Entry, bytes: &mut Vec<u8>) -> bool {
+        if let Some(buf) = self.take_buffer(entry) {
+            bytes.extend_from_slice(self.buffers.filled(&buf));
+            self.give_back(Some(buf));
+        }
+        let by_poll = matches!(self.ops.get(key), Some((_, _, Op::Recv { by_poll: true, .. })));
+        match entry.result() {
+            0 => !by_poll,
+            1.. => false,
+            error => !matches!(
+                -error,
+                libc::ECANCELED | libc::ENOBUFS | libc::EINTR | libc::EAGAIN
+            ),
+        }
+    }
+
+    /// Takes the completions with this user data out of the stash, in order.
+    fn unstash(&mut self, user_data: u64) -> Vec<cqueue::Entry> {
+        let mut found = Vec::new();
+        self.ring.stash.retain(|entry| {
+            let hit = entry.user_data() == user_data;
+            if hit {
+                found.push(entry.clone());
+            }
+            !hit
+        });
+        found
+    }
+
+    pub(crate) fn recv_drop(&mut self, op: OpKey) {
+        if let Some((_, _, Op::Recv { .. })) = self.ops.get(op) {
+            self.abandon_op(op);
+        }
+    }
+
+    pub(crate) fn send_drop(&mut self, op: OpKey) {
+        if let Some((_, _, Op::Send(_))) = self.ops.get(op) {
+            self.abandon_op(op);
+        }
+    }
+
+    pub(crate) fn poll_cancel(&mut self, op: OpKey) {
+        if let Some((_, _, Op::Poll { .. })) = self.ops.get(op) {
+            self.abandon_op(op);
+        }
+    }
+
+    /// The owner has gone.
+    fn abandon_op(&mut self, key: OpKey) {
+        match self.ops.get(key) {
+            Some((_, Phase::Armed, _)) => {
+                self.ops.set_phase(key, Phase::Orphaned);
+                self.push_cancel(key);
+            }
+            // Only receptions are parked, and they hold nothing.
+            Some((_, Phase::Parked, _)) => drop(self.ops.remove(key)),
+            _ => {}
+        }
+    }
+
+    /// POLL_REMOVE takes the waiter out of the listener's queue while it is submitted, and says whether it was still there.
+    pub(crate) fn listen_cancel(&mut self, op: OpKey) -> bool {
+        let Some((_, Phase::Armed, Op::Poll { listen: true, .. })) = self.ops.get(op) else {
+            return false;
+        };
+        // SAFETY: names no memory.
+        unsafe { self.ring.push(unlisten(op)) };
+        self.queued_sends = 0;
+        self.ops.set_phase(op, Phase::Orphaned);
+        for _ in 0..CANCEL_WAITS_MAX {
+            if self.ring.submit().is_err() {
+                return true;
+            }
+            self.ring.reap();
+            if let Some(answer) = self.unstash(user_data(Kind::Unlisten, op)).first() {
+                // ENOENT: it has fired and its completion is there. EALREADY: it is firing.
+                return answer.result() != 0;
+            }
+        }
+        true
+    }
+
+    pub(crate) fn close(&mut self, fd: Fd) {
+        self.release_fd(fd.as_raw_fd());
+        drop(fd);
+    }
+
+    /// Makes the kernel let go of the file: while an operation holds it, close(2) tells the peer nothing.
+    fn release_fd(&mut self, fd: RawFd) {
+        let mut at = self.ops.first(fd);
+        while let Some(key) = at {
+            at = self.ops.next(key);
+            self.abandon_op(key);
+        }
+        if self.ops.first(fd).is_none() {
+            return;
+        }
+        for _ in 0..CLOSE_ENTERS_MAX {
+            self.queued_sends = 0;
+            if self.ring.progress().is_err() || !self.ring.has_deferred_work() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The io_uring back end. One `io_uring_enter` per turn submits everything and waits.
+//!
+//! - `ring.rs`: the queues; `bufring.rs`: the receive buffers; `entries.rs`: what is asked of the kernel;
+//!   `complete.rs`: what its answers mean; `cancel.rs`: ending operations, at once or in time; `teardown.rs`: the end.
+//! - Every entry carries kind, generation and index of its operation; the table (`optable.rs`) decides what an answer is
+//!   worth. A buffer named by a completion goes back to the ring even if nobody wants its bytes.
+//! - Kernel 6.1 or newer in effect: deferred task work, multishot recv and buffer rings, found by doing (`probe.rs`).
+
+mod bufring;
+mod cancel;
+mod complete;
+mod entries;
+mod ring;
+mod teardown;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use self::bufring::BufRing;
+use self::ring::Ring;
+use super::config::{BATCHED_AGE_MAX, BATCHED_SENDS_MAX, Config};
+use super::optable::{Op, OpTable, Phase};
+use super::sendop::{SendOp, send_rest_now};
+use super::types::{BufId, Completion, OpKey, SendBuf, Sent, Stats, Token, Urgency};
+use crate::sys::clock::{self, Instant};
+
+/// See the module's text. Field order is drop order: the ring closes before its memory goes.
+pub(crate) struct Uring {
+    ring: Ring,
+    ops: OpTable,
+    buffers: BufRing,
+    /// Sends queued for the next submission, and the age of the oldest.
+    queued_sends: usize,
+    queued_since: Instant,
+    /// Receptions that the kernel ended although nothing is wrong: armed again with the next submission.
+    ended: Vec<OpKey>,
+    /// Receptions that found no buffer, in the order of their turn: armed again when there are buffers.
+    starved: VecDeque<OpKey>,
+    enobufs: u64,
+    rearms: u64,
+    completions: u64,
+}
+
+impl Uring {
+    pub(crate) fn open(config: &Config) -> io::Result<Self> {
+        let ring = Ring::open(config.sq_entries, config.cq_entries)?;
+        let buffers = BufRing::register(ring.inner(), config.recv_buffers, config.recv_buffer_bytes)?;
+        Ok(Self {
+            ring,
+            ops: OpTable::new(),
+            buffers,
+            queued_sends: 0,
+            queued_since: Instant::default(),
+            ended: Vec::new(),
+            starved: VecDeque::new(),
+            enobufs: 0,
+            rearms: 0,
+            completions: 0,
+        })
+    }
+
+    /// What this ring can do, in words.
+    pub(crate) fn describe(&self) -> String {
+        format!("{}, {}", self.buffers.describe(), self.ring.describe())
+    }
+
+    pub(crate) fn recv(&mut self, fd: RawFd, token: Token) -> io::Result<OpKey> {
+        self.start(
+            fd,
+            Op::Recv {
+                token,
+                by_poll: false,
+            },
+        )
+    }
+
+    pub(crate) fn poll(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
+        self.start(
+            fd,
+            Op::Poll {
+                token,
+                mask,
+                listen: false,
+            },
+        )
+    }
+
+    pub(crate) fn listen(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
+        // One-shot: a waiter that comes back goes to the end of the kernel's queue, so connections spread evenly.
+        // Exclusive: one worker is woken per connection.
+        let mask = (libc::EPOLLIN | libc::EPOLLEXCLUSIVE) as u32;
+        self.start(
+            listener,
+            Op::Poll {
+                token,
+                mask,
+                listen: true,
+            },
+        )
+    }
+
+    fn start(&mut self, fd: RawFd, op: Op) -> io::Result<OpKey> {
+        if fd < 0 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        let key = self.ops.insert(fd, op, Phase::Armed);
+        self.push_op(key);
+        Ok(key)
+    }
+
+    pub(crate) fn send(&mut self, fd: RawFd, token: Token, buf: SendBuf, urgency: Urgency) -> Sent {
+        let mut sent = 0;
+        if urgency == Urgency::Now || buf.is_empty() {
+            match send_rest_now(fd, &buf, &mut sent) {
+                Ok(true) => return Sent::Ready(Ok(()), buf),
+                Ok(false) => {}
+                Err(error) => return Sent::Ready(Err(error), buf),
+            }
+        }
+        if fd < 0 {
+            return Sent::Ready(Err(io::Error::from_raw_os_error(libc::EBADF)), buf);
+        }
+        let key = self.ops.insert(
+            fd,
+            Op::Send(Box::new(SendOp::new(token, buf, sent))),
+            Phase::Armed,
+        );
+        self.push_op(key);
+        if urgency == Urgency::Batch {
+            let now = clock::now();
+            if self.queued_sends == 0 {
+                self.queued_since = now;
+            }
+            self.queued_sends += 1;
+            if self.queued_sends >= BATCHED_SENDS_MAX || now.since(self.queued_since) >= BATCHED_AGE_MAX {
+                self.flush();
+            }
+        }
+        Sent::Pending(key)
+    }
+
+    pub(crate) fn buffer(&self, id: &BufId) -> &[u8] {
+        self.buffers.filled(id)
+    }
+
+    pub(crate) fn release(&mut self, id: BufId) {
+        self.buffers.give(id.id);
+    }
+
+    pub(crate) fn queued_sends(&self) -> usize {
+        self.queued_sends
+    }
+
+    pub(crate) fn has_pending(&self) -> bool {
+        self.ops.live() > 0
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            enters: self.ring.enters,
+            completions: self.completions,
+            overflows: self.ring.overflows,
+            enobufs: self.enobufs,
+            rearms: self.rearms,
+        }
+    }
+
+    /// Submits what is queued, without waiting. Errors come back with the next wait.
+    pub(crate) fn flush(&mut self) {
+        self.queued_sends = 0;
+        if self.ring.unsubmitted() > 0 {
+            let _ = self.ring.submit();
+        }
+    }
+
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
+        let before = out.len();
+        self.queued_sends = 0;
+        let hungry = self.rearm();
+        if !self.ring.has_completions() && !hungry && timeout != Some(Duration::ZERO) {
+            self.ring.wait(timeout)?;
+        } else if self.ring.unsubmitted() > 0 || !self.ring.has_completions() {
+            self.ring.progress()?;
+        }
+        // The queue is drained completely before anything is handled by the caller: no borrow of it is alive then.
+        while let Some(entry) = self.ring.next() {
+            self.complete(&entry, out);
+        }
+        self.completions += (out.len() - before) as u64;
+        Ok(())
+    }
+
+    /// Arms again what the kernel ended, and as many starved receptions as there are buffers. True if more of those could
+    /// go at once: the wait must not block then.
+    fn rearm(&mut self) -> bool {
+        while let Some(key) = self.ended.pop() {
+            self.arm_parked(key);
+        }
+        let mut buffers = self.buffers.available();
+        while buffers > 0 {
+            let Some(key) = self.starved.pop_front() else {
+                return false;
+            };
+            if self.arm_parked(key) {
+                buffers -= 1;
+            }
+        }
+        !self.starved.is_empty() && self.buffers.available() > 0
+    }
+
+    fn arm_parked(&mut self, key: OpKey) -> bool {
+        let Some((_, Phase::Parked, _)) = self.ops.get(key) else {
+            return false;
+        };
+        self.ops.set_phase(key, Phase::Armed);
+        self.rearms += 1;
+        self.push_op(key);
+        true
+    }
+}

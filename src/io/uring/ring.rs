@@ -1,0 +1,224 @@
+//! The ring itself: set-up, submission, waiting, reaping. It knows nothing of operations.
+
+use std::collections::VecDeque;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, RawFd};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, squeue};
+
+/// Below this there is no use in halving further: overflow would be the normal case.
+const CQ_ENTRIES_MIN: u32 = 512;
+/// The submission queue of the smallest ring.
+const SQ_ENTRIES_MIN: u32 = 64;
+
+pub(super) struct Ring {
+    ring: IoUring,
+    /// `IORING_ENTER_NO_IOWAIT` (6.15): without it an idle server is accounted as 100% I/O wait.
+    no_iowait: bool,
+    /// Completions reaped while looking for a certain one.
+    pub(super) stash: VecDeque<cqueue::Entry>,
+    /// Entries that found the submission queue full and the kernel unwilling.
+    backlog: VecDeque<squeue::Entry>,
+    pub(super) enters: u64,
+    pub(super) overflows: u64,
+    owner: (u32, ThreadId),
+    /// Bound to its thread: the kernel refuses every other one (`EEXIST`).
+    not_send: PhantomData<*const ()>,
+}
+
+impl Ring {
+    /// Makes a ring for this thread of this process. `ENOMEM` (the locked-memory limit, which all processes of a user
+    /// share) is answered with smaller queues.
+    pub(super) fn open(sq_entries: u32, cq_entries: u32) -> io::Result<Self> {
+        let (mut sq, mut cq) = (sq_entries, cq_entries);
+        let ring = loop {
+            match build(sq, cq) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && cq > CQ_ENTRIES_MIN => {
+                    cq = (cq / 2).max(CQ_ENTRIES_MIN);
+                    sq = sq.min((cq / 8).max(SQ_ENTRIES_MIN));
+                }
+                other => break other?,
+            }
+        };
+        let params = ring.params();
+        // Waiting with a time-out, never losing a completion, waiting for sockets without a thread each.
+        if !(params.is_feature_ext_arg() && params.is_feature_nodrop() && params.is_feature_fast_poll()) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        Ok(Self {
+            no_iowait: params.is_feature_no_iowait(),
+            ring,
+            stash: VecDeque::new(),
+            backlog: VecDeque::new(),
+            enters: 0,
+            overflows: 0,
+            owner: (std::process::id(), thread::current().id()),
+            not_send: PhantomData,
+        })
+    }
+
+    /// Whether this is the process that made the ring. In a forked child nothing here may be touched.
+    pub(super) fn is_own_process(&self) -> bool {
+        self.owner.0 == std::process::id()
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
+    pub(super) fn inner(&self) -> &IoUring {
+        &self.ring
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let params = self.ring.params();
+        let iowait = if self.no_iowait { ", no_iowait" } else { "" };
+        format!(
+            "single issuer, deferred task work, sq {}, cq {}{iowait}",
+            params.sq_entries(),
+            params.cq_entries()
+        )
+    }
+
+    /// Queues an entry for the next `enter`; a full queue is submitted first.
+    ///
+    /// # Safety
+    /// Memory named by the entry stays valid until its terminal completion.
+    pub(super) unsafe fn push(&mut self, entry: squeue::Entry) {
+        debug_assert_eq!(
+            self.owner,
+            (std::process::id(), thread::current().id()),
+            "the ring belongs to another"
+        );
+        if self.backlog.is_empty() {
+            // SAFETY: the caller's promise.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+            // An error leaves the queue full, and the entry goes to the backlog.
+            let _ = self.submit();
+            // SAFETY: the caller's promise.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+        }
+        self.backlog.push_back(entry);
+    }
+
+    fn push_backlog(&mut self) {
+        while let Some(entry) = self.backlog.front() {
+            // SAFETY: promised by the caller of `push` when the entry came in.
+            if unsafe { self.ring.submission().push(entry) }.is_err() {
+                return;
+            }
+            self.backlog.pop_front();
+        }
+    }
+
+    /// Entries that the kernel has not seen.
+    pub(super) fn unsubmitted(&mut self) -> usize {
+        self.backlog.len() + self.ring.submission().len()
+    }
+
+    /// Submits without reaping or waiting.
+    pub(super) fn submit(&mut self) -> io::Result<()> {
+        self.enter(0, EnterFlags::empty(), None)
+    }
+
+    /// Submits, and lets deferred work run, so that what is finished reaches the completion queue. Does not wait.
+    pub(super) fn progress(&mut self) -> io::Result<()> {
+        self.enter(0, EnterFlags::GETEVENTS, None)
+    }
+
+    /// Submits, and waits for one completion.
+    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.enter(1, EnterFlags::GETEVENTS, timeout)
+    }
+
+    /// More finished work waits for an `enter` (one runs about 20 pieces).
+    pub(super) fn has_deferred_work(&mut self) -> bool {
+        self.ring.submission().taskrun()
+    }
+
+    /// Whether something can be reaped without a system call.
+    pub(super) fn has_completions(&mut self) -> bool {
+        !self.stash.is_empty() || !self.ring.completion().is_empty()
+    }
+
+    fn enter(&mut self, want: u32, mut flags: EnterFlags, timeout: Option<Duration>) -> io::Result<()> {
+        debug_assert_eq!(
+            self.owner,
+            (std::process::id(), thread::current().id()),
+            "the ring belongs to another"
+        );
+        self.push_backlog();
+        self.enters += 1;
+        let (queued, overflow) = {
+            let sq = self.ring.submission();
+            (sq.len() as u32, sq.cq_overflow())
+        };
+        if overflow {
+            // What did not fit comes into the queue only by asking; and it is there, so there is nothing to wait for.
+            self.overflows += 1;
+            flags.insert(EnterFlags::GETEVENTS);
+        }
+        let want = if overflow { 0 } else { want };
+        if want > 0 && self.no_iowait {
+            flags.insert(EnterFlags::NO_IOWAIT);
+        }
+        let submitter = self.ring.submitter();
+        let result = match timeout {
+            Some(timeout) if want > 0 => {
+                let timespec = Timespec::from(timeout);
+                let args = SubmitArgs::new().timespec(&timespec);
+                flags.insert(EnterFlags::EXT_ARG);
+                // SAFETY: EXT_ARG says that the argument is a SubmitArgs; it and what it points to outlive the call.
+                unsafe { submitter.enter(queued, want, flags.bits(), Some(&args)) }
+            }
+            // SAFETY: no argument is passed.
+            _ => unsafe { submitter.enter::<libc::sigset_t>(queued, want, flags.bits(), None) },
+        };
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // The time is over; a signal came; the kernel wants completions reaped first, or is short of memory for a
+                // moment. In all cases: go on with what is there. What was not submitted is still queued.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// The next completion, the stash first.
+    pub(super) fn next(&mut self) -> Option<cqueue::Entry> {
+        if let Some(entry) = self.stash.pop_front() {
+            return Some(entry);
+        }
+        self.ring.completion().next()
+    }
+
+    /// Copies all completions to the stash.
+    pub(super) fn reap(&mut self) {
+        let Self { ring, stash, .. } = self;
+        stash.extend(ring.completion());
+    }
+}
+
+fn build(sq_entries: u32, cq_entries: u32) -> io::Result<IoUring> {
+    IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        // Without this the crate cannot see that deferred work waits.
+        .setup_taskrun_flag()
+        // One bad entry must not hold up those behind it.
+        .setup_submit_all()
+        .setup_clamp()
+        .setup_cqsize(cq_entries)
+        // A forked child of the application must not reach the queues.
+        .dontfork()
+        .build(sq_entries)
+}

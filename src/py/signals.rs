@@ -1,0 +1,105 @@
+//! A worker's signal handlers. They are real Python handlers (applications look at them with `signal.getsignal` and
+//! wrap them), installed before the application is imported.
+
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::exceptions::PySystemExit;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
+
+use crate::logging::ErrorLog;
+use crate::worker::Control;
+
+/// Gunicorn gives worker_int hooks and log writers this long before the process leaves.
+const QUICK_STOP_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the handlers act upon.
+#[derive(Clone)]
+pub struct WorkerSignals {
+    /// Stop and quit requests of the worker.
+    pub control: Arc<Control>,
+    /// Opened again on USR1, at once; the access log follows when the loop turns.
+    pub errors: Arc<ErrorLog>,
+}
+
+impl WorkerSignals {
+    /// Installs the handlers: TERM stops gracefully, INT and QUIT leave at once with status 0, ABRT with status 1, USR1
+    /// reopens the logs; HUP, USR2, WINCH, TTIN and TTOU are the master's and ignored here; CHLD is the application's.
+    ///
+    /// # Errors
+    /// Those of `signal.signal`.
+    pub fn install(&self, py: Python<'_>) -> PyResult<()> {
+        let signal = py.import("signal")?;
+        let set = |name: &str, handler: &Bound<'_, PyAny>| -> PyResult<()> {
+            signal.call_method1("signal", (signal.getattr(name)?, handler)).map(drop)
+        };
+        let control = self.control.clone();
+        set("SIGTERM", &handler(py, c"handle_exit", move |_| control.stop_ok())?)?;
+        for (name, status) in [("SIGINT", 0), ("SIGQUIT", 0), ("SIGABRT", 1)] {
+            let control = self.control.clone();
+            let leave = handler(py, c"handle_quit", move |py| {
+                control.quit(status);
+                if status == 0 {
+                    py.detach(|| std::thread::sleep(QUICK_STOP_PAUSE));
+                }
+                Err(PySystemExit::new_err(status))
+            })?;
+            set(name, &leave)?;
+        }
+        let (errors, control) = (self.errors.clone(), self.control.clone());
+        set(
+            "SIGUSR1",
+            &handler(py, c"handle_usr1", move |_| {
+                let _ = errors.reopen();
+                control.reopen();
+                Ok(())
+            })?,
+        )?;
+        let ignore = signal.getattr("SIG_IGN")?;
+        for name in ["SIGHUP", "SIGUSR2", "SIGWINCH", "SIGTTIN", "SIGTTOU"] {
+            set(name, &ignore)?;
+        }
+        set("SIGCHLD", &signal.getattr("SIG_DFL")?)?;
+        for name in ["SIGTERM", "SIGUSR1"] {
+            signal.call_method1("siginterrupt", (signal.getattr(name)?, false))?;
+        }
+        Ok(())
+    }
+}
+
+impl Control {
+    fn stop_ok(&self) -> PyResult<()> {
+        self.stop();
+        Ok(())
+    }
+}
+
+fn handler<'py>(
+    py: Python<'py>,
+    name: &'static std::ffi::CStr,
+    act: impl Fn(Python<'_>) -> PyResult<()> + Send + Sync + 'static,
+) -> PyResult<Bound<'py, PyAny>> {
+    let function = PyCFunction::new_closure(
+        py,
+        Some(name),
+        Some(c"Signal handler of a worker: (signum, frame)."),
+        move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| act(args.py()),
+    )?;
+    Ok(function.into_any())
+}
+
+/// The pipe through which every signal wakes the worker's loop, whichever thread received it: Python's own C handler
+/// writes to it (`signal.set_wakeup_fd`). Returns the read end; the write end stays open for the process's life.
+///
+/// # Errors
+/// Those of pipe2(2) and `set_wakeup_fd`.
+pub fn wakeup_pipe(py: Python<'_>) -> PyResult<OwnedFd> {
+    let (read, write) = crate::sys::file::nonblocking_pipe()?;
+    let kwargs = PyDict::new(py);
+    kwargs.set_item("warn_on_full_buffer", false)?;
+    py.import("signal")?.call_method("set_wakeup_fd", (write.as_raw_fd(),), Some(&kwargs))?;
+    let _ = write.into_raw_fd();
+    Ok(read)
+}

@@ -1,0 +1,206 @@
+//! What each shape of value accepts. A refusal says the value and what is allowed; [`super::Invalid`] puts the
+//! setting's name before it.
+
+use super::network::Networks;
+use super::number::{self, NotANumber, Notation};
+use super::raw::{Raw, python_repr};
+use super::table::{Fallback, Row, Shape, Value};
+
+/// Why a value was refused, without the setting's name.
+pub(super) type Reason = String;
+
+/// The checked form of `raw` for `row`.
+pub(super) fn check(row: &Row, raw: &Raw) -> Result<Value, Reason> {
+    match row.shape {
+        Shape::Flag => flag(raw),
+        Shape::Count | Shape::Seconds | Shape::Mode => count(raw),
+        Shape::Text | Shape::Driver => {
+            Ok(text(raw)?.map_or_else(|| builtin(row), Value::Text)).and_then(|v| choice(row, v))
+        }
+        Shape::Maybe => Ok(text(raw)?.map_or(Value::None, Value::Text)),
+        Shape::Account => account(raw),
+        Shape::List => list(raw),
+        Shape::Commas => commas(raw),
+        Shape::Peers => peers(raw),
+        Shape::Map => map(raw),
+        Shape::Class => class(row, raw),
+    }
+}
+
+/// The built-in value of `row`. The table's tests prove that each one passes its own check.
+pub(super) fn builtin(row: &Row) -> Value {
+    let owned = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect();
+    match row.default {
+        Fallback::None => Value::None,
+        Fallback::Flag(on) => Value::Flag(on),
+        Fallback::Int(number) => Value::Int(number),
+        Fallback::Text(text) if matches!(row.shape, Shape::Commas | Shape::Peers) => {
+            Value::List(split_commas(text))
+        }
+        Fallback::Text(text) => Value::Text(text.to_owned()),
+        Fallback::List(items) => Value::List(owned(items)),
+        Fallback::Map(pairs) => Value::Map(
+            pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+        ),
+    }
+}
+
+/// A value given as text from outside Python (command line, environment): ints are read here, by their own notation,
+/// so that a bad one is a usage error.
+pub(super) fn from_outside(row: &Row, text: &str) -> Result<Raw, Reason> {
+    let notation = match row.shape {
+        Shape::Count | Shape::Seconds => Notation::Decimal,
+        Shape::Mode => Notation::Octal,
+        _ => return Ok(Raw::Str(text.to_owned())),
+    };
+    match number::parse(text, notation) {
+        Ok(number) => Ok(Raw::Int(number)),
+        Err(NotANumber::Syntax) => Err(format!("invalid int value: {}", python_repr(text))),
+        Err(NotANumber::TooLarge) => Err(format!("int value too large: {}", python_repr(text))),
+    }
+}
+
+fn flag(raw: &Raw) -> Result<Value, Reason> {
+    let named = match raw {
+        Raw::Bool(on) => Some(*on),
+        Raw::Str(text) => match text.trim().to_ascii_lowercase().as_str() {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    };
+    named
+        .map(Value::Flag)
+        .ok_or_else(|| format!("{} is not a boolean (allowed: True, False)", raw.repr()))
+}
+
+fn count(raw: &Raw) -> Result<Value, Reason> {
+    let number = match raw {
+        Raw::Bool(on) => Ok(i64::from(*on)),
+        Raw::Int(number) => Ok(*number),
+        Raw::Str(text) => number::parse(text, Notation::Prefixed),
+        Raw::Other { type_name, repr } if type_name == "int" && !repr.starts_with('-') => {
+            Err(NotANumber::TooLarge)
+        }
+        _ => Err(NotANumber::Syntax),
+    };
+    let reason = match number.map(u32::try_from) {
+        Ok(Ok(number)) => return Ok(Value::Int(number)),
+        Ok(Err(_)) if number.is_ok_and(|number| number < 0) => "is negative",
+        Ok(Err(_)) | Err(NotANumber::TooLarge) => "is too large",
+        Err(NotANumber::Syntax) => "is not an integer",
+    };
+    Err(format!(
+        "{} {reason} (allowed: 0 to {}; as text also 0x, 0o, 0b)",
+        raw.repr(),
+        u32::MAX
+    ))
+}
+
+/// A str without the blanks around it, or None.
+fn text(raw: &Raw) -> Result<Option<String>, Reason> {
+    match raw {
+        Raw::None => Ok(None),
+        Raw::Str(text) => Ok(Some(text.trim().to_owned())),
+        _ => Err(format!("{} is not a string", raw.repr())),
+    }
+}
+
+fn choice(row: &Row, value: Value) -> Result<Value, Reason> {
+    let Value::Text(text) = &value else {
+        return Ok(value);
+    };
+    if row.choices.is_empty() {
+        return Ok(value);
+    }
+    let folded = text.to_lowercase();
+    if row.choices.contains(&folded.as_str()) {
+        return Ok(Value::Text(folded));
+    }
+    Err(format!(
+        "{} is unknown (allowed: {})",
+        python_repr(text),
+        row.choices.join(", ")
+    ))
+}
+
+/// Names are looked up by whoever changes to the account; this floor asks no system.
+fn account(raw: &Raw) -> Result<Value, Reason> {
+    match raw {
+        Raw::None => Ok(Value::None),
+        Raw::Int(number) if u32::try_from(*number).is_ok() => Ok(Value::Text(number.to_string())),
+        Raw::Str(text) if !text.trim().is_empty() => Ok(Value::Text(text.trim().to_owned())),
+        _ => Err(format!("{} is neither a name nor a number", raw.repr())),
+    }
+}
+
+fn list(raw: &Raw) -> Result<Value, Reason> {
+    let items = match raw {
+        Raw::None => return Ok(Value::List(Vec::new())),
+        Raw::Str(text) if text.is_empty() => return Ok(Value::List(Vec::new())),
+        Raw::Str(text) => return Ok(Value::List(vec![text.trim().to_owned()])),
+        Raw::List(items) => items,
+        _ => {
+            return Err(format!(
+                "{} is neither a string nor a list of strings",
+                raw.repr()
+            ));
+        }
+    };
+    let texts = items.iter().map(|item| match item {
+        Raw::Str(text) => Ok(text.trim().to_owned()),
+        other => Err(format!("{} in the list is not a string", other.repr())),
+    });
+    Ok(Value::List(texts.collect::<Result<_, _>>()?))
+}
+
+fn commas(raw: &Raw) -> Result<Value, Reason> {
+    match text(raw) {
+        Ok(text) => Ok(Value::List(split_commas(text.as_deref().unwrap_or_default()))),
+        Err(reason) => Err(format!(
+            "{reason} (allowed: one string, items separated by commas)"
+        )),
+    }
+}
+
+fn split_commas(text: &str) -> Vec<String> {
+    text.split(',')
+        .filter(|item| !item.is_empty())
+        .map(|item| item.trim().to_owned())
+        .collect()
+}
+
+fn peers(raw: &Raw) -> Result<Value, Reason> {
+    let value = commas(raw)?;
+    if let Value::List(items) = &value {
+        Networks::parse(items).map_err(|fault| format!("{fault} (allowed: IP addresses, networks, *)"))?;
+    }
+    Ok(value)
+}
+
+fn map(raw: &Raw) -> Result<Value, Reason> {
+    let Raw::Dict(pairs) = raw else {
+        return Err(format!("{} is not a dictionary", raw.repr()));
+    };
+    let texts = pairs.iter().map(|(key, value)| match value {
+        Raw::Str(text) => Ok((key.clone(), text.clone())),
+        other => Err(format!(
+            "the value {} of {} is not a string",
+            other.repr(),
+            python_repr(key)
+        )),
+    });
+    Ok(Value::Map(texts.collect::<Result<_, _>>()?))
+}
+
+/// A class object keeps its `repr`, so that the refusal can name it.
+fn class(row: &Row, raw: &Raw) -> Result<Value, Reason> {
+    match raw {
+        Raw::Other { repr, .. } => Ok(Value::Text(repr.clone())),
+        _ => Ok(text(raw)?.map_or_else(|| builtin(row), Value::Text)),
+    }
+}

@@ -1,0 +1,219 @@
+//! The command line, made from the table: clap does the parsing, the words of errors are those of Python's argparse,
+//! because scripts and people know them from Gunicorn.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::check::from_outside;
+use super::help::{self, help};
+use super::raw::Raw;
+use super::suggest::nearest;
+use super::table::{Id, ROWS, Row, Shape};
+
+/// The status of a usage error, as argparse has it.
+const USAGE_STATUS: i32 = 2;
+
+/// The end of the program before it began: help, version, or a usage error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// The exit status.
+    pub status: i32,
+    /// What to write to the standard output.
+    pub stdout: String,
+    /// What to write to the standard error.
+    pub stderr: String,
+}
+
+/// The options that were given, not yet checked beyond what the parser itself refuses.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CommandLine {
+    app: Option<String>,
+    given: Vec<(Id, Raw)>,
+}
+
+impl CommandLine {
+    /// The application argument, `MODULE[:EXPR]`.
+    pub fn app(&self) -> Option<&str> {
+        self.app.as_deref()
+    }
+
+    /// The settings that were given.
+    pub(super) fn given(&self) -> impl Iterator<Item = (Id, &Raw)> {
+        self.given.iter().map(|(id, raw)| (*id, raw))
+    }
+
+    pub(super) fn text(&self, id: Id) -> Option<&str> {
+        self.given.iter().find_map(|(given, raw)| match raw {
+            Raw::Str(text) if *given == id => Some(text.as_str()),
+            _ => None,
+        })
+    }
+}
+
+/// Parses `args`, which exclude the program's own name; also what `GUNICORN_CMD_ARGS` was split into.
+///
+/// # Errors
+/// `--help` and `--version` (status 0), usage errors (status 2).
+pub fn parse_command_line(prog: &str, version: &str, args: &[String]) -> Result<CommandLine, Exit> {
+    let words = std::iter::once(prog).chain(args.iter().map(String::as_str));
+    let matches = command()
+        .try_get_matches_from(words)
+        .map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp => Exit {
+                stdout: help(prog),
+                ..Exit::default()
+            },
+            ErrorKind::DisplayVersion => Exit {
+                stdout: format!("{prog} (version {version})\n"),
+                ..Exit::default()
+            },
+            _ => usage_error(prog, &describe(&error)),
+        })?;
+    let mut given = Vec::new();
+    for id in Id::ALL {
+        let value = value_of(id.row(), &matches).map_err(|reason| {
+            usage_error(
+                prog,
+                &format!("argument {}: {reason}", help::flags(id.row(), "/")),
+            )
+        })?;
+        given.extend(value.map(|raw| (*id, raw)));
+    }
+    Ok(CommandLine {
+        app: app_of(&matches).map_err(|text| usage_error(prog, &text))?,
+        given,
+    })
+}
+
+fn command() -> Command {
+    let settings = ROWS.iter().filter(|row| !row.usage.is_empty()).map(argument);
+    Command::new("rgunicorn")
+        .infer_long_args(true)
+        .args_override_self(true)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .version("taken from the caller")
+        .arg(Arg::new("help").short('h').long("help").action(ArgAction::Help))
+        .arg(
+            Arg::new("version")
+                .short('v')
+                .long("version")
+                .action(ArgAction::Version),
+        )
+        .args(settings)
+        .arg(Arg::new(APP).num_args(0..).action(ArgAction::Append))
+}
+
+/// The name of the positional argument. No setting is called so.
+const APP: &str = "APP_MODULE";
+
+fn argument(row: &'static Row) -> Arg {
+    let mut arg = Arg::new(row.name).action(match row.shape {
+        Shape::Flag => ArgAction::SetTrue,
+        Shape::List => ArgAction::Append,
+        _ => ArgAction::Set,
+    });
+    let mut named = false;
+    for flag in row.flags() {
+        arg = match (flag.strip_prefix("--"), flag.chars().nth(1)) {
+            (Some(long), _) if named => arg.alias(long),
+            (Some(long), _) => {
+                named = true;
+                arg.long(long)
+            }
+            (None, Some(short)) => arg.short(short),
+            (None, None) => arg,
+        };
+    }
+    // `--timeout -5` must reach the check that refuses it by name.
+    arg.allow_negative_numbers(matches!(row.shape, Shape::Count | Shape::Seconds | Shape::Mode))
+}
+
+/// The value given for `row`, ints already read.
+fn value_of(row: &Row, matches: &ArgMatches) -> Result<Option<Raw>, String> {
+    if row.usage.is_empty() {
+        return Ok(None);
+    }
+    match row.shape {
+        Shape::Flag => Ok(matches.get_flag(row.name).then_some(Raw::Bool(true))),
+        Shape::List => {
+            let items = matches.get_many::<String>(row.name);
+            Ok(items.map(|items| Raw::List(items.cloned().map(Raw::Str).collect())))
+        }
+        _ => matches
+            .get_one::<String>(row.name)
+            .map(|text| from_outside(row, text))
+            .transpose(),
+    }
+}
+
+/// The first positional argument. Further ones right behind it are ignored, as Gunicorn does; apart from it they are
+/// refused.
+fn app_of(matches: &ArgMatches) -> Result<Option<String>, String> {
+    let indices: Vec<usize> = matches.indices_of(APP).into_iter().flatten().collect();
+    let texts: Vec<&String> = matches.get_many(APP).into_iter().flatten().collect();
+    let gap = indices.windows(2).position(|pair| pair[1] != pair[0] + 1);
+    if let Some(stray) = gap.and_then(|gap| texts.get(gap + 1)) {
+        return Err(format!("unrecognized arguments: {stray}"));
+    }
+    Ok(texts.first().map(|text| (*text).clone()))
+}
+
+fn usage_error(prog: &str, text: &str) -> Exit {
+    Exit {
+        status: USAGE_STATUS,
+        stdout: String::new(),
+        stderr: format!("{}\n{prog}: error: {text}\n", help::usage(prog)),
+    }
+}
+
+/// clap's error in argparse's words.
+fn describe(error: &clap::Error) -> String {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        Some(ContextValue::Strings(texts)) => texts.first().map_or("", String::as_str),
+        _ => "",
+    };
+    let name = argument_name(context(ContextKind::InvalidArg));
+    match error.kind() {
+        ErrorKind::UnknownArgument => unknown_option(context(ContextKind::InvalidArg)),
+        ErrorKind::InvalidValue | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues
+            if context(ContextKind::InvalidValue).is_empty() =>
+        {
+            format!("argument {name}: expected one argument")
+        }
+        ErrorKind::TooManyValues => {
+            format!(
+                "argument {name}: ignored explicit argument '{}'",
+                context(ContextKind::InvalidValue)
+            )
+        }
+        ErrorKind::InvalidUtf8 => "an argument is not valid UTF-8".to_owned(),
+        kind => format!("argument {name}: {kind}"),
+    }
+}
+
+/// `-w/--workers` for any of clap's spellings (`--workers <workers>`).
+fn argument_name(spelling: &str) -> String {
+    let flag = spelling.split(' ').next().unwrap_or_default();
+    let row = ROWS.iter().find(|row| row.flags().any(|known| known == flag));
+    row.map_or_else(|| flag.to_owned(), |row| help::flags(row, "/"))
+}
+
+fn unknown_option(spelling: &str) -> String {
+    let typed = spelling.split('=').next().unwrap_or_default();
+    let all = || ROWS.iter().flat_map(Row::flags).chain(["--help", "--version"]);
+    let matching: Vec<&str> = all()
+        .filter(|flag| typed.len() > 2 && flag.starts_with(typed))
+        .collect();
+    if matching.len() > 1 {
+        return format!("ambiguous option: {typed} could match {}", matching.join(", "));
+    }
+    let folded: Vec<String> = all().map(|flag| flag.replace('-', "_")).collect();
+    let guess = nearest(typed, folded.iter().map(String::as_str));
+    let guess = guess.and_then(|guess| all().find(|flag| flag.replace('-', "_") == guess));
+    let hint = guess
+        .map(|flag| format!(" (did you mean {flag}?)"))
+        .unwrap_or_default();
+    format!("unrecognized arguments: {spelling}{hint}")
+}

@@ -1,0 +1,345 @@
+//! Which source wins, lowest first: built-in defaults (some from the environment), the configuration file,
+//! `GUNICORN_CMD_ARGS`, the command line. A source replaces a list, it never extends it.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::check::{builtin, check, from_outside};
+use super::cli::CommandLine;
+use super::raw::{Raw, python_repr};
+use super::suggest::nearest;
+use super::table::{Id, IoDriver, NOT_YET, ROWS, Row, Value};
+use super::worker_class::{WorkerKind, worker_kind};
+
+/// The variable whose text is parsed like a command line.
+const CMD_ARGS: &str = "GUNICORN_CMD_ARGS";
+
+/// The environment as it was at the start, reduced to the variables that settings read.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Environment {
+    /// Takes what matters out of name and value pairs.
+    pub fn from_pairs<K: AsRef<str>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
+        let known = |name: &str| {
+            ROWS.iter()
+                .filter_map(|row| row.env)
+                .map(|env| env.name)
+                .chain([CMD_ARGS])
+                .find(|k| *k == name)
+        };
+        let variables = pairs
+            .into_iter()
+            .filter_map(|(name, value)| Some((known(name.as_ref())?, value.into())));
+        Self {
+            variables: variables.collect(),
+        }
+    }
+
+    /// The text of `GUNICORN_CMD_ARGS`, for [`super::split_cmd_args`].
+    pub fn cmd_args(&self) -> Option<&str> {
+        self.get(CMD_ARGS)
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.variables
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// A refused value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// The setting.
+    pub setting: &'static str,
+    /// The value as Python's `str()` shows it.
+    pub value: String,
+    /// Where it came from.
+    pub origin: Origin,
+    /// What is wrong with it, and what is allowed.
+    pub reason: String,
+}
+
+/// The source of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An environment variable.
+    Environment(&'static str),
+    /// The configuration file.
+    File,
+    /// `GUNICORN_CMD_ARGS` or the command line.
+    Arguments,
+}
+
+/// Without a newline at the end. From a file: `Invalid value for NAME: VALUE` on a line before `Error: TEXT`.
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            setting,
+            value,
+            origin,
+            reason,
+        } = self;
+        match origin {
+            Origin::File => write!(
+                f,
+                "Invalid value for {setting}: {value}\nError: {setting}: {reason}"
+            ),
+            Origin::Environment(name) => write!(f, "Error: {setting} (from {name}): {reason}"),
+            Origin::Arguments => write!(f, "Error: {setting}: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+/// A name in the configuration file that sets nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownName {
+    /// As written.
+    pub name: String,
+    /// The setting that was probably meant.
+    pub nearest: Option<&'static str>,
+    /// True for a setting that Gunicorn has and this release does not act on.
+    pub not_yet: bool,
+}
+
+impl fmt::Display for UnknownName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            nearest,
+            not_yet,
+        } = self;
+        match nearest {
+            _ if *not_yet => write!(f, "Setting {name} has no effect yet in this release"),
+            Some(nearest) => write!(
+                f,
+                "Unknown setting {name} in the configuration file: did you mean {nearest}?"
+            ),
+            None => write!(f, "Unknown setting {name} in the configuration file"),
+        }
+    }
+}
+
+/// The resolved settings: one checked value per row of the table.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    values: Vec<Value>,
+    unknown_names: Vec<UnknownName>,
+    app: Option<String>,
+}
+
+/// Merges the sources. `file` holds the names of the configuration file, in its order.
+///
+/// # Errors
+/// The first value that its setting refuses, in the order of the sources; a higher source does not excuse it.
+pub fn resolve(
+    env: &Environment,
+    file: Option<&[(String, Raw)]>,
+    env_args: &CommandLine,
+    cli: &CommandLine,
+) -> Result<Settings, Invalid> {
+    let values = ROWS
+        .iter()
+        .map(|row| default(row, env))
+        .collect::<Result<_, _>>()?;
+    let mut settings = Settings {
+        values,
+        unknown_names: Vec::new(),
+        app: cli.app().map(str::to_owned),
+    };
+    for (name, raw) in file.unwrap_or_default() {
+        match Id::by_name(name) {
+            // Too late by definition, but still checked.
+            Some(Id::config) => drop(checked(Id::config, raw, Origin::File)?),
+            Some(id) => settings.set(id, raw, Origin::File)?,
+            None => settings.unknown_names.extend(unknown(name, raw)),
+        }
+    }
+    for (id, raw) in env_args.given().chain(cli.given()) {
+        settings.set(id, raw, Origin::Arguments)?;
+    }
+    Ok(settings)
+}
+
+fn default(row: &'static Row, env: &Environment) -> Result<Value, Invalid> {
+    let variable = row
+        .env
+        .and_then(|variable| Some((variable, env.get(variable.name)?)));
+    let Some((variable, text)) = variable.filter(|(v, text)| v.empty_counts || !text.trim().is_empty())
+    else {
+        return Ok(builtin(row));
+    };
+    let text = format!("{}{text}", variable.prefix);
+    from_outside(row, &text)
+        .and_then(|raw| check(row, &raw))
+        .map_err(|reason| Invalid {
+            setting: row.name,
+            value: text,
+            origin: Origin::Environment(variable.name),
+            reason,
+        })
+}
+
+fn checked(id: Id, raw: &Raw, origin: Origin) -> Result<Value, Invalid> {
+    let row = id.row();
+    check(row, raw).map_err(|reason| Invalid {
+        setting: row.name,
+        value: raw.to_string(),
+        origin,
+        reason,
+    })
+}
+
+/// Every module-level name of a configuration file arrives here: imports, helpers, private names. Only what could have
+/// been meant as a setting is reported.
+fn unknown(name: &str, raw: &Raw) -> Option<UnknownName> {
+    let not_yet = NOT_YET.contains(&name);
+    let nearest = nearest(
+        name,
+        ROWS.iter().map(|row| row.name).chain(NOT_YET.iter().copied()),
+    );
+    let code = matches!(raw, Raw::Other { .. });
+    let helper = name.starts_with('_') || (code && nearest.is_none());
+    let module = matches!(raw, Raw::Other { type_name, .. } if type_name == "module");
+    (not_yet || !(helper || module)).then(|| UnknownName {
+        name: name.to_owned(),
+        nearest,
+        not_yet,
+    })
+}
+
+impl Id {
+    /// The row of this setting.
+    pub fn row(self) -> &'static Row {
+        &ROWS[self as usize]
+    }
+
+    /// The setting of this exact name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|id| id.row().name == name)
+    }
+}
+
+impl Settings {
+    /// The application, `MODULE[:EXPR]`: the command line's, else `wsgi_app` of the configuration file.
+    pub fn app(&self) -> Option<&str> {
+        self.app.as_deref().or_else(|| self.wsgi_app())
+    }
+
+    /// The worker that `worker_class` and `threads` ask for.
+    ///
+    /// # Errors
+    /// A message for `Error: …` when this release has no such worker.
+    pub fn worker_kind(&self) -> Result<WorkerKind, String> {
+        worker_kind(self.worker_class(), self.threads())
+    }
+
+    /// Names in the configuration file that set nothing, in its order.
+    pub fn unknown_names(&self) -> &[UnknownName] {
+        &self.unknown_names
+    }
+
+    /// Every setting's name and value, the value as Python's `str()` shows it, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let mut pairs: Vec<_> = ROWS
+            .iter()
+            .map(|row| row.name)
+            .zip(self.values.iter().map(Value::to_string))
+            .collect();
+        pairs.sort_unstable_by_key(|(name, _)| *name);
+        pairs.into_iter()
+    }
+
+    fn set(&mut self, id: Id, raw: &Raw, origin: Origin) -> Result<(), Invalid> {
+        self.values[id as usize] = checked(id, raw, origin)?;
+        Ok(())
+    }
+
+    fn value(&self, id: Id) -> &Value {
+        &self.values[id as usize]
+    }
+
+    // What the accessors of the table stand on. A shape's check makes only that shape's values (proved by the table's
+    // tests), so the other arms are never taken.
+
+    pub(super) fn flag(&self, id: Id) -> bool {
+        matches!(self.value(id), Value::Flag(true))
+    }
+
+    pub(super) fn int(&self, id: Id) -> u32 {
+        if let Value::Int(number) = self.value(id) {
+            *number
+        } else {
+            0
+        }
+    }
+
+    pub(super) fn seconds(&self, id: Id) -> Duration {
+        Duration::from_secs(u64::from(self.int(id)))
+    }
+
+    pub(super) fn maybe(&self, id: Id) -> Option<&str> {
+        if let Value::Text(text) = self.value(id) {
+            Some(text)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn text(&self, id: Id) -> &str {
+        self.maybe(id).unwrap_or_default()
+    }
+
+    pub(super) fn list(&self, id: Id) -> &[String] {
+        if let Value::List(items) = self.value(id) {
+            items
+        } else {
+            &[]
+        }
+    }
+
+    pub(super) fn map(&self, id: Id) -> &[(String, String)] {
+        if let Value::Map(pairs) = self.value(id) {
+            pairs
+        } else {
+            &[]
+        }
+    }
+
+    pub(super) fn driver(&self, id: Id) -> IoDriver {
+        match self.text(id) {
+            "uring" => IoDriver::Uring,
+            "epoll" => IoDriver::Epoll,
+            _ => IoDriver::Auto,
+        }
+    }
+}
+
+/// As Python's `str()`.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Flag(on) => f.write_str(if *on { "True" } else { "False" }),
+            Self::Int(number) => write!(f, "{number}"),
+            Self::Text(text) => f.write_str(text),
+            Self::List(items) => {
+                let texts: Vec<String> = items.iter().map(|item| python_repr(item)).collect();
+                write!(f, "[{}]", texts.join(", "))
+            }
+            Self::Map(pairs) => {
+                let texts: Vec<String> = pairs
+                    .iter()
+                    .map(|(key, value)| format!("{}: {}", python_repr(key), python_repr(value)))
+                    .collect();
+                write!(f, "{{{}}}", texts.join(", "))
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Listening sockets: made or adopted by the master, shared with every worker through the fork.
+//!
+//! All of them are close-on-exec (programs that the application starts must not hold the port) and non-blocking (several
+//! workers wake for one connection; the one that comes late must get EAGAIN).
+
+use super::{check, process};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{
+    self, AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, sockopt,
+};
+use nix::unistd::{Gid, Uid, chown};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Where to listen, as the configuration says it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A host name or literal (IPv6 without brackets) and a port; 0 lets the kernel choose one.
+    Tcp {
+        /// Host name, IPv4 or IPv6 literal.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// The path of a unix socket.
+    Unix(PathBuf),
+    /// The name of an abstract unix socket, without the leading NUL byte.
+    Abstract(Vec<u8>),
+    /// A descriptor that this process has inherited (`fd://N`).
+    Fd(RawFd),
+}
+
+impl fmt::Display for Address {
+    /// As Gunicorn names it in errors: Python's form of a TCP address pair, the bare path of a unix socket.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } => write!(f, "('{host}', {port})"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Abstract(name) => write!(f, "@{}", name.escape_ascii()),
+            Self::Fd(fd) => write!(f, "fd://{fd}"),
+        }
+    }
+}
+
+/// What a socket is really bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// TCP over IPv4 or IPv6, the port as the kernel chose it.
+    Tcp(SocketAddr),
+    /// A unix socket with a path.
+    Unix(PathBuf),
+    /// An abstract (or nameless) unix socket.
+    Abstract(Vec<u8>),
+}
+
+impl fmt::Display for Local {
+    /// As `Listening at:` shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Abstract(name) => write!(f, "unix:@{}", name.escape_ascii()),
+        }
+    }
+}
+
+/// How to open listeners.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Length of the accept queue; the kernel caps it at net.core.somaxconn.
+    pub backlog: i32,
+    /// The umask under which a unix socket file is made.
+    pub umask: u32,
+    /// User and group that get a unix socket file.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// A listening socket. Dropping it closes this process's descriptor and leaves a socket file alone: a child must not
+/// remove what its parent still serves. See [`Listener::unlink`].
+#[derive(Debug)]
+pub struct Listener {
+    fd: OwnedFd,
+    address: Address,
+    local: Local,
+    /// Device and inode of the socket file that we made.
+    file: Option<(u64, u64)>,
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Listener {
+    /// Opens, binds and listens; or adopts the descriptor of an [`Address::Fd`].
+    ///
+    /// # Errors
+    /// `AddrInUse`, `AddrNotAvailable` and whatever else the system calls answer; `InvalidInput` (without an errno) if the
+    /// path of a unix socket is taken by something that is not a socket; a resolver's error for an unknown host.
+    pub fn open(address: &Address, options: &Options) -> io::Result<Self> {
+        let (fd, file) = match address {
+            Address::Tcp { host, port } => (open_tcp(resolve(host, *port)?)?, None),
+            Address::Unix(path) => open_unix_path(path, options)?,
+            Address::Abstract(name) => (open_unix(&UnixAddr::new_abstract(name)?)?, None),
+            Address::Fd(number) => (adopt(*number)?, None),
+        };
+        if !socket::getsockopt(&fd, sockopt::AcceptConn)? {
+            // SAFETY: listen(2) touches no memory; the descriptor is open as `fd` owns it.
+            check(unsafe { libc::listen(fd.as_raw_fd(), options.backlog) })?;
+        }
+        let local = local(&fd)?;
+        Ok(Self {
+            fd,
+            address: address.clone(),
+            local,
+            file,
+        })
+    }
+
+    /// The configured address.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The address that the socket is bound to; its text is what `Listening at:` shows.
+    pub fn local(&self) -> &Local {
+        &self.local
+    }
+
+    /// Removes the socket file if we made it and it is still the same file, so that a server that has taken over the path
+    /// keeps its own. The master's, at its end.
+    pub fn unlink(&self) {
+        if let (Local::Unix(path), Some(ours)) = (&self.local, self.file)
+            && fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == ours)
+        {
+            // Somebody else's removal in between is as good.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// The first IPv4 address of a host name, else the first: Gunicorn opens AF_INET for everything but an IPv6 literal.
+fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
+    let host = if host.is_empty() { "0.0.0.0" } else { host };
+    let found: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
+    found
+        .iter()
+        .find(|address| address.is_ipv4())
+        .or(found.first())
+        .copied()
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::AddrNotAvailable,
+                format!("'{host}' has no address"),
+            )
+        })
+}
+
+fn stream_socket(family: AddressFamily) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socket::socket(family, SockType::Stream, flags, None)?)
+}
+
+fn open_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv6() {
+        AddressFamily::Inet6
+    } else {
+        AddressFamily::Inet
+    };
+    let fd = stream_socket(family)?;
+    socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    // Accepted sockets inherit it on Linux: no call per connection.
+    socket::setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
+    socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
+    Ok(fd)
+}
+
+fn open_unix(address: &UnixAddr) -> io::Result<OwnedFd> {
+    let fd = stream_socket(AddressFamily::Unix)?;
+    socket::bind(fd.as_raw_fd(), address)?;
+    Ok(fd)
+}
+
+fn open_unix_path(path: &Path, options: &Options) -> io::Result<(OwnedFd, Option<(u64, u64)>)> {
+    match fs::metadata(path) {
+        Ok(found) if found.file_type().is_socket() => fs::remove_file(path)?,
+        Ok(_) => {
+            let text = format!("'{}' is not a socket", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        Err(_) => {} // Nothing there; anything worse is bind's to report.
+    }
+    let address = UnixAddr::new(path)?;
+    let before = process::set_umask(options.umask);
+    let opened = open_unix(&address);
+    process::set_umask(before);
+    let fd = opened?;
+    if let Some((user, group)) = options.owner {
+        chown(path, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?;
+    }
+    let made = fs::symlink_metadata(path)?;
+    Ok((fd, Some((made.dev(), made.ino()))))
+}
+
+/// Takes over descriptor `number`: a close-on-exec duplicate, the original is closed.
+fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl with F_DUPFD_CLOEXEC touches no memory and answers EBADF for a number that is no descriptor.
+    let duplicate = check(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(duplicate) };
+    local(&fd)?;
+    let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
+    fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    if number > libc::STDERR_FILENO {
+        // SAFETY: whoever configured `fd://N` has handed that descriptor over to us, and nobody in this process owns it.
+        drop(unsafe { OwnedFd::from_raw_fd(number) });
+    }
+    Ok(fd)
+}
+
+/// What a socket is bound to, by getsockname(2).
+fn local(fd: &OwnedFd) -> io::Result<Local> {
+    let name: SockaddrStorage = socket::getsockname(fd.as_raw_fd())?;
+    if let Some(inet) = name.as_sockaddr_in() {
+        return Ok(Local::Tcp(SocketAddr::V4((*inet).into())));
+    }
+    if let Some(inet6) = name.as_sockaddr_in6() {
+        return Ok(Local::Tcp(SocketAddr::V6((*inet6).into())));
+    }
+    match name.as_unix_addr() {
+        Some(unix) => Ok(match unix.path() {
+            Some(path) => Local::Unix(path.to_owned()),
+            None => Local::Abstract(unix.as_abstract().unwrap_or_default().to_vec()),
+        }),
+        None => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("not an internet or unix socket (family {:?})", name.family()),
+        )),
+    }
+}

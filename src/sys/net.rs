@@ -1,0 +1,151 @@
+//! Stream sockets: accept, receive, send, shut down. Every call here returns at once: sockets of the worker are in
+//! blocking mode (io_uring answers `EAGAIN` at once for a non-blocking one instead of waiting), so "do not wait" is said
+//! per call with `MSG_DONTWAIT`.
+
+use std::io;
+use std::mem;
+use std::net::Shutdown;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use super::check;
+
+/// The other end of an accepted connection. Small on purpose (20 bytes): one is kept per connection.
+/// The scope of a link-local IPv6 address is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PeerAddr {
+    /// IPv4.
+    V4 {
+        /// In network order.
+        addr: [u8; 4],
+        /// In host order.
+        port: u16,
+    },
+    /// IPv6.
+    V6 {
+        /// In network order.
+        addr: [u8; 16],
+        /// In host order.
+        port: u16,
+    },
+    /// A unix socket (clients rarely bind a name, so none is kept), or any other family.
+    Unix,
+}
+
+/// Takes one connection from `listener`: close-on-exec and blocking. `listener` itself must be non-blocking, because it
+/// is shared and a sibling may have taken the connection that woke us.
+///
+/// # Errors
+/// `WouldBlock` if nothing is queued; whatever accept4(2) says otherwise (`EMFILE`, `ECONNABORTED`, ...).
+pub fn accept(listener: RawFd) -> io::Result<(OwnedFd, PeerAddr)> {
+    // SAFETY: all-zero bytes are a valid sockaddr_storage.
+    let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
+    let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    // SAFETY: `storage` is writable for `len` bytes, and both outlive the call.
+    let fd = check(unsafe {
+        libc::accept4(
+            listener,
+            (&raw mut storage).cast(),
+            &raw mut len,
+            libc::SOCK_CLOEXEC,
+        )
+    })?;
+    // SAFETY: accept4 made this descriptor and nothing else knows it.
+    Ok((unsafe { OwnedFd::from_raw_fd(fd) }, peer_addr(&storage)))
+}
+
+fn peer_addr(storage: &libc::sockaddr_storage) -> PeerAddr {
+    match libc::c_int::from(storage.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that the kernel wrote a sockaddr_in; sockaddr_storage is large and aligned enough.
+            let v4 = unsafe { &*(&raw const *storage).cast::<libc::sockaddr_in>() };
+            PeerAddr::V4 {
+                addr: v4.sin_addr.s_addr.to_ne_bytes(),
+                port: u16::from_be(v4.sin_port),
+            }
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above, for sockaddr_in6.
+            let v6 = unsafe { &*(&raw const *storage).cast::<libc::sockaddr_in6>() };
+            PeerAddr::V6 {
+                addr: v6.sin6_addr.s6_addr,
+                port: u16::from_be(v6.sin6_port),
+            }
+        }
+        _ => PeerAddr::Unix,
+    }
+}
+
+/// Receives what is there, at most `into.len()` bytes; 0 is the end of the stream.
+///
+/// # Errors
+/// `WouldBlock` if there is nothing yet; the socket's error otherwise.
+pub fn recv_now(fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        // SAFETY: `into` is writable for its length during the call.
+        let got = unsafe { libc::recv(fd, into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
+        if let Some(result) = settled(got) {
+            return result;
+        }
+    }
+}
+
+/// Sends what fits of `head` followed by `body`; returns the number of bytes taken. Never raises SIGPIPE.
+///
+/// # Errors
+/// `WouldBlock` if nothing fits; the socket's error otherwise.
+pub fn send_now(fd: RawFd, head: &[u8], body: &[u8]) -> io::Result<usize> {
+    const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    loop {
+        let sent = if body.is_empty() || head.is_empty() {
+            let only = if head.is_empty() { body } else { head };
+            // SAFETY: `only` is readable for its length during the call.
+            unsafe { libc::send(fd, only.as_ptr().cast(), only.len(), FLAGS) }
+        } else {
+            let mut parts = [iovec(head), iovec(body)];
+            // SAFETY: all-zero bytes are a valid msghdr (no address, no control data).
+            let mut message: libc::msghdr = unsafe { mem::zeroed() };
+            message.msg_iov = parts.as_mut_ptr();
+            message.msg_iovlen = parts.len();
+            // SAFETY: `message` names two readable slices, which outlive the call.
+            unsafe { libc::sendmsg(fd, &raw const message, FLAGS) }
+        };
+        if let Some(result) = settled(sent) {
+            return result;
+        }
+    }
+}
+
+/// The kernel's name for a slice that it will only read.
+pub fn iovec(bytes: &[u8]) -> libc::iovec {
+    libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    }
+}
+
+/// Ends one or both directions of a connection; the descriptor stays open.
+///
+/// # Errors
+/// `ENOTCONN` if the peer has already reset it; `EBADF`.
+pub fn shutdown(fd: RawFd, how: Shutdown) -> io::Result<()> {
+    let how = match how {
+        Shutdown::Read => libc::SHUT_RD,
+        Shutdown::Write => libc::SHUT_WR,
+        Shutdown::Both => libc::SHUT_RDWR,
+    };
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::shutdown(fd, how) }).map(drop)
+}
+
+/// `None` = interrupted before anything moved: ask again.
+fn settled(result: libc::ssize_t) -> Option<io::Result<usize>> {
+    if let Ok(n) = usize::try_from(result) {
+        return Some(Ok(n));
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::Interrupted {
+        None
+    } else {
+        Some(Err(error))
+    }
+}

@@ -1,0 +1,110 @@
+//! Processes: who we are, what our children became, and sending signals. Forking is Python's (`os.fork()`), so that its
+//! own fork handlers run; it comes to the arbiter through its `Host`.
+
+use super::check;
+use super::signal::Signal;
+use std::ffi::CString;
+use std::io;
+
+/// A process id.
+pub type Pid = i32;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It left by itself with this status, 0 to 255.
+    Code(i32),
+    /// A signal ended it.
+    Signal(Signal),
+}
+
+/// The calling process.
+pub fn id() -> Pid {
+    // SAFETY: getpid cannot fail and touches no memory.
+    unsafe { libc::getpid() }
+}
+
+/// The parent of the calling process; it changes when the parent dies.
+pub fn parent_id() -> Pid {
+    // SAFETY: getppid cannot fail and touches no memory.
+    unsafe { libc::getppid() }
+}
+
+/// Reaps one child that has ended: its id and its end. `None` if no child has ended, or there is none.
+///
+/// # Errors
+/// None that is known on Linux for these arguments; EINTR is retried and ECHILD is `None`.
+pub fn reap() -> io::Result<Option<(Pid, Exit)>> {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is a place for one int.
+        match check(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) }) {
+            Ok(0) => return Ok(None),
+            Ok(pid) if libc::WIFSIGNALED(status) => {
+                return Ok(Some((pid, Exit::Signal(Signal(libc::WTERMSIG(status))))));
+            }
+            Ok(pid) if libc::WIFEXITED(status) => {
+                return Ok(Some((pid, Exit::Code(libc::WEXITSTATUS(status)))));
+            }
+            // Stopped or continued: not asked for, so it does not come; not an end in any case.
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Sends `signal` to one process. `Ok(false)` if there is no such process any more.
+///
+/// # Errors
+/// EPERM, and `InvalidInput` for ids below 1, which kill(2) takes for process groups.
+pub fn kill(pid: Pid, signal: Signal) -> io::Result<bool> {
+    if pid < 1 {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not the id of one process",
+        ));
+    }
+    // SAFETY: kill touches no memory.
+    match check(unsafe { libc::kill(pid, signal.0) }) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Is there such a process? One that belongs to another user counts (EPERM), as in Gunicorn.
+pub fn exists(pid: Pid) -> bool {
+    kill(pid, Signal(0)).unwrap_or(pid > 0)
+}
+
+/// Names the calling thread, the first 15 bytes of `name` (PR_SET_NAME): what `top` and `pgrep` show for a main thread.
+/// Best effort: a name that cannot be set changes nothing that matters.
+pub fn set_name(name: &str) {
+    let bytes: Vec<u8> = name.bytes().filter(|byte| *byte != 0).collect();
+    if let Ok(text) = CString::new(bytes) {
+        // SAFETY: PR_SET_NAME reads a string up to its NUL or 16 bytes.
+        unsafe { libc::prctl(libc::PR_SET_NAME, text.as_ptr()) };
+    }
+}
+
+/// Ends the calling process at once: no destructors, no atexit handlers. For a child that must not run its parent's.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit does not return and runs none of the program's code.
+    unsafe { libc::_exit(status) }
+}
+
+/// The calling process's soft limit of open descriptors (RLIMIT_NOFILE).
+///
+/// # Errors
+/// What getrlimit(2) answers.
+pub fn descriptors_max() -> io::Result<u64> {
+    Ok(nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?.0)
+}
+
+/// Sets the process's umask and returns the former one.
+pub fn set_umask(umask: u32) -> u32 {
+    // SAFETY: umask cannot fail and touches no memory.
+    unsafe { libc::umask(umask as libc::mode_t) }
+}

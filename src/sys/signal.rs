@@ -1,0 +1,322 @@
+//! Signals as a queue. A handler does two things that are async-signal-safe and nothing else: it puts the number
+//! into a fixed ring and writes to an eventfd that the process's loop polls. Everything that a signal means is
+//! decided later, in order, on an ordinary stack.
+//!
+//! Signals are queued, not merged (two TTIN that both arrived are two), as Gunicorn's are; only what the kernel itself
+//! merges while a signal is pending stays merged.
+//!
+//! Dispositions are process-wide, so is the queue: it is a static, and [`SignalQueue`] is the token of its one owner.
+
+use super::check;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::fmt;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::time::Duration;
+
+/// A signal number with its name. The associated constants are the signals that the program speaks of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Signal(pub i32);
+
+/// Every signal that has a name here: number, and the name without `SIG`.
+const NAMES: [(i32, &str); 29] = [
+    (libc::SIGHUP, "HUP"),
+    (libc::SIGINT, "INT"),
+    (libc::SIGQUIT, "QUIT"),
+    (libc::SIGILL, "ILL"),
+    (libc::SIGTRAP, "TRAP"),
+    (libc::SIGABRT, "ABRT"),
+    (libc::SIGBUS, "BUS"),
+    (libc::SIGFPE, "FPE"),
+    (libc::SIGKILL, "KILL"),
+    (libc::SIGUSR1, "USR1"),
+    (libc::SIGSEGV, "SEGV"),
+    (libc::SIGUSR2, "USR2"),
+    (libc::SIGPIPE, "PIPE"),
+    (libc::SIGALRM, "ALRM"),
+    (libc::SIGTERM, "TERM"),
+    (libc::SIGSTKFLT, "STKFLT"),
+    (libc::SIGCHLD, "CHLD"),
+    (libc::SIGCONT, "CONT"),
+    (libc::SIGSTOP, "STOP"),
+    (libc::SIGTSTP, "TSTP"),
+    (libc::SIGTTIN, "TTIN"),
+    (libc::SIGTTOU, "TTOU"),
+    (libc::SIGURG, "URG"),
+    (libc::SIGXCPU, "XCPU"),
+    (libc::SIGXFSZ, "XFSZ"),
+    (libc::SIGVTALRM, "VTALRM"),
+    (libc::SIGPROF, "PROF"),
+    (libc::SIGWINCH, "WINCH"),
+    (libc::SIGSYS, "SYS"),
+];
+
+impl Signal {
+    /// Hang up: reload.
+    pub const HUP: Self = Self(libc::SIGHUP);
+    /// Interrupt: quick stop.
+    pub const INT: Self = Self(libc::SIGINT);
+    /// Quit: quick stop.
+    pub const QUIT: Self = Self(libc::SIGQUIT);
+    /// Abort: what a worker gets that no longer beats.
+    pub const ABRT: Self = Self(libc::SIGABRT);
+    /// Kill: cannot be caught.
+    pub const KILL: Self = Self(libc::SIGKILL);
+    /// User signal 1: reopen the logs.
+    pub const USR1: Self = Self(libc::SIGUSR1);
+    /// User signal 2: upgrade of the binary.
+    pub const USR2: Self = Self(libc::SIGUSR2);
+    /// Terminate: graceful stop.
+    pub const TERM: Self = Self(libc::SIGTERM);
+    /// A child changed its state.
+    pub const CHLD: Self = Self(libc::SIGCHLD);
+    /// One worker more.
+    pub const TTIN: Self = Self(libc::SIGTTIN);
+    /// One worker less.
+    pub const TTOU: Self = Self(libc::SIGTTOU);
+    /// Window change: stop the workers of a daemon.
+    pub const WINCH: Self = Self(libc::SIGWINCH);
+
+    /// The name without `SIG`, upper case; `None` for a number without one (real-time signals).
+    pub fn short_name(self) -> Option<&'static str> {
+        NAMES
+            .iter()
+            .find(|(number, _)| *number == self.0)
+            .map(|(_, name)| *name)
+    }
+}
+
+impl fmt::Display for Signal {
+    /// `SIGTERM`, or `signal 40` where there is no name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.short_name() {
+            Some(name) => write!(f, "SIG{name}"),
+            None => write!(f, "signal {}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How many signals may wait unhandled. A master handles them within milliseconds; 256 is far above anything but an
+/// attack by kill(2), and then the youngest are dropped, as the kernel itself would merge them.
+const QUEUE_SIGNALS_MAX: u32 = 256;
+
+/// The ring. `HEAD` and `TAIL` only grow (and wrap); `0` in a place means 'reserved, not written yet'.
+static RING: [AtomicI32; QUEUE_SIGNALS_MAX as usize] =
+    [const { AtomicI32::new(0) }; QUEUE_SIGNALS_MAX as usize];
+static HEAD: AtomicU32 = AtomicU32::new(0);
+static TAIL: AtomicU32 = AtomicU32::new(0);
+/// The eventfd that a handler writes to; -1 while there is none.
+static WAKE_FD: AtomicI32 = AtomicI32::new(-1);
+static OWNED: AtomicBool = AtomicBool::new(false);
+
+/// Puts one signal at the end of the ring. Lock-free and async-signal-safe: handlers of several threads, and a
+/// handler that interrupts another, may run it at the same time.
+fn push(signal: i32) {
+    let mut tail = TAIL.load(Ordering::Acquire);
+    loop {
+        if tail.wrapping_sub(HEAD.load(Ordering::Acquire)) >= QUEUE_SIGNALS_MAX {
+            return;
+        }
+        match TAIL.compare_exchange_weak(tail, tail.wrapping_add(1), Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => break,
+            Err(seen) => tail = seen,
+        }
+    }
+    if let Some(place) = RING.get((tail % QUEUE_SIGNALS_MAX) as usize) {
+        place.store(signal, Ordering::Release);
+    }
+}
+
+/// Takes the oldest signal. Called by the one owner only.
+fn pop() -> Option<Signal> {
+    let head = HEAD.load(Ordering::Acquire);
+    if head == TAIL.load(Ordering::Acquire) {
+        return None;
+    }
+    let signal = RING
+        .get((head % QUEUE_SIGNALS_MAX) as usize)?
+        .swap(0, Ordering::AcqRel);
+    if signal == 0 {
+        // Its handler has reserved the place and is about to write; it wakes us afterwards.
+        return None;
+    }
+    HEAD.store(head.wrapping_add(1), Ordering::Release);
+    Some(Signal(signal))
+}
+
+extern "C" fn on_signal(signal: libc::c_int) {
+    push(signal);
+    let fd = WAKE_FD.load(Ordering::Acquire);
+    let one = 1u64.to_ne_bytes();
+    // SAFETY: write(2) and the thread's errno are async-signal-safe; `one` is 8 readable bytes, what an eventfd takes.
+    // A descriptor that is -1 or full gives an error that needs no answer: the loop is awake or gone. errno is put back
+    // because this may run between a system call and its reader.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        libc::write(fd, one.as_ptr().cast(), one.len());
+        *errno = before;
+    }
+}
+
+/// The process's one queue of signals. Made by the master; a child lets it go with [`SignalQueue::leave_in_child`].
+#[derive(Debug)]
+pub struct SignalQueue {
+    wake: EventFd,
+    signals: Vec<Signal>,
+}
+
+impl SignalQueue {
+    /// Installs the enqueueing handler for `signals` and unblocks them.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the process has a queue, and what eventfd(2) or sigaction(2) answer.
+    pub fn install(signals: &[Signal]) -> io::Result<Self> {
+        if OWNED.swap(true, Ordering::AcqRel) {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "the process already has a signal queue",
+            ));
+        }
+        clear();
+        let queue = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+            .map(|wake| Self {
+                wake,
+                signals: signals.to_vec(),
+            })
+            .map_err(io::Error::from);
+        let queue = queue.inspect_err(|_| OWNED.store(false, Ordering::Release))?;
+        WAKE_FD.store(queue.wake.as_raw_fd(), Ordering::Release);
+        for signal in signals {
+            set_handler(
+                *signal,
+                on_signal as extern "C" fn(libc::c_int) as libc::sighandler_t,
+            )?;
+        }
+        change_mask(libc::SIG_UNBLOCK, signals)?;
+        Ok(queue)
+    }
+
+    /// The oldest waiting signal.
+    pub fn take(&mut self) -> Option<Signal> {
+        pop()
+    }
+
+    /// Sleeps until a signal is queued or `timeout` has passed. May return early.
+    pub fn wait(&self, timeout: Duration) {
+        let mut fds = [nix::poll::PollFd::new(
+            self.wake.as_fd(),
+            nix::poll::PollFlags::POLLIN,
+        )];
+        // Rounded up: rounding 0.4 ms down to 0 would spin.
+        let milliseconds = u16::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
+        // EINTR is a wake-up too: the handler that interrupted has queued its signal. Nothing else can fail here.
+        let _ = nix::poll::poll(&mut fds, milliseconds);
+        // Emptied before the queue is read, so that a signal that comes in between wakes the next wait.
+        let _ = self.wake.read();
+    }
+
+    /// In a forked child, with the signals still blocked (see [`block`]): default dispositions, an empty queue, and no
+    /// descriptor shared with the parent, so that nothing the parent has received is handled twice.
+    pub fn leave_in_child(self) {
+        drop(self);
+    }
+}
+
+impl Drop for SignalQueue {
+    fn drop(&mut self) {
+        for signal in &self.signals {
+            // The signals were valid at installation; a failure here would leave a handler that only enqueues.
+            let _ = set_handler(*signal, libc::SIG_DFL);
+        }
+        WAKE_FD.store(-1, Ordering::Release);
+        clear();
+        OWNED.store(false, Ordering::Release);
+    }
+}
+
+fn clear() {
+    HEAD.store(0, Ordering::Release);
+    TAIL.store(0, Ordering::Release);
+    for place in &RING {
+        place.store(0, Ordering::Release);
+    }
+}
+
+/// A set of blocked signals; dropping it puts the calling thread's former mask back, and what is pending is delivered
+/// then.
+#[derive(Debug)]
+#[must_use = "the signals are unblocked when this is dropped"]
+pub struct Blocked {
+    before: libc::sigset_t,
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // SAFETY: `before` was written by pthread_sigmask; the old mask is not asked for.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
+    }
+}
+
+/// Blocks `signals` for the calling thread until the guard is dropped. Around a fork: the child starts with them blocked
+/// and drops its copy of the guard when its own handlers stand.
+///
+/// # Errors
+/// EINVAL for an invalid signal number.
+pub fn block(signals: &[Signal]) -> io::Result<Blocked> {
+    change_mask(libc::SIG_BLOCK, signals).map(|before| Blocked { before })
+}
+
+/// Gives `signals` their default actions.
+///
+/// # Errors
+/// EINVAL for a signal that cannot have one (KILL, STOP) or does not exist.
+pub fn reset_to_default(signals: &[Signal]) -> io::Result<()> {
+    signals
+        .iter()
+        .try_for_each(|signal| set_handler(*signal, libc::SIG_DFL))
+}
+
+fn set_of(signals: &[Signal]) -> io::Result<libc::sigset_t> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initializes the set whose place it gets; sigaddset changes an initialized set.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            check(libc::sigaddset(set.as_mut_ptr(), signal.0))?;
+        }
+        Ok(set.assume_init())
+    }
+}
+
+fn change_mask(how: libc::c_int, signals: &[Signal]) -> io::Result<libc::sigset_t> {
+    let set = set_of(signals)?;
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: `set` is initialized, `before` is a place for one set, written when the call succeeds.
+    unsafe {
+        match libc::pthread_sigmask(how, &raw const set, before.as_mut_ptr()) {
+            0 => Ok(before.assume_init()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+fn set_handler(signal: Signal, handler: libc::sighandler_t) -> io::Result<()> {
+    // SAFETY: all-zero is a valid sigaction; the mask is filled by sigfillset, so that handlers do not nest. The handler
+    // is SIG_DFL or `on_signal`, which is async-signal-safe. SA_RESTART: the loop is woken by its eventfd, not by EINTR.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigfillset(&raw mut action.sa_mask);
+        check(libc::sigaction(signal.0, &raw const action, std::ptr::null_mut())).map(drop)
+    }
+}

@@ -1,0 +1,148 @@
+//! New connections. The rule (docs/architecture.md): a listener's wake-up is armed only while this worker waits, and is
+//! taken back before the application runs, so that a busy worker never swallows a connection that an idle sibling could
+//! serve. A lone worker has no sibling and keeps it armed.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use crate::io::OpKey;
+use crate::logging::Level;
+
+use super::app::ConnId;
+use super::conn::Conn;
+use super::reactor::{ListenerSpec, Reactor, Source, State, Timer};
+
+/// Accepts per wake-up at most when siblings share the listener: more would take what they could serve.
+const ACCEPT_BATCH_SHARED_MAX: u32 = 8;
+/// Accepts per wake-up at most for a lone worker.
+const ACCEPT_BATCH_SOLO_MAX: u32 = 64;
+/// Pause after accept found no descriptor or memory: closing connections free some meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// At most one warning about it in this time.
+const ACCEPT_WARNING_EVERY: Duration = Duration::from_secs(1);
+
+/// One listening socket.
+pub(super) struct Listener {
+    fd: RawFd,
+    unix: bool,
+    op: Option<OpKey>,
+    /// Accepts tried per wake-up. Grows while all succeed, shrinks when one finds nothing (a miss costs 4 us).
+    batch: u32,
+}
+
+impl Listener {
+    pub(super) fn new(spec: &ListenerSpec) -> Self {
+        Self { fd: spec.fd, unix: spec.unix, op: None, batch: 1 }
+    }
+}
+
+impl Reactor {
+    fn is_solo(&self) -> bool {
+        self.shared.slot.board().workers() <= 1
+    }
+
+    /// Before a wait: arms the listeners if this worker may take more connections.
+    pub(super) fn arm_listeners(&self, state: &mut State) {
+        if state.draining || state.conns.len() >= self.tuning.connections_max {
+            return;
+        }
+        if let Some(until) = state.accept_paused_until {
+            if state.now < until {
+                return;
+            }
+            state.accept_paused_until = None;
+        }
+        for index in 0..state.listeners.len() {
+            let listener = &state.listeners[index];
+            if listener.op.is_none() {
+                let (fd, token) = (listener.fd, Source::Listener(index as u32).token());
+                match state.driver.listen(fd, token) {
+                    Ok(op) => state.listeners[index].op = Some(op),
+                    Err(error) => self.pause_accepting(state, &error),
+                }
+            }
+        }
+    }
+
+    /// Before application work: gives the wake-ups back, and takes the connection of one that had come already.
+    pub(super) fn disarm_listeners(&self, state: &mut State) {
+        if self.is_solo() && !state.draining {
+            return;
+        }
+        for index in 0..state.listeners.len() {
+            if let Some(op) = state.listeners[index].op.take()
+                && state.driver.listen_cancel(op)
+            {
+                self.accept_some(state, index);
+            }
+        }
+    }
+
+    pub(super) fn on_acceptable(&self, index: u32, result: &io::Result<u32>) {
+        let state = &mut *self.state();
+        let Some(listener) = state.listeners.get_mut(index as usize) else { return };
+        listener.op = None;
+        match result {
+            Ok(_) => self.accept_some(state, index as usize),
+            Err(error) => self.pause_accepting(state, error),
+        }
+    }
+
+    fn accept_some(&self, state: &mut State, index: usize) {
+        let batch_max = if self.is_solo() { ACCEPT_BATCH_SOLO_MAX } else { ACCEPT_BATCH_SHARED_MAX };
+        let batch = state.listeners[index].batch.min(batch_max);
+        for done in 0..batch {
+            if state.conns.len() >= self.tuning.connections_max {
+                return;
+            }
+            if !self.accept_one(state, index) {
+                state.listeners[index].batch = done.max(1);
+                return;
+            }
+        }
+        state.listeners[index].batch = (batch * 2).min(batch_max);
+    }
+
+    /// Accepts everything the kernel has queued, for a last answer each: the listener is about to be closed.
+    pub(super) fn accept_rest(&self, state: &mut State) {
+        for index in 0..state.listeners.len() {
+            while state.conns.len() < self.tuning.connections_max && self.accept_one(state, index) {}
+        }
+    }
+
+    /// `false`: nothing (more) to accept now.
+    fn accept_one(&self, state: &mut State, index: usize) -> bool {
+        let Listener { fd: listener_fd, unix, .. } = state.listeners[index];
+        let (fd, peer) = match state.driver.accept(listener_fd) {
+            Ok(accepted) => accepted,
+            // The next one may be fine: the client of this one left before we came.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return true,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return false;
+            }
+            Err(error) => {
+                self.pause_accepting(state, &error);
+                return false;
+            }
+        };
+        let trusted = unix || self.shared.trusted.trusts(peer.ip());
+        let generation = state.next_generation();
+        let conn = Conn::new(fd, generation, peer, index as u16, trusted);
+        let id = ConnId { index: state.conns.insert(conn) as u32, generation };
+        state.start_timer(id.index, Timer::Header, self.tuning.header_timeout);
+        self.arm_recv(state, id);
+        true
+    }
+
+    fn pause_accepting(&self, state: &mut State, error: &io::Error) {
+        state.accept_paused_until = Some(state.now.after(ACCEPT_PAUSE));
+        if state.emfile_warned.is_none_or(|at| state.now.since(at) >= ACCEPT_WARNING_EVERY) {
+            state.emfile_warned = Some(state.now);
+            self.shared.errors.log(
+                Level::Warning,
+                format_args!("Cannot accept connections for the moment ({error}); open ones go on"),
+            );
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! One connection. Small on purpose: an idle keep-alive connection is this struct, its timer links and its armed
+//! reception, nothing else; whatever a request needs lives in [`Extra`] or in the [`Request`] itself.
+
+use std::collections::VecDeque;
+
+use crate::http::{Event, HttpError, Policy, RequestHead, RequestParser};
+use crate::io::{Fd, OpKey, PeerAddr};
+use crate::sys::clock::Instant;
+
+use super::app::{ConnId, Outgoing, Request};
+use super::{Body, Tuning};
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Between requests: nothing received of the next one.
+    Idle,
+    /// A request head has begun.
+    Head,
+    /// A request body is being received.
+    Body,
+    /// A request waits for the application, runs in it, or its response is in progress.
+    Running,
+    /// The last response is being sent; then the write side is shut.
+    Closing,
+    /// The write side is shut; late input is read away until the peer closes.
+    Lingering,
+}
+
+/// State of one open connection.
+pub(super) struct Conn {
+    pub(super) fd: Fd,
+    pub(super) generation: u32,
+    pub(super) peer: PeerAddr,
+    pub(super) listener: u16,
+    pub(super) phase: Phase,
+    /// The peer has shut its write side.
+    pub(super) read_closed: bool,
+    /// The peer may set the headers that only a trusted proxy may set.
+    pub(super) trusted: bool,
+    /// The application waits for the output queue to become empty.
+    pub(super) parked: bool,
+    /// The application took the socket; the reactor no longer reads from it.
+    pub(super) detached: bool,
+    /// At least one request was answered.
+    pub(super) served: bool,
+    pub(super) recv: Option<OpKey>,
+    pub(super) send: Option<OpKey>,
+    pub(super) parser: RequestParser,
+    pub(super) extra: Option<Box<Extra>>,
+}
+
+/// What only some connections need, and only for a while.
+#[derive(Default)]
+pub(super) struct Extra {
+    /// The request being received: its head, once complete, and what has come of its body.
+    head: Option<RequestHead>,
+    body: Body,
+    /// Bytes of later requests.
+    pub(super) pending: Vec<u8>,
+    /// Output behind the send in flight.
+    pub(super) out: VecDeque<Outgoing>,
+    /// Waits until the socket takes more of a file.
+    pub(super) writable: Option<OpKey>,
+    /// Late input read away so far.
+    pub(super) lingered_bytes: usize,
+}
+
+impl Extra {
+    fn is_unused(&self) -> bool {
+        self.head.is_none()
+            && self.body.is_empty()
+            && self.pending.is_empty()
+            && self.out.is_empty()
+            && self.writable.is_none()
+    }
+}
+
+/// What a piece of input came to.
+pub(super) enum Fed {
+    /// More is needed.
+    Waiting,
+    /// More is needed, and the client waits for `100 Continue` before it sends it.
+    WantsContinue,
+    /// A request is complete; the phase is `Running`.
+    Ready(Request),
+    /// The bytes are not an acceptable request. With the request's head, if that was complete.
+    Refused(HttpError, Option<RequestHead>),
+    /// The body could not be stored.
+    Unstorable(std::io::Error),
+}
+
+impl Conn {
+    pub(super) fn new(fd: Fd, generation: u32, peer: PeerAddr, listener: u16, trusted: bool) -> Self {
+        Self {
+            fd,
+            generation,
+            peer,
+            listener,
+            phase: Phase::Idle,
+            read_closed: false,
+            trusted,
+            parked: false,
+            detached: false,
+            served: false,
+            recv: None,
+            send: None,
+            parser: RequestParser::new(),
+            extra: None,
+        }
+    }
+
+    pub(super) fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// Gives the memory of [`Extra`] back if nothing is in it.
+    pub(super) fn trim(&mut self) {
+        if self.extra.as_ref().is_some_and(|extra| extra.is_unused()) {
+            self.extra = None;
+        }
+    }
+
+    /// Output is queued or in flight.
+    pub(super) fn has_output(&self) -> bool {
+        self.send.is_some()
+            || self.extra.as_ref().is_some_and(|extra| !extra.out.is_empty() || extra.writable.is_some())
+    }
+
+    /// Bytes held back for after the response in progress.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.extra.as_ref().map_or(0, |extra| extra.pending.len())
+    }
+
+    /// Takes input while a request is being received. What follows the request is kept for later.
+    pub(super) fn feed(&mut self, ctx: &FeedContext<'_>, index: u32, mut input: &[u8]) -> Fed {
+        let mut begun = self.extra.as_mut().and_then(|extra| extra.head.take());
+        let mut wants_continue = false;
+        loop {
+            match self.parser.advance(ctx.policy, self.trusted, &mut input) {
+                Ok(Event::NeedMore) => break,
+                Ok(Event::Head(head)) => {
+                    wants_continue = head.expects_continue();
+                    begun = Some(head);
+                }
+                Ok(Event::Data(data)) => {
+                    wants_continue = false;
+                    let body = &mut self.extra().body;
+                    if let Err(error) = body.push(data, ctx.tuning.body_memory_bytes_max) {
+                        return Fed::Unstorable(error);
+                    }
+                }
+                Ok(Event::End) => return self.complete(ctx, index, begun, input),
+                Err(error) => return Fed::Refused(error, begun),
+            }
+        }
+        self.phase = match (&begun, self.parser.is_idle()) {
+            (Some(_), _) => Phase::Body,
+            (None, true) => Phase::Idle,
+            (None, false) => Phase::Head,
+        };
+        if let Some(head) = begun {
+            self.extra().head = Some(head);
+        }
+        if wants_continue { Fed::WantsContinue } else { Fed::Waiting }
+    }
+
+    fn complete(&mut self, ctx: &FeedContext<'_>, index: u32, head: Option<RequestHead>, rest: &[u8]) -> Fed {
+        let Some(head) = head else {
+            debug_assert!(false, "the parser ends a request only after its head");
+            return Fed::Waiting;
+        };
+        if !rest.is_empty() {
+            self.extra().pending.extend_from_slice(rest);
+        }
+        let mut body = self.extra.as_mut().map(|extra| std::mem::take(&mut extra.body)).unwrap_or_default();
+        if let Err(error) = body.rewind() {
+            return Fed::Unstorable(error);
+        }
+        self.trim();
+        self.phase = Phase::Running;
+        let keep_alive = head.keep_alive() && ctx.keep_alive;
+        Fed::Ready(Request {
+            conn: ConnId { index, generation: self.generation },
+            head,
+            body,
+            peer: self.peer,
+            listener: self.listener,
+            received: ctx.now,
+            keep_alive,
+        })
+    }
+}
+
+/// What feeding needs to know besides the connection.
+pub(super) struct FeedContext<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) tuning: &'a Tuning,
+    /// The worker is willing to keep connections open.
+    pub(super) keep_alive: bool,
+    pub(super) now: Instant,
+}

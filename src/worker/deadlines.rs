@@ -1,0 +1,143 @@
+//! Deadlines of connections: one at a time for each, few distinct durations. Every class is a FIFO (equal durations
+//! expire in the order in which they were set), linked through a table beside the connection slab: setting, clearing
+//! and finding the nearest are O(1), re-arming on every request allocates nothing, and an entry takes 16 bytes.
+
+use crate::sys::clock::Instant;
+
+const NONE: u32 = u32::MAX;
+/// The class lives in the low bits of the time: a loss of 8 ns.
+const CLASS_MASK: u64 = 0b111;
+
+#[derive(Clone, Copy)]
+struct Link {
+    prev: u32,
+    next: u32,
+    /// Nanoseconds with the class in the low bits; `u64::MAX` when not set.
+    at: u64,
+}
+
+const UNSET: Link = Link { prev: NONE, next: NONE, at: u64::MAX };
+
+/// At most 7 classes of deadlines for slab keys.
+pub(super) struct Deadlines<const CLASSES: usize> {
+    links: Vec<Link>,
+    first: [u32; CLASSES],
+    last: [u32; CLASSES],
+}
+
+impl<const CLASSES: usize> Deadlines<CLASSES> {
+    pub(super) fn new() -> Self {
+        const { assert!(CLASSES <= 7, "the class must fit into three bits, all ones being taken by UNSET") };
+        Self { links: Vec::new(), first: [NONE; CLASSES], last: [NONE; CLASSES] }
+    }
+
+    /// The class of the deadline that `key` has, if any.
+    pub(super) fn class(&self, key: u32) -> Option<u8> {
+        let link = self.links.get(key as usize)?;
+        (link.at != u64::MAX).then_some((link.at & CLASS_MASK) as u8)
+    }
+
+    /// Gives `key` this deadline instead of any it had. Deadlines of one class should be set in rising order; one that
+    /// is not expires only after those set before it.
+    pub(super) fn set(&mut self, key: u32, class: u8, at: Instant) {
+        self.clear(key);
+        let (slot, list) = (key as usize, usize::from(class));
+        if self.links.len() <= slot {
+            self.links.resize(slot + 1, UNSET);
+        }
+        let last = self.last[list];
+        self.links[slot] =
+            Link { prev: last, next: NONE, at: (at.0.min(u64::MAX >> 1) & !CLASS_MASK) | u64::from(class) };
+        match self.links.get_mut(last as usize) {
+            Some(before) => before.next = key,
+            None => self.first[list] = key,
+        }
+        self.last[list] = key;
+    }
+
+    /// Takes the deadline of `key` away, if it has one.
+    pub(super) fn clear(&mut self, key: u32) {
+        let Some(class) = self.class(key) else { return };
+        let list = usize::from(class);
+        let Link { prev, next, .. } = std::mem::replace(&mut self.links[key as usize], UNSET);
+        match self.links.get_mut(prev as usize) {
+            Some(before) => before.next = next,
+            None => self.first[list] = next,
+        }
+        match self.links.get_mut(next as usize) {
+            Some(after) => after.prev = prev,
+            None => self.last[list] = prev,
+        }
+    }
+
+    fn head(&self, list: usize) -> Option<(u32, u64)> {
+        let key = self.first[list];
+        self.links.get(key as usize).map(|link| (key, link.at & !CLASS_MASK))
+    }
+
+    /// The nearest deadline.
+    pub(super) fn next(&self) -> Option<Instant> {
+        (0..CLASSES).filter_map(|list| self.head(list)).map(|(_, at)| Instant(at)).min()
+    }
+
+    /// Takes one deadline that is due out: its key and class.
+    pub(super) fn pop_expired(&mut self, now: Instant) -> Option<(u32, u8)> {
+        for list in 0..CLASSES {
+            if let Some((key, at)) = self.head(list)
+                && at <= now.0
+            {
+                self.clear(key);
+                return Some((key, list as u8));
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_nearest_of_all_classes_comes_first() {
+        let mut deadlines = Deadlines::<3>::new();
+        deadlines.set(5, 1, Instant(800));
+        deadlines.set(9, 2, Instant(400));
+        assert_eq!(deadlines.next(), Some(Instant(400)));
+        assert_eq!(deadlines.pop_expired(Instant(399)), None);
+        assert_eq!(deadlines.pop_expired(Instant(400)), Some((9, 2)));
+        assert_eq!(deadlines.next(), Some(Instant(800)));
+        deadlines.clear(5);
+        assert_eq!(deadlines.next(), None);
+    }
+
+    proptest! {
+        /// Against a plain map: the same keys expire, each with its latest class, and none twice.
+        #[test]
+        fn agrees_with_a_map(steps in prop::collection::vec((0u32..20, 0u8..3, any::<bool>()), 1..200)) {
+            let mut deadlines = Deadlines::<3>::new();
+            let mut model = HashMap::new();
+            let mut now = 0;
+            for (key, class, set) in steps {
+                now += 8;
+                if set {
+                    deadlines.set(key, class, Instant(now));
+                    model.insert(key, class);
+                } else {
+                    deadlines.clear(key);
+                    model.remove(&key);
+                }
+                prop_assert_eq!(deadlines.class(key), model.get(&key).copied());
+            }
+            let mut expired = HashMap::new();
+            while let Some((key, class)) = deadlines.pop_expired(Instant(now)) {
+                prop_assert!(expired.insert(key, class).is_none());
+            }
+            prop_assert_eq!(expired, model);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Timers and the end: what happens to connections when their time is up or the worker leaves.
+
+use std::time::Duration;
+
+use crate::logging::Level;
+
+use super::app::ConnId;
+use super::conn::Phase;
+use super::reactor::{Reactor, State, Timer};
+
+/// How long a connection that was accepted but has not sent anything yet is given while the worker leaves.
+const DRAIN_FRESH: Duration = Duration::from_millis(500);
+
+impl Reactor {
+    /// Handles every timer that is due.
+    pub(super) fn expire_timers(&self) {
+        let state = &mut *self.state();
+        while let Some((index, class)) = state.timers.pop_expired(state.now) {
+            let Some(conn) = state.conns.get(index as usize) else { continue };
+            let id = ConnId { index, generation: conn.generation };
+            if conn.has_output() && class != Timer::WriteStall as u8 {
+                state.start_timer(index, Timer::WriteStall, self.tuning.write_stall_timeout);
+            } else if class == Timer::Keepalive as u8 || class == Timer::Drain as u8 {
+                self.close_idle(state, id);
+            } else {
+                if class == Timer::WriteStall as u8 {
+                    self.shared.errors.log(Level::Debug, format_args!("Closing a connection whose client does not read"));
+                }
+                state.close(id);
+            }
+        }
+    }
+
+    /// Closes an idle connection, unless a request has raced in: that one is answered.
+    fn close_idle(&self, state: &mut State, id: ConnId) {
+        let Some(conn) = state.conn(id) else { return };
+        if conn.phase != Phase::Idle {
+            return;
+        }
+        let mut data = Vec::new();
+        if let Some(op) = conn.recv.take() {
+            let eof;
+            (data, eof) = state.driver.recv_stop(op);
+            if let Some(conn) = state.conn(id) {
+                conn.read_closed |= eof;
+            }
+        }
+        if data.is_empty() {
+            return state.close(id);
+        }
+        let ctx = self.feed_context(state.now);
+        if let Some(conn) = state.conn(id) {
+            let fed = conn.feed(&ctx, id.index, &data);
+            self.after_feed(state, id, fed);
+            self.arm_recv(state, id);
+        }
+    }
+
+    /// The worker leaves: stop accepting, take what the kernel has queued for us, close what is idle. Requests in
+    /// flight, and those that still arrive, are answered with `Connection: close`.
+    pub(super) fn begin_drain(&self) {
+        let state = &mut *self.state();
+        if state.draining {
+            return;
+        }
+        state.draining = true;
+        state.drain_deadline = Some(state.now.after(self.tuning.graceful_timeout));
+        self.disarm_listeners(state);
+        self.accept_rest(state);
+        let ids: Vec<ConnId> = state
+            .conns
+            .iter()
+            .map(|(index, conn)| ConnId { index: index as u32, generation: conn.generation })
+            .collect();
+        for id in ids {
+            let Some(conn) = state.conn(id) else { continue };
+            let (phase, served, output) = (conn.phase, conn.served, conn.has_output());
+            match phase {
+                Phase::Idle if output => conn.phase = Phase::Closing,
+                Phase::Idle if served => self.close_idle(state, id),
+                Phase::Idle => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
+                Phase::Lingering => state.start_timer(id.index, Timer::Linger, DRAIN_FRESH),
+                Phase::Head | Phase::Body | Phase::Running | Phase::Closing => {}
+            }
+        }
+    }
+
+    /// Nothing left to answer, or no time left to do so.
+    pub(super) fn is_drained(&self) -> bool {
+        let state = self.state();
+        state.draining
+            && state.jobs.is_empty()
+            && (state.conns.is_empty() || state.drain_deadline.is_some_and(|at| state.now >= at))
+    }
+
+    /// How long the next wait may take.
+    pub(super) fn wait_time(&self, state: &State) -> Duration {
+        if !state.jobs.is_empty() || !state.garbage.is_empty() {
+            return Duration::ZERO;
+        }
+        let mut wait = self.tuning.idle_wait_max;
+        let nearest = [state.timers.next(), state.drain_deadline, state.accept_paused_until];
+        for at in nearest.into_iter().flatten() {
+            wait = wait.min(at.since(state.now));
+        }
+        wait
+    }
+}

@@ -1,0 +1,247 @@
+//! Bytes in: what reception does to a connection.
+
+use crate::http::{HttpError, RequestHead, error_response, error_response_with};
+use crate::io::{Received, Token};
+use crate::logging::Level;
+
+use super::app::{ConnId, Outgoing, Request};
+use super::conn::{Fed, Phase};
+use super::reactor::{Job, Reactor, Source, State, Timer};
+
+impl Reactor {
+    pub(super) fn on_recv(&self, token: Token, outcome: Received) {
+        let Some(Source::Recv(id)) = Source::from_token(token) else {
+            debug_assert!(false, "a receive completion for {token:?}");
+            return;
+        };
+        let state = &mut *self.state();
+        match outcome {
+            Received::Data(buf) => {
+                // The buffer belongs to the driver, the connection to the slab: copy nothing, borrow both apart.
+                let State { driver, conns, .. } = state;
+                let fed = match conns.get_mut(id.index as usize).filter(|c| c.generation == id.generation) {
+                    None => None,
+                    Some(conn) => {
+                        let data = driver.buffer(&buf);
+                        match conn.phase {
+                            Phase::Idle | Phase::Head | Phase::Body => {
+                                Some(conn.feed(&self.feed_context(state.now), id.index, data))
+                            }
+                            Phase::Running => {
+                                conn.extra().pending.extend_from_slice(data);
+                                None
+                            }
+                            Phase::Closing | Phase::Lingering => {
+                                conn.extra().lingered_bytes += data.len();
+                                None
+                            }
+                        }
+                    }
+                };
+                state.driver.release(buf);
+                match fed {
+                    Some(fed) => self.after_feed(state, id, fed),
+                    None => self.after_unfed(state, id),
+                }
+            }
+            Received::Eof => self.on_eof(state, id),
+            Received::Err(error) => {
+                if let Some(conn) = state.conn(id) {
+                    conn.recv = None;
+                }
+                if !is_disconnect(&error) {
+                    self.shared.errors.log(Level::Error, format_args!("Socket error processing request: {error}"));
+                }
+                state.close(id);
+            }
+        }
+    }
+
+    /// Input that no request waits for: bounded while a response is in progress, counted while closing.
+    fn after_unfed(&self, state: &mut State, id: ConnId) {
+        let tuning = &self.tuning;
+        let Some(conn) = state.conn(id) else { return };
+        if conn.phase == Phase::Running && conn.pending_bytes() >= tuning.pipelined_bytes_max {
+            self.pause(state, id);
+        } else if conn.phase == Phase::Lingering && conn.extra().lingered_bytes > tuning.linger_bytes_max {
+            state.close(id);
+        }
+    }
+
+    /// Stops reception, keeping what had been received already. TCP's window then holds the client back.
+    fn pause(&self, state: &mut State, id: ConnId) {
+        let Some(op) = state.conn(id).and_then(|conn| conn.recv.take()) else { return };
+        let (data, eof) = state.driver.recv_stop(op);
+        if let Some(conn) = state.conn(id) {
+            conn.read_closed |= eof;
+            if !data.is_empty() {
+                conn.extra().pending.extend_from_slice(&data);
+            }
+        }
+    }
+
+    /// Arms reception unless it is armed or cannot be.
+    pub(super) fn arm_recv(&self, state: &mut State, id: ConnId) {
+        let Some(conn) = state.conn(id) else { return };
+        if conn.recv.is_some() || conn.read_closed || conn.detached {
+            return;
+        }
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&conn.fd);
+        match state.driver.recv(fd, Source::Recv(id).token()) {
+            Ok(op) => {
+                if let Some(conn) = state.conn(id) {
+                    conn.recv = Some(op);
+                }
+            }
+            Err(error) => {
+                self.shared.errors.log(Level::Error, format_args!("Cannot receive on a connection: {error}"));
+                state.close(id);
+            }
+        }
+    }
+
+    fn on_eof(&self, state: &mut State, id: ConnId) {
+        let Some(conn) = state.conn(id) else { return };
+        conn.recv = None;
+        conn.read_closed = true;
+        match conn.phase {
+            // A half-closed client may still read its response.
+            Phase::Running | Phase::Closing => {}
+            // A response that is still on its way out (a batch) goes first.
+            Phase::Idle if conn.has_output() => conn.phase = Phase::Closing,
+            Phase::Idle | Phase::Head | Phase::Body | Phase::Lingering => {
+                if matches!(conn.phase, Phase::Head | Phase::Body) {
+                    self.shared.errors.log(Level::Debug, format_args!("Ignored premature client disconnection."));
+                }
+                state.close(id);
+            }
+        }
+    }
+
+    pub(super) fn after_feed(&self, state: &mut State, id: ConnId, fed: Fed) {
+        match fed {
+            Fed::Ready(request) => {
+                state.stop_timer(id.index);
+                state.turn_requests += 1;
+                state.jobs.push_back(Job::Call(request));
+            }
+            Fed::Waiting => self.await_more(state, id),
+            Fed::WantsContinue => {
+                self.await_more(state, id);
+                let line = crate::http::continue_response((1, 1)).to_vec();
+                self.push_out(state, id, Outgoing::from(line), true);
+            }
+            Fed::Refused(error, head) => self.refuse(state, id, &Refusal::from(error), head),
+            Fed::Unstorable(error) => {
+                self.shared.errors.log(Level::Error, format_args!("Cannot store a request body: {error}"));
+                self.refuse(state, id, &Refusal::INTERNAL, None);
+            }
+        }
+    }
+
+    fn await_more(&self, state: &mut State, id: ConnId) {
+        let Some(conn) = state.conn(id) else { return };
+        if conn.phase == Phase::Body {
+            state.start_timer(id.index, Timer::BodyStall, self.tuning.body_stall_timeout);
+        } else if state.timers.class(id.index) != Some(Timer::Header as u8) {
+            // The head's clock starts with its first byte (or the accept) and is not restarted by later ones.
+            state.start_timer(id.index, Timer::Header, self.tuning.header_timeout);
+        }
+    }
+
+    /// Answers a bad request and begins to close.
+    pub(super) fn refuse(
+        &self,
+        state: &mut State,
+        id: ConnId,
+        refusal: &Refusal,
+        head: Option<RequestHead>,
+    ) {
+        let Some(conn) = state.conn(id) else { return };
+        conn.phase = Phase::Running;
+        let (peer, listener) = (conn.peer, conn.listener);
+        if refusal.status != 0 {
+            if let Some(error) = refusal.error {
+                let ip = peer.ip_text();
+                self.shared.errors.log(Level::Warning, format_args!("Invalid request from ip={ip}: {error}"));
+            }
+            let mut out = state.spare.pop().unwrap_or_default();
+            refusal.render(&mut out);
+            self.push_out(state, id, Outgoing::from(out), true);
+        }
+        self.begin_close(state, id);
+        if let Some(head) = head {
+            let request = Request {
+                conn: id,
+                head,
+                body: super::Body::Empty,
+                peer,
+                listener,
+                received: state.now,
+                keep_alive: false,
+            };
+            state.jobs.push_back(Job::Refused(request, refusal.status));
+        }
+    }
+
+    /// The response is complete and the connection stays: on to what the client has already sent of the next request.
+    pub(super) fn next_request(&self, state: &mut State, id: ConnId) {
+        let ctx = self.feed_context(state.now);
+        let Some(conn) = state.conn(id) else { return };
+        conn.served = true;
+        conn.phase = Phase::Idle;
+        let mut pending = Vec::new();
+        if let Some(extra) = &mut conn.extra {
+            pending = std::mem::take(&mut extra.pending);
+            conn.trim();
+        }
+        if pending.is_empty() {
+            if conn.read_closed {
+                return self.begin_close(state, id);
+            }
+            state.start_timer(id.index, Timer::Keepalive, self.tuning.keepalive);
+        } else {
+            let fed = conn.feed(&ctx, id.index, &pending);
+            if conn.read_closed && matches!(fed, Fed::Waiting | Fed::WantsContinue) {
+                return self.begin_close(state, id);
+            }
+            self.after_feed(state, id, fed);
+        }
+        self.arm_recv(state, id);
+    }
+}
+
+/// Why the server answers a request by itself, and how.
+pub(super) struct Refusal {
+    /// 0: with nothing but a close.
+    status: u16,
+    error: Option<HttpError>,
+}
+
+impl Refusal {
+    pub(super) const INTERNAL: Self = Self { status: 500, error: None };
+
+    fn render(&self, out: &mut Vec<u8>) {
+        match &self.error {
+            Some(error) => error_response(error, out),
+            None => error_response_with(self.status, "Internal Server Error", "", out),
+        }
+    }
+}
+
+impl From<HttpError> for Refusal {
+    fn from(error: HttpError) -> Self {
+        let status = if error.wants_answer() { error.status() } else { 0 };
+        Self { status, error: Some(error) }
+    }
+}
+
+/// Errors that only say that the client has left; not worth more than a debug line (Gunicorn treats EPIPE, ECONNRESET
+/// and ENOTCONN so).
+pub(super) fn is_disconnect(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind as K;
+    matches!(
+        error.kind(),
+        K::BrokenPipe | K::ConnectionReset | K::NotConnected | K::ConnectionAborted | K::TimedOut
+    )
+}

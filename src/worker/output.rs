@@ -1,0 +1,294 @@
+//! Bytes out: one send in flight per connection, the rest queued behind it.
+
+use std::fs::File;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use crate::io::{SendBuf, Sent, Token, Urgency};
+use crate::logging::Level;
+
+use super::app::{ConnId, Flow, Handover, Outgoing};
+use super::conn::Phase;
+use super::input::is_disconnect;
+use super::reactor::{Job, Reactor, Source, State, Timer};
+
+/// Most bytes of one send operation. Between two of them the write-stall timer sees progress; one megabyte is where
+/// the ring's advantage over plain send(2) was measured.
+const SEND_SLICE_BYTES_MAX: usize = 1024 * 1024;
+/// Most bytes of one sendfile(2) call, so that a fast reader of a large file does not hold up the others.
+const FILE_SLICE_BYTES_MAX: u64 = 256 * 1024;
+
+impl Reactor {
+    /// Gives a piece of a response to a connection. `last`: the application has nothing further, so the piece may
+    /// leave together with those of other connections; otherwise it is offered to the kernel before this returns.
+    pub fn send(&self, id: ConnId, piece: Outgoing, last: bool) -> Flow {
+        let state = &mut *self.state();
+        let urgent = !last || state.turn_requests <= 1;
+        self.push_out(state, id, piece, urgent)
+    }
+
+    /// The response is complete. `keep`: the connection stays open for the next request.
+    pub fn finish(&self, id: ConnId, keep: bool) {
+        let state = &mut *self.state();
+        let Some(conn) = state.conn(id) else { return };
+        if keep && !conn.detached {
+            self.next_request(state, id);
+        } else {
+            self.begin_close(state, id);
+        }
+    }
+
+    /// The response cannot be completed: what is queued still leaves, then the connection is cut.
+    pub fn abort(&self, id: ConnId) {
+        self.begin_close(&mut self.state(), id);
+    }
+
+    /// Asks for [`super::App::resume`] when all output has left (or [`super::App::abandon`] when the client has).
+    /// `false`: nothing is queued, go on at once.
+    pub fn park(&self, id: ConnId) -> bool {
+        let stall = self.tuning.write_stall_timeout;
+        let state = &mut *self.state();
+        let Some(conn) = state.conn(id) else { return false };
+        if !conn.has_output() {
+            return false;
+        }
+        conn.parked = true;
+        state.start_timer(id.index, Timer::WriteStall, stall);
+        true
+    }
+
+    /// Asks for [`super::App::resume`] in the next turn although nothing is queued: lets others run in between.
+    pub fn yield_turn(&self, id: ConnId) {
+        self.state().jobs.push_back(Job::Resume(id));
+    }
+
+    /// The client has left (or never was).
+    pub fn is_gone(&self, id: ConnId) -> bool {
+        self.state().conn(id).is_none()
+    }
+
+    /// Takes the connection's socket over for the application. Reception stops; what was received and not used is
+    /// handed over. The reactor keeps its own descriptor, sends the response if there will be one, and closes then.
+    ///
+    /// # Errors
+    /// `NotConnected` when the connection is gone, or whatever duplicating the descriptor gives.
+    pub fn hand_over(&self, id: ConnId) -> io::Result<Handover> {
+        let state = &mut *self.state();
+        let conn = state.conn(id).ok_or(io::ErrorKind::NotConnected)?;
+        conn.detached = true;
+        let fd = crate::sys::file::duplicate(conn.fd.as_raw_fd())?;
+        let mut unread = conn.extra.as_mut().map(|extra| std::mem::take(&mut extra.pending)).unwrap_or_default();
+        if let Some(op) = conn.recv.take() {
+            let (data, eof) = state.driver.recv_stop(op);
+            unread.extend_from_slice(&data);
+            if let Some(conn) = state.conn(id) {
+                conn.read_closed |= eof;
+            }
+        }
+        Ok(Handover { fd, unread })
+    }
+
+    /// The application has taken the socket.
+    pub fn is_detached(&self, id: ConnId) -> bool {
+        self.state().conn(id).is_some_and(|conn| conn.detached)
+    }
+
+    pub(super) fn push_out(&self, state: &mut State, id: ConnId, piece: Outgoing, urgent: bool) -> Flow {
+        let Some(conn) = state.conn(id) else {
+            if let Outgoing::Bytes { head, body } = piece {
+                state.discard(SendBuf { head, body });
+            }
+            return Flow::Gone;
+        };
+        if conn.has_output() {
+            conn.extra().out.push_back(piece);
+            return Flow::Queued;
+        }
+        self.start_out(state, id, piece, urgent)
+    }
+
+    /// Starts `piece` on a connection with nothing in flight.
+    fn start_out(&self, state: &mut State, id: ConnId, piece: Outgoing, urgent: bool) -> Flow {
+        match piece {
+            Outgoing::Bytes { head, body } => self.start_bytes(state, id, SendBuf { head, body }, urgent),
+            Outgoing::File { file, offset, len } => self.start_file(state, id, file, offset, len),
+        }
+    }
+
+    fn start_bytes(&self, state: &mut State, id: ConnId, mut buf: SendBuf, urgent: bool) -> Flow {
+        loop {
+            let Some(conn) = state.conn(id) else {
+                state.discard(buf);
+                return Flow::Gone;
+            };
+            let fd = conn.fd.as_raw_fd();
+            let rest = (buf.body.len() > SEND_SLICE_BYTES_MAX).then(|| buf.body.split_off(SEND_SLICE_BYTES_MAX));
+            let urgency = if urgent { Urgency::Now } else { Urgency::Batch };
+            match state.driver.send(fd, Source::Send(id).token(), buf, urgency) {
+                Sent::Ready(Ok(()), sent) => {
+                    state.discard(sent);
+                    match rest {
+                        Some(body) => buf = SendBuf { head: Vec::new(), body },
+                        None => return Flow::Sent,
+                    }
+                }
+                Sent::Ready(Err(error), sent) => {
+                    state.discard(sent);
+                    self.on_send_error(state, id, &error);
+                    return Flow::Gone;
+                }
+                Sent::Pending(op) => {
+                    if let Some(conn) = state.conn(id) {
+                        conn.send = Some(op);
+                        if let Some(body) = rest {
+                            conn.extra().out.push_front(Outgoing::Bytes { head: Vec::new(), body });
+                        }
+                    }
+                    return Flow::Queued;
+                }
+            }
+        }
+    }
+
+    fn start_file(&self, state: &mut State, id: ConnId, file: File, mut offset: u64, mut len: u64) -> Flow {
+        let Some(conn) = state.conn(id) else { return Flow::Gone };
+        let fd = conn.fd.as_raw_fd();
+        let sent = crate::sys::file::sendfile(fd, &file, offset, len.min(FILE_SLICE_BYTES_MAX));
+        match sent {
+            Ok(0) if len > 0 => {
+                let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter");
+                self.on_send_error(state, id, &error);
+                return Flow::Gone;
+            }
+            Ok(n) => {
+                offset += n;
+                len -= n;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                self.on_send_error(state, id, &error);
+                return Flow::Gone;
+            }
+        }
+        if len == 0 {
+            return Flow::Sent;
+        }
+        match state.driver.poll(fd, crate::io::WRITABLE, Source::Writable(id).token()) {
+            Ok(op) => {
+                if let Some(conn) = state.conn(id) {
+                    let extra = conn.extra();
+                    extra.writable = Some(op);
+                    extra.out.push_front(Outgoing::File { file, offset, len });
+                }
+                Flow::Queued
+            }
+            Err(error) => {
+                self.on_send_error(state, id, &error);
+                Flow::Gone
+            }
+        }
+    }
+
+    fn on_send_error(&self, state: &mut State, id: ConnId, error: &io::Error) {
+        if is_disconnect(error) {
+            self.shared.errors.log(Level::Debug, format_args!("Ignoring client disconnection: {error}"));
+        } else {
+            self.shared.errors.log(Level::Error, format_args!("Socket error processing request: {error}"));
+        }
+        state.close(id);
+    }
+
+    pub(super) fn on_sent(&self, token: Token, result: io::Result<()>, buf: SendBuf) {
+        let state = &mut *self.state();
+        state.discard(buf);
+        let Some(Source::Send(id)) = Source::from_token(token) else {
+            debug_assert!(false, "a send completion for {token:?}");
+            return;
+        };
+        let Some(conn) = state.conn(id) else { return };
+        conn.send = None;
+        match result {
+            Ok(()) => self.next_out(state, id),
+            Err(error) => self.on_send_error(state, id, &error),
+        }
+    }
+
+    pub(super) fn on_writable(&self, id: ConnId) {
+        let state = &mut *self.state();
+        let Some(extra) = state.conn(id).and_then(|conn| conn.extra.as_mut()) else { return };
+        extra.writable = None;
+        self.next_out(state, id);
+    }
+
+    /// The piece in flight has left: start the next, or say that all is gone.
+    fn next_out(&self, state: &mut State, id: ConnId) {
+        loop {
+            let Some(conn) = state.conn(id) else { return };
+            let Some(piece) = conn.extra.as_mut().and_then(|extra| extra.out.pop_front()) else {
+                return self.on_drained(state, id);
+            };
+            match self.start_out(state, id, piece, true) {
+                Flow::Sent => {}
+                Flow::Queued => {
+                    // Progress: the stall clock starts again, if it was running.
+                    if state.timers.class(id.index) == Some(Timer::WriteStall as u8) {
+                        state.start_timer(id.index, Timer::WriteStall, self.tuning.write_stall_timeout);
+                    }
+                    return;
+                }
+                Flow::Gone => return,
+            }
+        }
+    }
+
+    fn on_drained(&self, state: &mut State, id: ConnId) {
+        let Some(conn) = state.conn(id) else { return };
+        if conn.parked {
+            conn.parked = false;
+            state.stop_timer(id.index);
+            state.jobs.push_back(Job::Resume(id));
+        } else if conn.phase == Phase::Closing {
+            self.linger(state, id);
+        } else {
+            conn.trim();
+        }
+    }
+
+    /// No further response on this connection: close it when its output has left.
+    pub(super) fn begin_close(&self, state: &mut State, id: ConnId) {
+        let Some(conn) = state.conn(id) else { return };
+        conn.phase = Phase::Closing;
+        conn.parked = false;
+        if conn.has_output() {
+            state.start_timer(id.index, Timer::WriteStall, self.tuning.write_stall_timeout);
+        } else {
+            self.linger(state, id);
+        }
+    }
+
+    /// Shuts the write side and reads late input away, so that the last bytes are not lost to a reset (a close with
+    /// unread input makes TCP send RST, RFC 9112 section 9.6).
+    fn linger(&self, state: &mut State, id: ConnId) {
+        let draining = state.draining;
+        let Some(conn) = state.conn(id) else { return };
+        if conn.read_closed {
+            return state.close(id);
+        }
+        let detached = conn.detached;
+        let fd = conn.fd.as_raw_fd();
+        if state.driver.shutdown(fd, Shutdown::Write).is_err() || detached {
+            return state.close(id);
+        }
+        if let Some(conn) = state.conn(id) {
+            conn.phase = Phase::Lingering;
+        }
+        let after = if draining { LINGER_DRAINING.min(self.tuning.linger_timeout) } else { self.tuning.linger_timeout };
+        state.start_timer(id.index, Timer::Linger, after);
+        self.arm_recv(state, id);
+    }
+}
+
+/// A stopping worker waits less for the last close of clients that have their answer.
+const LINGER_DRAINING: Duration = Duration::from_millis(300);

@@ -1,0 +1,372 @@
+//! The state of all connections and the events that change it. Nothing here calls the application: completions
+//! become [`Job`]s, and `run` works through those with nothing borrowed.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::VecDeque;
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::http::{DateCache, Policy};
+use crate::io::{Completion, Driver, OpKey, READABLE, SendBuf, Token};
+use crate::logging::{AccessLog, ErrorLog};
+use crate::sys::clock::{self, Instant};
+use crate::settings::Networks;
+use crate::sys::shared::Slot;
+
+use super::accept::Listener;
+use super::app::{ConnId, Request};
+use super::conn::{Conn, FeedContext};
+use super::deadlines::Deadlines;
+use super::{Control, Tuning};
+
+/// A listening socket as the worker gets it.
+#[derive(Clone, Debug)]
+pub struct ListenerSpec {
+    /// The socket; owned by the arbiter's side, open for the worker's whole life.
+    pub fd: RawFd,
+    /// A unix socket: its peers are always trusted.
+    pub unix: bool,
+}
+
+/// What the worker shares with the floors above and below: logs, score-board slot, control.
+pub struct Shared {
+    /// Error log.
+    pub errors: Arc<ErrorLog>,
+    /// The access log, if switched on. Taken out while a record is rendered, because rendering may run Python.
+    pub access: RefCell<Option<AccessLog>>,
+    /// This worker's score-board slot.
+    pub slot: Slot,
+    /// Stop and quit requests.
+    pub control: Arc<Control>,
+    /// Peers that are trusted proxies.
+    pub trusted: Networks,
+    /// The master: when this is no longer our parent, the worker leaves.
+    pub parent: i32,
+    /// Whatever must live as long as the reactor (the listening sockets).
+    pub keep: Box<dyn std::any::Any>,
+}
+
+/// Work for the application, in order of arrival.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// A complete request.
+    Call(Request),
+    /// A parked response may go on.
+    Resume(ConnId),
+    /// A parked response's client has left.
+    Abandon(ConnId),
+    /// A request was answered by us with this status: log it.
+    Refused(Request, u16),
+}
+
+/// Deadlines of connections; one class per duration, so that each is a FIFO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    Keepalive,
+    Header,
+    BodyStall,
+    WriteStall,
+    Linger,
+    Drain,
+}
+
+/// Number of [`Timer`] classes.
+pub(super) const TIMER_CLASSES: usize = 6;
+
+/// The connections of one worker. Every public method borrows the state for its own duration only.
+pub struct Reactor {
+    pub(super) state: RefCell<State>,
+    pub(super) shared: Shared,
+    pub(super) tuning: Tuning,
+    pub(super) policy: Policy,
+    requests: Cell<u64>,
+}
+
+/// Everything that changes; behind one `RefCell`, borrowed briefly.
+pub(super) struct State {
+    pub(super) driver: Driver,
+    pub(super) conns: Slab<Conn>,
+    pub(super) timers: Deadlines<TIMER_CLASSES>,
+    pub(super) jobs: VecDeque<Job>,
+    pub(super) listeners: Vec<Listener>,
+    /// Buffers whose owners may be Python objects: dropped by `run`, where Python may run.
+    pub(super) garbage: Vec<SendBuf>,
+    /// Output buffers for reuse.
+    pub(super) spare: Vec<Vec<u8>>,
+    pub(super) now: Instant,
+    pub(super) date: DateCache,
+    pub(super) draining: bool,
+    pub(super) drain_deadline: Option<Instant>,
+    pub(super) accept_paused_until: Option<Instant>,
+    pub(super) emfile_warned: Option<Instant>,
+    /// Requests that the present turn brought; one alone is answered at once, several are batched.
+    pub(super) turn_requests: usize,
+    /// When the parent was last looked at.
+    pub(super) parent_checked: Instant,
+    pub(super) wake: Option<(OwnedFd, Option<OpKey>)>,
+    generation: u32,
+}
+
+/// What a completion's token names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Listener(u32),
+    Recv(ConnId),
+    Send(ConnId),
+    Writable(ConnId),
+    Wake,
+}
+
+const GENERATION_MASK: u32 = 0x00ff_ffff;
+/// Output buffers kept for reuse; about one turn's worth of responses.
+const SPARE_BUFFERS_MAX: usize = 64;
+/// A buffer that grew beyond this is given back instead.
+const SPARE_BUFFER_BYTES_MAX: usize = 16 * 1024;
+
+impl Source {
+    pub(super) fn token(self) -> Token {
+        let pack = |kind: u64, id: ConnId| {
+            Token(kind << 56 | u64::from(id.generation & GENERATION_MASK) << 32 | u64::from(id.index))
+        };
+        match self {
+            Self::Listener(index) => Token(1 << 56 | u64::from(index)),
+            Self::Recv(id) => pack(2, id),
+            Self::Send(id) => pack(3, id),
+            Self::Writable(id) => pack(4, id),
+            Self::Wake => Token(5 << 56),
+        }
+    }
+
+    pub(super) fn from_token(token: Token) -> Option<Self> {
+        #[expect(clippy::cast_possible_truncation, reason = "fields of the packed token")]
+        let id = ConnId { index: token.0 as u32, generation: (token.0 >> 32) as u32 & GENERATION_MASK };
+        match token.0 >> 56 {
+            1 => Some(Self::Listener(id.index)),
+            2 => Some(Self::Recv(id)),
+            3 => Some(Self::Send(id)),
+            4 => Some(Self::Writable(id)),
+            5 => Some(Self::Wake),
+            _ => None,
+        }
+    }
+}
+
+impl Reactor {
+    /// A reactor on `driver` for `listeners`. `wake` is readable whenever a signal arrived (the read end of the pipe
+    /// that signal handlers write to).
+    pub fn new(
+        driver: Driver,
+        listeners: &[ListenerSpec],
+        wake: Option<OwnedFd>,
+        shared: Shared,
+        tuning: Tuning,
+        policy: Policy,
+    ) -> Self {
+        let state = State {
+            driver,
+            conns: Slab::new(),
+            timers: Deadlines::new(),
+            jobs: VecDeque::new(),
+            listeners: listeners.iter().map(Listener::new).collect(),
+            garbage: Vec::new(),
+            spare: Vec::new(),
+            now: clock::now(),
+            date: DateCache::default(),
+            draining: false,
+            drain_deadline: None,
+            accept_paused_until: None,
+            emfile_warned: None,
+            turn_requests: 0,
+            parent_checked: clock::now(),
+            wake: wake.map(|fd| (fd, None)),
+            generation: 0,
+        };
+        Self { state: RefCell::new(state), shared, tuning, policy, requests: Cell::new(0) }
+    }
+
+    pub(super) fn state(&self) -> RefMut<'_, State> {
+        self.state.borrow_mut()
+    }
+
+    /// What the worker shares with other floors.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The numbers this worker runs by.
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.state.borrow().conns.len()
+    }
+
+    /// Counts a request that is about to run. At the limit (`max_requests`) the worker begins to leave: the request
+    /// is answered with `Connection: close` and this is the last turn that accepts.
+    pub fn count_request(&self) {
+        let count = self.requests.get() + 1;
+        self.requests.set(count);
+        self.shared.slot.add_request();
+        if self.tuning.requests_max == count {
+            self.shared.errors.log(
+                crate::logging::Level::Info,
+                format_args!("Autorestarting worker after current request."),
+            );
+            self.shared.control.stop();
+        }
+    }
+
+    /// The worker is willing to keep connections open at this moment.
+    pub fn keeps_alive(&self) -> bool {
+        !self.tuning.close_always && self.tuning.keepalive > Duration::ZERO && !self.shared.control.stopping()
+    }
+
+    /// The `Date` header value of now.
+    pub fn date(&self) -> [u8; 29] {
+        let unix = clock::unix_now().as_secs();
+        *self.state().date.at(unix)
+    }
+
+    /// An empty buffer for output, with some capacity.
+    pub fn buffer(&self) -> Vec<u8> {
+        self.state().spare.pop().unwrap_or_else(|| Vec::with_capacity(512))
+    }
+
+    /// Gives an output buffer back.
+    pub fn recycle(&self, buffer: Vec<u8>) {
+        self.state().recycle(buffer);
+    }
+
+    pub(super) fn feed_context(&self, now: Instant) -> FeedContext<'_> {
+        FeedContext { policy: &self.policy, tuning: &self.tuning, keep_alive: self.keeps_alive(), now }
+    }
+
+    /// Handles one completion. The state is borrowed throughout; nothing in here reaches the application.
+    pub(super) fn handle(&self, completion: Completion) {
+        match completion {
+            Completion::Recv { token, outcome } => self.on_recv(token, outcome),
+            Completion::Sent { token, result, buf } => self.on_sent(token, result, buf),
+            Completion::Poll { token, result } => match Source::from_token(token) {
+                Some(Source::Listener(index)) => self.on_acceptable(index, &result),
+                Some(Source::Writable(id)) => self.on_writable(id),
+                Some(Source::Wake) => self.state().drain_wake(),
+                _ => debug_assert!(false, "a poll completion for {token:?}"),
+            },
+            Completion::Orphan { buf } => self.state().garbage.push(buf),
+        }
+    }
+}
+
+impl State {
+    /// The connection that `id` names, if it is still the same one.
+    pub(super) fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.conns.get_mut(id.index as usize).filter(|conn| conn.generation == id.generation)
+    }
+
+    pub(super) fn next_generation(&mut self) -> u32 {
+        self.generation = match (self.generation + 1) & GENERATION_MASK {
+            0 => 1,
+            next => next,
+        };
+        self.generation
+    }
+
+    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if self.spare.len() < SPARE_BUFFERS_MAX
+            && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX
+            && buffer.capacity() > 0
+        {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Buffers of a finished send: ours are reused at once, foreign ones wait for a place where Python may run.
+    pub(super) fn discard(&mut self, mut buf: SendBuf) {
+        let head = std::mem::take(&mut buf.head);
+        self.recycle(head);
+        if !buf.body.is_empty() {
+            self.garbage.push(buf);
+        }
+    }
+
+    /// (Re)starts the one timer of a connection.
+    pub(super) fn start_timer(&mut self, index: u32, timer: Timer, after: Duration) {
+        self.timers.set(index, timer as u8, self.now.after(after));
+    }
+
+    pub(super) fn stop_timer(&mut self, index: u32) {
+        self.timers.clear(index);
+    }
+
+    /// Forgets a connection and closes its descriptor. Operations in flight keep their own memory in the driver.
+    pub(super) fn close(&mut self, id: ConnId) {
+        if self.conn(id).is_none() {
+            return;
+        }
+        self.stop_timer(id.index);
+        let mut conn = self.conns.remove(id.index as usize);
+        if let Some(op) = conn.recv.take() {
+            self.driver.recv_drop(op);
+        }
+        if let Some(op) = conn.send.take() {
+            self.driver.send_drop(op);
+        }
+        if let Some(extra) = conn.extra.take() {
+            if let Some(op) = extra.writable {
+                self.driver.poll_cancel(op);
+            }
+            for piece in extra.out {
+                if let super::Outgoing::Bytes { head, body } = piece {
+                    self.garbage.push(SendBuf { head, body });
+                }
+            }
+        }
+        if conn.parked {
+            self.jobs.push_back(Job::Abandon(id));
+        }
+        self.driver.close(conn.fd);
+    }
+
+    fn drain_wake(&mut self) {
+        if let Some((fd, op)) = &mut self.wake {
+            *op = None;
+            crate::sys::file::drain(fd);
+        }
+    }
+
+    /// Arms the wake-up pipe if it is not armed.
+    pub(super) fn arm_wake(&mut self) {
+        if let Some((fd, op)) = &mut self.wake
+            && op.is_none()
+        {
+            use std::os::fd::AsRawFd;
+            *op = self.driver.poll(fd.as_raw_fd(), READABLE, Source::Wake.token()).ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_name_their_source_again() {
+        let id = ConnId { index: 0xfedc_ba98, generation: 0x00ab_cdef };
+        for source in [
+            Source::Listener(7),
+            Source::Recv(id),
+            Source::Send(id),
+            Source::Writable(id),
+            Source::Wake,
+        ] {
+            assert_eq!(Source::from_token(source.token()), Some(source));
+        }
+        assert_eq!(Source::from_token(Token(0)), None);
+    }
+}

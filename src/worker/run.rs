@@ -1,0 +1,169 @@
+//! The loop: wait, take completions out, handle them, run the application, repeat.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::io::Completion;
+use crate::logging::Level;
+use crate::sys::{clock, process};
+
+use super::app::{App, Exit};
+use super::reactor::{Job, Reactor};
+
+/// An application call that took longer than this makes the worker send every answer at once for a while: answers
+/// queued for a common submission must not wait behind a slow call.
+const SLOW_CALL: Duration = Duration::from_micros(500);
+/// How long a slow call is remembered.
+const SLOW_CALL_MEMORY: Duration = Duration::from_secs(5);
+/// How often the parent is looked at.
+const PARENT_CHECK_EVERY: Duration = Duration::from_millis(900);
+/// Application calls between two looks at the rings. One turn of the ring delivers about 20 requests.
+const JOBS_PER_TURN_MAX: usize = 32;
+
+impl Reactor {
+    /// Runs the worker to its end and returns its exit status.
+    pub fn run<A: App>(&self, app: &A) -> i32 {
+        let mut completions = Vec::new();
+        let mut slow_until = clock::now();
+        loop {
+            if let Err(Exit(status)) = app.check_signals() {
+                return status;
+            }
+            if let Some(status) = self.shared.control.quitting() {
+                return status;
+            }
+            self.look_around();
+            if self.shared.control.stopping() {
+                self.begin_drain();
+            }
+            if self.is_drained() {
+                return 0;
+            }
+            self.turn(app, &mut completions);
+            for completion in completions.drain(..) {
+                self.guarded("a completion", || self.handle(completion));
+            }
+            self.expire_timers();
+            self.run_jobs(app, &mut slow_until);
+            if app.is_forked_child() {
+                return self.shared.control.quitting().unwrap_or(0);
+            }
+            self.collect_garbage();
+            self.end_turn();
+        }
+    }
+
+    /// What is looked at once in a while: log rotation, and whether the master still lives.
+    fn look_around(&self) {
+        if self.shared.control.take_reopen()
+            && let Some(log) = &mut *self.shared.access.borrow_mut()
+            && let Err(error) = log.reopen()
+        {
+            self.shared.errors.log(Level::Error, format_args!("Cannot open the access log again: {error}"));
+        }
+        let state = &mut *self.state();
+        if state.now.since(state.parent_checked) >= PARENT_CHECK_EVERY && !state.draining {
+            state.parent_checked = state.now;
+            if process::parent_id() != self.shared.parent {
+                let pid = process::id();
+                self.shared.errors.log(Level::Info, format_args!("Parent changed, shutting down: <Worker {pid}>"));
+                self.shared.control.stop();
+            }
+        }
+    }
+
+    /// One wait. The state is borrowed while the interpreter lock is released: other threads cannot reach it, because
+    /// it belongs to this thread.
+    fn turn<A: App>(&self, app: &A, completions: &mut Vec<Completion>) {
+        let state = &mut *self.state();
+        state.turn_requests = 0;
+        self.arm_listeners(state);
+        state.arm_wake();
+        let wait = self.wait_time(state);
+        let mut result = Ok(());
+        if wait.is_zero() {
+            result = state.driver.wait(Some(wait), completions);
+        } else {
+            let driver = &mut state.driver;
+            app.blocking(&mut || result = driver.wait(Some(wait), completions));
+        }
+        state.now = clock::now();
+        self.shared.slot.beat(state.now);
+        if let Err(error) = result {
+            self.shared.errors.log(Level::Error, format_args!("Waiting for events failed: {error}"));
+        }
+    }
+
+    fn run_jobs<A: App>(&self, app: &A, slow_until: &mut clock::Instant) {
+        if self.state().jobs.is_empty() {
+            return;
+        }
+        self.disarm_listeners(&mut self.state());
+        for _ in 0..JOBS_PER_TURN_MAX {
+            let Some(job) = self.take_job(*slow_until) else { return };
+            let begun = self.state().now;
+            self.guarded("a request", || self.run_job(app, job));
+            if app.is_forked_child() {
+                return;
+            }
+            let now = clock::now();
+            self.state().now = now;
+            if now.since(begun) > SLOW_CALL {
+                *slow_until = now.after(SLOW_CALL_MEMORY);
+            }
+            // A busy worker is a living one: the beat must not wait for the end of a long queue.
+            self.shared.slot.beat(now);
+            if self.shared.control.quitting().is_some() {
+                return;
+            }
+        }
+    }
+
+    fn take_job(&self, slow_until: clock::Instant) -> Option<Job> {
+        let state = &mut *self.state();
+        let job = state.jobs.pop_front()?;
+        if state.now < slow_until {
+            state.driver.flush();
+        }
+        Some(job)
+    }
+
+    fn run_job<A: App>(&self, app: &A, job: Job) {
+        match job {
+            Job::Call(request) => app.call(self, request),
+            Job::Resume(id) => app.resume(self, id),
+            Job::Abandon(id) => app.abandon(self, id),
+            Job::Refused(request, status) => app.refused(self, &request, status),
+        }
+    }
+
+    /// Drops buffers of finished sends, with nothing borrowed: their owners may be Python objects.
+    fn collect_garbage(&self) {
+        if self.state().garbage.is_empty() {
+            return;
+        }
+        let garbage = std::mem::take(&mut self.state().garbage);
+        drop(garbage);
+    }
+
+    fn end_turn(&self) {
+        let connections = self.connections();
+        self.shared.slot.set_connections(connections as u32);
+        if let Some(log) = &mut *self.shared.access.borrow_mut() {
+            log.flush();
+        }
+    }
+
+    /// A panic ends the work at hand with a log line, never the worker: borrows are released by the unwinding, and the
+    /// driver owns the memory of everything in flight.
+    fn guarded(&self, what: &str, work: impl FnOnce()) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+            let text = panic
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_default();
+            self.shared.errors.log(Level::Error, format_args!("Internal error while handling {what}: {text}"));
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The numbers a worker runs by: settings of the user and limits of ours, units in the names.
+
+use std::time::Duration;
+
+/// Settings and limits of one worker. [`Default`] gives Gunicorn's defaults where Gunicorn has the setting.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// Open connections at most; at the limit the worker stops accepting (`worker_connections`).
+    pub connections_max: usize,
+    /// Idle time allowed on a kept-alive connection; zero turns keep-alive off (`keepalive`).
+    pub keepalive: Duration,
+    /// Answer every request with `Connection: close` (worker type `sync`).
+    pub close_always: bool,
+    /// Time from the first byte of a request head (or from the accept) to its end. Gunicorn's gthread waits 5 s for
+    /// the first byte and for ever for the rest; a bound for both costs honest clients nothing.
+    pub header_timeout: Duration,
+    /// Silence allowed while a request body is received.
+    pub body_stall_timeout: Duration,
+    /// Time without progress allowed while a response waits for its reader.
+    pub write_stall_timeout: Duration,
+    /// How long late input is read away after the write side was shut (Gunicorn: 2 s).
+    pub linger_timeout: Duration,
+    /// How much late input is read away then (Gunicorn: 64 KiB).
+    pub linger_bytes_max: usize,
+    /// Request body bytes kept in memory; a larger body goes to an unlinked temporary file. nginx keeps 16 KiB;
+    /// form posts and API calls fit into this without touching a disk.
+    pub body_memory_bytes_max: usize,
+    /// Bytes of pipelined requests held back while a response is in progress; above it reception pauses.
+    pub pipelined_bytes_max: usize,
+    /// Requests after which the worker leaves; zero means never (`max_requests` plus its jitter).
+    pub requests_max: u64,
+    /// How long a stopping worker may finish its requests (`graceful_timeout`).
+    pub graceful_timeout: Duration,
+    /// Longest sleep of an idle worker: heartbeat and parent check happen at least this often.
+    pub idle_wait_max: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            connections_max: 1000,
+            keepalive: Duration::from_secs(2),
+            close_always: false,
+            header_timeout: Duration::from_secs(10),
+            body_stall_timeout: Duration::from_secs(30),
+            write_stall_timeout: Duration::from_secs(60),
+            linger_timeout: Duration::from_secs(2),
+            linger_bytes_max: 64 * 1024,
+            body_memory_bytes_max: 512 * 1024,
+            pipelined_bytes_max: 64 * 1024,
+            requests_max: 0,
+            graceful_timeout: Duration::from_secs(30),
+            idle_wait_max: Duration::from_secs(1),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The reactor of this thread, for Python objects that outlive a call: they may not hold it, because the collector and
+//! other threads may touch them, so they hold a connection's number and ask here.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use pyo3::PyResult;
+use pyo3::exceptions::PyRuntimeError;
+
+use crate::worker::{ConnId, Reactor};
+
+thread_local! {
+    // Holds a counted handle, never a pointer into a stack.
+    static CURRENT: RefCell<Option<Rc<Reactor>>> = const { RefCell::new(None) };
+}
+
+/// Makes `reactor` the one of this thread, for as long as the worker lives.
+pub fn set_current(reactor: Rc<Reactor>) {
+    CURRENT.set(Some(reactor));
+}
+
+/// The worker is over.
+pub fn clear_current() {
+    CURRENT.set(None);
+}
+
+/// The reactor of this thread.
+///
+/// # Errors
+/// `RuntimeError` on a thread that is not the worker's.
+pub(super) fn current() -> PyResult<Rc<Reactor>> {
+    CURRENT
+        .with_borrow(Clone::clone)
+        .ok_or_else(|| PyRuntimeError::new_err("this belongs to a request of the worker's own thread"))
+}
+
+/// A connection's number as one integer, for Python objects.
+pub(super) fn ticket(id: ConnId) -> u64 {
+    u64::from(id.generation) << 32 | u64::from(id.index)
+}
+
+/// The connection that [`ticket`] named.
+#[expect(clippy::cast_possible_truncation, reason = "the two halves of a ticket")]
+pub(super) fn from_ticket(ticket: u64) -> ConnId {
+    ConnId { index: ticket as u32, generation: (ticket >> 32) as u32 }
+}

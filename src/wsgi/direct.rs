@@ -1,0 +1,506 @@
+//! Direct mode: the application is called on the loop's frame, and its response is pulled as fast as the client reads.
+//!
+//! A response that has to wait for its reader is a [`Call`] parked under its connection; everything it needs is in
+//! there, nothing is kept on the stack.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyAssertionError, PyKeyboardInterrupt, PySystemExit, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
+
+use crate::http::{HttpError, ResponseFacts};
+use crate::logging::Level;
+use crate::py::{exit_status, format_exception};
+use crate::sys::atfork;
+use crate::sys::clock;
+use crate::worker::{App, ConnId, Exit, Flow, Outgoing, Reactor, Request};
+
+use super::current::ticket;
+use super::environ::{EnvironFactory, ServerFacts};
+use super::file_wrapper::FileWrapper;
+use super::hints::EarlyHints;
+use super::input::Input;
+use super::log_line;
+use super::response::{Pieces, StartResponse};
+use super::socket::SocketFactory;
+
+/// Items pulled from one response before the others get their turn.
+const ITEMS_PER_TURN_MAX: usize = 64;
+
+const INTERNAL: &str = "Internal Server Error";
+
+/// The application and what its calls need.
+pub struct Direct {
+    app: Py<PyAny>,
+    environs: EnvironFactory,
+    sockets: SocketFactory,
+    empty_input: Py<Input>,
+    spare_response: RefCell<Option<Py<StartResponse>>>,
+    spare_hints: RefCell<Option<Py<EarlyHints>>>,
+    parked: RefCell<HashMap<ConnId, Call>>,
+    sendfile: bool,
+    forks: u32,
+}
+
+/// A response in progress.
+struct Call {
+    request: Request,
+    environ: Py<PyDict>,
+    response: Py<StartResponse>,
+    hints: Py<EarlyHints>,
+    socket: Py<PyAny>,
+    /// What the application returned; closed at the end.
+    iterable: Option<Py<PyAny>>,
+    stage: Stage,
+    /// A list or a tuple: all items exist already, so nothing has to leave before the next is asked for.
+    materialised: bool,
+}
+
+enum Stage {
+    /// Items are still to come.
+    Items(Py<PyIterator>),
+    /// Everything was produced; the last bytes are on their way.
+    Ending,
+}
+
+impl Direct {
+    /// Direct mode for `app`. `constants`: `wsgi.errors` and whatever else is the same in every environ.
+    ///
+    /// # Errors
+    /// Those of making the shared objects.
+    pub fn new(
+        py: Python<'_>,
+        app: Py<PyAny>,
+        facts: &ServerFacts,
+        constants: &Bound<'_, PyDict>,
+        sendfile: bool,
+    ) -> PyResult<Self> {
+        constants.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
+        Ok(Self {
+            app,
+            environs: EnvironFactory::new(py, facts, constants)?,
+            sockets: SocketFactory::new(py)?,
+            empty_input: Py::new(py, Input::new(crate::worker::Body::Empty))?,
+            spare_response: RefCell::default(),
+            spare_hints: RefCell::default(),
+            parked: RefCell::default(),
+            sendfile,
+            forks: atfork::generation(),
+        })
+    }
+
+    fn start(&self, py: Python<'_>, reactor: &Reactor, mut request: Request) {
+        let body = std::mem::take(&mut request.body);
+        let call = match self.prepare(py, request, body) {
+            Ok(call) => call,
+            Err((request, error)) => return self.refuse(py, reactor, &request, error.as_ref()),
+        };
+        reactor.count_request();
+        match self.app.bind(py).call1((call.environ.bind(py), call.response.bind(py))) {
+            Ok(iterable) => self.iterate(py, reactor, call, iterable),
+            Err(error) => self.fail(py, reactor, call, &error),
+        }
+    }
+
+    /// Everything the application gets.
+    fn prepare(&self, py: Python<'_>, request: Request, body: crate::worker::Body) -> Result<Call, (Request, Option<HttpError>)> {
+        let made = (|| -> PyResult<Result<_, HttpError>> {
+            let environ = match self.environs.build(py, &request)? {
+                Ok(environ) => environ,
+                Err(error) => return Ok(Err(error)),
+            };
+            let ticket = ticket(request.conn);
+            let input = match body {
+                crate::worker::Body::Empty => self.empty_input.clone_ref(py),
+                body => Py::new(py, Input::new(body))?,
+            };
+            environ.set_item(intern!(py, "wsgi.input"), input)?;
+            let hints = self.hints(py, if request.head.version() >= (1, 1) { ticket } else { 0 })?;
+            environ.set_item(intern!(py, "wsgi.early_hints"), &hints)?;
+            let socket = self.sockets.get(py, ticket)?;
+            environ.set_item(intern!(py, "gunicorn.socket"), &socket)?;
+            let facts = ResponseFacts {
+                version: request.head.version(),
+                head_request: request.head.method() == b"HEAD",
+                connect: request.head.method() == b"CONNECT",
+                keep_alive: request.keep_alive,
+            };
+            let response = self.response(py, request.conn, facts)?;
+            Ok(Ok((environ.unbind(), response, hints, socket.unbind())))
+        })();
+        match made {
+            Ok(Ok((environ, response, hints, socket))) => Ok(Call {
+                request,
+                environ,
+                response,
+                hints,
+                socket,
+                iterable: None,
+                stage: Stage::Ending,
+                materialised: false,
+            }),
+            Ok(Err(error)) => Err((request, Some(error))),
+            Err(error) => {
+                error.write_unraisable(py, None);
+                Err((request, None))
+            }
+        }
+    }
+
+    fn response(&self, py: Python<'_>, conn: ConnId, facts: ResponseFacts) -> PyResult<Py<StartResponse>> {
+        let spare = self.spare_response.borrow_mut().take();
+        match spare {
+            Some(response) => {
+                response.get().reset(conn, facts);
+                Ok(response)
+            }
+            None => Py::new(py, StartResponse::new(conn, facts)),
+        }
+    }
+
+    fn hints(&self, py: Python<'_>, ticket: u64) -> PyResult<Py<EarlyHints>> {
+        let spare = self.spare_hints.borrow_mut().take();
+        let hints = match spare {
+            Some(hints) => hints,
+            None => Py::new(py, EarlyHints::new())?,
+        };
+        hints.get().aim(ticket);
+        Ok(hints)
+    }
+
+    /// The application returned `iterable`.
+    fn iterate(&self, py: Python<'_>, reactor: &Reactor, mut call: Call, iterable: Bound<'_, PyAny>) {
+        call.iterable = Some(iterable.clone().unbind());
+        if let Ok(list) = iterable.cast_exact::<PyList>() {
+            call.materialised = true;
+            if list.len() == 1
+                && let Ok(item) = list.get_item(0)
+            {
+                return self.single(py, reactor, call, &item);
+            }
+        } else if let Ok(wrapper) = iterable.cast_exact::<FileWrapper>() {
+            let wrapper = wrapper.clone();
+            match self.send_file(py, reactor, call, &wrapper) {
+                None => return,
+                Some(unsent) => call = unsent,
+            }
+        } else {
+            call.materialised = iterable.is_exact_instance_of::<PyTuple>();
+        }
+        match iterable.try_iter() {
+            Ok(items) => {
+                call.stage = Stage::Items(items.unbind());
+                self.pump(py, reactor, call);
+            }
+            Err(error) => self.fail(py, reactor, call, &error),
+        }
+    }
+
+    /// The whole response is one item: head, body and end leave together.
+    fn single(&self, py: Python<'_>, reactor: &Reactor, call: Call, item: &Bound<'_, PyAny>) {
+        let Some(item) = checked(item).transpose() else { return self.end(py, reactor, call, None) };
+        match item {
+            Ok(item) => self.end(py, reactor, call, Some(item)),
+            Err(error) => self.fail(py, reactor, call, &error),
+        }
+    }
+
+    /// Pulls items until the response ends, its reader is slower, or others should run.
+    fn pump(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
+        let Stage::Items(items) = &call.stage else { return self.complete(py, reactor, call) };
+        let mut items = items.bind(py).clone();
+        let conn = call.request.conn;
+        for _ in 0..ITEMS_PER_TURN_MAX {
+            let item = match items.next() {
+                None => return self.end(py, reactor, call, None),
+                Some(Err(error)) => return self.fail(py, reactor, call, &error),
+                Some(Ok(item)) => item,
+            };
+            let item = match checked(&item) {
+                Ok(None) => continue,
+                Ok(Some(item)) => item.clone(),
+                Err(error) => return self.fail(py, reactor, call, &error),
+            };
+            let mut pieces = Pieces::new(reactor.buffer());
+            call.response.get().progress().append(reactor, &mut pieces, &item);
+            match pieces.send(reactor, conn, false) {
+                Flow::Sent => {}
+                Flow::Queued => {
+                    if reactor.park(conn) {
+                        self.keep(conn, call);
+                        return;
+                    }
+                }
+                Flow::Gone => return self.close_call(py, reactor, call),
+            }
+            if self.is_forked_child() {
+                return;
+            }
+        }
+        self.keep(conn, call);
+        reactor.yield_turn(conn);
+    }
+
+    fn keep(&self, conn: ConnId, call: Call) {
+        let before = self.parked.borrow_mut().insert(conn, call);
+        debug_assert!(before.is_none(), "one response per connection");
+    }
+
+    /// The application has produced everything (`item`: together with the last item).
+    fn end(&self, py: Python<'_>, reactor: &Reactor, mut call: Call, item: Option<&Bound<'_, PyBytes>>) {
+        let mut pieces = Pieces::new(reactor.buffer());
+        let started = {
+            let mut progress = call.response.get().progress();
+            if progress.started {
+                if let Some(item) = item {
+                    progress.append(reactor, &mut pieces, item);
+                }
+                progress.end(reactor, &mut pieces);
+            }
+            progress.started
+        };
+        if !started {
+            return self.fail(py, reactor, call, &not_started());
+        }
+        let conn = call.request.conn;
+        // An application object's close() may take its time: nothing of the response waits for it.
+        let batch = call.materialised;
+        let large = item.is_some_and(|item| item.as_bytes().len() > PARK_BYTES_MIN);
+        let flow = pieces.send(reactor, conn, batch && !large);
+        if flow == Flow::Queued && (large || !batch) && reactor.park(conn) {
+            call.stage = Stage::Ending;
+            return self.keep(conn, call);
+        }
+        self.complete(py, reactor, call);
+    }
+
+    /// Everything has been given to the kernel (or is small and about to be): log, free, go on.
+    fn complete(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
+        let (keep, short) = {
+            let progress = call.response.get().progress();
+            (progress.keeps_alive(), progress.is_short())
+        };
+        let conn = call.request.conn;
+        if short {
+            let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
+            let text = "the application gave less than its Content-Length; closing the connection";
+            reactor.shared().errors.log(Level::Warning, format_args!("Response to {uri}: {text}"));
+        }
+        reactor.finish(conn, keep && !SocketFactory::was_taken());
+        self.close_call(py, reactor, call);
+    }
+
+    /// Writes the access line and closes the application's iterable.
+    fn close_call(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
+        if reactor.logs_access() {
+            self.log_access(py, reactor, &call, None);
+        }
+        self.release(py, reactor, call);
+    }
+
+    fn log_access(&self, py: Python<'_>, reactor: &Reactor, call: &Call, instead: Option<u16>) {
+        let elapsed = clock::now().since(call.request.received);
+        let (head, status, sent) = {
+            let mut progress = call.response.get().progress();
+            let head = std::mem::take(&mut progress.head);
+            let status = instead.unwrap_or_else(|| head.status_code());
+            (head, status, if instead.is_some() { 0 } else { progress.sent_bytes })
+        };
+        let environ = Some(&call.environ);
+        log_line::write(py, reactor, &call.request, environ, Some(&head), (status, sent), elapsed);
+        call.response.get().progress().head = head;
+    }
+
+    /// Closes what the application returned and keeps the objects that can be used again.
+    fn release(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
+        let Call { request, environ, response, hints, socket, iterable, stage, materialised } = call;
+        drop(stage);
+        if let Some(iterable) = iterable {
+            let iterable = iterable.into_bound(py);
+            if !materialised && let Ok(close) = iterable.getattr(intern!(py, "close")) {
+                if let Err(error) = close.call0() {
+                    let text = format_exception(py, &error);
+                    let uri = String::from_utf8_lossy(request.head.target()).into_owned();
+                    reactor
+                        .shared()
+                        .errors
+                        .log(Level::Error, format_args!("Error handling request {uri}\n{text}"));
+                }
+            }
+        }
+        hints.get().aim(0);
+        drop(environ);
+        self.sockets.put_back(py, socket.into_bound(py));
+        if crate::py::is_only_reference(response.bind(py)) {
+            let before = self.spare_response.borrow_mut().replace(response);
+            drop(before);
+        }
+        if crate::py::is_only_reference(hints.bind(py)) {
+            let before = self.spare_hints.borrow_mut().replace(hints);
+            drop(before);
+        }
+    }
+
+    /// The application raised, or gave something that cannot be sent.
+    fn fail(&self, py: Python<'_>, reactor: &Reactor, call: Call, error: &PyErr) {
+        if self.is_forked_child() {
+            return self.leave_child(py, reactor, error);
+        }
+        let conn = call.request.conn;
+        if crate::py::is_stop_iteration(py, error) {
+            reactor.abort(conn);
+            return self.release(py, reactor, call);
+        }
+        let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
+        let method = String::from_utf8_lossy(call.request.head.method()).into_owned();
+        let text = format_exception(py, error);
+        reactor.shared().errors.log(Level::Error, format_args!("Error handling request {method} {uri}\n{text}"));
+        let head_sent = call.response.get().progress().head_sent();
+        if !head_sent && !SocketFactory::was_taken() {
+            let mut page = reactor.buffer();
+            crate::http::error_response_with(500, INTERNAL, "", &mut page);
+            reactor.send(conn, Outgoing::from(page), true);
+        }
+        reactor.abort(conn);
+        if reactor.logs_access() {
+            self.log_access(py, reactor, &call, (!head_sent).then_some(500));
+        }
+        self.release(py, reactor, call);
+    }
+
+    /// A child that the application forked raised: only its own exit is left to do.
+    fn leave_child(&self, py: Python<'_>, reactor: &Reactor, error: &PyErr) {
+        let status = if error.is_instance_of::<PySystemExit>(py) {
+            exit_status(py, error)
+        } else {
+            error.print(py);
+            1
+        };
+        reactor.shared().control.quit(status);
+    }
+
+    /// Answers without the application: `error`, or 500 when the call could not be made.
+    fn refuse(&self, py: Python<'_>, reactor: &Reactor, request: &Request, error: Option<&HttpError>) {
+        let mut page = reactor.buffer();
+        match error {
+            Some(error) => crate::http::error_response(error, &mut page),
+            None => crate::http::error_response_with(500, INTERNAL, "", &mut page),
+        }
+        let status = error.map_or(500, HttpError::status);
+        reactor.send(request.conn, Outgoing::from(page), true);
+        reactor.abort(request.conn);
+        log_line::write(py, reactor, request, None, None, (status, 0), Duration::ZERO);
+    }
+
+    /// Sends a wrapped file by sendfile(2) if that can be done; otherwise gives the call back, to be read in blocks.
+    fn send_file(
+        &self,
+        py: Python<'_>,
+        reactor: &Reactor,
+        mut call: Call,
+        wrapper: &Bound<'_, FileWrapper>,
+    ) -> Option<Call> {
+        let started = call.response.get().progress().started;
+        if !self.sendfile || !started {
+            return Some(call);
+        }
+        let Some((file, offset, rest)) = file_part(wrapper.get().wrapped(py)) else { return Some(call) };
+        let conn = call.request.conn;
+        let mut pieces = Pieces::new(reactor.buffer());
+        let (len, suffix) = call.response.get().progress().append_file(reactor, &mut pieces, rest);
+        pieces.send(reactor, conn, false);
+        if len > 0 {
+            reactor.send(conn, Outgoing::File { file, offset, len }, false);
+        }
+        if !suffix.is_empty() {
+            reactor.send(conn, Outgoing::from(suffix), false);
+        }
+        call.stage = Stage::Ending;
+        if reactor.park(conn) {
+            self.keep(conn, call);
+        } else {
+            self.complete(py, reactor, call);
+        }
+        None
+    }
+}
+
+/// Output that is queued and larger than this is waited for before the request counts as over.
+const PARK_BYTES_MIN: usize = 64 * 1024;
+
+fn not_started() -> PyErr {
+    PyAssertionError::new_err("the application returned without calling start_response")
+}
+
+/// A body item: `None` if it is empty (and does nothing), an error if it is not bytes.
+fn checked<'a, 'py>(item: &'a Bound<'py, PyAny>) -> PyResult<Option<&'a Bound<'py, PyBytes>>> {
+    match item.cast::<PyBytes>() {
+        Ok(bytes) if bytes.as_bytes().is_empty() => Ok(None),
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(_) => Err(PyTypeError::new_err(format!("{} is not a byte", item.repr()?))),
+    }
+}
+
+/// What is left of a file that the kernel can send by itself: a descriptor of our own, the present offset, the bytes
+/// from there to the end. `None` for anything else (no `fileno`, no `seek`, a pipe, an in-memory file).
+fn file_part(filelike: &Bound<'_, PyAny>) -> Option<(std::fs::File, u64, u64)> {
+    let fd: i32 = filelike.call_method0("fileno").ok()?.extract().ok()?;
+    filelike.getattr("seek").ok()?;
+    // The object's own idea of its position: a buffered file has read ahead of the descriptor.
+    let offset: u64 = filelike.call_method0("tell").ok()?.extract().ok()?;
+    let file = crate::sys::file::duplicate_regular_file(fd).ok()?;
+    let len = file.metadata().ok()?.len();
+    Some((file, offset, len.saturating_sub(offset)))
+}
+
+impl App for Direct {
+    fn blocking(&self, wait: &mut dyn FnMut()) {
+        crate::py::blocking(wait);
+    }
+
+    fn check_signals(&self) -> Result<(), Exit> {
+        Python::attach(|py| {
+            py.check_signals().map_err(|error| {
+                if error.is_instance_of::<PySystemExit>(py) {
+                    return Exit(exit_status(py, &error));
+                }
+                if !error.is_instance_of::<PyKeyboardInterrupt>(py) {
+                    error.print(py);
+                }
+                Exit(1)
+            })
+        })
+    }
+
+    fn call(&self, reactor: &Reactor, request: Request) {
+        Python::attach(|py| self.start(py, reactor, request));
+    }
+
+    fn resume(&self, reactor: &Reactor, conn: ConnId) {
+        let call = self.parked.borrow_mut().remove(&conn);
+        if let Some(call) = call {
+            Python::attach(|py| self.pump(py, reactor, call));
+        }
+    }
+
+    fn abandon(&self, reactor: &Reactor, conn: ConnId) {
+        let call = self.parked.borrow_mut().remove(&conn);
+        if let Some(call) = call {
+            Python::attach(|py| self.close_call(py, reactor, call));
+        }
+    }
+
+    fn refused(&self, reactor: &Reactor, request: &Request, status: u16) {
+        Python::attach(|py| {
+            log_line::write(py, reactor, request, None, None, (status, 0), Duration::ZERO);
+        });
+    }
+
+    fn is_forked_child(&self) -> bool {
+        atfork::generation() != self.forks
+    }
+}

@@ -1,0 +1,227 @@
+//! The environ: a template per listener, copied for each request and filled from the request head. Keys are made once;
+//! a cache leads from a header's name as sent to its `HTTP_*` key.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+use crate::http::{HttpError, RequestHead, Scheme, percent_decode_path};
+use crate::io::PeerAddr;
+use crate::py::{latin1, set_default};
+use crate::worker::Request;
+
+/// Header names remembered. Clients choose the names, so the cache is bounded; real traffic uses a few dozen.
+const CACHED_NAMES_MAX: usize = 512;
+
+/// What a listener puts into SERVER_NAME and SERVER_PORT.
+#[derive(Clone, Debug)]
+pub enum ListenerName {
+    /// A TCP listener's own address.
+    Tcp {
+        /// Address text, without brackets.
+        host: String,
+        /// Port number.
+        port: u16,
+    },
+    /// A unix socket: the Host header decides, else the path is the name.
+    Unix {
+        /// Path of the socket.
+        path: String,
+    },
+}
+
+/// What is the same in every environ of a worker.
+pub struct ServerFacts {
+    /// One entry per listener, in the worker's order.
+    pub listeners: Vec<ListenerName>,
+    /// More than one worker process.
+    pub multiprocess: bool,
+    /// The application may be called again before it has returned.
+    pub multithread: bool,
+    /// `SERVER_SOFTWARE`.
+    pub software: String,
+    /// The environment variable SCRIPT_NAME, which applies to all requests.
+    pub script_name: String,
+}
+
+/// Makes environs.
+pub(super) struct EnvironFactory {
+    templates: Vec<Py<PyDict>>,
+    listeners: Vec<ListenerName>,
+    script_name: Vec<u8>,
+    names: RefCell<HashMap<Box<[u8]>, Py<PyString>>>,
+    last_peer: RefCell<Option<(PeerAddr, Py<PyString>)>>,
+}
+
+impl EnvironFactory {
+    /// `constants`: further entries of the template (`wsgi.errors`, `wsgi.file_wrapper`).
+    pub(super) fn new(py: Python<'_>, facts: &ServerFacts, constants: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let mut templates = Vec::new();
+        for listener in &facts.listeners {
+            let template = constants.copy()?;
+            template.set_item("SERVER_SOFTWARE", &facts.software)?;
+            template.set_item("SCRIPT_NAME", &facts.script_name)?;
+            template.set_item("wsgi.version", (1, 0))?;
+            template.set_item("wsgi.url_scheme", "http")?;
+            template.set_item("wsgi.multithread", facts.multithread)?;
+            template.set_item("wsgi.multiprocess", facts.multiprocess)?;
+            template.set_item("wsgi.run_once", false)?;
+            template.set_item("wsgi.input_terminated", true)?;
+            if let ListenerName::Tcp { host, port } = listener {
+                template.set_item("SERVER_NAME", host)?;
+                template.set_item("SERVER_PORT", port.to_string())?;
+            }
+            templates.push(template.unbind());
+        }
+        let _ = py;
+        Ok(Self {
+            templates,
+            listeners: facts.listeners.clone(),
+            script_name: facts.script_name.clone().into_bytes(),
+            names: RefCell::default(),
+            last_peer: RefCell::default(),
+        })
+    }
+
+    /// The environ of `request`, still without the objects that belong to one call.
+    pub(super) fn build<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Request,
+    ) -> PyResult<Result<Bound<'py, PyDict>, HttpError>> {
+        let head = &request.head;
+        let listener = usize::from(request.listener).min(self.templates.len().saturating_sub(1));
+        let environ = self.templates[listener].bind(py).copy()?;
+        environ.set_item(intern!(py, "REQUEST_METHOD"), method(py, head.method())?)?;
+        environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, head.query())?)?;
+        environ.set_item(intern!(py, "RAW_URI"), latin1(py, head.target())?)?;
+        environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol(py, head)?)?;
+        if head.scheme() == Some(Scheme::Https) {
+            environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
+        }
+        self.set_headers(py, &environ, head)?;
+        self.set_peer(py, &environ, request.peer)?;
+        if let ListenerName::Unix { path } = &self.listeners[listener] {
+            set_unix_server(py, &environ, head, path)?;
+        }
+        Ok(self.set_path(py, &environ, head)?.map(|()| environ))
+    }
+
+    fn set_path<'py>(
+        &self,
+        py: Python<'py>,
+        environ: &Bound<'py, PyDict>,
+        head: &RequestHead,
+    ) -> PyResult<Result<(), HttpError>> {
+        let mut path = head.path();
+        let script = head.script_name().unwrap_or(&self.script_name);
+        if !script.is_empty() {
+            match head.path_after(script) {
+                Ok(rest) => path = rest,
+                Err(error) => return Ok(Err(error)),
+            }
+            environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, script)?)?;
+        }
+        environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &percent_decode_path(path))?)?;
+        Ok(Ok(()))
+    }
+
+    fn set_headers<'py>(&self, py: Python<'py>, environ: &Bound<'py, PyDict>, head: &RequestHead) -> PyResult<()> {
+        for field in head.fields() {
+            let key = self.key(py, field.name)?;
+            let value = latin1(py, field.value)?;
+            if let Some(before) = set_default(environ, &key, value.as_any())? {
+                // Cookie is the one field whose repetitions may not be joined by a comma (RFC 6265 section 5.4).
+                let separator = if field.name.eq_ignore_ascii_case(b"cookie") { "; " } else { "," };
+                let joined = before.add(separator)?.add(value)?;
+                environ.set_item(key, joined)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn key<'py>(&self, py: Python<'py>, name: &[u8]) -> PyResult<Bound<'py, PyString>> {
+        let known = self.names.borrow().get(name).map(|key| key.clone_ref(py));
+        if let Some(key) = known {
+            return Ok(key.into_bound(py));
+        }
+        let mut text = Vec::with_capacity(name.len() + 5);
+        if !(name.eq_ignore_ascii_case(b"content-type") || name.eq_ignore_ascii_case(b"content-length")) {
+            text.extend_from_slice(b"HTTP_");
+        }
+        text.extend(name.iter().map(|byte| if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }));
+        let key = latin1(py, &text)?;
+        let mut names = self.names.borrow_mut();
+        if names.len() < CACHED_NAMES_MAX {
+            names.insert(name.into(), key.clone().unbind());
+        }
+        Ok(key)
+    }
+
+    fn set_peer<'py>(&self, py: Python<'py>, environ: &Bound<'py, PyDict>, peer: PeerAddr) -> PyResult<()> {
+        let address = self.peer_text(py, peer)?;
+        environ.set_item(intern!(py, "REMOTE_ADDR"), address)?;
+        if let Some(port) = peer.port() {
+            let mut digits = itoa::Buffer::new();
+            environ.set_item(intern!(py, "REMOTE_PORT"), latin1(py, digits.format(port).as_bytes())?)?;
+        }
+        Ok(())
+    }
+
+    /// Behind a proxy every peer has the same address: the last one is remembered.
+    fn peer_text<'py>(&self, py: Python<'py>, peer: PeerAddr) -> PyResult<Bound<'py, PyString>> {
+        let host = peer.without_port();
+        let known = self
+            .last_peer
+            .borrow()
+            .as_ref()
+            .filter(|(last, _)| *last == host)
+            .map(|(_, text)| text.clone_ref(py));
+        if let Some(text) = known {
+            return Ok(text.into_bound(py));
+        }
+        let text = latin1(py, peer.ip_text().as_bytes())?;
+        let before = self.last_peer.borrow_mut().replace((host, text.clone().unbind()));
+        drop(before);
+        Ok(text)
+    }
+}
+
+fn method<'py>(py: Python<'py>, method: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    Ok(match method {
+        b"GET" => intern!(py, "GET").clone(),
+        b"POST" => intern!(py, "POST").clone(),
+        b"HEAD" => intern!(py, "HEAD").clone(),
+        b"PUT" => intern!(py, "PUT").clone(),
+        b"DELETE" => intern!(py, "DELETE").clone(),
+        other => latin1(py, other)?,
+    })
+}
+
+fn protocol<'py>(py: Python<'py>, head: &RequestHead) -> PyResult<Bound<'py, PyString>> {
+    Ok(match head.version() {
+        (1, 1) => intern!(py, "HTTP/1.1").clone(),
+        (1, 0) => intern!(py, "HTTP/1.0").clone(),
+        _ => latin1(py, head.version_text())?,
+    })
+}
+
+/// SERVER_NAME and SERVER_PORT of a unix socket: those of the Host header, with the scheme's port if it names none.
+fn set_unix_server(py: Python<'_>, environ: &Bound<'_, PyDict>, head: &RequestHead, path: &str) -> PyResult<()> {
+    let (name, port) = match head.header(b"host") {
+        None => (path.as_bytes(), &b""[..]),
+        Some(host) => {
+            let default: &[u8] = if head.scheme() == Some(Scheme::Https) { b"443" } else { b"80" };
+            match memchr::memrchr(b':', host) {
+                // A colon inside brackets belongs to an IPv6 address.
+                Some(at) if !host[at..].contains(&b']') => (&host[..at], &host[at + 1..]),
+                _ => (host, default),
+            }
+        }
+    };
+    environ.set_item(intern!(py, "SERVER_NAME"), latin1(py, name)?)?;
+    environ.set_item(intern!(py, "SERVER_PORT"), latin1(py, port)?)
+}

@@ -1,0 +1,62 @@
+//! `wsgi.early_hints`: interim responses with status 103 (RFC 8297).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::worker::Outgoing;
+
+use super::current::{current, from_ticket};
+
+/// Callable with a list of `(name, value)`; sends them at once. Does nothing for HTTP/1.0, after the response head has
+/// left, and after the request is over.
+#[pyclass(frozen, module = "rgunicorn._rgunicorn")]
+pub struct EarlyHints {
+    /// The connection's ticket; 0 when there is nothing (more) to hint at.
+    ticket: AtomicU64,
+}
+
+impl EarlyHints {
+    /// Hints for nobody.
+    pub fn new() -> Self {
+        Self { ticket: AtomicU64::new(0) }
+    }
+
+    /// Points at a connection, or at none (0).
+    pub(super) fn aim(&self, ticket: u64) {
+        self.ticket.store(ticket, Ordering::Relaxed);
+    }
+}
+
+impl Default for EarlyHints {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn text_or_bytes(object: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    if let Ok(bytes) = object.cast::<PyBytes>() {
+        return Ok(bytes.as_bytes().to_vec());
+    }
+    Ok(crate::py::native_bytes(object)?.into_owned())
+}
+
+#[pymethods]
+impl EarlyHints {
+    fn __call__(&self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut fields = Vec::new();
+        for pair in headers.try_iter()? {
+            let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?.extract()?;
+            fields.push((text_or_bytes(&name)?, text_or_bytes(&value)?));
+        }
+        let borrowed = fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+        let hints = crate::http::early_hints((1, 1), borrowed)
+            .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
+        let ticket = self.ticket.load(Ordering::Relaxed);
+        if ticket != 0 {
+            current()?.send(from_ticket(ticket), Outgoing::from(hints), false);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,31 @@
+//! The access record of a request that the application has answered (or failed to).
+
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::http::ResponseHead;
+use crate::worker::{AccessFacts, Reactor, Request};
+
+/// Writes the record, if the access log is on.
+pub(super) fn write(
+    py: Python<'_>,
+    reactor: &Reactor,
+    request: &Request,
+    environ: Option<&Py<PyDict>>,
+    response: Option<&ResponseHead>,
+    (status, bytes_sent): (u16, u64),
+    elapsed: Duration,
+) {
+    let lookup = |name: &str| environ.and_then(|environ| find(environ.bind(py), name));
+    reactor.log_access(request, &AccessFacts { status, bytes_sent, response, elapsed, environ: &lookup });
+}
+
+/// The value of a key, whatever its case: format strings name environ keys in any (Gunicorn folds both).
+fn find(environ: &Bound<'_, PyDict>, name: &str) -> Option<String> {
+    environ
+        .iter()
+        .find(|(key, _)| key.str().is_ok_and(|key| key.to_string_lossy().eq_ignore_ascii_case(name)))
+        .and_then(|(_, value)| value.str().ok().map(|text| text.to_string_lossy().into_owned()))
+}

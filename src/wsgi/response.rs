@@ -1,0 +1,264 @@
+//! `start_response`, `write`, and the bytes that a response becomes.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+use crate::http::{Framing, ResponseFacts, ResponseHead};
+use crate::py::{native_bytes, shared_bytes};
+use crate::worker::{ConnId, Flow, Outgoing, Reactor};
+
+use super::current::current;
+use super::socket::SocketFactory;
+
+/// Body items up to this size are copied behind the head into one buffer and leave in one segment; larger ones leave from
+/// the Python object itself. Copying 16 KiB costs about as much as the second I/O vector saves.
+const COPIED_ITEM_BYTES_MAX: usize = 16 * 1024;
+
+/// State of one response.
+pub(super) struct Progress {
+    pub(super) conn: ConnId,
+    pub(super) facts: ResponseFacts,
+    pub(super) head: ResponseHead,
+    /// `start_response` was called (and not taken back by an error).
+    pub(super) started: bool,
+    /// What the body does, once the head has been made into bytes.
+    pub(super) framing: Option<Framing>,
+    /// Body bytes given to the connection, without chunk framing.
+    pub(super) sent_bytes: u64,
+    /// Body bytes were dropped because the response may have none.
+    pub(super) dropped_body: bool,
+}
+
+/// The bytes of some items, in pieces: ours copied together, large ones of the application's by reference.
+pub(super) struct Pieces {
+    ready: Vec<Outgoing>,
+    tail: Vec<u8>,
+}
+
+impl Pieces {
+    pub(super) fn new(tail: Vec<u8>) -> Self {
+        Self { ready: Vec::new(), tail }
+    }
+
+    fn push_large(&mut self, body: Bytes) {
+        let head = std::mem::take(&mut self.tail);
+        self.ready.push(Outgoing::Bytes { head, body });
+    }
+
+    /// Gives everything to the connection, in order. `last`: the response ends here.
+    pub(super) fn send(self, reactor: &Reactor, conn: ConnId, last: bool) -> Flow {
+        let mut flow = Flow::Sent;
+        let tail = if self.tail.is_empty() {
+            reactor.recycle(self.tail);
+            None
+        } else {
+            Some(Outgoing::from(self.tail))
+        };
+        for piece in self.ready.into_iter().chain(tail) {
+            flow = reactor.send(conn, piece, last);
+            if flow == Flow::Gone {
+                break;
+            }
+        }
+        flow
+    }
+}
+
+impl Progress {
+    /// The head has been made into bytes; nothing of it can change any more.
+    pub(super) fn head_sent(&self) -> bool {
+        self.framing.is_some()
+    }
+
+    /// Appends the head, if it has not left yet.
+    pub(super) fn begin(&mut self, reactor: &Reactor, pieces: &mut Pieces) {
+        if self.framing.is_none() {
+            let facts = ResponseFacts {
+                keep_alive: self.facts.keep_alive && reactor.keeps_alive() && !SocketFactory::was_taken(),
+                ..self.facts
+            };
+            let date = reactor.date();
+            self.framing = Some(self.head.finish(&facts, SERVER, &date, &mut pieces.tail));
+        }
+    }
+
+    /// Appends one item of the body (and the head before it, if that has not left).
+    pub(super) fn append(&mut self, reactor: &Reactor, pieces: &mut Pieces, item: &Bound<'_, PyBytes>) {
+        let data = item.as_bytes();
+        if data.is_empty() {
+            return;
+        }
+        self.begin(reactor, pieces);
+        let Some(framing) = &mut self.framing else { return };
+        let frame = framing.frame(data.len());
+        if frame.take == 0 {
+            self.dropped_body |= !framing.body_allowed();
+            return;
+        }
+        self.sent_bytes += frame.take as u64;
+        pieces.tail.extend_from_slice(frame.prefix.as_bytes());
+        if frame.take <= COPIED_ITEM_BYTES_MAX {
+            pieces.tail.extend_from_slice(&data[..frame.take]);
+        } else {
+            pieces.push_large(shared_bytes(item).slice(..frame.take));
+        }
+        pieces.tail.extend_from_slice(frame.suffix);
+    }
+
+    /// Appends the head and the framing of a file's part of `rest` bytes. Returns how many of them to send and what
+    /// follows them.
+    pub(super) fn append_file(&mut self, reactor: &Reactor, pieces: &mut Pieces, rest: u64) -> (u64, Vec<u8>) {
+        self.begin(reactor, pieces);
+        let Some(framing) = &mut self.framing else { return (0, Vec::new()) };
+        let frame = framing.frame(usize::try_from(rest).unwrap_or(usize::MAX));
+        let len = frame.take as u64;
+        pieces.tail.extend_from_slice(frame.prefix.as_bytes());
+        self.sent_bytes += len;
+        let mut suffix = frame.suffix.to_vec();
+        suffix.extend_from_slice(framing.last());
+        (len, suffix)
+    }
+
+    /// Appends what ends the response: the head if there was no body, and the last chunk.
+    pub(super) fn end(&mut self, reactor: &Reactor, pieces: &mut Pieces) {
+        self.begin(reactor, pieces);
+        if let Some(framing) = &mut self.framing {
+            pieces.tail.extend_from_slice(framing.last());
+        }
+    }
+
+    /// The connection may serve another request.
+    pub(super) fn keeps_alive(&self) -> bool {
+        self.framing.as_ref().is_some_and(|framing| framing.keep_alive() && framing.complete())
+    }
+
+    /// The application gave less than its Content-Length.
+    pub(super) fn is_short(&self) -> bool {
+        self.framing.as_ref().is_some_and(|framing| !framing.complete())
+    }
+}
+
+/// The `Server` header's value.
+pub(super) const SERVER: &[u8] = b"rgunicorn";
+
+/// The `start_response` callable of one request.
+#[pyclass(frozen, module = "rgunicorn._rgunicorn")]
+pub struct StartResponse {
+    progress: Mutex<Progress>,
+}
+
+impl StartResponse {
+    pub(super) fn new(conn: ConnId, facts: ResponseFacts) -> Self {
+        Self {
+            progress: Mutex::new(Progress {
+                conn,
+                facts,
+                head: ResponseHead::new(),
+                started: false,
+                framing: None,
+                sent_bytes: 0,
+                dropped_body: false,
+            }),
+        }
+    }
+
+    /// Prepares a used object, which nobody else holds, for the next request.
+    pub(super) fn reset(&self, conn: ConnId, facts: ResponseFacts) {
+        let mut progress = self.progress();
+        progress.conn = conn;
+        progress.facts = facts;
+        progress.head.clear();
+        progress.started = false;
+        progress.framing = None;
+        progress.sent_bytes = 0;
+        progress.dropped_body = false;
+    }
+
+    /// The state. No Python may run while the guard is alive.
+    pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the head may still be replaced; else the error that PEP 3333 wants.
+    fn check_start(&self, exc_info: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let (started, sent) = {
+            let progress = self.progress();
+            (progress.started, progress.head_sent())
+        };
+        match exc_info.filter(|info| !info.is_none()) {
+            Some(info) if sent => {
+                let info = info.cast::<PyTuple>()?;
+                let (value, traceback) = (info.get_item(1)?, info.get_item(2)?);
+                Err(PyErr::from_value(value.call_method1("with_traceback", (traceback,))?))
+            }
+            None if started => Err(PyAssertionError::new_err("Response headers already set!")),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+#[pymethods]
+impl StartResponse {
+    #[pyo3(signature = (status, headers, exc_info=None))]
+    fn __call__<'py>(
+        this: &Bound<'py, Self>,
+        status: &Bound<'py, PyAny>,
+        headers: &Bound<'py, PyAny>,
+        exc_info: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Write> {
+        let me = this.get();
+        me.check_start(exc_info)?;
+        // Taken out while Python may run (iterating `headers`); put back below.
+        let mut head = std::mem::take(&mut me.progress().head);
+        head.clear();
+        let filled = fill(&mut head, status, headers);
+        let mut progress = me.progress();
+        progress.head = head;
+        progress.started = filled.is_ok();
+        drop(progress);
+        filled?;
+        Ok(Write { response: this.clone().unbind() })
+    }
+}
+
+fn fill(head: &mut ResponseHead, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+    let refuse = |error: crate::http::ResponseError| PyValueError::new_err(error.to_string());
+    head.status(&native_bytes(status)?).map_err(refuse)?;
+    for pair in headers.try_iter()? {
+        let pair = pair?;
+        let (name, value) = match pair.cast_exact::<PyTuple>() {
+            Ok(pair) if pair.len() == 2 => (pair.get_item(0)?, pair.get_item(1)?),
+            _ => pair.extract()?,
+        };
+        head.header(&native_bytes(&name)?, &native_bytes(&value)?).map_err(refuse)?;
+    }
+    Ok(())
+}
+
+/// The imperative `write` that `start_response` returns.
+#[pyclass(frozen, module = "rgunicorn._rgunicorn")]
+pub struct Write {
+    response: Py<StartResponse>,
+}
+
+#[pymethods]
+impl Write {
+    fn __call__(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Ok(data) = data.cast::<PyBytes>() else {
+            return Err(PyTypeError::new_err(format!("{} is not a byte", data.repr()?)));
+        };
+        let reactor = current()?;
+        let mut pieces = Pieces::new(reactor.buffer());
+        let conn = {
+            let mut progress = self.response.get().progress();
+            progress.append(&reactor, &mut pieces, data);
+            progress.conn
+        };
+        pieces.send(&reactor, conn, false);
+        Ok(())
+    }
+}
