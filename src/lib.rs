@@ -25,8 +25,33 @@ pub mod arbiter;
 pub mod worker;
 
 #[cfg(feature = "python")]
+mod boot;
+#[cfg(feature = "python")]
 pub mod conf;
 #[cfg(feature = "python")]
 pub mod py;
 #[cfg(feature = "python")]
 pub mod wsgi;
+
+/// The version of this package.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[cfg(feature = "python")]
+#[pyo3::pymodule]
+mod _rgunicorn {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::wsgi::{EarlyHints, ErrorStream, FileWrapper, Input, StartResponse, Write, take_socket};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", crate::VERSION)
+    }
+
+    /// Runs the server with these arguments (without the program's name); returns the exit status.
+    #[pyfunction]
+    fn main(py: Python<'_>, argv: Vec<String>) -> i32 {
+        crate::boot::main(py, argv)
+    }
+}

@@ -1,1 +1,166 @@
-//! conf: see docs/architecture.md.
+//! Floor 4: configuration files. A file is Python; its module-level names become [`Raw`] values for the settings floor.
+
+use std::path::Path;
+
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyModule, PyString, PyTuple};
+
+use crate::settings::{ConfigSource, Raw};
+
+/// The name that a configuration file's module gets in `sys.modules`, as under Gunicorn.
+const MODULE_NAME: &str = "__config__";
+
+/// Why a configuration could not be read.
+#[derive(Debug)]
+pub enum ConfError {
+    /// The named file is not there.
+    Missing(String),
+    /// Running the file (or importing the module) raised.
+    Raised {
+        /// What the user named.
+        name: String,
+        /// What it raised.
+        error: PyErr,
+    },
+}
+
+/// Runs the configuration and returns its names in order. `None`: there is no configuration.
+///
+/// # Errors
+/// [`ConfError`].
+pub fn read(py: Python<'_>, source: &ConfigSource) -> Result<Option<Vec<(String, Raw)>>, ConfError> {
+    let (name, result) = match source {
+        ConfigSource::None => return Ok(None),
+        ConfigSource::File { path, named } => {
+            if !Path::new(path).exists() {
+                return if *named {
+                    Err(ConfError::Missing(path.clone()))
+                } else {
+                    Ok(None)
+                };
+            }
+            (path, run_file(py, path))
+        }
+        ConfigSource::Module(module) => (module, import(py, module)),
+    };
+    let raised = |error| ConfError::Raised {
+        name: name.clone(),
+        error,
+    };
+    let names = result.map_err(raised)?;
+    let mut values = Vec::new();
+    for (key, value) in &names {
+        let Ok(key) = key.extract::<String>() else {
+            continue;
+        };
+        if !key.starts_with("__") {
+            values.push((key, raw(&value).map_err(raised)?));
+        }
+    }
+    Ok(Some(values))
+}
+
+fn run_file<'py>(py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyDict>> {
+    let machinery = py.import("importlib.machinery")?;
+    let util = py.import("importlib.util")?;
+    // The loader is named, so that any file name will do.
+    let loader = machinery.call_method1("SourceFileLoader", (MODULE_NAME, path))?;
+    let kwargs = PyDict::new(py);
+    kwargs.set_item("loader", &loader)?;
+    let spec = util.call_method("spec_from_file_location", (MODULE_NAME, path), Some(&kwargs))?;
+    let module = util.call_method1("module_from_spec", (&spec,))?;
+    py.import("sys")?
+        .getattr("modules")?
+        .set_item(MODULE_NAME, &module)?;
+    loader.call_method1("exec_module", (&module,))?;
+    Ok(module.cast::<PyModule>()?.dict())
+}
+
+fn import<'py>(py: Python<'py>, module: &str) -> PyResult<Bound<'py, PyDict>> {
+    Ok(py.import(module)?.dict())
+}
+
+/// A Python value, reduced to what settings can be made of.
+fn raw(value: &Bound<'_, PyAny>) -> PyResult<Raw> {
+    if value.is_none() {
+        return Ok(Raw::None);
+    }
+    if let Ok(flag) = value.cast::<PyBool>() {
+        return Ok(Raw::Bool(flag.is_true()));
+    }
+    if value.is_instance_of::<PyInt>()
+        && let Ok(number) = value.extract()
+    {
+        return Ok(Raw::Int(number));
+    }
+    if let Ok(text) = value.cast::<PyString>() {
+        return Ok(Raw::Str(text.to_string_lossy().into_owned()));
+    }
+    if let Ok(list) = value.cast::<PyList>() {
+        return Ok(Raw::List(
+            list.iter().map(|item| raw(&item)).collect::<PyResult<_>>()?,
+        ));
+    }
+    if let Ok(tuple) = value.cast::<PyTuple>() {
+        return Ok(Raw::List(
+            tuple.iter().map(|item| raw(&item)).collect::<PyResult<_>>()?,
+        ));
+    }
+    if let Ok(dict) = value.cast::<PyDict>()
+        && dict.keys().iter().all(|key| key.is_instance_of::<PyString>())
+    {
+        let pairs = dict.iter().map(|(key, value)| Ok((key.extract()?, raw(&value)?)));
+        return Ok(Raw::Dict(pairs.collect::<PyResult<_>>()?));
+    }
+    if !value.is_instance_of::<PyFloat>() && is_path(value)? {
+        return Ok(Raw::Str(
+            value
+                .py()
+                .import("os")?
+                .call_method1("fspath", (value,))?
+                .extract()?,
+        ));
+    }
+    let type_name = value.get_type().name()?.to_string();
+    let repr = value.repr().map_or_else(
+        |_| format!("<{type_name}>"),
+        |text| text.to_string_lossy().into_owned(),
+    );
+    Ok(Raw::Other { type_name, repr })
+}
+
+fn is_path(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    value.hasattr("__fspath__")
+}
+
+/// Puts directories at the front of `sys.path`, the first one foremost, unless they are there.
+///
+/// # Errors
+/// Those of changing the list.
+pub fn prepend_path(py: Python<'_>, directories: &[String]) -> PyResult<()> {
+    let path = py.import("sys")?.getattr("path")?;
+    for directory in directories.iter().rev() {
+        if !path.contains(directory)? {
+            path.call_method1("insert", (0, directory))?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets variables in `os.environ` from `KEY=VALUE` texts.
+///
+/// # Errors
+/// `OSError` (with the text) when one has no `=`.
+pub fn set_environ(py: Python<'_>, pairs: &[String]) -> PyResult<()> {
+    let environ = py.import("os")?.getattr("environ")?;
+    for pair in pairs {
+        let Some((key, value)) = pair.split_once('=') else {
+            return Err(PyOSError::new_err(format!(
+                "raw_env: {pair:?} is not of the form KEY=VALUE"
+            )));
+        };
+        environ.set_item(key, value)?;
+    }
+    Ok(())
+}

@@ -150,6 +150,19 @@ impl ResponseHead {
         self.content_length.map(|known| known.length)
     }
 
+    /// The value of the last header of this name, in any case, among those that are sent.
+    #[must_use]
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        let lines = self.lines.split(|byte| *byte == b'\n');
+        let values = lines.filter_map(|line| {
+            let at = memchr::memchr(b':', line)?;
+            line[..at]
+                .eq_ignore_ascii_case(name)
+                .then(|| trim(line[at + 1..].strip_suffix(b"\r").unwrap_or_default()))
+        });
+        values.last()
+    }
+
     /// Appends the head to `out`: status line, `Server`, `Date`, `Connection`, `Transfer-Encoding`, the application's
     /// headers in order, the empty line. The result tells what to do with the body.
     pub fn finish(

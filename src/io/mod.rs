@@ -25,4 +25,9 @@ pub use crate::sys::net::PeerAddr;
 pub use config::{BATCHED_AGE_MAX, BATCHED_SENDS_MAX, Choice, Config};
 pub use driver::Driver;
 pub use report::Report;
+/// Poll mask: bytes can be read, or the peer has closed.
+pub const READABLE: u32 = libc::POLLIN as u32;
+/// Poll mask: bytes can be written.
+pub const WRITABLE: u32 = libc::POLLOUT as u32;
+
 pub use types::{BufId, Completion, Fd, OpKey, Received, SendBuf, Sent, Stats, Token, Urgency};

@@ -3,12 +3,15 @@
 //!
 //! The stack rule (docs/architecture.md, "The stack rule"): any call in here that takes a `Python` token may run
 //! arbitrary Python, also by dropping the last reference to an object. Callers hold no guard or borrow across it.
-#![expect(unsafe_code, reason = "wraps the C API where pyo3 has no safe equivalent that is fast enough")]
+#![expect(
+    unsafe_code,
+    reason = "wraps the C API where pyo3 has no safe equivalent that is fast enough"
+)]
 
 mod error;
 mod signals;
 
-pub use error::{format_exception, is_stop_iteration};
+pub use error::{exit_status, format_exception, is_stop_iteration};
 pub use signals::{WorkerSignals, wakeup_pipe};
 
 use std::borrow::Cow;
@@ -27,7 +30,11 @@ pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyStrin
     // SAFETY: the pointer and length describe `bytes`, which is copied; the result is a new reference to a str, or null
     // with an exception set.
     unsafe {
-        let text = ffi::PyUnicode_DecodeLatin1(bytes.as_ptr().cast(), bytes.len() as ffi::Py_ssize_t, std::ptr::null());
+        let text = ffi::PyUnicode_DecodeLatin1(
+            bytes.as_ptr().cast(),
+            bytes.len() as ffi::Py_ssize_t,
+            std::ptr::null(),
+        );
         Ok(Bound::from_owned_ptr_or_err(py, text)?.cast_into_unchecked())
     }
 }
@@ -38,7 +45,10 @@ pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyStrin
 /// `TypeError` when `object` is not a `str`, `UnicodeEncodeError` when a code point is above U+00FF.
 pub fn native_bytes<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
     let Ok(text) = object.cast::<PyString>() else {
-        return Err(PyTypeError::new_err(format!("{} is not a string", object.repr()?)));
+        return Err(PyTypeError::new_err(format!(
+            "{} is not a string",
+            object.repr()?
+        )));
     };
     let utf8 = text.to_str()?;
     if utf8.is_ascii() {
@@ -64,6 +74,21 @@ pub fn set_default<'py>(
         let found = Bound::from_borrowed_ptr_or_err(dict.py(), found)?;
         Ok((found.as_ptr() != value.as_ptr()).then_some(found))
     }
+}
+
+/// Runs `wait`, which may block and touches no Python object, with the interpreter lock released.
+pub fn blocking(wait: &mut dyn FnMut()) {
+    struct Attested<'a>(&'a mut dyn FnMut());
+    // SAFETY: `detach` asks for `Send` as a stand-in for "touches no Python object"; the closure stays on this thread,
+    // and the callers' waits touch kernel objects and memory of ours only.
+    unsafe impl Send for Attested<'_> {}
+    impl Attested<'_> {
+        fn call(self) {
+            (self.0)();
+        }
+    }
+    let wait = Attested(wait);
+    Python::attach(|py| py.detach(move || wait.call()));
 }
 
 /// Whether the caller's reference is the only one.

@@ -20,10 +20,8 @@ const QUICK_STOP_PAUSE: Duration = Duration::from_millis(100);
 pub struct WorkerSignals {
     /// Stop and quit requests of the worker.
     pub control: Arc<Control>,
-    /// Reopened on USR1.
+    /// Opened again on USR1, at once; the access log follows when the loop turns.
     pub errors: Arc<ErrorLog>,
-    /// Runs on USR1 after the error log was reopened (the access log).
-    pub reopen: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl WorkerSignals {
@@ -35,10 +33,15 @@ impl WorkerSignals {
     pub fn install(&self, py: Python<'_>) -> PyResult<()> {
         let signal = py.import("signal")?;
         let set = |name: &str, handler: &Bound<'_, PyAny>| -> PyResult<()> {
-            signal.call_method1("signal", (signal.getattr(name)?, handler)).map(drop)
+            signal
+                .call_method1("signal", (signal.getattr(name)?, handler))
+                .map(drop)
         };
         let control = self.control.clone();
-        set("SIGTERM", &handler(py, c"handle_exit", move |_| control.stop_ok())?)?;
+        set(
+            "SIGTERM",
+            &handler(py, c"handle_exit", move |_| control.stop_ok())?,
+        )?;
         for (name, status) in [("SIGINT", 0), ("SIGQUIT", 0), ("SIGABRT", 1)] {
             let control = self.control.clone();
             let leave = handler(py, c"handle_quit", move |py| {
@@ -50,12 +53,12 @@ impl WorkerSignals {
             })?;
             set(name, &leave)?;
         }
-        let (errors, reopen) = (self.errors.clone(), self.reopen.clone());
+        let (errors, control) = (self.errors.clone(), self.control.clone());
         set(
             "SIGUSR1",
             &handler(py, c"handle_usr1", move |_| {
                 let _ = errors.reopen();
-                reopen();
+                control.reopen();
                 Ok(())
             })?,
         )?;
@@ -98,10 +101,11 @@ fn handler<'py>(
 /// # Errors
 /// Those of pipe2(2) and `set_wakeup_fd`.
 pub fn wakeup_pipe(py: Python<'_>) -> PyResult<OwnedFd> {
-    let (read, write) = crate::sys::net::nonblocking_pipe()?;
+    let (read, write) = crate::sys::file::nonblocking_pipe()?;
     let kwargs = PyDict::new(py);
     kwargs.set_item("warn_on_full_buffer", false)?;
-    py.import("signal")?.call_method("set_wakeup_fd", (write.as_raw_fd(),), Some(&kwargs))?;
+    py.import("signal")?
+        .call_method("set_wakeup_fd", (write.as_raw_fd(),), Some(&kwargs))?;
     let _ = write.into_raw_fd();
     Ok(read)
 }

@@ -2,9 +2,14 @@
 //! only place that names `libc` or `nix`, and the only one that reads a clock.
 #![expect(unsafe_code, reason = "this floor wraps system calls")]
 
+pub mod atfork;
 pub mod clock;
+pub mod file;
 pub mod listener;
+pub mod localtime;
+pub mod logfile;
 pub mod net;
+pub mod peer;
 pub mod pidfile;
 pub mod process;
 pub mod shared;

@@ -1,31 +1,98 @@
-//! One line of the access log, put together from what the worker knows about a request.
+//! One record of the access log, put together from what the worker knows about a request.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::http::ResponseHead;
-use crate::logging::AtomSource;
+use crate::http::{ResponseHead, percent_decode_path};
+use crate::logging::{AtomSource, AtomText};
+use crate::sys::clock;
 
-use super::Request;
+use super::{Reactor, Request};
 
 /// The facts of a finished request.
 pub struct AccessLine<'a> {
-    /// The request.
-    pub request: &'a Request,
-    /// Status as sent, `200 OK` or a bare code.
+    request: &'a Request,
+    facts: &'a AccessFacts<'a>,
+    remote_addr: String,
+    path_info: Cow<'a, [u8]>,
+}
+
+/// What the floor above knows about it.
+pub struct AccessFacts<'a> {
+    /// Status code as sent.
     pub status: u16,
     /// Body bytes sent, without chunk framing.
-    pub bytes_sent: Option<u64>,
+    pub bytes_sent: u64,
     /// The application's response header fields.
     pub response: Option<&'a ResponseHead>,
     /// From the last byte of the request to the end of the response.
     pub elapsed: Duration,
-    /// Looks up an environ key.
+    /// Looks up an environ key, given in lower case.
     pub environ: &'a dyn Fn(&str) -> Option<String>,
 }
 
-impl AccessLine<'_> {
-    fn field(&self, name: &[u8]) -> Option<Cow<'_, [u8]>> {
-        self.request.head.header(name).map(Cow::Borrowed)
+impl Reactor {
+    /// Whether an access log is kept: ask before the facts are gathered.
+    pub fn logs_access(&self) -> bool {
+        self.shared.access.borrow().is_some()
+    }
+
+    /// Writes the record of `request`, if an access log is kept. `facts` may run Python, so the log is out of its cell
+    /// meanwhile.
+    pub fn log_access(&self, request: &Request, facts: &AccessFacts<'_>) {
+        let taken = self.shared.access.borrow_mut().take();
+        let Some(mut log) = taken else { return };
+        log.push(&AccessLine {
+            request,
+            facts,
+            remote_addr: request.peer.ip_text(),
+            path_info: percent_decode_path(request.head.path()),
+        });
+        *self.shared.access.borrow_mut() = Some(log);
+    }
+}
+
+impl AtomSource for AccessLine<'_> {
+    fn remote_addr(&self) -> &[u8] {
+        self.remote_addr.as_bytes()
+    }
+    fn method(&self) -> &[u8] {
+        self.request.head.method()
+    }
+    fn raw_uri(&self) -> &[u8] {
+        self.request.head.target()
+    }
+    fn protocol(&self) -> &[u8] {
+        self.request.head.version_text()
+    }
+    fn path_info(&self) -> &[u8] {
+        &self.path_info
+    }
+    fn query(&self) -> &[u8] {
+        self.request.head.query()
+    }
+    fn status(&self) -> u16 {
+        self.facts.status
+    }
+    fn bytes_sent(&self) -> Option<u64> {
+        Some(self.facts.bytes_sent)
+    }
+    fn request_header(&self, name: &str) -> Option<&[u8]> {
+        self.request.head.header(name)
+    }
+    fn response_header(&self, name: &str) -> Option<&[u8]> {
+        self.facts.response?.get(name.as_bytes())
+    }
+    fn environ(&self, name: &str) -> Option<AtomText<'_>> {
+        (self.facts.environ)(name).map(|text| AtomText::Utf8(text.into()))
+    }
+    fn elapsed(&self) -> Duration {
+        self.facts.elapsed
+    }
+    fn unix_time(&self) -> Duration {
+        clock::unix_now()
+    }
+    fn pid(&self) -> u32 {
+        std::process::id()
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
 
-use crate::http::{HttpError, RequestHead};
+use crate::http::RequestHead;
 use crate::io::PeerAddr;
 use crate::sys::clock::Instant;
 
@@ -80,7 +80,10 @@ pub enum Outgoing {
 
 impl From<Vec<u8>> for Outgoing {
     fn from(head: Vec<u8>) -> Self {
-        Self::Bytes { head, body: Bytes::new() }
+        Self::Bytes {
+            head,
+            body: Bytes::new(),
+        }
     }
 }
 
@@ -118,8 +121,8 @@ pub trait App {
     /// A parked response's client has left: clean up.
     fn abandon(&self, reactor: &Reactor, conn: ConnId);
 
-    /// A request was refused by the server itself after its head was complete; for the access log.
-    fn refused(&self, _reactor: &Reactor, _request: &Request, _error: &HttpError) {}
+    /// A request was answered by the server itself after its head was complete; for the access log.
+    fn refused(&self, _reactor: &Reactor, _request: &Request, _status: u16) {}
 
     /// Whether this process is a child that the application forked: nothing of the reactor may be used.
     fn is_forked_child(&self) -> bool {

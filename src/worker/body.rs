@@ -47,7 +47,7 @@ impl Body {
     }
 
     fn spill(&mut self, data: &[u8]) -> io::Result<()> {
-        let mut file = crate::sys::net::temporary_file()?;
+        let mut file = crate::sys::file::temporary_file()?;
         let mut len = data.len() as u64;
         if let Self::Memory(held) = self {
             file.write_all(held)?;

@@ -8,6 +8,7 @@ pub struct Control {
     stop: AtomicBool,
     quit: AtomicBool,
     status: AtomicI32,
+    reopen: AtomicBool,
 }
 
 impl Control {
@@ -23,6 +24,16 @@ impl Control {
         self.stop();
     }
 
+    /// Asks for the logs to be opened again (USR1).
+    pub fn reopen(&self) {
+        self.reopen.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the logs were to be opened again; asked once.
+    pub fn take_reopen(&self) -> bool {
+        self.reopen.swap(false, Ordering::Relaxed)
+    }
+
     /// A graceful (or quick) stop was asked for.
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
@@ -30,6 +41,8 @@ impl Control {
 
     /// The exit status if an immediate end was asked for.
     pub fn quitting(&self) -> Option<i32> {
-        self.quit.load(Ordering::Relaxed).then(|| self.status.load(Ordering::Relaxed))
+        self.quit
+            .load(Ordering::Relaxed)
+            .then(|| self.status.load(Ordering::Relaxed))
     }
 }

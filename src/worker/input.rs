@@ -1,6 +1,6 @@
 //! Bytes in: what reception does to a connection.
 
-use crate::http::HttpError;
+use crate::http::{HttpError, RequestHead, error_response, error_response_with};
 use crate::io::{Received, Token};
 use crate::logging::Level;
 
@@ -19,7 +19,10 @@ impl Reactor {
             Received::Data(buf) => {
                 // The buffer belongs to the driver, the connection to the slab: copy nothing, borrow both apart.
                 let State { driver, conns, .. } = state;
-                let fed = match conns.get_mut(id.index as usize).filter(|c| c.generation == id.generation) {
+                let fed = match conns
+                    .get_mut(id.index as usize)
+                    .filter(|c| c.generation == id.generation)
+                {
                     None => None,
                     Some(conn) => {
                         let data = driver.buffer(&buf);
@@ -50,7 +53,10 @@ impl Reactor {
                     conn.recv = None;
                 }
                 if !is_disconnect(&error) {
-                    self.shared.errors.log(Level::Error, format_args!("Socket error processing request: {error}"));
+                    self.shared.errors.log(
+                        Level::Error,
+                        format_args!("Socket error processing request: {error}"),
+                    );
                 }
                 state.close(id);
             }
@@ -61,22 +67,18 @@ impl Reactor {
     fn after_unfed(&self, state: &mut State, id: ConnId) {
         let tuning = &self.tuning;
         let Some(conn) = state.conn(id) else { return };
-        match conn.phase {
-            Phase::Running if conn.pending_bytes() >= tuning.pipelined_bytes_max => {
-                self.pause(state, id);
-            }
-            Phase::Closing | Phase::Lingering
-                if conn.extra().lingered_bytes > tuning.linger_bytes_max && conn.phase == Phase::Lingering =>
-            {
-                state.close(id);
-            }
-            _ => {}
+        if conn.phase == Phase::Running && conn.pending_bytes() >= tuning.pipelined_bytes_max {
+            self.pause(state, id);
+        } else if conn.phase == Phase::Lingering && conn.extra().lingered_bytes > tuning.linger_bytes_max {
+            state.close(id);
         }
     }
 
     /// Stops reception, keeping what had been received already. TCP's window then holds the client back.
     fn pause(&self, state: &mut State, id: ConnId) {
-        let Some(op) = state.conn(id).and_then(|conn| conn.recv.take()) else { return };
+        let Some(op) = state.conn(id).and_then(|conn| conn.recv.take()) else {
+            return;
+        };
         let (data, eof) = state.driver.recv_stop(op);
         if let Some(conn) = state.conn(id) {
             conn.read_closed |= eof;
@@ -92,7 +94,7 @@ impl Reactor {
         if conn.recv.is_some() || conn.read_closed || conn.detached {
             return;
         }
-        let fd = conn.fd.raw();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&conn.fd);
         match state.driver.recv(fd, Source::Recv(id).token()) {
             Ok(op) => {
                 if let Some(conn) = state.conn(id) {
@@ -100,7 +102,10 @@ impl Reactor {
                 }
             }
             Err(error) => {
-                self.shared.errors.log(Level::Error, format_args!("Cannot receive on a connection: {error}"));
+                self.shared.errors.log(
+                    Level::Error,
+                    format_args!("Cannot receive on a connection: {error}"),
+                );
                 state.close(id);
             }
         }
@@ -117,7 +122,10 @@ impl Reactor {
             Phase::Idle if conn.has_output() => conn.phase = Phase::Closing,
             Phase::Idle | Phase::Head | Phase::Body | Phase::Lingering => {
                 if matches!(conn.phase, Phase::Head | Phase::Body) {
-                    self.shared.errors.log(Level::Debug, format_args!("Ignored premature client disconnection."));
+                    self.shared.errors.log(
+                        Level::Debug,
+                        format_args!("Ignored premature client disconnection."),
+                    );
                 }
                 state.close(id);
             }
@@ -134,44 +142,44 @@ impl Reactor {
             Fed::Waiting => self.await_more(state, id),
             Fed::WantsContinue => {
                 self.await_more(state, id);
-                let line = crate::http::continue_response().to_vec();
+                let line = crate::http::continue_response((1, 1)).to_vec();
                 self.push_out(state, id, Outgoing::from(line), true);
             }
-            Fed::Refused(error, head) => self.refuse(state, id, error, head),
+            Fed::Refused(error, head) => self.refuse(state, id, &Refusal::from(error), head),
             Fed::Unstorable(error) => {
-                self.shared.errors.log(Level::Error, format_args!("Cannot store a request body: {error}"));
-                self.refuse(state, id, HttpError::internal(), None);
+                self.shared
+                    .errors
+                    .log(Level::Error, format_args!("Cannot store a request body: {error}"));
+                self.refuse(state, id, &Refusal::INTERNAL, None);
             }
         }
     }
 
     fn await_more(&self, state: &mut State, id: ConnId) {
         let Some(conn) = state.conn(id) else { return };
-        let (timer, after) = match conn.phase {
-            Phase::Body => (Timer::BodyStall, self.tuning.body_stall_timeout),
-            // The head's clock starts with its first byte and is not restarted by later ones.
-            Phase::Head if state.timers.class(id.index) == Some(Timer::Header as u8) => return,
-            _ => (Timer::Header, self.tuning.header_timeout),
-        };
-        state.start_timer(id.index, timer, after);
+        if conn.phase == Phase::Body {
+            state.start_timer(id.index, Timer::BodyStall, self.tuning.body_stall_timeout);
+        } else if state.timers.class(id.index) != Some(Timer::Header as u8) {
+            // The head's clock starts with its first byte (or the accept) and is not restarted by later ones.
+            state.start_timer(id.index, Timer::Header, self.tuning.header_timeout);
+        }
     }
 
     /// Answers a bad request and begins to close.
-    pub(super) fn refuse(
-        &self,
-        state: &mut State,
-        id: ConnId,
-        error: HttpError,
-        head: Option<crate::http::RequestHead>,
-    ) {
+    pub(super) fn refuse(&self, state: &mut State, id: ConnId, refusal: &Refusal, head: Option<RequestHead>) {
         let Some(conn) = state.conn(id) else { return };
         conn.phase = Phase::Running;
         let (peer, listener) = (conn.peer, conn.listener);
-        if !error.is_premature_end() {
-            let (ip, message) = (peer.ip_text(), error.to_string());
-            self.shared.errors.log(Level::Warning, format_args!("Invalid request from ip={ip}: {message}"));
+        if refusal.status != 0 {
+            if let Some(error) = refusal.error {
+                let ip = peer.ip_text();
+                self.shared.errors.log(
+                    Level::Warning,
+                    format_args!("Invalid request from ip={ip}: {error}"),
+                );
+            }
             let mut out = state.spare.pop().unwrap_or_default();
-            crate::http::error_response(&error, &mut out);
+            refusal.render(&mut out);
             self.push_out(state, id, Outgoing::from(out), true);
         }
         self.begin_close(state, id);
@@ -185,12 +193,13 @@ impl Reactor {
                 received: state.now,
                 keep_alive: false,
             };
-            state.jobs.push_back(Job::Refused(request, error));
+            state.jobs.push_back(Job::Refused(request, refusal.status));
         }
     }
 
     /// The response is complete and the connection stays: on to what the client has already sent of the next request.
     pub(super) fn next_request(&self, state: &mut State, id: ConnId) {
+        let ctx = self.feed_context(state.now);
         let Some(conn) = state.conn(id) else { return };
         conn.served = true;
         conn.phase = Phase::Idle;
@@ -205,7 +214,6 @@ impl Reactor {
             }
             state.start_timer(id.index, Timer::Keepalive, self.tuning.keepalive);
         } else {
-            let ctx = self.feed_context(state.now);
             let fed = conn.feed(&ctx, id.index, &pending);
             if conn.read_closed && matches!(fed, Fed::Waiting | Fed::WantsContinue) {
                 return self.begin_close(state, id);
@@ -213,6 +221,37 @@ impl Reactor {
             self.after_feed(state, id, fed);
         }
         self.arm_recv(state, id);
+    }
+}
+
+/// Why the server answers a request by itself, and how.
+pub(super) struct Refusal {
+    /// 0: with nothing but a close.
+    status: u16,
+    error: Option<HttpError>,
+}
+
+impl Refusal {
+    pub(super) const INTERNAL: Self = Self {
+        status: 500,
+        error: None,
+    };
+
+    fn render(&self, out: &mut Vec<u8>) {
+        match &self.error {
+            Some(error) => error_response(error, out),
+            None => error_response_with(self.status, "Internal Server Error", "", out),
+        }
+    }
+}
+
+impl From<HttpError> for Refusal {
+    fn from(error: HttpError) -> Self {
+        let status = if error.wants_answer() { error.status() } else { 0 };
+        Self {
+            status,
+            error: Some(error),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ mod reactor;
 mod run;
 mod tuning;
 
-pub use access::AccessLine;
+pub use access::{AccessFacts, AccessLine};
 pub use app::{App, ConnId, Exit, Flow, Handover, Outgoing, Request};
 pub use body::Body;
 pub use control::Control;

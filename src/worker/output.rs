@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use crate::io::{SendBuf, Sent, Token, Urgency};
@@ -76,8 +78,12 @@ impl Reactor {
         let state = &mut *self.state();
         let conn = state.conn(id).ok_or(io::ErrorKind::NotConnected)?;
         conn.detached = true;
-        let fd = conn.fd.duplicate()?;
-        let mut unread = conn.extra.as_mut().map(|extra| std::mem::take(&mut extra.pending)).unwrap_or_default();
+        let fd = crate::sys::file::duplicate(conn.fd.as_raw_fd())?;
+        let mut unread = conn
+            .extra
+            .as_mut()
+            .map(|extra| std::mem::take(&mut extra.pending))
+            .unwrap_or_default();
         if let Some(op) = conn.recv.take() {
             let (data, eof) = state.driver.recv_stop(op);
             unread.extend_from_slice(&data);
@@ -121,14 +127,20 @@ impl Reactor {
                 state.discard(buf);
                 return Flow::Gone;
             };
-            let fd = conn.fd.raw();
-            let rest = (buf.body.len() > SEND_SLICE_BYTES_MAX).then(|| buf.body.split_off(SEND_SLICE_BYTES_MAX));
+            let fd = conn.fd.as_raw_fd();
+            let rest =
+                (buf.body.len() > SEND_SLICE_BYTES_MAX).then(|| buf.body.split_off(SEND_SLICE_BYTES_MAX));
             let urgency = if urgent { Urgency::Now } else { Urgency::Batch };
             match state.driver.send(fd, Source::Send(id).token(), buf, urgency) {
                 Sent::Ready(Ok(()), sent) => {
                     state.discard(sent);
                     match rest {
-                        Some(body) => buf = SendBuf { head: Vec::new(), body },
+                        Some(body) => {
+                            buf = SendBuf {
+                                head: Vec::new(),
+                                body,
+                            }
+                        }
                         None => return Flow::Sent,
                     }
                 }
@@ -141,7 +153,10 @@ impl Reactor {
                     if let Some(conn) = state.conn(id) {
                         conn.send = Some(op);
                         if let Some(body) = rest {
-                            conn.extra().out.push_front(Outgoing::Bytes { head: Vec::new(), body });
+                            conn.extra().out.push_front(Outgoing::Bytes {
+                                head: Vec::new(),
+                                body,
+                            });
                         }
                     }
                     return Flow::Queued;
@@ -151,9 +166,11 @@ impl Reactor {
     }
 
     fn start_file(&self, state: &mut State, id: ConnId, file: File, mut offset: u64, mut len: u64) -> Flow {
-        let Some(conn) = state.conn(id) else { return Flow::Gone };
-        let fd = conn.fd.raw();
-        let sent = crate::sys::net::sendfile(fd, &file, offset, len.min(FILE_SLICE_BYTES_MAX));
+        let Some(conn) = state.conn(id) else {
+            return Flow::Gone;
+        };
+        let fd = conn.fd.as_raw_fd();
+        let sent = crate::sys::file::sendfile(fd, &file, offset, len.min(FILE_SLICE_BYTES_MAX));
         match sent {
             Ok(0) if len > 0 => {
                 let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter");
@@ -173,7 +190,10 @@ impl Reactor {
         if len == 0 {
             return Flow::Sent;
         }
-        match state.driver.poll(fd, crate::io::WRITABLE, Source::Writable(id).token()) {
+        match state
+            .driver
+            .poll(fd, crate::io::WRITABLE, Source::Writable(id).token())
+        {
             Ok(op) => {
                 if let Some(conn) = state.conn(id) {
                     let extra = conn.extra();
@@ -191,9 +211,15 @@ impl Reactor {
 
     fn on_send_error(&self, state: &mut State, id: ConnId, error: &io::Error) {
         if is_disconnect(error) {
-            self.shared.errors.log(Level::Debug, format_args!("Ignoring client disconnection: {error}"));
+            self.shared.errors.log(
+                Level::Debug,
+                format_args!("Ignoring client disconnection: {error}"),
+            );
         } else {
-            self.shared.errors.log(Level::Error, format_args!("Socket error processing request: {error}"));
+            self.shared.errors.log(
+                Level::Error,
+                format_args!("Socket error processing request: {error}"),
+            );
         }
         state.close(id);
     }
@@ -215,7 +241,9 @@ impl Reactor {
 
     pub(super) fn on_writable(&self, id: ConnId) {
         let state = &mut *self.state();
-        let Some(extra) = state.conn(id).and_then(|conn| conn.extra.as_mut()) else { return };
+        let Some(extra) = state.conn(id).and_then(|conn| conn.extra.as_mut()) else {
+            return;
+        };
         extra.writable = None;
         self.next_out(state, id);
     }
@@ -275,14 +303,18 @@ impl Reactor {
             return state.close(id);
         }
         let detached = conn.detached;
-        let fd = conn.fd.raw();
-        if state.driver.shutdown_write(fd).is_err() || detached {
+        let fd = conn.fd.as_raw_fd();
+        if state.driver.shutdown(fd, Shutdown::Write).is_err() || detached {
             return state.close(id);
         }
         if let Some(conn) = state.conn(id) {
             conn.phase = Phase::Lingering;
         }
-        let after = if draining { LINGER_DRAINING.min(self.tuning.linger_timeout) } else { self.tuning.linger_timeout };
+        let after = if draining {
+            LINGER_DRAINING.min(self.tuning.linger_timeout)
+        } else {
+            self.tuning.linger_timeout
+        };
         state.start_timer(id.index, Timer::Linger, after);
         self.arm_recv(state, id);
     }

@@ -10,14 +10,16 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::http::{DateCache, Policy};
-use crate::io::{Completion, Deadlines, Driver, OpKey, SendBuf, Token};
-use crate::logging::{AccessFormat, AccessLog, ErrorLog};
+use crate::io::{Completion, Driver, OpKey, READABLE, SendBuf, Token};
+use crate::logging::{AccessLog, ErrorLog};
+use crate::settings::Networks;
 use crate::sys::clock::{self, Instant};
 use crate::sys::shared::Slot;
 
 use super::accept::Listener;
 use super::app::{ConnId, Request};
 use super::conn::{Conn, FeedContext};
+use super::deadlines::Deadlines;
 use super::{Control, Tuning};
 
 /// A listening socket as the worker gets it.
@@ -30,18 +32,21 @@ pub struct ListenerSpec {
 }
 
 /// What the worker shares with the floors above and below: logs, score-board slot, control.
-#[derive(Debug)]
 pub struct Shared {
     /// Error log.
     pub errors: Arc<ErrorLog>,
-    /// Access log and its format, if switched on.
-    pub access: Option<(AccessFormat, RefCell<AccessLog>)>,
+    /// The access log, if switched on. Taken out while a record is rendered, because rendering may run Python.
+    pub access: RefCell<Option<AccessLog>>,
     /// This worker's score-board slot.
     pub slot: Slot,
     /// Stop and quit requests.
     pub control: Arc<Control>,
-    /// Whether a peer address is that of a trusted proxy.
-    pub trust: fn(&Policy, &crate::io::PeerAddr) -> bool,
+    /// Peers that are trusted proxies.
+    pub trusted: Networks,
+    /// The master: when this is no longer our parent, the worker leaves.
+    pub parent: i32,
+    /// Whatever must live as long as the reactor (the listening sockets).
+    pub keep: Box<dyn std::any::Any>,
 }
 
 /// Work for the application, in order of arrival.
@@ -53,8 +58,8 @@ pub(super) enum Job {
     Resume(ConnId),
     /// A parked response's client has left.
     Abandon(ConnId),
-    /// A request was refused by us: log it.
-    Refused(Request, crate::http::HttpError),
+    /// A request was answered by us with this status: log it.
+    Refused(Request, u16),
 }
 
 /// Deadlines of connections; one class per duration, so that each is a FIFO.
@@ -99,6 +104,8 @@ pub(super) struct State {
     pub(super) emfile_warned: Option<Instant>,
     /// Requests that the present turn brought; one alone is answered at once, several are batched.
     pub(super) turn_requests: usize,
+    /// When the parent was last looked at.
+    pub(super) parent_checked: Instant,
     pub(super) wake: Option<(OwnedFd, Option<OpKey>)>,
     generation: u32,
 }
@@ -135,7 +142,10 @@ impl Source {
 
     pub(super) fn from_token(token: Token) -> Option<Self> {
         #[expect(clippy::cast_possible_truncation, reason = "fields of the packed token")]
-        let id = ConnId { index: token.0 as u32, generation: (token.0 >> 32) as u32 & GENERATION_MASK };
+        let id = ConnId {
+            index: token.0 as u32,
+            generation: (token.0 >> 32) as u32 & GENERATION_MASK,
+        };
         match token.0 >> 56 {
             1 => Some(Self::Listener(id.index)),
             2 => Some(Self::Recv(id)),
@@ -173,10 +183,17 @@ impl Reactor {
             accept_paused_until: None,
             emfile_warned: None,
             turn_requests: 0,
+            parent_checked: clock::now(),
             wake: wake.map(|fd| (fd, None)),
             generation: 0,
         };
-        Self { state: RefCell::new(state), shared, tuning, policy, requests: Cell::new(0) }
+        Self {
+            state: RefCell::new(state),
+            shared,
+            tuning,
+            policy,
+            requests: Cell::new(0),
+        }
     }
 
     pub(super) fn state(&self) -> RefMut<'_, State> {
@@ -226,7 +243,10 @@ impl Reactor {
 
     /// An empty buffer for output, with some capacity.
     pub fn buffer(&self) -> Vec<u8> {
-        self.state().spare.pop().unwrap_or_else(|| Vec::with_capacity(512))
+        self.state()
+            .spare
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(512))
     }
 
     /// Gives an output buffer back.
@@ -235,7 +255,12 @@ impl Reactor {
     }
 
     pub(super) fn feed_context(&self, now: Instant) -> FeedContext<'_> {
-        FeedContext { policy: &self.policy, tuning: &self.tuning, keep_alive: self.keeps_alive(), now }
+        FeedContext {
+            policy: &self.policy,
+            tuning: &self.tuning,
+            keep_alive: self.keeps_alive(),
+            now,
+        }
     }
 
     /// Handles one completion. The state is borrowed throughout; nothing in here reaches the application.
@@ -257,7 +282,9 @@ impl Reactor {
 impl State {
     /// The connection that `id` names, if it is still the same one.
     pub(super) fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
-        self.conns.get_mut(id.index as usize).filter(|conn| conn.generation == id.generation)
+        self.conns
+            .get_mut(id.index as usize)
+            .filter(|conn| conn.generation == id.generation)
     }
 
     pub(super) fn next_generation(&mut self) -> u32 {
@@ -328,7 +355,7 @@ impl State {
     fn drain_wake(&mut self) {
         if let Some((fd, op)) = &mut self.wake {
             *op = None;
-            crate::sys::net::drain(fd);
+            crate::sys::file::drain(fd);
         }
     }
 
@@ -338,13 +365,12 @@ impl State {
             && op.is_none()
         {
             use std::os::fd::AsRawFd;
-            *op = self.driver.poll(fd.as_raw_fd(), libc_pollin(), Source::Wake.token()).ok();
+            *op = self
+                .driver
+                .poll(fd.as_raw_fd(), READABLE, Source::Wake.token())
+                .ok();
         }
     }
-}
-
-const fn libc_pollin() -> u32 {
-    crate::io::READABLE
 }
 
 #[cfg(test)]
@@ -353,7 +379,10 @@ mod tests {
 
     #[test]
     fn tokens_name_their_source_again() {
-        let id = ConnId { index: 0xfedc_ba98, generation: 0x00ab_cdef };
+        let id = ConnId {
+            index: 0xfedc_ba98,
+            generation: 0x00ab_cdef,
+        };
         for source in [
             Source::Listener(7),
             Source::Recv(id),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::io::Completion;
 use crate::logging::Level;
-use crate::sys::clock;
+use crate::sys::{clock, process};
 
 use super::app::{App, Exit};
 use super::reactor::{Job, Reactor};
@@ -15,6 +15,8 @@ use super::reactor::{Job, Reactor};
 const SLOW_CALL: Duration = Duration::from_micros(500);
 /// How long a slow call is remembered.
 const SLOW_CALL_MEMORY: Duration = Duration::from_secs(5);
+/// How often the parent is looked at.
+const PARENT_CHECK_EVERY: Duration = Duration::from_millis(900);
 /// Application calls between two looks at the rings. One turn of the ring delivers about 20 requests.
 const JOBS_PER_TURN_MAX: usize = 32;
 
@@ -30,6 +32,7 @@ impl Reactor {
             if let Some(status) = self.shared.control.quitting() {
                 return status;
             }
+            self.look_around();
             if self.shared.control.stopping() {
                 self.begin_drain();
             }
@@ -47,6 +50,31 @@ impl Reactor {
             }
             self.collect_garbage();
             self.end_turn();
+        }
+    }
+
+    /// What is looked at once in a while: log rotation, and whether the master still lives.
+    fn look_around(&self) {
+        if self.shared.control.take_reopen()
+            && let Some(log) = &mut *self.shared.access.borrow_mut()
+            && let Err(error) = log.reopen()
+        {
+            self.shared.errors.log(
+                Level::Error,
+                format_args!("Cannot open the access log again: {error}"),
+            );
+        }
+        let state = &mut *self.state();
+        if state.now.since(state.parent_checked) >= PARENT_CHECK_EVERY && !state.draining {
+            state.parent_checked = state.now;
+            if process::parent_id() != self.shared.parent {
+                let pid = process::id();
+                self.shared.errors.log(
+                    Level::Info,
+                    format_args!("Parent changed, shutting down: <Worker {pid}>"),
+                );
+                self.shared.control.stop();
+            }
         }
     }
 
@@ -68,7 +96,9 @@ impl Reactor {
         state.now = clock::now();
         self.shared.slot.beat(state.now);
         if let Err(error) = result {
-            self.shared.errors.log(Level::Error, format_args!("Waiting for events failed: {error}"));
+            self.shared
+                .errors
+                .log(Level::Error, format_args!("Waiting for events failed: {error}"));
         }
     }
 
@@ -78,7 +108,9 @@ impl Reactor {
         }
         self.disarm_listeners(&mut self.state());
         for _ in 0..JOBS_PER_TURN_MAX {
-            let Some(job) = self.take_job(*slow_until) else { return };
+            let Some(job) = self.take_job(*slow_until) else {
+                return;
+            };
             let begun = self.state().now;
             self.guarded("a request", || self.run_job(app, job));
             if app.is_forked_child() {
@@ -111,7 +143,7 @@ impl Reactor {
             Job::Call(request) => app.call(self, request),
             Job::Resume(id) => app.resume(self, id),
             Job::Abandon(id) => app.abandon(self, id),
-            Job::Refused(request, error) => app.refused(self, &request, &error),
+            Job::Refused(request, status) => app.refused(self, &request, status),
         }
     }
 
@@ -127,8 +159,8 @@ impl Reactor {
     fn end_turn(&self) {
         let connections = self.connections();
         self.shared.slot.set_connections(connections as u32);
-        if let Some((_, log)) = &self.shared.access {
-            log.borrow_mut().flush();
+        if let Some(log) = &mut *self.shared.access.borrow_mut() {
+            log.flush();
         }
     }
 
@@ -141,7 +173,10 @@ impl Reactor {
                 .map(|text| (*text).to_owned())
                 .or_else(|| panic.downcast_ref::<String>().cloned())
                 .unwrap_or_default();
-            self.shared.errors.log(Level::Error, format_args!("Internal error while handling {what}: {text}"));
+            self.shared.errors.log(
+                Level::Error,
+                format_args!("Internal error while handling {what}: {text}"),
+            );
         }
     }
 }

@@ -14,7 +14,7 @@ use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
 
 use crate::http::{HttpError, ResponseFacts};
 use crate::logging::Level;
-use crate::py::format_exception;
+use crate::py::{exit_status, format_exception};
 use crate::sys::atfork;
 use crate::sys::clock;
 use crate::worker::{App, ConnId, Exit, Flow, Outgoing, Reactor, Request};
@@ -30,6 +30,8 @@ use super::socket::SocketFactory;
 
 /// Items pulled from one response before the others get their turn.
 const ITEMS_PER_TURN_MAX: usize = 64;
+
+const INTERNAL: &str = "Internal Server Error";
 
 /// The application and what its calls need.
 pub struct Direct {
@@ -95,26 +97,45 @@ impl Direct {
         let body = std::mem::take(&mut request.body);
         let call = match self.prepare(py, request, body) {
             Ok(call) => call,
-            Err((request, error)) => return self.refuse(py, reactor, &request, &error),
+            Err((request, error)) => return self.refuse(py, reactor, &request, error.as_ref()),
         };
         reactor.count_request();
-        match self.app.bind(py).call1((call.environ.bind(py), call.response.bind(py))) {
+        match self
+            .app
+            .bind(py)
+            .call1((call.environ.bind(py), call.response.bind(py)))
+        {
             Ok(iterable) => self.iterate(py, reactor, call, iterable),
             Err(error) => self.fail(py, reactor, call, &error),
         }
     }
 
     /// Everything the application gets.
-    fn prepare(&self, py: Python<'_>, request: Request, body: crate::worker::Body) -> Result<Call, (Request, HttpError)> {
-        let made = (|| -> PyResult<Option<_>> {
-            let Ok(environ) = self.environs.build(py, &request)? else { return Ok(None) };
+    fn prepare(
+        &self,
+        py: Python<'_>,
+        request: Request,
+        body: crate::worker::Body,
+    ) -> Result<Call, (Request, Option<HttpError>)> {
+        let made = (|| -> PyResult<Result<_, HttpError>> {
+            let environ = match self.environs.build(py, &request)? {
+                Ok(environ) => environ,
+                Err(error) => return Ok(Err(error)),
+            };
             let ticket = ticket(request.conn);
             let input = match body {
                 crate::worker::Body::Empty => self.empty_input.clone_ref(py),
                 body => Py::new(py, Input::new(body))?,
             };
             environ.set_item(intern!(py, "wsgi.input"), input)?;
-            let hints = self.hints(py, if request.head.version() >= (1, 1) { ticket } else { 0 })?;
+            let hints = self.hints(
+                py,
+                if request.head.version() >= (1, 1) {
+                    ticket
+                } else {
+                    0
+                },
+            )?;
             environ.set_item(intern!(py, "wsgi.early_hints"), &hints)?;
             let socket = self.sockets.get(py, ticket)?;
             environ.set_item(intern!(py, "gunicorn.socket"), &socket)?;
@@ -125,10 +146,10 @@ impl Direct {
                 keep_alive: request.keep_alive,
             };
             let response = self.response(py, request.conn, facts)?;
-            Ok(Some((environ.unbind(), response, hints, socket.unbind())))
+            Ok(Ok((environ.unbind(), response, hints, socket.unbind())))
         })();
         match made {
-            Ok(Some((environ, response, hints, socket))) => Ok(Call {
+            Ok(Ok((environ, response, hints, socket))) => Ok(Call {
                 request,
                 environ,
                 response,
@@ -138,10 +159,10 @@ impl Direct {
                 stage: Stage::Ending,
                 materialised: false,
             }),
-            Ok(None) => Err((request, HttpError::outside_script_name())),
+            Ok(Err(error)) => Err((request, Some(error))),
             Err(error) => {
                 error.write_unraisable(py, None);
-                Err((request, HttpError::internal()))
+                Err((request, None))
             }
         }
     }
@@ -197,7 +218,9 @@ impl Direct {
 
     /// The whole response is one item: head, body and end leave together.
     fn single(&self, py: Python<'_>, reactor: &Reactor, call: Call, item: &Bound<'_, PyAny>) {
-        let Some(item) = checked(item).transpose() else { return self.end(py, reactor, call, None) };
+        let Some(item) = checked(item).transpose() else {
+            return self.end(py, reactor, call, None);
+        };
         match item {
             Ok(item) => self.end(py, reactor, call, Some(item)),
             Err(error) => self.fail(py, reactor, call, &error),
@@ -206,7 +229,9 @@ impl Direct {
 
     /// Pulls items until the response ends, its reader is slower, or others should run.
     fn pump(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
-        let Stage::Items(items) = &call.stage else { return self.complete(py, reactor, call) };
+        let Stage::Items(items) = &call.stage else {
+            return self.complete(py, reactor, call);
+        };
         let mut items = items.bind(py).clone();
         let conn = call.request.conn;
         for _ in 0..ITEMS_PER_TURN_MAX {
@@ -283,7 +308,10 @@ impl Direct {
         if short {
             let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
             let text = "the application gave less than its Content-Length; closing the connection";
-            reactor.shared().errors.log(Level::Warning, format_args!("Response to {uri}: {text}"));
+            reactor
+                .shared()
+                .errors
+                .log(Level::Warning, format_args!("Response to {uri}: {text}"));
         }
         reactor.finish(conn, keep && !SocketFactory::was_taken());
         self.close_call(py, reactor, call);
@@ -291,7 +319,7 @@ impl Direct {
 
     /// Writes the access line and closes the application's iterable.
     fn close_call(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
-        if reactor.shared().access.is_some() {
+        if reactor.logs_access() {
             self.log_access(py, reactor, &call, None);
         }
         self.release(py, reactor, call);
@@ -303,16 +331,37 @@ impl Direct {
             let mut progress = call.response.get().progress();
             let head = std::mem::take(&mut progress.head);
             let status = instead.unwrap_or_else(|| head.status_code());
-            (head, status, if instead.is_some() { 0 } else { progress.sent_bytes })
+            (
+                head,
+                status,
+                if instead.is_some() { 0 } else { progress.sent_bytes },
+            )
         };
         let environ = Some(&call.environ);
-        log_line::write(py, reactor, &call.request, environ, Some(&head), (status, sent), elapsed);
+        log_line::write(
+            py,
+            reactor,
+            &call.request,
+            environ,
+            Some(&head),
+            (status, sent),
+            elapsed,
+        );
         call.response.get().progress().head = head;
     }
 
     /// Closes what the application returned and keeps the objects that can be used again.
     fn release(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
-        let Call { request, environ, response, hints, socket, iterable, stage, materialised } = call;
+        let Call {
+            request,
+            environ,
+            response,
+            hints,
+            socket,
+            iterable,
+            stage,
+            materialised,
+        } = call;
         drop(stage);
         if let Some(iterable) = iterable {
             let iterable = iterable.into_bound(py);
@@ -353,15 +402,18 @@ impl Direct {
         let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
         let method = String::from_utf8_lossy(call.request.head.method()).into_owned();
         let text = format_exception(py, error);
-        reactor.shared().errors.log(Level::Error, format_args!("Error handling request {method} {uri}\n{text}"));
+        reactor.shared().errors.log(
+            Level::Error,
+            format_args!("Error handling request {method} {uri}\n{text}"),
+        );
         let head_sent = call.response.get().progress().head_sent();
         if !head_sent && !SocketFactory::was_taken() {
             let mut page = reactor.buffer();
-            crate::http::error_response(&HttpError::internal(), &mut page);
+            crate::http::error_response_with(500, INTERNAL, "", &mut page);
             reactor.send(conn, Outgoing::from(page), true);
         }
         reactor.abort(conn);
-        if reactor.shared().access.is_some() {
+        if reactor.logs_access() {
             self.log_access(py, reactor, &call, (!head_sent).then_some(500));
         }
         self.release(py, reactor, call);
@@ -378,12 +430,17 @@ impl Direct {
         reactor.shared().control.quit(status);
     }
 
-    fn refuse(&self, py: Python<'_>, reactor: &Reactor, request: &Request, error: &HttpError) {
+    /// Answers without the application: `error`, or 500 when the call could not be made.
+    fn refuse(&self, py: Python<'_>, reactor: &Reactor, request: &Request, error: Option<&HttpError>) {
         let mut page = reactor.buffer();
-        crate::http::error_response(error, &mut page);
+        match error {
+            Some(error) => crate::http::error_response(error, &mut page),
+            None => crate::http::error_response_with(500, INTERNAL, "", &mut page),
+        }
+        let status = error.map_or(500, HttpError::status);
         reactor.send(request.conn, Outgoing::from(page), true);
         reactor.abort(request.conn);
-        log_line::write(py, reactor, request, None, None, (error.status(), 0), Duration::ZERO);
+        log_line::write(py, reactor, request, None, None, (status, 0), Duration::ZERO);
     }
 
     /// Sends a wrapped file by sendfile(2) if that can be done; otherwise gives the call back, to be read in blocks.
@@ -398,10 +455,16 @@ impl Direct {
         if !self.sendfile || !started {
             return Some(call);
         }
-        let Some((file, offset, rest)) = file_part(wrapper.get().wrapped(py)) else { return Some(call) };
+        let Some((file, offset, rest)) = file_part(wrapper.get().wrapped(py)) else {
+            return Some(call);
+        };
         let conn = call.request.conn;
         let mut pieces = Pieces::new(reactor.buffer());
-        let (len, suffix) = call.response.get().progress().append_file(reactor, &mut pieces, rest);
+        let (len, suffix) = call
+            .response
+            .get()
+            .progress()
+            .append_file(reactor, &mut pieces, rest);
         pieces.send(reactor, conn, false);
         if len > 0 {
             reactor.send(conn, Outgoing::File { file, offset, len }, false);
@@ -442,23 +505,14 @@ fn file_part(filelike: &Bound<'_, PyAny>) -> Option<(std::fs::File, u64, u64)> {
     filelike.getattr("seek").ok()?;
     // The object's own idea of its position: a buffered file has read ahead of the descriptor.
     let offset: u64 = filelike.call_method0("tell").ok()?.extract().ok()?;
-    let file = crate::sys::net::duplicate_regular_file(fd).ok()?;
+    let file = crate::sys::file::duplicate_regular_file(fd).ok()?;
     let len = file.metadata().ok()?.len();
     Some((file, offset, len.saturating_sub(offset)))
 }
 
-fn exit_status(py: Python<'_>, error: &PyErr) -> i32 {
-    let code = error.value(py).getattr(intern!(py, "code"));
-    match code {
-        Ok(code) if code.is_none() => 0,
-        Ok(code) => code.extract().unwrap_or(1),
-        Err(_) => 1,
-    }
-}
-
 impl App for Direct {
     fn blocking(&self, wait: &mut dyn FnMut()) {
-        Python::attach(|py| py.detach(Unchecked(wait).call()));
+        crate::py::blocking(wait);
     }
 
     fn check_signals(&self) -> Result<(), Exit> {
@@ -493,9 +547,9 @@ impl App for Direct {
         }
     }
 
-    fn refused(&self, reactor: &Reactor, request: &Request, error: &HttpError) {
+    fn refused(&self, reactor: &Reactor, request: &Request, status: u16) {
         Python::attach(|py| {
-            log_line::write(py, reactor, request, None, None, (error.status(), 0), Duration::ZERO);
+            log_line::write(py, reactor, request, None, None, (status, 0), Duration::ZERO);
         });
     }
 

@@ -18,7 +18,9 @@ pub struct ErrorStream {
 impl ErrorStream {
     /// A stream beside `log`, which writes to stderr or not.
     pub fn new(log: Arc<ErrorLog>, is_stderr: bool) -> Self {
-        Self { file: (!is_stderr).then_some(log) }
+        Self {
+            file: (!is_stderr).then_some(log),
+        }
     }
 }
 
@@ -27,7 +29,7 @@ impl ErrorStream {
     /// Writes text.
     fn write(&self, py: Python<'_>, text: &Bound<'_, PyString>) -> PyResult<()> {
         match &self.file {
-            Some(log) => log.write_raw(text.to_string_lossy().as_bytes()),
+            Some(log) => log.write(text.to_string_lossy().as_bytes()),
             None => {
                 let stderr = py.import("sys")?.getattr("stderr")?;
                 if !stderr.is_none() {

@@ -1,4 +1,4 @@
-//! The access line of a request that the application has answered (or failed to).
+//! The access record of a request that the application has answered (or failed to).
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::http::ResponseHead;
-use crate::worker::{AccessLine, Reactor, Request};
+use crate::worker::{AccessFacts, Reactor, Request};
 
-/// Writes the line, if the access log is on.
+/// Writes the record, if the access log is on.
 pub(super) fn write(
     py: Python<'_>,
     reactor: &Reactor,
@@ -18,15 +18,26 @@ pub(super) fn write(
     (status, bytes_sent): (u16, u64),
     elapsed: Duration,
 ) {
-    let Some((format, log)) = &reactor.shared().access else { return };
-    let lookup = |key: &str| -> Option<String> {
-        let value = environ?.bind(py).get_item(key).ok().flatten()?;
-        value.str().ok().map(|text| text.to_string_lossy().into_owned())
-    };
-    let line =
-        AccessLine { request, status, bytes_sent: Some(bytes_sent), response, elapsed, environ: &lookup };
-    let mut text = Vec::with_capacity(256);
-    // Rendered before the log is borrowed: `lookup` runs Python.
-    format.render(&line, &mut text);
-    log.borrow_mut().push(&text);
+    let lookup = |name: &str| environ.and_then(|environ| find(environ.bind(py), name));
+    reactor.log_access(
+        request,
+        &AccessFacts {
+            status,
+            bytes_sent,
+            response,
+            elapsed,
+            environ: &lookup,
+        },
+    );
+}
+
+/// The value of a key, whatever its case: format strings name environ keys in any (Gunicorn folds both).
+fn find(environ: &Bound<'_, PyDict>, name: &str) -> Option<String> {
+    environ
+        .iter()
+        .find(|(key, _)| {
+            key.str()
+                .is_ok_and(|key| key.to_string_lossy().eq_ignore_ascii_case(name))
+        })
+        .and_then(|(_, value)| value.str().ok().map(|text| text.to_string_lossy().into_owned()))
 }

@@ -1,0 +1,331 @@
+//! Just enough HTTP/1.1 to know where an answer ends. Bytes in, progress out: no I/O.
+
+/// A head longer than this is taken for garbage; the servers under test send a few hundred bytes.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// What the bytes so far amount to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The answer goes on.
+    More,
+    /// The answer is complete.
+    Done(Answer),
+}
+
+/// A complete answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Status code, 200 to 599.
+    pub status: u16,
+    /// The server will take another request on this connection.
+    pub keep_alive: bool,
+}
+
+/// The server did not speak HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+#[derive(Debug)]
+enum State {
+    Head,
+    /// So many bytes of body are left.
+    Sized(u64),
+    Chunked(Chunk),
+    UntilClose,
+}
+
+#[derive(Debug)]
+enum Chunk {
+    SizeLine,
+    /// Data and its CRLF: so many bytes are left.
+    Data(u64),
+    /// Trailer lines, ended by an empty one.
+    Trailer,
+}
+
+/// Reads one answer after the other; bytes may come in any pieces.
+#[derive(Debug)]
+pub struct Parser {
+    state: State,
+    answer: Answer,
+    /// The head, or the line of a chunk, as far as it has come. Never longer than `HEAD_BYTES_MAX`.
+    line: Vec<u8>,
+}
+
+impl Default for Parser {
+    fn default() -> Self {
+        Self {
+            state: State::Head,
+            answer: Answer {
+                status: 0,
+                keep_alive: true,
+            },
+            line: Vec::new(),
+        }
+    }
+}
+
+impl Parser {
+    /// Takes the next bytes of the answer.
+    ///
+    /// # Errors
+    /// `Malformed` when the bytes are no HTTP answer, or go on after its end (we never pipeline).
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<Progress, Malformed> {
+        while !bytes.is_empty() {
+            let (done, used) = match &mut self.state {
+                State::Head => self.feed_head(bytes)?,
+                State::UntilClose => (false, bytes.len()),
+                State::Sized(left) => take(left, bytes.len()),
+                State::Chunked(_) => self.feed_chunked(bytes)?,
+            };
+            bytes = &bytes[used..];
+            if done {
+                return self.finish(bytes);
+            }
+        }
+        Ok(Progress::More)
+    }
+
+    /// The connection has ended. An answer whose length is told by that is complete now.
+    pub fn end(&mut self) -> Option<Answer> {
+        matches!(self.state, State::UntilClose).then(|| Answer {
+            keep_alive: false,
+            ..self.answer
+        })
+    }
+
+    /// Nothing of the next answer has come yet.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Head) && self.line.is_empty()
+    }
+
+    fn finish(&mut self, rest: &[u8]) -> Result<Progress, Malformed> {
+        if !rest.is_empty() {
+            return Err(Malformed("bytes after the end of the answer"));
+        }
+        let answer = self.answer;
+        self.state = State::Head;
+        self.line.clear();
+        Ok(Progress::Done(answer))
+    }
+
+    /// Appends to `line` up to and including `end`; tells how much was taken and whether the end was reached.
+    fn collect(&mut self, bytes: &[u8], end: &[u8]) -> Result<(bool, usize), Malformed> {
+        let before = self.line.len();
+        let from = before.saturating_sub(end.len() - 1);
+        self.line.extend_from_slice(bytes);
+        let found = self.line[from..]
+            .windows(end.len())
+            .position(|window| window == end);
+        let length = found.map_or(self.line.len(), |at| from + at + end.len());
+        self.line.truncate(length);
+        if length > HEAD_BYTES_MAX {
+            return Err(Malformed("a head or a chunk line without an end"));
+        }
+        Ok((found.is_some(), length - before))
+    }
+
+    fn feed_head(&mut self, bytes: &[u8]) -> Result<(bool, usize), Malformed> {
+        let (complete, used) = self.collect(bytes, b"\r\n\r\n")?;
+        if !complete {
+            return Ok((false, used));
+        }
+        let head = std::mem::take(&mut self.line);
+        let (answer, state) = read_head(&head)?;
+        let ends_here = matches!(state, State::Sized(0));
+        self.answer = answer;
+        self.state = state;
+        Ok((ends_here && answer.status >= 200, used))
+    }
+
+    fn feed_chunked(&mut self, bytes: &[u8]) -> Result<(bool, usize), Malformed> {
+        if let State::Chunked(Chunk::Data(left)) = &mut self.state {
+            let (done, used) = take(left, bytes.len());
+            if done {
+                self.state = State::Chunked(Chunk::SizeLine);
+            }
+            return Ok((false, used));
+        }
+        let (complete, used) = self.collect(bytes, b"\r\n")?;
+        if !complete {
+            return Ok((false, used));
+        }
+        let line = std::mem::take(&mut self.line);
+        let in_trailer = matches!(self.state, State::Chunked(Chunk::Trailer));
+        if in_trailer {
+            return Ok((line == b"\r\n", used));
+        }
+        let size = chunk_size(&line)?;
+        self.state = State::Chunked(if size == 0 {
+            Chunk::Trailer
+        } else {
+            Chunk::Data(size + 2)
+        });
+        Ok((false, used))
+    }
+}
+
+/// Takes at most `*left` of `available` bytes: whether none are left, and how many were taken.
+fn take(left: &mut u64, available: usize) -> (bool, usize) {
+    let used = usize::try_from(*left).unwrap_or(usize::MAX).min(available);
+    *left -= used as u64;
+    (*left == 0, used)
+}
+
+fn chunk_size(line: &[u8]) -> Result<u64, Malformed> {
+    let text = std::str::from_utf8(line).map_err(|_| Malformed("a chunk size that is no number"))?;
+    let digits = text.split(';').next().unwrap_or(text).trim();
+    let size = u64::from_str_radix(digits, 16).map_err(|_| Malformed("a chunk size that is no number"))?;
+    if size > u64::MAX - 2 {
+        Err(Malformed("an absurd chunk size"))
+    } else {
+        Ok(size)
+    }
+}
+
+fn read_head(head: &[u8]) -> Result<(Answer, State), Malformed> {
+    let text = String::from_utf8_lossy(head);
+    let mut lines = text.split("\r\n");
+    let status_line = lines.next().unwrap_or_default();
+    let version_1_1 = status_line.starts_with("HTTP/1.1 ");
+    if !version_1_1 && !status_line.starts_with("HTTP/1.0 ") {
+        return Err(Malformed("a status line that is not HTTP/1.x"));
+    }
+    let status: u16 = status_line
+        .get(9..12)
+        .and_then(|code| code.parse().ok())
+        .ok_or(Malformed("no status"))?;
+    if status < 200 {
+        return Ok((
+            Answer {
+                status,
+                keep_alive: true,
+            },
+            State::Head,
+        )); // an interim answer: the real one follows
+    }
+    let mut keep_alive = version_1_1;
+    let mut state = State::UntilClose;
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        let (name, value) = (
+            name.trim().to_ascii_lowercase(),
+            value.trim().to_ascii_lowercase(),
+        );
+        match name.as_str() {
+            "connection" if value == "close" => keep_alive = false,
+            "connection" if value == "keep-alive" => keep_alive = true,
+            "transfer-encoding" if value == "chunked" => state = State::Chunked(Chunk::SizeLine),
+            "content-length" if !matches!(state, State::Chunked(_)) => {
+                state = State::Sized(
+                    value
+                        .parse()
+                        .map_err(|_| Malformed("a length that is no number"))?,
+                );
+            }
+            _ => {}
+        }
+    }
+    if status == 204 || status == 304 {
+        state = State::Sized(0);
+    }
+    let keep_alive = keep_alive && !matches!(state, State::UntilClose);
+    Ok((Answer { status, keep_alive }, state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OK: Answer = Answer {
+        status: 200,
+        keep_alive: true,
+    };
+    const CLOSING: Answer = Answer {
+        status: 200,
+        keep_alive: false,
+    };
+
+    fn in_pieces(text: &str, size: usize) -> Result<Progress, Malformed> {
+        let mut parser = Parser::default();
+        let mut last = Ok(Progress::More);
+        for piece in text.as_bytes().chunks(size) {
+            assert_eq!(last, Ok(Progress::More), "the answer ended early");
+            last = parser.feed(piece);
+        }
+        last
+    }
+
+    #[test]
+    fn answers_end_where_they_end_in_any_pieces() {
+        let table = [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", OK),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nConnection: close\r\n\r\n",
+                CLOSING,
+            ),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx", CLOSING),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n10;x=y\r\n0123456789abcdef\r\n0\r\n\r\n",
+                OK,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\r\n\r\n",
+                OK,
+            ),
+            (
+                "HTTP/1.1 204 No Content\r\n\r\n",
+                Answer {
+                    status: 204,
+                    keep_alive: true,
+                },
+            ),
+            (
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+                OK,
+            ),
+        ];
+        for (text, answer) in table {
+            for size in 1..=text.len() {
+                assert_eq!(
+                    in_pieces(text, size),
+                    Ok(Progress::Done(answer)),
+                    "{text:?} in pieces of {size}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_length_ends_with_the_connection() {
+        let mut parser = Parser::default();
+        assert!(parser.is_idle());
+        assert_eq!(parser.feed(b"HTTP/1.1 200 OK\r\n\r\nsome"), Ok(Progress::More));
+        assert_eq!((parser.is_idle(), parser.end()), (false, Some(CLOSING)));
+        let mut cut = Parser::default();
+        assert_eq!(
+            cut.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome"),
+            Ok(Progress::More)
+        );
+        assert_eq!(cut.end(), None);
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(HEAD_BYTES_MAX));
+        let table = [
+            "SSH-2.0-x\r\n\r\n",
+            "HTTP/1.1 abc\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxHTTP",
+            &endless,
+        ];
+        for text in table {
+            assert!(
+                Parser::default().feed(text.as_bytes()).is_err(),
+                "{}",
+                &text[..30.min(text.len())]
+            );
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The life of a worker process, from the fork to its last line.
+
+use std::cell::RefCell;
+use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerContext};
+use crate::io::Driver;
+use crate::logging::{AccessLog, ErrorLog, Level};
+use crate::py::{WorkerSignals, format_exception, wakeup_pipe};
+use crate::settings::{Networks, Settings};
+use crate::sys::{atfork, listener};
+use crate::worker::{App, Control, ListenerSpec, Reactor, Shared};
+use crate::wsgi::{self, Direct, ErrorStream, ListenerName, LoadError, ServerFacts};
+
+use super::setup;
+
+/// Why a worker does not reach its loop.
+enum BootError {
+    Python(PyErr),
+    /// The application cannot be found or loaded: stderr and status 4.
+    App(String),
+    Other(String),
+}
+
+impl From<PyErr> for BootError {
+    fn from(error: PyErr) -> Self {
+        Self::Python(error)
+    }
+}
+
+/// Runs one worker to its end; returns its exit status.
+pub(super) fn run(
+    py: Python<'_>,
+    context: WorkerContext,
+    settings: &Settings,
+    errors: &Arc<ErrorLog>,
+    access: Option<AccessLog>,
+    app: Option<Py<PyAny>>,
+) -> i32 {
+    let control = Arc::new(Control::default());
+    match boot(py, context, settings, errors, access, app, &control) {
+        Ok((reactor, direct)) => serve(py, &reactor, direct),
+        Err(error) => control.quitting().unwrap_or_else(|| report(py, errors, &error)),
+    }
+}
+
+fn serve(py: Python<'_>, reactor: &Rc<Reactor>, direct: Direct) -> i32 {
+    reactor.shared().slot.set_booted();
+    let status = reactor.run(&direct);
+    if direct.is_forked_child() {
+        // The rings and descriptors are the parent's: nothing of them may be touched, not even to let go of it.
+        std::mem::forget((reactor.clone(), direct));
+        return status;
+    }
+    wsgi::clear_current();
+    drop(direct);
+    // Objects that the application still holds may be released by the collector at any later time.
+    let _ = py;
+    status
+}
+
+fn report(py: Python<'_>, errors: &ErrorLog, error: &BootError) -> i32 {
+    match error {
+        BootError::Python(error) => {
+            let text = format_exception(py, error);
+            errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
+            STATUS_WORKER_BOOT_ERROR
+        }
+        BootError::Other(text) => {
+            errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
+            STATUS_WORKER_BOOT_ERROR
+        }
+        BootError::App(text) => {
+            super::write_text(py, "", &format!("{text}\n"));
+            STATUS_APP_LOAD_ERROR
+        }
+    }
+}
+
+fn boot(
+    py: Python<'_>,
+    context: WorkerContext,
+    settings: &Settings,
+    errors: &Arc<ErrorLog>,
+    access: Option<AccessLog>,
+    app: Option<Py<PyAny>>,
+    control: &Arc<Control>,
+) -> Result<(Rc<Reactor>, Direct), BootError> {
+    let WorkerContext {
+        age,
+        ppid,
+        slot,
+        listeners,
+        blocked,
+        ..
+    } = context;
+    let wake = wakeup_pipe(py)?;
+    WorkerSignals {
+        control: control.clone(),
+        errors: errors.clone(),
+    }
+    .install(py)?;
+    // From here on a signal runs a handler of ours; what came in since the fork is delivered now.
+    drop(blocked);
+    py.check_signals()?;
+    let app = match app {
+        Some(app) => app,
+        None => wsgi::load(py, settings.app().unwrap_or_default())
+            .map(Bound::unbind)
+            .map_err(|error| match error {
+                LoadError::App(text) => BootError::App(text),
+                LoadError::Raised(error) => BootError::Python(error),
+            })?,
+    };
+    let facts = server_facts(settings, &listeners);
+    let constants = PyDict::new(py);
+    constants.set_item(
+        "wsgi.errors",
+        Py::new(py, ErrorStream::new(errors.clone(), settings.errorlog() == "-"))?,
+    )?;
+    let direct = Direct::new(py, app, &facts, &constants, true)?;
+    let (driver, report) =
+        Driver::open(&setup::driver_config(settings)).map_err(|e| BootError::Other(e.to_string()))?;
+    errors.log(
+        Level::Info,
+        format_args!("Worker {} uses {report}", std::process::id()),
+    );
+    let specs: Vec<ListenerSpec> = listeners
+        .iter()
+        .map(|socket| ListenerSpec {
+            fd: socket.as_fd().as_raw_fd(),
+            unix: !matches!(socket.local(), listener::Local::Tcp(_)),
+        })
+        .collect();
+    let shared = Shared {
+        errors: errors.clone(),
+        access: RefCell::new(access),
+        slot,
+        control: control.clone(),
+        trusted: Networks::parse(settings.forwarded_allow_ips()).map_err(BootError::Other)?,
+        parent: ppid,
+        // The sockets must stay open as long as the reactor may accept from them.
+        keep: Box::new(listeners),
+    };
+    let tuning = setup::tuning(settings, jitter(settings, age));
+    let reactor = Rc::new(Reactor::new(
+        driver,
+        &specs,
+        Some(wake),
+        shared,
+        tuning,
+        setup::policy(settings),
+    ));
+    wsgi::set_current(reactor.clone());
+    atfork::generation();
+    Ok((reactor, direct))
+}
+
+fn server_facts(settings: &Settings, listeners: &[Arc<listener::Listener>]) -> ServerFacts {
+    let name = |socket: &Arc<listener::Listener>| match socket.local() {
+        listener::Local::Tcp(address) => ListenerName::Tcp {
+            host: address.ip().to_string(),
+            port: address.port(),
+        },
+        listener::Local::Unix(path) => ListenerName::Unix {
+            path: path.to_string_lossy().into_owned(),
+        },
+        listener::Local::Abstract(name) => ListenerName::Unix {
+            path: format!("\0{}", String::from_utf8_lossy(name)),
+        },
+    };
+    ServerFacts {
+        listeners: listeners.iter().map(name).collect(),
+        multiprocess: settings.workers() > 1,
+        multithread: false,
+        software: setup::software(),
+        script_name: std::env::var("SCRIPT_NAME").unwrap_or_default(),
+    }
+}
+
+/// This worker's random part of `max_requests`. The age and the clock are random enough to spread restarts.
+fn jitter(settings: &Settings, age: u64) -> u64 {
+    let most = u64::from(settings.max_requests_jitter());
+    let mut seed = crate::sys::clock::now().0 ^ age.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    // One round of xorshift64*.
+    seed ^= seed >> 12;
+    seed ^= seed << 25;
+    seed ^= seed >> 27;
+    seed.wrapping_mul(0x2545_f491_4f6c_dd1d) % (most + 1)
+}

@@ -1,0 +1,165 @@
+//! Files, pipes and duplicates of descriptors.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use super::check;
+
+/// An unlinked temporary file in the system's temporary directory (`TMPDIR`, else /tmp), readable and writable.
+///
+/// # Errors
+/// Those of open(2) with O_TMPFILE; where the file system has none (EOPNOTSUPP, EISDIR), those of making and unlinking a
+/// named one.
+pub fn temporary_file() -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let dir = std::env::temp_dir();
+    let mut options = File::options();
+    options
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_CLOEXEC);
+    match options
+        .clone()
+        .custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC)
+        .open(&dir)
+    {
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)
+            ) => {}
+        result => return result,
+    }
+    let path = dir.join(format!(
+        "rgunicorn-body-{}-{}",
+        std::process::id(),
+        super::clock::now().0
+    ));
+    let file = options.create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+/// A pipe whose ends never block and are closed on exec: (read end, write end).
+///
+/// # Errors
+/// Those of pipe2(2): no descriptors left.
+pub fn nonblocking_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    // SAFETY: `ends` has room for the two descriptors that pipe2 writes.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
+    // SAFETY: pipe2 has just made both, and nobody else knows them.
+    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+}
+
+/// Reads away whatever is in a non-blocking pipe.
+pub fn drain(pipe: &OwnedFd) {
+    let mut buf = [0_u8; 256];
+    // SAFETY: `buf` is writable for its whole length. A short read, EAGAIN or an error all end the loop.
+    while unsafe { libc::read(pipe.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) } == buf.len() as isize {}
+}
+
+/// A second descriptor of the same open file, closed on exec.
+///
+/// # Errors
+/// Those of fcntl(2): bad descriptor, none left.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC takes no memory of ours.
+    let copy = check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) })?;
+    // SAFETY: fcntl has just made it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// A descriptor of our own for the regular file behind `fd`.
+///
+/// # Errors
+/// As [`duplicate`]; `InvalidInput` when it is not a regular file.
+pub fn duplicate_regular_file(fd: RawFd) -> io::Result<File> {
+    let file = File::from(duplicate(fd)?);
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+}
+
+/// Sends at most `len` bytes of `file` from `offset` to `socket` without waiting, by sendfile(2). Returns how many
+/// went; zero at the end of the file.
+///
+/// The sockets of the worker are in blocking mode (io_uring wants them so) and sendfile has no flag for a single call,
+/// so the mode is changed around it. Nothing else of this thread runs in between.
+///
+/// # Errors
+/// `WouldBlock` when the socket takes nothing now; otherwise those of sendfile(2).
+pub fn sendfile(socket: RawFd, file: &File, offset: u64, len: u64) -> io::Result<u64> {
+    let mut at = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    // SAFETY: F_GETFL and F_SETFL take no memory of ours.
+    let flags = check(unsafe { libc::fcntl(socket, libc::F_GETFL) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::fcntl(socket, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+    // SAFETY: `at` is a valid place for the offset; the descriptors stay open for the call.
+    let sent = unsafe { libc::sendfile(socket, file.as_raw_fd(), &raw mut at, len) };
+    let result = if sent < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(sent as u64)
+    };
+    // SAFETY: as above.
+    check(unsafe { libc::fcntl(socket, libc::F_SETFL, flags) })?;
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_temporary_file_has_no_name() {
+        use std::os::unix::fs::MetadataExt;
+        let mut file = temporary_file().unwrap();
+        assert_eq!(file.metadata().unwrap().nlink(), 0);
+        file.write_all(b"kept").unwrap();
+        file.rewind().unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "kept");
+    }
+
+    #[test]
+    fn a_pipe_is_drained_without_blocking() {
+        let (read, write) = nonblocking_pipe().unwrap();
+        File::from(write.try_clone().unwrap())
+            .write_all(&[1; 1000])
+            .unwrap();
+        drain(&read);
+        let error = File::from(read).read(&mut [0; 1]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn sendfile_stops_where_the_socket_is_full_and_leaves_the_mode_alone() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut file = temporary_file().unwrap();
+        file.write_all(&vec![7; 4 << 20]).unwrap();
+        let mut sent = 0;
+        let blocked = loop {
+            match sendfile(ours.as_raw_fd(), &file, sent, 1 << 20) {
+                Ok(n) => sent += n,
+                Err(error) => break error.kind(),
+            }
+        };
+        assert_eq!(blocked, io::ErrorKind::WouldBlock);
+        assert!(sent > 0 && sent < 4 << 20);
+        let mut got = vec![0; usize::try_from(sent).unwrap()];
+        theirs.read_exact(&mut got).unwrap();
+        assert!(got.iter().all(|byte| *byte == 7));
+        // SAFETY: F_GETFL takes no memory of ours.
+        let flags = unsafe { libc::fcntl(ours.as_raw_fd(), libc::F_GETFL) };
+        assert_eq!(flags & libc::O_NONBLOCK, 0);
+    }
+}

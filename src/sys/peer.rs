@@ -1,0 +1,38 @@
+//! Peer addresses as text and numbers.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::net::PeerAddr;
+
+impl PeerAddr {
+    /// The IP address; `None` for a unix socket.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match *self {
+            Self::V4 { addr, .. } => Some(Ipv4Addr::from(addr).into()),
+            Self::V6 { addr, .. } => Some(Ipv6Addr::from(addr).into()),
+            Self::Unix => None,
+        }
+    }
+
+    /// REMOTE_ADDR: the address without port or brackets, empty for a unix socket.
+    pub fn ip_text(&self) -> String {
+        self.ip().map(|ip| ip.to_string()).unwrap_or_default()
+    }
+
+    /// REMOTE_PORT; `None` for a unix socket.
+    pub fn port(&self) -> Option<u16> {
+        match *self {
+            Self::V4 { port, .. } | Self::V6 { port, .. } => Some(port),
+            Self::Unix => None,
+        }
+    }
+
+    /// The same host with port 0: equal for all connections of one client.
+    pub fn without_port(self) -> Self {
+        match self {
+            Self::V4 { addr, .. } => Self::V4 { addr, port: 0 },
+            Self::V6 { addr, .. } => Self::V6 { addr, port: 0 },
+            Self::Unix => Self::Unix,
+        }
+    }
+}

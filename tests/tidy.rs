@@ -1,0 +1,121 @@
+//! The rules of the house that no compiler checks. Each rule is one test over the real tree and one over a bad
+//! sample, which proves that the rule would catch what it is there for. It needs neither Python nor a build script.
+//!
+//! A finding reads `path:line: what is wrong`. Change the code, not the rule; if the rule is wrong, say why in the
+//! commit that changes it.
+
+#[path = "tidy/floors.rs"]
+mod floors;
+#[path = "tidy/lexer.rs"]
+mod lexer;
+#[path = "tidy/packages.rs"]
+mod packages;
+#[path = "tidy/places.rs"]
+mod places;
+#[path = "tidy/text.rs"]
+mod text;
+#[path = "tidy/tree.rs"]
+mod tree;
+
+use floors::Floors;
+use tree::{File, files, root, sources};
+
+/// Fails with one finding a line.
+fn assert_none(findings: &[String]) {
+    assert!(
+        findings.is_empty(),
+        "{} finding(s):\n{}",
+        findings.len(),
+        findings.join("\n")
+    );
+}
+
+fn over(files: &[File], rule: impl Fn(&File) -> Vec<String>) -> Vec<String> {
+    files.iter().flat_map(rule).collect()
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn every_module_has_a_floor() {
+    let floors = Floors::parse(&read("src/lib.rs"));
+    let homeless = |file: &File| {
+        let module = floors::module_of(&file.path);
+        let known = module == "lib" || floors.of(module).is_some();
+        if known {
+            Vec::new()
+        } else {
+            vec![file.finding(0, "not in the table of src/lib.rs")]
+        }
+    };
+    assert_none(&over(&sources(), homeless));
+}
+
+#[test]
+fn imports_go_down_only() {
+    let floors = Floors::parse(&read("src/lib.rs"));
+    assert_none(&over(&sources(), |file| floors.check(file)));
+}
+
+#[test]
+fn python_stays_on_the_upper_floors() {
+    assert_none(&over(&sources(), places::pyo3));
+}
+
+#[test]
+fn system_calls_stay_in_sys_and_io() {
+    assert_none(&over(&sources(), places::system_calls));
+}
+
+#[test]
+fn unsafe_stays_where_it_is_needed() {
+    assert_none(&over(&sources(), places::unsafe_code));
+}
+
+#[test]
+fn failures_that_cannot_happen_say_why() {
+    assert_none(&over(&sources(), places::unwraps));
+}
+
+#[test]
+fn files_are_short() {
+    assert_none(&over(&files(), text::length));
+}
+
+#[test]
+fn the_median_file_is_short() {
+    let production: Vec<File> = sources().into_iter().filter(|file| !file.is_test).collect();
+    let median = text::median_lines(&production);
+    assert!(
+        median <= text::MEDIAN_LINES_MAX,
+        "the median source file has {median} lines"
+    );
+}
+
+#[test]
+fn nothing_unfinished_is_left() {
+    assert_none(&over(&files(), text::leftovers));
+}
+
+#[test]
+fn rust_files_open_with_what_they_are() {
+    assert_none(&over(&files(), text::module_docs));
+}
+
+#[test]
+fn no_tabs_and_no_trailing_blanks() {
+    assert_none(&over(&files(), text::blanks));
+}
+
+#[test]
+fn the_wheel_depends_on_few_packages_and_not_on_the_bench() {
+    let names = packages::mandatory(&read("Cargo.toml"));
+    assert!(
+        names.len() <= packages::MANDATORY_MAX,
+        "{} mandatory dependencies: {names:?}",
+        names.len()
+    );
+    assert_none(&packages::bench_leaks(&read("Cargo.toml"), &read("Cargo.lock")));
+}
