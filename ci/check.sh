@@ -4,8 +4,7 @@
 #   ci/check.sh            everything (about ten minutes on two cores, more on the first run)
 #   ci/check.sh --quick    formatting, lints and Rust tests only: no wheel, no Python suite
 #
-# Every step runs even when an earlier one has failed, except those that need the wheel when the wheel cannot be
-# built. The last line counts the steps; the status is 0 only if all of them passed.
+# Every step runs even when an earlier one has failed, except those that need the wheel where there is none. The last line counts the steps; the status is 0 only if all of them passed.
 set -euo pipefail
 # shellcheck source=ci/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -45,9 +44,10 @@ try() { step "$@" || true; }
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 [ -n "${CI:-}" ] && export CARGO_INCREMENTAL=0
 
+# Always the whole workspace: another set of packages would mean other features of shared dependencies, built anew.
 nextest() { # ARGUMENTS...: nextest, or cargo's own runner where it is not installed
     if command -v cargo-nextest >/dev/null; then
-        cargo nextest run --locked --no-fail-fast "$@"
+        cargo nextest run --config-file ci/nextest.toml --locked --no-fail-fast "$@"
     else
         cargo test --locked --no-fail-fast "$@"
     fi
@@ -62,8 +62,10 @@ doctests() { cargo test --locked --doc --quiet --no-default-features; }
 docs() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet --no-default-features; }
 
 wheel() { # the profile `ci` of Cargo.toml: fast enough for the suite, debug assertions on
-    MATURIN_PEP517_ARGS='--profile ci --locked' VENV=$VENV ci/run-example.sh --check
+    MATURIN_PEP517_ARGS='--profile ci --locked' install_rgunicorn "$VENV"
 }
+
+example() { VENV=$VENV INSTALL=no ci/run-example.sh --check; }
 
 requirements() {
     pip_install "$VENV" ci/requirements-lint.txt ci/requirements-test.txt
@@ -72,7 +74,7 @@ requirements() {
 suite() { # SERVERS [ENV=VALUE...]
     local servers=$1
     shift
-    env "$@" "$VENV/bin/python" -m pytest tests/py --servers="$servers"
+    env PATH="$VENV/bin:$PATH" "$@" "$VENV/bin/python" -m pytest tests/py --servers="$servers"
 }
 
 stubs() { "$VENV/bin/python" -m mypy.stubtest rgunicorn; }
@@ -88,17 +90,22 @@ try "clippy without Python" lints --no-default-features
 try "clippy with Python" lints
 try "Rust tests without Python" nextest --workspace --no-default-features
 try "Rust tests without Python, driver epoll" env RGUNICORN_IO_DRIVER=epoll bash -c \
-    "$(declare -f nextest); nextest --no-default-features"
-try "Rust tests with Python" nextest
+    "$(declare -f nextest); nextest --workspace --no-default-features"
+try "Rust tests with Python" nextest --workspace
 try "doc tests" doctests
 try "documentation builds without warnings" docs
 
-if [ -z "$QUICK" ] && step "wheel installs and serves the example" wheel && step "test requirements" requirements; then
+if [ -n "$QUICK" ]; then
+    say "left out: wheel and Python suite (--quick)"
+elif step "wheel, profile ci" wheel && step "test requirements" requirements; then
+    try "example" example
     try "stubs match the native module" stubs
     try "suite on uring" suite rgunicorn-uring
     try "suite on epoll" suite rgunicorn-epoll
     try "suite on the real gunicorn" suite gunicorn
     try "suite on uring, torture sizes" suite rgunicorn-uring RGUNICORN_TORTURE=1
+else
+    say "left out: everything that needs the wheel"
 fi
 
 for name in "${FAILED[@]}"; do say "failed: $name"; done

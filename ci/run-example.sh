@@ -4,7 +4,7 @@
 #   ci/run-example.sh            install, serve on http://127.0.0.1:8000 until Ctrl-C
 #   ci/run-example.sh --check    install, serve on a unix socket, make one request, stop (what ci/check.sh runs)
 #
-# VENV=DIR uses another virtual environment, BIND=HOST:PORT another address.
+# VENV=DIR uses another virtual environment, BIND=HOST:PORT another address, INSTALL=no what is installed already.
 set -euo pipefail
 # shellcheck source=ci/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -18,12 +18,14 @@ case ${1:-} in
 *) die "unknown argument '$1' (only --check is known)" ;;
 esac
 
-need_rust
-need gcc gcc
-need_python
-say "installing rgunicorn into $VENV (the first build takes a few minutes)"
-venv "$VENV"
-"$VENV/bin/python" -m pip install -q --disable-pip-version-check .
+if [ "${INSTALL:-yes}" != no ]; then
+    need_rust
+    need gcc gcc
+    need_python
+    say "installing rgunicorn into $VENV (the first build takes a few minutes)"
+    venv "$VENV"
+    install_rgunicorn "$VENV"
+fi
 
 if [ "${1:-}" != --check ]; then
     say "serving examples/hello.py: open http://$BIND/ (Ctrl-C stops)"

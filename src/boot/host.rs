@@ -86,7 +86,10 @@ impl Host for Server {
                 None => None,
                 Some(target) => {
                     let format = setup::access_format(&settings)?;
-                    Some(AccessLog::open(target, format).map_err(|error| format!("'{target}' isn't writable [{error}]"))?)
+                    Some(
+                        AccessLog::open(target, format)
+                            .map_err(|error| format!("'{target}' isn't writable [{error}]"))?,
+                    )
                 }
             };
             self.access = access;

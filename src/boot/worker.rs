@@ -91,25 +91,45 @@ fn boot(
     app: Option<Py<PyAny>>,
     control: &Arc<Control>,
 ) -> Result<(Rc<Reactor>, Direct), BootError> {
-    let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
+    let WorkerContext {
+        age,
+        ppid,
+        slot,
+        listeners,
+        blocked,
+        ..
+    } = context;
     let wake = wakeup_pipe(py)?;
-    WorkerSignals { control: control.clone(), errors: errors.clone() }.install(py)?;
+    WorkerSignals {
+        control: control.clone(),
+        errors: errors.clone(),
+    }
+    .install(py)?;
     // From here on a signal runs a handler of ours; what came in since the fork is delivered now.
     drop(blocked);
     py.check_signals()?;
     let app = match app {
         Some(app) => app,
-        None => wsgi::load(py, settings.app().unwrap_or_default()).map(Bound::unbind).map_err(|error| match error {
-            LoadError::App(text) => BootError::App(text),
-            LoadError::Raised(error) => BootError::Python(error),
-        })?,
+        None => wsgi::load(py, settings.app().unwrap_or_default())
+            .map(Bound::unbind)
+            .map_err(|error| match error {
+                LoadError::App(text) => BootError::App(text),
+                LoadError::Raised(error) => BootError::Python(error),
+            })?,
     };
     let facts = server_facts(settings, &listeners);
     let constants = PyDict::new(py);
-    constants.set_item("wsgi.errors", Py::new(py, ErrorStream::new(errors.clone(), settings.errorlog() == "-"))?)?;
+    constants.set_item(
+        "wsgi.errors",
+        Py::new(py, ErrorStream::new(errors.clone(), settings.errorlog() == "-"))?,
+    )?;
     let direct = Direct::new(py, app, &facts, &constants, true)?;
-    let (driver, report) = Driver::open(&setup::driver_config(settings)).map_err(|e| BootError::Other(e.to_string()))?;
-    errors.log(Level::Info, format_args!("Worker {} uses {report}", std::process::id()));
+    let (driver, report) =
+        Driver::open(&setup::driver_config(settings)).map_err(|e| BootError::Other(e.to_string()))?;
+    errors.log(
+        Level::Info,
+        format_args!("Worker {} uses {report}", std::process::id()),
+    );
     let specs: Vec<ListenerSpec> = listeners
         .iter()
         .map(|socket| ListenerSpec {
@@ -128,7 +148,14 @@ fn boot(
         keep: Box::new(listeners),
     };
     let tuning = setup::tuning(settings, jitter(settings, age));
-    let reactor = Rc::new(Reactor::new(driver, &specs, Some(wake), shared, tuning, setup::policy(settings)));
+    let reactor = Rc::new(Reactor::new(
+        driver,
+        &specs,
+        Some(wake),
+        shared,
+        tuning,
+        setup::policy(settings),
+    ));
     wsgi::set_current(reactor.clone());
     atfork::generation();
     Ok((reactor, direct))
@@ -136,11 +163,16 @@ fn boot(
 
 fn server_facts(settings: &Settings, listeners: &[Arc<listener::Listener>]) -> ServerFacts {
     let name = |socket: &Arc<listener::Listener>| match socket.local() {
-        listener::Local::Tcp(address) => ListenerName::Tcp { host: address.ip().to_string(), port: address.port() },
-        listener::Local::Unix(path) => ListenerName::Unix { path: path.to_string_lossy().into_owned() },
-        listener::Local::Abstract(name) => {
-            ListenerName::Unix { path: format!("\0{}", String::from_utf8_lossy(name)) }
-        }
+        listener::Local::Tcp(address) => ListenerName::Tcp {
+            host: address.ip().to_string(),
+            port: address.port(),
+        },
+        listener::Local::Unix(path) => ListenerName::Unix {
+            path: path.to_string_lossy().into_owned(),
+        },
+        listener::Local::Abstract(name) => ListenerName::Unix {
+            path: format!("\0{}", String::from_utf8_lossy(name)),
+        },
     };
     ServerFacts {
         listeners: listeners.iter().map(name).collect(),

@@ -156,7 +156,9 @@ impl ResponseHead {
         let lines = self.lines.split(|byte| *byte == b'\n');
         let values = lines.filter_map(|line| {
             let at = memchr::memchr(b':', line)?;
-            line[..at].eq_ignore_ascii_case(name).then(|| trim(line[at + 1..].strip_suffix(b"\r").unwrap_or_default()))
+            line[..at]
+                .eq_ignore_ascii_case(name)
+                .then(|| trim(line[at + 1..].strip_suffix(b"\r").unwrap_or_default()))
         });
         values.last()
     }

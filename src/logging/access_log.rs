@@ -126,7 +126,9 @@ impl AccessLog {
     /// of a longer line.
     fn piece(&self, start: usize) -> usize {
         let rest = &self.buffer[start..];
-        let Some(together) = rest.get(..self.write_bytes_max) else { return self.buffer.len() };
+        let Some(together) = rest.get(..self.write_bytes_max) else {
+            return self.buffer.len();
+        };
         let lines = memchr::memrchr(b'\n', together).or_else(|| memchr::memchr(b'\n', rest));
         lines.map_or(self.buffer.len(), |newline| start + newline + 1)
     }

@@ -135,7 +135,9 @@ fn push_latin1(out: &mut Vec<u8>, bytes: &[u8]) {
         let (plain, special) = rest.split_at(at);
         out.extend_from_slice(plain);
         // `position` found a byte, so there is one.
-        let Some((byte, after)) = special.split_first() else { break };
+        let Some((byte, after)) = special.split_first() else {
+            break;
+        };
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),
             byte => out.extend([0xC0 | byte >> 6, 0x80 | byte & 0x3F]),

@@ -7,7 +7,9 @@ use pyo3::types::PyString;
 /// The traceback as Python would print it, without the final newline. If formatting fails itself, the plain message.
 pub fn format_exception(py: Python<'_>, error: &PyErr) -> String {
     let formatted = || -> PyResult<String> {
-        let lines = py.import("traceback")?.call_method1("format_exception", (error.value(py),))?;
+        let lines = py
+            .import("traceback")?
+            .call_method1("format_exception", (error.value(py),))?;
         let text = PyString::new(py, "").call_method1("join", (lines,))?;
         Ok(text.cast::<PyString>()?.to_string_lossy().trim_end().to_owned())
     };

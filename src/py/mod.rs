@@ -3,7 +3,10 @@
 //!
 //! The stack rule (docs/architecture.md, "The stack rule"): any call in here that takes a `Python` token may run
 //! arbitrary Python, also by dropping the last reference to an object. Callers hold no guard or borrow across it.
-#![expect(unsafe_code, reason = "wraps the C API where pyo3 has no safe equivalent that is fast enough")]
+#![expect(
+    unsafe_code,
+    reason = "wraps the C API where pyo3 has no safe equivalent that is fast enough"
+)]
 
 mod error;
 mod signals;
@@ -27,7 +30,11 @@ pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyStrin
     // SAFETY: the pointer and length describe `bytes`, which is copied; the result is a new reference to a str, or null
     // with an exception set.
     unsafe {
-        let text = ffi::PyUnicode_DecodeLatin1(bytes.as_ptr().cast(), bytes.len() as ffi::Py_ssize_t, std::ptr::null());
+        let text = ffi::PyUnicode_DecodeLatin1(
+            bytes.as_ptr().cast(),
+            bytes.len() as ffi::Py_ssize_t,
+            std::ptr::null(),
+        );
         Ok(Bound::from_owned_ptr_or_err(py, text)?.cast_into_unchecked())
     }
 }
@@ -38,7 +45,10 @@ pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyStrin
 /// `TypeError` when `object` is not a `str`, `UnicodeEncodeError` when a code point is above U+00FF.
 pub fn native_bytes<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
     let Ok(text) = object.cast::<PyString>() else {
-        return Err(PyTypeError::new_err(format!("{} is not a string", object.repr()?)));
+        return Err(PyTypeError::new_err(format!(
+            "{} is not a string",
+            object.repr()?
+        )));
     };
     let utf8 = text.to_str()?;
     if utf8.is_ascii() {

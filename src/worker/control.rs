@@ -41,6 +41,8 @@ impl Control {
 
     /// The exit status if an immediate end was asked for.
     pub fn quitting(&self) -> Option<i32> {
-        self.quit.load(Ordering::Relaxed).then(|| self.status.load(Ordering::Relaxed))
+        self.quit
+            .load(Ordering::Relaxed)
+            .then(|| self.status.load(Ordering::Relaxed))
     }
 }

@@ -16,7 +16,11 @@ struct Link {
     at: u64,
 }
 
-const UNSET: Link = Link { prev: NONE, next: NONE, at: u64::MAX };
+const UNSET: Link = Link {
+    prev: NONE,
+    next: NONE,
+    at: u64::MAX,
+};
 
 /// At most 7 classes of deadlines for slab keys.
 pub(super) struct Deadlines<const CLASSES: usize> {
@@ -27,8 +31,17 @@ pub(super) struct Deadlines<const CLASSES: usize> {
 
 impl<const CLASSES: usize> Deadlines<CLASSES> {
     pub(super) fn new() -> Self {
-        const { assert!(CLASSES <= 7, "the class must fit into three bits, all ones being taken by UNSET") };
-        Self { links: Vec::new(), first: [NONE; CLASSES], last: [NONE; CLASSES] }
+        const {
+            assert!(
+                CLASSES <= 7,
+                "the class must fit into three bits, all ones being taken by UNSET"
+            )
+        };
+        Self {
+            links: Vec::new(),
+            first: [NONE; CLASSES],
+            last: [NONE; CLASSES],
+        }
     }
 
     /// The class of the deadline that `key` has, if any.
@@ -46,8 +59,11 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
             self.links.resize(slot + 1, UNSET);
         }
         let last = self.last[list];
-        self.links[slot] =
-            Link { prev: last, next: NONE, at: (at.0.min(u64::MAX >> 1) & !CLASS_MASK) | u64::from(class) };
+        self.links[slot] = Link {
+            prev: last,
+            next: NONE,
+            at: (at.0.min(u64::MAX >> 1) & !CLASS_MASK) | u64::from(class),
+        };
         match self.links.get_mut(last as usize) {
             Some(before) => before.next = key,
             None => self.first[list] = key,
@@ -72,12 +88,17 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
 
     fn head(&self, list: usize) -> Option<(u32, u64)> {
         let key = self.first[list];
-        self.links.get(key as usize).map(|link| (key, link.at & !CLASS_MASK))
+        self.links
+            .get(key as usize)
+            .map(|link| (key, link.at & !CLASS_MASK))
     }
 
     /// The nearest deadline.
     pub(super) fn next(&self) -> Option<Instant> {
-        (0..CLASSES).filter_map(|list| self.head(list)).map(|(_, at)| Instant(at)).min()
+        (0..CLASSES)
+            .filter_map(|list| self.head(list))
+            .map(|(_, at)| Instant(at))
+            .min()
     }
 
     /// Takes one deadline that is due out: its key and class.

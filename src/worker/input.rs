@@ -19,7 +19,10 @@ impl Reactor {
             Received::Data(buf) => {
                 // The buffer belongs to the driver, the connection to the slab: copy nothing, borrow both apart.
                 let State { driver, conns, .. } = state;
-                let fed = match conns.get_mut(id.index as usize).filter(|c| c.generation == id.generation) {
+                let fed = match conns
+                    .get_mut(id.index as usize)
+                    .filter(|c| c.generation == id.generation)
+                {
                     None => None,
                     Some(conn) => {
                         let data = driver.buffer(&buf);
@@ -50,7 +53,10 @@ impl Reactor {
                     conn.recv = None;
                 }
                 if !is_disconnect(&error) {
-                    self.shared.errors.log(Level::Error, format_args!("Socket error processing request: {error}"));
+                    self.shared.errors.log(
+                        Level::Error,
+                        format_args!("Socket error processing request: {error}"),
+                    );
                 }
                 state.close(id);
             }
@@ -70,7 +76,9 @@ impl Reactor {
 
     /// Stops reception, keeping what had been received already. TCP's window then holds the client back.
     fn pause(&self, state: &mut State, id: ConnId) {
-        let Some(op) = state.conn(id).and_then(|conn| conn.recv.take()) else { return };
+        let Some(op) = state.conn(id).and_then(|conn| conn.recv.take()) else {
+            return;
+        };
         let (data, eof) = state.driver.recv_stop(op);
         if let Some(conn) = state.conn(id) {
             conn.read_closed |= eof;
@@ -94,7 +102,10 @@ impl Reactor {
                 }
             }
             Err(error) => {
-                self.shared.errors.log(Level::Error, format_args!("Cannot receive on a connection: {error}"));
+                self.shared.errors.log(
+                    Level::Error,
+                    format_args!("Cannot receive on a connection: {error}"),
+                );
                 state.close(id);
             }
         }
@@ -111,7 +122,10 @@ impl Reactor {
             Phase::Idle if conn.has_output() => conn.phase = Phase::Closing,
             Phase::Idle | Phase::Head | Phase::Body | Phase::Lingering => {
                 if matches!(conn.phase, Phase::Head | Phase::Body) {
-                    self.shared.errors.log(Level::Debug, format_args!("Ignored premature client disconnection."));
+                    self.shared.errors.log(
+                        Level::Debug,
+                        format_args!("Ignored premature client disconnection."),
+                    );
                 }
                 state.close(id);
             }
@@ -133,7 +147,9 @@ impl Reactor {
             }
             Fed::Refused(error, head) => self.refuse(state, id, &Refusal::from(error), head),
             Fed::Unstorable(error) => {
-                self.shared.errors.log(Level::Error, format_args!("Cannot store a request body: {error}"));
+                self.shared
+                    .errors
+                    .log(Level::Error, format_args!("Cannot store a request body: {error}"));
                 self.refuse(state, id, &Refusal::INTERNAL, None);
             }
         }
@@ -150,20 +166,17 @@ impl Reactor {
     }
 
     /// Answers a bad request and begins to close.
-    pub(super) fn refuse(
-        &self,
-        state: &mut State,
-        id: ConnId,
-        refusal: &Refusal,
-        head: Option<RequestHead>,
-    ) {
+    pub(super) fn refuse(&self, state: &mut State, id: ConnId, refusal: &Refusal, head: Option<RequestHead>) {
         let Some(conn) = state.conn(id) else { return };
         conn.phase = Phase::Running;
         let (peer, listener) = (conn.peer, conn.listener);
         if refusal.status != 0 {
             if let Some(error) = refusal.error {
                 let ip = peer.ip_text();
-                self.shared.errors.log(Level::Warning, format_args!("Invalid request from ip={ip}: {error}"));
+                self.shared.errors.log(
+                    Level::Warning,
+                    format_args!("Invalid request from ip={ip}: {error}"),
+                );
             }
             let mut out = state.spare.pop().unwrap_or_default();
             refusal.render(&mut out);
@@ -219,7 +232,10 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    pub(super) const INTERNAL: Self = Self { status: 500, error: None };
+    pub(super) const INTERNAL: Self = Self {
+        status: 500,
+        error: None,
+    };
 
     fn render(&self, out: &mut Vec<u8>) {
         match &self.error {
@@ -232,7 +248,10 @@ impl Refusal {
 impl From<HttpError> for Refusal {
     fn from(error: HttpError) -> Self {
         let status = if error.wants_answer() { error.status() } else { 0 };
-        Self { status, error: Some(error) }
+        Self {
+            status,
+            error: Some(error),
+        }
     }
 }
 

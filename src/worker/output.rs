@@ -79,7 +79,11 @@ impl Reactor {
         let conn = state.conn(id).ok_or(io::ErrorKind::NotConnected)?;
         conn.detached = true;
         let fd = crate::sys::file::duplicate(conn.fd.as_raw_fd())?;
-        let mut unread = conn.extra.as_mut().map(|extra| std::mem::take(&mut extra.pending)).unwrap_or_default();
+        let mut unread = conn
+            .extra
+            .as_mut()
+            .map(|extra| std::mem::take(&mut extra.pending))
+            .unwrap_or_default();
         if let Some(op) = conn.recv.take() {
             let (data, eof) = state.driver.recv_stop(op);
             unread.extend_from_slice(&data);
@@ -124,13 +128,19 @@ impl Reactor {
                 return Flow::Gone;
             };
             let fd = conn.fd.as_raw_fd();
-            let rest = (buf.body.len() > SEND_SLICE_BYTES_MAX).then(|| buf.body.split_off(SEND_SLICE_BYTES_MAX));
+            let rest =
+                (buf.body.len() > SEND_SLICE_BYTES_MAX).then(|| buf.body.split_off(SEND_SLICE_BYTES_MAX));
             let urgency = if urgent { Urgency::Now } else { Urgency::Batch };
             match state.driver.send(fd, Source::Send(id).token(), buf, urgency) {
                 Sent::Ready(Ok(()), sent) => {
                     state.discard(sent);
                     match rest {
-                        Some(body) => buf = SendBuf { head: Vec::new(), body },
+                        Some(body) => {
+                            buf = SendBuf {
+                                head: Vec::new(),
+                                body,
+                            }
+                        }
                         None => return Flow::Sent,
                     }
                 }
@@ -143,7 +153,10 @@ impl Reactor {
                     if let Some(conn) = state.conn(id) {
                         conn.send = Some(op);
                         if let Some(body) = rest {
-                            conn.extra().out.push_front(Outgoing::Bytes { head: Vec::new(), body });
+                            conn.extra().out.push_front(Outgoing::Bytes {
+                                head: Vec::new(),
+                                body,
+                            });
                         }
                     }
                     return Flow::Queued;
@@ -153,7 +166,9 @@ impl Reactor {
     }
 
     fn start_file(&self, state: &mut State, id: ConnId, file: File, mut offset: u64, mut len: u64) -> Flow {
-        let Some(conn) = state.conn(id) else { return Flow::Gone };
+        let Some(conn) = state.conn(id) else {
+            return Flow::Gone;
+        };
         let fd = conn.fd.as_raw_fd();
         let sent = crate::sys::file::sendfile(fd, &file, offset, len.min(FILE_SLICE_BYTES_MAX));
         match sent {
@@ -175,7 +190,10 @@ impl Reactor {
         if len == 0 {
             return Flow::Sent;
         }
-        match state.driver.poll(fd, crate::io::WRITABLE, Source::Writable(id).token()) {
+        match state
+            .driver
+            .poll(fd, crate::io::WRITABLE, Source::Writable(id).token())
+        {
             Ok(op) => {
                 if let Some(conn) = state.conn(id) {
                     let extra = conn.extra();
@@ -193,9 +211,15 @@ impl Reactor {
 
     fn on_send_error(&self, state: &mut State, id: ConnId, error: &io::Error) {
         if is_disconnect(error) {
-            self.shared.errors.log(Level::Debug, format_args!("Ignoring client disconnection: {error}"));
+            self.shared.errors.log(
+                Level::Debug,
+                format_args!("Ignoring client disconnection: {error}"),
+            );
         } else {
-            self.shared.errors.log(Level::Error, format_args!("Socket error processing request: {error}"));
+            self.shared.errors.log(
+                Level::Error,
+                format_args!("Socket error processing request: {error}"),
+            );
         }
         state.close(id);
     }
@@ -217,7 +241,9 @@ impl Reactor {
 
     pub(super) fn on_writable(&self, id: ConnId) {
         let state = &mut *self.state();
-        let Some(extra) = state.conn(id).and_then(|conn| conn.extra.as_mut()) else { return };
+        let Some(extra) = state.conn(id).and_then(|conn| conn.extra.as_mut()) else {
+            return;
+        };
         extra.writable = None;
         self.next_out(state, id);
     }
@@ -284,7 +310,11 @@ impl Reactor {
         if let Some(conn) = state.conn(id) {
             conn.phase = Phase::Lingering;
         }
-        let after = if draining { LINGER_DRAINING.min(self.tuning.linger_timeout) } else { self.tuning.linger_timeout };
+        let after = if draining {
+            LINGER_DRAINING.min(self.tuning.linger_timeout)
+        } else {
+            self.tuning.linger_timeout
+        };
         state.start_timer(id.index, Timer::Linger, after);
         self.arm_recv(state, id);
     }

@@ -12,8 +12,8 @@ use slab::Slab;
 use crate::http::{DateCache, Policy};
 use crate::io::{Completion, Driver, OpKey, READABLE, SendBuf, Token};
 use crate::logging::{AccessLog, ErrorLog};
-use crate::sys::clock::{self, Instant};
 use crate::settings::Networks;
+use crate::sys::clock::{self, Instant};
 use crate::sys::shared::Slot;
 
 use super::accept::Listener;
@@ -142,7 +142,10 @@ impl Source {
 
     pub(super) fn from_token(token: Token) -> Option<Self> {
         #[expect(clippy::cast_possible_truncation, reason = "fields of the packed token")]
-        let id = ConnId { index: token.0 as u32, generation: (token.0 >> 32) as u32 & GENERATION_MASK };
+        let id = ConnId {
+            index: token.0 as u32,
+            generation: (token.0 >> 32) as u32 & GENERATION_MASK,
+        };
         match token.0 >> 56 {
             1 => Some(Self::Listener(id.index)),
             2 => Some(Self::Recv(id)),
@@ -184,7 +187,13 @@ impl Reactor {
             wake: wake.map(|fd| (fd, None)),
             generation: 0,
         };
-        Self { state: RefCell::new(state), shared, tuning, policy, requests: Cell::new(0) }
+        Self {
+            state: RefCell::new(state),
+            shared,
+            tuning,
+            policy,
+            requests: Cell::new(0),
+        }
     }
 
     pub(super) fn state(&self) -> RefMut<'_, State> {
@@ -234,7 +243,10 @@ impl Reactor {
 
     /// An empty buffer for output, with some capacity.
     pub fn buffer(&self) -> Vec<u8> {
-        self.state().spare.pop().unwrap_or_else(|| Vec::with_capacity(512))
+        self.state()
+            .spare
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(512))
     }
 
     /// Gives an output buffer back.
@@ -243,7 +255,12 @@ impl Reactor {
     }
 
     pub(super) fn feed_context(&self, now: Instant) -> FeedContext<'_> {
-        FeedContext { policy: &self.policy, tuning: &self.tuning, keep_alive: self.keeps_alive(), now }
+        FeedContext {
+            policy: &self.policy,
+            tuning: &self.tuning,
+            keep_alive: self.keeps_alive(),
+            now,
+        }
     }
 
     /// Handles one completion. The state is borrowed throughout; nothing in here reaches the application.
@@ -265,7 +282,9 @@ impl Reactor {
 impl State {
     /// The connection that `id` names, if it is still the same one.
     pub(super) fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
-        self.conns.get_mut(id.index as usize).filter(|conn| conn.generation == id.generation)
+        self.conns
+            .get_mut(id.index as usize)
+            .filter(|conn| conn.generation == id.generation)
     }
 
     pub(super) fn next_generation(&mut self) -> u32 {
@@ -346,7 +365,10 @@ impl State {
             && op.is_none()
         {
             use std::os::fd::AsRawFd;
-            *op = self.driver.poll(fd.as_raw_fd(), READABLE, Source::Wake.token()).ok();
+            *op = self
+                .driver
+                .poll(fd.as_raw_fd(), READABLE, Source::Wake.token())
+                .ok();
         }
     }
 }
@@ -357,7 +379,10 @@ mod tests {
 
     #[test]
     fn tokens_name_their_source_again() {
-        let id = ConnId { index: 0xfedc_ba98, generation: 0x00ab_cdef };
+        let id = ConnId {
+            index: 0xfedc_ba98,
+            generation: 0x00ab_cdef,
+        };
         for source in [
             Source::Listener(7),
             Source::Recv(id),

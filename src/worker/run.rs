@@ -59,14 +59,20 @@ impl Reactor {
             && let Some(log) = &mut *self.shared.access.borrow_mut()
             && let Err(error) = log.reopen()
         {
-            self.shared.errors.log(Level::Error, format_args!("Cannot open the access log again: {error}"));
+            self.shared.errors.log(
+                Level::Error,
+                format_args!("Cannot open the access log again: {error}"),
+            );
         }
         let state = &mut *self.state();
         if state.now.since(state.parent_checked) >= PARENT_CHECK_EVERY && !state.draining {
             state.parent_checked = state.now;
             if process::parent_id() != self.shared.parent {
                 let pid = process::id();
-                self.shared.errors.log(Level::Info, format_args!("Parent changed, shutting down: <Worker {pid}>"));
+                self.shared.errors.log(
+                    Level::Info,
+                    format_args!("Parent changed, shutting down: <Worker {pid}>"),
+                );
                 self.shared.control.stop();
             }
         }
@@ -90,7 +96,9 @@ impl Reactor {
         state.now = clock::now();
         self.shared.slot.beat(state.now);
         if let Err(error) = result {
-            self.shared.errors.log(Level::Error, format_args!("Waiting for events failed: {error}"));
+            self.shared
+                .errors
+                .log(Level::Error, format_args!("Waiting for events failed: {error}"));
         }
     }
 
@@ -100,7 +108,9 @@ impl Reactor {
         }
         self.disarm_listeners(&mut self.state());
         for _ in 0..JOBS_PER_TURN_MAX {
-            let Some(job) = self.take_job(*slow_until) else { return };
+            let Some(job) = self.take_job(*slow_until) else {
+                return;
+            };
             let begun = self.state().now;
             self.guarded("a request", || self.run_job(app, job));
             if app.is_forked_child() {
@@ -163,7 +173,10 @@ impl Reactor {
                 .map(|text| (*text).to_owned())
                 .or_else(|| panic.downcast_ref::<String>().cloned())
                 .unwrap_or_default();
-            self.shared.errors.log(Level::Error, format_args!("Internal error while handling {what}: {text}"));
+            self.shared.errors.log(
+                Level::Error,
+                format_args!("Internal error while handling {what}: {text}"),
+            );
         }
     }
 }

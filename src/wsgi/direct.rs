@@ -100,14 +100,23 @@ impl Direct {
             Err((request, error)) => return self.refuse(py, reactor, &request, error.as_ref()),
         };
         reactor.count_request();
-        match self.app.bind(py).call1((call.environ.bind(py), call.response.bind(py))) {
+        match self
+            .app
+            .bind(py)
+            .call1((call.environ.bind(py), call.response.bind(py)))
+        {
             Ok(iterable) => self.iterate(py, reactor, call, iterable),
             Err(error) => self.fail(py, reactor, call, &error),
         }
     }
 
     /// Everything the application gets.
-    fn prepare(&self, py: Python<'_>, request: Request, body: crate::worker::Body) -> Result<Call, (Request, Option<HttpError>)> {
+    fn prepare(
+        &self,
+        py: Python<'_>,
+        request: Request,
+        body: crate::worker::Body,
+    ) -> Result<Call, (Request, Option<HttpError>)> {
         let made = (|| -> PyResult<Result<_, HttpError>> {
             let environ = match self.environs.build(py, &request)? {
                 Ok(environ) => environ,
@@ -119,7 +128,14 @@ impl Direct {
                 body => Py::new(py, Input::new(body))?,
             };
             environ.set_item(intern!(py, "wsgi.input"), input)?;
-            let hints = self.hints(py, if request.head.version() >= (1, 1) { ticket } else { 0 })?;
+            let hints = self.hints(
+                py,
+                if request.head.version() >= (1, 1) {
+                    ticket
+                } else {
+                    0
+                },
+            )?;
             environ.set_item(intern!(py, "wsgi.early_hints"), &hints)?;
             let socket = self.sockets.get(py, ticket)?;
             environ.set_item(intern!(py, "gunicorn.socket"), &socket)?;
@@ -202,7 +218,9 @@ impl Direct {
 
     /// The whole response is one item: head, body and end leave together.
     fn single(&self, py: Python<'_>, reactor: &Reactor, call: Call, item: &Bound<'_, PyAny>) {
-        let Some(item) = checked(item).transpose() else { return self.end(py, reactor, call, None) };
+        let Some(item) = checked(item).transpose() else {
+            return self.end(py, reactor, call, None);
+        };
         match item {
             Ok(item) => self.end(py, reactor, call, Some(item)),
             Err(error) => self.fail(py, reactor, call, &error),
@@ -211,7 +229,9 @@ impl Direct {
 
     /// Pulls items until the response ends, its reader is slower, or others should run.
     fn pump(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
-        let Stage::Items(items) = &call.stage else { return self.complete(py, reactor, call) };
+        let Stage::Items(items) = &call.stage else {
+            return self.complete(py, reactor, call);
+        };
         let mut items = items.bind(py).clone();
         let conn = call.request.conn;
         for _ in 0..ITEMS_PER_TURN_MAX {
@@ -288,7 +308,10 @@ impl Direct {
         if short {
             let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
             let text = "the application gave less than its Content-Length; closing the connection";
-            reactor.shared().errors.log(Level::Warning, format_args!("Response to {uri}: {text}"));
+            reactor
+                .shared()
+                .errors
+                .log(Level::Warning, format_args!("Response to {uri}: {text}"));
         }
         reactor.finish(conn, keep && !SocketFactory::was_taken());
         self.close_call(py, reactor, call);
@@ -308,16 +331,37 @@ impl Direct {
             let mut progress = call.response.get().progress();
             let head = std::mem::take(&mut progress.head);
             let status = instead.unwrap_or_else(|| head.status_code());
-            (head, status, if instead.is_some() { 0 } else { progress.sent_bytes })
+            (
+                head,
+                status,
+                if instead.is_some() { 0 } else { progress.sent_bytes },
+            )
         };
         let environ = Some(&call.environ);
-        log_line::write(py, reactor, &call.request, environ, Some(&head), (status, sent), elapsed);
+        log_line::write(
+            py,
+            reactor,
+            &call.request,
+            environ,
+            Some(&head),
+            (status, sent),
+            elapsed,
+        );
         call.response.get().progress().head = head;
     }
 
     /// Closes what the application returned and keeps the objects that can be used again.
     fn release(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
-        let Call { request, environ, response, hints, socket, iterable, stage, materialised } = call;
+        let Call {
+            request,
+            environ,
+            response,
+            hints,
+            socket,
+            iterable,
+            stage,
+            materialised,
+        } = call;
         drop(stage);
         if let Some(iterable) = iterable {
             let iterable = iterable.into_bound(py);
@@ -358,7 +402,10 @@ impl Direct {
         let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
         let method = String::from_utf8_lossy(call.request.head.method()).into_owned();
         let text = format_exception(py, error);
-        reactor.shared().errors.log(Level::Error, format_args!("Error handling request {method} {uri}\n{text}"));
+        reactor.shared().errors.log(
+            Level::Error,
+            format_args!("Error handling request {method} {uri}\n{text}"),
+        );
         let head_sent = call.response.get().progress().head_sent();
         if !head_sent && !SocketFactory::was_taken() {
             let mut page = reactor.buffer();
@@ -408,10 +455,16 @@ impl Direct {
         if !self.sendfile || !started {
             return Some(call);
         }
-        let Some((file, offset, rest)) = file_part(wrapper.get().wrapped(py)) else { return Some(call) };
+        let Some((file, offset, rest)) = file_part(wrapper.get().wrapped(py)) else {
+            return Some(call);
+        };
         let conn = call.request.conn;
         let mut pieces = Pieces::new(reactor.buffer());
-        let (len, suffix) = call.response.get().progress().append_file(reactor, &mut pieces, rest);
+        let (len, suffix) = call
+            .response
+            .get()
+            .progress()
+            .append_file(reactor, &mut pieces, rest);
         pieces.send(reactor, conn, false);
         if len > 0 {
             reactor.send(conn, Outgoing::File { file, offset, len }, false);

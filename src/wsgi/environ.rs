@@ -129,13 +129,22 @@ impl EnvironFactory {
         Ok(Ok(()))
     }
 
-    fn set_headers<'py>(&self, py: Python<'py>, environ: &Bound<'py, PyDict>, head: &RequestHead) -> PyResult<()> {
+    fn set_headers<'py>(
+        &self,
+        py: Python<'py>,
+        environ: &Bound<'py, PyDict>,
+        head: &RequestHead,
+    ) -> PyResult<()> {
         for field in head.fields() {
             let key = self.key(py, field.name)?;
             let value = latin1(py, field.value)?;
             if let Some(before) = set_default(environ, &key, value.as_any())? {
                 // Cookie is the one field whose repetitions may not be joined by a comma (RFC 6265 section 5.4).
-                let separator = if field.name.eq_ignore_ascii_case(b"cookie") { "; " } else { "," };
+                let separator = if field.name.eq_ignore_ascii_case(b"cookie") {
+                    "; "
+                } else {
+                    ","
+                };
                 let joined = before.add(separator)?.add(value)?;
                 environ.set_item(key, joined)?;
             }
@@ -152,7 +161,13 @@ impl EnvironFactory {
         if !(name.eq_ignore_ascii_case(b"content-type") || name.eq_ignore_ascii_case(b"content-length")) {
             text.extend_from_slice(b"HTTP_");
         }
-        text.extend(name.iter().map(|byte| if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }));
+        text.extend(name.iter().map(|byte| {
+            if *byte == b'-' {
+                b'_'
+            } else {
+                byte.to_ascii_uppercase()
+            }
+        }));
         let key = latin1(py, &text)?;
         let mut names = self.names.borrow_mut();
         if names.len() < CACHED_NAMES_MAX {
@@ -166,7 +181,10 @@ impl EnvironFactory {
         environ.set_item(intern!(py, "REMOTE_ADDR"), address)?;
         if let Some(port) = peer.port() {
             let mut digits = itoa::Buffer::new();
-            environ.set_item(intern!(py, "REMOTE_PORT"), latin1(py, digits.format(port).as_bytes())?)?;
+            environ.set_item(
+                intern!(py, "REMOTE_PORT"),
+                latin1(py, digits.format(port).as_bytes())?,
+            )?;
         }
         Ok(())
     }
@@ -210,11 +228,20 @@ fn protocol<'py>(py: Python<'py>, head: &RequestHead) -> PyResult<Bound<'py, PyS
 }
 
 /// SERVER_NAME and SERVER_PORT of a unix socket: those of the Host header, with the scheme's port if it names none.
-fn set_unix_server(py: Python<'_>, environ: &Bound<'_, PyDict>, head: &RequestHead, path: &str) -> PyResult<()> {
+fn set_unix_server(
+    py: Python<'_>,
+    environ: &Bound<'_, PyDict>,
+    head: &RequestHead,
+    path: &str,
+) -> PyResult<()> {
     let (name, port) = match head.header(b"host") {
         None => (path.as_bytes(), &b""[..]),
         Some(host) => {
-            let default: &[u8] = if head.scheme() == Some(Scheme::Https) { b"443" } else { b"80" };
+            let default: &[u8] = if head.scheme() == Some(Scheme::Https) {
+                b"443"
+            } else {
+                b"80"
+            };
             match memchr::memrchr(b':', host) {
                 // A colon inside brackets belongs to an IPv6 address.
                 Some(at) if !host[at..].contains(&b']') => (&host[..at], &host[at + 1..]),

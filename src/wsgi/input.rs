@@ -30,7 +30,12 @@ struct Reading {
 impl Input {
     /// An input over `body`, which starts at its first byte.
     pub fn new(body: Body) -> Self {
-        Self { state: Mutex::new(Reading { body, ..Reading::default() }) }
+        Self {
+            state: Mutex::new(Reading {
+                body,
+                ..Reading::default()
+            }),
+        }
     }
 
     /// Runs `act` on the state. No Python can run inside.
@@ -74,7 +79,9 @@ impl Reading {
     fn line(&mut self, limit: usize) -> std::io::Result<Vec<u8>> {
         if let Body::Memory(held) = &self.body {
             let rest = held.get(self.offset..).unwrap_or_default();
-            let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1).min(limit);
+            let end = memchr::memchr(b'\n', rest)
+                .map_or(rest.len(), |at| at + 1)
+                .min(limit);
             let line = rest[..end].to_vec();
             self.offset += end;
             return Ok(line);
@@ -100,8 +107,12 @@ impl Reading {
 
 /// `None` and negative numbers mean "all"; anything else must be an integer.
 fn limit(size: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
-    let Some(size) = size.filter(|size| !size.is_none()) else { return Ok(None) };
-    let size: i64 = size.extract().map_err(|_| PyTypeError::new_err("size must be an integral type"))?;
+    let Some(size) = size.filter(|size| !size.is_none()) else {
+        return Ok(None);
+    };
+    let size: i64 = size
+        .extract()
+        .map_err(|_| PyTypeError::new_err("size must be an integral type"))?;
     Ok(usize::try_from(size).ok())
 }
 
@@ -117,14 +128,22 @@ impl Input {
 
     /// Up to and with the next newline, at most `size` bytes.
     #[pyo3(signature = (size=None))]
-    fn readline<'py>(&self, py: Python<'py>, size: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyBytes>> {
+    fn readline<'py>(
+        &self,
+        py: Python<'py>,
+        size: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
         let limit = limit(size)?;
         Ok(PyBytes::new(py, &self.line(limit)?))
     }
 
     /// All lines that are left; with `hint`, lines until about so many bytes.
     #[pyo3(signature = (hint=None))]
-    fn readlines<'py>(&self, py: Python<'py>, hint: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyList>> {
+    fn readlines<'py>(
+        &self,
+        py: Python<'py>,
+        hint: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyList>> {
         let hint = limit(hint)?.filter(|hint| *hint > 0).unwrap_or(usize::MAX);
         let lines = PyList::empty(py);
         let mut total = 0;

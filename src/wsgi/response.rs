@@ -41,7 +41,10 @@ pub(super) struct Pieces {
 
 impl Pieces {
     pub(super) fn new(tail: Vec<u8>) -> Self {
-        Self { ready: Vec::new(), tail }
+        Self {
+            ready: Vec::new(),
+            tail,
+        }
     }
 
     fn push_large(&mut self, body: Bytes) {
@@ -111,9 +114,16 @@ impl Progress {
 
     /// Appends the head and the framing of a file's part of `rest` bytes. Returns how many of them to send and what
     /// follows them.
-    pub(super) fn append_file(&mut self, reactor: &Reactor, pieces: &mut Pieces, rest: u64) -> (u64, Vec<u8>) {
+    pub(super) fn append_file(
+        &mut self,
+        reactor: &Reactor,
+        pieces: &mut Pieces,
+        rest: u64,
+    ) -> (u64, Vec<u8>) {
         self.begin(reactor, pieces);
-        let Some(framing) = &mut self.framing else { return (0, Vec::new()) };
+        let Some(framing) = &mut self.framing else {
+            return (0, Vec::new());
+        };
         let frame = framing.frame(usize::try_from(rest).unwrap_or(usize::MAX));
         let len = frame.take as u64;
         pieces.tail.extend_from_slice(frame.prefix.as_bytes());
@@ -133,7 +143,9 @@ impl Progress {
 
     /// The connection may serve another request.
     pub(super) fn keeps_alive(&self) -> bool {
-        self.framing.as_ref().is_some_and(|framing| framing.keep_alive() && framing.complete())
+        self.framing
+            .as_ref()
+            .is_some_and(|framing| framing.keep_alive() && framing.complete())
     }
 
     /// The application gave less than its Content-Length.
@@ -193,7 +205,9 @@ impl StartResponse {
             Some(info) if sent => {
                 let info = info.cast::<PyTuple>()?;
                 let (value, traceback) = (info.get_item(1)?, info.get_item(2)?);
-                Err(PyErr::from_value(value.call_method1("with_traceback", (traceback,))?))
+                Err(PyErr::from_value(
+                    value.call_method1("with_traceback", (traceback,))?,
+                ))
             }
             None if started => Err(PyAssertionError::new_err("Response headers already set!")),
             Some(_) | None => Ok(()),
@@ -221,7 +235,9 @@ impl StartResponse {
         progress.started = filled.is_ok();
         drop(progress);
         filled?;
-        Ok(Write { response: this.clone().unbind() })
+        Ok(Write {
+            response: this.clone().unbind(),
+        })
     }
 }
 
@@ -234,7 +250,8 @@ fn fill(head: &mut ResponseHead, status: &Bound<'_, PyAny>, headers: &Bound<'_, 
             Ok(pair) if pair.len() == 2 => (pair.get_item(0)?, pair.get_item(1)?),
             _ => pair.extract()?,
         };
-        head.header(&native_bytes(&name)?, &native_bytes(&value)?).map_err(refuse)?;
+        head.header(&native_bytes(&name)?, &native_bytes(&value)?)
+            .map_err(refuse)?;
     }
     Ok(())
 }

@@ -41,7 +41,12 @@ pub fn unwraps(file: &File) -> Vec<String> {
             "`unwrap` says nothing: `?`, a default, or `expect(\"why it cannot fail\")`",
         ));
     }
-    for at in calls(&file.code, "expect").filter(|at| !file.in_test(*at)) {
+    // `self.expect(…)` is a method of our own: no `Option` calls itself that.
+    let of_others = |at: &usize| !file.code[..*at].trim_end().ends_with("self.");
+    for at in calls(&file.code, "expect")
+        .filter(of_others)
+        .filter(|at| !file.in_test(*at))
+    {
         let argument = file.text[at + "expect(".len()..].trim_start();
         let reason = argument
             .strip_prefix('"')
@@ -122,7 +127,7 @@ mod tests {
     #[test]
     fn unwraps_and_empty_expects_are_found() {
         let text = "a.unwrap();\nb.unwrap_or(1);\nc.expect(\"x\");\nd\n  .expect(\n\"the table was just built\");\n\
-                    e.expect(reason);\n#[cfg(test)]\nmod tests { fn f() { g.unwrap(); } }\n";
+                    e.expect(reason);\nself.expect(x);\n#[cfg(test)]\nmod tests { fn f() { g.unwrap(); } }\n";
         assert_eq!(
             lines(unwraps, "src/x.rs", text),
             ["src/x.rs:1", "src/x.rs:3", "src/x.rs:7"]

@@ -31,7 +31,11 @@ fn cpython_agrees() {
         }
         match AccessFormat::compile(format) {
             Err(error) => assert_eq!(expected, "!", "{format}: {error}"),
-            Ok(_) => assert_eq!(render(format, &Request::default()).replace(&time, "[T]"), expected, "{format}"),
+            Ok(_) => assert_eq!(
+                render(format, &Request::default()).replace(&time, "[T]"),
+                expected,
+                "{format}"
+            ),
         }
         compared += 1;
     }
@@ -40,7 +44,10 @@ fn cpython_agrees() {
 
 #[test]
 fn unknown_numbers_of_bytes() {
-    let source = Request { bytes_sent: None, ..Request::default() };
+    let source = Request {
+        bytes_sent: None,
+        ..Request::default()
+    };
     assert_eq!(render("%(b)s %(B)s", &source), "- None");
 }
 
@@ -65,7 +72,14 @@ fn the_time_follows_the_clock() {
     let mut out = Vec::new();
     for second in [1_795_334_501, 1_795_334_501, 1_795_334_502, 1_795_334_501] {
         let unix_time = std::time::Duration::from_secs(second);
-        renderer.render(&format, &Request { unix_time, ..Request::default() }, &mut out);
+        renderer.render(
+            &format,
+            &Request {
+                unix_time,
+                ..Request::default()
+            },
+            &mut out,
+        );
     }
     let text = String::from_utf8(out).unwrap();
     let seconds: Vec<&str> = text.lines().map(|line| &line[19..21]).collect();
@@ -116,7 +130,11 @@ fn refusals_say_where_and_why() {
         ("%(h)q", 0, "unsupported conversion 'q'"),
         ("%(h)d", 0, "%(h)d demands a number and h is a text, use %(h)s"),
         ("%(h)*s", 0, "* takes its number from nowhere here"),
-        ("%(h)99999999999999999999s", 0, "99999999999999999999 is more than 4096 characters"),
+        (
+            "%(h)99999999999999999999s",
+            0,
+            "99999999999999999999 is more than 4096 characters",
+        ),
     ] {
         let error = AccessFormat::compile(format).unwrap_err();
         assert_eq!(error.position, position, "{format}");

@@ -1,0 +1,228 @@
+"""The servers under comparison: how each is started with one worker, stopped, and looked at.
+
+`TABLE` is the only place that knows a server's command line. Everything listens on 127.0.0.1 at a port that was free
+a moment ago, with the access log off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+APPS = ROOT / "tests" / "apps"
+APP = "bench_hello:app"
+
+START_S = 30.0
+STOP_S = 10.0
+# Idle connections must outlive every measurement.
+KEEP_ALIVE_S = 3_600
+CONNECTIONS_MAX = 20_000
+
+
+@dataclass(frozen=True)
+class Server:
+    """One row of the comparison."""
+
+    name: str
+    package: str
+    """The distribution whose version is reported; a server whose package is missing is left out."""
+    arguments: Callable[[int], list[str]]
+    """Port to command line, the program first; the program is looked up beside this Python."""
+
+
+def _gunicorn(program: str, *extra: str) -> Callable[[int], list[str]]:
+    def arguments(port: int) -> list[str]:
+        limits = ["--worker-connections", str(CONNECTIONS_MAX), "--keep-alive", str(KEEP_ALIVE_S)]
+        return [program, "-w", "1", "-b", f"127.0.0.1:{port}", *limits, *extra, APP]
+
+    return arguments
+
+
+def _granian(port: int) -> list[str]:
+    # Without --backpressure granian serves at most `backlog` connections at a time.
+    limits = ["--backlog", "2048", "--backpressure", str(CONNECTIONS_MAX)]
+    timeouts = ["--http1-header-read-timeout", "60000"]  # also closes idle connections; the longest it allows
+    threads = ["--workers", "1", "--blocking-threads", "1", "--runtime-threads", "1"]
+    bind = ["--host", "127.0.0.1", "--port", str(port)]
+    return ["granian", "--interface", "wsgi", "--no-ws", *threads, *limits, *timeouts, *bind, APP]
+
+
+def _bjoern(port: int) -> list[str]:
+    code = f"import bjoern, bench_hello; bjoern.run(bench_hello.app, '127.0.0.1', {port})"
+    return ["python", "-c", code]
+
+
+TABLE = [
+    Server("rgunicorn uring", "rgunicorn", _gunicorn("rgunicorn", "-k", "uring", "--io-driver", "uring")),
+    Server("rgunicorn epoll", "rgunicorn", _gunicorn("rgunicorn", "-k", "uring", "--io-driver", "epoll")),
+    Server("gunicorn sync", "gunicorn", _gunicorn("gunicorn", "-k", "sync", "--no-control-socket")),
+    Server("gunicorn gthread", "gunicorn", _gunicorn("gunicorn", "-k", "gthread", "--no-control-socket")),
+    Server("gunicorn gevent", "gunicorn", _gunicorn("gunicorn", "-k", "gevent", "--no-control-socket")),
+    Server("granian", "granian", _granian),
+    Server("bjoern", "bjoern", _bjoern),
+]
+"""Order of the reports. The sync worker closes after every answer: its rows pay for a connection per request."""
+
+
+def choose(names: str | None, default: list[str] | None = None) -> list[Server]:
+    """The servers named in a comma-separated list (or `default`, or all), without those that are not installed."""
+    wanted = names.split(",") if names else default or [server.name for server in TABLE]
+    known = {server.name: server for server in TABLE}
+    for name in wanted:
+        if name not in known:
+            sys.exit(f"unknown server {name!r}; known: {', '.join(known)}")
+    chosen = [known[name] for name in wanted]
+    for server in chosen:
+        if version(server.package) is None:
+            print(f"{server.name}: {server.package} is not installed, left out", file=sys.stderr)
+    return [server for server in chosen if version(server.package) is not None]
+
+
+def version(package: str) -> str | None:
+    """The installed version of a distribution."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def command(server: Server, port: int) -> list[str]:
+    """The full command line."""
+    program, *rest = server.arguments(port)
+    found = pathlib.Path(sys.executable).parent / program
+    return [str(found) if found.exists() else shutil.which(program) or program, *rest]
+
+
+@contextlib.contextmanager
+def running(server: Server, cpu: int | None = None) -> Iterator[tuple[int, int]]:
+    """Run `server` pinned to `cpu`; gives its port and the process id at the top of its tree."""
+    port = free_port()
+    argv = command(server, port)
+    if cpu is not None:
+        argv = ["taskset", "-c", str(cpu), *argv]
+    log = ROOT / "target" / "bench-server.log"
+    log.parent.mkdir(exist_ok=True)
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(argv, cwd=APPS, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr)
+    try:
+        wait_until_it_answers(process, port, log)
+        yield port, process.pid
+    finally:
+        stop(process)
+
+
+def wait_until_it_answers(process: subprocess.Popen[bytes], port: int, log: pathlib.Path) -> None:
+    """Wait for the first answer, so that imports are over and every worker process exists."""
+    deadline = time.monotonic() + START_S
+    while True:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server left with status {process.returncode}:\n{log.read_text()[-2000:]}")
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=START_S) as sock:
+                request(sock)
+                return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """TERM (INT for bjoern, whose loop stops on it only), then KILL for the whole tree."""
+    pids = tree(process.pid)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_S / 2)
+            break
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            if _start_ticks(pid) == pids[pid]:
+                os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def request(sock: socket.socket) -> None:
+    """One request and its answer on an open connection; the body is 13 bytes."""
+    sock.sendall(REQUEST)
+    answer = b""
+    while not answer.endswith(b"Hello, world!"):
+        piece = sock.recv(4_096)
+        if not piece:
+            raise ConnectionResetError("closed before the answer was complete")
+        answer += piece
+    if not answer.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(f"unexpected answer {answer[:80]!r}")
+
+
+def tree(pid: int) -> dict[int, int]:
+    """The process and all its descendants, each with its start time (which tells a reused id apart)."""
+    children: dict[int, list[int]] = {}
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                children.setdefault(_stat(int(entry.name))[1], []).append(int(entry.name))
+    found: dict[int, int] = {}
+    queue = [pid]
+    while queue:
+        next_pid = queue.pop()
+        with contextlib.suppress(OSError):
+            found[next_pid] = _start_ticks(next_pid)
+        queue += children.get(next_pid, [])
+    return found
+
+
+def _stat(pid: int) -> list[int]:
+    """Fields 3 and on of /proc/PID/stat as numbers (the state as 0): [1] is the parent, [19] the start time."""
+    text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    fields = text.rpartition(")")[2].split()
+    return [0, *map(int, fields[1:])]
+
+
+def _start_ticks(pid: int) -> int:
+    try:
+        return _stat(pid)[19]
+    except FileNotFoundError as error:
+        raise ProcessLookupError(pid) from error
+
+
+def cpu_ns(pid: int) -> int:
+    """Nanoseconds on a CPU of all threads of the process and its descendants: /proc/PID/task/*/schedstat."""
+    total = 0
+    for member in tree(pid):
+        for task in pathlib.Path(f"/proc/{member}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):
+                total += int(task.read_text().split()[0])
+    return total
+
+
+def pss_bytes(pid: int) -> int:
+    """Proportional set size of the process and its descendants: /proc/PID/smaps_rollup."""
+    total = 0
+    for member in tree(pid):
+        with contextlib.suppress(OSError):
+            for line in pathlib.Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1_024
+    return total
