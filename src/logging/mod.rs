@@ -1,1 +1,26 @@
-//! logging: see docs/architecture.md.
+//! Floor 2: the two logs. The error log is the server's voice (one write per record, at once); the access log is one
+//! line per request (rendered in Rust, written in batches).
+//!
+//! A log never fails after it was opened: whatever a write says (disk full, reader gone), the server goes on. It knows
+//! nothing of requests and responses: what a record is made of comes through [`AtomSource`].
+//!
+//! How to read it: `error_log.rs`; then `atoms.rs` (what can be in an access record), `format.rs` (the operator's
+//! format string, compiled once), `render.rs` (atoms to bytes), `access_log.rs` (batches).
+
+mod access_log;
+mod atoms;
+mod base64;
+mod error_log;
+mod format;
+mod level;
+mod render;
+mod timestamp;
+
+pub use access_log::{AccessLog, BUFFER_BYTES_MAX};
+pub use atoms::{AtomSource, AtomText};
+pub use error_log::ErrorLog;
+pub use format::{AccessFormat, FormatError};
+pub use level::Level;
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 #![expect(unsafe_code, reason = "this floor wraps system calls")]
 
 pub mod clock;
+pub mod localtime;
+pub mod logfile;
 
 use std::io;
 

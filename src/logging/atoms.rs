@@ -1,0 +1,155 @@
+//! What an access record can be made of.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// One atom of the format string (Gunicorn's letters; the comments give them).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Atom {
+    /// `l`, and every name that means nothing: `-`.
+    Dash,
+    /// `h`
+    RemoteAddr,
+    /// `u`
+    User,
+    /// `t`
+    Time,
+    /// `r`
+    RequestLine,
+    /// `s`
+    Status,
+    /// `m`
+    Method,
+    /// `U`
+    Path,
+    /// `q`
+    Query,
+    /// `H`
+    Protocol,
+    /// `b`: text, `-` if unknown.
+    BytesText,
+    /// `B`: a number.
+    Bytes,
+    /// `f`
+    Referer,
+    /// `a`
+    UserAgent,
+    /// `T`
+    Seconds,
+    /// `M`
+    Milliseconds,
+    /// `D`
+    Microseconds,
+    /// `L`: text.
+    SecondsText,
+    /// `p`
+    Pid,
+    /// `{name}i`, the name in lower case.
+    RequestHeader(String),
+    /// `{name}o`, the name in lower case.
+    ResponseHeader(String),
+    /// `{name}e`, the name in lower case.
+    Environ(String),
+}
+
+impl Atom {
+    /// The atom of a name between `%(` and `)`. Letters count by case; the braced forms do not.
+    pub(super) fn by_name(name: &str) -> Self {
+        if let Some(braced) = name.strip_prefix('{') {
+            return Self::braced(&braced.to_lowercase());
+        }
+        match name {
+            "h" => Self::RemoteAddr,
+            "u" => Self::User,
+            "t" => Self::Time,
+            "r" => Self::RequestLine,
+            "s" => Self::Status,
+            "m" => Self::Method,
+            "U" => Self::Path,
+            "q" => Self::Query,
+            "H" => Self::Protocol,
+            "b" => Self::BytesText,
+            "B" => Self::Bytes,
+            "f" => Self::Referer,
+            "a" => Self::UserAgent,
+            "T" => Self::Seconds,
+            "M" => Self::Milliseconds,
+            "D" => Self::Microseconds,
+            "L" => Self::SecondsText,
+            "p" => Self::Pid,
+            _ => Self::Dash,
+        }
+    }
+
+    fn braced(name: &str) -> Self {
+        // A name may contain a brace itself; only the last one closes.
+        match name.rsplit_once('}') {
+            Some((name, "i")) => Self::RequestHeader(name.to_owned()),
+            Some((name, "o")) => Self::ResponseHeader(name.to_owned()),
+            Some((name, "e")) => Self::Environ(name.to_owned()),
+            _ => Self::Dash,
+        }
+    }
+
+    /// Whether the value is a number, which `%d` and the like demand.
+    pub(super) fn is_number(&self) -> bool {
+        matches!(
+            self,
+            Self::Bytes | Self::Seconds | Self::Milliseconds | Self::Microseconds
+        )
+    }
+}
+
+/// A text in one of the two encodings that values come in. Logs are UTF-8: Latin-1 bytes above 127 become two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AtomText<'a> {
+    /// Bytes of the request, one character each, as WSGI sees them.
+    Latin1(Cow<'a, [u8]>),
+    /// Text.
+    Utf8(Cow<'a, str>),
+}
+
+/// One finished request, as far as the access log looks at it. Names of headers and environ keys are asked for in
+/// lower case and answered in any case. Bytes are Latin-1 text.
+pub trait AtomSource {
+    /// The peer's IP address in text form; empty for unix sockets.
+    fn remote_addr(&self) -> &[u8];
+    /// The method, as in environ.
+    fn method(&self) -> &[u8];
+    /// The request target as received.
+    fn raw_uri(&self) -> &[u8];
+    /// `HTTP/1.1`.
+    fn protocol(&self) -> &[u8];
+    /// The percent-decoded path.
+    fn path_info(&self) -> &[u8];
+    /// What follows the question mark.
+    fn query(&self) -> &[u8];
+    /// The status code of the answer.
+    fn status(&self) -> u16;
+    /// Body bytes of the answer, without chunk framing; `None` when nobody counted.
+    fn bytes_sent(&self) -> Option<u64>;
+    /// A request header; of several of one name, the last.
+    fn request_header(&self, name: &str) -> Option<&[u8]>;
+    /// A header that the application set; of several of one name, the last.
+    fn response_header(&self, name: &str) -> Option<&[u8]>;
+    /// An environ value, as `str()` gives it.
+    fn environ(&self, name: &str) -> Option<AtomText<'_>>;
+    /// From the first byte of the request to the last of the answer.
+    fn elapsed(&self) -> Duration;
+    /// Wall-clock time of the record, since the Unix epoch.
+    fn unix_time(&self) -> Duration;
+    /// The id of this process.
+    fn pid(&self) -> u32;
+    /// `HTTP_AUTHORIZATION` of environ.
+    fn authorization(&self) -> Option<&[u8]> {
+        self.request_header("authorization")
+    }
+    /// `HTTP_REFERER` of environ.
+    fn referer(&self) -> Option<&[u8]> {
+        self.request_header("referer")
+    }
+    /// `HTTP_USER_AGENT` of environ.
+    fn user_agent(&self) -> Option<&[u8]> {
+        self.request_header("user-agent")
+    }
+}
