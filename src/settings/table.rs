@@ -238,6 +238,7 @@ macro_rules! settings {
             pub const ALL: &[Self] = &[$(Self::$name),+];
         }
 
+        #[allow(rustdoc::broken_intra_doc_links, reason = "the texts are written for --help: [IPV6] is no link")]
         impl Settings {
             $(accessor!(concat!($($text),+), $name, $shape);)+
         }
