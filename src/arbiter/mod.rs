@@ -1,6 +1,6 @@
 //! Floor 3: the arbiter, the master process that keeps N workers alive and does what signals say.
 //!
-//! It is a decision table with a thin executor. [`plan`] is pure: a state, an event and the time go in, actions come out;
+//! It is a decision table with a thin executor. [`plan()`] is pure: a state, an event and the time go in, actions come out;
 //! it makes no system call and reads no clock, so every rule is a table test without a process. [`run`](run()) turns
 //! signals, ended children and heartbeats into events, and performs the actions. Read `plan.rs` for what happens and why,
 //! `run.rs` for how.

@@ -176,18 +176,19 @@ impl State {
         if let Some(trial) = &mut self.trial {
             trial.target = moved(trial.target);
         }
-        self.set_target(moved(self.target), out);
+        if moved(self.target) != self.target {
+            self.set_target(moved(self.target), out);
+        }
     }
 
+    /// Tells workers and hooks, even if the number is the same: Gunicorn runs the hook at every reload.
     pub(super) fn set_target(&mut self, target: u32, out: &mut Vec<Action>) {
-        if target != self.target {
-            let old = std::mem::replace(&mut self.target, target);
-            out.push(Action::ShareWorkers(target));
-            out.push(Action::Hook(HookEvent::NumWorkersChanged {
-                new: target,
-                old: Some(old),
-            }));
-        }
+        let old = std::mem::replace(&mut self.target, target);
+        out.push(Action::ShareWorkers(target));
+        out.push(Action::Hook(HookEvent::NumWorkersChanged {
+            new: target,
+            old: Some(old),
+        }));
     }
 
     fn forked(&mut self, age: u64, pid: Pid, out: &mut Vec<Action>) {

@@ -14,6 +14,8 @@ fn the_way_of_a_good_reload() {
         actions[2..],
         [
             Action::Reload,
+            Action::ShareWorkers(2),
+            Action::Hook(HookEvent::NumWorkersChanged { new: 2, old: Some(2) }),
             Action::ReopenLogs,
             Action::Hook(HookEvent::OnReload),
             Action::Fork { age: 3 },
