@@ -62,7 +62,8 @@ impl WorkerSignals {
                 Ok(())
             })?,
         )?;
-        let ignore = signal.getattr("SIG_IGN")?;
+        // Not SIG_IGN: programs that the application executes would inherit it.
+        let ignore = handler(py, c"handle_nothing", |_| Ok(()))?;
         for name in ["SIGHUP", "SIGUSR2", "SIGWINCH", "SIGTTIN", "SIGTTOU"] {
             set(name, &ignore)?;
         }
