@@ -1,0 +1,11 @@
+//! No input panics.
+#![no_main]
+use _rgunicorn::http::{Event, Policy, RequestParser};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let (policy, mut parser, mut input) = (Policy::default(), RequestParser::new(), bytes);
+    while !matches!(
+        parser.advance(&policy, true, &mut input),
+        Ok(Event::NeedMore) | Err(_)
+    ) {}
+});
