@@ -11,14 +11,17 @@
 //! Where it differs from Gunicorn 27, on purpose: a reload is a transaction. The new configuration and the first worker
 //! forked under it must prove themselves; until then nothing is taken away, and if they fail everything stays as it was.
 
+mod event;
 mod plan;
 mod reload;
 mod run;
 mod setup;
+mod stop;
 #[cfg(test)]
 mod tests;
 
-pub use plan::{Action, Event, Limits, State, plan};
+pub use event::{Action, Event, Limits};
+pub use plan::{State, plan};
 pub use run::run;
 
 use crate::sys::listener::{Address, Listener};
@@ -136,7 +139,8 @@ pub struct WorkerContext {
     /// The configuration under which it was forked.
     pub config: Arc<Config>,
     /// The master's signals, still blocked, with default dispositions. The worker drops this once its own handlers stand;
-    /// what came in meanwhile is delivered then.
+    /// what came in meanwhile is delivered then. The default of HUP and USR2 ends a process and that of TTIN and TTOU stops
+    /// it, so a worker needs handlers for those too; not `SIG_IGN`, which programs that it executes would inherit.
     pub blocked: Blocked,
 }
 

@@ -1,9 +1,12 @@
 //! The decision table: what the master does about each event. Pure; see `mod.rs`.
 //!
-//! Top-down: [`plan`] is the table; below it one function per row, then what every row ends with ([`State::balance`]), then
-//! the watch over heartbeats and the way out. What a reload changes is in `reload.rs`.
+//! Top-down: [`plan`] is the table; below it one function per row, the watch over heartbeats, and what every row ends with
+//! while the master serves ([`State::balance`]). The words are in `event.rs`, the way out in `stop.rs`, what a reload
+//! changes in `reload.rs`.
 
+use super::event::{Action, Event, Limits};
 use super::reload::Trial;
+use super::stop::Stop;
 use super::{HookEvent, Level, STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR};
 use crate::sys::clock::Instant;
 use crate::sys::process::{Exit, Pid};
@@ -18,103 +21,6 @@ pub(super) const RELOAD_PERIOD: Duration = Duration::from_millis(50);
 /// A loop turn that ends this much later than a check period means that the master itself did not run (suspended machine,
 /// stopped process group, a slow hook), and that the workers' silence proves nothing.
 pub(super) const LATE_AFTER: Duration = Duration::from_secs(1);
-/// A second, impatient signal cuts the graceful stop to this.
-pub(super) const QUICK_STOP: Duration = Duration::from_secs(2);
-/// How long killed workers are waited for at the very end; only one in uninterruptible sleep needs any of it.
-pub(super) const KILLED_WAIT: Duration = Duration::from_secs(2);
-
-/// What a configuration says about the number of workers and the patience with them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Wanted number of workers.
-    pub workers: u32,
-    /// Silence after which a worker is killed; zero = never.
-    pub timeout: Duration,
-    /// How long a stopping server waits for its workers.
-    pub graceful_timeout: Duration,
-}
-
-/// What happened.
-#[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
-    /// Everything is open: begin.
-    Started,
-    /// A signal came.
-    Signal(Signal),
-    /// A fork that was asked for has happened.
-    Forked {
-        /// The worker's age.
-        age: u64,
-        /// Its process id.
-        pid: Pid,
-    },
-    /// A fork that was asked for failed.
-    ForkFailed {
-        /// The age that was meant for the worker.
-        age: u64,
-        /// What went wrong.
-        error: &'a str,
-    },
-    /// A child has been reaped.
-    Ended {
-        /// Its process id.
-        pid: Pid,
-        /// How it ended.
-        exit: Exit,
-        /// Its slot on the score-board says that it had booted.
-        booted: bool,
-    },
-    /// The configuration was read again and everything that it names is open.
-    Reloaded(Limits),
-    /// The configuration could not be read again, or what it names not opened.
-    ReloadFailed(&'a str),
-    /// A turn of the loop, with what the score-board says. Comes after all other events of the turn.
-    Tick(&'a [Reading]),
-    /// A Python-level signal handler wants to leave with this status.
-    Leave(i32),
-}
-
-/// What to do about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Write a log line.
-    Log(Level, String),
-    /// Fork the worker of this age; answer with `Forked` or `ForkFailed`.
-    Fork {
-        /// The worker's age.
-        age: u64,
-    },
-    /// Send a signal to a worker.
-    Kill {
-        /// Its process id.
-        pid: Pid,
-        /// The signal.
-        signal: Signal,
-    },
-    /// Give the ended worker's slot on the score-board back.
-    Release {
-        /// Its former process id.
-        pid: Pid,
-    },
-    /// Tell the workers how many of them are wanted.
-    ShareWorkers(u32),
-    /// Read the configuration again; answer with `Reloaded` or `ReloadFailed`.
-    Reload,
-    /// The configuration on trial is in force from now on.
-    Commit,
-    /// Go back to the configuration before the trial.
-    Rollback,
-    /// Open the log files again.
-    ReopenLogs,
-    /// Run the hooks of this moment.
-    Hook(HookEvent),
-    /// Close the listening sockets and remove their files.
-    CloseListeners,
-    /// Remove the pid file.
-    RemovePidFile,
-    /// Leave with this status.
-    Exit(i32),
-}
 
 /// A worker as the master sees it. The other side is the process that `Host::run_worker` runs.
 #[derive(Clone, Debug)]
@@ -134,19 +40,10 @@ pub(super) struct Worker {
 
 /// Where the master is in its life.
 #[derive(Clone, Debug)]
-enum Phase {
+pub(super) enum Phase {
     Serving,
     Stopping(Stop),
     Done,
-}
-
-#[derive(Clone, Debug)]
-struct Stop {
-    deadline: Instant,
-    quick: bool,
-    killed: bool,
-    status: i32,
-    reason: Option<&'static str>,
 }
 
 /// All that the decisions rest on.
@@ -160,9 +57,9 @@ pub struct State {
     pub(super) generation: u32,
     pub(super) trial: Option<Trial>,
     next_age: u64,
-    phase: Phase,
+    pub(super) phase: Phase,
     /// When the last turn ended.
-    last_turn: Option<Instant>,
+    last_turn: Instant,
     /// When heartbeats were last judged.
     last_check: Instant,
     /// Silence is counted from here at the earliest.
@@ -217,7 +114,7 @@ impl State {
             trial: None,
             next_age: 1,
             phase: Phase::Serving,
-            last_turn: None,
+            last_turn: Instant(0),
             last_check: Instant(0),
             watch_from: Instant(0),
             fork_after: Instant(0),
@@ -230,22 +127,19 @@ impl State {
         match &self.phase {
             Phase::Serving if self.reload_waits() => RELOAD_PERIOD,
             Phase::Serving => self.last_check.after(CHECK_PERIOD).since(now),
-            Phase::Stopping(stop) => stop.deadline.since(now).min(CHECK_PERIOD),
+            Phase::Stopping(stop) => stop.wait(now),
             Phase::Done => Duration::ZERO,
         }
     }
 
-    fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         !matches!(self.phase, Phase::Serving)
-    }
-
-    fn has_killed(&self) -> bool {
-        matches!(&self.phase, Phase::Stopping(stop) if stop.killed)
     }
 
     fn start(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.target = self.limits.workers;
         self.last_check = now;
+        self.last_turn = now;
         out.push(Action::ShareWorkers(self.target));
     }
 
@@ -274,20 +168,6 @@ impl State {
             Signal::WINCH => log(out, Level::Debug, "SIGWINCH ignored. Not daemonized"),
             _ => {} // CHLD: children are reaped in every turn.
         }
-    }
-
-    /// Only impatience counts now.
-    fn signal_while_stopping(&mut self, signal: Signal, now: Instant, out: &mut Vec<Action>) {
-        let Phase::Stopping(stop) = &mut self.phase else {
-            return;
-        };
-        if stop.quick || !matches!(signal, Signal::INT | Signal::QUIT) {
-            return;
-        }
-        stop.quick = true;
-        stop.deadline = stop.deadline.min(now.after(QUICK_STOP));
-        log(out, Level::Info, "Quick shutdown requested");
-        self.kill_all(Signal::QUIT, out);
     }
 
     /// TTIN and TTOU. TTOU never goes below one worker.
@@ -416,10 +296,10 @@ impl State {
             }
         }
         let late = CHECK_PERIOD + LATE_AFTER;
-        if self.last_turn.is_some_and(|last| now.since(last) > late) {
+        if now.since(self.last_turn) > late {
             self.watch_from = now;
         }
-        self.last_turn = Some(now);
+        self.last_turn = now;
         if self.is_stopping() {
             return;
         }
@@ -530,69 +410,12 @@ impl State {
         }
     }
 
-    fn kill_all(&self, signal: Signal, out: &mut Vec<Action>) {
+    pub(super) fn kill_all(&self, signal: Signal, out: &mut Vec<Action>) {
         let born = self.workers.iter().filter(|worker| worker.pid != 0);
         out.extend(born.map(|worker| Action::Kill {
             pid: worker.pid,
             signal,
         }));
-    }
-
-    fn stop(
-        &mut self,
-        graceful: bool,
-        status: i32,
-        reason: Option<&'static str>,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) {
-        if self.is_stopping() {
-            return;
-        }
-        out.push(Action::CloseListeners);
-        let deadline = now.after(self.limits.graceful_timeout);
-        self.phase = Phase::Stopping(Stop {
-            deadline,
-            quick: !graceful,
-            killed: false,
-            status,
-            reason,
-        });
-        self.kill_all(if graceful { Signal::TERM } else { Signal::QUIT }, out);
-        for worker in &mut self.workers {
-            worker.stopping = true;
-        }
-    }
-
-    fn finish_if_over(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let Phase::Stopping(stop) = &mut self.phase else {
-            return;
-        };
-        if !self.workers.is_empty() {
-            if now < stop.deadline {
-                return;
-            }
-            if !stop.killed {
-                stop.killed = true;
-                stop.deadline = now.after(KILLED_WAIT);
-                return self.kill_all(Signal::KILL, out);
-            }
-        }
-        let level = if stop.status == 0 {
-            Level::Info
-        } else {
-            Level::Error
-        };
-        log(out, level, "Shutting down: Master");
-        if let Some(reason) = stop.reason {
-            log(out, level, format!("Reason: {reason}"));
-        }
-        out.extend([
-            Action::RemovePidFile,
-            Action::Hook(HookEvent::OnExit),
-            Action::Exit(stop.status),
-        ]);
-        self.phase = Phase::Done;
     }
 }
 

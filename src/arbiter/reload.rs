@@ -9,7 +9,8 @@
 //! While a trial waits, workers that die are replaced by more workers on trial. Another HUP gives up the trial and begins
 //! anew, so that a configuration whose application hangs at import can be corrected.
 
-use super::plan::{Action, Limits, State, log};
+use super::event::{Action, Limits};
+use super::plan::{State, log};
 use super::{HookEvent, Level};
 
 /// A configuration on trial: what to go back to.

@@ -1,6 +1,7 @@
 //! The executor: turns the world into events and performs the actions. It decides nothing.
 
-use super::plan::{Action, Event, State, plan};
+use super::event::{Action, Event};
+use super::plan::{State, plan};
 use super::setup::{Setup, limits};
 use super::{Config, Fork, HookEvent, Host, Level, WorkerContext};
 use crate::sys::pidfile::PidFile;
@@ -55,7 +56,7 @@ struct Master<'h> {
 impl<'h> Master<'h> {
     /// Gunicorn's start-up order: pid file, `on_starting`, signals, sockets, `when_ready`.
     fn start(host: &'h mut dyn Host, config: Config) -> Result<Self, i32> {
-        process::set_name("rgunicorn");
+        process::set_title("rgunicorn", &format!("rgunicorn: master [{}]", config.proc_name));
         host.event(HookEvent::NumWorkersChanged {
             new: config.workers,
             old: None,
@@ -111,6 +112,9 @@ impl<'h> Master<'h> {
         let mut turn = self.apply(Event::Started);
         loop {
             if let Break(status) = turn {
+                if let Some(signals) = self.signals.take() {
+                    signals.stay_deaf();
+                }
                 return status;
             }
             self.sleep();
@@ -235,6 +239,10 @@ impl<'h> Master<'h> {
             listeners: self.setup.listeners.clone(),
         });
         self.setup.listeners.clear();
+        process::set_title(
+            "rgunicorn",
+            &format!("rgunicorn: worker [{}]", setup.config.proc_name),
+        );
         let pid = process::id();
         self.host
             .log(Level::Info, format_args!("Booting worker with pid: {pid}"));
@@ -280,25 +288,25 @@ impl<'h> Master<'h> {
         let before = std::mem::replace(&mut self.setup, next);
         before.unlink_beyond(&self.setup);
         self.rewrite_pidfile();
+        process::set_title(
+            "rgunicorn",
+            &format!("rgunicorn: master [{}]", self.setup.config.proc_name),
+        );
         self.host.reload_done(true);
     }
 
-    /// The file may have a new name, or have been removed by hand.
+    /// The file may have a new name, or have been removed by hand. At no moment is there none.
     fn rewrite_pidfile(&mut self) {
-        if let Some(old) = self.pidfile.take() {
-            old.remove();
+        let path = self.setup.config.pidfile.as_deref();
+        let before = self.pidfile.take();
+        if let Some(before) = before.as_ref().filter(|before| Some(before.path()) != path) {
+            before.remove();
         }
-        match self
-            .setup
-            .config
-            .pidfile
-            .as_deref()
-            .map(PidFile::create)
-            .transpose()
-        {
-            Ok(pidfile) => self.pidfile = pidfile,
-            Err(error) => self.host.log(Level::Error, format_args!("{error}")),
-        }
+        self.pidfile = path.and_then(|path| {
+            PidFile::create(path)
+                .inspect_err(|error| self.host.log(Level::Error, format_args!("{error}")))
+                .ok()
+        });
     }
 
     fn rollback(&mut self) {

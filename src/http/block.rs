@@ -14,6 +14,15 @@ pub struct Field<'a> {
     pub value: &'a [u8],
 }
 
+/// A field before it is decided whether the application may see it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Judged<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) value: &'a [u8],
+    /// The name contains `_`.
+    pub(super) underscore: bool,
+}
+
 /// Four 32-bit numbers: start and length of the name, start and length of the value.
 const SPAN_BYTES: usize = 16;
 /// Fields for which the parser's scratch space lives on the stack. Browsers behind a proxy send 12 to 25.
@@ -39,7 +48,7 @@ impl Block {
         fields_at: usize,
         scratch: &mut [httparse::Header<'a>],
         limits: &Limits,
-        mut judge: impl FnMut(&'a [u8], &'a [u8]) -> Result<bool, HttpError>,
+        mut judge: impl FnMut(Judged<'a>) -> Result<bool, HttpError>,
     ) -> Result<Self, HttpError> {
         let section = &bytes[fields_at..];
         let (end, found) = match httparse::parse_headers(section, scratch) {
@@ -63,6 +72,7 @@ impl Block {
             .map(|header| header.name.as_ptr() as usize - origin)
             .skip(1);
         let last = check_line_end(text, text.len())?;
+        let mut underscores = Underscores { next: None };
         for header in found {
             let (name, value) = (header.name.as_bytes(), header.value);
             let name_at = name.as_ptr() as usize - origin;
@@ -72,7 +82,12 @@ impl Block {
             if next - name_at > limits.field_bytes_max {
                 return Err(HttpError::FieldTooLarge);
             }
-            if judge(name, value)? {
+            let underscore = underscores.within(text, name_at, name_at + name.len());
+            if judge(Judged {
+                name,
+                value,
+                underscore,
+            })? {
                 let value_at = value.as_ptr() as usize - origin;
                 owned.extend_from_slice(&span(name_at, name.len(), value_at, value.len()));
             }
@@ -100,6 +115,24 @@ impl Block {
             text,
             spans: spans.chunks_exact(SPAN_BYTES),
         }
+    }
+}
+
+/// Finds `_` in names by one vectorised search over the text instead of one loop for each short name: it goes on only
+/// where the last find has been passed, and most heads have few or none.
+struct Underscores {
+    /// The first one at or behind the last name asked for; `usize::MAX` when there is no other.
+    next: Option<usize>,
+}
+
+impl Underscores {
+    fn within(&mut self, text: &[u8], start: usize, end: usize) -> bool {
+        let next = match self.next {
+            Some(next) if next >= start => next,
+            _ => memchr::memchr(b'_', &text[start..]).map_or(usize::MAX, |at| start + at),
+        };
+        self.next = Some(next);
+        next < end
     }
 }
 
@@ -188,7 +221,7 @@ pub(super) fn rewrite(text: &[u8], fields_at: usize, policy: &Policy) -> Vec<u8>
         let line = line.strip_suffix(b"\r\n").unwrap_or(line);
         let folded = fields > 0 && line.first().is_some_and(|&byte| is_blank(byte));
         if folded && policy.permit_obsolete_folding {
-            out.truncate(out.len() - 2);
+            out.truncate(trim_end(&out[..out.len() - 2]));
             out.push(b' ');
             out.extend_from_slice(trim(line));
         } else {
@@ -201,11 +234,16 @@ pub(super) fn rewrite(text: &[u8], fields_at: usize, policy: &Policy) -> Vec<u8>
 }
 
 fn push_line(out: &mut Vec<u8>, line: &[u8], strip: bool) {
-    let start = out.len();
-    let colon = memchr::memchr(b':', line).filter(|_| strip);
-    out.extend_from_slice(&line[..colon.unwrap_or(0)]);
-    while colon.is_some() && out.len() > start && out.last().is_some_and(|&byte| is_blank(byte)) {
-        out.pop();
-    }
-    out.extend_from_slice(&line[colon.unwrap_or(0)..]);
+    let colon = memchr::memchr(b':', line).filter(|_| strip).unwrap_or(0);
+    let (name, rest) = line.split_at(colon);
+    out.extend_from_slice(&name[..trim_end(name)]);
+    out.extend_from_slice(rest);
+}
+
+/// The length without the blanks at the end.
+fn trim_end(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .rposition(|&byte| !is_blank(byte))
+        .map_or(0, |last| last + 1)
 }

@@ -99,8 +99,8 @@ impl RequestHead {
         let parts = target::split(&line[target_start..target_start + target_len])?;
         let limits = limits_of_parse(policy);
         let mut facts = Facts::default();
-        let mut block = Block::parse(text, line_end + 1, scratch, &limits, |name, value| {
-            facts.field(name, value, policy, trusted)
+        let mut block = Block::parse(text, line_end + 1, scratch, &limits, |field| {
+            facts.field(field, policy, trusted)
         })?;
         if policy.casefold_http_method {
             block.text_mut()[..method_len].make_ascii_uppercase();

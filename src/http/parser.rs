@@ -322,8 +322,8 @@ fn parse_trailers(policy: &Policy, trusted: bool, text: &[u8], fields: usize) ->
     };
     let mut scratch = vec![httparse::EMPTY_HEADER; fields];
     let text = rewritten.as_deref().unwrap_or(text);
-    Block::parse(text, 0, &mut scratch, &limits, |name, _| {
-        judge_trailer(name, policy, trusted)
+    Block::parse(text, 0, &mut scratch, &limits, |field| {
+        judge_trailer(field, policy, trusted)
     })
     .map(Trailers)
 }

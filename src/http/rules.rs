@@ -3,6 +3,7 @@
 //! is in this file.
 
 use super::HttpError;
+use super::block::Judged;
 use super::chars::{decimal, trim};
 use super::head::{BodyKind, Scheme};
 use super::policy::{HeaderMap, Policy};
@@ -38,14 +39,14 @@ impl Facts {
     /// Judges one field of a head. False: it is valid and left out.
     pub(super) fn field(
         &mut self,
-        name: &[u8],
-        value: &[u8],
+        field: Judged<'_>,
         policy: &Policy,
         trusted: bool,
     ) -> Result<bool, HttpError> {
+        let Judged { name, value, .. } = field;
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => once(&mut self.host, HttpError::HostTwice)?,
-            6 if name.eq_ignore_ascii_case(b"expect") => self.expect(value)?,
+            6 if name.eq_ignore_ascii_case(b"expect") => self.expectation(value)?,
             10 if name.eq_ignore_ascii_case(b"connection") => self.connection(value),
             12 if name.eq_ignore_ascii_case(b"content-type") => {
                 once(&mut self.content_type, HttpError::ContentTypeTwice)?;
@@ -57,10 +58,10 @@ impl Facts {
         if trusted {
             self.secure_scheme(name, value, policy)?;
         }
-        keeps_name(name, policy, trusted)
+        keeps_name(field, policy, trusted)
     }
 
-    fn expect(&mut self, value: &[u8]) -> Result<(), HttpError> {
+    fn expectation(&mut self, value: &[u8]) -> Result<(), HttpError> {
         if !value.eq_ignore_ascii_case(b"100-continue") {
             return Err(HttpError::Expectation);
         }
@@ -155,8 +156,8 @@ fn once(seen: &mut bool, error: HttpError) -> Result<(), HttpError> {
 }
 
 /// The rule for names with `_`: see [`HeaderMap`].
-pub(super) fn keeps_name(name: &[u8], policy: &Policy, trusted: bool) -> Result<bool, HttpError> {
-    if !name.contains(&b'_') || trusted && policy.forwards(name) {
+fn keeps_name(field: Judged<'_>, policy: &Policy, trusted: bool) -> Result<bool, HttpError> {
+    if !field.underscore || trusted && policy.forwards(field.name) {
         return Ok(true);
     }
     match policy.header_map {
@@ -167,7 +168,7 @@ pub(super) fn keeps_name(name: &[u8], policy: &Policy, trusted: bool) -> Result<
 }
 
 /// RFC 9110 6.5.1: what frames, routes or authenticates a message comes too late behind its body.
-pub(super) fn judge_trailer(name: &[u8], policy: &Policy, trusted: bool) -> Result<bool, HttpError> {
+pub(super) fn judge_trailer(field: Judged<'_>, policy: &Policy, trusted: bool) -> Result<bool, HttpError> {
     const FORBIDDEN: [&str; 6] = [
         "host",
         "content-length",
@@ -176,8 +177,8 @@ pub(super) fn judge_trailer(name: &[u8], policy: &Policy, trusted: bool) -> Resu
         "authorization",
         "te",
     ];
-    if FORBIDDEN.iter().any(|forbidden| is(name, forbidden)) {
+    if FORBIDDEN.iter().any(|forbidden| is(field.name, forbidden)) {
         return Err(HttpError::TrailerField);
     }
-    keeps_name(name, policy, trusted)
+    keeps_name(field, policy, trusted)
 }

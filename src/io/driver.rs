@@ -86,9 +86,19 @@ impl Driver {
     }
 
     /// A driver over a simulated network that `seed` determines completely; the second half is the network's other end.
+    ///
+    /// # Panics
+    /// If the process has no address space left for the buffers.
     pub fn sim(seed: u64, config: &sim::SimConfig) -> (Self, sim::Net) {
-        let (sim, net) = Sim::new(seed, config);
+        let (sim, net) = Sim::new(seed, config).expect("a simulation needs nothing but memory");
         (Self::of(Kind::Sim(sim)), net)
+    }
+
+    /// A second driver on a simulated network (`Net::driver`).
+    pub(super) fn on_net(net: &sim::Net) -> Self {
+        Self::of(Kind::Sim(
+            Sim::on_net(net).expect("a simulation needs nothing but memory"),
+        ))
     }
 
     fn of(kind: Kind) -> Self {

@@ -49,15 +49,16 @@ impl AccessLog {
             "-" => (LogFile::stream(STDOUT)?, None),
             path => (LogFile::append(path)?, Some(path.to_owned())),
         };
-        let renderer = Renderer::default();
+        let write_bytes_max = file.atomic_bytes_max();
+        let (renderer, buffer) = (Renderer::default(), Vec::new());
         Ok(Self {
             file,
             path,
             format,
             renderer,
-            buffer: Vec::new(),
+            buffer,
             buffer_bytes_max,
-            write_bytes_max: 4096,
+            write_bytes_max,
             dropped: 0,
         })
     }

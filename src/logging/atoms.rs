@@ -140,16 +140,9 @@ pub trait AtomSource {
     fn unix_time(&self) -> Duration;
     /// The id of this process.
     fn pid(&self) -> u32;
-    /// `HTTP_AUTHORIZATION` of environ.
-    fn authorization(&self) -> Option<&[u8]> {
-        self.request_header("authorization")
-    }
-    /// `HTTP_REFERER` of environ.
-    fn referer(&self) -> Option<&[u8]> {
-        self.request_header("referer")
-    }
-    /// `HTTP_USER_AGENT` of environ.
-    fn user_agent(&self) -> Option<&[u8]> {
-        self.request_header("user-agent")
+    /// A request header as environ has it, several of one name joined with commas: what `f`, `a` and `u` are made of.
+    /// The default is right where no name is repeated.
+    fn joined_request_header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        self.request_header(name).map(Cow::Borrowed)
     }
 }

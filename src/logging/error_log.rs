@@ -1,7 +1,7 @@
 //! The error log: `[2026-11-22 08:01:41 +0000] [PID] [INFO] message`, one write(2) per record.
 
-use std::fmt;
-use std::io::{self, Write};
+use std::fmt::{self, Write};
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -53,16 +53,16 @@ impl ErrorLog {
         if !self.enabled(level) {
             return;
         }
-        let mut record = Vec::with_capacity(RECORD_BYTES_USUAL);
+        let mut record = String::with_capacity(RECORD_BYTES_USUAL);
         push_iso(
             &mut record,
             i64::try_from(clock::unix_now().as_secs()).unwrap_or(i64::MAX),
         );
-        // The process id is asked for each time: a worker inherits this object through fork. Writing to a Vec fails
-        // only when a Display of the message does; what it gave so far is the record.
+        // The process id is asked for each time: a worker inherits this object through fork. Writing to a String
+        // fails only when a Display in the message does; what it gave so far is the record.
         let _ = write!(record, " [{}] [{}] {message}", std::process::id(), level.name());
-        record.push(b'\n');
-        self.write(&record);
+        record.push('\n');
+        self.write(record.as_bytes());
     }
 
     /// [`Self::log`] at [`Level::Debug`].

@@ -123,6 +123,9 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn piece(&mut self) -> Result<Piece, String> {
+        if self.take('%') {
+            return Ok(Piece::Literal("%".to_owned()));
+        }
         let name = self.name()?;
         let mut spec = self.flags();
         spec.width = self.number()?.unwrap_or(0);
@@ -133,9 +136,6 @@ impl<'a> Parser<'a> {
         // Length letters of C; Python reads one and ignores it.
         let _ = self.take('h') || self.take('l') || self.take('L');
         let letter = self.next().ok_or("the conversion is cut short")?;
-        if letter == '%' {
-            return Ok(Piece::Literal("%".to_owned()));
-        }
         let name = name.ok_or_else(|| format!("%{letter} has no name in parentheses"))?;
         let atom = Atom::by_name(name);
         spec.conversion = conversion(letter).ok_or_else(|| format!("unsupported conversion {letter:?}"))?;

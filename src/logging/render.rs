@@ -26,7 +26,7 @@ impl Renderer {
             match piece {
                 Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
                 Piece::Field(atom, spec) if spec.conversion != Conversion::Text => {
-                    push_number(out, source, atom, *spec)
+                    push_number(out, source, atom, *spec);
                 }
                 Piece::Field(atom, spec) if spec.width == 0 && spec.precision.is_none() => {
                     self.push_text(out, source, atom);
@@ -48,7 +48,7 @@ impl Renderer {
         match atom {
             Atom::Dash => out.push(b'-'),
             Atom::RemoteAddr => push_latin1(out, source.remote_addr()),
-            Atom::User => match source.authorization().and_then(basic_user) {
+            Atom::User => match user(source) {
                 Some(user) => push_utf8(out, &user),
                 None => out.push(b'-'),
             },
@@ -70,8 +70,8 @@ impl Renderer {
             Atom::Protocol => push_latin1(out, source.protocol()),
             Atom::BytesText if source.bytes_sent().is_none() => out.push(b'-'),
             Atom::Bytes if source.bytes_sent().is_none() => out.extend_from_slice(b"None"),
-            Atom::Referer => push_header(out, source.referer()),
-            Atom::UserAgent => push_header(out, source.user_agent()),
+            Atom::Referer => push_header(out, source.joined_request_header("referer").as_deref()),
+            Atom::UserAgent => push_header(out, source.joined_request_header("user-agent").as_deref()),
             Atom::SecondsText => push_seconds(out, source.elapsed()),
             Atom::Pid => push_bracketed(out, u64::from(source.pid())),
             Atom::RequestHeader(name) => push_header(out, source.request_header(name)),
@@ -86,6 +86,10 @@ impl Renderer {
             }
         }
     }
+}
+
+fn user(source: &impl AtomSource) -> Option<String> {
+    basic_user(&source.joined_request_header("authorization")?)
 }
 
 /// The value of a numeric atom.

@@ -1,6 +1,6 @@
 //! Times as the logs write them.
 
-use std::io::Write;
+use std::fmt::Write;
 
 use crate::sys::localtime::{LocalTime, local};
 
@@ -9,7 +9,7 @@ const MONTHS: [&str; 12] = [
 ];
 
 /// `[2026-11-22 08:01:41 +0000]`, the error log's.
-pub(super) fn push_iso(out: &mut Vec<u8>, unix_seconds: i64) {
+pub(super) fn push_iso(out: &mut String, unix_seconds: i64) {
     let time = local(unix_seconds);
     let LocalTime {
         year,
@@ -20,7 +20,7 @@ pub(super) fn push_iso(out: &mut Vec<u8>, unix_seconds: i64) {
         second,
         ..
     } = time;
-    // Writing to a Vec cannot fail.
+    // Writing to a String cannot fail.
     let _ = write!(
         out,
         "[{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} {}]",
@@ -32,7 +32,7 @@ pub(super) fn push_iso(out: &mut Vec<u8>, unix_seconds: i64) {
 #[derive(Debug, Default)]
 pub(super) struct ClfTime {
     second: Option<i64>,
-    text: Vec<u8>,
+    text: String,
 }
 
 impl ClfTime {
@@ -58,6 +58,6 @@ impl ClfTime {
                 time.offset()
             );
         }
-        &self.text
+        self.text.as_bytes()
     }
 }

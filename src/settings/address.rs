@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::raw::python_repr;
+
 /// The port when an address names none. Gunicorn's.
 const PORT_DEFAULT: u16 = 8000;
 
@@ -35,7 +37,8 @@ impl fmt::Display for BadAddress {
         let Self { text, fault } = self;
         write!(
             f,
-            "bind: {text:?} is no address: {fault} (allowed: HOST:PORT, HOST, :PORT, [IPV6]:PORT, unix:PATH, fd://N)"
+            "bind: {} is no address: {fault} (allowed: HOST:PORT, HOST, :PORT, [IPV6]:PORT, unix:PATH, fd://N)",
+            python_repr(text)
         )
     }
 }
@@ -71,7 +74,7 @@ impl Address {
             let fd = number.parse().ok().filter(|fd| i32::try_from(*fd).is_ok());
             return fd
                 .map(Self::Fd)
-                .ok_or_else(|| fail(format!("{number:?} is no file descriptor")));
+                .ok_or_else(|| fail(format!("{} is no file descriptor", python_repr(number))));
         }
         let (host, port) = host_and_port(text.strip_prefix("tcp://").unwrap_or(text)).map_err(fail)?;
         let host = if host.is_empty() {
@@ -98,7 +101,7 @@ fn host_and_port(text: &str) -> Result<(&str, u16), String> {
         return match rest.strip_prefix(':') {
             Some(port) => Ok((host, parse_port(port)?)),
             None if rest.is_empty() => Ok((host, PORT_DEFAULT)),
-            None => Err(format!("{rest:?} after the bracket")),
+            None => Err(format!("{} after the bracket", python_repr(rest))),
         };
     }
     match text.split_once(':') {
@@ -111,5 +114,5 @@ fn host_and_port(text: &str) -> Result<(&str, u16), String> {
 fn parse_port(text: &str) -> Result<u16, String> {
     text.trim()
         .parse()
-        .map_err(|_| format!("{text:?} is no port (0 to 65535)"))
+        .map_err(|_| format!("{} is no port (0 to 65535)", python_repr(text)))
 }

@@ -83,8 +83,13 @@ fn count(raw: &Raw) -> Result<Value, Reason> {
         Raw::Bool(on) => Ok(i64::from(*on)),
         Raw::Int(number) => Ok(*number),
         Raw::Str(text) => number::parse(text, Notation::Prefixed),
-        Raw::Other { type_name, repr } if type_name == "int" && !repr.starts_with('-') => {
-            Err(NotANumber::TooLarge)
+        // An int beyond 64 bits: only its sign matters.
+        Raw::Other { type_name, repr } if type_name == "int" => {
+            if repr.starts_with('-') {
+                Ok(i64::MIN)
+            } else {
+                Err(NotANumber::TooLarge)
+            }
         }
         _ => Err(NotANumber::Syntax),
     };

@@ -55,7 +55,7 @@ impl CommandLine {
 /// # Errors
 /// `--help` and `--version` (status 0), usage errors (status 2).
 pub fn parse_command_line(prog: &str, version: &str, args: &[String]) -> Result<CommandLine, Exit> {
-    let words = std::iter::once(prog).chain(args.iter().map(String::as_str));
+    let words = std::iter::once(prog.to_owned()).chain(joined(args));
     let matches = command()
         .try_get_matches_from(words)
         .map_err(|error| match error.kind() {
@@ -69,20 +69,55 @@ pub fn parse_command_line(prog: &str, version: &str, args: &[String]) -> Result<
             },
             _ => usage_error(prog, &describe(&error)),
         })?;
-    let mut given = Vec::new();
-    for id in Id::ALL {
-        let value = value_of(id.row(), &matches).map_err(|reason| {
-            usage_error(
-                prog,
-                &format!("argument {}: {reason}", help::flags(id.row(), "/")),
-            )
-        })?;
-        given.extend(value.map(|raw| (*id, raw)));
-    }
+    let given = Id::ALL
+        .iter()
+        .filter_map(|id| Some((*id, value_of(id.row(), &matches)?)))
+        .collect();
     Ok(CommandLine {
         app: app_of(&matches).map_err(|text| usage_error(prog, &text))?,
         given,
     })
+}
+
+/// The arguments, with a value that begins with a dash and contains a blank (`--access-logformat '- %(h)s'`) joined to
+/// its option: argparse takes it for a value, clap would take it for an option.
+fn joined(args: &[String]) -> Vec<String> {
+    let mut words: Vec<String> = Vec::with_capacity(args.len());
+    for word in args {
+        match words.last_mut() {
+            Some(option)
+                if word.starts_with('-')
+                    && word.contains(' ')
+                    && !is_option(word)
+                    && awaits_value(option) =>
+            {
+                option.push('=');
+                option.push_str(word);
+            }
+            _ => words.push(word.clone()),
+        }
+    }
+    words
+}
+
+/// Whether `word` begins like an option: a long one up to its `=`, or a short one's letter.
+fn is_option(word: &str) -> bool {
+    let name = word.split('=').next().unwrap_or_default();
+    let short = |flag: &str| !flag.starts_with("--") && word.starts_with(flag);
+    ROWS.iter()
+        .flat_map(Row::flags)
+        .any(|flag| short(flag) || (name.len() > 2 && flag.starts_with(name)))
+}
+
+/// Whether `word` is an option that takes a value and has none yet.
+fn awaits_value(word: &str) -> bool {
+    let valued = ROWS
+        .iter()
+        .filter(|row| !row.metavar().is_empty())
+        .flat_map(Row::flags);
+    valued
+        .into_iter()
+        .any(|flag| flag == word || (word.len() > 2 && flag.starts_with(word)))
 }
 
 fn command() -> Command {
@@ -125,25 +160,23 @@ fn argument(row: &'static Row) -> Arg {
             (None, None) => arg,
         };
     }
+    if row.shape == Shape::Flag {
+        return arg;
+    }
     // `--timeout -5` must reach the check that refuses it by name.
-    arg.allow_negative_numbers(matches!(row.shape, Shape::Count | Shape::Seconds | Shape::Mode))
+    arg.allow_negative_numbers(true)
+        .value_parser(move |text: &str| from_outside(row, text))
 }
 
-/// The value given for `row`, ints already read.
-fn value_of(row: &Row, matches: &ArgMatches) -> Result<Option<Raw>, String> {
-    if row.usage.is_empty() {
-        return Ok(None);
-    }
+/// The value given for `row`.
+fn value_of(row: &Row, matches: &ArgMatches) -> Option<Raw> {
     match row.shape {
-        Shape::Flag => Ok(matches.get_flag(row.name).then_some(Raw::Bool(true))),
-        Shape::List => {
-            let items = matches.get_many::<String>(row.name);
-            Ok(items.map(|items| Raw::List(items.cloned().map(Raw::Str).collect())))
-        }
-        _ => matches
-            .get_one::<String>(row.name)
-            .map(|text| from_outside(row, text))
-            .transpose(),
+        _ if row.usage.is_empty() => None,
+        Shape::Flag => matches.get_flag(row.name).then_some(Raw::Bool(true)),
+        Shape::List => matches
+            .get_many::<Raw>(row.name)
+            .map(|items| Raw::List(items.cloned().collect())),
+        _ => matches.get_one::<Raw>(row.name).cloned(),
     }
 }
 
@@ -187,6 +220,10 @@ fn describe(error: &clap::Error) -> String {
                 "argument {name}: ignored explicit argument '{}'",
                 context(ContextKind::InvalidValue)
             )
+        }
+        ErrorKind::ValueValidation => {
+            let reason = std::error::Error::source(error).map(ToString::to_string);
+            format!("argument {name}: {}", reason.unwrap_or_default())
         }
         ErrorKind::InvalidUtf8 => "an argument is not valid UTF-8".to_owned(),
         kind => format!("argument {name}: {kind}"),

@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::raw::python_repr;
+
 /// A block of IP addresses: all that share the first `prefix_bits` bits with `base`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -16,7 +18,12 @@ impl Network {
     /// # Errors
     /// Not an address, a bad prefix, or host bits set: the text says which.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let not_one = || format!("{text:?} does not appear to be an IPv4 or IPv6 network");
+        let not_one = || {
+            format!(
+                "{} does not appear to be an IPv4 or IPv6 network",
+                python_repr(text)
+            )
+        };
         let (address, mask) = text.split_once('/').map_or((text, None), |(a, m)| (a, Some(m)));
         let base: IpAddr = address.parse().map_err(|_| not_one())?;
         let width = width_bits(base);

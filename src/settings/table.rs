@@ -238,6 +238,7 @@ macro_rules! settings {
             pub const ALL: &[Self] = &[$(Self::$name),+];
         }
 
+        #[allow(rustdoc::broken_intra_doc_links, reason = "the texts are written for --help: [IPV6] is no link")]
         impl Settings {
             $(accessor!(concat!($($text),+), $name, $shape);)+
         }
@@ -268,7 +269,7 @@ settings! {
     /// process).
     worker_class: Class = Text("sync"), Workers, "-k --worker-class STRING", EVER;
 
-    /// Threads per worker.
+    /// Threads per worker. This release has workers of one thread only.
     threads: Count = Int(1), Workers, "--threads INT", "19.0";
 
     /// Most client connections of one worker; at the limit it stops accepting.
@@ -289,7 +290,7 @@ settings! {
     /// Seconds that an idle keep-alive connection stays open; 0 switches keep-alive off.
     keepalive: Seconds = Int(2), Workers, "--keep-alive INT", EVER;
 
-    /// Accepted for Gunicorn's sake and without effect: there is one parser, a fast one.
+    /// auto, fast or python: accepted for Gunicorn's sake and without effect, there is one parser.
     http_parser: Text ["auto", "fast", "python"] = Text("auto"), Workers, "--http-parser STRING", "25.0.0";
 
     /// What moves the bytes: io_uring, epoll, or auto, which is io_uring where the kernel lets it work.

@@ -1,5 +1,7 @@
 //! Which worker a `worker_class` text stands for, and why some are refused.
 
+use super::raw::python_repr;
+
 /// The workers that exist in this release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerKind {
@@ -29,22 +31,23 @@ pub fn worker_class_check(name: &str) -> Result<WorkerKind, String> {
         .iter()
         .find(|(path, _)| *path == alias)
         .map_or(alias, |(_, alias)| alias);
+    let shown = python_repr(name);
     match alias {
         "sync" => Ok(WorkerKind::Sync),
         "uring" => Ok(WorkerKind::Uring),
         "gthread" | "gevent" | "gevent_wsgi" | "gevent_pywsgi" => Err(format!(
-            "worker class {name:?} is not available yet in this release ({AVAILABLE})"
+            "worker class {shown} is not available yet in this release ({AVAILABLE})"
         )),
         "eventlet" => Err(format!(
-            "worker class {name:?} is not supported: eventlet is retired, use gevent ({AVAILABLE})"
+            "worker class {shown} is not supported: eventlet is retired, use gevent ({AVAILABLE})"
         )),
         "asgi" | "tornado" => Err(format!(
-            "worker class {name:?} is not supported: rgunicorn serves WSGI applications ({AVAILABLE})"
+            "worker class {shown} is not supported: rgunicorn serves WSGI applications ({AVAILABLE})"
         )),
         _ if alias.contains(['.', '<', '#']) => Err(format!(
-            "worker class {name:?} cannot run on rgunicorn's engine, which replaces Gunicorn's worker classes ({AVAILABLE})"
+            "worker class {shown} cannot run on rgunicorn's engine, which replaces Gunicorn's worker classes ({AVAILABLE})"
         )),
-        _ => Err(format!("worker class {name:?} is unknown ({AVAILABLE})")),
+        _ => Err(format!("worker class {shown} is unknown ({AVAILABLE})")),
     }
 }
 

@@ -244,3 +244,7 @@ fn local(fd: &OwnedFd) -> io::Result<Local> {
         )),
     }
 }
+
+#[cfg(test)]
+#[path = "tests/listener.rs"]
+mod tests;

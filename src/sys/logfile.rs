@@ -100,3 +100,61 @@ fn open(path: &str) -> io::Result<OwnedFd> {
         .open(path)?;
     Ok(OwnedFd::from(file))
 }
+
+/// Makes the open file behind `fd` non-blocking, as another program that shares it may do.
+#[cfg(test)]
+pub(crate) fn set_nonblocking(fd: RawFd) {
+    // SAFETY: neither call takes a pointer.
+    check(unsafe {
+        libc::fcntl(
+            fd,
+            libc::F_SETFL,
+            libc::fcntl(fd, libc::F_GETFL) | libc::O_NONBLOCK,
+        )
+    })
+    .unwrap();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_stream_takes_records_and_keeps_them_from_its_next_owner() {
+        // A number beyond any limit of open files stands for a closed stream.
+        let file = LogFile::stream(1 << 30).unwrap();
+        assert_ne!(file.as_raw_fd(), 1 << 30);
+        assert_eq!(file.write(b"gone").unwrap(), 4);
+    }
+
+    #[test]
+    fn an_open_stream_is_used_as_it_is_and_left_open() {
+        let (_reader, writer) = io::pipe().unwrap();
+        let file = LogFile::stream(writer.as_raw_fd()).unwrap();
+        assert_eq!(file.as_raw_fd(), writer.as_raw_fd());
+        drop(file);
+        assert!(LogFile::stream(writer.as_raw_fd()).unwrap().as_raw_fd() == writer.as_raw_fd());
+    }
+
+    #[test]
+    fn descriptors_are_closed_on_exec_also_after_a_reopen() {
+        let file = LogFile::append("/dev/null").unwrap();
+        file.reopen("/dev/null").unwrap();
+        // SAFETY: F_GETFD takes no pointer.
+        let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFD) };
+        assert_eq!(flags, libc::FD_CLOEXEC);
+    }
+
+    #[test]
+    fn only_regular_files_take_any_length_whole() {
+        let (_reader, writer) = io::pipe().unwrap();
+        assert_eq!(
+            LogFile::stream(writer.as_raw_fd()).unwrap().atomic_bytes_max(),
+            libc::PIPE_BUF
+        );
+        let path = std::env::temp_dir().join(format!("rgunicorn-logfile-{}", std::process::id()));
+        let file = LogFile::append(path.to_str().unwrap()).unwrap();
+        assert_eq!(file.atomic_bytes_max(), usize::MAX);
+        std::fs::remove_file(path).unwrap();
+    }
+}

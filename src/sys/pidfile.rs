@@ -117,3 +117,7 @@ fn write(path: &Path, directory: &Path, pid: Pid) -> io::Result<()> {
             let _ = fs::remove_file(&temporary);
         })
 }
+
+#[cfg(test)]
+#[path = "tests/pidfile.rs"]
+mod tests;

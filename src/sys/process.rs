@@ -5,6 +5,7 @@ use super::check;
 use super::signal::Signal;
 use std::ffi::CString;
 use std::io;
+use std::os::unix::fs::FileExt;
 
 /// A process id.
 pub type Pid = i32;
@@ -79,9 +80,39 @@ pub fn exists(pid: Pid) -> bool {
     kill(pid, Signal(0)).unwrap_or(pid > 0)
 }
 
+/// Names the process for `ps` and `top`: the arguments that the kernel shows become `title`, cut to the room that they
+/// had, and the main thread's name the first 15 bytes of `name`. Best effort: where the kernel does not let us, nothing
+/// that matters changes.
+pub fn set_title(name: &str, title: &str) {
+    set_name(name);
+    if let Some((start, length)) = arguments() {
+        let mut bytes: Vec<u8> = title
+            .bytes()
+            .filter(|byte| *byte != 0)
+            .take(length.saturating_sub(1))
+            .collect();
+        // To the last byte: one that is not NUL would make the kernel show the environment as well (proc(5), cmdline).
+        bytes.resize(length, 0);
+        // Through the kernel rather than a pointer: no reference to this memory is ours, and a wrong address is an error.
+        if let Ok(memory) = std::fs::OpenOptions::new().write(true).open("/proc/self/mem") {
+            let _ = memory.write_all_at(&bytes, start);
+        }
+    }
+}
+
+/// Where the kernel keeps this process's arguments: address and length; fields 48 and 49 of proc(5), stat.
+fn arguments() -> Option<(u64, usize)> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field, the name, may hold anything, but ends with the last parenthesis; the third follows it.
+    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().skip(48 - 3);
+    let start: u64 = fields.next()?.parse().ok()?;
+    let end: u64 = fields.next()?.parse().ok()?;
+    Some((start, usize::try_from(end.checked_sub(start)?).ok()?))
+        .filter(|(start, length)| *start > 0 && *length > 0)
+}
+
 /// Names the calling thread, the first 15 bytes of `name` (PR_SET_NAME): what `top` and `pgrep` show for a main thread.
-/// Best effort: a name that cannot be set changes nothing that matters.
-pub fn set_name(name: &str) {
+fn set_name(name: &str) {
     let bytes: Vec<u8> = name.bytes().filter(|byte| *byte != 0).collect();
     if let Ok(text) = CString::new(bytes) {
         // SAFETY: PR_SET_NAME reads a string up to its NUL or 16 bytes.
@@ -108,3 +139,7 @@ pub fn set_umask(umask: u32) -> u32 {
     // SAFETY: umask cannot fail and touches no memory.
     unsafe { libc::umask(umask as libc::mode_t) }
 }
+
+#[cfg(test)]
+#[path = "tests/process.rs"]
+mod tests;

@@ -254,3 +254,7 @@ impl Slot {
         cells.bytes_sent.store(0, Relaxed);
     }
 }
+
+#[cfg(test)]
+#[path = "tests/shared.rs"]
+mod tests;

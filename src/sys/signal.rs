@@ -224,6 +224,12 @@ impl SignalQueue {
         let _ = self.wake.read();
     }
 
+    /// At the end of the process: signals go on being queued and nobody reads them, so that one that comes while the
+    /// interpreter finalizes does not replace the exit status. The process cannot have another queue.
+    pub fn stay_deaf(self) {
+        std::mem::forget(self);
+    }
+
     /// In a forked child, with the signals still blocked (see [`block`]): default dispositions, an empty queue, and no
     /// descriptor shared with the parent, so that nothing the parent has received is handled twice.
     pub fn leave_in_child(self) {
@@ -252,7 +258,7 @@ fn clear() {
 }
 
 /// A set of blocked signals; dropping it puts the calling thread's former mask back, and what is pending is delivered
-/// then.
+/// then. It remembers a whole mask, so guards of one thread are dropped in the reverse order of their making.
 #[derive(Debug)]
 #[must_use = "the signals are unblocked when this is dropped"]
 pub struct Blocked {
@@ -320,3 +326,7 @@ fn set_handler(signal: Signal, handler: libc::sighandler_t) -> io::Result<()> {
         check(libc::sigaction(signal.0, &raw const action, std::ptr::null_mut())).map(drop)
     }
 }
+
+#[cfg(test)]
+#[path = "tests/signal.rs"]
+mod tests;

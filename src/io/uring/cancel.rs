@@ -114,22 +114,39 @@ impl Uring {
     }
 
     /// POLL_REMOVE takes the waiter out of the listener's queue while it is submitted, and says whether it was still there.
+    ///
+    /// If it was not, its wake-up is ours, and it must be seen through to its terminal completion here: the kernel looks
+    /// at the listener once more when it finishes such a poll, and would arm it again, for good, if the connection had
+    /// been accepted in between (6.18: it would then take the wake-ups of our siblings while the application runs).
     pub(crate) fn listen_cancel(&mut self, op: OpKey) -> bool {
         let Some((_, Phase::Armed, Op::Poll { listen: true, .. })) = self.ops.get(op) else {
             return false;
         };
-        // SAFETY: names no memory.
-        unsafe { self.ring.push(unlisten(op)) };
-        self.queued_sends = 0;
         self.ops.set_phase(op, Phase::Orphaned);
+        self.queued_sends = 0;
+        let mut woken = false;
         for _ in 0..CANCEL_WAITS_MAX {
-            if self.ring.submit().is_err() {
+            // SAFETY: names no memory.
+            unsafe { self.ring.push(unlisten(op)) };
+            let submitted = if woken {
+                self.ring.progress()
+            } else {
+                self.ring.submit()
+            };
+            self.ring.reap();
+            let answer = self.unstash(user_data(Kind::Unlisten, op)).pop();
+            if answer.is_some_and(|answer| answer.result() == 0) {
+                return woken;
+            }
+            // ENOENT: it has fired. EALREADY: it is firing.
+            woken = true;
+            if submitted.and_then(|()| self.ring.progress()).is_err() {
                 return true;
             }
             self.ring.reap();
-            if let Some(answer) = self.unstash(user_data(Kind::Unlisten, op)).first() {
-                // ENOENT: it has fired and its completion is there. EALREADY: it is firing.
-                return answer.result() != 0;
+            if !self.unstash(user_data(Kind::Op, op)).is_empty() {
+                self.ops.remove(op);
+                return true;
             }
         }
         true

@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 
 use super::{Folder, Request, read};
 use crate::logging::{AccessFormat, AccessLog, BUFFER_BYTES_MAX};
+use crate::sys::logfile::set_nonblocking;
 
 fn format(text: &str) -> AccessFormat {
     AccessFormat::compile(text).unwrap()
@@ -92,7 +93,7 @@ fn pipe_log(buffer_bytes_max: usize) -> (AccessLog, std::io::PipeReader) {
     let (reader, writer) = std::io::pipe().unwrap();
     let path = format!("/dev/fd/{}", writer.as_raw_fd());
     let log = AccessLog::with_buffer(&path, format("%(U)s"), buffer_bytes_max).unwrap();
-    crate::logging::tests::set_nonblocking(&log);
+    set_nonblocking(log.as_raw_fd());
     (log, reader)
 }
 

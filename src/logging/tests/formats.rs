@@ -52,6 +52,15 @@ fn unknown_numbers_of_bytes() {
 }
 
 #[test]
+fn repeated_headers_are_joined_where_gunicorn_reads_environ_and_last_where_it_reads_headers() {
+    // `gunicorn` 27.0.1, asked with `Referer: r1` and `Referer: r2`.
+    assert_eq!(
+        render("%(f)s %({referer}i)s %({Referer}o)s", &Request::default()),
+        "r1,r2 r2 -"
+    );
+}
+
+#[test]
 fn times_are_local_with_their_offset() {
     let source = Request::default();
     let here = local(1_795_334_501);

@@ -91,10 +91,15 @@ impl AtomSource for Request {
             "authorization" => self.authorization.as_deref(),
             "host" => Some(b"example.org"),
             "user-agent" => Some(b"Mozilla \"5.0\" \xfc"),
+            "referer" => Some(b"r2"),
             "x-q" => Some(b"\""),
             "x}y" => Some(b"brace"),
             _ => None,
         }
+    }
+    fn joined_request_header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let joined = (name == "referer").then_some(&b"r1,r2"[..]);
+        joined.or_else(|| self.request_header(name)).map(Cow::Borrowed)
     }
     fn response_header(&self, name: &str) -> Option<&[u8]> {
         (name == "content-type").then_some(b"text/plain")

@@ -149,6 +149,39 @@ fn a_negative_number_is_a_value_and_refused_by_the_setting() {
 }
 
 #[test]
+fn a_value_may_begin_with_a_dash_when_it_cannot_be_an_option() {
+    for args in [
+        &["--access-logformat", "- %(h)s"][..],
+        &["--access-logfo", "- %(h)s"],
+        &["--access-logformat=- %(h)s"],
+        &["app:app", "-w", "2", "--access-logformat", "- %(h)s", "--preload"],
+    ] {
+        assert_eq!(
+            from_line(args).unwrap().access_log_format(),
+            "- %(h)s",
+            "{args:?}"
+        );
+    }
+    assert_eq!(from_line(&["-n", "-7"]).unwrap().proc_name(), Some("-7"));
+    assert_eq!(from_line(&["-n", "- x y"]).unwrap().proc_name(), Some("- x y"));
+    assert!(
+        exit(&["--pid", "--access-logformat=%(h)s %(l)s"])
+            .stderr
+            .contains("-p/--pid: expected one")
+    );
+    assert!(
+        exit(&["--pid", "-n a b"])
+            .stderr
+            .contains("-p/--pid: expected one")
+    );
+    assert!(
+        exit(&["--preload", "- x"])
+            .stderr
+            .contains("unrecognized arguments")
+    );
+}
+
+#[test]
 fn version_and_help_end_with_status_0() {
     for flag in ["-v", "--version", "--vers"] {
         let expected = Exit {
@@ -181,7 +214,9 @@ fn help_shows_every_option_section_and_default_within_80_columns() {
     for row in ROWS {
         for flag in row.flags() {
             assert!(
-                page.contains(&format!("{flag} ")) || page.contains(&format!("{flag}\n")),
+                [" ", "\n", ","]
+                    .iter()
+                    .any(|end| page.contains(&format!("{flag}{end}"))),
                 "{flag}"
             );
         }

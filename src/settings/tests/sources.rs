@@ -241,7 +241,7 @@ fn worker_classes() {
         let message = worker_class_check(name).expect_err(name);
         assert!(
             message.contains(words)
-                && message.contains(&format!("{name:?}"))
+                && message.contains(&text(name).repr())
                 && message.contains("sync, uring"),
             "{message}"
         );

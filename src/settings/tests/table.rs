@@ -74,9 +74,8 @@ fn rows_are_complete() {
             "{}",
             row.name
         );
-        assert_eq!(
-            row.choices.iter().any(|c| c.chars().any(char::is_uppercase)),
-            false,
+        assert!(
+            row.choices.iter().all(|choice| *choice == choice.to_lowercase()),
             "{}",
             row.name
         );

@@ -73,155 +73,107 @@ fn taken_values() {
     }
 }
 
+fn assert_refused(name: &str, raw: Raw, shown: &str, reason: &str) {
+    let invalid = from_file(name, raw).expect_err(reason);
+    assert_eq!(
+        invalid.to_string(),
+        format!("Invalid value for {name}: {shown}\nError: {name}: {reason}")
+    );
+}
+
 #[test]
-fn refused_values() {
-    let int = "(allowed: 0 to 4294967295; as text also 0x, 0o, 0b)";
-    for (name, raw, shown, reason) in [
+fn refused_ints() {
+    let huge = "1267650600228229401496703205376";
+    for (name, raw, fault) in [
+        ("workers", text("abc"), "is not an integer"),
+        ("workers", text(""), "is not an integer"),
+        ("workers", text("010"), "is not an integer"),
+        ("workers", text("1__0"), "is not an integer"),
+        ("workers", text("_1"), "is not an integer"),
+        ("workers", text("1_"), "is not an integer"),
+        ("workers", text("0x"), "is not an integer"),
+        ("workers", text("é"), "is not an integer"),
+        ("workers", text("- 1"), "is not an integer"),
+        ("workers", text("-0x1"), "is negative"),
+        ("workers", text(huge), "is too large"),
+        ("workers", Raw::Int(-1), "is negative"),
+        ("workers", Raw::None, "is not an integer"),
+        ("workers", Raw::Int(1 << 40), "is too large"),
+        ("workers", other("int", huge), "is too large"),
         (
             "workers",
-            text("abc"),
-            "abc",
-            format!("'abc' is not an integer {int}"),
+            other("int", "-1267650600228229401496703205376"),
+            "is negative",
         ),
-        ("workers", text(""), "", format!("'' is not an integer {int}")),
-        (
-            "workers",
-            text("010"),
-            "010",
-            format!("'010' is not an integer {int}"),
-        ),
-        (
-            "workers",
-            text("1__0"),
-            "1__0",
-            format!("'1__0' is not an integer {int}"),
-        ),
-        (
-            "workers",
-            text("_1"),
-            "_1",
-            format!("'_1' is not an integer {int}"),
-        ),
-        (
-            "workers",
-            text("1_"),
-            "1_",
-            format!("'1_' is not an integer {int}"),
-        ),
-        (
-            "workers",
-            text("0x"),
-            "0x",
-            format!("'0x' is not an integer {int}"),
-        ),
-        ("workers", text("é"), "é", format!("'é' is not an integer {int}")),
-        ("workers", Raw::Int(-1), "-1", format!("-1 is negative {int}")),
-        (
-            "workers",
-            Raw::None,
-            "None",
-            format!("None is not an integer {int}"),
-        ),
-        (
-            "workers",
-            Raw::Int(1 << 40),
-            "1099511627776",
-            format!("1099511627776 is too large {int}"),
-        ),
-        (
-            "workers",
-            other("int", "1267650600228229401496703205376"),
-            "1267650600228229401496703205376",
-            format!("1267650600228229401496703205376 is too large {int}"),
-        ),
-        (
-            "workers",
-            other("float", "2.5"),
-            "2.5",
-            format!("2.5 is not an integer {int}"),
-        ),
-        (
-            "umask",
-            text("077"),
-            "077",
-            format!("'077' is not an integer {int}"),
-        ),
-        (
-            "preload_app",
-            text("x"),
-            "x",
-            "'x' is not a boolean (allowed: True, False)".to_owned(),
-        ),
-        (
-            "preload_app",
-            Raw::Int(1),
-            "1",
-            "1 is not a boolean (allowed: True, False)".to_owned(),
-        ),
-        (
-            "bind",
-            Raw::Int(3),
-            "3",
-            "3 is neither a string nor a list of strings".to_owned(),
-        ),
-        (
-            "bind",
-            Raw::List(vec![text("a"), Raw::Int(1)]),
-            "['a', 1]",
-            "1 in the list is not a string".to_owned(),
-        ),
-        ("accesslog", Raw::Int(3), "3", "3 is not a string".to_owned()),
-        ("chdir", Raw::Int(3), "3", "3 is not a string".to_owned()),
-        (
-            "user",
-            other("float", "1.5"),
-            "1.5",
-            "1.5 is neither a name nor a number".to_owned(),
-        ),
+        ("workers", other("float", "2.5"), "is not an integer"),
+        ("umask", text("077"), "is not an integer"),
+    ] {
+        let reason = format!(
+            "{} {fault} (allowed: 0 to 4294967295; as text also 0x, 0o, 0b)",
+            raw.repr()
+        );
+        assert_refused(name, raw.clone(), &raw.to_string(), &reason);
+    }
+}
+
+#[test]
+fn refused_texts() {
+    for (name, raw, reason) in [
+        ("accesslog", Raw::Int(3), "3 is not a string"),
+        ("chdir", Raw::Bool(true), "True is not a string"),
+        ("worker_class", Raw::Int(3), "3 is not a string"),
+        ("config", Raw::Int(3), "3 is not a string"),
         (
             "header_map",
             text("x"),
-            "x",
-            "'x' is unknown (allowed: drop, refuse, dangerous)".to_owned(),
+            "'x' is unknown (allowed: drop, refuse, dangerous)",
         ),
         (
             "io_driver",
             text("kqueue"),
-            "kqueue",
-            "'kqueue' is unknown (allowed: auto, uring, epoll)".to_owned(),
+            "'kqueue' is unknown (allowed: auto, uring, epoll)",
         ),
         (
-            "forwarder_headers",
-            list(&["A"]),
-            "['A']",
-            "['A'] is not a string (allowed: one string, items separated by commas)".to_owned(),
+            "user",
+            other("float", "1.5"),
+            "1.5 is neither a name nor a number",
+        ),
+        ("user", Raw::Int(-1), "-1 is neither a name nor a number"),
+        (
+            "preload_app",
+            text("x"),
+            "'x' is not a boolean (allowed: True, False)",
         ),
         (
-            "forwarded_allow_ips",
-            text("1.2.3.4/8"),
-            "1.2.3.4/8",
-            "1.2.3.4/8 has host bits set (allowed: IP addresses, networks, *)".to_owned(),
+            "preload_app",
+            Raw::Int(1),
+            "1 is not a boolean (allowed: True, False)",
         ),
-        (
-            "secure_scheme_headers",
-            Raw::Int(3),
-            "3",
-            "3 is not a dictionary".to_owned(),
-        ),
-        (
-            "secure_scheme_headers",
-            Raw::Dict(vec![("X".to_owned(), Raw::Int(1))]),
-            "{'X': 1}",
-            "the value 1 of 'X' is not a string".to_owned(),
-        ),
-        ("worker_class", Raw::Int(3), "3", "3 is not a string".to_owned()),
-        ("config", Raw::Int(3), "3", "3 is not a string".to_owned()),
     ] {
-        let invalid = from_file(name, raw).expect_err(&reason);
-        assert_eq!(
-            invalid.to_string(),
-            format!("Invalid value for {name}: {shown}\nError: {name}: {reason}")
-        );
+        assert_refused(name, raw.clone(), &raw.to_string(), reason);
+    }
+}
+
+#[test]
+fn refused_collections() {
+    let mixed = || Raw::List(vec![text("a"), Raw::Int(1)]);
+    let pairs = || Raw::Dict(vec![("X".to_owned(), Raw::Int(1))]);
+    let one = "['A'] is not a string (allowed: one string, items separated by commas)";
+    let bits = "1.2.3.4/8 has host bits set (allowed: IP addresses, networks, *)";
+    for (name, raw, reason) in [
+        ("bind", Raw::Int(3), "3 is neither a string nor a list of strings"),
+        ("bind", mixed(), "1 in the list is not a string"),
+        ("forwarder_headers", list(&["A"]), one),
+        ("forwarded_allow_ips", list(&["A"]), one),
+        ("forwarded_allow_ips", text("1.2.3.4/8"), bits),
+        ("secure_scheme_headers", Raw::None, "None is not a dictionary"),
+        (
+            "secure_scheme_headers",
+            pairs(),
+            "the value 1 of 'X' is not a string",
+        ),
+    ] {
+        assert_refused(name, raw.clone(), &raw.to_string(), reason);
     }
 }
 

@@ -1,0 +1,100 @@
+//! The vocabulary of the decision table: what can happen, and what can be done about it.
+
+use super::{HookEvent, Level};
+use crate::sys::process::{Exit, Pid};
+use crate::sys::shared::Reading;
+use crate::sys::signal::Signal;
+use std::time::Duration;
+
+/// What a configuration says about the number of workers and the patience with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Wanted number of workers.
+    pub workers: u32,
+    /// Silence after which a worker is killed; zero = never.
+    pub timeout: Duration,
+    /// How long a stopping server waits for its workers.
+    pub graceful_timeout: Duration,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// Everything is open: begin.
+    Started,
+    /// A signal came.
+    Signal(Signal),
+    /// A fork that was asked for has happened.
+    Forked {
+        /// The worker's age.
+        age: u64,
+        /// Its process id.
+        pid: Pid,
+    },
+    /// A fork that was asked for failed.
+    ForkFailed {
+        /// The age that was meant for the worker.
+        age: u64,
+        /// What went wrong.
+        error: &'a str,
+    },
+    /// A child has been reaped.
+    Ended {
+        /// Its process id.
+        pid: Pid,
+        /// How it ended.
+        exit: Exit,
+        /// Its slot on the score-board says that it had booted.
+        booted: bool,
+    },
+    /// The configuration was read again and everything that it names is open.
+    Reloaded(Limits),
+    /// The configuration could not be read again, or what it names not opened.
+    ReloadFailed(&'a str),
+    /// A turn of the loop, with what the score-board says. Comes after all other events of the turn.
+    Tick(&'a [Reading]),
+    /// A Python-level signal handler wants to leave with this status.
+    Leave(i32),
+}
+
+/// What to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write a log line.
+    Log(Level, String),
+    /// Fork the worker of this age; answer with `Forked` or `ForkFailed`.
+    Fork {
+        /// The worker's age.
+        age: u64,
+    },
+    /// Send a signal to a worker.
+    Kill {
+        /// Its process id.
+        pid: Pid,
+        /// The signal.
+        signal: Signal,
+    },
+    /// Give the ended worker's slot on the score-board back.
+    Release {
+        /// Its former process id.
+        pid: Pid,
+    },
+    /// Tell the workers how many of them are wanted.
+    ShareWorkers(u32),
+    /// Read the configuration again; answer with `Reloaded` or `ReloadFailed`.
+    Reload,
+    /// The configuration on trial is in force from now on.
+    Commit,
+    /// Go back to the configuration before the trial.
+    Rollback,
+    /// Open the log files again.
+    ReopenLogs,
+    /// Run the hooks of this moment.
+    Hook(HookEvent),
+    /// Close the listening sockets and remove their files.
+    CloseListeners,
+    /// Remove the pid file.
+    RemovePidFile,
+    /// Leave with this status.
+    Exit(i32),
+}

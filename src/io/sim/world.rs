@@ -1,0 +1,249 @@
+//! The simulated kernel: sockets, listeners, virtual time and the dice. Driver and network share one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use super::super::types::OpKey;
+use crate::sys::clock::Instant;
+
+/// Virtual descriptors start here, above what a test process really has open, so that a stray system call hits nothing.
+const FIRST_FD: RawFd = 50_000;
+
+/// Sizes and fault rates of a simulation. Rates are per thousand, rolled at each opportunity.
+#[derive(Clone, Debug)]
+pub struct SimConfig {
+    /// Receive buffers in the pool.
+    pub recv_buffers: u16,
+    /// Bytes per receive buffer.
+    pub recv_buffer_bytes: u32,
+    /// Bytes a socket holds for a peer that does not read.
+    pub send_window_bytes: usize,
+    /// A reception or send moves only a part of what it could.
+    pub short_per_mille: u32,
+    /// A completion that is due comes later.
+    pub late_per_mille: u32,
+    /// The kernel ends a healthy reception (ECANCELED, lost multishot); the driver arms it again, the caller sees nothing.
+    pub ended_per_mille: u32,
+    /// A connection is reset by its peer.
+    pub reset_per_mille: u32,
+    /// A poll fails with ECANCELED.
+    pub canceled_per_mille: u32,
+}
+
+impl Default for SimConfig {
+    /// Much trouble, but none that a correct caller could see as an error.
+    fn default() -> Self {
+        Self {
+            recv_buffers: 8,
+            recv_buffer_bytes: 4096,
+            send_window_bytes: 16_384,
+            short_per_mille: 300,
+            late_per_mille: 300,
+            ended_per_mille: 50,
+            reset_per_mille: 0,
+            canceled_per_mille: 0,
+        }
+    }
+}
+
+/// SplitMix64: small, and the same on every machine.
+pub(super) struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// True in `per_mille` of 1000 rolls.
+    pub(super) fn roll(&mut self, per_mille: u32) -> bool {
+        self.next() % 1000 < u64::from(per_mille)
+    }
+
+    /// From 0 to `below` - 1.
+    pub(super) fn below(&mut self, below: usize) -> usize {
+        (self.next() % below.max(1) as u64) as usize
+    }
+}
+
+/// Our end of a connection, with what lies in the wire both ways.
+#[derive(Default)]
+pub(super) struct Socket {
+    /// Sent by the peer, not received by us.
+    pub(super) incoming: VecDeque<u8>,
+    /// Sent by us, not read by the peer.
+    pub(super) outgoing: VecDeque<u8>,
+    /// The peer sends no more.
+    pub(super) peer_finished: bool,
+    /// The peer has closed: what we send meets nobody.
+    pub(super) peer_closed: bool,
+    /// The connection was torn down.
+    pub(super) reset: bool,
+    /// We send no more.
+    pub(super) finished: bool,
+    /// We receive no more.
+    pub(super) deaf: bool,
+    /// Our end is closed; the socket lives until its peer has seen all.
+    pub(super) closed: bool,
+}
+
+/// Someone who asked to be woken for a connection: which driver, which operation.
+#[derive(Copy, Clone, PartialEq, Eq)]
+pub(super) struct Waiter {
+    pub(super) driver: u32,
+    pub(super) op: OpKey,
+}
+
+#[derive(Default)]
+pub(super) struct Listener {
+    pub(super) backlog: VecDeque<RawFd>,
+    /// In the order of asking.
+    pub(super) waiters: VecDeque<Waiter>,
+    /// Wake-ups used up but not delivered yet.
+    pub(super) woken: Vec<Waiter>,
+}
+
+pub(super) struct World {
+    pub(super) config: SimConfig,
+    pub(super) dice: Dice,
+    pub(super) now: Instant,
+    pub(super) sockets: BTreeMap<RawFd, Socket>,
+    pub(super) listeners: BTreeMap<RawFd, Listener>,
+    /// Descriptors that are neither (pipes of an application): their poll(2) mask.
+    pub(super) others: BTreeMap<RawFd, u32>,
+    next_fd: RawFd,
+    pub(super) drivers: u32,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, config: SimConfig) -> Self {
+        Self {
+            config,
+            dice: Dice(seed),
+            now: Instant(1_000_000_000),
+            sockets: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            others: BTreeMap::new(),
+            next_fd: FIRST_FD,
+            drivers: 0,
+        }
+    }
+
+    pub(super) fn new_fd(&mut self) -> RawFd {
+        self.next_fd += 1;
+        self.next_fd - 1
+    }
+
+    pub(super) fn advance(&mut self, by: Duration) {
+        self.now = self.now.after(by);
+    }
+
+    /// The socket, as long as our end of it is open.
+    pub(super) fn socket(&mut self, fd: RawFd) -> io::Result<&mut Socket> {
+        let socket = self.sockets.get_mut(&fd).filter(|socket| !socket.closed);
+        socket.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
+    }
+
+    /// A connection is queued: one waiter is woken.
+    pub(super) fn wake_one(&mut self, listener: RawFd) {
+        if let Some(listener) = self.listeners.get_mut(&listener)
+            && let Some(waiter) = listener.waiters.pop_front()
+        {
+            listener.woken.push(waiter);
+        }
+    }
+
+    /// What poll(2) would say.
+    pub(super) fn readiness(&self, fd: RawFd) -> io::Result<u32> {
+        let mut mask = 0;
+        if let Some(socket) = self.sockets.get(&fd).filter(|socket| !socket.closed) {
+            if !socket.incoming.is_empty() || socket.peer_finished || socket.reset {
+                mask |= libc::POLLIN;
+            }
+            if socket.outgoing.len() < self.config.send_window_bytes || socket.reset {
+                mask |= libc::POLLOUT;
+            }
+            if socket.reset {
+                mask |= libc::POLLERR | libc::POLLHUP;
+            }
+        } else if let Some(listener) = self.listeners.get(&fd) {
+            if !listener.backlog.is_empty() {
+                mask |= libc::POLLIN;
+            }
+        } else if let Some(&other) = self.others.get(&fd) {
+            return Ok(other);
+        } else {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        Ok(mask as u32)
+    }
+
+    /// How much of `whole` is moved now; at least 1.
+    pub(super) fn portion(&mut self, whole: usize) -> usize {
+        let short = self.dice.roll(self.config.short_per_mille);
+        if short { 1 + self.dice.below(whole) } else { whole }
+    }
+
+    /// Receives into `into`; 0 is the end of the stream.
+    pub(super) fn recv(&mut self, fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
+        let room = into.len();
+        let socket = self.socket(fd)?;
+        if socket.reset {
+            return Err(io::Error::from_raw_os_error(libc::ECONNRESET));
+        }
+        let whole = socket.incoming.len().min(room);
+        if whole == 0 {
+            return if socket.peer_finished || socket.deaf {
+                Ok(0)
+            } else {
+                Err(io::ErrorKind::WouldBlock.into())
+            };
+        }
+        let count = self.portion(whole);
+        let incoming = &mut self.socket(fd)?.incoming;
+        for (to, from) in into.iter_mut().zip(incoming.drain(..count)) {
+            *to = from;
+        }
+        Ok(count)
+    }
+
+    /// Sends what fits.
+    pub(super) fn send(&mut self, fd: RawFd, head: &[u8], body: &[u8]) -> io::Result<usize> {
+        let window = self.config.send_window_bytes;
+        let socket = self.socket(fd)?;
+        if socket.reset {
+            return Err(io::Error::from_raw_os_error(libc::ECONNRESET));
+        }
+        if socket.finished || socket.peer_closed {
+            return Err(io::Error::from_raw_os_error(libc::EPIPE));
+        }
+        let whole = (head.len() + body.len()).min(window.saturating_sub(socket.outgoing.len()));
+        if whole == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = self.portion(whole);
+        self.socket(fd)?
+            .outgoing
+            .extend(head.iter().chain(body).take(count));
+        Ok(count)
+    }
+
+    /// Our end is closed. With bytes unread the peer gets a reset, as TCP has it.
+    pub(super) fn close(&mut self, fd: RawFd) {
+        self.others.remove(&fd);
+        self.listeners.remove(&fd);
+        if let Some(socket) = self.sockets.get_mut(&fd) {
+            socket.closed = true;
+            socket.finished = true;
+            if !socket.incoming.is_empty() {
+                socket.reset = true;
+                socket.outgoing.clear();
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+use super::*;
+
+#[test]
+fn a_slot_tells_what_its_worker_wrote() {
+    let board = Scoreboard::new().unwrap();
+    let slot = board.claim(7).unwrap();
+    assert_eq!(
+        (slot.read().age, slot.read().beat, slot.read().booted),
+        (7, None, false)
+    );
+    slot.beat(Instant(5));
+    slot.set_booted();
+    slot.add_request();
+    slot.add_request();
+    slot.add_bytes_sent(1000);
+    slot.set_connections(3);
+    slot.set_in_flight(2);
+    slot.set_loop_lag_us(40);
+    let expected = Reading {
+        age: 7,
+        beat: Some(Instant(5)),
+        booted: true,
+        connections: 3,
+        in_flight: 2,
+        loop_lag_us: 40,
+        requests: 2,
+        bytes_sent: 1000,
+    };
+    assert_eq!(slot.read(), expected);
+    assert_eq!(board.readings().collect::<Vec<_>>(), [expected]);
+}
+
+#[test]
+fn a_released_slot_is_reused_clean() {
+    let board = Scoreboard::new().unwrap();
+    let (first, second) = (board.claim(1).unwrap(), board.claim(2).unwrap());
+    first.set_booted();
+    first.beat(Instant(9));
+    first.set_connections(5);
+    first.release();
+    assert_eq!(
+        board.readings().map(|reading| reading.age).collect::<Vec<_>>(),
+        [2]
+    );
+    let third = board.claim(3).unwrap();
+    assert_eq!(third.index, first.index);
+    assert_eq!(
+        (third.read().booted, third.read().beat, third.read().connections),
+        (false, None, 0)
+    );
+    assert_eq!(second.read().age, 2);
+}
+
+#[test]
+fn the_board_is_full_at_its_capacity_and_its_last_slot_is_its_own_memory() {
+    let board = Scoreboard::new().unwrap();
+    let slots: Vec<Slot> = (1..=u64::from(SLOTS_MAX))
+        .map(|age| board.claim(age).unwrap())
+        .collect();
+    assert!(board.claim(9999).is_none());
+    slots.iter().for_each(|slot| slot.add_bytes_sent(slot.read().age));
+    assert!(board.readings().all(|reading| reading.bytes_sent == reading.age));
+    assert_eq!(board.readings().count(), SLOTS_MAX as usize);
+}
+
+#[test]
+fn a_beat_at_the_clock_s_zero_is_a_beat() {
+    let slot = Scoreboard::new().unwrap().claim(1).unwrap();
+    slot.beat(Instant(0));
+    assert!(slot.read().beat.is_some());
+}
+
+#[test]
+fn the_wanted_number_is_shared_and_outlives_the_first_handle() {
+    let board = Scoreboard::new().unwrap();
+    let slot = board.claim(1).unwrap();
+    board.set_workers(12);
+    drop(board);
+    assert_eq!(slot.board().workers(), 12);
+}
+
+#[test]
+fn writers_do_not_lose_each_other_s_counts() {
+    let board = Scoreboard::new().unwrap();
+    let slots: Vec<Slot> = (1..5).map(|age| board.claim(age).unwrap()).collect();
+    std::thread::scope(|scope| {
+        for slot in &slots {
+            scope.spawn(|| (0..10_000).for_each(|_| slot.add_request()));
+        }
+    });
+    assert!(board.readings().all(|reading| reading.requests == 10_000));
+}

@@ -1,0 +1,1 @@
+"""A Django project in one package: `settings`, `urls` (with the views) and `wsgi`. Its database is `db.sqlite3` beside the server."""

@@ -1,0 +1,49 @@
+"""Applications that take the connection over through `gunicorn.socket`."""
+
+import os
+import socket
+
+from routes import Routes, plain
+
+app = Routes()
+END = b"END\n"
+
+
+@app.text("/pid")
+def pid(environ):
+    return str(os.getpid())
+
+
+def raw_upgrade(sock):
+    """Begin a protocol of our own on the connection."""
+    sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+
+
+@app.route("/echo")
+def echo(environ, start_response):
+    """Upgrade, then send every byte back until END."""
+    sock = environ["gunicorn.socket"]
+    raw_upgrade(sock)
+    seen = b""
+    while not seen.endswith(END):
+        data = sock.recv(4096)
+        if not data:
+            break
+        seen += data
+        sock.sendall(data)
+    sock.close()
+    return []
+
+
+@app.text("/looks")
+def looks(environ):
+    """Looks at the socket without touching its data; the request goes on as any other."""
+    sock = environ["gunicorn.socket"]
+    return f"{isinstance(sock, socket.socket)} {sock.family.name} {sock.fileno() >= 0} {sock.getpeername()[0]}"
+
+
+@app.text("/held")
+def held(environ):
+    """Keeps a duplicate for a moment: harmless as well."""
+    os.close(os.dup(environ["gunicorn.socket"].fileno()))
+    return "held"

@@ -1,0 +1,93 @@
+"""Which servers the suite runs against, and the fixtures that start them.
+
+Every test that starts a server runs once per flavour (`harness.FLAVOURS`). Two markers say whose promise it is:
+`parity` (the default) holds for Gunicorn and for rgunicorn, `own` for rgunicorn alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import FLAVOURS, Flavour, Server
+
+Launch = Callable[..., Server]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--servers",
+        default=os.environ.get("RGUNICORN_TEST_SERVERS", ""),
+        help=f"comma list of {', '.join(FLAVOURS)}; default (env RGUNICORN_TEST_SERVERS): all that are installed",
+    )
+
+
+def chosen(config: pytest.Config) -> list[Flavour]:
+    """The servers to test. One that was asked for by name must be there."""
+    names = [name.strip() for name in config.getoption("--servers").split(",") if name.strip()]
+    if unknown := [name for name in names if name not in FLAVOURS]:
+        raise pytest.UsageError(f"unknown servers {unknown}; known: {', '.join(FLAVOURS)}")
+    if missing := [name for name in names if FLAVOURS[name].path is None]:
+        raise pytest.UsageError(f"not installed: {', '.join(missing)}")
+    found = [flavour for flavour in FLAVOURS.values() if (flavour.name in names if names else flavour.path)]
+    if not found:
+        raise pytest.UsageError("no server is installed beside this Python or on PATH")
+    return found
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "flavour" in metafunc.fixturenames:
+        metafunc.parametrize("flavour", chosen(metafunc.config), ids=lambda flavour: flavour.name, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    foreign = []
+    for item in items:
+        own = item.get_closest_marker("own")
+        if own is None:
+            item.add_marker(pytest.mark.parity)
+        elif (spec := getattr(item, "callspec", None)) and not spec.params["flavour"].own:
+            foreign.append(item)
+    if foreign:
+        config.hook.pytest_deselected(items=foreign)
+        items[:] = [item for item in items if item not in set(foreign)]
+
+
+def launcher(flavour: Flavour, make_dir: Callable[[], Path]) -> Iterator[Launch]:
+    """A function that starts servers, and the promise that they are closed."""
+    servers: list[Server] = []
+
+    def launch(app: str | None, *args: str, deaths: bool = False, workdir: Path | None = None, **options) -> Server:
+        server = Server(flavour, workdir or make_dir(), deaths=deaths)
+        servers.append(server)
+        return server.start(app, *args, **options)
+
+    yield launch
+    errors = []
+    for server in reversed([server for server in servers if hasattr(server, "process")]):
+        try:
+            server.close()
+        except AssertionError as error:
+            errors.append(str(error))
+    assert not errors, "\n".join(errors)
+
+
+@pytest.fixture
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory whose path is short enough for a unix socket."""
+    return tmp_path_factory.mktemp("s")
+
+
+@pytest.fixture
+def launch(flavour: Flavour, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
+    """Starts servers that live as long as the test."""
+    yield from launcher(flavour, lambda: tmp_path_factory.mktemp("s"))
+
+
+@pytest.fixture(scope="module")
+def launch_module(flavour: Flavour, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
+    """Starts servers that a module's tests share; closing them proves that none of the tests harmed a worker."""
+    yield from launcher(flavour, lambda: tmp_path_factory.mktemp("m"))

@@ -1,0 +1,316 @@
+"""Runs a WSGI server as a sub-process and watches it from outside, as an operator would.
+
+Nothing here knows the inside of a server: what a test sees are sockets, log lines, exit statuses, files and `/proc`.
+Every server runs in a session of its own, so that its processes can be told from all others, and `Server.close`
+fails when one of them is left over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from rawhttp import TIMEOUT_S, Address, Client, Response, connect
+
+APPS = Path(__file__).resolve().parents[1] / "apps"
+Value = TypeVar("Value")
+POLL_S = 0.01
+# How long a server may take to leave at the end of a test: rgunicorn, and the reference (see `Server.settle`).
+CLOSE_S = {True: 5.0, False: 1.0}
+SETTLE_S = 0.1
+# Settings of the machine that runs the tests must not leak into the servers under test.
+SCRUBBED = (
+    "GUNICORN_CMD_ARGS", "WEB_CONCURRENCY", "PORT", "FORWARDED_ALLOW_IPS", "SENDFILE", "SCRIPT_NAME",
+    "RGUNICORN_IO_DRIVER", "GEVENT_LOOP", "PYTHONPATH", "PYTHONWARNINGS", "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS",
+)  # fmt: skip
+DEATH = re.compile(r"WORKER TIMEOUT|was sent SIG|exited with code|panicked at")
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """One way to run a server: the program and the options that choose its engine."""
+
+    name: str
+    program: str
+    options: tuple[str, ...]
+
+    @property
+    def own(self) -> bool:
+        """Whether this is rgunicorn and not the reference."""
+        return self.program == "rgunicorn"
+
+    @property
+    def path(self) -> str | None:
+        """The executable: beside the running Python first, else on PATH."""
+        beside = Path(sys.executable).with_name(self.program)
+        return str(beside) if beside.exists() else shutil.which(self.program)
+
+    def command(self) -> list[str]:
+        """The beginning of every command line of this server."""
+        assert self.path, f"{self.program} is not installed"
+        return [self.path, *self.options]
+
+
+FLAVOURS = {
+    flavour.name: flavour
+    for flavour in (
+        Flavour("rgunicorn-uring", "rgunicorn", ("-k", "uring", "--io-driver", "uring")),
+        Flavour("rgunicorn-epoll", "rgunicorn", ("-k", "uring", "--io-driver", "epoll")),
+        # Four threads, so that a second connection of a test never waits for the first.
+        Flavour("gunicorn", "gunicorn", ("-k", "gthread", "--threads", "4", "--no-control-socket")),
+    )
+}
+
+
+def wait_for(what: str, condition: Callable[[], Value], timeout: float = TIMEOUT_S) -> Value:
+    """Poll until the condition holds and give its value."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {timeout} s in vain for {what}"
+        time.sleep(POLL_S)
+    return value
+
+
+def proc_stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the state on, None when the process has gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def all_pids() -> Iterator[int]:
+    """Every process of the machine."""
+    return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs (a zombie does not)."""
+    stat = proc_stat(pid)
+    return stat is not None and stat[0] != "Z"
+
+
+def children(pid: int) -> list[int]:
+    """Direct children that are alive, oldest first."""
+    return sorted(
+        child for child in all_pids() if (stat := proc_stat(child)) and int(stat[1]) == pid and stat[0] != "Z"
+    )
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time that the process has used."""
+    stat = proc_stat(pid)
+    assert stat is not None, f"process {pid} has gone"
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
+    """A clean environment in which the test applications can be imported."""
+    env = {key: value for key, value in os.environ.items() if key not in SCRUBBED}
+    env |= {"PYTHONPATH": str(APPS), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return env | (extra or {})
+
+
+def run_to_end(
+    flavour: Flavour, workdir: Path, *args: str, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command line that is expected to end by itself."""
+    process = subprocess.Popen(
+        [*flavour.command(), *args], cwd=workdir, env=environment(env), text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        out, err = process.communicate(timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        raise AssertionError(f"still running after {TIMEOUT_S} s: {args}\n{out}\n{err}") from None
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+class Server:
+    """A running server. Made by the `launch` fixtures, which also close it."""
+
+    def __init__(self, flavour: Flavour, workdir: Path, *, deaths: bool = False):
+        self.flavour = flavour
+        self.workdir = workdir
+        # A worker's death fails the test unless the test said that it would bring one about.
+        self.deaths = deaths
+        self.errorlog = self.stderr = workdir / "stderr.txt"
+        self.stdout = workdir / "stdout.txt"
+        self.address: Address = ""
+
+    def start(
+        self, app: str | None, *args: str, bind: str | None = "127.0.0.1:0", config: str | None = None,
+        env: dict[str, str] | None = None, prefix: Sequence[str] = (), errorlog: Path | None = None, quiet: bool = False,
+    ) -> Server:  # fmt: skip
+        """Start the server and wait until it listens. A `quiet` one does not log its address: it must be a unix path."""
+        command = [*prefix, *self.flavour.command()]
+        if bind is not None:
+            command += ["--bind", bind]
+        command += args
+        if config is not None:
+            (self.workdir / "test.conf.py").write_text(config)
+            command += ["--config", "test.conf.py"]
+        if errorlog is not None:
+            self.errorlog = errorlog
+            command += ["--error-logfile", str(errorlog)]
+        if app is not None:
+            command.append(app)
+        with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
+            self.process = subprocess.Popen(
+                command, cwd=self.workdir, env=environment(env), stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                start_new_session=True,
+            )  # fmt: skip
+        self.pid = self.process.pid
+        self.addresses = [self._appeared(str(bind))] if quiet else self._listening()
+        self.address = self.addresses[0]
+        return self
+
+    def _appeared(self, bind: str) -> Address:
+        path = str(self.workdir / bind.removeprefix("unix:"))
+
+        def listens() -> bool:
+            try:
+                connect(path).close()
+            except OSError:
+                return False
+            return True
+
+        wait_for(f"a listener at {path}", listens)
+        return path
+
+    def _listening(self) -> list[Address]:
+        line = self.wait_log(r"Listening at: (\S+) \(\d+\)")
+        found: list[Address] = []
+        for url in line[1].split(","):
+            if url.startswith("unix:"):
+                found.append(str(self.workdir / url.removeprefix("unix:")))
+            else:
+                host, _, port = url.removeprefix("http://").rpartition(":")
+                found.append((host.strip("[]"), int(port)))
+        return found
+
+    # What the server says.
+
+    @property
+    def log(self) -> str:
+        """The error log so far."""
+        try:
+            return self.errorlog.read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def wait_log(self, pattern: str, *, count: int = 1, timeout: float = TIMEOUT_S) -> re.Match[str]:
+        """Wait until the error log holds the pattern `count` times; the last of these matches."""
+
+        def found() -> re.Match[str] | None:
+            matches = list(re.finditer(pattern, self.log))
+            if len(matches) < count and self.process.poll() is not None:
+                matches = list(re.finditer(pattern, self.log))
+                assert len(matches) >= count, (
+                    f"ended ({self.process.returncode}) before {pattern!r}:\n{self.all_output()}"
+                )
+            return matches[count - 1] if len(matches) >= count else None
+
+        try:
+            return wait_for(f"log line {pattern!r}", found, timeout)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.all_output()}") from None
+
+    def all_output(self) -> str:
+        """What an engineer wants to read when a test fails."""
+        stderr = self.stderr.read_text(errors="replace") if self.errorlog != self.stderr else ""
+        return f"--- {self.flavour.name} log ---\n{self.log}{stderr}"
+
+    # What the server consists of.
+
+    def workers(self) -> list[int]:
+        """Pids of the workers, oldest first."""
+        return children(self.pid)
+
+    def wait_workers(self, count: int, *, without: Sequence[int] = ()) -> list[int]:
+        """Wait until there are exactly `count` workers and none of `without` is among them."""
+
+        def settled() -> list[int] | None:
+            pids = self.workers()
+            return pids if len(pids) == count and not set(pids) & set(without) else None
+
+        return wait_for(f"{count} workers", settled)
+
+    def session(self) -> list[int]:
+        """Every living process of this server, orphans included."""
+        return [pid for pid in all_pids() if (stat := proc_stat(pid)) and stat[0] != "Z" and int(stat[3]) == self.pid]
+
+    # What a client does.
+
+    def client(self, timeout: float = TIMEOUT_S) -> Client:
+        """A new connection to the first address."""
+        return Client(self.address, timeout)
+
+    def get(self, target: str = "/", **options) -> Response:
+        """One request on a connection of its own."""
+        with self.client() as client:
+            return client.get(target, **options)
+
+    def exchange(self, data: bytes, method: str = "GET") -> Response:
+        """Send raw bytes on a connection of their own, read one response."""
+        with self.client() as client:
+            client.send(data)
+            return client.response(method)
+
+    # What an operator does.
+
+    def kill(self, signum: signal.Signals) -> None:
+        """Send a signal to the master."""
+        os.kill(self.pid, signum)
+
+    def wait_exit(self, timeout: float = TIMEOUT_S) -> int:
+        """Wait for the master's exit status."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"did not exit within {timeout} s\n{self.all_output()}") from None
+
+    def terminate(self, signum: signal.Signals = signal.SIGTERM) -> int:
+        """Signal the master and wait for its exit status."""
+        self.settle()
+        self.kill(signum)
+        return self.wait_exit()
+
+    def settle(self) -> None:
+        """Let the reference come to rest: a quick stop that meets its worker inside the thread pool deadlocks it."""
+        if not self.flavour.own:
+            time.sleep(SETTLE_S)
+
+    def close(self) -> None:
+        """Stop the server if it still runs, and fail if it had lost a worker, dies badly or leaves processes."""
+        complaints = []
+        if not self.deaths and (death := DEATH.search(self.log)):
+            complaints.append(f"a worker died: {death[0]}")
+        try:
+            if self.process.poll() is None:
+                self.settle()
+                self.kill(signal.SIGQUIT)
+                status = self.wait_exit(CLOSE_S[self.flavour.own])
+                assert status == 0, f"exit status {status} after SIGQUIT"
+            wait_for("the last process to leave", lambda: not self.session(), CLOSE_S[self.flavour.own])
+        except AssertionError as error:
+            if self.flavour.own:
+                complaints.append(f"{error}; left over: {self.session()}")
+        finally:
+            for pid in self.session():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.wait()
+        assert not complaints, f"{complaints}\n{self.all_output()}"

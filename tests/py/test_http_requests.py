@@ -1,0 +1,298 @@
+"""Requests as bytes: heads, limits, bodies, pipelining, and what is refused with which status.
+
+RFC 9112 is the law where Gunicorn is strict, and Gunicorn is where it is stricter or laxer.
+"""
+
+import pytest
+from rawhttp import request
+
+HEAD_BYTES_MAX = 100 * (8190 + 2) + 4
+
+
+@pytest.fixture(scope="module")
+def server(launch_module):
+    return launch_module("http_app:app")
+
+
+def header(name, value="x"):
+    """A GET with one more header field, given as raw text."""
+    return f"GET / HTTP/1.1\r\nHost: a\r\n{name}{value}\r\n\r\n".encode("latin-1")
+
+
+ACCEPTED = {
+    "one empty line first": b"\r\n" + request(),
+    "no Host": request(host=None),
+    "HTTP/1.2": request(version="HTTP/1.2"),
+    "absolute form": request("http://other.test:81/"),
+    "asterisk form": request("*", method="OPTIONS"),
+    "authority form": request("example.test:443", method="CONNECT"),
+    "origin form with CONNECT": request("/", method="CONNECT"),
+    "longest method": request(method="A" * 20),
+    "unknown method": request(method="M-SEARCH"),
+    "empty value": header("X-Empty:", ""),
+    "value with tab and latin-1": header("X-Odd: ", "a\tb\xff"),
+    "blanks around the value": header("X-Blank: \t ", "v \t "),
+    "odd but legal name": header("!#$%&'*+-.^_`|~09az: "),
+    "request line at its limit": request("/?" + "q" * (4094 - len("GET /? HTTP/1.1"))),
+    "field at its limit": header("X-Long: ", "v" * (8190 - len("X-Long: \r\n"))),
+    "100 fields": request(headers=[(f"X-{number}", "v") for number in range(99)]),
+}
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_accepted(server, name):
+    response = server.exchange(ACCEPTED[name])
+    assert response.status in (200, 404), response
+
+
+REFUSED_400 = {
+    "two empty lines first": b"\r\n\r\n" + request(),
+    "bare LF after the request line": b"GET / HTTP/1.1\nHost: a\r\n\r\n",
+    "bare LF after a field": b"GET / HTTP/1.1\r\nHost: a\n\r\n",
+    "bare LF as the end": b"GET / HTTP/1.1\r\nHost: a\r\n\n",
+    "bare CR in a value": header("X: ", "a\rb"),
+    "two blanks in the request line": b"GET  / HTTP/1.1\r\n\r\n",
+    "tab in the request line": b"GET\t/ HTTP/1.1\r\n\r\n",
+    "no version": b"GET /\r\n\r\n",
+    "four parts": b"GET / x HTTP/1.1\r\n\r\n",
+    "blank before the method": b" GET / HTTP/1.1\r\n\r\n",
+    "method too short": request(method="GO"),
+    "method too long": request(method="A" * 21),
+    "lower case method": request(method="get"),
+    "method with #": request(method="GE#T"),
+    "method not a token": request(method="GE(T"),
+    "target with a control byte": b"GET /\x01 HTTP/1.1\r\n\r\n",
+    "target with a high byte": b"GET /\xe9 HTTP/1.1\r\n\r\n",
+    "target without slash": request("index.html"),
+    "asterisk with GET": request("*"),
+    "authority form with GET": request("example.test:443"),
+    "HTTP/0.9": request(version="HTTP/0.9"),
+    "HTTP/2.0": request(version="HTTP/2.0"),
+    "HTTP/1": request(version="HTTP/1"),
+    "HTTP/1.10": request(version="HTTP/1.10"),
+    "lower case version": request(version="http/1.1"),
+    "field without colon": header("NoColon"),
+    "empty field name": header(": "),
+    "blank in the name": header("X Y: "),
+    "blank before the colon": header("X : "),
+    "tab before the colon": header("X\t: "),
+    "name not a token": header("X(Y): "),
+    "name with a high byte": header("X\xe9: "),
+    "folded line": header("X: a\r\n b"),
+    "folded first field": b"GET / HTTP/1.1\r\n Host: a\r\n\r\n",
+    "NUL in a value": header("X: ", "a\0b"),
+    "escape in a value": header("X: ", "a\x1bb"),
+    "DEL in a value": header("X: ", "a\x7fb"),
+    "two Host fields": request(headers=[("Host", "b")]),
+    "two equal Content-Types": request(headers=[("Content-Type", "a/b")] * 2),
+    "Content-Length with sign": request(headers={"Content-Length": "+5"}),
+    "negative Content-Length": request(headers={"Content-Length": "-5"}),
+    "Content-Length as list": request(headers={"Content-Length": "5, 5"}),
+    "Content-Length in hex": request(headers={"Content-Length": "0x5"}),
+    "Content-Length with underscore": request(headers={"Content-Length": "1_0"}),
+    "empty Content-Length": header("Content-Length:", ""),
+    "Content-Length superscript": request(headers={"Content-Length": "\xb2"}),
+    "two equal Content-Lengths": request(headers=[("Content-Length", "5")] * 2) + b"hello",
+    "two different Content-Lengths": request(headers=[("Content-Length", "5"), ("Content-Length", "6")]) + b"hello",
+    "both framings": request(headers={"Content-Length": "5"}, chunks=[b"hello"]),
+    "both framings reversed": request(headers=[("Transfer-Encoding", "chunked"), ("Content-Length", "5")]),
+    "chunked twice": request(headers={"Transfer-Encoding": "chunked, chunked"}),
+    "chunked twice in two fields": request(headers=[("Transfer-Encoding", "chunked")] * 2),
+    "coding after chunked": request(headers={"Transfer-Encoding": "chunked, gzip"}),
+    "coding without chunked": request(headers={"Transfer-Encoding": "gzip"}),
+    "chunked with HTTP/1.0": request(version="HTTP/1.0", chunks=[b"hello"]),
+}
+
+
+def assert_refused(server, data, status, reason):
+    """The error page in Gunicorn's form, then the connection closes; nothing sent after is answered."""
+    with server.client() as client:
+        client.send(data)
+        response = client.response()
+        assert (response.version, response.status, response.reason) == ("HTTP/1.1", status, reason)
+        assert response.names == ["Connection", "Content-Type", "Content-Length"]
+        assert response.header("Connection") == "close"
+        assert response.header("Content-Type") == "text/html"
+        page = response.body.decode("latin-1")
+        assert f"<title>{reason}</title>" in page
+        assert f"<h1><p>{reason}</p></h1>" in page
+        client.assert_closed()
+
+
+@pytest.mark.parametrize("name", REFUSED_400)
+def test_bad_request(server, name):
+    assert_refused(server, REFUSED_400[name], 400, "Bad Request")
+    assert server.get().body == b"hello"
+
+
+REFUSED = {
+    "request line over its limit": (request("/?" + "q" * (4095 - len("GET /? HTTP/1.1"))), 414, "URI Too Long"),
+    "field over its limit": (
+        header("X-Long: ", "v" * (8191 - len("X-Long: \r\n"))),
+        431,
+        "Request Header Fields Too Large",
+    ),
+    "101 fields": (
+        request(headers=[(f"X-{number}", "v") for number in range(100)]),
+        431,
+        "Request Header Fields Too Large",
+    ),
+    "unknown expectation": (request(headers={"Expect": "200-ok"}), 417, "Expectation Failed"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_other_refusals(server, name):
+    assert_refused(server, *REFUSED[name])
+
+
+@pytest.mark.own
+def test_unknown_transfer_coding_has_its_own_reason(server):
+    """Gunicorn says "501 Bad Request"."""
+    assert_refused(server, request(headers={"Transfer-Encoding": "wonder, chunked"}), 501, "Not Implemented")
+
+
+@pytest.mark.own
+def test_dropped_names_count_as_fields(server):
+    """Gunicorn does not count names with an underscore, which lets a client send any number of them."""
+    fields = [(f"X_{number}", "v") for number in range(100)]
+    assert_refused(server, request(headers=fields), 431, "Request Header Fields Too Large")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "good", "bad", "status"),
+    [
+        ("--limit-request-line", "40", "/" + "a" * 26, "/" + "a" * 27, 414),
+        ("--limit-request-line", "0", "/" + "a" * 9000, None, 414),
+        ("--limit-request-line", "99999", "/" + "a" * 8176, "/" + "a" * 8177, 414),
+    ],
+)
+def test_request_line_limit(launch, option, value, good, bad, status):
+    server = launch("http_app:app", option, value)
+    assert server.get(good).status == 404
+    if bad is not None:
+        assert server.get(bad).status == status
+
+
+def test_field_limits(launch):
+    server = launch("http_app:app", "--limit-request-fields", "3", "--limit-request-field_size", "30")
+    assert server.get(headers=[("A", "1"), ("B", "2")]).status == 200
+    assert server.get(headers=[("A", "1"), ("B", "2"), ("C", "3")]).status == 431
+    assert server.get(headers={"X": "v" * 25}).status == 200
+    assert server.get(headers={"X": "v" * 26}).status == 431
+
+
+def test_error_page_escapes_the_message(server):
+    response = server.exchange(request(headers={"<script>": "x"}))
+    assert response.status == 400
+    assert b"<script>" not in response.body
+
+
+def test_refusal_is_logged(launch):
+    server = launch("http_app:app")
+    server.exchange(request(method="get"))
+    server.wait_log(r"\[WARNING\] Invalid request from ip=127\.0\.0\.1: \S")
+
+
+# Splits, pipelining, keep-alive.
+
+WHOLE = request("/echo", method="POST", body=b"hello\r\nworld")
+CHUNKED = request("/echo", method="POST", chunks=[b"hello", b"\r\n", b"world"])
+
+
+@pytest.mark.parametrize("data", [WHOLE, CHUNKED], ids=["length", "chunked"])
+def test_split_at_every_byte(server, data):
+    with server.client() as client:
+        for cut in range(1, len(data)):
+            client.send(data[:cut], data[cut:])
+            assert client.response().body == b"hello\r\nworld", cut
+
+
+def test_byte_by_byte(server):
+    with server.client() as client:
+        client.send(*(CHUNKED[index : index + 1] for index in range(len(CHUNKED))))
+        assert client.response().body == b"hello\r\nworld"
+
+
+def test_pipelined_requests_are_answered_in_order(server):
+    bodies = [b"%d" % number * number for number in range(1, 30)]
+    framings = [{"body": body} if index % 2 else {"chunks": [body]} for index, body in enumerate(bodies)]
+    with server.client() as client:
+        client.send(b"".join(request("/echo", method="POST", **framing) for framing in framings))
+        assert [client.response().body for _ in bodies] == bodies
+
+
+def test_pipelined_after_a_refused_one_is_not_served(server):
+    with server.client() as client:
+        client.send(request() + request(method="get") + request("/pid"))
+        assert client.response().status == 200
+        assert client.response().status == 400
+        client.assert_closed()
+
+
+KEEPS = {
+    "1.1": ("HTTP/1.1", {}, "keep-alive"),
+    "1.1 keep-alive": ("HTTP/1.1", {"Connection": "keep-alive"}, "keep-alive"),
+    "1.1 close": ("HTTP/1.1", {"Connection": "close"}, "close"),
+    "1.1 Close": ("HTTP/1.1", {"Connection": "Close"}, "close"),
+    "1.0": ("HTTP/1.0", {}, "close"),
+    "1.0 keep-alive": ("HTTP/1.0", {"Connection": "keep-alive"}, "keep-alive"),
+    "1.0 Keep-Alive": ("HTTP/1.0", {"Connection": "Keep-Alive"}, "keep-alive"),
+    "1.0 close": ("HTTP/1.0", {"Connection": "close"}, "close"),
+}
+
+
+def assert_keeps(server, version, headers, says):
+    with server.client() as client:
+        response = client.get(version=version, headers=headers)
+        assert (response.version, response.header("Connection"), response.body) == (version, says, b"hello")
+        if says == "close":
+            client.assert_closed()
+        else:
+            assert client.get().status == 200
+
+
+@pytest.mark.parametrize("name", KEEPS)
+def test_keep_alive(server, name):
+    assert_keeps(server, *KEEPS[name])
+
+
+@pytest.mark.own
+@pytest.mark.parametrize(
+    ("version", "headers", "says"),
+    [
+        ("HTTP/1.1", [("Connection", "foo, close")], "close"),
+        ("HTTP/1.1", [("Connection", "foo"), ("Connection", "close")], "close"),
+        ("HTTP/1.0", [("Connection", "keep-alive, foo")], "keep-alive"),
+    ],
+)
+def test_connection_is_a_list_of_tokens(server, version, headers, says):
+    """RFC 9110 section 7.6.1; Gunicorn compares the first field as one value."""
+    assert_keeps(server, version, headers, says)
+
+
+def test_keep_alive_ends_after_its_time(launch):
+    server = launch("http_app:app", "--keep-alive", "1")
+    with server.client() as client:
+        assert client.get().status == 200
+        client.assert_closed()
+
+
+def test_keep_alive_zero_closes_at_once(launch):
+    server = launch("http_app:app", "--keep-alive", "0")
+    with server.client() as client:
+        assert client.get().header("Connection") == "close"
+        client.assert_closed()
+
+
+def test_connect_then_nothing_is_harmless(server):
+    for _ in range(5):
+        server.client().close()
+    assert server.get().status == 200
+
+
+def test_end_in_the_middle_of_the_head_is_not_answered(server):
+    with server.client() as client:
+        client.send(b"GET / HTTP/1.1\r\nHos")
+        client.shutdown()
+        client.assert_closed()

@@ -1,0 +1,105 @@
+"""`gunicorn.socket`: free for whoever ignores it, the whole connection for whoever takes it."""
+
+import pytest
+from rawhttp import request
+from simple_websocket import Client as WebSocket
+from simple_websocket import ConnectionClosed
+
+UPGRADE = {"Connection": "Upgrade", "Upgrade": "echo"}
+
+
+@pytest.fixture(scope="module")
+def server(launch_module):
+    return launch_module("takeover:app", "-w", "2")
+
+
+@pytest.mark.parametrize("path", ["/looks", "/held"])
+def test_looking_changes_nothing(server, path):
+    with server.client() as client:
+        for _ in range(3):
+            response = client.get(path)
+            assert response.header("Connection") == "keep-alive"
+            assert response.body in (b"True AF_INET True 127.0.0.1", b"held")
+        assert client.get("/pid").status == 200
+
+
+def test_many_connections_that_ignore_it_leave_no_descriptors(server):
+    for _ in range(100):
+        assert server.get("/pid").status == 200
+    assert server.get("/looks").status == 200
+
+
+def take_over(client, *later):
+    """Upgrade a connection to the echo protocol, with bytes that follow the request's head."""
+    client.send(request("/echo", headers=UPGRADE) + b"".join(later))
+    answer = client.head()
+    assert (answer.status, answer.header("Upgrade")) == (101, "echo")
+
+
+def test_echo(server):
+    with server.client() as client:
+        take_over(client)
+        client.send(b"hello")
+        assert client.exactly(5) == b"hello"
+        client.send(b"more" * 50_000 + b"END\n")
+        assert client.exactly(200_004).endswith(b"moreEND\n")
+        assert client.rest() == b""
+    assert server.get("/pid").status == 200
+
+
+def test_the_client_vanishes(server):
+    for _ in range(3):
+        with server.client() as client:
+            take_over(client)
+    assert server.get("/pid").status == 200
+
+
+@pytest.mark.own
+def test_bytes_behind_the_head_are_not_lost(server):
+    """A client may speak its protocol without waiting for the 101. Gunicorn's parser keeps what it has read ahead."""
+    with server.client() as client:
+        take_over(client, b"early END\n")
+        assert client.rest() == b"early END\n"
+
+
+def test_nothing_of_the_server_follows(server):
+    """No second response, no error page, no last chunk on a connection that is no longer the server's."""
+    with server.client() as client:
+        take_over(client)
+        client.send(b"END\n")
+        assert client.rest() == b"END\n"
+
+
+# flask-sock on simple-websocket, as used in the wild.
+
+
+@pytest.fixture(scope="module")
+def flask(launch_module):
+    return launch_module("flask_app:app", "-w", "2")
+
+
+def websocket(server):
+    return WebSocket.connect("ws://{}:{}/echo".format(*server.address))
+
+
+def test_websocket_echo(flask):
+    ws = websocket(flask)
+    try:
+        for number in range(50):
+            ws.send(f"message {number}")
+            assert ws.receive(timeout=10) == f"MESSAGE {number}"
+        ws.send("x" * 200_000)
+        assert ws.receive(timeout=10) == "X" * 200_000
+    finally:
+        ws.close()
+    with pytest.raises(ConnectionClosed):
+        ws.receive(timeout=10)
+
+
+def test_websocket_closed_by_the_client_frees_the_worker(flask):
+    for _ in range(6):
+        ws = websocket(flask)
+        ws.send("a")
+        assert ws.receive(timeout=10) == "A"
+        ws.close()
+    assert flask.get("/").status == 200
