@@ -1,7 +1,7 @@
 //! The connections: each is one task that opens, asks, waits for the answer, and opens anew when the server closes.
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -19,6 +19,9 @@ const READ_BYTES: usize = 4 * 1024;
 
 /// The pause after a failure: a server that is down is asked again ten times a second, not in a busy loop.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// A failure, and its reason in words.
+type Fault = (Failure, String);
 
 /// What all connections of a run share. One thread, so cells suffice.
 #[derive(Debug)]
@@ -69,8 +72,11 @@ impl Run {
         }
     }
 
-    fn failed(&self, failure: Failure) {
-        self.stats.borrow_mut().failed(failure);
+    fn failed(&self, (failure, why): Fault) {
+        if self.stats.borrow_mut().failed(failure) == 1 {
+            // The first of its kind says what happened; the others are only counted.
+            let _ = writeln!(io::stderr(), "{}: {why}", failure.name());
+        }
         // The budget counts answers: what failed may be tried again, until the run's time is over.
         self.budget.set(self.budget.get().map(|left| left + 1));
     }
@@ -117,25 +123,29 @@ async fn open_at_ramp(run: &Rc<Run>) -> Option<Connection> {
 }
 
 /// One request and its answer, on the open connection or a new one.
-async fn request(run: &Rc<Run>, open: &mut Option<Connection>, again: bool) -> Result<Answer, Failure> {
+async fn request(run: &Rc<Run>, open: &mut Option<Connection>, again: bool) -> Result<Answer, Fault> {
     let limit = run.args.timeout;
     let mut connection = match open.take() {
         Some(connection) => connection,
         None => {
             let opened = timeout(limit, Connection::open(run))
                 .await
-                .map_err(|_| Failure::Timeout)?;
+                .map_err(|_| timed_out("connecting"))?;
             run.stats.borrow_mut().reconnects += u64::from(again);
-            opened.map_err(|_| Failure::Connect)?
+            opened.map_err(|error| (Failure::Connect, error.to_string()))?
         }
     };
     let answer = timeout(limit, connection.exchange(run))
         .await
-        .map_err(|_| Failure::Timeout)??;
+        .map_err(|_| timed_out("waiting for the answer"))??;
     if answer.keep_alive {
         *open = Some(connection);
     }
     Ok(answer)
+}
+
+fn timed_out(doing: &str) -> Fault {
+    (Failure::Timeout, format!("timed out {doing}"))
 }
 
 struct Connection {
@@ -161,32 +171,42 @@ impl Connection {
         })
     }
 
-    async fn exchange(&mut self, run: &Run) -> Result<Answer, Failure> {
+    async fn exchange(&mut self, run: &Run) -> Result<Answer, Fault> {
         self.stream
             .write_all(run.request)
             .await
-            .map_err(|_| Failure::Write)?;
+            .map_err(|error| (Failure::Write, error.to_string()))?;
         loop {
             let (result, buffer) = self.stream.read(std::mem::take(&mut self.buffer)).await;
             self.buffer = buffer;
-            let length = result.map_err(|_| Failure::Read)?;
+            let length = result.map_err(|error| (Failure::Read, error.to_string()))?;
             if length == 0 {
                 return self.closed();
             }
             run.stats.borrow_mut().received_bytes += length as u64;
             let bytes = self.buffer.get(..length).unwrap_or_default();
-            match self.parser.feed(bytes).map_err(|_| Failure::Malformed)? {
+            match self
+                .parser
+                .feed(bytes)
+                .map_err(|malformed| (Failure::Malformed, malformed.0.to_owned()))?
+            {
                 Progress::Done(answer) => return Ok(answer),
                 Progress::More => {}
             }
         }
     }
 
-    fn closed(&mut self) -> Result<Answer, Failure> {
+    fn closed(&mut self) -> Result<Answer, Fault> {
         if self.parser.is_idle() {
-            return Err(Failure::ClosedBeforeAnswer);
+            return Err((
+                Failure::ClosedBeforeAnswer,
+                "the server closed before the answer".to_owned(),
+            ));
         }
-        self.parser.end().ok_or(Failure::ClosedInAnswer)
+        self.parser.end().ok_or((
+            Failure::ClosedInAnswer,
+            "the server closed within the answer".to_owned(),
+        ))
     }
 }
 

@@ -28,7 +28,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    const fn name(self) -> &'static str {
+    /// The name in the report.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",
             Self::Write => "write",
@@ -70,9 +71,11 @@ impl Stats {
         }
     }
 
-    /// Counts a failure.
-    pub fn failed(&mut self, failure: Failure) {
-        *self.failures.entry(failure).or_default() += 1;
+    /// Counts a failure; tells how many of this kind there are now.
+    pub fn failed(&mut self, failure: Failure) -> u64 {
+        let count = self.failures.entry(failure).or_default();
+        *count += 1;
+        *count
     }
 
     /// Counts a connection that has opened.
