@@ -20,6 +20,10 @@ use crate::sys::net::{self, PeerAddr};
 /// Kinds of methods: *starting* (`recv`, `send`, `poll`, `listen`) gives an [`OpKey`]; *ending* (`recv_stop`, `recv_drop`,
 /// `send_drop`, `poll_cancel`, `listen_cancel`, `close`) takes it back, stale or not; `wait` is the only one that sleeps and
 /// the only one that delivers completions; `buffer` and `release` handle received bytes.
+///
+/// Dropping it cancels what is in flight and waits, within bounds, until the kernel has let go; the memory of what it does
+/// not let go of is leaked. Bodies of unfinished sends are dropped then and there: where that may run foreign code, use
+/// `send_drop` and wait before.
 pub struct Driver {
     kind: Kind,
     /// A ring belongs to its thread.

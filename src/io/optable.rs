@@ -205,3 +205,76 @@ impl OpTable {
         .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_costs_36_bytes() {
+        assert_eq!(size_of::<Slot>(), 32, "and 4 for its place in the chain heads");
+    }
+
+    fn op(token: u64) -> Op {
+        Op::Recv {
+            token: Token(token),
+            by_poll: false,
+        }
+    }
+
+    #[test]
+    fn a_key_dies_with_its_operation_even_if_the_slot_lives_on() {
+        let mut table = OpTable::new();
+        let old = table.insert(3, op(1), Phase::Armed);
+        assert!(table.remove(old).is_some());
+        let new = table.insert(3, op(2), Phase::Armed);
+        assert_eq!(old.index, new.index);
+        table.set_phase(old, Phase::Orphaned);
+        assert!(table.get(old).is_none() && table.remove(old).is_none());
+        assert!(matches!(
+            table.get(new),
+            Some((3, Phase::Armed, Op::Recv { token: Token(2), .. }))
+        ));
+    }
+
+    #[test]
+    fn generations_fit_24_bits() {
+        let mut table = OpTable::new();
+        let first = table.insert(3, op(1), Phase::Armed);
+        table.slots[0].generation = GENERATION_MASK;
+        assert!(table.get(first).is_none());
+        let last = OpKey {
+            index: 0,
+            generation: GENERATION_MASK,
+        };
+        assert!(table.remove(last).is_some());
+        assert_eq!(table.insert(3, op(1), Phase::Armed).generation, 0);
+    }
+
+    proptest! {
+        /// Chains and vacant slots against a plain list.
+        #[test]
+        fn behaves_as_a_list(steps in prop::collection::vec((any::<bool>(), 0_usize..8, 0_i32..4), 0..200)) {
+            let mut table = OpTable::new();
+            let mut model: Vec<(OpKey, RawFd)> = Vec::new();
+            for (token, (insert, pick, fd)) in steps.into_iter().enumerate() {
+                if insert || model.is_empty() {
+                    model.push((table.insert(fd, op(token as u64), Phase::Armed), fd));
+                } else {
+                    let (key, _) = model.swap_remove(pick % model.len());
+                    prop_assert!(table.remove(key).is_some());
+                    prop_assert!(table.remove(key).is_none());
+                }
+                prop_assert_eq!(table.live(), model.len());
+                prop_assert_eq!(table.keys().len(), model.len());
+                for fd in 0..4 {
+                    let chain: Vec<_> = std::iter::successors(table.first(fd), |key| table.next(*key)).collect();
+                    prop_assert!(chain.iter().all(|key| model.contains(&(*key, fd))));
+                    prop_assert_eq!(chain.len(), model.iter().filter(|(_, f)| *f == fd).count());
+                }
+            }
+        }
+    }
+}

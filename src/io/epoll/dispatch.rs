@@ -78,12 +78,13 @@ impl Epoll {
         }
     }
 
-    /// `fd` is ready for `events`.
-    pub(super) fn dispatch(&mut self, fd: RawFd, events: u32, out: &mut Vec<Completion>) {
-        let mut at = self.ops.first(fd);
+    /// A descriptor is ready.
+    pub(super) fn dispatch(&mut self, event: libc::epoll_event, out: &mut Vec<Completion>) {
+        let events = event.events;
+        let mut at = self.interests.fd_of(&event).and_then(|fd| self.ops.first(fd));
         if at.is_none() {
-            // A failure to make a new epoll (EMFILE) is tried again at the next event.
-            let _ = self.interests.silence(fd);
+            // Nobody asked. A failure to make a new epoll (EMFILE) is met again at the next event.
+            let _ = self.interests.start_over();
             return;
         }
         while let Some(key) = at {

@@ -16,6 +16,8 @@ const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
 struct Interest {
     /// What epoll was told.
     registered: u32,
+    /// Counts the registrations under this number; comes back with every event.
+    generation: u32,
     /// Stands in `dirty`.
     dirty: bool,
     /// The registration may be of a file that has gone: tell epoll again even if nothing seems to change.
@@ -94,7 +96,9 @@ impl Interests {
         result
     }
 
-    fn add(&self, fd: RawFd, wanted: u32) -> io::Result<()> {
+    fn add(&mut self, fd: RawFd, wanted: u32) -> io::Result<()> {
+        let interest = &mut self.by_fd[fd as usize];
+        interest.generation = interest.generation.wrapping_add(1);
         match self.control(libc::EPOLL_CTL_ADD, fd, wanted) {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
                 let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0);
@@ -123,15 +127,18 @@ impl Interests {
         }
     }
 
-    /// An event for a descriptor that nobody asked about. If epoll cannot be told to stop (the number was closed while
-    /// another process holds the file), a new epoll takes the place of the old one.
-    pub(super) fn silence(&mut self, fd: RawFd) -> io::Result<()> {
-        if let Some(interest) = self.by_fd.get_mut(fd as usize) {
-            interest.registered = UNREGISTERED;
-        }
-        if self.control(libc::EPOLL_CTL_DEL, fd, 0).is_ok() {
-            return Ok(());
-        }
+    /// Which descriptor an event is about; `None` if it is a file that once had the number of another one.
+    pub(super) fn fd_of(&self, event: &libc::epoll_event) -> Option<RawFd> {
+        let data = event.u64;
+        let fd = data as u32;
+        let interest = self.by_fd.get(fd as usize)?;
+        (interest.generation == (data >> 32) as u32).then_some(fd as RawFd)
+    }
+
+    /// Epoll reports a file that nobody here has open any more: its number was closed without our doing while another
+    /// process (a child that the application forked) holds the file. It cannot be named, so a new epoll takes the place of
+    /// the old one.
+    pub(super) fn start_over(&mut self) -> io::Result<()> {
         self.epoll = create()?;
         for at in 0..self.by_fd.len() {
             if std::mem::replace(&mut self.by_fd[at].registered, UNREGISTERED) != UNREGISTERED {
@@ -148,9 +155,14 @@ impl Interests {
     }
 
     fn control(&self, what: libc::c_int, fd: RawFd, mask: u32) -> io::Result<()> {
+        let generation = self
+            .by_fd
+            .get(fd as usize)
+            .map_or(0, |interest| interest.generation);
+        let data = u64::from(generation) << 32 | fd as u64;
         let mut event = libc::epoll_event {
             events: mask,
-            u64: fd as u64,
+            u64: data,
         };
         // SAFETY: `event` is a valid epoll_event during the call.
         check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), what, fd, &raw mut event) }).map(drop)

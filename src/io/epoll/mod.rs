@@ -66,7 +66,6 @@ impl Epoll {
                 token,
                 by_poll: false,
             },
-            false,
         )
     }
 
@@ -94,8 +93,9 @@ impl Epoll {
         }
         let op = Op::Send(Box::new(SendOp::new(token, buf, sent)));
         if urgency == Urgency::Now {
+            let verify = self.ops.first(fd).is_none();
             let key = self.ops.insert(fd, op, Phase::Armed);
-            self.interests.touch(fd, false);
+            self.interests.touch(fd, verify);
             return Sent::Pending(key);
         }
         // Parked: it is not the socket that it waits for.
@@ -122,9 +122,6 @@ impl Epoll {
     }
 
     pub(crate) fn poll(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
-        // The caller may have closed the descriptor since it was polled last, and the number may be another file's now:
-        // a registration that only lingers is not trusted.
-        let verify = self.ops.first(fd).is_none();
         self.insert(
             fd,
             Op::Poll {
@@ -132,12 +129,16 @@ impl Epoll {
                 mask,
                 listen: false,
             },
-            verify,
         )
     }
 
     pub(crate) fn poll_cancel(&mut self, op: OpKey) {
+        let Some((fd, ..)) = self.ops.get(op) else { return };
         self.forget(op);
+        if self.ops.first(fd).is_none() {
+            // At once: the caller may be about to close the descriptor, and epoll could not be told after that.
+            self.interests.drop_registration(fd);
+        }
     }
 
     pub(crate) fn listen(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
@@ -146,7 +147,9 @@ impl Epoll {
             mask: libc::EPOLLIN as u32,
             listen: true,
         };
-        self.insert(listener, op, false)
+        // A listener stays open, so a registration that lingers is good: `listen` and `listen_cancel` around every piece
+        // of application work cost nothing.
+        self.insert_verified(listener, op, false)
     }
 
     /// Costs no system call: an exclusive registration of a process that is not waiting is passed over by the kernel, and
@@ -221,7 +224,7 @@ impl Epoll {
         self.cut_short = got == self.events.len();
         for at in 0..got {
             let event = self.events[at];
-            self.dispatch(event.u64 as RawFd, event.events, out);
+            self.dispatch(event, out);
         }
         self.stats.completions += (out.len() - before) as u64;
         Ok(())
@@ -234,7 +237,14 @@ impl Epoll {
         this.interests.close_in_child();
     }
 
-    fn insert(&mut self, fd: RawFd, op: Op, verify: bool) -> io::Result<OpKey> {
+    fn insert(&mut self, fd: RawFd, op: Op) -> io::Result<OpKey> {
+        // The descriptor may have been closed behind our back since it was watched last, and the number may be another
+        // file's now: a registration that only lingers is not trusted.
+        let verify = self.ops.first(fd).is_none();
+        self.insert_verified(fd, op, verify)
+    }
+
+    fn insert_verified(&mut self, fd: RawFd, op: Op, verify: bool) -> io::Result<OpKey> {
         if fd < 0 {
             return Err(bad_fd());
         }

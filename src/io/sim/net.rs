@@ -104,7 +104,8 @@ impl Net {
     /// The peer closes.
     pub fn close(&self, peer: Peer) {
         self.socket(peer, |socket| {
-            (socket.peer_finished, socket.peer_closed) = (true, true)
+            socket.peer_finished = true;
+            socket.peer_closed = true;
         });
     }
 

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsRawFd, RawFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::AsRawFd;
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -14,9 +15,12 @@ use io_uring::{EnterFlags, IoUring, cqueue, squeue};
 const CQ_ENTRIES_MIN: u32 = 512;
 /// The submission queue of the smallest ring.
 const SQ_ENTRIES_MIN: u32 = 64;
+/// Longer time-outs (about 30 years) are as good as this one, and could overflow the kernel's time.
+const WAIT_MAX: Duration = Duration::from_secs(1_000_000_000);
 
 pub(super) struct Ring {
-    ring: IoUring,
+    /// Dropped by hand: in a forked child its mappings are not there, and the addresses may be somebody else's.
+    ring: ManuallyDrop<IoUring>,
     /// `IORING_ENTER_NO_IOWAIT` (6.15): without it an idle server is accounted as 100% I/O wait.
     no_iowait: bool,
     /// Completions reaped while looking for a certain one.
@@ -51,7 +55,7 @@ impl Ring {
         }
         Ok(Self {
             no_iowait: params.is_feature_no_iowait(),
-            ring,
+            ring: ManuallyDrop::new(ring),
             stash: VecDeque::new(),
             backlog: VecDeque::new(),
             enters: 0,
@@ -66,8 +70,10 @@ impl Ring {
         self.owner.0 == std::process::id()
     }
 
-    pub(super) fn fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
+    /// Closes a forked child's copy of the descriptor and touches nothing else. Nothing may be called after it.
+    pub(super) fn close_in_child(&self) {
+        // SAFETY: the owner of the descriptor is never used or dropped again.
+        unsafe { libc::close(self.ring.as_raw_fd()) };
     }
 
     pub(super) fn inner(&self) -> &IoUring {
@@ -173,7 +179,7 @@ impl Ring {
         let submitter = self.ring.submitter();
         let result = match timeout {
             Some(timeout) if want > 0 => {
-                let timespec = Timespec::from(timeout);
+                let timespec = Timespec::from(timeout.min(WAIT_MAX));
                 let args = SubmitArgs::new().timespec(&timespec);
                 flags.insert(EnterFlags::EXT_ARG);
                 // SAFETY: EXT_ARG says that the argument is a SubmitArgs; it and what it points to outlive the call.
@@ -205,6 +211,17 @@ impl Ring {
     pub(super) fn reap(&mut self) {
         let Self { ring, stash, .. } = self;
         stash.extend(ring.completion());
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if self.is_own_process() {
+            // SAFETY: dropped once, here; nothing uses it afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.ring) };
+        } else {
+            self.close_in_child();
+        }
     }
 }
 

@@ -17,8 +17,7 @@ impl Uring {
     /// dropped elsewhere.
     pub(crate) fn forget_after_fork(self) {
         let this = ManuallyDrop::new(self);
-        // SAFETY: the descriptor is open in this process and its owner is never used again.
-        unsafe { libc::close(this.ring.fd()) };
+        this.ring.close_in_child();
     }
 
     /// Cancels everything and waits for the kernel to let go, within bounds. True if it did.
