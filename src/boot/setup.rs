@@ -69,18 +69,9 @@ impl Sources {
     /// The text for stderr, in Gunicorn's form.
     pub(super) fn read(&self, py: Python<'_>) -> Result<Settings, String> {
         let usual = Path::new(&self.start_directory).join(DEFAULT_CONFIG);
-        let mut source = config_source(&self.command_line, &self.env_args, usual.exists());
-        if let crate::settings::ConfigSource::File { path, .. } = &mut source
-            && Path::new(path).is_relative()
-        {
-            // A reload may happen in another directory.
-            let absolute = Path::new(&self.start_directory).join(path.as_str());
-            if absolute.exists() {
-                *path = absolute.to_string_lossy().into_owned();
-            }
-        }
+        let source = config_source(&self.command_line, &self.env_args, usual.exists());
         let _ = conf::prepend_path(py, std::slice::from_ref(&self.start_directory));
-        let file = conf::read(py, &source).map_err(|error| match error {
+        let file = conf::read(py, &source, Path::new(&self.start_directory)).map_err(|error| match error {
             ConfError::Missing(path) => format!("Error: '{path}' doesn't exist"),
             ConfError::Raised { name, error } => {
                 format!(
@@ -96,6 +87,12 @@ impl Sources {
             &self.command_line,
         )
         .map_err(|invalid| invalid.to_string())?;
+        if let Some(directory) = settings.chdir()
+            && !Path::new(&self.start_directory).join(directory).is_dir()
+        {
+            let reason = "no such directory (allowed: an existing directory)";
+            return Err(format!("Invalid value for chdir: {directory}\nError: chdir: can't change to {directory:?}: {reason}"));
+        }
         if settings.app().is_none() {
             return Err("Error: No application module specified.".to_owned());
         }

@@ -25,22 +25,28 @@ pub enum ConfError {
     },
 }
 
-/// Runs the configuration and returns its names in order. `None`: there is no configuration.
+/// Runs the configuration and returns its names in order. `None`: there is no configuration. Relative paths are relative
+/// to `directory`, where the server was started (a reload may happen elsewhere).
 ///
 /// # Errors
 /// [`ConfError`].
-pub fn read(py: Python<'_>, source: &ConfigSource) -> Result<Option<Vec<(String, Raw)>>, ConfError> {
+pub fn read(
+    py: Python<'_>,
+    source: &ConfigSource,
+    directory: &Path,
+) -> Result<Option<Vec<(String, Raw)>>, ConfError> {
     let (name, result) = match source {
         ConfigSource::None => return Ok(None),
         ConfigSource::File { path, named } => {
-            if !Path::new(path).exists() {
+            let file = directory.join(path);
+            if !file.exists() {
                 return if *named {
                     Err(ConfError::Missing(path.clone()))
                 } else {
                     Ok(None)
                 };
             }
-            (path, run_file(py, path))
+            (path, run_file(py, &file.to_string_lossy()))
         }
         ConfigSource::Module(module) => (module, import(py, module)),
     };

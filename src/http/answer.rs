@@ -14,9 +14,11 @@ pub fn error_response(error: &HttpError, out: &mut Vec<u8>) {
 /// Appends an answer of the server's own making: a small HTML page, `Connection: close`, no `Server` and no `Date`, as
 /// Gunicorn sends it. `reason` must be plain text of ours; `message` is escaped.
 pub fn error_response_with(status: u16, reason: &str, message: &str, out: &mut Vec<u8>) {
-    let mut page = format!("<html>\n<head><title>{reason}</title></head>\n<body>\n<h1>{reason}</h1>\n<p>");
+    // A paragraph inside a heading is odd HTML; health checks and scrapers know the page by it.
+    let mut page =
+        format!("<html>\n  <head>\n    <title>{reason}</title>\n  </head>\n  <body>\n    <h1><p>{reason}</p></h1>\n    ");
     push_escaped(message, &mut page);
-    page.push_str("</p>\n</body>\n</html>\n");
+    page.push_str("\n  </body>\n</html>\n");
     let head = format!(
         "HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n",
         page.len()

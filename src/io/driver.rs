@@ -54,6 +54,9 @@ macro_rules! each {
     };
 }
 
+/// Most bytes that [`Driver::recv_waiting`] takes at once: the usual request. The rest is there for the next reception.
+const WAITING_BYTES_MAX: usize = 4096;
+
 impl Driver {
     /// Makes the driver that `config.choice` asks for, and says what it became.
     ///
@@ -147,6 +150,21 @@ impl Driver {
     /// meanwhile are kept for the next wait.
     pub fn recv_stop(&mut self, op: OpKey) -> (Vec<u8>, bool) {
         each!(self, d => d.recv_stop(op))
+    }
+
+    /// What waits in the socket at this moment, whether or not the kernel has told us of it, and whether the stream has
+    /// ended. Without an armed reception only. Before an idle connection is closed, this finds the request that has just
+    /// arrived: closing over it would answer with a reset.
+    pub fn recv_waiting(&mut self, fd: RawFd) -> (Vec<u8>, bool) {
+        let mut chunk = [0; WAITING_BYTES_MAX];
+        let received = match &mut self.kind {
+            Kind::Sim(sim) => sim.recv_waiting(fd, &mut chunk),
+            _ => net::recv_now(fd, &mut chunk),
+        };
+        match received {
+            Ok(count) => (chunk[..count].to_vec(), count == 0),
+            Err(error) => (Vec::new(), error.kind() != io::ErrorKind::WouldBlock),
+        }
     }
 
     /// Ends a reception whose owner has gone: no completion of it is delivered, its bytes are discarded.

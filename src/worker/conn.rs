@@ -190,7 +190,7 @@ impl Conn {
         }
         self.trim();
         self.phase = Phase::Running;
-        let keep_alive = head.keep_alive() && ctx.keep_alive;
+        let keep_alive = head.keep_alive() && !head.close_after() && ctx.keep_alive;
         Fed::Ready(Request {
             conn: ConnId {
                 index,

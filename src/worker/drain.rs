@@ -1,5 +1,6 @@
 //! Timers and the end: what happens to connections when their time is up or the worker leaves.
 
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use crate::logging::Level;
@@ -45,13 +46,13 @@ impl Reactor {
         if conn.phase != Phase::Idle {
             return;
         }
-        let mut data = Vec::new();
-        if let Some(op) = conn.recv.take() {
-            let eof;
-            (data, eof) = state.driver.recv_stop(op);
-            if let Some(conn) = state.conn(id) {
-                conn.read_closed |= eof;
-            }
+        let (fd, op) = (conn.fd.as_raw_fd(), conn.recv.take());
+        let (mut data, mut eof) = op.map(|op| state.driver.recv_stop(op)).unwrap_or_default();
+        if data.is_empty() && !eof {
+            (data, eof) = state.driver.recv_waiting(fd);
+        }
+        if let Some(conn) = state.conn(id) {
+            conn.read_closed |= eof;
         }
         if data.is_empty() {
             return state.close(id);

@@ -107,6 +107,10 @@ impl Sim {
         (bytes, false)
     }
 
+    pub(crate) fn recv_waiting(&mut self, fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
+        self.world.borrow_mut().recv(fd, into)
+    }
+
     pub(crate) fn recv_drop(&mut self, op: OpKey) {
         if let Some((_, _, Op::Recv { .. })) = self.ops.get(op) {
             self.ops.remove(op);
