@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, final
 
+from typing_extensions import disjoint_base
+
 __all__ = [
     "EarlyHints",
     "ErrorStream",
@@ -29,6 +31,7 @@ def main(argv: list[str]) -> int:
 def _take_socket(ticket: int) -> tuple[int, bytes]:
     """Detach a connection: a descriptor that the caller owns, and the bytes received and not used."""
 
+@disjoint_base
 class FileWrapper:
     """``wsgi.file_wrapper``: blocks of a file-like object; around a real file it leaves by sendfile(2)."""
 
