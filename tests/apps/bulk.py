@@ -1,7 +1,6 @@
 """Large responses and large uploads, whose bytes can be checked without keeping them."""
 
 import hashlib
-import os
 import threading
 
 from routes import Routes, parameter, plain
@@ -12,11 +11,6 @@ LARGE_BYTES = 50_000_000
 large = (BLOCK * (LARGE_BYTES // len(BLOCK) + 1))[:LARGE_BYTES]
 produced = {}
 lock = threading.Lock()
-
-
-@app.text("/pid")
-def pid(environ):
-    return str(os.getpid())
 
 
 @app.text("/large")

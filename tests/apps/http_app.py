@@ -1,7 +1,6 @@
 """What the HTTP tests ask for: the environ as JSON, the body back, and responses of every framing."""
 
 import json
-import os
 
 from routes import Routes, parameter, plain
 
@@ -11,11 +10,6 @@ app = Routes()
 @app.text("/")
 def hello(environ):
     return "hello"
-
-
-@app.text("/pid")
-def pid(environ):
-    return str(os.getpid())
 
 
 @app.text("/environ")

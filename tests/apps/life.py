@@ -33,11 +33,6 @@ def leave_a_trace():
         file.write("ran")
 
 
-@app.text("/pid")
-def pid(environ):
-    return str(os.getpid())
-
-
 @app.text("/version")
 def show_version(environ):
     return version

@@ -1,11 +1,17 @@
 """A WSGI application made of small handlers, one per path: `app = Routes()`, then `@app.route("/path")`."""
 
+import os
+
 
 class Routes:
-    """Calls the WSGI application registered for PATH_INFO, answers 404 for any other path."""
+    """Calls the WSGI application registered for PATH_INFO, answers 404 for any other path.
+
+    Every such application tells at `/pid` which process it runs in.
+    """
 
     def __init__(self):
         self._handlers = {}
+        self.text("/pid")(lambda environ: str(os.getpid()))
 
     def route(self, path):
         """Register the decorated WSGI application under an exact path."""

@@ -3,15 +3,10 @@
 import os
 import socket
 
-from routes import Routes, plain
+from routes import Routes
 
 app = Routes()
 END = b"END\n"
-
-
-@app.text("/pid")
-def pid(environ):
-    return str(os.getpid())
 
 
 def raw_upgrade(sock):

@@ -1,4 +1,4 @@
-"""An application inside `wsgiref.validate.validator`: any breach of PEP 3333 by the server is an AssertionError, so a 500."""
+"""An application inside `wsgiref.validate.validator`: any breach of PEP 3333 by the server ends in a 500."""
 
 from wsgiref.validate import validator
 

@@ -58,11 +58,6 @@ print(json.dumps({"links": links, "blocked": int(blocked[0], 16)}))
 """
 
 
-@app.text("/pid")
-def pid(environ):
-    return str(os.getpid())
-
-
 @app.text("/child")
 def child_process(environ):
     """What a child that closes nothing finds open and blocked."""

@@ -1,4 +1,4 @@
-"""PEP 3333 in all its corners: one path per corner. What cannot be seen in a response is noted and shown at `/notes`."""
+"""PEP 3333 in all its corners: one path per corner. What a response cannot show is noted, and shown at `/notes`."""
 
 import io
 import json
@@ -214,7 +214,7 @@ def wrapped_file(environ, start_response):
     data = bytes(index % 251 for index in range(number["size"]))
     kind = parameter(environ, "kind", "real")
     if kind == "real":
-        file = tempfile.TemporaryFile()
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the server closes it
         file.write(data)
     else:
         file = io.BytesIO(data)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
+import requests
 from harness import FLAVOURS, Flavour, Server
 
 Launch = Callable[..., Server]
@@ -79,6 +79,13 @@ def launcher(flavour: Flavour, make_dir: Callable[[], Path]) -> Iterator[Launch]
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory whose path is short enough for a unix socket."""
     return tmp_path_factory.mktemp("s")
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    """A browser: cookies and kept-alive connections."""
+    with requests.Session() as session:
+        yield session
 
 
 @pytest.fixture

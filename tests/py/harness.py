@@ -152,9 +152,10 @@ class Server:
 
     def start(
         self, app: str | None, *args: str, bind: str | None = "127.0.0.1:0", config: str | None = None,
-        env: dict[str, str] | None = None, prefix: Sequence[str] = (), errorlog: Path | None = None, quiet: bool = False,
+        env: dict[str, str] | None = None, prefix: Sequence[str] = (), errorlog: Path | None = None,
+        quiet: bool = False,
     ) -> Server:  # fmt: skip
-        """Start the server and wait until it listens. A `quiet` one does not log its address: it must be a unix path."""
+        """Start the server and wait until it listens; a `quiet` one does not log its address: a unix path."""
         command = [*prefix, *self.flavour.command()]
         if bind is not None:
             command += ["--bind", bind]
@@ -262,6 +263,17 @@ class Server:
         """One request on a connection of its own."""
         with self.client() as client:
             return client.get(target, **options)
+
+    def worker_pid(self) -> int:
+        """The pid of a worker that is surely booted: it has answered (an application made with `routes.Routes`)."""
+        response = self.get("/pid")
+        assert response.status == 200, response
+        return int(response.body)
+
+    @property
+    def url(self) -> str:
+        """The first address for clients that want a URL."""
+        return "http://{}:{}".format(*self.address)
 
     def exchange(self, data: bytes, method: str = "GET") -> Response:
         """Send raw bytes on a connection of their own, read one response."""

@@ -64,7 +64,7 @@ def test_crowd(launch, bind, count, duration_s):
         assert server.wait_exit() == 0
         ended = time.monotonic()
         found = json.loads(clients.stdout.readline())
-    assert found["errors"] == []
+    assert found["errors"] == [], found
     assert found["last"] == count
     assert found["answers"] >= count * (1 + duration_s / PERIOD_S) * 0.8
     assert growth < GROWTH_KB_MAX

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import django.contrib.admin
 import pytest
-import requests
 from harness import environment
 
 UPLOAD_BYTES = 20_000_000
@@ -23,14 +22,7 @@ def url(launch_module, tmp_path_factory):
         subprocess.run(
             [sys.executable, "-m", "django", *command], cwd=workdir, env=env, check=True, stdout=subprocess.DEVNULL
         )
-    server = launch_module("django_site.wsgi", "-w", "2", workdir=workdir)
-    return "http://{}:{}".format(*server.address)
-
-
-@pytest.fixture
-def session():
-    with requests.Session() as session:
-        yield session
+    return launch_module("django_site.wsgi", "-w", "2", workdir=workdir).url
 
 
 def log_in(session, url, password, **more):

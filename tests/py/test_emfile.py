@@ -42,7 +42,7 @@ def test_descriptors_run_out(server):
             client.close()
             answered += 1
         assert answered == 2 * LIMIT
-    assert int(server.get("/pid").body) == pid
+    assert server.worker_pid() == pid
 
 
 def test_limit_of_connections(launch):

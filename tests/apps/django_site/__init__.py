@@ -1,1 +1,4 @@
-"""A Django project in one package: `settings`, `urls` (with the views) and `wsgi`. Its database is `db.sqlite3` beside the server."""
+"""A Django project in one package: `settings`, `urls` (with the views) and `wsgi`.
+
+Its database is `db.sqlite3` in the working directory.
+"""
