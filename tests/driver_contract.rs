@@ -355,8 +355,10 @@ fn stale_keys_are_harmless_everywhere() {
             rig.driver.poll_cancel(stale[stale.len() - 1]);
         }
         rig.settle();
-        rig.recv(&fd, 1);
-        let alive = rig.driver.poll(fd.as_raw_fd(), IN, Token(2)).unwrap();
+        let receiving = rig.recv(&fd, 1);
+        // On another connection: the reception would take the byte away before the poll looks.
+        let (other, mut other_peer) = rig.pair();
+        let alive = rig.driver.poll(other.as_raw_fd(), IN, Token(2)).unwrap();
         for op in stale {
             rig.driver.recv_drop(op);
             rig.driver.recv_stop(op);
@@ -367,7 +369,21 @@ fn stale_keys_are_harmless_everywhere() {
         // Of the wrong kind.
         rig.driver.recv_drop(alive);
         rig.driver.send_drop(alive);
+        rig.driver.recv_stop(alive);
+        rig.driver.poll_cancel(receiving);
+        rig.driver.send_drop(receiving);
+        assert!(!rig.driver.listen_cancel(alive));
         peer.send(b"x");
+        other_peer.send(b"y");
+        rig.wait_for(|c| {
+            matches!(
+                c,
+                Completion::Poll {
+                    token: Token(2),
+                    result: Ok(_)
+                }
+            )
+        });
         assert_eq!(rig.receive(1, 1), b"x");
         rig.settle();
     });

@@ -71,12 +71,14 @@ impl Epoll {
 
     /// Nothing is handed over by the kernel between waits, so there are never bytes to return.
     pub(crate) fn recv_stop(&mut self, op: OpKey) -> (Vec<u8>, bool) {
-        self.forget(op);
+        self.recv_drop(op);
         (Vec::new(), false)
     }
 
     pub(crate) fn recv_drop(&mut self, op: OpKey) {
-        self.forget(op);
+        if let Some((_, _, Op::Recv { .. })) = self.ops.get(op) {
+            self.forget(op);
+        }
     }
 
     pub(crate) fn send(&mut self, fd: RawFd, token: Token, buf: SendBuf, urgency: Urgency) -> Sent {
@@ -133,7 +135,9 @@ impl Epoll {
     }
 
     pub(crate) fn poll_cancel(&mut self, op: OpKey) {
-        let Some((fd, ..)) = self.ops.get(op) else { return };
+        let Some((fd, _, Op::Poll { .. })) = self.ops.get(op) else {
+            return;
+        };
         self.forget(op);
         if self.ops.first(fd).is_none() {
             // At once: the caller may be about to close the descriptor, and epoll could not be told after that.
@@ -155,9 +159,11 @@ impl Epoll {
     /// Costs no system call: an exclusive registration of a process that is not waiting is passed over by the kernel, and
     /// the next sibling is woken. Only an event that we left behind in the last wait may have been meant for us alone.
     pub(crate) fn listen_cancel(&mut self, op: OpKey) -> bool {
-        let was_armed = self.ops.get(op).is_some();
+        let Some((_, _, Op::Poll { listen: true, .. })) = self.ops.get(op) else {
+            return false;
+        };
         self.forget(op);
-        was_armed && self.cut_short
+        self.cut_short
     }
 
     pub(crate) fn buffer(&self, id: &BufId) -> &[u8] {
