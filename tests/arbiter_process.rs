@@ -1,9 +1,6 @@
 //! The arbiter with real processes: each test starts this test binary again as a server ([`host`]) whose workers are real
 //! forks, sends signals and reads its log. Every wait is for a line of the log, a file or an exit.
-#![expect(
-    clippy::unwrap_used,
-    reason = "tests; clippy knows only #[test] functions as such"
-)]
+#![expect(clippy::unwrap_used, reason = "tests; clippy knows only #[test] functions as such")]
 
 #[path = "arbiter_process/host.rs"]
 mod host;
@@ -27,11 +24,7 @@ fn server_process() {
 fn start_and_graceful_stop() {
     let directory = Directory::new();
     let (socket, pidfile) = (directory.path("app.sock"), directory.path("app.pid"));
-    let config = format!(
-        "workers 2\nunix {}\npidfile {}",
-        socket.display(),
-        pidfile.display()
-    );
+    let config = format!("workers 2\nunix {}\npidfile {}", socket.display(), pidfile.display());
     let mut server = Server::start(&directory, &config);
     let workers = server.booted(2);
     assert_eq!(server::title(server.pid()), "rgunicorn: master [test]");
@@ -39,10 +32,7 @@ fn start_and_graceful_stop() {
         assert_eq!(server::title(*pid), "rgunicorn: worker [test]");
     }
     assert!(std::fs::metadata(&socket).unwrap().file_type().is_socket());
-    assert_eq!(
-        std::fs::read_to_string(&pidfile).unwrap(),
-        format!("{}\n", server.pid())
-    );
+    assert_eq!(std::fs::read_to_string(&pidfile).unwrap(), format!("{}\n", server.pid()));
     server.signal(Signal::TERM);
     assert_eq!(server.exit_status(), Some(0));
     assert!(!socket.exists() && !pidfile.exists());
@@ -93,10 +83,7 @@ fn a_killed_worker_is_replaced() {
     let server = Server::start(&directory, "workers 2");
     let workers = server.booted(2);
     Server::kill(workers[0], Signal::KILL);
-    server.wait_for(&format!(
-        "ERROR Worker (pid:{}) was sent SIGKILL! Perhaps out of memory?",
-        workers[0]
-    ));
+    server.wait_for(&format!("ERROR Worker (pid:{}) was sent SIGKILL! Perhaps out of memory?", workers[0]));
     let after = server.booted(3);
     assert_eq!(after[..2], workers[..]);
     assert!(exists(after[1]) && exists(after[2]));
@@ -125,16 +112,9 @@ fn a_worker_that_cannot_boot_ends_the_server() {
         let mut server = Server::start(&directory, &format!("workers 2\nmode exit{status}"));
         assert_eq!(server.exit_status(), Some(status));
         let log = server.log_of_master();
-        let end = [
-            "ERROR Shutting down: Master".to_owned(),
-            format!("ERROR Reason: {reason}"),
-        ];
+        let end = ["ERROR Shutting down: Master".to_owned(), format!("ERROR Reason: {reason}")];
         assert!(log.ends_with(&end), "{log:?}");
-        assert!(
-            log.iter()
-                .any(|line| line.ends_with(&format!("exited with code {status}."))),
-            "{log:?}"
-        );
+        assert!(log.iter().any(|line| line.ends_with(&format!("exited with code {status}."))), "{log:?}");
     }
 }
 
@@ -161,15 +141,11 @@ fn a_stopped_and_continued_server_kills_nobody() {
     // The one wait for a time: it is the time in which nothing runs that is tested.
     std::thread::sleep(std::time::Duration::from_millis(3200));
     // The master first, so that it looks at heartbeats that are too old.
-    everyone
-        .iter()
-        .rev()
-        .for_each(|pid| Server::kill(*pid, Signal(18)));
+    everyone.iter().rev().for_each(|pid| Server::kill(*pid, Signal(18)));
     for _ in 0..3 {
         let beats = server.count("beat");
-        server.wait_until("a beat", |lines| {
-            lines.iter().filter(|line| line.contains("beat")).count() > beats
-        });
+        server
+            .wait_until("a beat", |lines| lines.iter().filter(|line| line.contains("beat")).count() > beats);
     }
     server.signal(Signal::TERM);
     assert_eq!(server.exit_status(), Some(0));
@@ -201,10 +177,7 @@ fn a_good_reload_replaces_everyone() {
         server.wait_for(&format!("Worker exiting (pid: {pid})"));
     }
     server.wait_for("reload done: true");
-    assert_eq!(
-        std::fs::read_to_string(&pidfile).unwrap(),
-        format!("{}\n", server.pid())
-    );
+    assert_eq!(std::fs::read_to_string(&pidfile).unwrap(), format!("{}\n", server.pid()));
     assert!(all[2..].iter().all(|pid| exists(*pid)));
     server.signal(Signal::TERM);
     assert_eq!(server.exit_status(), Some(0));
@@ -223,11 +196,7 @@ fn a_broken_reload_changes_nothing() {
     server.reconfigure("workers 1\nunix /nowhere/at/all.sock");
     server.wait_for("connection to /nowhere/at/all.sock failed: [Errno 2] No such file or directory");
     assert!(old.iter().all(|pid| exists(*pid)));
-    assert_eq!(
-        server.count("worker got"),
-        0,
-        "the old workers have noticed nothing"
-    );
+    assert_eq!(server.count("worker got"), 0, "the old workers have noticed nothing");
     Server::kill(old[0], Signal::KILL);
     server.booted(3);
     server.signal(Signal::TERM);
@@ -237,17 +206,9 @@ fn a_broken_reload_changes_nothing() {
 #[test]
 fn a_reload_moves_to_other_addresses() {
     let directory = Directory::new();
-    let (kept, old, new) = (
-        directory.path("kept"),
-        directory.path("old"),
-        directory.path("new"),
-    );
+    let (kept, old, new) = (directory.path("kept"), directory.path("old"), directory.path("new"));
     let config = |paths: [&std::path::Path; 2]| {
-        format!(
-            "workers 1\nunix {}\nunix {}",
-            paths[0].display(),
-            paths[1].display()
-        )
+        format!("workers 1\nunix {}\nunix {}", paths[0].display(), paths[1].display())
     };
     let inode = |path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap());
     let server = Server::start(&directory, &config([&kept, &old]));
@@ -257,11 +218,7 @@ fn a_reload_moves_to_other_addresses() {
     server.wait_for("reload done: true");
     assert_eq!(inode(&kept), before, "an unchanged address keeps its socket");
     assert!(new.exists() && !old.exists());
-    server.wait_for(&format!(
-        "Listening at: unix:{},unix:{}",
-        kept.display(),
-        new.display()
-    ));
+    server.wait_for(&format!("Listening at: unix:{},unix:{}", kept.display(), new.display()));
 }
 
 #[test]
@@ -292,19 +249,13 @@ fn starts_that_are_refused_at_once() {
     let table = [
         (
             format!("pidfile {}", running.display()),
-            format!(
-                "Error: Already running on PID {own} (or pid file '{}' is stale)",
-                running.display()
-            ),
+            format!("Error: Already running on PID {own} (or pid file '{}' is stale)", running.display()),
         ),
         (
             "pidfile /nowhere/at/all.pid".to_owned(),
             "Error: /nowhere/at doesn't exist. Can't create pidfile.".to_owned(),
         ),
-        (
-            format!("unix {}", plain.display()),
-            format!("Error: '{}' is not a socket", plain.display()),
-        ),
+        (format!("unix {}", plain.display()), format!("Error: '{}' is not a socket", plain.display())),
     ];
     for (config, text) in table {
         let mut server = Server::start(&directory, &format!("workers 1\n{config}"));
@@ -324,16 +275,8 @@ fn workers_leave_when_the_master_is_gone_and_hold_nothing_of_it() {
         let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
         let links = open.map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap());
         let named: Vec<String> = links.map(|link| link.display().to_string()).collect();
-        assert_eq!(
-            named.iter().filter(|name| name.contains("eventfd")).count(),
-            1,
-            "{named:?}"
-        );
-        assert_eq!(
-            named.iter().filter(|name| name.contains("socket:")).count(),
-            1,
-            "{named:?}"
-        );
+        assert_eq!(named.iter().filter(|name| name.contains("eventfd")).count(), 1, "{named:?}");
+        assert_eq!(named.iter().filter(|name| name.contains("socket:")).count(), 1, "{named:?}");
     }
     server.signal(Signal::KILL);
     assert_eq!(server.exit_status(), None);

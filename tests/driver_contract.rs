@@ -39,15 +39,9 @@ fn a_stream_larger_than_all_buffers_arrives_whole() {
         let (mut sent, mut got) = (0, Vec::new());
         while got.len() < whole.len() {
             sent += peer.send_some(&whole[sent..]);
-            rig.driver
-                .wait(Some(Duration::from_millis(1)), &mut rig.out)
-                .unwrap();
+            rig.driver.wait(Some(Duration::from_millis(1)), &mut rig.out).unwrap();
             for completion in std::mem::take(&mut rig.out) {
-                let Completion::Recv {
-                    outcome: Received::Data(buf),
-                    ..
-                } = completion
-                else {
+                let Completion::Recv { outcome: Received::Data(buf), .. } = completion else {
                     panic!("{completion:?}")
                 };
                 got.extend_from_slice(rig.driver.buffer(&buf));
@@ -61,11 +55,7 @@ fn a_stream_larger_than_all_buffers_arrives_whole() {
 /// Moves what was received from `out` to `held`.
 fn hold(rig: &mut Rig, held: &mut Vec<(Token, BufId)>) {
     for completion in rig.out.drain(..) {
-        let Completion::Recv {
-            token,
-            outcome: Received::Data(buf),
-        } = completion
-        else {
+        let Completion::Recv { token, outcome: Received::Data(buf) } = completion else {
             panic!("{completion:?}")
         };
         held.push((token, buf));
@@ -76,11 +66,7 @@ fn hold(rig: &mut Rig, held: &mut Vec<(Token, BufId)>) {
 fn held_buffers_starve_receptions_without_spinning_and_released_ones_revive_them() {
     everywhere(|rig| {
         // More connections than there are buffers.
-        let count = if rig.is_sim() {
-            20
-        } else {
-            usize::from(rig.config.recv_buffers) + 44
-        };
+        let count = if rig.is_sim() { 20 } else { usize::from(rig.config.recv_buffers) + 44 };
         let mut connections: Vec<_> = (0..count).map(|_| rig.pair()).collect();
         for (at, (fd, peer)) in connections.iter_mut().enumerate() {
             rig.recv(fd, at as u64);
@@ -92,9 +78,7 @@ fn held_buffers_starve_receptions_without_spinning_and_released_ones_revive_them
         assert!(!held.is_empty());
         let before = rig.driver.stats().enobufs;
         for _ in 0..20 {
-            rig.driver
-                .wait(Some(Duration::from_millis(1)), &mut rig.out)
-                .unwrap();
+            rig.driver.wait(Some(Duration::from_millis(1)), &mut rig.out).unwrap();
         }
         let spent = rig.driver.stats().enobufs - before;
         assert!(rig.is_sim() || spent == 0, "a starved driver spins: {spent}");
@@ -123,9 +107,7 @@ fn a_reset_is_an_error_and_the_end() {
         if !peer.reset() {
             return;
         }
-        let Received::Err(error) = rig.received(1) else {
-            panic!("no error")
-        };
+        let Received::Err(error) = rig.received(1) else { panic!("no error") };
         assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET));
         assert!(!rig.driver.has_pending());
         rig.driver.close(fd);
@@ -138,10 +120,7 @@ fn small_sends_go_out_now_or_with_the_next_wait() {
         let (fd, mut peer) = rig.pair();
         for urgency in [Urgency::Now, Urgency::Batch] {
             for (first, second) in [("head", "body"), ("head", ""), ("", "body"), ("", "")] {
-                let buf = SendBuf {
-                    head: first.into(),
-                    body: Bytes::from_static(second.as_bytes()),
-                };
+                let buf = SendBuf { head: first.into(), body: Bytes::from_static(second.as_bytes()) };
                 let got = rig.send_all(&fd, buf, urgency, &mut peer);
                 assert_eq!(got, [first, second].concat().as_bytes());
             }
@@ -158,10 +137,7 @@ fn a_large_body_reaches_a_slow_reader_whole() {
         for urgency in [Urgency::Now, Urgency::Batch] {
             let (fd, mut peer) = rig.pair();
             let whole = pattern(count);
-            let buf = SendBuf {
-                head: whole[..5000].to_vec(),
-                body: Bytes::copy_from_slice(&whole[5000..]),
-            };
+            let buf = SendBuf { head: whole[..5000].to_vec(), body: Bytes::copy_from_slice(&whole[5000..]) };
             assert!(rig.send_all(&fd, buf, urgency, &mut peer) == whole);
             rig.driver.close(fd);
         }
@@ -176,9 +152,7 @@ fn a_batch_leaves_without_a_wait_when_full_or_flushed() {
         }
         let mut connections: Vec<_> = (0..16).map(|_| rig.pair()).collect();
         for (fd, _) in &connections {
-            let sent = rig
-                .driver
-                .send(fd.as_raw_fd(), Token(1), head(b"x"), Urgency::Batch);
+            let sent = rig.driver.send(fd.as_raw_fd(), Token(1), head(b"x"), Urgency::Batch);
             assert!(matches!(sent, Sent::Pending(_)));
             // The sixteenth takes all along, and on a slow machine age does so before.
             assert!(rig.driver.queued_sends() < 16);
@@ -241,11 +215,7 @@ fn a_stopped_reception_delivers_nothing_and_loses_nothing() {
             }
             let (mut bytes, over) = rig.driver.recv_stop(op);
             rig.settle();
-            assert!(
-                !rig.out
-                    .iter()
-                    .any(|c| matches!(c, Completion::Recv { token: Token(1), .. }))
-            );
+            assert!(!rig.out.iter().any(|c| matches!(c, Completion::Recv { token: Token(1), .. })));
             assert_eq!(rig.driver.recv_stop(op), (Vec::new(), false), "the key is stale");
             if !over {
                 rig.recv(&fd, 3);
@@ -278,10 +248,7 @@ fn the_peer_sees_the_end_at_once_though_operations_were_armed() {
             // No further wait of the driver is needed.
             let deadline = _rgunicorn::sys::clock::now().after(Duration::from_millis(500));
             while !peer.sees_end() {
-                assert!(
-                    _rgunicorn::sys::clock::now() < deadline,
-                    "the peer does not learn of the close"
-                );
+                assert!(_rgunicorn::sys::clock::now() < deadline, "the peer does not learn of the close");
             }
             rig.settle();
             assert!(rig.out.is_empty(), "{:?}", rig.out);
@@ -310,18 +277,9 @@ fn a_dropped_send_gives_its_memory_back_through_the_caller() {
             let (fd, _peer) = rig.pair();
             let freed = std::rc::Rc::new(std::cell::Cell::new(false));
             let body = Bytes::from_owner(Foreign(pattern(8 << 20), freed.clone()));
-            let sent = rig.driver.send(
-                fd.as_raw_fd(),
-                Token(1),
-                SendBuf {
-                    head: Vec::new(),
-                    body,
-                },
-                Urgency::Now,
-            );
-            let Sent::Pending(op) = sent else {
-                panic!("{sent:?}")
-            };
+            let sent =
+                rig.driver.send(fd.as_raw_fd(), Token(1), SendBuf { head: Vec::new(), body }, Urgency::Now);
+            let Sent::Pending(op) = sent else { panic!("{sent:?}") };
             rig.settle();
             if close {
                 rig.driver.close(fd);
@@ -375,15 +333,7 @@ fn stale_keys_are_harmless_everywhere() {
         assert!(!rig.driver.listen_cancel(alive));
         peer.send(b"x");
         other_peer.send(b"y");
-        rig.wait_for(|c| {
-            matches!(
-                c,
-                Completion::Poll {
-                    token: Token(2),
-                    result: Ok(_)
-                }
-            )
-        });
+        rig.wait_for(|c| matches!(c, Completion::Poll { token: Token(2), result: Ok(_) }));
         assert_eq!(rig.receive(1, 1), b"x");
         rig.settle();
     });

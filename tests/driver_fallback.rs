@@ -3,11 +3,7 @@
 //! Each case re-runs this test binary as a child that was restricted before `exec` (a seccomp filter, as containers have; a
 //! locked-memory limit without privileges, as after Gunicorn's setuid), and reads its report.
 #![allow(unsafe_code, reason = "restricts child processes")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "test code, though outside of test functions"
-)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code, though outside of test functions")]
 
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -32,19 +28,12 @@ fn child() {
     for _ in 0..count {
         let (mut driver, report) = Driver::open(&Config::default()).unwrap();
         let fallback = report.fallback().and_then(std::io::Error::raw_os_error);
-        println!(
-            "\n{MARK}{}|{}|{report}",
-            report.driver_name(),
-            fallback.unwrap_or(0)
-        );
+        println!("\n{MARK}{}|{}|{report}", report.driver_name(), fallback.unwrap_or(0));
         assert_eq!(driver.name(), report.driver_name());
         receive_one(&mut driver);
         drivers.push(driver);
     }
-    let forced = Driver::open(&Config {
-        choice: Choice::Uring,
-        ..Config::default()
-    });
+    let forced = Driver::open(&Config { choice: Choice::Uring, ..Config::default() });
     let errno = forced.err().and_then(|error| error.raw_os_error());
     println!("\n{MARK}forced|{}|", errno.unwrap_or(0));
 }
@@ -55,13 +44,7 @@ fn receive_one(driver: &mut Driver) {
     theirs.write_all(b"works").unwrap();
     let mut out = Vec::new();
     driver.wait(Some(Duration::from_secs(10)), &mut out).unwrap();
-    let Some(Completion::Recv {
-        outcome: Received::Data(buf),
-        ..
-    }) = out.pop()
-    else {
-        panic!("{out:?}")
-    };
+    let Some(Completion::Recv { outcome: Received::Data(buf), .. }) = out.pop() else { panic!("{out:?}") };
     assert_eq!(driver.buffer(&buf), b"works");
     driver.release(buf);
     driver.close(std::os::fd::OwnedFd::from(ours).into());
@@ -73,18 +56,12 @@ fn reports(
     restrict: impl FnMut() -> std::io::Result<()> + Send + Sync + 'static,
 ) -> Vec<(String, i32, String)> {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", "child", "--nocapture"])
-        .env("DRIVER_FALLBACK_CHILD", count.to_string());
+    command.args(["--exact", "child", "--nocapture"]).env("DRIVER_FALLBACK_CHILD", count.to_string());
     // SAFETY: the closures only make system calls and read memory that exists before the fork.
     unsafe { command.pre_exec(restrict) };
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{text}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     let lines = text.lines().filter_map(|line| line.strip_prefix(MARK));
     lines
         .map(|line| {
@@ -96,50 +73,24 @@ fn reports(
 }
 
 fn check(result: libc::c_int) -> std::io::Result<()> {
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(std::io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Lets io_uring_setup fail with `errno` from now on, in this process and what it executes.
 fn forbid_io_uring(errno: i32) -> std::io::Result<()> {
     const NUMBER_OFFSET: u32 = 0;
-    let statement = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    };
+    let statement = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut filter = [
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, NUMBER_OFFSET, 0, 0),
-        statement(
-            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-            libc::SYS_io_uring_setup as u32,
-            0,
-            1,
-        ),
-        statement(
-            libc::BPF_RET | libc::BPF_K,
-            libc::SECCOMP_RET_ERRNO | errno as u32,
-            0,
-            0,
-        ),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_io_uring_setup as u32, 0, 1),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno as u32, 0, 0),
         statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
     ];
-    let program = libc::sock_fprog {
-        len: filter.len() as u16,
-        filter: filter.as_mut_ptr(),
-    };
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: `program` names a valid filter during the call; the other call passes no memory.
     unsafe {
         check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
-        check(libc::prctl(
-            libc::PR_SET_SECCOMP,
-            libc::SECCOMP_MODE_FILTER,
-            &raw const program,
-        ))
+        check(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program))
     }
 }
 
@@ -158,10 +109,7 @@ fn a_seccomp_filter_means_epoll_and_the_log_line_says_so() {
         let (driver, got, text) = &reports[0];
         assert_eq!((driver.as_str(), *got), ("epoll", errno), "{text}");
         let by_sysctl = errno == libc::EPERM && text.contains("io_uring_disabled");
-        assert!(
-            text.contains(name) && (text.contains(cause) || by_sysctl),
-            "{text}"
-        );
+        assert!(text.contains(name) && (text.contains(cause) || by_sysctl), "{text}");
         assert_eq!(reports[1].0, "forced");
         assert_eq!(reports[1].1, errno, "without a choice the error comes out");
     }
@@ -169,10 +117,7 @@ fn a_seccomp_filter_means_epoll_and_the_log_line_says_so() {
 
 /// uid 65534 without CAP_IPC_LOCK: ring memory counts.
 fn limited(bytes: u64) -> std::io::Result<()> {
-    let limit = libc::rlimit {
-        rlim_cur: bytes,
-        rlim_max: bytes,
-    };
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
     // SAFETY: `limit` is readable during the call; the others pass no memory.
     unsafe {
         check(libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit))?;
@@ -196,11 +141,7 @@ fn can_limit() -> bool {
         println!("skipped: uid 65534 cannot execute the test binary");
         return false;
     }
-    let works = Driver::open(&Config {
-        choice: Choice::Uring,
-        ..Config::default()
-    })
-    .is_ok();
+    let works = Driver::open(&Config { choice: Choice::Uring, ..Config::default() }).is_ok();
     if !works {
         println!("skipped: io_uring does not work here");
     }
@@ -231,10 +172,7 @@ fn a_small_memlock_limit_means_smaller_rings_and_then_epoll() {
     assert_eq!(*errno, libc::ENOMEM);
     assert!(text.contains("RLIMIT_MEMLOCK"), "{text}");
     if let Some((.., text)) = reports.iter().find(|(driver, ..)| driver == "uring") {
-        assert!(
-            !text.contains("cq 4096"),
-            "a full-sized ring does not fit: {text}"
-        );
+        assert!(!text.contains("cq 4096"), "a full-sized ring does not fit: {text}");
     }
     assert_eq!(reports[4], ("forced".to_owned(), libc::ENOMEM, String::new()));
 }

@@ -1,8 +1,5 @@
 //! The driver's contract, second part: polls, shared listeners, signals, and the end of a driver.
-#![allow(
-    unsafe_code,
-    reason = "signals, descriptor numbers and forks are made by hand"
-)]
+#![allow(unsafe_code, reason = "signals, descriptor numbers and forks are made by hand")]
 #![allow(clippy::unwrap_used, reason = "test code, though outside of test functions")]
 
 mod driver;
@@ -64,10 +61,7 @@ fn operations_of_one_descriptor_do_not_disturb_each_other() {
         peer.send(b"x");
         assert_eq!(rig.receive(1, 1), b"x");
         let whole = pattern(1 << 17);
-        let buf = SendBuf {
-            head: whole.clone(),
-            body: bytes::Bytes::new(),
-        };
+        let buf = SendBuf { head: whole.clone(), body: bytes::Bytes::new() };
         assert!(rig.send_all(&fd, buf, Urgency::Batch, &mut peer) == whole);
         peer.send(b"y");
         assert_eq!(rig.receive(1, 1), b"y");
@@ -83,9 +77,7 @@ fn a_poll_of_a_dead_number_fails_and_of_a_file_succeeds() {
             return;
         }
         rig.driver.poll(9_999, IN, Token(1)).unwrap();
-        let Completion::Poll { result, .. } = rig.wait_for(is_poll(1)) else {
-            panic!()
-        };
+        let Completion::Poll { result, .. } = rig.wait_for(is_poll(1)) else { panic!() };
         assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EBADF));
         assert!(rig.driver.poll(-1, IN, Token(1)).is_err());
         let file = std::fs::File::open("Cargo.toml").unwrap();
@@ -145,10 +137,7 @@ fn a_non_blocking_descriptor_works_as_well() {
         peer.send(b"x");
         assert_eq!(rig.receive(1, 1), b"x");
         let whole = pattern(4 << 20);
-        let buf = SendBuf {
-            head: whole.clone(),
-            body: bytes::Bytes::new(),
-        };
+        let buf = SendBuf { head: whole.clone(), body: bytes::Bytes::new() };
         assert!(rig.send_all(&fd, buf, Urgency::Batch, &mut peer) == whole);
         assert_eq!(rig.driver.recv_stop(op), (Vec::new(), false));
         rig.driver.close(fd);
@@ -173,20 +162,11 @@ fn a_shared_listener_wakes_one_of_two_and_not_the_one_that_is_busy() {
             peers.push(listener.connect());
             let deadline = clock::now().after(PATIENCE);
             while woken.is_empty() {
-                assert!(
-                    clock::now() < deadline,
-                    "round {round}: the idle sibling is not woken"
-                );
+                assert!(clock::now() < deadline, "round {round}: the idle sibling is not woken");
                 sibling.wait(Some(Duration::from_millis(5)), &mut woken).unwrap();
             }
             let (fd, address) = sibling.accept(listener.fd()).unwrap();
-            assert!(matches!(
-                address,
-                PeerAddr::V4 {
-                    addr: [127, 0, 0, 1],
-                    ..
-                }
-            ));
+            assert!(matches!(address, PeerAddr::V4 { addr: [127, 0, 0, 1], .. }));
             sibling.close(fd);
             rig.settle();
             assert!(rig.out.is_empty(), "round {round}: {:?}", rig.out);
@@ -212,17 +192,12 @@ fn a_wake_up_is_delivered_or_confessed_never_lost() {
             }
             let (fd, _) = rig.driver.accept(listener.fd()).unwrap();
             assert!(
-                rig.driver
-                    .accept(listener.fd())
-                    .is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock)
+                rig.driver.accept(listener.fd()).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock)
             );
             rig.driver.close(fd);
             rig.settle();
             assert!(rig.out.is_empty(), "round {round}: {:?}", rig.out);
-            assert!(
-                !rig.driver.has_pending(),
-                "round {round}: a listener is still armed"
-            );
+            assert!(!rig.driver.has_pending(), "round {round}: a listener is still armed");
         }
     });
 }
@@ -314,10 +289,7 @@ fn a_driver_can_be_dropped_with_operations_in_flight() {
             driver.poll(number, IN, Token(0)).unwrap();
             let body = bytes::Bytes::from(pattern(1 << 18));
             let urgency = if at % 2 == 0 { Urgency::Now } else { Urgency::Batch };
-            let buf = SendBuf {
-                head: b"x".to_vec(),
-                body: if at < 30 { body } else { bytes::Bytes::new() },
-            };
+            let buf = SendBuf { head: b"x".to_vec(), body: if at < 30 { body } else { bytes::Bytes::new() } };
             let _ = driver.send(number, Token(1), buf, urgency);
         }
         let mut out = Vec::new();
@@ -337,21 +309,14 @@ fn a_driver_can_be_dropped_with_operations_in_flight() {
 #[test]
 fn a_forked_child_forgets_the_driver_and_the_parent_goes_on() {
     for choice in [Choice::Uring, Choice::Epoll] {
-        let Ok((driver, _)) = Driver::open(&Config {
-            choice,
-            ..Config::default()
-        }) else {
+        let Ok((driver, _)) = Driver::open(&Config { choice, ..Config::default() }) else {
             continue;
         };
         let mut driver = Some(driver);
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         driver.as_mut().unwrap().recv(ours.as_raw_fd(), Token(1)).unwrap();
         let mut out = Vec::new();
-        driver
-            .as_mut()
-            .unwrap()
-            .wait(Some(Duration::ZERO), &mut out)
-            .unwrap();
+        driver.as_mut().unwrap().wait(Some(Duration::ZERO), &mut out).unwrap();
         // SAFETY: the child only forgets, allocates nothing and leaves by _exit.
         let child = unsafe { libc::fork() };
         if child == 0 {
@@ -362,18 +327,11 @@ fn a_forked_child_forgets_the_driver_and_the_parent_goes_on() {
         let mut status = 0;
         // SAFETY: `status` is writable.
         assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-        assert!(
-            libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7,
-            "status {status}"
-        );
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7, "status {status}");
         theirs.write_all(b"x").unwrap();
         let driver = driver.as_mut().unwrap();
         driver.wait(Some(PATIENCE), &mut out).unwrap();
-        let Some(Completion::Recv {
-            outcome: Received::Data(buf),
-            ..
-        }) = out.pop()
-        else {
+        let Some(Completion::Recv { outcome: Received::Data(buf), .. }) = out.pop() else {
             panic!("{out:?}")
         };
         assert_eq!(driver.buffer(&buf), b"x");
@@ -394,10 +352,7 @@ fn more_work_than_the_queue_holds_is_done_all_the_same() {
         rig.settle();
         assert!(rig.out.is_empty());
         for _ in 0..50 {
-            match rig
-                .driver
-                .send(fd.as_raw_fd(), Token(1), driver::head(b"x"), Urgency::Batch)
-            {
+            match rig.driver.send(fd.as_raw_fd(), Token(1), driver::head(b"x"), Urgency::Batch) {
                 Sent::Pending(_) => count += 1,
                 Sent::Ready(result, _) => result.unwrap(),
             }
@@ -433,9 +388,7 @@ fn a_file_that_lives_on_elsewhere_does_not_keep_the_driver_busy() {
         let before = rig.driver.stats().enters;
         let start = clock::now();
         while clock::now().since(start) < Duration::from_millis(20) {
-            rig.driver
-                .wait(Some(Duration::from_millis(20)), &mut rig.out)
-                .unwrap();
+            rig.driver.wait(Some(Duration::from_millis(20)), &mut rig.out).unwrap();
         }
         assert!(rig.driver.stats().enters - before < 10, "the driver spins");
         drop(elsewhere);

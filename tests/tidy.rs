@@ -22,12 +22,7 @@ use tree::{File, files, root, sources};
 
 /// Fails with one finding a line.
 fn assert_none(findings: &[String]) {
-    assert!(
-        findings.is_empty(),
-        "{} finding(s):\n{}",
-        findings.len(),
-        findings.join("\n")
-    );
+    assert!(findings.is_empty(), "{} finding(s):\n{}", findings.len(), findings.join("\n"));
 }
 
 fn over(files: &[File], rule: impl Fn(&File) -> Vec<String>) -> Vec<String> {
@@ -44,11 +39,7 @@ fn every_module_has_a_floor() {
     let homeless = |file: &File| {
         let module = floors::module_of(&file.path);
         let known = module == "lib" || floors.of(module).is_some();
-        if known {
-            Vec::new()
-        } else {
-            vec![file.finding(0, "not in the table of src/lib.rs")]
-        }
+        if known { Vec::new() } else { vec![file.finding(0, "not in the table of src/lib.rs")] }
     };
     assert_none(&over(&sources(), homeless));
 }
@@ -88,10 +79,7 @@ fn files_are_short() {
 fn the_median_file_is_short() {
     let production: Vec<File> = sources().into_iter().filter(|file| !file.is_test).collect();
     let median = text::median_lines(&production);
-    assert!(
-        median <= text::MEDIAN_LINES_MAX,
-        "the median source file has {median} lines"
-    );
+    assert!(median <= text::MEDIAN_LINES_MAX, "the median source file has {median} lines");
 }
 
 #[test]
@@ -112,10 +100,6 @@ fn no_tabs_and_no_trailing_blanks() {
 #[test]
 fn the_wheel_depends_on_few_packages_and_not_on_the_bench() {
     let names = packages::mandatory(&read("Cargo.toml"));
-    assert!(
-        names.len() <= packages::MANDATORY_MAX,
-        "{} mandatory dependencies: {names:?}",
-        names.len()
-    );
+    assert!(names.len() <= packages::MANDATORY_MAX, "{} mandatory dependencies: {names:?}", names.len());
     assert_none(&packages::bench_leaks(&read("Cargo.toml"), &read("Cargo.lock")));
 }

@@ -75,11 +75,7 @@ impl Args {
         };
         let method = if self.body_bytes.is_some() { "POST" } else { "GET" };
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n");
-        for header in self
-            .headers
-            .iter()
-            .map(String::as_str)
-            .chain(self.close.then_some("Connection: close"))
+        for header in self.headers.iter().map(String::as_str).chain(self.close.then_some("Connection: close"))
         {
             request.push_str(header);
             request.push_str("\r\n");
@@ -106,11 +102,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 fn header(text: &str) -> Result<String, String> {
     let clean =
         !text.contains(['\r', '\n']) && text.split_once(':').is_some_and(|(name, _)| !name.is_empty());
-    if clean {
-        Ok(text.to_owned())
-    } else {
-        Err("must be one line 'Name: value'".to_owned())
-    }
+    if clean { Ok(text.to_owned()) } else { Err("must be one line 'Name: value'".to_owned()) }
 }
 
 /// Reads a target and refuses every address that is not this machine's: a load generator must not be aimed at
@@ -123,24 +115,16 @@ fn target(text: &str) -> Result<Target, String> {
             Ok(Target::Unix(path.into()))
         };
     }
-    let rest = text
-        .strip_prefix("http://")
-        .ok_or("must start with http:// or unix:")?;
+    let rest = text.strip_prefix("http://").ok_or("must start with http:// or unix:")?;
     let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-    let (host, port) = authority
-        .rsplit_once(':')
-        .ok_or("needs a port, as in http://127.0.0.1:8000/")?;
+    let (host, port) = authority.rsplit_once(':').ok_or("needs a port, as in http://127.0.0.1:8000/")?;
     let port: u16 = port.parse().map_err(|_| format!("'{port}' is not a port"))?;
     let address: IpAddr = match host.trim_start_matches('[').trim_end_matches(']') {
         "localhost" => Ipv4Addr::LOCALHOST.into(),
-        literal => literal
-            .parse()
-            .map_err(|_| format!("'{host}' is neither an IP address nor localhost"))?,
+        literal => literal.parse().map_err(|_| format!("'{host}' is neither an IP address nor localhost"))?,
     };
     if !address.is_loopback() {
-        return Err(format!(
-            "{address} is not a loopback address; only this machine may be loaded"
-        ));
+        return Err(format!("{address} is not a loopback address; only this machine may be loaded"));
     }
     Ok(Target::Tcp(SocketAddr::new(address, port), path.to_owned()))
 }
@@ -193,14 +177,8 @@ mod tests {
     #[test]
     fn the_request_is_complete() {
         let get = parse("unix:/tmp/x --path /a -H X:1 --close").unwrap().request();
-        assert_eq!(
-            get,
-            b"GET /a HTTP/1.1\r\nHost: localhost\r\nX:1\r\nConnection: close\r\n\r\n"
-        );
+        assert_eq!(get, b"GET /a HTTP/1.1\r\nHost: localhost\r\nX:1\r\nConnection: close\r\n\r\n");
         let post = parse("http://127.0.0.1:80/ --body-bytes 3").unwrap().request();
-        assert_eq!(
-            post,
-            b"POST / HTTP/1.1\r\nHost: 127.0.0.1:80\r\nContent-Length: 3\r\n\r\nxxx"
-        );
+        assert_eq!(post, b"POST / HTTP/1.1\r\nHost: 127.0.0.1:80\r\nContent-Length: 3\r\n\r\nxxx");
     }
 }

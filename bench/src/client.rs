@@ -41,13 +41,7 @@ impl Run {
     pub fn new(args: Args) -> Rc<Self> {
         let request = Box::leak(args.request().into_boxed_slice());
         let budget = Cell::new(args.requests);
-        Rc::new(Self {
-            args,
-            request,
-            started: Instant::now(),
-            budget,
-            stats: RefCell::default(),
-        })
+        Rc::new(Self { args, request, started: Instant::now(), budget, stats: RefCell::default() })
     }
 
     /// Time since the start.
@@ -95,11 +89,7 @@ pub async fn connection(run: Rc<Run>, index: u32) {
         if !run.args.interval.is_zero() {
             sleep_until(planned.into()).await;
         }
-        let from = if run.args.interval.is_zero() {
-            Instant::now()
-        } else {
-            planned
-        };
+        let from = if run.args.interval.is_zero() { Instant::now() } else { planned };
         planned = (planned + run.args.interval).max(Instant::now());
         match request(&run, &mut open, was_open).await {
             Ok(answer) => run.stats.borrow_mut().answered(answer.status, from.elapsed()),
@@ -128,16 +118,13 @@ async fn request(run: &Rc<Run>, open: &mut Option<Connection>, again: bool) -> R
     let mut connection = match open.take() {
         Some(connection) => connection,
         None => {
-            let opened = timeout(limit, Connection::open(run))
-                .await
-                .map_err(|_| timed_out("connecting"))?;
+            let opened = timeout(limit, Connection::open(run)).await.map_err(|_| timed_out("connecting"))?;
             run.stats.borrow_mut().reconnects += u64::from(again);
             opened.map_err(|error| (Failure::Connect, error.to_string()))?
         }
     };
-    let answer = timeout(limit, connection.exchange(run))
-        .await
-        .map_err(|_| timed_out("waiting for the answer"))??;
+    let answer =
+        timeout(limit, connection.exchange(run)).await.map_err(|_| timed_out("waiting for the answer"))??;
     if answer.keep_alive {
         *open = Some(connection);
     }
@@ -172,10 +159,7 @@ impl Connection {
     }
 
     async fn exchange(&mut self, run: &Run) -> Result<Answer, Fault> {
-        self.stream
-            .write_all(run.request)
-            .await
-            .map_err(|error| (Failure::Write, error.to_string()))?;
+        self.stream.write_all(run.request).await.map_err(|error| (Failure::Write, error.to_string()))?;
         loop {
             let (result, buffer) = self.stream.read(std::mem::take(&mut self.buffer)).await;
             self.buffer = buffer;
@@ -185,11 +169,7 @@ impl Connection {
             }
             run.stats.borrow_mut().received_bytes += length as u64;
             let bytes = self.buffer.get(..length).unwrap_or_default();
-            match self
-                .parser
-                .feed(bytes)
-                .map_err(|malformed| (Failure::Malformed, malformed.0.to_owned()))?
-            {
+            match self.parser.feed(bytes).map_err(|malformed| (Failure::Malformed, malformed.0.to_owned()))? {
                 Progress::Done(answer) => return Ok(answer),
                 Progress::More => {}
             }
@@ -198,15 +178,9 @@ impl Connection {
 
     fn closed(&mut self) -> Result<Answer, Fault> {
         if self.parser.is_idle() {
-            return Err((
-                Failure::ClosedBeforeAnswer,
-                "the server closed before the answer".to_owned(),
-            ));
+            return Err((Failure::ClosedBeforeAnswer, "the server closed before the answer".to_owned()));
         }
-        self.parser.end().ok_or((
-            Failure::ClosedInAnswer,
-            "the server closed within the answer".to_owned(),
-        ))
+        self.parser.end().ok_or((Failure::ClosedInAnswer, "the server closed within the answer".to_owned()))
     }
 }
 

@@ -18,13 +18,7 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self {
-            counts: vec![0; BUCKETS],
-            count: 0,
-            sum: 0,
-            min: u64::MAX,
-            max: 0,
-        }
+        Self { counts: vec![0; BUCKETS], count: 0, sum: 0, min: u64::MAX, max: 0 }
     }
 }
 
@@ -92,10 +86,7 @@ fn bucket(value: u64) -> usize {
 
 /// The largest value of the bucket `index`.
 fn bucket_end(index: usize) -> u64 {
-    let (row, column) = (
-        (index as u64) >> PRECISION_BITS,
-        (index as u64) & (SUB_BUCKETS - 1),
-    );
+    let (row, column) = ((index as u64) >> PRECISION_BITS, (index as u64) & (SUB_BUCKETS - 1));
     if row == 0 {
         return column;
     }
@@ -114,17 +105,12 @@ mod tests {
     #[test]
     fn an_empty_histogram_is_all_zeros() {
         let empty = Histogram::default();
-        assert_eq!(
-            (empty.min(), empty.mean(), empty.max(), empty.percentile(99.0)),
-            (0, 0, 0, 0)
-        );
+        assert_eq!((empty.min(), empty.mean(), empty.max(), empty.percentile(99.0)), (0, 0, 0, 0));
     }
 
     #[test]
     fn buckets_cover_every_value_without_a_gap() {
-        let edges = (0..64)
-            .flat_map(|bit| [(1u64 << bit) - 1, 1 << bit, (1 << bit) + 1])
-            .chain([u64::MAX]);
+        let edges = (0..64).flat_map(|bit| [(1u64 << bit) - 1, 1 << bit, (1 << bit) + 1]).chain([u64::MAX]);
         for value in edges {
             let index = bucket(value);
             assert!(index < BUCKETS, "{value}");
@@ -140,15 +126,9 @@ mod tests {
         for percent in [1u64, 50, 90, 99, 100] {
             let exact = 1_000 * percent;
             let found = histogram.percentile(f64::from(u32::try_from(percent).unwrap()));
-            assert!(
-                (exact..=exact + exact / SUB_BUCKETS).contains(&found),
-                "p{percent}: {found}"
-            );
+            assert!((exact..=exact + exact / SUB_BUCKETS).contains(&found), "p{percent}: {found}");
         }
-        assert_eq!(
-            (histogram.count(), histogram.min(), histogram.max()),
-            (100_000, 1, 100_000)
-        );
+        assert_eq!((histogram.count(), histogram.min(), histogram.max()), (100_000, 1, 100_000));
         assert_eq!(histogram.mean(), 50_000);
     }
 }

@@ -52,9 +52,7 @@ fn raise_file_limit(connections: u32) -> Result<(), String> {
     let needed = u64::from(connections) + OTHER_FILES;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| error.to_string())?;
     if needed > hard {
-        return Err(format!(
-            "{connections} connections need {needed} open files, but the limit is {hard}"
-        ));
+        return Err(format!("{connections} connections need {needed} open files, but the limit is {hard}"));
     }
     if needed > soft {
         setrlimit(Resource::RLIMIT_NOFILE, needed, hard).map_err(|error| error.to_string())?;

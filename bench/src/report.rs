@@ -63,8 +63,7 @@ pub struct Stats {
 impl Stats {
     /// Counts an answer. One with an error status is a failure too.
     pub fn answered(&mut self, status: u16, latency: Duration) {
-        self.latency_ns
-            .record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+        self.latency_ns.record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
         *self.statuses.entry(status).or_default() += 1;
         if status >= 400 {
             self.failed(Failure::Status);
@@ -119,22 +118,8 @@ impl Stats {
         field("requests_per_s", format!("{:.1}", per_second(requests, elapsed)));
         field("received_bytes", self.received_bytes.to_string());
         field("latency_us", self.latency_json());
-        field(
-            "statuses",
-            object(
-                self.statuses
-                    .iter()
-                    .map(|(status, count)| (status.to_string(), *count)),
-            ),
-        );
-        field(
-            "errors",
-            object(
-                self.failures
-                    .iter()
-                    .map(|(kind, count)| (kind.name().to_owned(), *count)),
-            ),
-        );
+        field("statuses", object(self.statuses.iter().map(|(status, count)| (status.to_string(), *count))));
+        field("errors", object(self.failures.iter().map(|(kind, count)| (kind.name().to_owned(), *count))));
         field("errors_total", self.errors().to_string());
         out.push('}');
         out
@@ -162,18 +147,12 @@ fn millis(nanos: u64) -> f64 {
 
 #[expect(clippy::cast_precision_loss, reason = "for people to read")]
 fn per_second(count: u64, elapsed: Duration) -> f64 {
-    if elapsed.is_zero() {
-        0.0
-    } else {
-        count as f64 / elapsed.as_secs_f64()
-    }
+    if elapsed.is_zero() { 0.0 } else { count as f64 / elapsed.as_secs_f64() }
 }
 
 fn object(fields: impl IntoIterator<Item = (String, u64)>) -> String {
-    let fields: Vec<String> = fields
-        .into_iter()
-        .map(|(name, value)| format!("{}: {value}", quoted(&name)))
-        .collect();
+    let fields: Vec<String> =
+        fields.into_iter().map(|(name, value)| format!("{}: {value}", quoted(&name))).collect();
     format!("{{{}}}", fields.join(", "))
 }
 
@@ -217,9 +196,6 @@ mod tests {
     fn the_progress_line_counts_from_the_line_before() {
         let mut stats = Stats::default();
         (0..5).for_each(|_| stats.answered(200, Duration::from_millis(2)));
-        assert_eq!(
-            stats.progress(3, 2),
-            "[   3 s] 0 open, 5 requests, 3/s, p99 2.00 ms, 0 errors"
-        );
+        assert_eq!(stats.progress(3, 2), "[   3 s] 0 open, 5 requests, 3/s, p99 2.00 ms, 0 errors");
     }
 }

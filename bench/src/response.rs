@@ -54,14 +54,7 @@ pub struct Parser {
 
 impl Default for Parser {
     fn default() -> Self {
-        Self {
-            state: State::Head,
-            answer: Answer {
-                status: 0,
-                keep_alive: true,
-            },
-            line: Vec::new(),
-        }
+        Self { state: State::Head, answer: Answer { status: 0, keep_alive: true }, line: Vec::new() }
     }
 }
 
@@ -88,10 +81,7 @@ impl Parser {
 
     /// The connection has ended. An answer whose length is told by that is complete now.
     pub fn end(&mut self) -> Option<Answer> {
-        matches!(self.state, State::UntilClose).then(|| Answer {
-            keep_alive: false,
-            ..self.answer
-        })
+        matches!(self.state, State::UntilClose).then(|| Answer { keep_alive: false, ..self.answer })
     }
 
     /// Nothing of the next answer has come yet.
@@ -114,9 +104,7 @@ impl Parser {
         let before = self.line.len();
         let from = before.saturating_sub(end.len() - 1);
         self.line.extend_from_slice(bytes);
-        let found = self.line[from..]
-            .windows(end.len())
-            .position(|window| window == end);
+        let found = self.line[from..].windows(end.len()).position(|window| window == end);
         let length = found.map_or(self.line.len(), |at| from + at + end.len());
         self.line.truncate(length);
         if length > HEAD_BYTES_MAX {
@@ -156,11 +144,7 @@ impl Parser {
             return Ok((line == b"\r\n", used));
         }
         let size = chunk_size(&line)?;
-        self.state = State::Chunked(if size == 0 {
-            Chunk::Trailer
-        } else {
-            Chunk::Data(size + 2)
-        });
+        self.state = State::Chunked(if size == 0 { Chunk::Trailer } else { Chunk::Data(size + 2) });
         Ok((false, used))
     }
 }
@@ -176,11 +160,7 @@ fn chunk_size(line: &[u8]) -> Result<u64, Malformed> {
     let text = std::str::from_utf8(line).map_err(|_| Malformed("a chunk size that is no number"))?;
     let digits = text.split(';').next().unwrap_or(text).trim();
     let size = u64::from_str_radix(digits, 16).map_err(|_| Malformed("a chunk size that is no number"))?;
-    if size > u64::MAX - 2 {
-        Err(Malformed("an absurd chunk size"))
-    } else {
-        Ok(size)
-    }
+    if size > u64::MAX - 2 { Err(Malformed("an absurd chunk size")) } else { Ok(size) }
 }
 
 fn read_head(head: &[u8]) -> Result<(Answer, State), Malformed> {
@@ -191,36 +171,21 @@ fn read_head(head: &[u8]) -> Result<(Answer, State), Malformed> {
     if !version_1_1 && !status_line.starts_with("HTTP/1.0 ") {
         return Err(Malformed("a status line that is not HTTP/1.x"));
     }
-    let status: u16 = status_line
-        .get(9..12)
-        .and_then(|code| code.parse().ok())
-        .ok_or(Malformed("no status"))?;
+    let status: u16 =
+        status_line.get(9..12).and_then(|code| code.parse().ok()).ok_or(Malformed("no status"))?;
     if status < 200 {
-        return Ok((
-            Answer {
-                status,
-                keep_alive: true,
-            },
-            State::Head,
-        )); // an interim answer: the real one follows
+        return Ok((Answer { status, keep_alive: true }, State::Head)); // an interim answer: the real one follows
     }
     let mut keep_alive = version_1_1;
     let mut state = State::UntilClose;
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
-        let (name, value) = (
-            name.trim().to_ascii_lowercase(),
-            value.trim().to_ascii_lowercase(),
-        );
+        let (name, value) = (name.trim().to_ascii_lowercase(), value.trim().to_ascii_lowercase());
         match name.as_str() {
             "connection" if value == "close" => keep_alive = false,
             "connection" if value == "keep-alive" => keep_alive = true,
             "transfer-encoding" if value == "chunked" => state = State::Chunked(Chunk::SizeLine),
             "content-length" if !matches!(state, State::Chunked(_)) => {
-                state = State::Sized(
-                    value
-                        .parse()
-                        .map_err(|_| Malformed("a length that is no number"))?,
-                );
+                state = State::Sized(value.parse().map_err(|_| Malformed("a length that is no number"))?);
             }
             _ => {}
         }
@@ -236,14 +201,8 @@ fn read_head(head: &[u8]) -> Result<(Answer, State), Malformed> {
 mod tests {
     use super::*;
 
-    const OK: Answer = Answer {
-        status: 200,
-        keep_alive: true,
-    };
-    const CLOSING: Answer = Answer {
-        status: 200,
-        keep_alive: false,
-    };
+    const OK: Answer = Answer { status: 200, keep_alive: true };
+    const CLOSING: Answer = Answer { status: 200, keep_alive: false };
 
     fn in_pieces(text: &str, size: usize) -> Result<Progress, Malformed> {
         let mut parser = Parser::default();
@@ -259,38 +218,19 @@ mod tests {
     fn answers_end_where_they_end_in_any_pieces() {
         let table = [
             ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", OK),
-            (
-                "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nConnection: close\r\n\r\n",
-                CLOSING,
-            ),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nConnection: close\r\n\r\n", CLOSING),
             ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx", CLOSING),
             (
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n10;x=y\r\n0123456789abcdef\r\n0\r\n\r\n",
                 OK,
             ),
-            (
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\r\n\r\n",
-                OK,
-            ),
-            (
-                "HTTP/1.1 204 No Content\r\n\r\n",
-                Answer {
-                    status: 204,
-                    keep_alive: true,
-                },
-            ),
-            (
-                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-                OK,
-            ),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\r\n\r\n", OK),
+            ("HTTP/1.1 204 No Content\r\n\r\n", Answer { status: 204, keep_alive: true }),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", OK),
         ];
         for (text, answer) in table {
             for size in 1..=text.len() {
-                assert_eq!(
-                    in_pieces(text, size),
-                    Ok(Progress::Done(answer)),
-                    "{text:?} in pieces of {size}"
-                );
+                assert_eq!(in_pieces(text, size), Ok(Progress::Done(answer)), "{text:?} in pieces of {size}");
             }
         }
     }
@@ -302,10 +242,7 @@ mod tests {
         assert_eq!(parser.feed(b"HTTP/1.1 200 OK\r\n\r\nsome"), Ok(Progress::More));
         assert_eq!((parser.is_idle(), parser.end()), (false, Some(CLOSING)));
         let mut cut = Parser::default();
-        assert_eq!(
-            cut.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome"),
-            Ok(Progress::More)
-        );
+        assert_eq!(cut.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome"), Ok(Progress::More));
         assert_eq!(cut.end(), None);
     }
 
@@ -321,11 +258,7 @@ mod tests {
             &endless,
         ];
         for text in table {
-            assert!(
-                Parser::default().feed(text.as_bytes()).is_err(),
-                "{}",
-                &text[..30.min(text.len())]
-            );
+            assert!(Parser::default().feed(text.as_bytes()).is_err(), "{}", &text[..30.min(text.len())]);
         }
     }
 }

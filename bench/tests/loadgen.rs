@@ -31,14 +31,8 @@ fn answer(mut stream: TcpStream) {
 /// Runs the program; `None` where io_uring is forbidden, which is no fault of ours.
 fn loadgen(arguments: &[&str]) -> Option<(i32, String, String)> {
     let program = env!("CARGO_BIN_EXE_loadgen");
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = Command::new(program)
-        .args(arguments)
-        .output()
-        .expect("it was just built");
+    let Output { status, stdout, stderr } =
+        Command::new(program).args(arguments).output().expect("it was just built");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     let (stdout, stderr) = (text(stdout), text(stderr));
     let forbidden = stderr.starts_with("loadgen: io_uring");
@@ -52,12 +46,9 @@ fn it_ends_after_the_asked_number_of_requests() {
         return;
     };
     assert_eq!(status, 0, "{stderr}");
-    for part in [
-        "\"requests\": 100,",
-        "\"statuses\": {\"200\": 100}",
-        "\"errors_total\": 0",
-        "\"reconnects\": 0",
-    ] {
+    for part in
+        ["\"requests\": 100,", "\"statuses\": {\"200\": 100}", "\"errors_total\": 0", "\"reconnects\": 0"]
+    {
         assert!(stdout.contains(part), "{part} is not in {stdout}");
     }
 }

@@ -82,11 +82,7 @@ pub fn plan(state: &mut State, event: Event<'_>, now: Instant) -> Vec<Action> {
         Event::Ended { pid, exit, booted } => state.ended(pid, exit, booted, now, &mut out),
         Event::Reloaded(limits) => state.reloaded(limits, &mut out),
         Event::ReloadFailed(error) => {
-            log(
-                &mut out,
-                Level::Error,
-                format!("Reload failed, nothing has changed: {error}"),
-            );
+            log(&mut out, Level::Error, format!("Reload failed, nothing has changed: {error}"));
         }
         Event::Tick(readings) => state.tick(readings, now, &mut out),
         Event::Leave(status) => state.stop(false, status, None, now, &mut out),
@@ -144,11 +140,7 @@ impl State {
     }
 
     fn signal(&mut self, signal: Signal, now: Instant, out: &mut Vec<Action>) {
-        let level = if signal == Signal::CHLD {
-            Level::Debug
-        } else {
-            Level::Info
-        };
+        let level = if signal == Signal::CHLD { Level::Debug } else { Level::Info };
         log(out, level, format!("Handling signal: {}", name_in_log(signal)));
         match signal {
             Signal::TERM => self.stop(true, 0, None, now, out),
@@ -158,11 +150,9 @@ impl State {
                 out.push(Action::ReopenLogs);
                 self.kill_all(Signal::USR1, out);
             }
-            Signal::USR2 => log(
-                out,
-                Level::Warning,
-                "SIGUSR2 ignored: upgrading in place is not available yet",
-            ),
+            Signal::USR2 => {
+                log(out, Level::Warning, "SIGUSR2 ignored: upgrading in place is not available yet")
+            }
             Signal::TTIN => self.move_target(1, out),
             Signal::TTOU => self.move_target(-1, out),
             Signal::WINCH => log(out, Level::Debug, "SIGWINCH ignored. Not daemonized"),
@@ -185,10 +175,7 @@ impl State {
     pub(super) fn set_target(&mut self, target: u32, out: &mut Vec<Action>) {
         let old = std::mem::replace(&mut self.target, target);
         out.push(Action::ShareWorkers(target));
-        out.push(Action::Hook(HookEvent::NumWorkersChanged {
-            new: target,
-            old: Some(old),
-        }));
+        out.push(Action::Hook(HookEvent::NumWorkersChanged { new: target, old: Some(old) }));
     }
 
     fn forked(&mut self, age: u64, pid: Pid, out: &mut Vec<Action>) {
@@ -198,10 +185,7 @@ impl State {
             // Told to stop while it was being born.
             worker.stopping |= stopping;
             if worker.stopping {
-                out.push(Action::Kill {
-                    pid,
-                    signal: Signal::TERM,
-                });
+                out.push(Action::Kill { pid, signal: Signal::TERM });
             }
         }
     }
@@ -209,11 +193,7 @@ impl State {
     fn fork_failed(&mut self, age: u64, error: &str, now: Instant, out: &mut Vec<Action>) {
         self.workers.retain(|worker| worker.age != age);
         self.fork_after = now.after(CHECK_PERIOD);
-        log(
-            out,
-            Level::Error,
-            format!("Cannot fork a worker, trying again in a second: {error}"),
-        );
+        log(out, Level::Error, format!("Cannot fork a worker, trying again in a second: {error}"));
     }
 
     fn ended(&mut self, pid: Pid, exit: Exit, booted: bool, now: Instant, out: &mut Vec<Action>) {
@@ -222,11 +202,7 @@ impl State {
                 Exit::Code(code) => code.to_string(),
                 Exit::Signal(signal) => signal.to_string(),
             };
-            log(
-                out,
-                Level::Debug,
-                format!("Reaped unknown child process (pid:{pid}, status:{status})"),
-            );
+            log(out, Level::Debug, format!("Reaped unknown child process (pid:{pid}, status:{status})"));
             return;
         };
         let worker = self.workers.remove(place);
@@ -244,13 +220,7 @@ impl State {
         }
         match exit {
             Exit::Code(STATUS_WORKER_BOOT_ERROR) => {
-                self.stop(
-                    true,
-                    STATUS_WORKER_BOOT_ERROR,
-                    Some("Worker failed to boot."),
-                    now,
-                    out,
-                );
+                self.stop(true, STATUS_WORKER_BOOT_ERROR, Some("Worker failed to boot."), now, out);
             }
             Exit::Code(STATUS_APP_LOAD_ERROR) => {
                 self.stop(true, STATUS_APP_LOAD_ERROR, Some("App failed to load."), now, out);
@@ -263,11 +233,9 @@ impl State {
         let pid = worker.pid;
         match exit {
             Exit::Code(0) => {}
-            Exit::Code(code) => log(
-                out,
-                Level::Error,
-                format!("Worker (pid:{pid}) exited with code {code}."),
-            ),
+            Exit::Code(code) => {
+                log(out, Level::Error, format!("Worker (pid:{pid}) exited with code {code}."))
+            }
             Exit::Signal(signal) => {
                 let (level, remark) = match signal {
                     Signal::KILL if worker.aborted => {
@@ -280,11 +248,7 @@ impl State {
                     Signal::TERM => (Level::Info, ""),
                     _ => (Level::Warning, ""),
                 };
-                log(
-                    out,
-                    level,
-                    format!("Worker (pid:{pid}) was sent {signal}!{remark}"),
-                );
+                log(out, level, format!("Worker (pid:{pid}) was sent {signal}!{remark}"));
             }
         }
     }
@@ -321,23 +285,12 @@ impl State {
             if now.since(beat.max(self.watch_from)) <= self.limits.timeout {
                 continue;
             }
-            let signal = if worker.aborted {
-                Signal::KILL
-            } else {
-                Signal::ABRT
-            };
+            let signal = if worker.aborted { Signal::KILL } else { Signal::ABRT };
             if !worker.aborted {
                 worker.aborted = true;
-                log(
-                    out,
-                    Level::Critical,
-                    format!("WORKER TIMEOUT (pid:{})", worker.pid),
-                );
+                log(out, Level::Critical, format!("WORKER TIMEOUT (pid:{})", worker.pid));
             }
-            out.push(Action::Kill {
-                pid: worker.pid,
-                signal,
-            });
+            out.push(Action::Kill { pid: worker.pid, signal });
         }
     }
 
@@ -352,11 +305,7 @@ impl State {
         }
         if self.trial.is_none() {
             let generation = self.generation;
-            self.stop_oldest(
-                present.saturating_sub(wanted),
-                |worker| worker.generation == generation,
-                out,
-            );
+            self.stop_oldest(present.saturating_sub(wanted), |worker| worker.generation == generation, out);
             self.retire_old(out);
         }
         let count = self.count(|worker, _| !worker.stopping);
@@ -367,10 +316,7 @@ impl State {
     }
 
     pub(super) fn count(&self, which: impl Fn(&Worker, u32) -> bool) -> usize {
-        self.workers
-            .iter()
-            .filter(|worker| which(worker, self.generation))
-            .count()
+        self.workers.iter().filter(|worker| which(worker, self.generation)).count()
     }
 
     fn fork_one(&mut self, out: &mut Vec<Action>) {
@@ -395,28 +341,18 @@ impl State {
         which: impl Fn(&Worker) -> bool,
         out: &mut Vec<Action>,
     ) {
-        for worker in self
-            .workers
-            .iter_mut()
-            .filter(|worker| which(worker) && !worker.stopping)
-            .take(number)
+        for worker in self.workers.iter_mut().filter(|worker| which(worker) && !worker.stopping).take(number)
         {
             worker.stopping = true;
             if worker.pid != 0 {
-                out.push(Action::Kill {
-                    pid: worker.pid,
-                    signal: Signal::TERM,
-                });
+                out.push(Action::Kill { pid: worker.pid, signal: Signal::TERM });
             }
         }
     }
 
     pub(super) fn kill_all(&self, signal: Signal, out: &mut Vec<Action>) {
         let born = self.workers.iter().filter(|worker| worker.pid != 0);
-        out.extend(born.map(|worker| Action::Kill {
-            pid: worker.pid,
-            signal,
-        }));
+        out.extend(born.map(|worker| Action::Kill { pid: worker.pid, signal }));
     }
 }
 
@@ -424,8 +360,6 @@ impl State {
 fn name_in_log(signal: Signal) -> String {
     match signal {
         Signal::CHLD => "cld".to_owned(),
-        _ => signal
-            .short_name()
-            .map_or_else(|| signal.0.to_string(), str::to_ascii_lowercase),
+        _ => signal.short_name().map_or_else(|| signal.0.to_string(), str::to_ascii_lowercase),
     }
 }

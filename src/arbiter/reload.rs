@@ -30,10 +30,7 @@ impl State {
     }
 
     pub(super) fn reloaded(&mut self, limits: Limits, out: &mut Vec<Action>) {
-        self.trial = Some(Trial {
-            limits: self.limits,
-            target: self.target,
-        });
+        self.trial = Some(Trial { limits: self.limits, target: self.target });
         self.generation += 1;
         self.limits = limits;
         self.set_target(limits.workers, out);
@@ -56,18 +53,10 @@ impl State {
     pub(super) fn reject_trial(&mut self, why: &str, out: &mut Vec<Action>) {
         let Some(trial) = self.trial.take() else { return };
         let rejected = self.generation;
-        log(
-            out,
-            Level::Error,
-            format!("Reload given up, the workers stay as they were: {why}"),
-        );
+        log(out, Level::Error, format!("Reload given up, the workers stay as they were: {why}"));
         self.stop_oldest(usize::MAX, |worker| worker.generation == rejected, out);
         self.generation += 1;
-        for worker in self
-            .workers
-            .iter_mut()
-            .filter(|worker| worker.generation + 1 == rejected)
-        {
+        for worker in self.workers.iter_mut().filter(|worker| worker.generation + 1 == rejected) {
             worker.generation = rejected + 1;
         }
         self.limits = trial.limits;
@@ -89,11 +78,7 @@ impl State {
         let generation = self.generation;
         let old = self.count(|worker, generation| worker.generation != generation && !worker.stopping);
         let needed = (self.target as usize).saturating_sub(self.booted_of_this_generation());
-        self.stop_oldest(
-            old.saturating_sub(needed),
-            |worker| worker.generation != generation,
-            out,
-        );
+        self.stop_oldest(old.saturating_sub(needed), |worker| worker.generation != generation, out);
     }
 
     /// Does anything wait for new workers to boot?

@@ -57,10 +57,7 @@ impl<'h> Master<'h> {
     /// Gunicorn's start-up order: pid file, `on_starting`, signals, sockets, `when_ready`.
     fn start(host: &'h mut dyn Host, config: Config) -> Result<Self, i32> {
         process::set_title("rgunicorn", &format!("rgunicorn: master [{}]", config.proc_name));
-        host.event(HookEvent::NumWorkersChanged {
-            new: config.workers,
-            old: None,
-        });
+        host.event(HookEvent::NumWorkersChanged { new: config.workers, old: None });
         host.log(Level::Info, format_args!("Starting rgunicorn {}", config.version));
         let pidfile = match config.pidfile.as_deref().map(PidFile::create).transpose() {
             Ok(pidfile) => pidfile,
@@ -84,27 +81,12 @@ impl<'h> Master<'h> {
             }
         })?;
         host.log(Level::Debug, format_args!("Arbiter booted"));
-        host.log(
-            Level::Info,
-            format_args!("Listening at: {} ({})", setup.text(), process::id()),
-        );
-        host.log(
-            Level::Info,
-            format_args!("Using worker: {}", setup.config.worker_name),
-        );
+        host.log(Level::Info, format_args!("Listening at: {} ({})", setup.text(), process::id()));
+        host.log(Level::Info, format_args!("Using worker: {}", setup.config.worker_name));
         host.event(HookEvent::WhenReady);
         let state = State::new(limits(&setup.config));
         let (slots, signals) = (HashMap::new(), Some(signals));
-        Ok(Self {
-            host,
-            state,
-            setup,
-            candidate: None,
-            signals,
-            board,
-            slots,
-            pidfile,
-        })
+        Ok(Self { host, state, setup, candidate: None, signals, board, slots, pidfile })
     }
 
     /// The loop. A turn: sleep, signals in order, ended children, heartbeats and counts.
@@ -190,19 +172,13 @@ impl<'h> Master<'h> {
     fn kill(&mut self, pid: Pid, signal: Signal) {
         // `Ok(false)`: it has gone, its end will be reaped in this turn or the next.
         if let Err(error) = process::kill(pid, signal) {
-            self.host.log(
-                Level::Error,
-                format_args!("Cannot send {signal} to worker (pid:{pid}): {error}"),
-            );
+            self.host.log(Level::Error, format_args!("Cannot send {signal} to worker (pid:{pid}): {error}"));
         }
     }
 
     fn fork(&mut self, age: u64) -> ControlFlow<i32, Vec<Action>> {
         let Some(slot) = self.board.claim(age) else {
-            return self.answer(Event::ForkFailed {
-                age,
-                error: "no free slot on the score-board",
-            });
+            return self.answer(Event::ForkFailed { age, error: "no free slot on the score-board" });
         };
         self.host.event(HookEvent::PreFork { age });
         let ppid = process::id();
@@ -218,10 +194,7 @@ impl<'h> Master<'h> {
             Ok((Fork::Child, blocked)) => Break(self.become_worker(age, ppid, slot, blocked)),
             Err(error) => {
                 slot.release();
-                self.answer(Event::ForkFailed {
-                    age,
-                    error: &error.to_string(),
-                })
+                self.answer(Event::ForkFailed { age, error: &error.to_string() })
             }
         }
     }
@@ -239,24 +212,12 @@ impl<'h> Master<'h> {
             listeners: self.setup.listeners.clone(),
         });
         self.setup.listeners.clear();
-        process::set_title(
-            "rgunicorn",
-            &format!("rgunicorn: worker [{}]", setup.config.proc_name),
-        );
+        process::set_title("rgunicorn", &format!("rgunicorn: worker [{}]", setup.config.proc_name));
         let pid = process::id();
-        self.host
-            .log(Level::Info, format_args!("Booting worker with pid: {pid}"));
+        self.host.log(Level::Info, format_args!("Booting worker with pid: {pid}"));
         let Setup { config, listeners } = setup;
-        let status = self.host.run_worker(WorkerContext {
-            age,
-            ppid,
-            slot,
-            listeners,
-            config,
-            blocked,
-        });
-        self.host
-            .log(Level::Info, format_args!("Worker exiting (pid: {pid})"));
+        let status = self.host.run_worker(WorkerContext { age, ppid, slot, listeners, config, blocked });
+        self.host.log(Level::Info, format_args!("Worker exiting (pid: {pid})"));
         self.host.event(HookEvent::WorkerExit { age });
         status
     }
@@ -269,8 +230,7 @@ impl<'h> Master<'h> {
         match self.setup.next(config) {
             Ok(next) => {
                 if !same(&next.listeners, &self.setup.listeners) {
-                    self.host
-                        .log(Level::Info, format_args!("Listening at: {}", next.text()));
+                    self.host.log(Level::Info, format_args!("Listening at: {}", next.text()));
                 }
                 let limits = limits(&next.config);
                 self.candidate = Some(next);
@@ -288,10 +248,7 @@ impl<'h> Master<'h> {
         let before = std::mem::replace(&mut self.setup, next);
         before.unlink_beyond(&self.setup);
         self.rewrite_pidfile();
-        process::set_title(
-            "rgunicorn",
-            &format!("rgunicorn: master [{}]", self.setup.config.proc_name),
-        );
+        process::set_title("rgunicorn", &format!("rgunicorn: master [{}]", self.setup.config.proc_name));
         self.host.reload_done(true);
     }
 
@@ -318,9 +275,5 @@ impl<'h> Master<'h> {
 }
 
 fn same(left: &[Arc<Listener>], right: &[Arc<Listener>]) -> bool {
-    left.len() == right.len()
-        && left
-            .iter()
-            .zip(right)
-            .all(|(left, right)| Arc::ptr_eq(left, right))
+    left.len() == right.len() && left.iter().zip(right).all(|(left, right)| Arc::ptr_eq(left, right))
 }

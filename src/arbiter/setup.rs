@@ -30,10 +30,7 @@ impl Setup {
                 }
             }
         }
-        Ok(Self {
-            config: Arc::new(config),
-            listeners,
-        })
+        Ok(Self { config: Arc::new(config), listeners })
     }
 
     /// Opens what a new configuration names beyond the present one; sockets of unchanged addresses are shared. One try
@@ -44,10 +41,7 @@ impl Setup {
     pub(super) fn next(&self, config: Config) -> Result<Self, String> {
         let mut listeners: Vec<Arc<Listener>> = Vec::new();
         for address in wanted(&config) {
-            let kept = self
-                .listeners
-                .iter()
-                .find(|listener| listener.address() == address);
+            let kept = self.listeners.iter().find(|listener| listener.address() == address);
             let opened = match kept {
                 Some(kept) => Ok(Arc::clone(kept)),
                 None => Listener::open(address, &options(&config)).map(Arc::new),
@@ -55,29 +49,20 @@ impl Setup {
             match opened {
                 Ok(listener) => listeners.push(listener),
                 Err(error) => {
-                    let setup = Self {
-                        config: Arc::clone(&self.config),
-                        listeners,
-                    };
+                    let setup = Self { config: Arc::clone(&self.config), listeners };
                     setup.unlink_beyond(self);
                     return Err(format!("connection to {address} failed: {}", python_text(&error)));
                 }
             }
         }
-        Ok(Self {
-            config: Arc::new(config),
-            listeners,
-        })
+        Ok(Self { config: Arc::new(config), listeners })
     }
 
     /// Removes the socket files that `other` does not use.
     pub(super) fn unlink_beyond(&self, other: &Self) {
         let shared =
             |listener: &Arc<Listener>| other.listeners.iter().any(|kept| Arc::ptr_eq(kept, listener));
-        self.listeners
-            .iter()
-            .filter(|listener| !shared(listener))
-            .for_each(|listener| listener.unlink());
+        self.listeners.iter().filter(|listener| !shared(listener)).for_each(|listener| listener.unlink());
     }
 
     /// Closes this process's descriptors and removes the socket files.
@@ -88,11 +73,7 @@ impl Setup {
 
     /// `http://127.0.0.1:8000,unix:/run/app.sock`
     pub(super) fn text(&self) -> String {
-        self.listeners
-            .iter()
-            .map(|listener| listener.local().to_string())
-            .collect::<Vec<_>>()
-            .join(",")
+        self.listeners.iter().map(|listener| listener.local().to_string()).collect::<Vec<_>>().join(",")
     }
 }
 
@@ -110,23 +91,13 @@ fn unlink(listeners: &[Arc<Listener>]) {
 }
 
 fn options(config: &Config) -> Options {
-    Options {
-        backlog: config.backlog,
-        umask: config.umask,
-        owner: config.socket_owner,
-    }
+    Options { backlog: config.backlog, umask: config.umask, owner: config.socket_owner }
 }
 
 /// The addresses to open: as in Gunicorn, descriptors that were handed over silence all others.
 fn wanted(config: &Config) -> impl Iterator<Item = &Address> {
-    let handed_over = config
-        .binds
-        .iter()
-        .any(|address| matches!(address, Address::Fd(_)));
-    config
-        .binds
-        .iter()
-        .filter(move |address| !handed_over || matches!(address, Address::Fd(_)))
+    let handed_over = config.binds.iter().any(|address| matches!(address, Address::Fd(_)));
+    config.binds.iter().filter(move |address| !handed_over || matches!(address, Address::Fd(_)))
 }
 
 fn open_patiently(host: &mut dyn Host, address: &Address, options: &Options) -> Result<Listener, i32> {
@@ -149,10 +120,7 @@ fn open_patiently(host: &mut dyn Host, address: &Address, options: &Options) -> 
             _ => {}
         }
         let text = python_text(&error);
-        host.log(
-            Level::Error,
-            format_args!("connection to {address} failed: {text}"),
-        );
+        host.log(Level::Error, format_args!("connection to {address} failed: {text}"));
         host.log(Level::Debug, format_args!("Retrying in 1 second."));
         host.blocking(&mut || std::thread::sleep(BIND_PAUSE));
     }

@@ -62,13 +62,7 @@ impl State {
         }
         out.push(Action::CloseListeners);
         let deadline = now.after(self.limits.graceful_timeout);
-        self.phase = Phase::Stopping(Stop {
-            deadline,
-            quick: !graceful,
-            killed: false,
-            status,
-            reason,
-        });
+        self.phase = Phase::Stopping(Stop { deadline, quick: !graceful, killed: false, status, reason });
         self.kill_all(if graceful { Signal::TERM } else { Signal::QUIT }, out);
         for worker in &mut self.workers {
             worker.stopping = true;
@@ -90,20 +84,12 @@ impl State {
                 return self.kill_all(Signal::KILL, out);
             }
         }
-        let level = if stop.status == 0 {
-            Level::Info
-        } else {
-            Level::Error
-        };
+        let level = if stop.status == 0 { Level::Info } else { Level::Error };
         log(out, level, "Shutting down: Master");
         if let Some(reason) = stop.reason {
             log(out, level, format!("Reason: {reason}"));
         }
-        out.extend([
-            Action::RemovePidFile,
-            Action::Hook(HookEvent::OnExit),
-            Action::Exit(stop.status),
-        ]);
+        out.extend([Action::RemovePidFile, Action::Hook(HookEvent::OnExit), Action::Exit(stop.status)]);
         self.phase = Phase::Done;
     }
 }

@@ -52,11 +52,7 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
     let config = prepare(py, &settings).map_err(|text| complain(py, &format!("Error: {text}")))?;
     let (errors, access) =
         open_logs(&settings).map_err(|text| complain(py, &format!("\nError: {text}\n")))?;
-    let app = if settings.preload_app() {
-        Some(preload(py, &settings)?)
-    } else {
-        None
-    };
+    let app = if settings.preload_app() { Some(preload(py, &settings)?) } else { None };
     for unknown in settings.unknown_names() {
         errors.log(Level::Warning, format_args!("{unknown}"));
     }
@@ -67,10 +63,7 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
 fn prepare(py: Python<'_>, settings: &Settings) -> Result<arbiter::Config, String> {
     let config = arbiter_config(settings)?;
     if settings.io_driver() == IoDriver::Uring {
-        let wanted = io::Config {
-            choice: io::Choice::Uring,
-            ..setup::driver_config(settings)
-        };
+        let wanted = io::Config { choice: io::Choice::Uring, ..setup::driver_config(settings) };
         io::Driver::open(&wanted).map_err(|error| format!("io_driver: uring does not work here: {error}"))?;
     }
     setup::enter(py, settings).map_err(|error| error.to_string())?;

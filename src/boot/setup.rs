@@ -37,12 +37,8 @@ impl Sources {
     /// # Errors
     /// `--help`, `--version`, and usage errors of the command line or GUNICORN_CMD_ARGS.
     pub(super) fn of_process(argv: Vec<String>) -> Result<Self, Exit> {
-        let pairs = std::env::vars_os().map(|(name, value)| {
-            (
-                name.to_string_lossy().into_owned(),
-                value.to_string_lossy().into_owned(),
-            )
-        });
+        let pairs = std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
         let environment = Environment::from_pairs(pairs);
         let command_line = parse_command_line(PROG, VERSION, &argv)?;
         let words = split_cmd_args(environment.cmd_args().unwrap_or_default()).map_err(|reason| Exit {
@@ -51,16 +47,8 @@ impl Sources {
             stderr: format!("{PROG}: error: GUNICORN_CMD_ARGS: {reason}\n"),
         })?;
         let env_args = parse_command_line(PROG, VERSION, &words)?;
-        let start_directory = std::env::current_dir()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        Ok(Self {
-            environment,
-            env_args,
-            command_line,
-            start_directory,
-        })
+        let start_directory = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self { environment, env_args, command_line, start_directory })
     }
 
     /// Reads the configuration file and resolves all settings.
@@ -71,27 +59,22 @@ impl Sources {
         let usual = Path::new(&self.start_directory).join(DEFAULT_CONFIG);
         let source = config_source(&self.command_line, &self.env_args, usual.exists());
         let _ = conf::prepend_path(py, std::slice::from_ref(&self.start_directory));
-        let file = conf::read(py, &source, Path::new(&self.start_directory)).map_err(|error| match error {
-            ConfError::Missing(path) => format!("Error: '{path}' doesn't exist"),
-            ConfError::Raised { name, error } => {
-                format!(
-                    "Failed to read config file: {name}\n{}",
-                    format_exception(py, &error)
-                )
-            }
-        })?;
-        let settings = resolve(
-            &self.environment,
-            file.as_deref(),
-            &self.env_args,
-            &self.command_line,
-        )
-        .map_err(|invalid| invalid.to_string())?;
+        let file =
+            conf::read(py, &source, Path::new(&self.start_directory)).map_err(|error| match error {
+                ConfError::Missing(path) => format!("Error: '{path}' doesn't exist"),
+                ConfError::Raised { name, error } => {
+                    format!("Failed to read config file: {name}\n{}", format_exception(py, &error))
+                }
+            })?;
+        let settings = resolve(&self.environment, file.as_deref(), &self.env_args, &self.command_line)
+            .map_err(|invalid| invalid.to_string())?;
         if let Some(directory) = settings.chdir()
             && !Path::new(&self.start_directory).join(directory).is_dir()
         {
             let reason = "no such directory (allowed: an existing directory)";
-            return Err(format!("Invalid value for chdir: {directory}\nError: chdir: can't change to {directory:?}: {reason}"));
+            return Err(format!(
+                "Invalid value for chdir: {directory}\nError: chdir: can't change to {directory:?}: {reason}"
+            ));
         }
         if settings.app().is_none() {
             return Err("Error: No application module specified.".to_owned());
@@ -108,19 +91,13 @@ pub(super) fn enter(py: Python<'_>, settings: &Settings) -> PyResult<()> {
     if let Some(directory) = settings.chdir() {
         py.import("os")?.call_method1("chdir", (directory,))?;
     }
-    let here = std::env::current_dir()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let here = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
     conf::prepend_path(py, &[here])?;
     if let Some(list) = settings.pythonpath() {
         let directories: Vec<String> = list
             .split(',')
             .map(|item| {
-                std::path::absolute(item)
-                    .unwrap_or_else(|_| item.into())
-                    .to_string_lossy()
-                    .into_owned()
+                std::path::absolute(item).unwrap_or_else(|_| item.into()).to_string_lossy().into_owned()
             })
             .collect();
         conf::prepend_path(py, &directories)?;
@@ -140,10 +117,8 @@ pub(super) fn software() -> String {
 /// A worker class or an address that cannot be.
 pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::Config, String> {
     settings.worker_kind()?;
-    let binds = settings
-        .bind()
-        .iter()
-        .map(|text| Ok(address(&Address::parse(text).map_err(|e| e.to_string())?)));
+    let binds =
+        settings.bind().iter().map(|text| Ok(address(&Address::parse(text).map_err(|e| e.to_string())?)));
     let app = settings.app().unwrap_or_default();
     Ok(arbiter::Config {
         workers: settings.workers(),
@@ -162,10 +137,7 @@ pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::Config, Str
 
 fn address(parsed: &Address) -> listener::Address {
     match parsed {
-        Address::Tcp { host, port } => listener::Address::Tcp {
-            host: host.clone(),
-            port: *port,
-        },
+        Address::Tcp { host, port } => listener::Address::Tcp { host: host.clone(), port: *port },
         Address::Unix(path) => listener::Address::Unix(path.into()),
         Address::Abstract(name) => listener::Address::Abstract(name.clone().into_bytes()),
         Address::Fd(fd) => listener::Address::Fd(*fd as i32),

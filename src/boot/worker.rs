@@ -13,7 +13,7 @@ use crate::io::Driver;
 use crate::logging::{AccessLog, ErrorLog, Level};
 use crate::py::{WorkerSignals, format_exception, wakeup_pipe};
 use crate::settings::{Networks, Settings};
-use crate::sys::{atfork, listener};
+use crate::sys::listener;
 use crate::worker::{App, Control, ListenerSpec, Reactor, Shared};
 use crate::wsgi::{self, Direct, ErrorStream, ListenerName, LoadError, ServerFacts};
 
@@ -44,12 +44,12 @@ pub(super) fn run(
 ) -> i32 {
     let control = Arc::new(Control::default());
     match boot(py, context, settings, errors, access, app, &control) {
-        Ok((reactor, direct)) => serve(py, &reactor, direct),
+        Ok((reactor, direct)) => serve(&reactor, direct),
         Err(error) => control.quitting().unwrap_or_else(|| report(py, errors, &error)),
     }
 }
 
-fn serve(py: Python<'_>, reactor: &Rc<Reactor>, direct: Direct) -> i32 {
+fn serve(reactor: &Rc<Reactor>, direct: Direct) -> i32 {
     reactor.shared().slot.set_booted();
     let status = reactor.run(&direct);
     if direct.is_forked_child() {
@@ -59,8 +59,6 @@ fn serve(py: Python<'_>, reactor: &Rc<Reactor>, direct: Direct) -> i32 {
     }
     wsgi::clear_current();
     drop(direct);
-    // Objects that the application still holds may be released by the collector at any later time.
-    let _ = py;
     status
 }
 
@@ -82,6 +80,7 @@ fn report(py: Python<'_>, errors: &ErrorLog, error: &BootError) -> i32 {
     }
 }
 
+/// Everything up to the loop, in Gunicorn's order: signals, application, then what serves it.
 fn boot(
     py: Python<'_>,
     context: WorkerContext,
@@ -91,52 +90,19 @@ fn boot(
     app: Option<Py<PyAny>>,
     control: &Arc<Control>,
 ) -> Result<(Rc<Reactor>, Direct), BootError> {
-    let WorkerContext {
-        age,
-        ppid,
-        slot,
-        listeners,
-        blocked,
-        ..
-    } = context;
+    let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
     let wake = wakeup_pipe(py)?;
-    WorkerSignals {
-        control: control.clone(),
-        errors: errors.clone(),
-    }
-    .install(py)?;
+    WorkerSignals { control: control.clone(), errors: errors.clone() }.install(py)?;
     // From here on a signal runs a handler of ours; what came in since the fork is delivered now.
     drop(blocked);
     py.check_signals()?;
     let app = match app {
         Some(app) => app,
-        None => wsgi::load(py, settings.app().unwrap_or_default())
-            .map(Bound::unbind)
-            .map_err(|error| match error {
-                LoadError::App(text) => BootError::App(text),
-                LoadError::Raised(error) => BootError::Python(error),
-            })?,
+        None => load(py, settings)?,
     };
-    let facts = server_facts(settings, &listeners);
-    let constants = PyDict::new(py);
-    constants.set_item(
-        "wsgi.errors",
-        Py::new(py, ErrorStream::new(errors.clone(), settings.errorlog() == "-"))?,
-    )?;
-    let direct = Direct::new(py, app, &facts, &constants, true)?;
-    let (driver, report) =
-        Driver::open(&setup::driver_config(settings)).map_err(|e| BootError::Other(e.to_string()))?;
-    errors.log(
-        Level::Info,
-        format_args!("Worker {} uses {report}", std::process::id()),
-    );
-    let specs: Vec<ListenerSpec> = listeners
-        .iter()
-        .map(|socket| ListenerSpec {
-            fd: socket.as_fd().as_raw_fd(),
-            unix: !matches!(socket.local(), listener::Local::Tcp(_)),
-        })
-        .collect();
+    let direct = direct(py, app, settings, errors, &listeners)?;
+    let driver = open_driver(settings, errors)?;
+    let specs: Vec<ListenerSpec> = listeners.iter().map(|socket| spec(socket)).collect();
     let shared = Shared {
         errors: errors.clone(),
         access: RefCell::new(access),
@@ -148,31 +114,52 @@ fn boot(
         keep: Box::new(listeners),
     };
     let tuning = setup::tuning(settings, jitter(settings, age));
-    let reactor = Rc::new(Reactor::new(
-        driver,
-        &specs,
-        Some(wake),
-        shared,
-        tuning,
-        setup::policy(settings),
-    ));
+    let reactor = Rc::new(Reactor::new(driver, &specs, Some(wake), shared, tuning, setup::policy(settings)));
     wsgi::set_current(reactor.clone());
-    atfork::generation();
     Ok((reactor, direct))
+}
+
+fn load(py: Python<'_>, settings: &Settings) -> Result<Py<PyAny>, BootError> {
+    wsgi::load(py, settings.app().unwrap_or_default()).map(Bound::unbind).map_err(|error| match error {
+        LoadError::App(text) => BootError::App(text),
+        LoadError::Raised(error) => BootError::Python(error),
+    })
+}
+
+fn direct(
+    py: Python<'_>,
+    app: Py<PyAny>,
+    settings: &Settings,
+    errors: &Arc<ErrorLog>,
+    listeners: &[Arc<listener::Listener>],
+) -> PyResult<Direct> {
+    let stream = ErrorStream::new(errors.clone(), settings.errorlog() == "-");
+    let constants = PyDict::new(py);
+    constants.set_item("wsgi.errors", Py::new(py, stream)?)?;
+    Direct::new(py, app, &server_facts(settings, listeners), &constants, true)
+}
+
+fn open_driver(settings: &Settings, errors: &ErrorLog) -> Result<Driver, BootError> {
+    let opened = Driver::open(&setup::driver_config(settings));
+    let (driver, report) = opened.map_err(|error| BootError::Other(error.to_string()))?;
+    errors.log(Level::Info, format_args!("Worker {} uses {report}", std::process::id()));
+    Ok(driver)
+}
+
+fn spec(socket: &listener::Listener) -> ListenerSpec {
+    let unix = !matches!(socket.local(), listener::Local::Tcp(_));
+    ListenerSpec { fd: socket.as_fd().as_raw_fd(), unix }
 }
 
 fn server_facts(settings: &Settings, listeners: &[Arc<listener::Listener>]) -> ServerFacts {
     let name = |socket: &Arc<listener::Listener>| match socket.local() {
-        listener::Local::Tcp(address) => ListenerName::Tcp {
-            host: address.ip().to_string(),
-            port: address.port(),
-        },
-        listener::Local::Unix(path) => ListenerName::Unix {
-            path: path.to_string_lossy().into_owned(),
-        },
-        listener::Local::Abstract(name) => ListenerName::Unix {
-            path: format!("\0{}", String::from_utf8_lossy(name)),
-        },
+        listener::Local::Tcp(address) => {
+            ListenerName::Tcp { host: address.ip().to_string(), port: address.port() }
+        }
+        listener::Local::Unix(path) => ListenerName::Unix { path: path.to_string_lossy().into_owned() },
+        listener::Local::Abstract(name) => {
+            ListenerName::Unix { path: format!("\0{}", String::from_utf8_lossy(name)) }
+        }
     };
     ServerFacts {
         listeners: listeners.iter().map(name).collect(),

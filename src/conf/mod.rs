@@ -40,20 +40,13 @@ pub fn read(
         ConfigSource::File { path, named } => {
             let file = directory.join(path);
             if !file.exists() {
-                return if *named {
-                    Err(ConfError::Missing(path.clone()))
-                } else {
-                    Ok(None)
-                };
+                return if *named { Err(ConfError::Missing(path.clone())) } else { Ok(None) };
             }
             (path, run_file(py, &file.to_string_lossy()))
         }
         ConfigSource::Module(module) => (module, import(py, module)),
     };
-    let raised = |error| ConfError::Raised {
-        name: name.clone(),
-        error,
-    };
+    let raised = |error| ConfError::Raised { name: name.clone(), error };
     let names = result.map_err(raised)?;
     let mut values = Vec::new();
     for (key, value) in &names {
@@ -76,9 +69,7 @@ fn run_file<'py>(py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyDict>> {
     kwargs.set_item("loader", &loader)?;
     let spec = util.call_method("spec_from_file_location", (MODULE_NAME, path), Some(&kwargs))?;
     let module = util.call_method1("module_from_spec", (&spec,))?;
-    py.import("sys")?
-        .getattr("modules")?
-        .set_item(MODULE_NAME, &module)?;
+    py.import("sys")?.getattr("modules")?.set_item(MODULE_NAME, &module)?;
     loader.call_method1("exec_module", (&module,))?;
     Ok(module.cast::<PyModule>()?.dict())
 }
@@ -104,14 +95,10 @@ fn raw(value: &Bound<'_, PyAny>) -> PyResult<Raw> {
         return Ok(Raw::Str(text.to_string_lossy().into_owned()));
     }
     if let Ok(list) = value.cast::<PyList>() {
-        return Ok(Raw::List(
-            list.iter().map(|item| raw(&item)).collect::<PyResult<_>>()?,
-        ));
+        return Ok(Raw::List(list.iter().map(|item| raw(&item)).collect::<PyResult<_>>()?));
     }
     if let Ok(tuple) = value.cast::<PyTuple>() {
-        return Ok(Raw::List(
-            tuple.iter().map(|item| raw(&item)).collect::<PyResult<_>>()?,
-        ));
+        return Ok(Raw::List(tuple.iter().map(|item| raw(&item)).collect::<PyResult<_>>()?));
     }
     if let Ok(dict) = value.cast::<PyDict>()
         && dict.keys().iter().all(|key| key.is_instance_of::<PyString>())
@@ -120,19 +107,11 @@ fn raw(value: &Bound<'_, PyAny>) -> PyResult<Raw> {
         return Ok(Raw::Dict(pairs.collect::<PyResult<_>>()?));
     }
     if !value.is_instance_of::<PyFloat>() && is_path(value)? {
-        return Ok(Raw::Str(
-            value
-                .py()
-                .import("os")?
-                .call_method1("fspath", (value,))?
-                .extract()?,
-        ));
+        return Ok(Raw::Str(value.py().import("os")?.call_method1("fspath", (value,))?.extract()?));
     }
     let type_name = value.get_type().name()?.to_string();
-    let repr = value.repr().map_or_else(
-        |_| format!("<{type_name}>"),
-        |text| text.to_string_lossy().into_owned(),
-    );
+    let repr =
+        value.repr().map_or_else(|_| format!("<{type_name}>"), |text| text.to_string_lossy().into_owned());
     Ok(Raw::Other { type_name, repr })
 }
 
@@ -162,9 +141,7 @@ pub fn set_environ(py: Python<'_>, pairs: &[String]) -> PyResult<()> {
     let environ = py.import("os")?.getattr("environ")?;
     for pair in pairs {
         let Some((key, value)) = pair.split_once('=') else {
-            return Err(PyOSError::new_err(format!(
-                "raw_env: {pair:?} is not of the form KEY=VALUE"
-            )));
+            return Err(PyOSError::new_err(format!("raw_env: {pair:?} is not of the form KEY=VALUE")));
         };
         environ.set_item(key, value)?;
     }

@@ -15,8 +15,9 @@ pub fn error_response(error: &HttpError, out: &mut Vec<u8>) {
 /// Gunicorn sends it. `reason` must be plain text of ours; `message` is escaped.
 pub fn error_response_with(status: u16, reason: &str, message: &str, out: &mut Vec<u8>) {
     // A paragraph inside a heading is odd HTML; health checks and scrapers know the page by it.
-    let mut page =
-        format!("<html>\n  <head>\n    <title>{reason}</title>\n  </head>\n  <body>\n    <h1><p>{reason}</p></h1>\n    ");
+    let mut page = format!(
+        "<html>\n  <head>\n    <title>{reason}</title>\n  </head>\n  <body>\n    <h1><p>{reason}</p></h1>\n    "
+    );
     push_escaped(message, &mut page);
     page.push_str("\n  </body>\n</html>\n");
     let head = format!(
@@ -43,11 +44,7 @@ fn push_escaped(text: &str, page: &mut String) {
 /// What to send when [`RequestHead::expects_continue`](super::RequestHead::expects_continue); empty for HTTP/1.0.
 #[must_use]
 pub fn continue_response(version: (u8, u8)) -> &'static [u8] {
-    if version > (1, 0) {
-        b"HTTP/1.1 100 Continue\r\n\r\n"
-    } else {
-        b""
-    }
+    if version > (1, 0) { b"HTTP/1.1 100 Continue\r\n\r\n" } else { b"" }
 }
 
 /// A `103 Early Hints` response (RFC 8297) with these headers; empty for HTTP/1.0, which has no interim responses.

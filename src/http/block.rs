@@ -67,10 +67,7 @@ impl Block {
         let mut owned = Vec::with_capacity(text.len() + found.len() * SPAN_BYTES);
         owned.extend_from_slice(text);
         let origin = text.as_ptr() as usize;
-        let mut starts = found
-            .iter()
-            .map(|header| header.name.as_ptr() as usize - origin)
-            .skip(1);
+        let mut starts = found.iter().map(|header| header.name.as_ptr() as usize - origin).skip(1);
         let last = check_line_end(text, text.len())?;
         let mut underscores = Underscores { next: None };
         for header in found {
@@ -83,19 +80,12 @@ impl Block {
                 return Err(HttpError::FieldTooLarge);
             }
             let underscore = underscores.within(text, name_at, name_at + name.len());
-            if judge(Judged {
-                name,
-                value,
-                underscore,
-            })? {
+            if judge(Judged { name, value, underscore })? {
                 let value_at = value.as_ptr() as usize - origin;
                 owned.extend_from_slice(&span(name_at, name.len(), value_at, value.len()));
             }
         }
-        Ok(Self {
-            bytes: owned,
-            text_len: text.len(),
-        })
+        Ok(Self { bytes: owned, text_len: text.len() })
     }
 
     /// The text, of which every getter of a head is a slice.
@@ -111,10 +101,7 @@ impl Block {
     /// The fields that were kept, in order.
     pub(super) fn fields(&self) -> Fields<'_> {
         let (text, spans) = self.bytes.split_at(self.text_len);
-        Fields {
-            text,
-            spans: spans.chunks_exact(SPAN_BYTES),
-        }
+        Fields { text, spans: spans.chunks_exact(SPAN_BYTES) }
     }
 }
 
@@ -138,20 +125,13 @@ impl Underscores {
 
 /// httparse takes a bare LF for a line end; we do not. Returns where the line end begins.
 fn check_line_end(text: &[u8], end: usize) -> Result<usize, HttpError> {
-    if text[..end].ends_with(b"\r\n") {
-        Ok(end - 2)
-    } else {
-        Err(HttpError::BareLineFeed)
-    }
+    if text[..end].ends_with(b"\r\n") { Ok(end - 2) } else { Err(HttpError::BareLineFeed) }
 }
 
 /// The numbers fit: a text is at most [`Limits::HEAD_BYTES_CAP`] long.
 fn span(name_at: usize, name_len: usize, value_at: usize, value_len: usize) -> [u8; SPAN_BYTES] {
     let mut span = [0; SPAN_BYTES];
-    for (slot, number) in span
-        .chunks_exact_mut(4)
-        .zip([name_at, name_len, value_at, value_len])
-    {
+    for (slot, number) in span.chunks_exact_mut(4).zip([name_at, name_len, value_at, value_len]) {
         slot.copy_from_slice(&(number as u32).to_ne_bytes());
     }
     span
@@ -159,14 +139,8 @@ fn span(name_at: usize, name_len: usize, value_at: usize, value_len: usize) -> [
 
 /// httparse says only that something is wrong; a folded line deserves its own name.
 fn field_error(section: &[u8]) -> HttpError {
-    let folded = section
-        .windows(3)
-        .any(|bytes| bytes.starts_with(b"\r\n") && is_blank(bytes[2]));
-    if folded {
-        HttpError::Folding
-    } else {
-        HttpError::Field
-    }
+    let folded = section.windows(3).any(|bytes| bytes.starts_with(b"\r\n") && is_blank(bytes[2]));
+    if folded { HttpError::Folding } else { HttpError::Field }
 }
 
 /// Iterator over the fields of a head or a trailer section, in the order in which they were sent.
@@ -186,10 +160,7 @@ impl<'a> Iterator for Fields<'a> {
             u32::from_ne_bytes(bytes) as usize
         };
         let slice = |at: usize| &self.text[number(at)..number(at) + number(at + 4)];
-        Some(Field {
-            name: slice(0),
-            value: slice(8),
-        })
+        Some(Field { name: slice(0), value: slice(8) })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -242,8 +213,5 @@ fn push_line(out: &mut Vec<u8>, line: &[u8], strip: bool) {
 
 /// The length without the blanks at the end.
 fn trim_end(bytes: &[u8]) -> usize {
-    bytes
-        .iter()
-        .rposition(|&byte| !is_blank(byte))
-        .map_or(0, |last| last + 1)
+    bytes.iter().rposition(|&byte| !is_blank(byte)).map_or(0, |last| last + 1)
 }

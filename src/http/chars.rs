@@ -42,24 +42,11 @@ static TCHAR: Class = class(&[
 static FIELD_VALUE: Class = class(&[only(b'\t'), (b' ', b'~'), (0x80, 0xFF)]);
 
 /// RFC 9110 5.6.4: `qdtext`.
-static QDTEXT: Class = class(&[
-    only(b'\t'),
-    only(b' '),
-    only(b'!'),
-    (b'#', b'['),
-    (b']', b'~'),
-    (0x80, 0xFF),
-]);
+static QDTEXT: Class =
+    class(&[only(b'\t'), only(b' '), only(b'!'), (b'#', b'['), (b']', b'~'), (0x80, 0xFF)]);
 
 /// RFC 3986 3.1: what a scheme may hold after its first letter.
-static SCHEME: Class = class(&[
-    (b'0', b'9'),
-    (b'A', b'Z'),
-    (b'a', b'z'),
-    only(b'+'),
-    only(b'-'),
-    only(b'.'),
-]);
+static SCHEME: Class = class(&[(b'0', b'9'), (b'A', b'Z'), (b'a', b'z'), only(b'+'), only(b'-'), only(b'.')]);
 
 pub(super) fn is_tchar(byte: u8) -> bool {
     TCHAR[byte as usize]

@@ -44,21 +44,13 @@ pub(super) struct ChunkLine {
 
 impl ChunkLine {
     pub(super) fn new() -> Self {
-        Self {
-            size: 0,
-            bytes: 0,
-            place: Place::Start,
-        }
+        Self { size: 0, bytes: 0, place: Place::Start }
     }
 
     /// Takes one byte. `Some(size)` when it was the LF that ends the line. `bytes_max` bounds the line without CRLF.
     pub(super) fn push(&mut self, byte: u8, bytes_max: usize) -> Result<Option<u64>, HttpError> {
         if self.place == Place::LineFeed {
-            return if byte == b'\n' {
-                Ok(Some(self.size))
-            } else {
-                Err(HttpError::ChunkSize)
-            };
+            return if byte == b'\n' { Ok(Some(self.size)) } else { Err(HttpError::ChunkSize) };
         }
         self.bytes = self.bytes.saturating_add(1);
         if byte != b'\r' && self.bytes as usize > bytes_max {

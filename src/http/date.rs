@@ -19,10 +19,7 @@ impl DateCache {
     /// A cache that holds the epoch.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            seconds: 0,
-            text: *b"Thu, 01 Jan 1970 00:00:00 GMT",
-        }
+        Self { seconds: 0, text: *b"Thu, 01 Jan 1970 00:00:00 GMT" }
     }
 
     /// The date of this second since the epoch; formatted only when it is another second than in the last call.

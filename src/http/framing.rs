@@ -43,10 +43,7 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    const EMPTY: Self = Self {
-        bytes: [0; PREFIX_BYTES_MAX],
-        start: PREFIX_BYTES_MAX as u8,
-    };
+    const EMPTY: Self = Self { bytes: [0; PREFIX_BYTES_MAX], start: PREFIX_BYTES_MAX as u8 };
 
     /// The size in hex, then CRLF (RFC 9112 7.1).
     fn chunk(mut size: usize) -> Self {
@@ -58,10 +55,7 @@ impl Prefix {
             bytes[start] = b"0123456789abcdef"[size % 16];
             size /= 16;
             if size == 0 {
-                return Self {
-                    bytes,
-                    start: start as u8,
-                };
+                return Self { bytes, start: start as u8 };
             }
         }
     }
@@ -81,50 +75,30 @@ impl AsRef<[u8]> for Prefix {
 
 impl Framing {
     pub(super) fn none(keep_alive: bool) -> Self {
-        Self {
-            kind: Kind::None,
-            keep_alive,
-        }
+        Self { kind: Kind::None, keep_alive }
     }
 
     pub(super) fn length(length: u64, keep_alive: bool) -> Self {
-        Self {
-            kind: Kind::Length(length),
-            keep_alive,
-        }
+        Self { kind: Kind::Length(length), keep_alive }
     }
 
     pub(super) fn chunked(keep_alive: bool) -> Self {
-        Self {
-            kind: Kind::Chunked,
-            keep_alive,
-        }
+        Self { kind: Kind::Chunked, keep_alive }
     }
 
     pub(super) fn close() -> Self {
-        Self {
-            kind: Kind::Close,
-            keep_alive: false,
-        }
+        Self { kind: Kind::Close, keep_alive: false }
     }
 
     /// How an item of `len` bytes goes out. Advances: call it once for each item that is really sent. An empty item
     /// sends nothing, for an empty chunk would end the body.
     pub fn frame(&mut self, len: usize) -> Frame {
-        let bare = |take| Frame {
-            take,
-            prefix: Prefix::EMPTY,
-            suffix: b"",
-        };
+        let bare = |take| Frame { take, prefix: Prefix::EMPTY, suffix: b"" };
         match &mut self.kind {
             Kind::None => bare(0),
             Kind::Close => bare(len),
             Kind::Chunked if len == 0 => bare(0),
-            Kind::Chunked => Frame {
-                take: len,
-                prefix: Prefix::chunk(len),
-                suffix: b"\r\n",
-            },
+            Kind::Chunked => Frame { take: len, prefix: Prefix::chunk(len), suffix: b"\r\n" },
             Kind::Length(left) => {
                 let take = usize::try_from(*left).map_or(len, |left| left.min(len));
                 *left -= take as u64;
@@ -136,11 +110,7 @@ impl Framing {
     /// What ends the body: the last chunk, or nothing.
     #[must_use]
     pub fn last(&self) -> &'static [u8] {
-        if self.kind == Kind::Chunked {
-            b"0\r\n\r\n"
-        } else {
-            b""
-        }
+        if self.kind == Kind::Chunked { b"0\r\n\r\n" } else { b"" }
     }
 
     /// False: the application has given less than its `Content-Length`. The client still waits for the rest, so the

@@ -68,13 +68,7 @@ impl RequestHead {
         let line_end = memchr::memchr(b'\n', text).ok_or(HttpError::RequestLine)?;
         let rewritten = policy.rewrites().then(|| rewrite(text, line_end + 1, policy));
         let mut scratch = vec![httparse::EMPTY_HEADER; fields];
-        Self::parse(
-            policy,
-            trusted,
-            rewritten.as_deref().unwrap_or(text),
-            line_end,
-            &mut scratch,
-        )
+        Self::parse(policy, trusted, rewritten.as_deref().unwrap_or(text), line_end, &mut scratch)
     }
 
     fn parse<'a>(
@@ -84,33 +78,22 @@ impl RequestHead {
         line_end: usize,
         scratch: &mut [httparse::Header<'a>],
     ) -> Result<Self, HttpError> {
-        let line = text[..line_end]
-            .strip_suffix(b"\r")
-            .ok_or(HttpError::BareLineFeed)?;
+        let line = text[..line_end].strip_suffix(b"\r").ok_or(HttpError::BareLineFeed)?;
         if line.len() > policy.limits.request_line_bytes_max {
             return Err(HttpError::RequestLineTooLong);
         }
-        let RequestLine {
-            method_len,
-            target_len,
-            version,
-        } = RequestLine::parse(line, policy)?;
+        let RequestLine { method_len, target_len, version } = RequestLine::parse(line, policy)?;
         let target_start = method_len + 1;
         let parts = target::split(&line[target_start..target_start + target_len])?;
         let limits = limits_of_parse(policy);
         let mut facts = Facts::default();
-        let mut block = Block::parse(text, line_end + 1, scratch, &limits, |field| {
-            facts.field(field, policy, trusted)
-        })?;
+        let mut block =
+            Block::parse(text, line_end + 1, scratch, &limits, |field| facts.field(field, policy, trusted))?;
         if policy.casefold_http_method {
             block.text_mut()[..method_len].make_ascii_uppercase();
         }
-        let span = |range: Range<usize>| {
-            (
-                (target_start + range.start) as u32,
-                (target_start + range.end) as u32,
-            )
-        };
+        let span =
+            |range: Range<usize>| ((target_start + range.start) as u32, (target_start + range.end) as u32);
         Ok(Self {
             block,
             method_len: method_len as u32,
@@ -187,9 +170,7 @@ impl RequestHead {
     #[must_use]
     pub fn header(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
         let name = name.as_ref();
-        self.fields()
-            .find(|field| field.name.eq_ignore_ascii_case(name))
-            .map(|field| field.value)
+        self.fields().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
     /// How the body is framed.
@@ -251,13 +232,7 @@ impl RequestHead {
 
 /// A rewritten field has another length than on the wire, where the scanner has measured it already.
 fn limits_of_parse(policy: &Policy) -> Limits {
-    let field_bytes_max = if policy.rewrites() {
-        Limits::HEAD_BYTES_CAP
-    } else {
-        policy.limits.field_bytes_max
-    };
-    Limits {
-        field_bytes_max,
-        ..policy.limits
-    }
+    let field_bytes_max =
+        if policy.rewrites() { Limits::HEAD_BYTES_CAP } else { policy.limits.field_bytes_max };
+    Limits { field_bytes_max, ..policy.limits }
 }

@@ -41,9 +41,7 @@ fn split_at_space(bytes: &[u8]) -> Result<(&[u8], &[u8]), HttpError> {
 fn check_method(method: &[u8], policy: &Policy) -> Result<(), HttpError> {
     let conventional = || {
         (METHOD_BYTES_MIN..=METHOD_BYTES_MAX).contains(&method.len())
-            && !method
-                .iter()
-                .any(|&byte| byte.is_ascii_lowercase() || byte == b'#')
+            && !method.iter().any(|&byte| byte.is_ascii_lowercase() || byte == b'#')
     };
     if is_token(method) && (policy.permit_unconventional_http_method || conventional()) {
         Ok(())
@@ -55,20 +53,14 @@ fn check_method(method: &[u8], policy: &Policy) -> Result<(), HttpError> {
 /// The four forms of RFC 9112 3.2. With CONNECT Gunicorn takes everything but `*`, so we do.
 fn check_target(method: &[u8], target: &[u8]) -> Result<(), HttpError> {
     // No early exit: the compiler turns this into vector instructions.
-    let invisible = target
-        .iter()
-        .fold(false, |found, byte| found | !byte.is_ascii_graphic());
+    let invisible = target.iter().fold(false, |found, byte| found | !byte.is_ascii_graphic());
     let form_fits = match target {
         [] => false,
         [b'/', ..] => true,
         b"*" => method.eq_ignore_ascii_case(b"OPTIONS"),
         _ => method.eq_ignore_ascii_case(b"CONNECT") || has_scheme(target),
     };
-    if invisible || !form_fits {
-        Err(HttpError::Target)
-    } else {
-        Ok(())
-    }
+    if invisible || !form_fits { Err(HttpError::Target) } else { Ok(()) }
 }
 
 fn has_scheme(target: &[u8]) -> bool {
@@ -78,16 +70,11 @@ fn has_scheme(target: &[u8]) -> bool {
 
 fn parse_version(text: &[u8], policy: &Policy) -> Result<(u8, u8), HttpError> {
     match text {
-        [
-            b'H',
-            b'T',
-            b'T',
-            b'P',
-            b'/',
-            major @ b'0'..=b'9',
-            b'.',
-            minor @ b'0'..=b'9',
-        ] if *major == b'1' || policy.permit_unconventional_http_version => Ok((major - b'0', minor - b'0')),
+        [b'H', b'T', b'T', b'P', b'/', major @ b'0'..=b'9', b'.', minor @ b'0'..=b'9']
+            if *major == b'1' || policy.permit_unconventional_http_version =>
+        {
+            Ok((major - b'0', minor - b'0'))
+        }
         _ => Err(HttpError::Version),
     }
 }

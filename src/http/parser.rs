@@ -88,10 +88,7 @@ impl RequestParser {
     /// A parser before the first byte of a connection.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            phase: Phase::Idle { blank: false },
-            store: None,
-        }
+        Self { phase: Phase::Idle { blank: false }, store: None }
     }
 
     /// Takes as much of `input` as the next event needs. `trusted`: the peer is one of `forwarded_allow_ips` or came
@@ -108,10 +105,7 @@ impl RequestParser {
     ) -> Result<Event<'a>, HttpError> {
         let result = self.step(policy, trusted, input);
         if let Err(error) = result {
-            *self = Self {
-                phase: Phase::Failed(error),
-                store: None,
-            };
+            *self = Self { phase: Phase::Failed(error), store: None };
         }
         result
     }
@@ -131,10 +125,7 @@ impl RequestParser {
     /// A head was reported and its [`Event::End`] was not.
     #[must_use]
     pub fn in_body(&self) -> bool {
-        !matches!(
-            self.phase,
-            Phase::Idle { .. } | Phase::Head { .. } | Phase::Failed(_)
-        )
+        !matches!(self.phase, Phase::Idle { .. } | Phase::Head { .. } | Phase::Failed(_))
     }
 
     /// The peer has closed its side.
@@ -223,10 +214,7 @@ impl RequestParser {
             return Ok(Some(self.start_body(head)));
         }
         self.phase = Phase::Head { blank };
-        self.store = Some(Box::new(Store::Section {
-            bytes: Vec::new(),
-            scanner: Scanner::head(),
-        }));
+        self.store = Some(Box::new(Store::Section { bytes: Vec::new(), scanner: Scanner::head() }));
         Ok(None)
     }
 
@@ -243,10 +231,7 @@ impl RequestParser {
         // An empty line in two pieces.
         if !blank && bytes == b"\r" && input.starts_with(b"\n") {
             *input = &input[1..];
-            *self = Self {
-                phase: Phase::Idle { blank: true },
-                store: None,
-            };
+            *self = Self { phase: Phase::Idle { blank: true }, store: None };
             return Ok(None);
         }
         if !fill(bytes, scanner, policy, input)? {
@@ -275,10 +260,7 @@ impl RequestParser {
             return Ok(());
         }
         let store = self.store.get_or_insert_with(|| {
-            Box::new(Store::Section {
-                bytes: Vec::new(),
-                scanner: Scanner::trailers(),
-            })
+            Box::new(Store::Section { bytes: Vec::new(), scanner: Scanner::trailers() })
         });
         let Store::Section { bytes, scanner } = store.as_mut() else {
             return Err(HttpError::TrailerField);
@@ -316,27 +298,17 @@ fn fill(
 
 fn parse_trailers(policy: &Policy, trusted: bool, text: &[u8], fields: usize) -> Result<Trailers, HttpError> {
     let rewritten = policy.rewrites().then(|| super::block::rewrite(text, 0, policy));
-    let limits = Limits {
-        field_bytes_max: Limits::HEAD_BYTES_CAP,
-        ..policy.limits
-    };
+    let limits = Limits { field_bytes_max: Limits::HEAD_BYTES_CAP, ..policy.limits };
     let mut scratch = vec![httparse::EMPTY_HEADER; fields];
     let text = rewritten.as_deref().unwrap_or(text);
-    Block::parse(text, 0, &mut scratch, &limits, |field| {
-        judge_trailer(field, policy, trusted)
-    })
-    .map(Trailers)
+    Block::parse(text, 0, &mut scratch, &limits, |field| judge_trailer(field, policy, trusted)).map(Trailers)
 }
 
 fn chunk_line(mut line: ChunkLine, limits: &Limits, input: &mut &[u8]) -> Result<Phase, HttpError> {
     while let [byte, rest @ ..] = *input {
         *input = rest;
         if let Some(size) = line.push(*byte, limits.field_bytes_max)? {
-            return Ok(if size == 0 {
-                Phase::Trailers
-            } else {
-                Phase::ChunkData(size)
-            });
+            return Ok(if size == 0 { Phase::Trailers } else { Phase::ChunkData(size) });
         }
     }
     Ok(Phase::ChunkLine(line))

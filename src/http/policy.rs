@@ -53,11 +53,7 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self::new(
-            Self::REQUEST_LINE_BYTES_DEFAULT,
-            Self::FIELDS_DEFAULT,
-            Self::FIELD_BYTES_DEFAULT,
-        )
+        Self::new(Self::REQUEST_LINE_BYTES_DEFAULT, Self::FIELDS_DEFAULT, Self::FIELD_BYTES_DEFAULT)
     }
 }
 
@@ -101,10 +97,7 @@ impl Policy {
     /// Gunicorn's defaults with other limits.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            ..Self::default()
-        }
+        Self { limits, ..Self::default() }
     }
 
     /// Whether a head has to be rewritten before it can be parsed.

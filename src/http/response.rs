@@ -66,9 +66,7 @@ impl ResponseHead {
             [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..]
                 if matches!(rest, [] | [b' ', ..]) && is_field_value(rest) =>
             {
-                [a, b, c]
-                    .iter()
-                    .fold(0, |code, &&digit| code * 10 + u16::from(digit - b'0'))
+                [a, b, c].iter().fold(0, |code, &&digit| code * 10 + u16::from(digit - b'0'))
             }
             _ => return Err(ResponseError::Status(status.to_vec())),
         };
@@ -122,11 +120,7 @@ impl ResponseHead {
                 let line_start = self.lines.len();
                 self.push(name, value);
                 let line_end = self.lines.len();
-                self.content_length = Some(ContentLength {
-                    length,
-                    line_start,
-                    line_end,
-                });
+                self.content_length = Some(ContentLength { length, line_start, line_end });
             }
         }
         Ok(())
@@ -154,13 +148,13 @@ impl ResponseHead {
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         let lines = self.lines.split(|byte| *byte == b'\n');
-        let values = lines.filter_map(|line| {
+        let mut values = lines.filter_map(|line| {
             let at = memchr::memchr(b':', line)?;
             line[..at]
                 .eq_ignore_ascii_case(name)
                 .then(|| trim(line[at + 1..].strip_suffix(b"\r").unwrap_or_default()))
         });
-        values.last()
+        values.next_back()
     }
 
     /// Appends the head to `out`: status line, `Server`, `Date`, `Connection`, `Transfer-Encoding`, the application's
@@ -247,17 +241,7 @@ impl Role {
 
 /// `HTTP/1.1 `, up to the status code.
 pub(super) fn push_status_start(out: &mut Vec<u8>, (major, minor): (u8, u8)) {
-    out.extend_from_slice(&[
-        b'H',
-        b'T',
-        b'T',
-        b'P',
-        b'/',
-        b'0' + major % 10,
-        b'.',
-        b'0' + minor % 10,
-        b' ',
-    ]);
+    out.extend_from_slice(&[b'H', b'T', b'T', b'P', b'/', b'0' + major % 10, b'.', b'0' + minor % 10, b' ']);
 }
 
 pub(super) fn push_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {

@@ -88,20 +88,14 @@ impl Facts {
     /// RFC 9112 6.1: `chunked` once, and last. An empty list element counts as an unknown coding.
     fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), HttpError> {
         for coding in value.split(|&byte| byte == b',').map(trim) {
-            let known = ["gzip", "compress", "deflate"]
-                .iter()
-                .any(|name| is(coding, name));
+            let known = ["gzip", "compress", "deflate"].iter().any(|name| is(coding, name));
             if !known && !is(coding, "chunked") && !is(coding, "identity") {
                 return Err(HttpError::TransferCoding);
             }
             if self.coding == Coding::Chunked {
                 return Err(HttpError::TransferEncoding);
             }
-            self.coding = if is(coding, "chunked") {
-                Coding::Chunked
-            } else {
-                Coding::Open
-            };
+            self.coding = if is(coding, "chunked") { Coding::Chunked } else { Coding::Open };
             self.coded |= known;
         }
         Ok(())
@@ -112,11 +106,7 @@ impl Facts {
             if !is(name, secure_name) {
                 continue;
             }
-            let said = if value == secure_value.as_bytes() {
-                Scheme::Https
-            } else {
-                Scheme::Http
-            };
+            let said = if value == secure_value.as_bytes() { Scheme::Https } else { Scheme::Http };
             if self.scheme.is_some_and(|before| before != said) {
                 return Err(HttpError::SchemeConflict);
             }
@@ -148,11 +138,7 @@ fn is(bytes: &[u8], text: &str) -> bool {
 }
 
 fn once(seen: &mut bool, error: HttpError) -> Result<(), HttpError> {
-    if std::mem::replace(seen, true) {
-        Err(error)
-    } else {
-        Ok(())
-    }
+    if std::mem::replace(seen, true) { Err(error) } else { Ok(()) }
 }
 
 /// The rule for names with `_`: see [`HeaderMap`].
@@ -169,14 +155,8 @@ fn keeps_name(field: Judged<'_>, policy: &Policy, trusted: bool) -> Result<bool,
 
 /// RFC 9110 6.5.1: what frames, routes or authenticates a message comes too late behind its body.
 pub(super) fn judge_trailer(field: Judged<'_>, policy: &Policy, trusted: bool) -> Result<bool, HttpError> {
-    const FORBIDDEN: [&str; 6] = [
-        "host",
-        "content-length",
-        "transfer-encoding",
-        "trailer",
-        "authorization",
-        "te",
-    ];
+    const FORBIDDEN: [&str; 6] =
+        ["host", "content-length", "transfer-encoding", "trailer", "authorization", "te"];
     if FORBIDDEN.iter().any(|forbidden| is(field.name, forbidden)) {
         return Err(HttpError::TrailerField);
     }

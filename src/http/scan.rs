@@ -32,10 +32,7 @@ impl Scanner {
 
     /// For a trailer section: field lines only.
     pub(super) fn trailers() -> Self {
-        Self {
-            past_request_line: true,
-            ..Self::default()
-        }
+        Self { past_request_line: true, ..Self::default() }
     }
 
     /// Field lines seen so far: how many spans a parse needs.
@@ -79,35 +76,19 @@ impl Scanner {
             self.field_bytes = 0;
         }
         self.field_bytes += line.len() + 1;
-        if self.fields > policy.limits.fields_max {
-            Err(HttpError::TooManyFields)
-        } else {
-            Ok(false)
-        }
+        if self.fields > policy.limits.fields_max { Err(HttpError::TooManyFields) } else { Ok(false) }
     }
 
     /// The limits, for a line that may still grow.
     fn check_length(&self, text: &[u8], policy: &Policy) -> Result<(), HttpError> {
         if !self.past_request_line {
             let over = text.len() > policy.limits.request_line_bytes_max;
-            return if over {
-                Err(HttpError::RequestLineTooLong)
-            } else {
-                Ok(())
-            };
+            return if over { Err(HttpError::RequestLineTooLong) } else { Ok(()) };
         }
-        let before = if self.continues(text, policy) {
-            self.field_bytes
-        } else {
-            0
-        };
+        let before = if self.continues(text, policy) { self.field_bytes } else { 0 };
         let over = !text.is_empty() && before + text.len() + 2 > policy.limits.field_bytes_max;
         let full = self.line_start > Limits::HEAD_BYTES_CAP;
-        if over || full {
-            Err(HttpError::FieldTooLarge)
-        } else {
-            Ok(())
-        }
+        if over || full { Err(HttpError::FieldTooLarge) } else { Ok(()) }
     }
 
     fn continues(&self, text: &[u8], policy: &Policy) -> bool {

@@ -17,11 +17,7 @@ pub(super) struct Parts {
 
 /// Splits a target that [`RequestLine`](super::line::RequestLine) has accepted.
 pub(super) fn split(target: &[u8]) -> Result<Parts, HttpError> {
-    let path_start = if target.starts_with(b"/") {
-        0
-    } else {
-        skip_authority(target)?
-    };
+    let path_start = if target.starts_with(b"/") { 0 } else { skip_authority(target)? };
     let end = target.len();
     let path_end = find2(b'?', b'#', target, path_start);
     let (query, fragment) = match target.get(path_end) {
@@ -32,11 +28,7 @@ pub(super) fn split(target: &[u8]) -> Result<Parts, HttpError> {
         Some(_) => (end..end, path_end + 1..end),
         None => (end..end, end..end),
     };
-    Ok(Parts {
-        path: path_start..path_end,
-        query,
-        fragment,
-    })
+    Ok(Parts { path: path_start..path_end, query, fragment })
 }
 
 fn find2(one: u8, other: u8, bytes: &[u8], from: usize) -> usize {
@@ -56,11 +48,7 @@ fn skip_authority(target: &[u8]) -> Result<usize, HttpError> {
     let start = after_scheme + 2;
     let end = memchr::memchr3(b'/', b'?', b'#', &target[start..]).map_or(target.len(), |at| start + at);
     let authority = &target[start..end];
-    if authority.contains(&b'[') == authority.contains(&b']') {
-        Ok(end)
-    } else {
-        Err(HttpError::Target)
-    }
+    if authority.contains(&b'[') == authority.contains(&b']') { Ok(end) } else { Err(HttpError::Target) }
 }
 
 /// Decodes `%XX` as PATH_INFO needs it. A `%` without two hex digits stays as it is; a path without `%` is not copied.

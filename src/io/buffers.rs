@@ -22,12 +22,7 @@ impl Arena {
     pub(crate) fn new(count: u16, size: u32) -> io::Result<Self> {
         let count = count.clamp(1, 1 << 15).next_power_of_two();
         let size = size.max(1);
-        Ok(Self {
-            base: map(usize::from(count) * size as usize)?,
-            count,
-            size,
-            owner: std::process::id(),
-        })
+        Ok(Self { base: map(usize::from(count) * size as usize)?, count, size, owner: std::process::id() })
     }
 
     pub(crate) fn count(&self) -> u16 {

@@ -47,12 +47,7 @@ impl Default for Config {
 impl Config {
     /// The smallest queues that can work, so that tests meet overflow and buffer exhaustion all the time.
     pub fn torture() -> Self {
-        Self {
-            sq_entries: 4,
-            cq_entries: 64,
-            recv_buffers: 2,
-            ..Self::default()
-        }
+        Self { sq_entries: 4, cq_entries: 64, recv_buffers: 2, ..Self::default() }
     }
 }
 

@@ -70,11 +70,7 @@ impl Driver {
                     let features = uring.describe();
                     return Ok((
                         Self::of(Kind::Uring(uring)),
-                        Report {
-                            driver: "uring",
-                            features,
-                            fallback,
-                        },
+                        Report { driver: "uring", features, fallback },
                     ));
                 }
                 Err(error) if config.choice == Choice::Uring => return Err(error),
@@ -82,14 +78,7 @@ impl Driver {
             }
         }
         let epoll = Epoll::open(config)?;
-        Ok((
-            Self::of(Kind::Epoll(epoll)),
-            Report {
-                driver: "epoll",
-                features: String::new(),
-                fallback,
-            },
-        ))
+        Ok((Self::of(Kind::Epoll(epoll)), Report { driver: "epoll", features: String::new(), fallback }))
     }
 
     /// A driver over a simulated network that `seed` determines completely; the second half is the network's other end.
@@ -103,16 +92,11 @@ impl Driver {
 
     /// A second driver on a simulated network (`Net::driver`).
     pub(super) fn on_net(net: &sim::Net) -> Self {
-        Self::of(Kind::Sim(
-            Sim::on_net(net).expect("a simulation needs nothing but memory"),
-        ))
+        Self::of(Kind::Sim(Sim::on_net(net).expect("a simulation needs nothing but memory")))
     }
 
     fn of(kind: Kind) -> Self {
-        Self {
-            kind,
-            not_send: PhantomData,
-        }
+        Self { kind, not_send: PhantomData }
     }
 
     /// `"uring"`, `"epoll"` or `"sim"`.

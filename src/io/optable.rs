@@ -69,12 +69,7 @@ pub(crate) struct OpTable {
 
 impl OpTable {
     pub(crate) fn new() -> Self {
-        Self {
-            slots: Vec::new(),
-            vacant: NONE,
-            live: 0,
-            heads: Vec::new(),
-        }
+        Self { slots: Vec::new(), vacant: NONE, live: 0, heads: Vec::new() }
     }
 
     /// Operations whose slot is not vacant.
@@ -91,13 +86,7 @@ impl OpTable {
         let next = self.heads[at];
         let index = if self.vacant == NONE {
             let index = self.slots.len() as u32;
-            self.slots.push(Slot {
-                generation: 1,
-                next,
-                fd,
-                phase,
-                op: Some(op),
-            });
+            self.slots.push(Slot { generation: 1, next, fd, phase, op: Some(op) });
             index
         } else {
             let index = self.vacant;
@@ -108,10 +97,7 @@ impl OpTable {
         };
         self.heads[at] = index;
         self.live += 1;
-        OpKey {
-            index,
-            generation: self.slots[index as usize].generation,
-        }
+        OpKey { index, generation: self.slots[index as usize].generation }
     }
 
     /// Ends an operation: its slot is vacant, its key stale. `None` for a stale key.
@@ -141,10 +127,7 @@ impl OpTable {
             }
             at = slot.next;
         }
-        debug_assert!(
-            false,
-            "operation {index} is missing in the chain of descriptor {fd}"
-        );
+        debug_assert!(false, "operation {index} is missing in the chain of descriptor {fd}");
     }
 
     fn slot(&self, key: OpKey) -> Option<&Slot> {
@@ -185,24 +168,13 @@ impl OpTable {
 
     fn key(&self, index: u32) -> Option<OpKey> {
         let slot = self.slots.get(index as usize)?;
-        Some(OpKey {
-            index,
-            generation: slot.generation,
-        })
+        Some(OpKey { index, generation: slot.generation })
     }
 
     /// Every live operation.
     pub(crate) fn keys(&self) -> Vec<OpKey> {
-        let live = self
-            .slots
-            .iter()
-            .enumerate()
-            .filter(|(_, slot)| slot.op.is_some());
-        live.map(|(index, slot)| OpKey {
-            index: index as u32,
-            generation: slot.generation,
-        })
-        .collect()
+        let live = self.slots.iter().enumerate().filter(|(_, slot)| slot.op.is_some());
+        live.map(|(index, slot)| OpKey { index: index as u32, generation: slot.generation }).collect()
     }
 }
 
@@ -218,10 +190,7 @@ mod tests {
     }
 
     fn op(token: u64) -> Op {
-        Op::Recv {
-            token: Token(token),
-            by_poll: false,
-        }
+        Op::Recv { token: Token(token), by_poll: false }
     }
 
     #[test]
@@ -233,10 +202,7 @@ mod tests {
         assert_eq!(old.index, new.index);
         table.set_phase(old, Phase::Orphaned);
         assert!(table.get(old).is_none() && table.remove(old).is_none());
-        assert!(matches!(
-            table.get(new),
-            Some((3, Phase::Armed, Op::Recv { token: Token(2), .. }))
-        ));
+        assert!(matches!(table.get(new), Some((3, Phase::Armed, Op::Recv { token: Token(2), .. }))));
     }
 
     #[test]
@@ -245,10 +211,7 @@ mod tests {
         let first = table.insert(3, op(1), Phase::Armed);
         table.slots[0].generation = GENERATION_MASK;
         assert!(table.get(first).is_none());
-        let last = OpKey {
-            index: 0,
-            generation: GENERATION_MASK,
-        };
+        let last = OpKey { index: 0, generation: GENERATION_MASK };
         assert!(table.remove(last).is_some());
         assert_eq!(table.insert(3, op(1), Phase::Armed).generation, 0);
     }

@@ -20,31 +20,17 @@ pub(crate) fn prove(ring: &mut Uring) -> io::Result<()> {
     let mut out = Vec::new();
     ring.wait(Some(PATIENCE), &mut out)?;
     let verdict = match out.pop() {
-        Some(Completion::Recv {
-            outcome: Received::Data(buf),
-            ..
-        }) => {
+        Some(Completion::Recv { outcome: Received::Data(buf), .. }) => {
             let right = ring.buffer(&buf) == b"?";
             ring.release(buf);
-            if right {
-                Ok(())
-            } else {
-                Err(unsupported("a received byte is wrong"))
-            }
+            if right { Ok(()) } else { Err(unsupported("a received byte is wrong")) }
         }
-        Some(Completion::Recv {
-            outcome: Received::Err(error),
-            ..
-        }) => Err(error),
+        Some(Completion::Recv { outcome: Received::Err(error), .. }) => Err(error),
         _ => Err(unsupported("multishot recv does not answer")),
     };
     ring.recv_stop(op);
     verdict?;
-    if ring.has_pending() {
-        Err(unsupported("a reception cannot be cancelled"))
-    } else {
-        Ok(())
-    }
+    if ring.has_pending() { Err(unsupported("a reception cannot be cancelled")) } else { Ok(()) }
 }
 
 fn unsupported(what: &'static str) -> io::Error {

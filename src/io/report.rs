@@ -31,12 +31,7 @@ impl fmt::Display for Report {
             write!(f, " ({})", self.features)?;
         }
         if let Some(error) = &self.fallback {
-            write!(
-                f,
-                " (io_uring is not available: {}; {})",
-                errno_name(error),
-                likely_cause(error)
-            )?;
+            write!(f, " (io_uring is not available: {}; {})", errno_name(error), likely_cause(error))?;
         }
         Ok(())
     }
@@ -78,9 +73,5 @@ fn likely_cause(error: &io::Error) -> String {
 
 /// kernel.io_uring_disabled (since 6.6): 1 = only for io_uring_group, 2 = for all.
 fn sysctl_disabled() -> Option<u32> {
-    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?.trim().parse().ok()
 }

@@ -25,13 +25,7 @@ pub(crate) struct SendOp {
 
 impl std::fmt::Debug for SendOp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "SendOp({:?}, {} of {} bytes)",
-            self.token,
-            self.sent,
-            self.buf.len()
-        )
+        write!(f, "SendOp({:?}, {} of {} bytes)", self.token, self.sent, self.buf.len())
     }
 }
 
@@ -48,14 +42,7 @@ impl SendOp {
         let none = net::iovec(&[]);
         // SAFETY: all-zero bytes are a valid msghdr (no address, no control data, no parts).
         let message = unsafe { mem::zeroed() };
-        Self {
-            token,
-            buf,
-            sent,
-            by_poll: false,
-            parts: [none, none],
-            message,
-        }
+        Self { token, buf, sent, by_poll: false, parts: [none, none], message }
     }
 
     /// What has not been sent yet: the rest of the head, the rest of the body.

@@ -51,16 +51,7 @@ impl AccessLog {
         };
         let write_bytes_max = file.atomic_bytes_max();
         let (renderer, buffer) = (Renderer::default(), Vec::new());
-        Ok(Self {
-            file,
-            path,
-            format,
-            renderer,
-            buffer,
-            buffer_bytes_max,
-            write_bytes_max,
-            dropped: 0,
-        })
+        Ok(Self { file, path, format, renderer, buffer, buffer_bytes_max, write_bytes_max, dropped: 0 })
     }
 
     /// Renders the record of one request. It is written by the next [`Self::flush`], or now if the buffer is full; if

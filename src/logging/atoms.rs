@@ -93,10 +93,7 @@ impl Atom {
 
     /// Whether the value is a number, which `%d` and the like demand.
     pub(super) fn is_number(&self) -> bool {
-        matches!(
-            self,
-            Self::Bytes | Self::Seconds | Self::Milliseconds | Self::Microseconds
-        )
+        matches!(self, Self::Bytes | Self::Seconds | Self::Milliseconds | Self::Microseconds)
     }
 }
 

@@ -10,12 +10,7 @@ pub(super) fn basic_user(authorization: &[u8]) -> Option<String> {
     }
     let blank = authorization.iter().position(|byte| *byte == b' ')?;
     let mut decoded = decode(authorization.get(blank + 1..)?)?;
-    decoded.truncate(
-        decoded
-            .iter()
-            .position(|byte| *byte == b':')
-            .unwrap_or(decoded.len()),
-    );
+    decoded.truncate(decoded.iter().position(|byte| *byte == b':').unwrap_or(decoded.len()));
     String::from_utf8(decoded).ok().filter(|user| !user.is_empty())
 }
 

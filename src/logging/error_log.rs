@@ -30,11 +30,7 @@ impl ErrorLog {
             "-" => (LogFile::stream(STDERR)?, None),
             path => (LogFile::append(path)?, Some(path.to_owned())),
         };
-        Ok(Self {
-            file,
-            path,
-            level: AtomicU8::new(level as u8),
-        })
+        Ok(Self { file, path, level: AtomicU8::new(level as u8) })
     }
 
     /// Whether records of `level` are written: ask before an argument is costly to make.
@@ -54,10 +50,7 @@ impl ErrorLog {
             return;
         }
         let mut record = String::with_capacity(RECORD_BYTES_USUAL);
-        push_iso(
-            &mut record,
-            i64::try_from(clock::unix_now().as_secs()).unwrap_or(i64::MAX),
-        );
+        push_iso(&mut record, i64::try_from(clock::unix_now().as_secs()).unwrap_or(i64::MAX));
         // The process id is asked for each time: a worker inherits this object through fork. Writing to a String
         // fails only when a Display in the message does; what it gave so far is the record.
         let _ = write!(record, " [{}] [{}] {message}", std::process::id(), level.name());

@@ -89,9 +89,7 @@ impl AccessFormat {
         while let Some(start) = rest.find('%') {
             let (literal, conversion) = rest.split_at(start);
             push_literal(&mut pieces, literal);
-            let mut parser = Parser {
-                rest: conversion.get(1..).unwrap_or_default(),
-            };
+            let mut parser = Parser { rest: conversion.get(1..).unwrap_or_default() };
             let piece = parser.piece().map_err(|fault| FormatError {
                 position: text[..text.len() - conversion.len()].chars().count(),
                 fault,
@@ -140,9 +138,7 @@ impl<'a> Parser<'a> {
         let atom = Atom::by_name(name);
         spec.conversion = conversion(letter).ok_or_else(|| format!("unsupported conversion {letter:?}"))?;
         if spec.conversion != Conversion::Text && !atom.is_number() {
-            return Err(format!(
-                "%({name}){letter} demands a number and {name} is a text, use %({name})s"
-            ));
+            return Err(format!("%({name}){letter} demands a number and {name} is a text, use %({name})s"));
         }
         Ok(Piece::Field(atom, spec))
     }
@@ -188,19 +184,14 @@ impl<'a> Parser<'a> {
         if self.rest.starts_with('*') {
             return Err("* takes its number from nowhere here".to_owned());
         }
-        let end = self
-            .rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(self.rest.len());
+        let end = self.rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.rest.len());
         let (digits, rest) = self.rest.split_at(end);
         self.rest = rest;
         if digits.is_empty() {
             return Ok(None);
         }
         let number = digits.parse().ok().filter(|number| *number <= FIELD_CHARS_MAX);
-        number
-            .map(Some)
-            .ok_or_else(|| format!("{digits} is more than {FIELD_CHARS_MAX} characters"))
+        number.map(Some).ok_or_else(|| format!("{digits} is more than {FIELD_CHARS_MAX} characters"))
     }
 
     fn take(&mut self, wanted: char) -> bool {

@@ -18,20 +18,11 @@ pub enum Level {
 
 impl Level {
     /// All levels, least severe first.
-    pub const ALL: [Self; 5] = [
-        Self::Debug,
-        Self::Info,
-        Self::Warning,
-        Self::Error,
-        Self::Critical,
-    ];
+    pub const ALL: [Self; 5] = [Self::Debug, Self::Info, Self::Warning, Self::Error, Self::Critical];
 
     /// The level of a `loglevel` text, in any case; an unknown text is `Info`, as in Gunicorn.
     pub fn from_text(text: &str) -> Self {
-        Self::ALL
-            .into_iter()
-            .find(|level| level.name().eq_ignore_ascii_case(text))
-            .unwrap_or(Self::Info)
+        Self::ALL.into_iter().find(|level| level.name().eq_ignore_ascii_case(text)).unwrap_or(Self::Info)
     }
 
     /// The name in records, upper case.

@@ -106,12 +106,7 @@ fn number_of(source: &impl AtomSource, atom: &Atom) -> u64 {
 
 fn push_seconds(out: &mut Vec<u8>, elapsed: Duration) {
     // Writing to a Vec cannot fail, here and below.
-    let _ = write!(
-        out,
-        "{}.{:06}",
-        elapsed.as_secs() % DAY_SECONDS,
-        elapsed.subsec_micros()
-    );
+    let _ = write!(out, "{}.{:06}", elapsed.as_secs() % DAY_SECONDS, elapsed.subsec_micros());
 }
 
 fn push_integer(out: &mut Vec<u8>, number: u64) {
@@ -166,10 +161,7 @@ fn push_padded(out: &mut Vec<u8>, bare: &[u8], spec: Spec) {
     let mut cut = bare;
     if let Some(precision) = spec.precision {
         let starts = bare.iter().enumerate().filter(|(_, byte)| starts_character(byte));
-        cut = starts
-            .map(|(at, _)| at)
-            .nth(precision)
-            .map_or(bare, |end| &bare[..end]);
+        cut = starts.map(|(at, _)| at).nth(precision).map_or(bare, |end| &bare[..end]);
     }
     let characters = cut.iter().filter(|byte| starts_character(byte)).count();
     let fill = spec.width.saturating_sub(characters);
@@ -202,15 +194,9 @@ fn push_number(out: &mut Vec<u8>, source: &impl AtomSource, atom: &Atom, spec: S
         Spec { blank: true, .. } => " ",
         _ => "",
     };
-    let digits_min = if spec.conversion == Conversion::Fixed {
-        0
-    } else {
-        spec.precision.unwrap_or(0)
-    };
+    let digits_min = if spec.conversion == Conversion::Fixed { 0 } else { spec.precision.unwrap_or(0) };
     let mut zeros = digits_min.saturating_sub(digits.len());
-    let mut fill = spec
-        .width
-        .saturating_sub(sign.len() + prefix.len() + zeros + digits.len());
+    let mut fill = spec.width.saturating_sub(sign.len() + prefix.len() + zeros + digits.len());
     if spec.zero && !spec.left {
         zeros += std::mem::take(&mut fill);
     }

@@ -4,28 +4,15 @@ use std::fmt::Write;
 
 use crate::sys::localtime::{LocalTime, local};
 
-const MONTHS: [&str; 12] = [
-    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-];
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// `[2026-11-22 08:01:41 +0000]`, the error log's.
 pub(super) fn push_iso(out: &mut String, unix_seconds: i64) {
     let time = local(unix_seconds);
-    let LocalTime {
-        year,
-        month,
-        day,
-        hour,
-        minute,
-        second,
-        ..
-    } = time;
+    let LocalTime { year, month, day, hour, minute, second, .. } = time;
     // Writing to a String cannot fail.
-    let _ = write!(
-        out,
-        "[{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} {}]",
-        time.offset()
-    );
+    let _ = write!(out, "[{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} {}]", time.offset());
 }
 
 /// `[22/Nov/2026:08:01:41 +0000]`, the access log's `t`. Made once a second.
@@ -41,17 +28,8 @@ impl ClfTime {
             self.second = Some(unix_seconds);
             self.text.clear();
             let time = local(unix_seconds);
-            let LocalTime {
-                year,
-                day,
-                hour,
-                minute,
-                second,
-                ..
-            } = time;
-            let month = MONTHS
-                .get(usize::from(time.month).wrapping_sub(1))
-                .unwrap_or(&"???");
+            let LocalTime { year, day, hour, minute, second, .. } = time;
+            let month = MONTHS.get(usize::from(time.month).wrapping_sub(1)).unwrap_or(&"???");
             let _ = write!(
                 self.text,
                 "[{day:02}/{month}/{year}:{hour:02}:{minute:02}:{second:02} {}]",

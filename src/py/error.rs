@@ -9,10 +9,7 @@ pub fn format_exception(py: Python<'_>, error: &PyErr) -> String {
     let formatted = || -> PyResult<String> {
         let lines = py
             .import("traceback")?
-            .call_method1(
-            "format_exception",
-            (error.get_type(py), error.value(py), error.traceback(py)),
-        )?;
+            .call_method1("format_exception", (error.get_type(py), error.value(py), error.traceback(py)))?;
         let text = PyString::new(py, "").call_method1("join", (lines,))?;
         Ok(text.cast::<PyString>()?.to_string_lossy().trim_end().to_owned())
     };

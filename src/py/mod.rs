@@ -3,10 +3,7 @@
 //!
 //! The stack rule (docs/architecture.md, "The stack rule"): any call in here that takes a `Python` token may run
 //! arbitrary Python, also by dropping the last reference to an object. Callers hold no guard or borrow across it.
-#![expect(
-    unsafe_code,
-    reason = "wraps the C API where pyo3 has no safe equivalent that is fast enough"
-)]
+#![expect(unsafe_code, reason = "wraps the C API where pyo3 has no safe equivalent that is fast enough")]
 
 mod error;
 mod signals;
@@ -45,10 +42,7 @@ pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyStrin
 /// `TypeError` when `object` is not a `str`, `UnicodeEncodeError` when a code point is above U+00FF.
 pub fn native_bytes<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
     let Ok(text) = object.cast::<PyString>() else {
-        return Err(PyTypeError::new_err(format!(
-            "{} is not a string",
-            object.repr()?
-        )));
+        return Err(PyTypeError::new_err(format!("{} is not a string", object.repr()?)));
     };
     let utf8 = text.to_str()?;
     if utf8.is_ascii() {
@@ -100,10 +94,7 @@ pub fn is_only_reference<T>(object: &Bound<'_, T>) -> bool {
 /// A Python `bytes` object as the memory of a [`Bytes`]: no copy, the object lives until the last handle is dropped.
 /// Drop that where Python may run.
 pub fn shared_bytes(object: &Bound<'_, PyBytes>) -> Bytes {
-    Bytes::from_owner(Owner {
-        data: std::ptr::from_ref(object.as_bytes()),
-        _object: object.clone().unbind(),
-    })
+    Bytes::from_owner(Owner { data: std::ptr::from_ref(object.as_bytes()), _object: object.clone().unbind() })
 }
 
 struct Owner {

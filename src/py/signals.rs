@@ -33,15 +33,10 @@ impl WorkerSignals {
     pub fn install(&self, py: Python<'_>) -> PyResult<()> {
         let signal = py.import("signal")?;
         let set = |name: &str, handler: &Bound<'_, PyAny>| -> PyResult<()> {
-            signal
-                .call_method1("signal", (signal.getattr(name)?, handler))
-                .map(drop)
+            signal.call_method1("signal", (signal.getattr(name)?, handler)).map(drop)
         };
         let control = self.control.clone();
-        set(
-            "SIGTERM",
-            &handler(py, c"handle_exit", move |_| control.stop_ok())?,
-        )?;
+        set("SIGTERM", &handler(py, c"handle_exit", move |_| control.stop_ok())?)?;
         for (name, status) in [("SIGINT", 0), ("SIGQUIT", 0), ("SIGABRT", 1)] {
             let control = self.control.clone();
             let leave = handler(py, c"handle_quit", move |py| {
@@ -105,8 +100,7 @@ pub fn wakeup_pipe(py: Python<'_>) -> PyResult<OwnedFd> {
     let (read, write) = crate::sys::file::nonblocking_pipe()?;
     let kwargs = PyDict::new(py);
     kwargs.set_item("warn_on_full_buffer", false)?;
-    py.import("signal")?
-        .call_method("set_wakeup_fd", (write.as_raw_fd(),), Some(&kwargs))?;
+    py.import("signal")?.call_method("set_wakeup_fd", (write.as_raw_fd(),), Some(&kwargs))?;
     let _ = write.into_raw_fd();
     Ok(read)
 }

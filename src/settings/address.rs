@@ -63,10 +63,7 @@ impl Address {
     /// # Errors
     /// A port outside 0..65535, a descriptor that is no number, an empty path, an IPv6 literal without brackets.
     pub fn parse(text: &str) -> Result<Self, BadAddress> {
-        let fail = |fault: String| BadAddress {
-            text: text.to_owned(),
-            fault,
-        };
+        let fail = |fault: String| BadAddress { text: text.to_owned(), fault };
         if let Some(rest) = text.strip_prefix("unix:") {
             return unix(rest.strip_prefix("//").unwrap_or(rest)).map_err(|fault| fail(fault.to_owned()));
         }
@@ -77,11 +74,7 @@ impl Address {
                 .ok_or_else(|| fail(format!("{} is no file descriptor", python_repr(number))));
         }
         let (host, port) = host_and_port(text.strip_prefix("tcp://").unwrap_or(text)).map_err(fail)?;
-        let host = if host.is_empty() {
-            "0.0.0.0".to_owned()
-        } else {
-            host.to_lowercase()
-        };
+        let host = if host.is_empty() { "0.0.0.0".to_owned() } else { host.to_lowercase() };
         Ok(Self::Tcp { host, port })
     }
 }
@@ -112,7 +105,5 @@ fn host_and_port(text: &str) -> Result<(&str, u16), String> {
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {
-    text.trim()
-        .parse()
-        .map_err(|_| format!("{} is no port (0 to 65535)", python_repr(text)))
+    text.trim().parse().map_err(|_| format!("{} is no port (0 to 65535)", python_repr(text)))
 }

@@ -39,12 +39,9 @@ pub(super) fn builtin(row: &Row) -> Value {
         }
         Fallback::Text(text) => Value::Text(text.to_owned()),
         Fallback::List(items) => Value::List(owned(items)),
-        Fallback::Map(pairs) => Value::Map(
-            pairs
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                .collect(),
-        ),
+        Fallback::Map(pairs) => {
+            Value::Map(pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+        }
     }
 }
 
@@ -73,9 +70,7 @@ fn flag(raw: &Raw) -> Result<Value, Reason> {
         },
         _ => None,
     };
-    named
-        .map(Value::Flag)
-        .ok_or_else(|| format!("{} is not a boolean (allowed: True, False)", raw.repr()))
+    named.map(Value::Flag).ok_or_else(|| format!("{} is not a boolean (allowed: True, False)", raw.repr()))
 }
 
 fn count(raw: &Raw) -> Result<Value, Reason> {
@@ -99,11 +94,7 @@ fn count(raw: &Raw) -> Result<Value, Reason> {
         Ok(Err(_)) | Err(NotANumber::TooLarge) => "is too large",
         Err(NotANumber::Syntax) => "is not an integer",
     };
-    Err(format!(
-        "{} {reason} (allowed: 0 to {}; as text also 0x, 0o, 0b)",
-        raw.repr(),
-        u32::MAX
-    ))
+    Err(format!("{} {reason} (allowed: 0 to {}; as text also 0x, 0o, 0b)", raw.repr(), u32::MAX))
 }
 
 /// A str without the blanks around it, or None.
@@ -126,11 +117,7 @@ fn choice(row: &Row, value: Value) -> Result<Value, Reason> {
     if row.choices.contains(&folded.as_str()) {
         return Ok(Value::Text(folded));
     }
-    Err(format!(
-        "{} is unknown (allowed: {})",
-        python_repr(text),
-        row.choices.join(", ")
-    ))
+    Err(format!("{} is unknown (allowed: {})", python_repr(text), row.choices.join(", ")))
 }
 
 /// Names are looked up by whoever changes to the account; this floor asks no system.
@@ -150,10 +137,7 @@ fn list(raw: &Raw) -> Result<Value, Reason> {
         Raw::Str(text) => return Ok(Value::List(vec![text.trim().to_owned()])),
         Raw::List(items) => items,
         _ => {
-            return Err(format!(
-                "{} is neither a string nor a list of strings",
-                raw.repr()
-            ));
+            return Err(format!("{} is neither a string nor a list of strings", raw.repr()));
         }
     };
     let texts = items.iter().map(|item| match item {
@@ -166,17 +150,12 @@ fn list(raw: &Raw) -> Result<Value, Reason> {
 fn commas(raw: &Raw) -> Result<Value, Reason> {
     match text(raw) {
         Ok(text) => Ok(Value::List(split_commas(text.as_deref().unwrap_or_default()))),
-        Err(reason) => Err(format!(
-            "{reason} (allowed: one string, items separated by commas)"
-        )),
+        Err(reason) => Err(format!("{reason} (allowed: one string, items separated by commas)")),
     }
 }
 
 fn split_commas(text: &str) -> Vec<String> {
-    text.split(',')
-        .filter(|item| !item.is_empty())
-        .map(|item| item.trim().to_owned())
-        .collect()
+    text.split(',').filter(|item| !item.is_empty()).map(|item| item.trim().to_owned()).collect()
 }
 
 fn peers(raw: &Raw) -> Result<Value, Reason> {
@@ -193,11 +172,7 @@ fn map(raw: &Raw) -> Result<Value, Reason> {
     };
     let texts = pairs.iter().map(|(key, value)| match value {
         Raw::Str(text) => Ok((key.clone(), text.clone())),
-        other => Err(format!(
-            "the value {} of {} is not a string",
-            other.repr(),
-            python_repr(key)
-        )),
+        other => Err(format!("the value {} of {} is not a string", other.repr(), python_repr(key))),
     });
     Ok(Value::Map(texts.collect::<Result<_, _>>()?))
 }

@@ -56,27 +56,15 @@ impl CommandLine {
 /// `--help` and `--version` (status 0), usage errors (status 2).
 pub fn parse_command_line(prog: &str, version: &str, args: &[String]) -> Result<CommandLine, Exit> {
     let words = std::iter::once(prog.to_owned()).chain(joined(args));
-    let matches = command()
-        .try_get_matches_from(words)
-        .map_err(|error| match error.kind() {
-            ErrorKind::DisplayHelp => Exit {
-                stdout: help(prog),
-                ..Exit::default()
-            },
-            ErrorKind::DisplayVersion => Exit {
-                stdout: format!("{prog} (version {version})\n"),
-                ..Exit::default()
-            },
-            _ => usage_error(prog, &describe(&error)),
-        })?;
-    let given = Id::ALL
-        .iter()
-        .filter_map(|id| Some((*id, value_of(id.row(), &matches)?)))
-        .collect();
-    Ok(CommandLine {
-        app: app_of(&matches).map_err(|text| usage_error(prog, &text))?,
-        given,
-    })
+    let matches = command().try_get_matches_from(words).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp => Exit { stdout: help(prog), ..Exit::default() },
+        ErrorKind::DisplayVersion => {
+            Exit { stdout: format!("{prog} (version {version})\n"), ..Exit::default() }
+        }
+        _ => usage_error(prog, &describe(&error)),
+    })?;
+    let given = Id::ALL.iter().filter_map(|id| Some((*id, value_of(id.row(), &matches)?))).collect();
+    Ok(CommandLine { app: app_of(&matches).map_err(|text| usage_error(prog, &text))?, given })
 }
 
 /// The arguments, with a value that begins with a dash and contains a blank (`--access-logformat '- %(h)s'`) joined to
@@ -104,20 +92,13 @@ fn joined(args: &[String]) -> Vec<String> {
 fn is_option(word: &str) -> bool {
     let name = word.split('=').next().unwrap_or_default();
     let short = |flag: &str| !flag.starts_with("--") && word.starts_with(flag);
-    ROWS.iter()
-        .flat_map(Row::flags)
-        .any(|flag| short(flag) || (name.len() > 2 && flag.starts_with(name)))
+    ROWS.iter().flat_map(Row::flags).any(|flag| short(flag) || (name.len() > 2 && flag.starts_with(name)))
 }
 
 /// Whether `word` is an option that takes a value and has none yet.
 fn awaits_value(word: &str) -> bool {
-    let valued = ROWS
-        .iter()
-        .filter(|row| !row.metavar().is_empty())
-        .flat_map(Row::flags);
-    valued
-        .into_iter()
-        .any(|flag| flag == word || (word.len() > 2 && flag.starts_with(word)))
+    let valued = ROWS.iter().filter(|row| !row.metavar().is_empty()).flat_map(Row::flags);
+    valued.into_iter().any(|flag| flag == word || (word.len() > 2 && flag.starts_with(word)))
 }
 
 fn command() -> Command {
@@ -129,12 +110,7 @@ fn command() -> Command {
         .disable_version_flag(true)
         .version("taken from the caller")
         .arg(Arg::new("help").short('h').long("help").action(ArgAction::Help))
-        .arg(
-            Arg::new("version")
-                .short('v')
-                .long("version")
-                .action(ArgAction::Version),
-        )
+        .arg(Arg::new("version").short('v').long("version").action(ArgAction::Version))
         .args(settings)
         .arg(Arg::new(APP).num_args(0..).action(ArgAction::Append))
 }
@@ -164,8 +140,7 @@ fn argument(row: &'static Row) -> Arg {
         return arg;
     }
     // `--timeout -5` must reach the check that refuses it by name.
-    arg.allow_negative_numbers(true)
-        .value_parser(move |text: &str| from_outside(row, text))
+    arg.allow_negative_numbers(true).value_parser(move |text: &str| from_outside(row, text))
 }
 
 /// The value given for `row`.
@@ -173,9 +148,7 @@ fn value_of(row: &Row, matches: &ArgMatches) -> Option<Raw> {
     match row.shape {
         _ if row.usage.is_empty() => None,
         Shape::Flag => matches.get_flag(row.name).then_some(Raw::Bool(true)),
-        Shape::List => matches
-            .get_many::<Raw>(row.name)
-            .map(|items| Raw::List(items.cloned().collect())),
+        Shape::List => matches.get_many::<Raw>(row.name).map(|items| Raw::List(items.cloned().collect())),
         _ => matches.get_one::<Raw>(row.name).cloned(),
     }
 }
@@ -216,10 +189,7 @@ fn describe(error: &clap::Error) -> String {
             format!("argument {name}: expected one argument")
         }
         ErrorKind::TooManyValues => {
-            format!(
-                "argument {name}: ignored explicit argument '{}'",
-                context(ContextKind::InvalidValue)
-            )
+            format!("argument {name}: ignored explicit argument '{}'", context(ContextKind::InvalidValue))
         }
         ErrorKind::ValueValidation => {
             let reason = std::error::Error::source(error).map(ToString::to_string);
@@ -240,17 +210,13 @@ fn argument_name(spelling: &str) -> String {
 fn unknown_option(spelling: &str) -> String {
     let typed = spelling.split('=').next().unwrap_or_default();
     let all = || ROWS.iter().flat_map(Row::flags).chain(["--help", "--version"]);
-    let matching: Vec<&str> = all()
-        .filter(|flag| typed.len() > 2 && flag.starts_with(typed))
-        .collect();
+    let matching: Vec<&str> = all().filter(|flag| typed.len() > 2 && flag.starts_with(typed)).collect();
     if matching.len() > 1 {
         return format!("ambiguous option: {typed} could match {}", matching.join(", "));
     }
     let folded: Vec<String> = all().map(|flag| flag.replace('-', "_")).collect();
     let guess = nearest(typed, folded.iter().map(String::as_str));
     let guess = guess.and_then(|guess| all().find(|flag| flag.replace('-', "_") == guess));
-    let hint = guess
-        .map(|flag| format!(" (did you mean {flag}?)"))
-        .unwrap_or_default();
+    let hint = guess.map(|flag| format!(" (did you mean {flag}?)")).unwrap_or_default();
     format!("unrecognized arguments: {spelling}{hint}")
 }

@@ -18,22 +18,15 @@ impl Network {
     /// # Errors
     /// Not an address, a bad prefix, or host bits set: the text says which.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let not_one = || {
-            format!(
-                "{} does not appear to be an IPv4 or IPv6 network",
-                python_repr(text)
-            )
-        };
+        let not_one = || format!("{} does not appear to be an IPv4 or IPv6 network", python_repr(text));
         let (address, mask) = text.split_once('/').map_or((text, None), |(a, m)| (a, Some(m)));
         let base: IpAddr = address.parse().map_err(|_| not_one())?;
         let width = width_bits(base);
         let prefix_bits = match mask {
             None => width,
-            Some(bits) if !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit()) => bits
-                .parse()
-                .ok()
-                .filter(|bits| *bits <= width)
-                .ok_or_else(not_one)?,
+            Some(bits) if !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit()) => {
+                bits.parse().ok().filter(|bits| *bits <= width).ok_or_else(not_one)?
+            }
             Some(mask) => dotted_mask(base, mask).ok_or_else(not_one)?,
         };
         let network = Self { base, prefix_bits };
@@ -53,9 +46,7 @@ impl Network {
     fn masked(&self, address: IpAddr) -> u128 {
         let host_bits = width_bits(self.base) - self.prefix_bits;
         // A shift by all 128 bits is not defined, and means "no bit counts".
-        bits_of(address)
-            .checked_shr(host_bits)
-            .map_or(0, |high| high << host_bits)
+        bits_of(address).checked_shr(host_bits).map_or(0, |high| high << host_bits)
     }
 }
 

@@ -30,12 +30,8 @@ pub(super) fn parse(text: &str, notation: Notation) -> Result<i64, NotANumber> {
     };
     let (radix, digits) = radix_of(digits, notation)?;
     let magnitude = magnitude(digits, radix)?;
-    if negative {
-        0i64.checked_sub_unsigned(magnitude)
-    } else {
-        i64::try_from(magnitude).ok()
-    }
-    .ok_or(NotANumber::TooLarge)
+    if negative { 0i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
+        .ok_or(NotANumber::TooLarge)
 }
 
 fn radix_of(digits: &str, notation: Notation) -> Result<(u32, &str), NotANumber> {
@@ -74,9 +70,5 @@ fn magnitude(digits: &str, radix: u32) -> Result<u64, NotANumber> {
                 .ok_or(NotANumber::TooLarge)
         });
     }
-    if digit_before {
-        value
-    } else {
-        Err(NotANumber::Syntax)
-    }
+    if digit_before { value } else { Err(NotANumber::Syntax) }
 }

@@ -63,11 +63,7 @@ impl fmt::Display for Raw {
 
 /// Python's `repr()` of a str: single quotes unless only those occur in the text, control characters escaped.
 pub(super) fn python_repr(text: &str) -> String {
-    let quote = if text.contains('\'') && !text.contains('"') {
-        '"'
-    } else {
-        '\''
-    };
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut out = String::with_capacity(text.len() + 2);
     out.push(quote);
     for c in text.chars() {

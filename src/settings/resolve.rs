@@ -24,18 +24,11 @@ impl Environment {
     /// Takes what matters out of name and value pairs.
     pub fn from_pairs<K: AsRef<str>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
         let known = |name: &str| {
-            ROWS.iter()
-                .filter_map(|row| row.env)
-                .map(|env| env.name)
-                .chain([CMD_ARGS])
-                .find(|k| *k == name)
+            ROWS.iter().filter_map(|row| row.env).map(|env| env.name).chain([CMD_ARGS]).find(|k| *k == name)
         };
-        let variables = pairs
-            .into_iter()
-            .filter_map(|(name, value)| Some((known(name.as_ref())?, value.into())));
-        Self {
-            variables: variables.collect(),
-        }
+        let variables =
+            pairs.into_iter().filter_map(|(name, value)| Some((known(name.as_ref())?, value.into())));
+        Self { variables: variables.collect() }
     }
 
     /// The text of `GUNICORN_CMD_ARGS`, for [`super::split_cmd_args`].
@@ -44,10 +37,7 @@ impl Environment {
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.variables
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| value.as_str())
+        self.variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -78,17 +68,9 @@ pub enum Origin {
 /// Without a newline at the end. From a file: `Invalid value for NAME: VALUE` on a line before `Error: TEXT`.
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            setting,
-            value,
-            origin,
-            reason,
-        } = self;
+        let Self { setting, value, origin, reason } = self;
         match origin {
-            Origin::File => write!(
-                f,
-                "Invalid value for {setting}: {value}\nError: {setting}: {reason}"
-            ),
+            Origin::File => write!(f, "Invalid value for {setting}: {value}\nError: {setting}: {reason}"),
             Origin::Environment(name) => write!(f, "Error: {setting} (from {name}): {reason}"),
             Origin::Arguments => write!(f, "Error: {setting}: {reason}"),
         }
@@ -110,17 +92,12 @@ pub struct UnknownName {
 
 impl fmt::Display for UnknownName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            name,
-            nearest,
-            not_yet,
-        } = self;
+        let Self { name, nearest, not_yet } = self;
         match nearest {
             _ if *not_yet => write!(f, "Setting {name} has no effect yet in this release"),
-            Some(nearest) => write!(
-                f,
-                "Unknown setting {name} in the configuration file: did you mean {nearest}?"
-            ),
+            Some(nearest) => {
+                write!(f, "Unknown setting {name} in the configuration file: did you mean {nearest}?")
+            }
             None => write!(f, "Unknown setting {name} in the configuration file"),
         }
     }
@@ -144,15 +121,8 @@ pub fn resolve(
     env_args: &CommandLine,
     cli: &CommandLine,
 ) -> Result<Settings, Invalid> {
-    let values = ROWS
-        .iter()
-        .map(|row| default(row, env))
-        .collect::<Result<_, _>>()?;
-    let mut settings = Settings {
-        values,
-        unknown_names: Vec::new(),
-        app: cli.app().map(str::to_owned),
-    };
+    let values = ROWS.iter().map(|row| default(row, env)).collect::<Result<_, _>>()?;
+    let mut settings = Settings { values, unknown_names: Vec::new(), app: cli.app().map(str::to_owned) };
     for (name, raw) in file.unwrap_or_default() {
         match Id::by_name(name) {
             // Too late by definition, but still checked.
@@ -168,50 +138,34 @@ pub fn resolve(
 }
 
 fn default(row: &'static Row, env: &Environment) -> Result<Value, Invalid> {
-    let variable = row
-        .env
-        .and_then(|variable| Some((variable, env.get(variable.name)?)));
+    let variable = row.env.and_then(|variable| Some((variable, env.get(variable.name)?)));
     let Some((variable, text)) = variable.filter(|(v, text)| v.empty_counts || !text.trim().is_empty())
     else {
         return Ok(builtin(row));
     };
     let text = format!("{}{text}", variable.prefix);
-    from_outside(row, &text)
-        .and_then(|raw| check(row, &raw))
-        .map_err(|reason| Invalid {
-            setting: row.name,
-            value: text,
-            origin: Origin::Environment(variable.name),
-            reason,
-        })
+    from_outside(row, &text).and_then(|raw| check(row, &raw)).map_err(|reason| Invalid {
+        setting: row.name,
+        value: text,
+        origin: Origin::Environment(variable.name),
+        reason,
+    })
 }
 
 fn checked(id: Id, raw: &Raw, origin: Origin) -> Result<Value, Invalid> {
     let row = id.row();
-    check(row, raw).map_err(|reason| Invalid {
-        setting: row.name,
-        value: raw.to_string(),
-        origin,
-        reason,
-    })
+    check(row, raw).map_err(|reason| Invalid { setting: row.name, value: raw.to_string(), origin, reason })
 }
 
 /// Every module-level name of a configuration file arrives here: imports, helpers, private names. Only what could have
 /// been meant as a setting is reported.
 fn unknown(name: &str, raw: &Raw) -> Option<UnknownName> {
     let not_yet = NOT_YET.contains(&name);
-    let nearest = nearest(
-        name,
-        ROWS.iter().map(|row| row.name).chain(NOT_YET.iter().copied()),
-    );
+    let nearest = nearest(name, ROWS.iter().map(|row| row.name).chain(NOT_YET.iter().copied()));
     let code = matches!(raw, Raw::Other { .. });
     let helper = name.starts_with('_') || (code && nearest.is_none());
     let module = matches!(raw, Raw::Other { type_name, .. } if type_name == "module");
-    (not_yet || !(helper || module)).then(|| UnknownName {
-        name: name.to_owned(),
-        nearest,
-        not_yet,
-    })
+    (not_yet || !(helper || module)).then(|| UnknownName { name: name.to_owned(), nearest, not_yet })
 }
 
 impl Id {
@@ -247,11 +201,8 @@ impl Settings {
 
     /// Every setting's name and value, the value as Python's `str()` shows it, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let mut pairs: Vec<_> = ROWS
-            .iter()
-            .map(|row| row.name)
-            .zip(self.values.iter().map(Value::to_string))
-            .collect();
+        let mut pairs: Vec<_> =
+            ROWS.iter().map(|row| row.name).zip(self.values.iter().map(Value::to_string)).collect();
         pairs.sort_unstable_by_key(|(name, _)| *name);
         pairs.into_iter()
     }
@@ -273,11 +224,7 @@ impl Settings {
     }
 
     pub(super) fn int(&self, id: Id) -> u32 {
-        if let Value::Int(number) = self.value(id) {
-            *number
-        } else {
-            0
-        }
+        if let Value::Int(number) = self.value(id) { *number } else { 0 }
     }
 
     pub(super) fn seconds(&self, id: Id) -> Duration {
@@ -285,11 +232,7 @@ impl Settings {
     }
 
     pub(super) fn maybe(&self, id: Id) -> Option<&str> {
-        if let Value::Text(text) = self.value(id) {
-            Some(text)
-        } else {
-            None
-        }
+        if let Value::Text(text) = self.value(id) { Some(text) } else { None }
     }
 
     pub(super) fn text(&self, id: Id) -> &str {
@@ -297,19 +240,11 @@ impl Settings {
     }
 
     pub(super) fn list(&self, id: Id) -> &[String] {
-        if let Value::List(items) = self.value(id) {
-            items
-        } else {
-            &[]
-        }
+        if let Value::List(items) = self.value(id) { items } else { &[] }
     }
 
     pub(super) fn map(&self, id: Id) -> &[(String, String)] {
-        if let Value::Map(pairs) = self.value(id) {
-            pairs
-        } else {
-            &[]
-        }
+        if let Value::Map(pairs) = self.value(id) { pairs } else { &[] }
     }
 
     pub(super) fn driver(&self, id: Id) -> IoDriver {

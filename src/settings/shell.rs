@@ -15,9 +15,7 @@ pub fn split_cmd_args(text: &str) -> Result<Vec<String>, String> {
             ' ' | '\t' | '\r' | '\n' => words.extend(word.take()),
             '\'' => single_quoted(&mut chars, word.get_or_insert_default())?,
             '"' => double_quoted(&mut chars, word.get_or_insert_default())?,
-            '\\' => word
-                .get_or_insert_default()
-                .push(chars.next().ok_or("No escaped character")?),
+            '\\' => word.get_or_insert_default().push(chars.next().ok_or("No escaped character")?),
             c => word.get_or_insert_default().push(c),
         }
     }

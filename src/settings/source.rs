@@ -27,10 +27,7 @@ pub enum ConfigSource {
 pub fn config_source(cli: &CommandLine, env_args: &CommandLine, default_exists: bool) -> ConfigSource {
     match cli.config().or_else(|| env_args.config()) {
         Some(text) => named(text.trim()),
-        None if default_exists => ConfigSource::File {
-            path: DEFAULT_CONFIG.to_owned(),
-            named: false,
-        },
+        None if default_exists => ConfigSource::File { path: DEFAULT_CONFIG.to_owned(), named: false },
         None => ConfigSource::None,
     }
 }
@@ -40,10 +37,7 @@ fn named(text: &str) -> ConfigSource {
         return ConfigSource::Module(module.to_owned());
     }
     let path = text.strip_prefix("file:").unwrap_or(text);
-    ConfigSource::File {
-        path: path.to_owned(),
-        named: true,
-    }
+    ConfigSource::File { path: path.to_owned(), named: true }
 }
 
 impl CommandLine {

@@ -42,10 +42,7 @@ impl Row {
 
     /// What stands for the value in usage texts; empty for flags without a value.
     pub fn metavar(&self) -> &'static str {
-        self.usage
-            .split_whitespace()
-            .find(|word| !word.starts_with('-'))
-            .unwrap_or("")
+        self.usage.split_whitespace().find(|word| !word.starts_with('-')).unwrap_or("")
     }
 }
 
@@ -61,11 +58,7 @@ pub struct Env {
 }
 
 const fn env(name: &'static str) -> Env {
-    Env {
-        name,
-        prefix: "",
-        empty_counts: false,
-    }
+    Env { name, prefix: "", empty_counts: false }
 }
 
 /// The shapes of values, and with each the Rust type of the accessor.

@@ -27,17 +27,14 @@ const AVAILABLE: &str = "available: sync, uring";
 /// A text that names the class, says why it cannot run and what can; the server prints it after `Error: ` and exits 1.
 pub fn worker_class_check(name: &str) -> Result<WorkerKind, String> {
     let alias = name.strip_prefix("egg:gunicorn#").unwrap_or(name);
-    let alias = GUNICORN_CLASSES
-        .iter()
-        .find(|(path, _)| *path == alias)
-        .map_or(alias, |(_, alias)| alias);
+    let alias = GUNICORN_CLASSES.iter().find(|(path, _)| *path == alias).map_or(alias, |(_, alias)| alias);
     let shown = python_repr(name);
     match alias {
         "sync" => Ok(WorkerKind::Sync),
         "uring" => Ok(WorkerKind::Uring),
-        "gthread" | "gevent" | "gevent_wsgi" | "gevent_pywsgi" => Err(format!(
-            "worker class {shown} is not available yet in this release ({AVAILABLE})"
-        )),
+        "gthread" | "gevent" | "gevent_wsgi" | "gevent_pywsgi" => {
+            Err(format!("worker class {shown} is not available yet in this release ({AVAILABLE})"))
+        }
         "eventlet" => Err(format!(
             "worker class {shown} is not supported: eventlet is retired, use gevent ({AVAILABLE})"
         )),

@@ -15,28 +15,13 @@ pub fn temporary_file() -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let dir = std::env::temp_dir();
     let mut options = File::options();
-    options
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(libc::O_CLOEXEC);
-    match options
-        .clone()
-        .custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC)
-        .open(&dir)
-    {
+    options.read(true).write(true).mode(0o600).custom_flags(libc::O_CLOEXEC);
+    match options.clone().custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC).open(&dir) {
         Err(error)
-            if matches!(
-                error.raw_os_error(),
-                Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)
-            ) => {}
+            if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) => {}
         result => return result,
     }
-    let path = dir.join(format!(
-        "rgunicorn-body-{}-{}",
-        std::process::id(),
-        super::clock::now().0
-    ));
+    let path = dir.join(format!("rgunicorn-body-{}-{}", std::process::id(), super::clock::now().0));
     let file = options.create_new(true).open(&path)?;
     std::fs::remove_file(&path)?;
     Ok(file)
@@ -78,11 +63,7 @@ pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
 /// As [`duplicate`]; `InvalidInput` when it is not a regular file.
 pub fn duplicate_regular_file(fd: RawFd) -> io::Result<File> {
     let file = File::from(duplicate(fd)?);
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::ErrorKind::InvalidInput.into())
-    }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
 /// Sends at most `len` bytes of `file` from `offset` to `socket` without waiting, by sendfile(2). Returns how many
@@ -102,11 +83,7 @@ pub fn sendfile(socket: RawFd, file: &File, offset: u64, len: u64) -> io::Result
     check(unsafe { libc::fcntl(socket, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
     // SAFETY: `at` is a valid place for the offset; the descriptors stay open for the call.
     let sent = unsafe { libc::sendfile(socket, file.as_raw_fd(), &raw mut at, len) };
-    let result = if sent < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(sent as u64)
-    };
+    let result = if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as u64) };
     // SAFETY: as above.
     check(unsafe { libc::fcntl(socket, libc::F_SETFL, flags) })?;
     result
@@ -133,9 +110,7 @@ mod tests {
     #[test]
     fn a_pipe_is_drained_without_blocking() {
         let (read, write) = nonblocking_pipe().unwrap();
-        File::from(write.try_clone().unwrap())
-            .write_all(&[1; 1000])
-            .unwrap();
+        File::from(write.try_clone().unwrap()).write_all(&[1; 1000]).unwrap();
         drain(&read);
         let error = File::from(read).read(&mut [0; 1]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);

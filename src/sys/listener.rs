@@ -115,12 +115,7 @@ impl Listener {
             check(unsafe { libc::listen(fd.as_raw_fd(), options.backlog) })?;
         }
         let local = local(&fd)?;
-        Ok(Self {
-            fd,
-            address: address.clone(),
-            local,
-            file,
-        })
+        Ok(Self { fd, address: address.clone(), local, file })
     }
 
     /// The configured address.
@@ -154,12 +149,7 @@ fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
         .find(|address| address.is_ipv4())
         .or(found.first())
         .copied()
-        .ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::AddrNotAvailable,
-                format!("'{host}' has no address"),
-            )
-        })
+        .ok_or_else(|| io::Error::new(io::ErrorKind::AddrNotAvailable, format!("'{host}' has no address")))
 }
 
 fn stream_socket(family: AddressFamily) -> io::Result<OwnedFd> {
@@ -168,11 +158,7 @@ fn stream_socket(family: AddressFamily) -> io::Result<OwnedFd> {
 }
 
 fn open_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv6() {
-        AddressFamily::Inet6
-    } else {
-        AddressFamily::Inet
-    };
+    let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
     let fd = stream_socket(family)?;
     socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     // Accepted sockets inherit it on Linux: no call per connection.

@@ -77,17 +77,10 @@ mod tests {
 
     #[test]
     fn offsets_are_written_as_strftime_does() {
-        for (offset_minutes, text) in [
-            (0, "+0000"),
-            (60, "+0100"),
-            (-210, "-0330"),
-            (345, "+0545"),
-            (-15, "-0015"),
-        ] {
-            let time = LocalTime {
-                offset_minutes,
-                ..local(0)
-            };
+        for (offset_minutes, text) in
+            [(0, "+0000"), (60, "+0100"), (-210, "-0330"), (345, "+0545"), (-15, "-0015")]
+        {
+            let time = LocalTime { offset_minutes, ..local(0) };
             assert_eq!(time.offset().to_string(), text);
         }
     }

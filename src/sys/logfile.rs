@@ -36,10 +36,7 @@ impl LogFile {
     /// It cannot be opened for writing.
     pub fn append(path: &str) -> io::Result<Self> {
         let owner = open(path)?;
-        Ok(Self {
-            fd: owner.as_raw_fd(),
-            _owner: Some(owner),
-        })
+        Ok(Self { fd: owner.as_raw_fd(), _owner: Some(owner) })
     }
 
     /// Puts the file that is at `path` now behind the same descriptor number. A write of another thread goes to the
@@ -93,11 +90,7 @@ impl AsRawFd for LogFile {
 
 fn open(path: &str) -> io::Result<OwnedFd> {
     // O_NOCTTY: a log that is sent to a terminal device must not make it the daemon's controlling terminal.
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .custom_flags(libc::O_NOCTTY)
-        .open(path)?;
+    let file = OpenOptions::new().append(true).create(true).custom_flags(libc::O_NOCTTY).open(path)?;
     Ok(OwnedFd::from(file))
 }
 
@@ -105,14 +98,8 @@ fn open(path: &str) -> io::Result<OwnedFd> {
 #[cfg(test)]
 pub(crate) fn set_nonblocking(fd: RawFd) {
     // SAFETY: neither call takes a pointer.
-    check(unsafe {
-        libc::fcntl(
-            fd,
-            libc::F_SETFL,
-            libc::fcntl(fd, libc::F_GETFL) | libc::O_NONBLOCK,
-        )
-    })
-    .unwrap();
+    check(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::fcntl(fd, libc::F_GETFL) | libc::O_NONBLOCK) })
+        .unwrap();
 }
 
 #[cfg(test)]
@@ -148,10 +135,7 @@ mod tests {
     #[test]
     fn only_regular_files_take_any_length_whole() {
         let (_reader, writer) = io::pipe().unwrap();
-        assert_eq!(
-            LogFile::stream(writer.as_raw_fd()).unwrap().atomic_bytes_max(),
-            libc::PIPE_BUF
-        );
+        assert_eq!(LogFile::stream(writer.as_raw_fd()).unwrap().atomic_bytes_max(), libc::PIPE_BUF);
         let path = std::env::temp_dir().join(format!("rgunicorn-logfile-{}", std::process::id()));
         let file = LogFile::append(path.to_str().unwrap()).unwrap();
         assert_eq!(file.atomic_bytes_max(), usize::MAX);

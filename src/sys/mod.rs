@@ -22,9 +22,5 @@ use std::io;
 /// # Errors
 /// The last operating system error when `result` is -1.
 pub fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

@@ -42,12 +42,7 @@ pub fn accept(listener: RawFd) -> io::Result<(OwnedFd, PeerAddr)> {
     let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
     // SAFETY: `storage` is writable for `len` bytes, and both outlive the call.
     let fd = check(unsafe {
-        libc::accept4(
-            listener,
-            (&raw mut storage).cast(),
-            &raw mut len,
-            libc::SOCK_CLOEXEC,
-        )
+        libc::accept4(listener, (&raw mut storage).cast(), &raw mut len, libc::SOCK_CLOEXEC)
     })?;
     // SAFETY: accept4 made this descriptor and nothing else knows it.
     Ok((unsafe { OwnedFd::from_raw_fd(fd) }, peer_addr(&storage)))
@@ -58,18 +53,12 @@ fn peer_addr(storage: &libc::sockaddr_storage) -> PeerAddr {
         libc::AF_INET => {
             // SAFETY: the family says that the kernel wrote a sockaddr_in; sockaddr_storage is large and aligned enough.
             let v4 = unsafe { &*(&raw const *storage).cast::<libc::sockaddr_in>() };
-            PeerAddr::V4 {
-                addr: v4.sin_addr.s_addr.to_ne_bytes(),
-                port: u16::from_be(v4.sin_port),
-            }
+            PeerAddr::V4 { addr: v4.sin_addr.s_addr.to_ne_bytes(), port: u16::from_be(v4.sin_port) }
         }
         libc::AF_INET6 => {
             // SAFETY: as above, for sockaddr_in6.
             let v6 = unsafe { &*(&raw const *storage).cast::<libc::sockaddr_in6>() };
-            PeerAddr::V6 {
-                addr: v6.sin6_addr.s6_addr,
-                port: u16::from_be(v6.sin6_port),
-            }
+            PeerAddr::V6 { addr: v6.sin6_addr.s6_addr, port: u16::from_be(v6.sin6_port) }
         }
         _ => PeerAddr::Unix,
     }
@@ -117,10 +106,7 @@ pub fn send_now(fd: RawFd, head: &[u8], body: &[u8]) -> io::Result<usize> {
 
 /// The kernel's name for a slice that it will only read.
 pub fn iovec(bytes: &[u8]) -> libc::iovec {
-    libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
-    }
+    libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
 }
 
 /// Ends one or both directions of a connection; the descriptor stays open.
@@ -143,9 +129,5 @@ fn settled(result: libc::ssize_t) -> Option<io::Result<usize>> {
         return Some(Ok(n));
     }
     let error = io::Error::last_os_error();
-    if error.kind() == io::ErrorKind::Interrupted {
-        None
-    } else {
-        Some(Err(error))
-    }
+    if error.kind() == io::ErrorKind::Interrupted { None } else { Some(Err(error)) }
 }

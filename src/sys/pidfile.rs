@@ -23,11 +23,7 @@ impl fmt::Display for PidFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Running(pid, path) => {
-                write!(
-                    f,
-                    "Already running on PID {pid} (or pid file '{}' is stale)",
-                    path.display()
-                )
+                write!(f, "Already running on PID {pid} (or pid file '{}' is stale)", path.display())
             }
             Self::NoDirectory(directory) => {
                 write!(f, "{} doesn't exist. Can't create pidfile.", directory.display())
@@ -64,10 +60,7 @@ impl PidFile {
             return Err(PidFileError::NoDirectory(directory.to_owned()));
         }
         write(path, directory, pid).map_err(|error| PidFileError::Io(path.to_owned(), error))?;
-        Ok(Self {
-            path: path.to_owned(),
-            pid,
-        })
+        Ok(Self { path: path.to_owned(), pid })
     }
 
     /// Where it is.
@@ -86,12 +79,7 @@ impl PidFile {
 
 /// The pid in a file; `None` if there is no file or no number in it.
 fn read(path: &Path) -> Option<Pid> {
-    fs::read_to_string(path)
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
-        .filter(|pid| *pid > 0)
+    fs::read_to_string(path).ok()?.trim().parse().ok().filter(|pid| *pid > 0)
 }
 
 fn write(path: &Path, directory: &Path, pid: Pid) -> io::Result<()> {
@@ -101,21 +89,16 @@ fn write(path: &Path, directory: &Path, pid: Pid) -> io::Result<()> {
     let temporary = directory.join(temporary_name);
     // A leftover of an earlier process with our pid is ours to replace; create_new below refuses links.
     let _ = fs::remove_file(&temporary);
-    let result = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&temporary)
-        .and_then(|mut file| {
+    let result = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary).and_then(
+        |mut file| {
             // The mode is a promise, whatever the umask is.
             file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
             writeln!(file, "{pid}")
-        });
-    result
-        .and_then(|()| fs::rename(&temporary, path))
-        .inspect_err(|_| {
-            let _ = fs::remove_file(&temporary);
-        })
+        },
+    );
+    result.and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| {
+        let _ = fs::remove_file(&temporary);
+    })
 }
 
 #[cfg(test)]

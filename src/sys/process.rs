@@ -62,10 +62,7 @@ pub fn reap() -> io::Result<Option<(Pid, Exit)>> {
 /// EPERM, and `InvalidInput` for ids below 1, which kill(2) takes for process groups.
 pub fn kill(pid: Pid, signal: Signal) -> io::Result<bool> {
     if pid < 1 {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not the id of one process",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the id of one process"));
     }
     // SAFETY: kill touches no memory.
     match check(unsafe { libc::kill(pid, signal.0) }) {
@@ -86,11 +83,8 @@ pub fn exists(pid: Pid) -> bool {
 pub fn set_title(name: &str, title: &str) {
     set_name(name);
     if let Some((start, length)) = arguments() {
-        let mut bytes: Vec<u8> = title
-            .bytes()
-            .filter(|byte| *byte != 0)
-            .take(length.saturating_sub(1))
-            .collect();
+        let mut bytes: Vec<u8> =
+            title.bytes().filter(|byte| *byte != 0).take(length.saturating_sub(1)).collect();
         // To the last byte: one that is not NUL would make the kernel show the environment as well (proc(5), cmdline).
         bytes.resize(length, 0);
         // Through the kernel rather than a pointer: no reference to this memory is ours, and a wrong address is an error.

@@ -88,9 +88,7 @@ pub struct Scoreboard(Arc<Mapping>);
 
 impl std::fmt::Debug for Scoreboard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scoreboard")
-            .field("workers", &self.workers())
-            .finish_non_exhaustive()
+        f.debug_struct("Scoreboard").field("workers", &self.workers()).finish_non_exhaustive()
     }
 }
 
@@ -121,10 +119,7 @@ impl Scoreboard {
     /// `None` if all [`SLOTS_MAX`] are taken.
     pub fn claim(&self, age: u64) -> Option<Slot> {
         let index = (0..SLOTS_MAX).find(|index| self.0.cells(*index).age.load(Relaxed) == 0)?;
-        let slot = Slot {
-            board: self.clone(),
-            index,
-        };
+        let slot = Slot { board: self.clone(), index };
         slot.clear();
         slot.cells().age.store(age, Relaxed);
         self.0.header().slots_used.fetch_max(index + 1, Relaxed);
@@ -135,9 +130,7 @@ impl Scoreboard {
     /// statistics.
     pub fn readings(&self) -> impl Iterator<Item = Reading> + '_ {
         let used = self.0.header().slots_used.load(Relaxed).min(SLOTS_MAX);
-        (0..used)
-            .map(|index| reading(self.0.cells(index)))
-            .filter(|reading| reading.age != 0)
+        (0..used).map(|index| reading(self.0.cells(index))).filter(|reading| reading.age != 0)
     }
 }
 
@@ -242,12 +235,7 @@ impl Slot {
     fn clear(&self) {
         let cells = self.cells();
         cells.beat.store(0, Relaxed);
-        for cell in [
-            &cells.booted,
-            &cells.connections,
-            &cells.in_flight,
-            &cells.loop_lag_us,
-        ] {
+        for cell in [&cells.booted, &cells.connections, &cells.in_flight, &cells.loop_lag_us] {
             cell.store(0, Relaxed);
         }
         cells.requests.store(0, Relaxed);

@@ -81,10 +81,7 @@ impl Signal {
 
     /// The name without `SIG`, upper case; `None` for a number without one (real-time signals).
     pub fn short_name(self) -> Option<&'static str> {
-        NAMES
-            .iter()
-            .find(|(number, _)| *number == self.0)
-            .map(|(_, name)| *name)
+        NAMES.iter().find(|(number, _)| *number == self.0).map(|(_, name)| *name)
     }
 }
 
@@ -141,9 +138,7 @@ fn pop() -> Option<Signal> {
     if head == TAIL.load(Ordering::Acquire) {
         return None;
     }
-    let signal = RING
-        .get((head % QUEUE_SIGNALS_MAX) as usize)?
-        .swap(0, Ordering::AcqRel);
+    let signal = RING.get((head % QUEUE_SIGNALS_MAX) as usize)?.swap(0, Ordering::AcqRel);
     if signal == 0 {
         // Its handler has reserved the place and is about to write; it wakes us afterwards.
         return None;
@@ -188,18 +183,12 @@ impl SignalQueue {
         }
         clear();
         let queue = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-            .map(|wake| Self {
-                wake,
-                signals: signals.to_vec(),
-            })
+            .map(|wake| Self { wake, signals: signals.to_vec() })
             .map_err(io::Error::from);
         let queue = queue.inspect_err(|_| OWNED.store(false, Ordering::Release))?;
         WAKE_FD.store(queue.wake.as_raw_fd(), Ordering::Release);
         for signal in signals {
-            set_handler(
-                *signal,
-                on_signal as extern "C" fn(libc::c_int) as libc::sighandler_t,
-            )?;
+            set_handler(*signal, on_signal as extern "C" fn(libc::c_int) as libc::sighandler_t)?;
         }
         change_mask(libc::SIG_UNBLOCK, signals)?;
         Ok(queue)
@@ -212,10 +201,7 @@ impl SignalQueue {
 
     /// Sleeps until a signal is queued or `timeout` has passed. May return early.
     pub fn wait(&self, timeout: Duration) {
-        let mut fds = [nix::poll::PollFd::new(
-            self.wake.as_fd(),
-            nix::poll::PollFlags::POLLIN,
-        )];
+        let mut fds = [nix::poll::PollFd::new(self.wake.as_fd(), nix::poll::PollFlags::POLLIN)];
         // Rounded up: rounding 0.4 ms down to 0 would spin.
         let milliseconds = u16::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
         // EINTR is a wake-up too: the handler that interrupted has queued its signal. Nothing else can fail here.
@@ -286,9 +272,7 @@ pub fn block(signals: &[Signal]) -> io::Result<Blocked> {
 /// # Errors
 /// EINVAL for a signal that cannot have one (KILL, STOP) or does not exist.
 pub fn reset_to_default(signals: &[Signal]) -> io::Result<()> {
-    signals
-        .iter()
-        .try_for_each(|signal| set_handler(*signal, libc::SIG_DFL))
+    signals.iter().try_for_each(|signal| set_handler(*signal, libc::SIG_DFL))
 }
 
 fn set_of(signals: &[Signal]) -> io::Result<libc::sigset_t> {

@@ -33,12 +33,7 @@ pub(super) struct Listener {
 
 impl Listener {
     pub(super) fn new(spec: &ListenerSpec) -> Self {
-        Self {
-            fd: spec.fd,
-            unix: spec.unix,
-            op: None,
-            batch: 1,
-        }
+        Self { fd: spec.fd, unix: spec.unix, op: None, batch: 1 }
     }
 }
 
@@ -97,11 +92,7 @@ impl Reactor {
     }
 
     fn accept_some(&self, state: &mut State, index: usize) {
-        let batch_max = if self.is_solo() {
-            ACCEPT_BATCH_SOLO_MAX
-        } else {
-            ACCEPT_BATCH_SHARED_MAX
-        };
+        let batch_max = if self.is_solo() { ACCEPT_BATCH_SOLO_MAX } else { ACCEPT_BATCH_SHARED_MAX };
         let batch = state.listeners[index].batch.min(batch_max);
         for done in 0..batch {
             if state.conns.len() >= self.tuning.connections_max {
@@ -124,21 +115,12 @@ impl Reactor {
 
     /// `false`: nothing (more) to accept now.
     fn accept_one(&self, state: &mut State, index: usize) -> bool {
-        let Listener {
-            fd: listener_fd,
-            unix,
-            ..
-        } = state.listeners[index];
+        let Listener { fd: listener_fd, unix, .. } = state.listeners[index];
         let (fd, peer) = match state.driver.accept(listener_fd) {
             Ok(accepted) => accepted,
             // The next one may be fine: the client of this one left before we came.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return true,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 return false;
             }
             Err(error) => {
@@ -149,10 +131,7 @@ impl Reactor {
         let trusted = unix || self.shared.trusted.trusts(peer.ip());
         let generation = state.next_generation();
         let conn = Conn::new(fd, generation, peer, index as u16, trusted);
-        let id = ConnId {
-            index: state.conns.insert(conn) as u32,
-            generation,
-        };
+        let id = ConnId { index: state.conns.insert(conn) as u32, generation };
         state.start_timer(id.index, Timer::Header, self.tuning.header_timeout);
         self.arm_recv(state, id);
         true
@@ -160,10 +139,7 @@ impl Reactor {
 
     fn pause_accepting(&self, state: &mut State, error: &io::Error) {
         state.accept_paused_until = Some(state.now.after(ACCEPT_PAUSE));
-        if state
-            .emfile_warned
-            .is_none_or(|at| state.now.since(at) >= ACCEPT_WARNING_EVERY)
-        {
+        if state.emfile_warned.is_none_or(|at| state.now.since(at) >= ACCEPT_WARNING_EVERY) {
             state.emfile_warned = Some(state.now);
             self.shared.errors.log(
                 Level::Warning,

@@ -80,10 +80,7 @@ pub enum Outgoing {
 
 impl From<Vec<u8>> for Outgoing {
     fn from(head: Vec<u8>) -> Self {
-        Self::Bytes {
-            head,
-            body: Bytes::new(),
-        }
+        Self::Bytes { head, body: Bytes::new() }
     }
 }
 

@@ -124,10 +124,7 @@ impl Conn {
     /// Output is queued or in flight.
     pub(super) fn has_output(&self) -> bool {
         self.send.is_some()
-            || self
-                .extra
-                .as_ref()
-                .is_some_and(|extra| !extra.out.is_empty() || extra.writable.is_some())
+            || self.extra.as_ref().is_some_and(|extra| !extra.out.is_empty() || extra.writable.is_some())
     }
 
     /// Bytes held back for after the response in progress.
@@ -165,11 +162,7 @@ impl Conn {
         if let Some(head) = begun {
             self.extra().head = Some(head);
         }
-        if wants_continue {
-            Fed::WantsContinue
-        } else {
-            Fed::Waiting
-        }
+        if wants_continue { Fed::WantsContinue } else { Fed::Waiting }
     }
 
     fn complete(&mut self, ctx: &FeedContext<'_>, index: u32, head: Option<RequestHead>, rest: &[u8]) -> Fed {
@@ -180,11 +173,7 @@ impl Conn {
         if !rest.is_empty() {
             self.extra().pending.extend_from_slice(rest);
         }
-        let mut body = self
-            .extra
-            .as_mut()
-            .map(|extra| std::mem::take(&mut extra.body))
-            .unwrap_or_default();
+        let mut body = self.extra.as_mut().map(|extra| std::mem::take(&mut extra.body)).unwrap_or_default();
         if let Err(error) = body.rewind() {
             return Fed::Unstorable(error);
         }
@@ -192,10 +181,7 @@ impl Conn {
         self.phase = Phase::Running;
         let keep_alive = head.keep_alive() && !head.close_after() && ctx.keep_alive;
         Fed::Ready(Request {
-            conn: ConnId {
-                index,
-                generation: self.generation,
-            },
+            conn: ConnId { index, generation: self.generation },
             head,
             body,
             peer: self.peer,

@@ -41,8 +41,6 @@ impl Control {
 
     /// The exit status if an immediate end was asked for.
     pub fn quitting(&self) -> Option<i32> {
-        self.quit
-            .load(Ordering::Relaxed)
-            .then(|| self.status.load(Ordering::Relaxed))
+        self.quit.load(Ordering::Relaxed).then(|| self.status.load(Ordering::Relaxed))
     }
 }

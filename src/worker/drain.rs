@@ -20,20 +20,16 @@ impl Reactor {
             let Some(conn) = state.conns.get(index as usize) else {
                 continue;
             };
-            let id = ConnId {
-                index,
-                generation: conn.generation,
-            };
+            let id = ConnId { index, generation: conn.generation };
             if conn.has_output() && class != Timer::WriteStall as u8 {
                 state.start_timer(index, Timer::WriteStall, self.tuning.write_stall_timeout);
             } else if class == Timer::Keepalive as u8 || class == Timer::Drain as u8 {
                 self.close_idle(state, id);
             } else {
                 if class == Timer::WriteStall as u8 {
-                    self.shared.errors.log(
-                        Level::Debug,
-                        format_args!("Closing a connection whose client does not read"),
-                    );
+                    self.shared
+                        .errors
+                        .log(Level::Debug, format_args!("Closing a connection whose client does not read"));
                 }
                 state.close(id);
             }
@@ -79,10 +75,7 @@ impl Reactor {
         let ids: Vec<ConnId> = state
             .conns
             .iter()
-            .map(|(index, conn)| ConnId {
-                index: index as u32,
-                generation: conn.generation,
-            })
+            .map(|(index, conn)| ConnId { index: index as u32, generation: conn.generation })
             .collect();
         for id in ids {
             let Some(conn) = state.conn(id) else { continue };
@@ -111,11 +104,7 @@ impl Reactor {
             return Duration::ZERO;
         }
         let mut wait = self.tuning.idle_wait_max;
-        let nearest = [
-            state.timers.next(),
-            state.drain_deadline,
-            state.accept_paused_until,
-        ];
+        let nearest = [state.timers.next(), state.drain_deadline, state.accept_paused_until];
         for at in nearest.into_iter().flatten() {
             wait = wait.min(at.since(state.now));
         }

@@ -19,10 +19,7 @@ impl Reactor {
             Received::Data(buf) => {
                 // The buffer belongs to the driver, the connection to the slab: copy nothing, borrow both apart.
                 let State { driver, conns, .. } = state;
-                let fed = match conns
-                    .get_mut(id.index as usize)
-                    .filter(|c| c.generation == id.generation)
-                {
+                let fed = match conns.get_mut(id.index as usize).filter(|c| c.generation == id.generation) {
                     None => None,
                     Some(conn) => {
                         let data = driver.buffer(&buf);
@@ -53,10 +50,9 @@ impl Reactor {
                     conn.recv = None;
                 }
                 if !is_disconnect(&error) {
-                    self.shared.errors.log(
-                        Level::Error,
-                        format_args!("Socket error processing request: {error}"),
-                    );
+                    self.shared
+                        .errors
+                        .log(Level::Error, format_args!("Socket error processing request: {error}"));
                 }
                 state.close(id);
             }
@@ -102,10 +98,7 @@ impl Reactor {
                 }
             }
             Err(error) => {
-                self.shared.errors.log(
-                    Level::Error,
-                    format_args!("Cannot receive on a connection: {error}"),
-                );
+                self.shared.errors.log(Level::Error, format_args!("Cannot receive on a connection: {error}"));
                 state.close(id);
             }
         }
@@ -122,10 +115,9 @@ impl Reactor {
             Phase::Idle if conn.has_output() => conn.phase = Phase::Closing,
             Phase::Idle | Phase::Head | Phase::Body | Phase::Lingering => {
                 if matches!(conn.phase, Phase::Head | Phase::Body) {
-                    self.shared.errors.log(
-                        Level::Debug,
-                        format_args!("Ignored premature client disconnection."),
-                    );
+                    self.shared
+                        .errors
+                        .log(Level::Debug, format_args!("Ignored premature client disconnection."));
                 }
                 state.close(id);
             }
@@ -147,9 +139,7 @@ impl Reactor {
             }
             Fed::Refused(error, head) => self.refuse(state, id, &Refusal::from(error), head),
             Fed::Unstorable(error) => {
-                self.shared
-                    .errors
-                    .log(Level::Error, format_args!("Cannot store a request body: {error}"));
+                self.shared.errors.log(Level::Error, format_args!("Cannot store a request body: {error}"));
                 self.refuse(state, id, &Refusal::INTERNAL, None);
             }
         }
@@ -173,10 +163,7 @@ impl Reactor {
         if refusal.status != 0 {
             if let Some(error) = refusal.error {
                 let ip = peer.ip_text();
-                self.shared.errors.log(
-                    Level::Warning,
-                    format_args!("Invalid request from ip={ip}: {error}"),
-                );
+                self.shared.errors.log(Level::Warning, format_args!("Invalid request from ip={ip}: {error}"));
             }
             let mut out = state.spare.pop().unwrap_or_default();
             refusal.render(&mut out);
@@ -232,10 +219,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    pub(super) const INTERNAL: Self = Self {
-        status: 500,
-        error: None,
-    };
+    pub(super) const INTERNAL: Self = Self { status: 500, error: None };
 
     fn render(&self, out: &mut Vec<u8>) {
         match &self.error {
@@ -248,10 +232,7 @@ impl Refusal {
 impl From<HttpError> for Refusal {
     fn from(error: HttpError) -> Self {
         let status = if error.wants_answer() { error.status() } else { 0 };
-        Self {
-            status,
-            error: Some(error),
-        }
+        Self { status, error: Some(error) }
     }
 }
 

@@ -15,7 +15,6 @@ mod app;
 mod body;
 mod conn;
 mod control;
-mod deadlines;
 mod drain;
 mod input;
 mod output;

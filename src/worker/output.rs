@@ -79,11 +79,8 @@ impl Reactor {
         let conn = state.conn(id).ok_or(io::ErrorKind::NotConnected)?;
         conn.detached = true;
         let fd = crate::sys::file::duplicate(conn.fd.as_raw_fd())?;
-        let mut unread = conn
-            .extra
-            .as_mut()
-            .map(|extra| std::mem::take(&mut extra.pending))
-            .unwrap_or_default();
+        let mut unread =
+            conn.extra.as_mut().map(|extra| std::mem::take(&mut extra.pending)).unwrap_or_default();
         if let Some(op) = conn.recv.take() {
             let (data, eof) = state.driver.recv_stop(op);
             unread.extend_from_slice(&data);
@@ -135,12 +132,7 @@ impl Reactor {
                 Sent::Ready(Ok(()), sent) => {
                     state.discard(sent);
                     match rest {
-                        Some(body) => {
-                            buf = SendBuf {
-                                head: Vec::new(),
-                                body,
-                            }
-                        }
+                        Some(body) => buf = SendBuf { head: Vec::new(), body },
                         None => return Flow::Sent,
                     }
                 }
@@ -153,10 +145,7 @@ impl Reactor {
                     if let Some(conn) = state.conn(id) {
                         conn.send = Some(op);
                         if let Some(body) = rest {
-                            conn.extra().out.push_front(Outgoing::Bytes {
-                                head: Vec::new(),
-                                body,
-                            });
+                            conn.extra().out.push_front(Outgoing::Bytes { head: Vec::new(), body });
                         }
                     }
                     return Flow::Queued;
@@ -190,10 +179,7 @@ impl Reactor {
         if len == 0 {
             return Flow::Sent;
         }
-        match state
-            .driver
-            .poll(fd, crate::io::WRITABLE, Source::Writable(id).token())
-        {
+        match state.driver.poll(fd, crate::io::WRITABLE, Source::Writable(id).token()) {
             Ok(op) => {
                 if let Some(conn) = state.conn(id) {
                     let extra = conn.extra();
@@ -211,15 +197,9 @@ impl Reactor {
 
     fn on_send_error(&self, state: &mut State, id: ConnId, error: &io::Error) {
         if is_disconnect(error) {
-            self.shared.errors.log(
-                Level::Debug,
-                format_args!("Ignoring client disconnection: {error}"),
-            );
+            self.shared.errors.log(Level::Debug, format_args!("Ignoring client disconnection: {error}"));
         } else {
-            self.shared.errors.log(
-                Level::Error,
-                format_args!("Socket error processing request: {error}"),
-            );
+            self.shared.errors.log(Level::Error, format_args!("Socket error processing request: {error}"));
         }
         state.close(id);
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::http::{DateCache, Policy};
+use crate::io::timers::Deadlines;
 use crate::io::{Completion, Driver, OpKey, READABLE, SendBuf, Token};
 use crate::logging::{AccessLog, ErrorLog};
 use crate::settings::Networks;
@@ -19,7 +20,6 @@ use crate::sys::shared::Slot;
 use super::accept::Listener;
 use super::app::{ConnId, Request};
 use super::conn::{Conn, FeedContext};
-use super::deadlines::Deadlines;
 use super::{Control, Tuning};
 
 /// A listening socket as the worker gets it.
@@ -142,10 +142,7 @@ impl Source {
 
     pub(super) fn from_token(token: Token) -> Option<Self> {
         #[expect(clippy::cast_possible_truncation, reason = "fields of the packed token")]
-        let id = ConnId {
-            index: token.0 as u32,
-            generation: (token.0 >> 32) as u32 & GENERATION_MASK,
-        };
+        let id = ConnId { index: token.0 as u32, generation: (token.0 >> 32) as u32 & GENERATION_MASK };
         match token.0 >> 56 {
             1 => Some(Self::Listener(id.index)),
             2 => Some(Self::Recv(id)),
@@ -187,13 +184,7 @@ impl Reactor {
             wake: wake.map(|fd| (fd, None)),
             generation: 0,
         };
-        Self {
-            state: RefCell::new(state),
-            shared,
-            tuning,
-            policy,
-            requests: Cell::new(0),
-        }
+        Self { state: RefCell::new(state), shared, tuning, policy, requests: Cell::new(0) }
     }
 
     pub(super) fn state(&self) -> RefMut<'_, State> {
@@ -243,10 +234,7 @@ impl Reactor {
 
     /// An empty buffer for output, with some capacity.
     pub fn buffer(&self) -> Vec<u8> {
-        self.state()
-            .spare
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(512))
+        self.state().spare.pop().unwrap_or_else(|| Vec::with_capacity(512))
     }
 
     /// Gives an output buffer back.
@@ -255,12 +243,7 @@ impl Reactor {
     }
 
     pub(super) fn feed_context(&self, now: Instant) -> FeedContext<'_> {
-        FeedContext {
-            policy: &self.policy,
-            tuning: &self.tuning,
-            keep_alive: self.keeps_alive(),
-            now,
-        }
+        FeedContext { policy: &self.policy, tuning: &self.tuning, keep_alive: self.keeps_alive(), now }
     }
 
     /// Handles one completion. The state is borrowed throughout; nothing in here reaches the application.
@@ -282,9 +265,7 @@ impl Reactor {
 impl State {
     /// The connection that `id` names, if it is still the same one.
     pub(super) fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
-        self.conns
-            .get_mut(id.index as usize)
-            .filter(|conn| conn.generation == id.generation)
+        self.conns.get_mut(id.index as usize).filter(|conn| conn.generation == id.generation)
     }
 
     pub(super) fn next_generation(&mut self) -> u32 {
@@ -365,10 +346,7 @@ impl State {
             && op.is_none()
         {
             use std::os::fd::AsRawFd;
-            *op = self
-                .driver
-                .poll(fd.as_raw_fd(), READABLE, Source::Wake.token())
-                .ok();
+            *op = self.driver.poll(fd.as_raw_fd(), READABLE, Source::Wake.token()).ok();
         }
     }
 }
@@ -379,17 +357,10 @@ mod tests {
 
     #[test]
     fn tokens_name_their_source_again() {
-        let id = ConnId {
-            index: 0xfedc_ba98,
-            generation: 0x00ab_cdef,
-        };
-        for source in [
-            Source::Listener(7),
-            Source::Recv(id),
-            Source::Send(id),
-            Source::Writable(id),
-            Source::Wake,
-        ] {
+        let id = ConnId { index: 0xfedc_ba98, generation: 0x00ab_cdef };
+        for source in
+            [Source::Listener(7), Source::Recv(id), Source::Send(id), Source::Writable(id), Source::Wake]
+        {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }
         assert_eq!(Source::from_token(Token(0)), None);

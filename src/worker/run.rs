@@ -59,20 +59,16 @@ impl Reactor {
             && let Some(log) = &mut *self.shared.access.borrow_mut()
             && let Err(error) = log.reopen()
         {
-            self.shared.errors.log(
-                Level::Error,
-                format_args!("Cannot open the access log again: {error}"),
-            );
+            self.shared.errors.log(Level::Error, format_args!("Cannot open the access log again: {error}"));
         }
         let state = &mut *self.state();
         if state.now.since(state.parent_checked) >= PARENT_CHECK_EVERY && !state.draining {
             state.parent_checked = state.now;
             if process::parent_id() != self.shared.parent {
                 let pid = process::id();
-                self.shared.errors.log(
-                    Level::Info,
-                    format_args!("Parent changed, shutting down: <Worker {pid}>"),
-                );
+                self.shared
+                    .errors
+                    .log(Level::Info, format_args!("Parent changed, shutting down: <Worker {pid}>"));
                 self.shared.control.stop();
             }
         }
@@ -96,9 +92,7 @@ impl Reactor {
         state.now = clock::now();
         self.shared.slot.beat(state.now);
         if let Err(error) = result {
-            self.shared
-                .errors
-                .log(Level::Error, format_args!("Waiting for events failed: {error}"));
+            self.shared.errors.log(Level::Error, format_args!("Waiting for events failed: {error}"));
         }
     }
 
@@ -173,10 +167,9 @@ impl Reactor {
                 .map(|text| (*text).to_owned())
                 .or_else(|| panic.downcast_ref::<String>().cloned())
                 .unwrap_or_default();
-            self.shared.errors.log(
-                Level::Error,
-                format_args!("Internal error while handling {what}: {text}"),
-            );
+            self.shared
+                .errors
+                .log(Level::Error, format_args!("Internal error while handling {what}: {text}"));
         }
     }
 }

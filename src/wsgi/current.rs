@@ -42,8 +42,5 @@ pub(super) fn ticket(id: ConnId) -> u64 {
 /// The connection that [`ticket`] named.
 #[expect(clippy::cast_possible_truncation, reason = "the two halves of a ticket")]
 pub(super) fn from_ticket(ticket: u64) -> ConnId {
-    ConnId {
-        index: ticket as u32,
-        generation: (ticket >> 32) as u32,
-    }
+    ConnId { index: ticket as u32, generation: (ticket >> 32) as u32 }
 }

@@ -97,14 +97,10 @@ impl Direct {
         let body = std::mem::take(&mut request.body);
         let call = match self.prepare(py, request, body) {
             Ok(call) => call,
-            Err((request, error)) => return self.refuse(py, reactor, &request, error.as_ref()),
+            Err(refused) => return self.refuse(py, reactor, &refused.0, refused.1.as_ref()),
         };
         reactor.count_request();
-        match self
-            .app
-            .bind(py)
-            .call1((call.environ.bind(py), call.response.bind(py)))
-        {
+        match self.app.bind(py).call1((call.environ.bind(py), call.response.bind(py))) {
             Ok(iterable) => self.iterate(py, reactor, call, iterable),
             Err(error) => self.fail(py, reactor, call, &error),
         }
@@ -116,7 +112,7 @@ impl Direct {
         py: Python<'_>,
         request: Request,
         body: crate::worker::Body,
-    ) -> Result<Call, (Request, Option<HttpError>)> {
+    ) -> Result<Call, Box<(Request, Option<HttpError>)>> {
         let made = (|| -> PyResult<Result<_, HttpError>> {
             let environ = match self.environs.build(py, &request)? {
                 Ok(environ) => environ,
@@ -128,14 +124,7 @@ impl Direct {
                 body => Py::new(py, Input::new(body))?,
             };
             environ.set_item(intern!(py, "wsgi.input"), input)?;
-            let hints = self.hints(
-                py,
-                if request.head.version() >= (1, 1) {
-                    ticket
-                } else {
-                    0
-                },
-            )?;
+            let hints = self.hints(py, if request.head.version() >= (1, 1) { ticket } else { 0 })?;
             environ.set_item(intern!(py, "wsgi.early_hints"), &hints)?;
             let socket = self.sockets.get(py, ticket)?;
             environ.set_item(intern!(py, "gunicorn.socket"), &socket)?;
@@ -159,10 +148,10 @@ impl Direct {
                 stage: Stage::Ending,
                 materialised: false,
             }),
-            Ok(Err(error)) => Err((request, Some(error))),
+            Ok(Err(error)) => Err(Box::new((request, Some(error)))),
             Err(error) => {
                 error.write_unraisable(py, None);
-                Err((request, None))
+                Err(Box::new((request, None)))
             }
         }
     }
@@ -246,7 +235,10 @@ impl Direct {
                 Err(error) => return self.fail(py, reactor, call, &error),
             };
             let mut pieces = Pieces::new(reactor.buffer());
-            call.response.get().progress().append(reactor, &mut pieces, &item);
+            let started = call.response.get().progress().append(reactor, &mut pieces, &item);
+            if !started {
+                return self.fail(py, reactor, call, &not_started());
+            }
             match pieces.send(reactor, conn, false) {
                 Flow::Sent => {}
                 Flow::Queued => {
@@ -275,13 +267,10 @@ impl Direct {
         let mut pieces = Pieces::new(reactor.buffer());
         let started = {
             let mut progress = call.response.get().progress();
-            if progress.started {
-                if let Some(item) = item {
-                    progress.append(reactor, &mut pieces, item);
-                }
-                progress.end(reactor, &mut pieces);
+            if let Some(item) = item {
+                progress.append(reactor, &mut pieces, item);
             }
-            progress.started
+            progress.end(reactor, &mut pieces)
         };
         if !started {
             return self.fail(py, reactor, call, &not_started());
@@ -300,18 +289,14 @@ impl Direct {
 
     /// Everything has been given to the kernel (or is small and about to be): log, free, go on.
     fn complete(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
-        let (keep, short) = {
+        let (keep, fault) = {
             let progress = call.response.get().progress();
-            (progress.keeps_alive(), progress.is_short())
+            (progress.keeps_alive(), progress.fault())
         };
         let conn = call.request.conn;
-        if short {
+        if let Some(fault) = fault {
             let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
-            let text = "the application gave less than its Content-Length; closing the connection";
-            reactor
-                .shared()
-                .errors
-                .log(Level::Warning, format_args!("Response to {uri}: {text}"));
+            reactor.shared().errors.log(Level::Warning, format_args!("Response to {uri}: {fault}"));
         }
         reactor.finish(conn, keep && !SocketFactory::was_taken());
         self.close_call(py, reactor, call);
@@ -331,49 +316,27 @@ impl Direct {
             let mut progress = call.response.get().progress();
             let head = std::mem::take(&mut progress.head);
             let status = instead.unwrap_or_else(|| head.status_code());
-            (
-                head,
-                status,
-                if instead.is_some() { 0 } else { progress.sent_bytes },
-            )
+            (head, status, if instead.is_some() { 0 } else { progress.sent_bytes })
         };
         let environ = Some(&call.environ);
-        log_line::write(
-            py,
-            reactor,
-            &call.request,
-            environ,
-            Some(&head),
-            (status, sent),
-            elapsed,
-        );
+        log_line::write(py, reactor, &call.request, environ, Some(&head), (status, sent), elapsed);
         call.response.get().progress().head = head;
     }
 
     /// Closes what the application returned and keeps the objects that can be used again.
     fn release(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
-        let Call {
-            request,
-            environ,
-            response,
-            hints,
-            socket,
-            iterable,
-            stage,
-            materialised,
-        } = call;
+        let Call { request, environ, response, hints, socket, iterable, stage, materialised } = call;
         drop(stage);
         if let Some(iterable) = iterable {
             let iterable = iterable.into_bound(py);
-            if !materialised && let Ok(close) = iterable.getattr(intern!(py, "close")) {
-                if let Err(error) = close.call0() {
-                    let text = format_exception(py, &error);
-                    let uri = String::from_utf8_lossy(request.head.target()).into_owned();
-                    reactor
-                        .shared()
-                        .errors
-                        .log(Level::Error, format_args!("Error handling request {uri}\n{text}"));
-                }
+            if !materialised
+                && let Ok(close) = iterable.getattr(intern!(py, "close"))
+                && let Err(error) = close.call0()
+            {
+                let text = format_exception(py, &error);
+                let uri = String::from_utf8_lossy(request.head.target()).into_owned();
+                let errors = &reactor.shared().errors;
+                errors.log(Level::Error, format_args!("Error handling request {uri}\n{text}"));
             }
         }
         hints.get().aim(0);
@@ -395,17 +358,17 @@ impl Direct {
             return self.leave_child(py, reactor, error);
         }
         let conn = call.request.conn;
-        if crate::py::is_stop_iteration(py, error) {
+        if SocketFactory::was_taken() && crate::py::is_stop_iteration(py, error) {
             reactor.abort(conn);
             return self.release(py, reactor, call);
         }
         let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
         let method = String::from_utf8_lossy(call.request.head.method()).into_owned();
         let text = format_exception(py, error);
-        reactor.shared().errors.log(
-            Level::Error,
-            format_args!("Error handling request {method} {uri}\n{text}"),
-        );
+        reactor
+            .shared()
+            .errors
+            .log(Level::Error, format_args!("Error handling request {method} {uri}\n{text}"));
         let head_sent = call.response.get().progress().head_sent();
         if !head_sent && !SocketFactory::was_taken() {
             let mut page = reactor.buffer();
@@ -460,11 +423,7 @@ impl Direct {
         };
         let conn = call.request.conn;
         let mut pieces = Pieces::new(reactor.buffer());
-        let (len, suffix) = call
-            .response
-            .get()
-            .progress()
-            .append_file(reactor, &mut pieces, rest);
+        let (len, suffix) = call.response.get().progress().append_file(reactor, &mut pieces, rest);
         pieces.send(reactor, conn, false);
         if len > 0 {
             reactor.send(conn, Outgoing::File { file, offset, len }, false);

@@ -140,11 +140,7 @@ impl EnvironFactory {
             let value = latin1(py, field.value)?;
             if let Some(before) = set_default(environ, &key, value.as_any())? {
                 // Cookie is the one field whose repetitions may not be joined by a comma (RFC 6265 section 5.4).
-                let separator = if field.name.eq_ignore_ascii_case(b"cookie") {
-                    "; "
-                } else {
-                    ","
-                };
+                let separator = if field.name.eq_ignore_ascii_case(b"cookie") { "; " } else { "," };
                 let joined = before.add(separator)?.add(value)?;
                 environ.set_item(key, joined)?;
             }
@@ -161,13 +157,7 @@ impl EnvironFactory {
         if !(name.eq_ignore_ascii_case(b"content-type") || name.eq_ignore_ascii_case(b"content-length")) {
             text.extend_from_slice(b"HTTP_");
         }
-        text.extend(name.iter().map(|byte| {
-            if *byte == b'-' {
-                b'_'
-            } else {
-                byte.to_ascii_uppercase()
-            }
-        }));
+        text.extend(name.iter().map(|byte| if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }));
         let key = latin1(py, &text)?;
         let mut names = self.names.borrow_mut();
         if names.len() < CACHED_NAMES_MAX {
@@ -181,10 +171,7 @@ impl EnvironFactory {
         environ.set_item(intern!(py, "REMOTE_ADDR"), address)?;
         if let Some(port) = peer.port() {
             let mut digits = itoa::Buffer::new();
-            environ.set_item(
-                intern!(py, "REMOTE_PORT"),
-                latin1(py, digits.format(port).as_bytes())?,
-            )?;
+            environ.set_item(intern!(py, "REMOTE_PORT"), latin1(py, digits.format(port).as_bytes())?)?;
         }
         Ok(())
     }
@@ -237,11 +224,7 @@ fn set_unix_server(
     let (name, port) = match head.header(b"host") {
         None => (path.as_bytes(), &b""[..]),
         Some(host) => {
-            let default: &[u8] = if head.scheme() == Some(Scheme::Https) {
-                b"443"
-            } else {
-                b"80"
-            };
+            let default: &[u8] = if head.scheme() == Some(Scheme::Https) { b"443" } else { b"80" };
             match memchr::memrchr(b':', host) {
                 // A colon inside brackets belongs to an IPv6 address.
                 Some(at) if !host[at..].contains(&b']') => (&host[..at], &host[at + 1..]),

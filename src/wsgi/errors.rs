@@ -18,9 +18,7 @@ pub struct ErrorStream {
 impl ErrorStream {
     /// A stream beside `log`, which writes to stderr or not.
     pub fn new(log: Arc<ErrorLog>, is_stderr: bool) -> Self {
-        Self {
-            file: (!is_stderr).then_some(log),
-        }
+        Self { file: (!is_stderr).then_some(log) }
     }
 }
 

@@ -30,8 +30,7 @@ impl FileWrapper {
     }
 
     fn __getitem__<'py>(&self, py: Python<'py>, _key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.next_block(py)?
-            .ok_or_else(|| pyo3::exceptions::PyIndexError::new_err("end of file"))
+        self.next_block(py)?.ok_or_else(|| pyo3::exceptions::PyIndexError::new_err("end of file"))
     }
 
     fn __iter__(this: Py<Self>) -> Py<Self> {

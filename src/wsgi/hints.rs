@@ -20,9 +20,7 @@ pub struct EarlyHints {
 impl EarlyHints {
     /// Hints for nobody.
     pub fn new() -> Self {
-        Self {
-            ticket: AtomicU64::new(0),
-        }
+        Self { ticket: AtomicU64::new(0) }
     }
 
     /// Points at a connection, or at none (0).
@@ -52,9 +50,7 @@ impl EarlyHints {
             let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?.extract()?;
             fields.push((text_or_bytes(&name)?, text_or_bytes(&value)?));
         }
-        let borrowed = fields
-            .iter()
-            .map(|(name, value)| (name.as_slice(), value.as_slice()));
+        let borrowed = fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
         let hints = crate::http::early_hints((1, 1), borrowed)
             .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
         let ticket = self.ticket.load(Ordering::Relaxed);

@@ -30,12 +30,7 @@ struct Reading {
 impl Input {
     /// An input over `body`, which starts at its first byte.
     pub fn new(body: Body) -> Self {
-        Self {
-            state: Mutex::new(Reading {
-                body,
-                ..Reading::default()
-            }),
-        }
+        Self { state: Mutex::new(Reading { body, ..Reading::default() }) }
     }
 
     /// Runs `act` on the state. No Python can run inside.
@@ -79,9 +74,7 @@ impl Reading {
     fn line(&mut self, limit: usize) -> std::io::Result<Vec<u8>> {
         if let Body::Memory(held) = &self.body {
             let rest = held.get(self.offset..).unwrap_or_default();
-            let end = memchr::memchr(b'\n', rest)
-                .map_or(rest.len(), |at| at + 1)
-                .min(limit);
+            let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1).min(limit);
             let line = rest[..end].to_vec();
             self.offset += end;
             return Ok(line);
@@ -110,9 +103,7 @@ fn limit(size: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
     let Some(size) = size.filter(|size| !size.is_none()) else {
         return Ok(None);
     };
-    let size: i64 = size
-        .extract()
-        .map_err(|_| PyTypeError::new_err("size must be an integral type"))?;
+    let size: i64 = size.extract().map_err(|_| PyTypeError::new_err("size must be an integral type"))?;
     Ok(usize::try_from(size).ok())
 }
 

@@ -33,9 +33,7 @@ pub fn load<'py>(py: Python<'py>, uri: &str) -> Result<Bound<'py, PyAny>, LoadEr
     let module = import(py, module)?;
     let app = evaluate(py, &module, expression)?;
     if app.is_none() {
-        return Err(LoadError::App(format!(
-            "Failed to find application object: {expression:?}"
-        )));
+        return Err(LoadError::App(format!("Failed to find application object: {expression:?}")));
     }
     if !app.is_callable() {
         return Err(LoadError::App("Application object must be callable.".to_owned()));
@@ -61,9 +59,7 @@ fn import<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, PyAny>, LoadErr
 }
 
 fn unparsable(expression: &str) -> LoadError {
-    LoadError::App(format!(
-        "Failed to parse '{expression}' as an attribute name or function call."
-    ))
+    LoadError::App(format!("Failed to parse '{expression}' as an attribute name or function call."))
 }
 
 fn evaluate<'py>(
@@ -86,9 +82,7 @@ fn evaluate<'py>(
     }
     let function = body.getattr("func")?;
     if !function.is_instance(&ast.getattr("Name")?)? {
-        return Err(LoadError::App(format!(
-            "Function reference must be a simple name: '{expression}'"
-        )));
+        return Err(LoadError::App(format!("Function reference must be a simple name: '{expression}'")));
     }
     let name: String = function.getattr("id")?.extract()?;
     let literals = || -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
@@ -107,9 +101,7 @@ fn evaluate<'py>(
         Ok((args.to_tuple(), kwargs))
     };
     let Ok((args, kwargs)) = literals() else {
-        return Err(LoadError::App(format!(
-            "Failed to parse arguments as literal values: '{expression}'"
-        )));
+        return Err(LoadError::App(format!("Failed to parse arguments as literal values: '{expression}'")));
     };
     let factory = attribute(module, &name)?;
     match factory.call(args, Some(&kwargs)) {
@@ -127,10 +119,7 @@ fn is_bad_call(py: Python<'_>, error: &PyErr) -> bool {
 fn attribute<'py>(module: &Bound<'py, PyAny>, name: &str) -> Result<Bound<'py, PyAny>, LoadError> {
     module.getattr(name).map_err(|error| {
         if error.is_instance_of::<pyo3::exceptions::PyAttributeError>(module.py()) {
-            let module = module
-                .getattr("__name__")
-                .map(|name| name.to_string())
-                .unwrap_or_default();
+            let module = module.getattr("__name__").map(|name| name.to_string()).unwrap_or_default();
             LoadError::App(format!("Failed to find attribute '{name}' in '{module}'."))
         } else {
             LoadError::Raised(error)

@@ -19,25 +19,13 @@ pub(super) fn write(
     elapsed: Duration,
 ) {
     let lookup = |name: &str| environ.and_then(|environ| find(environ.bind(py), name));
-    reactor.log_access(
-        request,
-        &AccessFacts {
-            status,
-            bytes_sent,
-            response,
-            elapsed,
-            environ: &lookup,
-        },
-    );
+    reactor.log_access(request, &AccessFacts { status, bytes_sent, response, elapsed, environ: &lookup });
 }
 
 /// The value of a key, whatever its case: format strings name environ keys in any (Gunicorn folds both).
 fn find(environ: &Bound<'_, PyDict>, name: &str) -> Option<String> {
     environ
         .iter()
-        .find(|(key, _)| {
-            key.str()
-                .is_ok_and(|key| key.to_string_lossy().eq_ignore_ascii_case(name))
-        })
+        .find(|(key, _)| key.str().is_ok_and(|key| key.to_string_lossy().eq_ignore_ascii_case(name)))
         .and_then(|(_, value)| value.str().ok().map(|text| text.to_string_lossy().into_owned()))
 }

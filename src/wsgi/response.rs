@@ -41,10 +41,7 @@ pub(super) struct Pieces {
 
 impl Pieces {
     pub(super) fn new(tail: Vec<u8>) -> Self {
-        Self {
-            ready: Vec::new(),
-            tail,
-        }
+        Self { ready: Vec::new(), tail }
     }
 
     fn push_large(&mut self, body: Bytes) {
@@ -79,7 +76,7 @@ impl Progress {
 
     /// Appends the head, if it has not left yet.
     pub(super) fn begin(&mut self, reactor: &Reactor, pieces: &mut Pieces) {
-        if self.framing.is_none() {
+        if self.framing.is_none() && self.started {
             let facts = ResponseFacts {
                 keep_alive: self.facts.keep_alive && reactor.keeps_alive() && !SocketFactory::was_taken(),
                 ..self.facts
@@ -89,18 +86,26 @@ impl Progress {
         }
     }
 
-    /// Appends one item of the body (and the head before it, if that has not left).
-    pub(super) fn append(&mut self, reactor: &Reactor, pieces: &mut Pieces, item: &Bound<'_, PyBytes>) {
+    /// Appends one item of the body (and the head before it, if that has not left). `false`: there is no head, because
+    /// the application has not called `start_response`.
+    pub(super) fn append(
+        &mut self,
+        reactor: &Reactor,
+        pieces: &mut Pieces,
+        item: &Bound<'_, PyBytes>,
+    ) -> bool {
         let data = item.as_bytes();
         if data.is_empty() {
-            return;
+            return true;
         }
         self.begin(reactor, pieces);
-        let Some(framing) = &mut self.framing else { return };
+        let Some(framing) = &mut self.framing else {
+            return false;
+        };
         let frame = framing.frame(data.len());
         if frame.take == 0 {
             self.dropped_body |= !framing.body_allowed();
-            return;
+            return true;
         }
         self.sent_bytes += frame.take as u64;
         pieces.tail.extend_from_slice(frame.prefix.as_bytes());
@@ -110,6 +115,7 @@ impl Progress {
             pieces.push_large(shared_bytes(item).slice(..frame.take));
         }
         pieces.tail.extend_from_slice(frame.suffix);
+        true
     }
 
     /// Appends the head and the framing of a file's part of `rest` bytes. Returns how many of them to send and what
@@ -133,24 +139,28 @@ impl Progress {
         (len, suffix)
     }
 
-    /// Appends what ends the response: the head if there was no body, and the last chunk.
-    pub(super) fn end(&mut self, reactor: &Reactor, pieces: &mut Pieces) {
+    /// Appends what ends the response: the head if there was no body, and the last chunk. `false` as [`Self::append`].
+    pub(super) fn end(&mut self, reactor: &Reactor, pieces: &mut Pieces) -> bool {
         self.begin(reactor, pieces);
         if let Some(framing) = &mut self.framing {
             pieces.tail.extend_from_slice(framing.last());
         }
+        self.framing.is_some()
     }
 
     /// The connection may serve another request.
     pub(super) fn keeps_alive(&self) -> bool {
-        self.framing
-            .as_ref()
-            .is_some_and(|framing| framing.keep_alive() && framing.complete())
+        self.framing.as_ref().is_some_and(|framing| framing.keep_alive() && framing.complete())
     }
 
-    /// The application gave less than its Content-Length.
-    pub(super) fn is_short(&self) -> bool {
-        self.framing.as_ref().is_some_and(|framing| !framing.complete())
+    /// What the application did wrong without an exception, for the log.
+    pub(super) fn fault(&self) -> Option<String> {
+        if self.framing.as_ref().is_some_and(|framing| !framing.complete()) {
+            return Some("the body is shorter than its Content-Length; closing the connection".to_owned());
+        }
+        // HEAD is often answered with the body of GET; that is no fault.
+        (self.dropped_body && !self.facts.head_request)
+            .then(|| format!("the body was dropped, a {} response has none", self.head.status_code()))
     }
 }
 
@@ -205,9 +215,7 @@ impl StartResponse {
             Some(info) if sent => {
                 let info = info.cast::<PyTuple>()?;
                 let (value, traceback) = (info.get_item(1)?, info.get_item(2)?);
-                Err(PyErr::from_value(
-                    value.call_method1("with_traceback", (traceback,))?,
-                ))
+                Err(PyErr::from_value(value.call_method1("with_traceback", (traceback,))?))
             }
             None if started => Err(PyAssertionError::new_err("Response headers already set!")),
             Some(_) | None => Ok(()),
@@ -235,9 +243,7 @@ impl StartResponse {
         progress.started = filled.is_ok();
         drop(progress);
         filled?;
-        Ok(Write {
-            response: this.clone().unbind(),
-        })
+        Ok(Write { response: this.clone().unbind() })
     }
 }
 
@@ -250,8 +256,7 @@ fn fill(head: &mut ResponseHead, status: &Bound<'_, PyAny>, headers: &Bound<'_, 
             Ok(pair) if pair.len() == 2 => (pair.get_item(0)?, pair.get_item(1)?),
             _ => pair.extract()?,
         };
-        head.header(&native_bytes(&name)?, &native_bytes(&value)?)
-            .map_err(refuse)?;
+        head.header(&native_bytes(&name)?, &native_bytes(&value)?).map_err(refuse)?;
     }
     Ok(())
 }
@@ -272,7 +277,8 @@ impl Write {
         let mut pieces = Pieces::new(reactor.buffer());
         let conn = {
             let mut progress = self.response.get().progress();
-            progress.append(&reactor, &mut pieces, data);
+            // `write` exists only after start_response.
+            let _ = progress.append(&reactor, &mut pieces, data);
             progress.conn
         };
         pieces.send(&reactor, conn, false);

@@ -25,10 +25,7 @@ thread_local! {
 pub fn take_socket(py: Python<'_>, ticket: u64) -> PyResult<(i32, Py<PyBytes>)> {
     let handover = current()?.hand_over(from_ticket(ticket))?;
     TAKEN.set(true);
-    Ok((
-        handover.fd.into_raw_fd(),
-        PyBytes::new(py, &handover.unread).unbind(),
-    ))
+    Ok((handover.fd.into_raw_fd(), PyBytes::new(py, &handover.unread).unbind()))
 }
 
 /// Makes sockets for environs.

@@ -13,11 +13,7 @@ use std::time::Duration;
 /// Runs the server to its end, in the master and in each worker.
 pub(crate) fn serve(path: &Path) -> ! {
     let (config, mode) = read(path).expect("a good first configuration");
-    let mut host = TestHost {
-        path: path.to_owned(),
-        former_mode: mode.clone(),
-        mode,
-    };
+    let mut host = TestHost { path: path.to_owned(), former_mode: mode.clone(), mode };
     let status = run(&mut host, config);
     std::process::exit(status)
 }
@@ -49,10 +45,7 @@ fn read(path: &Path) -> Result<(Config, String), String> {
         version: "9.9".to_owned(),
         worker_name: "test".to_owned(),
     };
-    for line in std::fs::read_to_string(path)
-        .map_err(|error| error.to_string())?
-        .lines()
-    {
+    for line in std::fs::read_to_string(path).map_err(|error| error.to_string())?.lines() {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
             ["workers", number] => config.workers = number.parse().unwrap(),
@@ -60,10 +53,7 @@ fn read(path: &Path) -> Result<(Config, String), String> {
             ["graceful_timeout", seconds] => config.graceful_timeout_s = seconds.parse().unwrap(),
             ["unix", path] => config.binds.push(Address::Unix(path.into())),
             ["tcp", host, port] => {
-                config.binds.push(Address::Tcp {
-                    host: host.to_owned(),
-                    port: port.parse().unwrap(),
-                });
+                config.binds.push(Address::Tcp { host: host.to_owned(), port: port.parse().unwrap() });
             }
             ["pidfile", path] => config.pidfile = Some(path.into()),
             ["mode", name] => mode = name.to_owned(),

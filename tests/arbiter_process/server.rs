@@ -18,10 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The arguments of a process as `ps` shows them.
 pub(crate) fn title(pid: Pid) -> String {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
-    String::from_utf8(bytes)
-        .unwrap()
-        .trim_end_matches('\0')
-        .to_owned()
+    String::from_utf8(bytes).unwrap().trim_end_matches('\0').to_owned()
 }
 
 /// A directory that goes with the test.
@@ -30,11 +27,7 @@ pub(crate) struct Directory(PathBuf);
 impl Directory {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "rgunicorn-arbiter-{}-{}",
-            process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("rgunicorn-arbiter-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).unwrap();
         Self(path)
@@ -84,12 +77,7 @@ impl Server {
                 writer.grown.notify_all();
             }
         });
-        Self {
-            child,
-            config: path,
-            log,
-            reader: Some(reader),
-        }
+        Self { child, config: path, log, reader: Some(reader) }
     }
 
     fn lines(&self) -> MutexGuard<'_, Vec<String>> {
@@ -101,10 +89,7 @@ impl Server {
     }
 
     pub(crate) fn kill(pid: Pid, signal: Signal) {
-        assert!(
-            process::kill(pid, signal).unwrap(),
-            "{pid} has gone before {signal}"
-        );
+        assert!(process::kill(pid, signal).unwrap(), "{pid} has gone before {signal}");
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -122,16 +107,9 @@ impl Server {
     /// Waits until the log fulfils a condition.
     pub(crate) fn wait_until(&self, what: &str, condition: impl Fn(&[String]) -> bool) {
         let lines = self.lines();
-        let (lines, timeout) = self
-            .log
-            .grown
-            .wait_timeout_while(lines, PATIENCE, |lines| !condition(lines))
-            .unwrap();
-        assert!(
-            !timeout.timed_out(),
-            "waited for {what} in vain:\n{}",
-            lines.join("\n")
-        );
+        let (lines, timeout) =
+            self.log.grown.wait_timeout_while(lines, PATIENCE, |lines| !condition(lines)).unwrap();
+        assert!(!timeout.timed_out(), "waited for {what} in vain:\n{}", lines.join("\n"));
     }
 
     pub(crate) fn wait_for(&self, text: &str) {
@@ -139,13 +117,7 @@ impl Server {
     }
 
     pub(crate) fn count(&self, text: &str) -> usize {
-        self.log
-            .lines
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|line| line.contains(text))
-            .count()
+        self.log.lines.lock().unwrap().iter().filter(|line| line.contains(text)).count()
     }
 
     pub(crate) fn has(&self, text: &str) -> bool {
@@ -169,18 +141,10 @@ impl Server {
 
     fn pids(&self, number: usize, text: &str) -> Vec<Pid> {
         let of = |line: &String| {
-            line.contains(text)
-                .then(|| line[1..line.find(']').unwrap()].parse::<Pid>().unwrap())
+            line.contains(text).then(|| line[1..line.find(']').unwrap()].parse::<Pid>().unwrap())
         };
         self.wait_until(text, |lines| lines.iter().filter_map(of).count() >= number);
-        self.log
-            .lines
-            .lock()
-            .unwrap()
-            .iter()
-            .filter_map(of)
-            .take(number)
-            .collect()
+        self.log.lines.lock().unwrap().iter().filter_map(of).take(number).collect()
     }
 
     /// What the master itself has said at info or above, and its own debug lines about workers; without children's ends.
@@ -188,9 +152,7 @@ impl Server {
         let own = format!("[{}] ", self.pid());
         let lines = self.lines();
         let said = lines.iter().filter_map(|line| line.strip_prefix(&own));
-        said.filter(|line| !line.contains("signal: cld"))
-            .map(str::to_owned)
-            .collect()
+        said.filter(|line| !line.contains("signal: cld")).map(str::to_owned).collect()
     }
 
     /// Waits for the end and for the last line.
@@ -226,17 +188,11 @@ impl Server {
     /// Workers that booted and did not say that they exit.
     fn unended(&self) -> Vec<Pid> {
         let lines = self.lines();
-        let pids = lines
-            .iter()
-            .filter_map(|line| line.split_once("Booting worker with pid: ")?.1.parse().ok());
+        let pids =
+            lines.iter().filter_map(|line| line.split_once("Booting worker with pid: ")?.1.parse().ok());
         let ended = |pid: Pid| {
-            let (exit, kill) = (
-                format!("Worker exiting (pid: {pid})"),
-                format!("Worker (pid:{pid}) "),
-            );
-            lines
-                .iter()
-                .any(|line| line.contains(&exit) || line.contains(&kill))
+            let (exit, kill) = (format!("Worker exiting (pid: {pid})"), format!("Worker (pid:{pid}) "));
+            lines.iter().any(|line| line.contains(&exit) || line.contains(&kill))
         };
         pids.filter(|pid| !ended(*pid)).collect()
     }

@@ -1,11 +1,7 @@
 //! The rig of the contract tests: a driver of each kind, and connections whose far end the test holds.
 
 #![allow(dead_code, reason = "each test file uses a part")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "test code, though outside of test functions"
-)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code, though outside of test functions")]
 #![allow(missing_docs, reason = "test code")]
 
 use std::io::{ErrorKind, Read, Write};
@@ -58,13 +54,7 @@ pub fn everywhere(test: impl Fn(&mut Rig)) {
                 let config = Config { choice, ..config };
                 match Driver::open(&config) {
                     Ok((driver, report)) => {
-                        let rig = Rig {
-                            driver,
-                            config,
-                            wire,
-                            net: None,
-                            out: Vec::new(),
-                        };
+                        let rig = Rig { driver, config, wire, net: None, out: Vec::new() };
                         run(rig, &format!("{report} over {wire:?}"), &test);
                     }
                     Err(error) => println!("skipped: {choice:?} does not work here: {error}"),
@@ -74,13 +64,7 @@ pub fn everywhere(test: impl Fn(&mut Rig)) {
     }
     for seed in 0..SEEDS {
         let (driver, net) = Driver::sim(seed, &SimConfig::default());
-        let rig = Rig {
-            driver,
-            config: Config::default(),
-            wire: Wire::Tcp,
-            net: Some(net),
-            out: Vec::new(),
-        };
+        let rig = Rig { driver, config: Config::default(), wire: Wire::Tcp, net: Some(net), out: Vec::new() };
         run(rig, &format!("simulation with seed {seed}"), &test);
     }
 }
@@ -207,10 +191,7 @@ impl Rig {
     }
 
     pub fn take_orphan(&mut self) -> Option<SendBuf> {
-        let at = self
-            .out
-            .iter()
-            .position(|c| matches!(c, Completion::Orphan { .. }))?;
+        let at = self.out.iter().position(|c| matches!(c, Completion::Orphan { .. }))?;
         match self.out.remove(at) {
             Completion::Orphan { buf } => Some(buf),
             _ => unreachable!(),
@@ -282,14 +263,7 @@ impl Peer {
                 Ok(bytes.len())
             }
         };
-        sent.or_else(|e| {
-            if e.kind() == ErrorKind::WouldBlock {
-                Ok(0)
-            } else {
-                Err(e)
-            }
-        })
-        .unwrap()
+        sent.or_else(|e| if e.kind() == ErrorKind::WouldBlock { Ok(0) } else { Err(e) }).unwrap()
     }
 
     /// What has arrived; never waits.
@@ -336,10 +310,7 @@ impl Peer {
     pub fn reset(self) -> bool {
         match self {
             Self::Tcp(peer) => {
-                let linger = libc::linger {
-                    l_onoff: 1,
-                    l_linger: 0,
-                };
+                let linger = libc::linger { l_onoff: 1, l_linger: 0 };
                 // SAFETY: `linger` is readable for the length given.
                 let done = unsafe {
                     libc::setsockopt(
@@ -370,8 +341,5 @@ pub fn pattern(count: usize) -> Vec<u8> {
 
 /// A send of nothing but a head.
 pub fn head(bytes: &[u8]) -> SendBuf {
-    SendBuf {
-        head: bytes.to_vec(),
-        body: bytes::Bytes::new(),
-    }
+    SendBuf { head: bytes.to_vec(), body: bytes::Bytes::new() }
 }

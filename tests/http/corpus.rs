@@ -21,13 +21,8 @@ pub struct Case {
 
 /// Every case of one half, sorted by name.
 pub fn cases(half: &str) -> Vec<Case> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/corpus/http")
-        .join(half);
-    let mut paths: Vec<_> = fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/http").join(half);
+    let mut paths: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "http"));
     paths.sort();
     assert!(!paths.is_empty());
@@ -42,13 +37,7 @@ pub fn all_cases() -> impl Iterator<Item = Case> {
 fn load(path: PathBuf) -> Case {
     let bytes = fs::read(&path).unwrap();
     let text = fs::read_to_string(path.with_extension("expect")).unwrap_or_default();
-    let mut case = Case {
-        path,
-        policy: Policy::default(),
-        trusted: false,
-        bytes,
-        expected: String::new(),
-    };
+    let mut case = Case { path, policy: Policy::default(), trusted: false, bytes, expected: String::new() };
     let mut rest = text.as_str();
     while let Some((line, after)) = rest.split_once('\n') {
         match line.split_once(' ') {
@@ -79,12 +68,7 @@ fn apply(policy: &mut Policy, switch: &str) {
 fn check(half: &str, mut fits: impl FnMut(&Outcome) -> bool) {
     for case in cases(half) {
         let outcome = run(&case.policy, case.trusted, [&case.bytes[..]]);
-        assert!(
-            fits(&outcome),
-            "{} is not {half}:\n{}",
-            case.path.display(),
-            outcome.transcript
-        );
+        assert!(fits(&outcome), "{} is not {half}:\n{}", case.path.display(), outcome.transcript);
         if case.expected.is_empty() && std::env::var_os("RGUNICORN_BLESS").is_some() {
             bless(&case.path, &outcome);
         } else {
@@ -94,11 +78,7 @@ fn check(half: &str, mut fits: impl FnMut(&Outcome) -> bool) {
 }
 
 fn bless(path: &Path, outcome: &Outcome) {
-    assert!(
-        std::env::var_os("RGUNICORN_BLESS").is_some(),
-        "{} has no transcript",
-        path.display()
-    );
+    assert!(std::env::var_os("RGUNICORN_BLESS").is_some(), "{} has no transcript", path.display());
     let expect = path.with_extension("expect");
     let before = fs::read_to_string(&expect).unwrap_or_default();
     fs::write(expect, before + &outcome.transcript).unwrap();

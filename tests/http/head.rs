@@ -19,10 +19,7 @@ fn the_settings_are_normalised_as_gunicorn_does() {
         ((0, 0, 0), (Limits::REQUEST_LINE_BYTES_UNLIMITED, 32_768, 8190)),
         ((8191, 32_769, 8191), (8190, 32_768, 8191)),
         ((1, 1, 1), (1, 1, 1)),
-        (
-            (usize::MAX, usize::MAX, usize::MAX),
-            (8190, 32_768, Limits::FIELD_BYTES_CAP),
-        ),
+        ((usize::MAX, usize::MAX, usize::MAX), (8190, 32_768, Limits::FIELD_BYTES_CAP)),
     ];
     for ((line, fields, field), (line_max, fields_max, field_max)) in rows {
         let limits = Limits::new(line, fields, field);
@@ -39,11 +36,7 @@ fn request_line_limit() {
     for limit in [14, 15, 100, 4094, 8190] {
         let policy = limited(limit, 100, 0);
         assert_eq!(verdict(&policy, false, &line(limit)), Ok(()), "{limit}");
-        assert_eq!(
-            verdict(&policy, false, &line(limit + 1)),
-            Err(HttpError::RequestLineTooLong),
-            "{limit}"
-        );
+        assert_eq!(verdict(&policy, false, &line(limit + 1)), Err(HttpError::RequestLineTooLong), "{limit}");
     }
     assert_eq!(verdict(&limited(0, 100, 0), false, &line(100_000)), Ok(()));
 }
@@ -51,39 +44,22 @@ fn request_line_limit() {
 #[test]
 fn a_request_line_without_end_is_refused_as_soon_as_it_is_too_long() {
     let policy = limited(20, 100, 0);
-    for (bytes, refused) in [
-        (&b"GET /567890123456789"[..], false),
-        (b"GET /5678901234567890", true),
-    ] {
+    for (bytes, refused) in [(&b"GET /567890123456789"[..], false), (b"GET /5678901234567890", true)] {
         assert_eq!(
             verdict(&policy, false, bytes),
-            Err(if refused {
-                HttpError::RequestLineTooLong
-            } else {
-                HttpError::PrematureEnd
-            })
+            Err(if refused { HttpError::RequestLineTooLong } else { HttpError::PrematureEnd })
         );
     }
     // The byte over the limit may be the CR.
-    assert_eq!(
-        verdict(&policy, false, b"GET /567890123456789\r"),
-        Err(HttpError::PrematureEnd)
-    );
-    assert_eq!(
-        verdict(&policy, false, b"GET /567890123456789\rx"),
-        Err(HttpError::RequestLineTooLong)
-    );
+    assert_eq!(verdict(&policy, false, b"GET /567890123456789\r"), Err(HttpError::PrematureEnd));
+    assert_eq!(verdict(&policy, false, b"GET /567890123456789\rx"), Err(HttpError::RequestLineTooLong));
 }
 
 #[test]
 fn fields_limit() {
     for limit in [1, 2, 31, 32, 33, 100, 1000] {
         let policy = limited(0, limit, 0);
-        assert_eq!(
-            verdict(&policy, false, &get(&"A: b\r\n".repeat(limit))),
-            Ok(()),
-            "{limit}"
-        );
+        assert_eq!(verdict(&policy, false, &get(&"A: b\r\n".repeat(limit))), Ok(()), "{limit}");
         assert_eq!(
             verdict(&policy, false, &get(&"A: b\r\n".repeat(limit + 1))),
             Err(HttpError::TooManyFields)
@@ -104,95 +80,46 @@ fn field_limit_counts_the_line_end() {
         for before in ["", "B:\r\n"] {
             let at = |bytes| get(&format!("{before}{}{before}", field(bytes)));
             assert_eq!(verdict(&policy, false, &at(limit)), Ok(()), "{limit}");
-            assert_eq!(
-                verdict(&policy, false, &at(limit + 1)),
-                Err(HttpError::FieldTooLarge),
-                "{limit}"
-            );
+            assert_eq!(verdict(&policy, false, &at(limit + 1)), Err(HttpError::FieldTooLarge), "{limit}");
         }
         let unending = get(&field(limit + 1));
-        assert_eq!(
-            verdict(&policy, false, &unending[..unending.len() - 4]),
-            Err(HttpError::FieldTooLarge)
-        );
+        assert_eq!(verdict(&policy, false, &unending[..unending.len() - 4]), Err(HttpError::FieldTooLarge));
     }
 }
 
 #[test]
 fn a_folded_field_is_measured_as_a_whole() {
-    let policy = Policy {
-        permit_obsolete_folding: true,
-        ..limited(0, 2, 20)
-    };
-    assert_eq!(
-        verdict(&policy, false, &get("A: 4567\r\n 23456789\r\nB: c\r\n")),
-        Ok(())
-    );
+    let policy = Policy { permit_obsolete_folding: true, ..limited(0, 2, 20) };
+    assert_eq!(verdict(&policy, false, &get("A: 4567\r\n 23456789\r\nB: c\r\n")), Ok(()));
     assert_eq!(
         verdict(&policy, false, &get("A: 4567\r\n 234567890\r\nB: c\r\n")),
         Err(HttpError::FieldTooLarge)
     );
-    assert_eq!(
-        verdict(&policy, false, &get("A: b\r\n c\r\n d\r\nB: c\r\n")),
-        Ok(()),
-        "folds are not fields"
-    );
+    assert_eq!(verdict(&policy, false, &get("A: b\r\n c\r\n d\r\nB: c\r\n")), Ok(()), "folds are not fields");
 }
 
 #[test]
 fn methods() {
-    let conventional = [
-        "GET",
-        "PUT",
-        "M-SEARCH",
-        "UPDATEREDIRECTREF",
-        "ABCDEFGHIJKLMNOPQRST",
-        "G1T",
-        "A.B",
-    ];
+    let conventional = ["GET", "PUT", "M-SEARCH", "UPDATEREDIRECTREF", "ABCDEFGHIJKLMNOPQRST", "G1T", "A.B"];
     let unconventional = ["G", "AB", "get", "Get", "GET#", "ABCDEFGHIJKLMNOPQRSTU"];
     let never = ["", "G T", "GET?", "G(T", "G\"T", "G\u{e9}T", "G/T", "G\tT", "{}"];
-    let lenient = Policy {
-        permit_unconventional_http_method: true,
-        ..Policy::default()
-    };
+    let lenient = Policy { permit_unconventional_http_method: true, ..Policy::default() };
     for method in conventional.iter().chain(&unconventional).chain(&never) {
         let bytes = format!("{method} / HTTP/1.1\r\n\r\n").into_bytes();
         let strict = verdict(&Policy::default(), false, &bytes).is_ok();
         assert_eq!(strict, conventional.contains(method), "{method}");
-        assert_eq!(
-            verdict(&lenient, false, &bytes).is_ok(),
-            !never.contains(method),
-            "{method}"
-        );
+        assert_eq!(verdict(&lenient, false, &bytes).is_ok(), !never.contains(method), "{method}");
     }
-    let folding = Policy {
-        casefold_http_method: true,
-        ..lenient
-    };
-    assert_eq!(
-        head_with(&folding, false, b"patch /aB HTTP/1.1\r\nX: y\r\n\r\n")
-            .unwrap()
-            .method(),
-        b"PATCH"
-    );
-    assert_eq!(
-        head_with(&folding, false, b"patch /aB HTTP/1.1\r\nX: y\r\n\r\n")
-            .unwrap()
-            .target(),
-        b"/aB"
-    );
+    let folding = Policy { casefold_http_method: true, ..lenient };
+    assert_eq!(head_with(&folding, false, b"patch /aB HTTP/1.1\r\nX: y\r\n\r\n").unwrap().method(), b"PATCH");
+    assert_eq!(head_with(&folding, false, b"patch /aB HTTP/1.1\r\nX: y\r\n\r\n").unwrap().target(), b"/aB");
 }
 
 #[test]
 fn every_byte_of_a_target_is_judged() {
     for byte in 0..=255u8 {
         let bytes = [b"GET /", &[byte][..], b" HTTP/1.1\r\n\r\n"].concat();
-        assert_eq!(
-            whole(bytes).error.is_none(),
-            (0x21..=0x7E).contains(&byte),
-            "{byte:#x}"
-        );
+        assert_eq!(whole(bytes).error.is_none(), (0x21..=0x7E).contains(&byte), "{byte:#x}");
     }
 }
 
@@ -240,10 +167,7 @@ fn target_parts() {
 
 #[test]
 fn versions() {
-    let permitted = Policy {
-        permit_unconventional_http_version: true,
-        ..Policy::default()
-    };
+    let permitted = Policy { permit_unconventional_http_version: true, ..Policy::default() };
     for (text, strict, lenient) in [
         ("HTTP/1.0", true, true),
         ("HTTP/1.1", true, true),
@@ -259,17 +183,10 @@ fn versions() {
         ("", false, false),
     ] {
         let bytes = format!("GET / {text}\r\n\r\n").into_bytes();
-        assert_eq!(
-            verdict(&Policy::default(), false, &bytes).is_ok(),
-            strict,
-            "{text}"
-        );
+        assert_eq!(verdict(&Policy::default(), false, &bytes).is_ok(), strict, "{text}");
         assert_eq!(verdict(&permitted, false, &bytes).is_ok(), lenient, "{text}");
         if lenient {
-            assert_eq!(
-                head_with(&permitted, false, &bytes).unwrap().version_text(),
-                text.as_bytes()
-            );
+            assert_eq!(head_with(&permitted, false, &bytes).unwrap().version_text(), text.as_bytes());
         }
     }
 }
@@ -332,14 +249,8 @@ fn schemes_are_believed_from_trusted_peers_only() {
         ("X-Forwarded-Proto: https\r\n", Ok(Some(Scheme::Https))),
         ("x-forwarded-proto: https\r\n", Ok(Some(Scheme::Https))),
         ("X-Forwarded-Proto: HTTPS\r\n", Ok(Some(Scheme::Http))),
-        (
-            "X-Forwarded-Ssl: on\r\nX-Forwarded-Protocol: ssl\r\n",
-            Ok(Some(Scheme::Https)),
-        ),
-        (
-            "X-Forwarded-Ssl: on\r\nX-Forwarded-Protocol: https\r\n",
-            Err(HttpError::SchemeConflict),
-        ),
+        ("X-Forwarded-Ssl: on\r\nX-Forwarded-Protocol: ssl\r\n", Ok(Some(Scheme::Https))),
+        ("X-Forwarded-Ssl: on\r\nX-Forwarded-Protocol: https\r\n", Err(HttpError::SchemeConflict)),
     ];
     for (fields, expected) in rows {
         let seen = |trusted| head_with(&Policy::default(), trusted, &get(fields)).map(|head| head.scheme());
@@ -350,12 +261,8 @@ fn schemes_are_believed_from_trusted_peers_only() {
 
 #[test]
 fn script_name_cuts_the_path_as_sent() {
-    let head = head_with(
-        &Policy::default(),
-        true,
-        b"GET /ap%70/x HTTP/1.1\r\nSCRIPT_NAME: /ap%70\r\n\r\n",
-    )
-    .unwrap();
+    let head =
+        head_with(&Policy::default(), true, b"GET /ap%70/x HTTP/1.1\r\nSCRIPT_NAME: /ap%70\r\n\r\n").unwrap();
     assert_eq!(head.script_name(), Some(&b"/ap%70"[..]));
     assert_eq!(head.path_after(b"/ap%70"), Ok(&b"/x"[..]));
     assert_eq!(head.path_after(b""), Ok(head.path()));
@@ -364,12 +271,7 @@ fn script_name_cuts_the_path_as_sent() {
         (HttpError::ScriptName.status(), HttpError::ScriptName.reason()),
         (500, "Internal Server Error")
     );
-    assert_eq!(
-        super::support::head(get("Script-Name: /x\r\n"))
-            .unwrap()
-            .script_name(),
-        None
-    );
+    assert_eq!(super::support::head(get("Script-Name: /x\r\n")).unwrap().script_name(), None);
 }
 
 #[test]
@@ -391,11 +293,7 @@ fn expectations() {
         ("1.0", "x", Err(HttpError::Expectation)),
     ] {
         let bytes = format!("GET / HTTP/{version}\r\nExpect: {value}\r\n\r\n");
-        assert_eq!(
-            head(bytes).map(|head| head.expects_continue()),
-            expected,
-            "{version} {value}"
-        );
+        assert_eq!(head(bytes).map(|head| head.expects_continue()), expected, "{version} {value}");
     }
 }
 
@@ -430,23 +328,13 @@ fn the_states_of_a_connection_are_visible() {
     };
     let early = Err(HttpError::PrematureEnd);
     assert_eq!(feed(b""), (true, false, false, Ok(())));
-    assert_eq!(
-        feed(b"\r\n"),
-        (true, false, false, Ok(())),
-        "an empty line is no request"
-    );
+    assert_eq!(feed(b"\r\n"), (true, false, false, Ok(())), "an empty line is no request");
     assert_eq!(feed(b"P"), (false, true, false, early));
-    assert_eq!(
-        feed(b"UT / HTTP/1.1\r\nContent-Length: 2\r\n\r\n"),
-        (false, false, true, early)
-    );
+    assert_eq!(feed(b"UT / HTTP/1.1\r\nContent-Length: 2\r\n\r\n"), (false, false, true, early));
     assert_eq!(feed(b"a"), (false, false, true, early));
     // The last byte and the end are two events; the second needs no input.
     assert_eq!(feed(b"b"), (false, false, true, early));
-    assert_eq!(
-        parser.advance(&policy, false, &mut &b""[..]),
-        Ok(_rgunicorn::http::Event::End)
-    );
+    assert_eq!(parser.advance(&policy, false, &mut &b""[..]), Ok(_rgunicorn::http::Event::End));
     assert!(parser.is_idle());
 }
 

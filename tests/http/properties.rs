@@ -12,10 +12,7 @@ use super::support::run;
 
 /// The valid cases that are not about limits.
 static SMALL_CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
-    cases("valid")
-        .into_iter()
-        .filter(|case| (1..SMALL_BYTES_MAX).contains(&case.bytes.len()))
-        .collect()
+    cases("valid").into_iter().filter(|case| (1..SMALL_BYTES_MAX).contains(&case.bytes.len())).collect()
 });
 /// Longer files are about limits; byte by byte says enough about them.
 const SMALL_BYTES_MAX: usize = 2000;
@@ -45,21 +42,12 @@ fn every_corpus_file_split_at_every_byte_gives_the_same() {
 #[test]
 fn valid_requests_may_follow_each_other() {
     // Requests that close are followed here too: whether to read on is the worker's decision.
-    let plain: Vec<_> = cases("valid")
-        .into_iter()
-        .filter(|case| case.policy == Policy::default())
-        .collect();
+    let plain: Vec<_> = cases("valid").into_iter().filter(|case| case.policy == Policy::default()).collect();
     for pair in plain.windows(2).filter(|pair| pair[0].trusted == pair[1].trusted) {
         let apart: String = pair.iter().map(|case| &*case.expected).collect();
         let run_together = [&pair[0].bytes[..], &pair[1].bytes[..]].concat();
         let outcome = run(&pair[0].policy, pair[0].trusted, [&run_together[..]]);
-        assert_eq!(
-            outcome.transcript,
-            apart,
-            "{} {}",
-            pair[0].path.display(),
-            pair[1].path.display()
-        );
+        assert_eq!(outcome.transcript, apart, "{} {}", pair[0].path.display(), pair[1].path.display());
     }
 }
 
@@ -93,17 +81,9 @@ fn fragments() -> impl Strategy<Value = Vec<u8>> {
     // Mostly with a request line in front, else hardly any input would get beyond it.
     let first = prop_oneof![1 => Just(""), 4 => select(&FRAGMENTS[..2])];
     let end = prop_oneof![1 => Just(""), 2 => Just("\r\n")];
-    (
-        first,
-        vec(select(&FRAGMENTS[3..]), 0..6),
-        end,
-        vec(select(&FRAGMENTS[..]), 0..8),
+    (first, vec(select(&FRAGMENTS[3..]), 0..6), end, vec(select(&FRAGMENTS[..]), 0..8)).prop_map(
+        |(first, fields, end, rest)| [first, &fields.concat(), end, &rest.concat()].concat().into_bytes(),
     )
-        .prop_map(|(first, fields, end, rest)| {
-            [first, &fields.concat(), end, &rest.concat()]
-                .concat()
-                .into_bytes()
-        })
 }
 
 /// Small limits, so that short inputs cross them, and every switch.

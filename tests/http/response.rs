@@ -6,12 +6,8 @@ use _rgunicorn::http::{
 };
 
 const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
-const KEEP: ResponseFacts = ResponseFacts {
-    version: (1, 1),
-    head_request: false,
-    connect: false,
-    keep_alive: true,
-};
+const KEEP: ResponseFacts =
+    ResponseFacts { version: (1, 1), head_request: false, connect: false, keep_alive: true };
 
 fn finish(facts: &ResponseFacts, status: &str, headers: &[(&str, &str)]) -> (String, Framing) {
     let mut head = ResponseHead::new();
@@ -47,18 +43,9 @@ fn the_order_of_the_head() {
 
 #[test]
 fn framing_by_version_status_and_method() {
-    let old = ResponseFacts {
-        version: (1, 0),
-        ..KEEP
-    };
-    let head_request = ResponseFacts {
-        head_request: true,
-        ..KEEP
-    };
-    let unwilling = ResponseFacts {
-        keep_alive: false,
-        ..KEEP
-    };
+    let old = ResponseFacts { version: (1, 0), ..KEEP };
+    let head_request = ResponseFacts { head_request: true, ..KEEP };
+    let unwilling = ResponseFacts { keep_alive: false, ..KEEP };
     let length = [("Content-Length", "3")];
     #[rustfmt::skip]
     // facts, status, headers; then: chunked header, length header, keep-alive, wire of "abcd"
@@ -79,18 +66,11 @@ fn framing_by_version_status_and_method() {
     for (facts, status, headers, chunked, with_length, keep, wire) in rows {
         let (head, mut framing) = finish(&facts, status, headers);
         let label = format!("{facts:?} {status} {headers:?}");
-        assert_eq!(
-            head.contains("Transfer-Encoding: chunked\r\n"),
-            chunked,
-            "{label}"
-        );
+        assert_eq!(head.contains("Transfer-Encoding: chunked\r\n"), chunked, "{label}");
         assert_eq!(head.contains("Content-Length: 3\r\n"), with_length, "{label}");
         assert_eq!(head.contains("Connection: keep-alive\r\n"), keep, "{label}");
         assert_eq!(head.contains("Connection: close\r\n"), !keep, "{label}");
-        assert!(
-            head.starts_with(&format!("HTTP/1.{} {status}\r\n", facts.version.1)),
-            "{label}"
-        );
+        assert!(head.starts_with(&format!("HTTP/1.{} {status}\r\n", facts.version.1)), "{label}");
         assert_eq!(framing.keep_alive(), keep, "{label}");
         assert_eq!(framing.body_allowed(), !wire.is_empty(), "{label}");
         assert_eq!(body(&mut framing, &["", "abcd"]), wire, "{label}");
@@ -111,12 +91,7 @@ fn a_short_body_is_not_complete_and_a_surplus_is_dropped() {
 
 #[test]
 fn chunk_sizes_are_hex() {
-    for (size, line) in [
-        (1, "1\r\n"),
-        (15, "f\r\n"),
-        (16, "10\r\n"),
-        (usize::MAX, "ffffffffffffffff\r\n"),
-    ] {
+    for (size, line) in [(1, "1\r\n"), (15, "f\r\n"), (16, "10\r\n"), (usize::MAX, "ffffffffffffffff\r\n")] {
         let (_, mut framing) = finish(&KEEP, "200 OK", &[]);
         assert_eq!(framing.frame(size).prefix.as_bytes(), line.as_bytes());
     }
@@ -157,43 +132,23 @@ fn an_upgrade_is_passed_on_for_websockets() {
         head.contains("Connection: upgrade\r\n") && head.ends_with("Upgrade: WebSocket\r\n\r\n"),
         "{head}"
     );
-    assert!(
-        !framing.keep_alive(),
-        "the connection speaks another protocol now"
-    );
+    assert!(!framing.keep_alive(), "the connection speaks another protocol now");
 }
 
 #[test]
 fn statuses() {
-    for (status, code) in [
-        ("200 OK", 200),
-        ("200", 200),
-        ("404 ", 404),
-        ("999 \u{e9}", 999),
-        ("200 a\tb", 200),
-    ] {
+    for (status, code) in
+        [("200 OK", 200), ("200", 200), ("404 ", 404), ("999 \u{e9}", 999), ("200 a\tb", 200)]
+    {
         let mut head = ResponseHead::new();
         assert_eq!(head.status(status.as_bytes()), Ok(()), "{status}");
         assert_eq!(head.status_code(), code);
     }
-    for status in [
-        "",
-        "20",
-        "20 OK",
-        "200OK",
-        "2000 OK",
-        "abc",
-        " 200 OK",
-        "200 O\r\nX: y",
-        "200 \0",
-        "099 X",
-    ] {
+    for status in
+        ["", "20", "20 OK", "200OK", "2000 OK", "abc", " 200 OK", "200 O\r\nX: y", "200 \0", "099 X"]
+    {
         let error = ResponseError::Status(status.as_bytes().to_vec());
-        assert_eq!(
-            ResponseHead::new().status(status.as_bytes()),
-            Err(error),
-            "{status}"
-        );
+        assert_eq!(ResponseHead::new().status(status.as_bytes()), Err(error), "{status}");
     }
     assert!(finish(&KEEP, "200", &[]).0.starts_with("HTTP/1.1 200 \r\n"));
 }
@@ -202,11 +157,7 @@ fn statuses() {
 fn bad_headers_do_not_reach_the_wire() {
     let mut head = ResponseHead::new();
     for name in ["", "A B", "A:", "A\r\n", "\u{e9}"] {
-        assert_eq!(
-            head.header(name.as_bytes(), b"v"),
-            Err(ResponseError::HeaderName(name.into())),
-            "{name}"
-        );
+        assert_eq!(head.header(name.as_bytes(), b"v"), Err(ResponseError::HeaderName(name.into())), "{name}");
     }
     for value in ["a\r\nB: c", "a\nb", "a\0", "\x7f", "\x0b"] {
         assert_eq!(
@@ -217,11 +168,7 @@ fn bad_headers_do_not_reach_the_wire() {
     }
     for value in ["", "x", "-1", "+1", "1, 1", "18446744073709551616"] {
         let error = ResponseError::ContentLength(value.into());
-        assert_eq!(
-            head.header(b"Content-Length", value.as_bytes()),
-            Err(error),
-            "{value}"
-        );
+        assert_eq!(head.header(b"Content-Length", value.as_bytes()), Err(error), "{value}");
     }
     assert_eq!(head.header(b"A", b"\xe9\tb"), Ok(()));
     let message = ResponseError::HeaderName(b"a\n".to_vec()).to_string();
@@ -238,14 +185,7 @@ fn content_length_may_be_repeated_but_not_contradicted() {
     assert_eq!(head.content_length(), Some(3));
     let mut out = Vec::new();
     head.finish(&KEEP, b"s", DATE, &mut out);
-    assert_eq!(
-        String::from_utf8(out)
-            .unwrap()
-            .to_lowercase()
-            .matches("content-length")
-            .count(),
-        1
-    );
+    assert_eq!(String::from_utf8(out).unwrap().to_lowercase().matches("content-length").count(), 1);
 }
 
 #[test]
@@ -274,10 +214,7 @@ fn error_pages() {
         format!("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/html\r\n{length}")
     );
     assert!(page.contains("<title>Bad Request</title>") && page.contains("<h1>Bad Request</h1>"));
-    assert!(
-        page.contains("&lt;a href=&quot;&#x27;x&#x27;&quot;&gt;&amp;"),
-        "{page}"
-    );
+    assert!(page.contains("&lt;a href=&quot;&#x27;x&#x27;&quot;&gt;&amp;"), "{page}");
 }
 
 #[test]
@@ -286,14 +223,8 @@ fn each_fault_has_its_answer() {
         (HttpError::Method, "HTTP/1.1 400 Bad Request\r\n"),
         (HttpError::RequestLineTooLong, "HTTP/1.1 414 URI Too Long\r\n"),
         (HttpError::Expectation, "HTTP/1.1 417 Expectation Failed\r\n"),
-        (
-            HttpError::TooManyFields,
-            "HTTP/1.1 431 Request Header Fields Too Large\r\n",
-        ),
-        (
-            HttpError::FieldTooLarge,
-            "HTTP/1.1 431 Request Header Fields Too Large\r\n",
-        ),
+        (HttpError::TooManyFields, "HTTP/1.1 431 Request Header Fields Too Large\r\n"),
+        (HttpError::FieldTooLarge, "HTTP/1.1 431 Request Header Fields Too Large\r\n"),
         (HttpError::ScriptName, "HTTP/1.1 500 Internal Server Error\r\n"),
         (HttpError::TransferCoding, "HTTP/1.1 501 Not Implemented\r\n"),
     ] {
@@ -312,10 +243,7 @@ fn interim_responses() {
     assert_eq!(continue_response((1, 0)), b"");
     let link = || [(&b"Link"[..], &b"</s.css>; rel=preload"[..])];
     let hints = early_hints((1, 1), link()).unwrap();
-    assert_eq!(
-        hints,
-        b"HTTP/1.1 103 Early Hints\r\nLink: </s.css>; rel=preload\r\n\r\n"
-    );
+    assert_eq!(hints, b"HTTP/1.1 103 Early Hints\r\nLink: </s.css>; rel=preload\r\n\r\n");
     assert_eq!(early_hints((1, 0), link()), Ok(Vec::new()));
     assert!(early_hints((1, 1), [(&b"Li nk"[..], &b"x"[..])]).is_err());
     assert!(early_hints((1, 1), [(&b"Link"[..], &b"x\r\n"[..])]).is_err());

@@ -29,10 +29,7 @@ pub fn run<'a>(policy: &Policy, trusted: bool, pieces: impl IntoIterator<Item = 
                     assert_eq!(parser.eof(), Err(error));
                     flush(&mut body, &mut transcript);
                     writeln!(transcript, "error {error:?} {}", error.status()).unwrap();
-                    return Outcome {
-                        transcript,
-                        error: Some(error),
-                    };
+                    return Outcome { transcript, error: Some(error) };
                 }
                 Ok(Event::NeedMore) => break,
                 Ok(Event::Head(head)) => {
@@ -96,23 +93,14 @@ fn flush(body: &mut Vec<u8>, transcript: &mut String) {
 
 fn fields(label: &str, fields: Fields<'_>, transcript: &mut String) {
     for field in fields {
-        writeln!(
-            transcript,
-            "{label} {}: {}",
-            field.name.escape_ascii(),
-            field.value.escape_ascii()
-        )
-        .unwrap();
+        writeln!(transcript, "{label} {}: {}", field.name.escape_ascii(), field.value.escape_ascii())
+            .unwrap();
     }
 }
 
 fn describe(head: &RequestHead, transcript: &mut String) {
     let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
-    let (method, target, version) = (
-        text(head.method()),
-        text(head.target()),
-        text(head.version_text()),
-    );
+    let (method, target, version) = (text(head.method()), text(head.target()), text(head.version_text()));
     writeln!(transcript, "head {method} {target} {version}").unwrap();
     writeln!(transcript, "path {}", text(head.path())).unwrap();
     if !head.query().is_empty() {
@@ -131,11 +119,7 @@ fn describe(head: &RequestHead, transcript: &mut String) {
         (head.expects_continue(), "expects continue"),
         (
             head.scheme().is_some(),
-            if format!("{:?}", head.scheme()).contains("Https") {
-                "https"
-            } else {
-                "http"
-            },
+            if format!("{:?}", head.scheme()).contains("Https") { "https" } else { "http" },
         ),
         (!head.keep_alive(), "close"),
         (head.close_after(), "close after"),

@@ -15,25 +15,14 @@ pub struct Floors {
 impl Floors {
     /// Reads the lines `//! 3 processes     worker | arbiter          a remark` of `lib_rs`.
     pub fn parse(lib_rs: &str) -> Self {
-        let mut table = Self {
-            floor: BTreeMap::new(),
-            helped: Vec::new(),
-        };
+        let mut table = Self { floor: BTreeMap::new(), helped: Vec::new() };
         for line in lib_rs.lines().filter_map(|line| line.strip_prefix("//! ")) {
             let Some(number) = line.chars().next().and_then(|digit| digit.to_digit(10)) else {
                 continue;
             };
             let floor = u8::try_from(number).expect("one digit fits in a byte");
-            let line = line
-                .replace("  -> ", "->")
-                .replace(" -> ", "->")
-                .replace("-> ", "->");
-            if let Some(modules) = line
-                .split("  ")
-                .map(str::trim)
-                .filter(|cell| !cell.is_empty())
-                .nth(1)
-            {
+            let line = line.replace("  -> ", "->").replace(" -> ", "->").replace("-> ", "->");
+            if let Some(modules) = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).nth(1) {
                 table.add(floor, modules);
             }
         }
@@ -50,11 +39,9 @@ impl Floors {
         };
         let (users, helpers) = (names(users), names(helpers));
         for user in &users {
-            self.helped
-                .extend(helpers.iter().map(|helper| (user.clone(), helper.clone())));
+            self.helped.extend(helpers.iter().map(|helper| (user.clone(), helper.clone())));
         }
-        self.floor
-            .extend(users.into_iter().chain(helpers).map(|name| (name, floor)));
+        self.floor.extend(users.into_iter().chain(helpers).map(|name| (name, floor)));
     }
 
     /// The floor of `module`, if the table names it.
@@ -77,14 +64,9 @@ impl Floors {
             return None;
         }
         if there > here {
-            return Some(format!(
-                "floor {here} (`{from}`) imports `{to}` of floor {there}, upwards"
-            ));
+            return Some(format!("floor {here} (`{from}`) imports `{to}` of floor {there}, upwards"));
         }
-        let helper = self
-            .helped
-            .iter()
-            .any(|(user, helper)| user == from && helper == to);
+        let helper = self.helped.iter().any(|(user, helper)| user == from && helper == to);
         (!helper).then(|| format!("`{from}` imports `{to}` of its own floor {here}, sideways"))
     }
 
@@ -170,10 +152,7 @@ fn super_paths(file: &File) -> Vec<(usize, String)> {
 
 /// How many `super::` lead from a file to the root of the crate: 1 for `src/io/mod.rs`, 2 for `src/io/uring.rs`.
 fn depth_of(path: &str) -> usize {
-    let parts = path
-        .trim_start_matches("src/")
-        .trim_end_matches(".rs")
-        .trim_end_matches("/mod");
+    let parts = path.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
     parts.split('/').count()
 }
 
@@ -215,22 +194,10 @@ mod tests {
     fn imports_that_go_down_are_allowed() {
         let floors = Floors::parse(TABLE);
         let good = [
-            (
-                "src/io/uring.rs",
-                "use crate::sys::clock; use crate::io::x; use super::y;",
-            ),
-            (
-                "src/wsgi/environ.rs",
-                "use crate::{py::intern, http::{head, body}};",
-            ),
-            (
-                "src/boot/mod.rs",
-                "use crate::worker::run; use crate::{VERSION, arbiter};",
-            ),
-            (
-                "src/http/head.rs",
-                "// crate::io is forbidden\nlet x = \"crate::io\"; pub(crate) fn f() {}",
-            ),
+            ("src/io/uring.rs", "use crate::sys::clock; use crate::io::x; use super::y;"),
+            ("src/wsgi/environ.rs", "use crate::{py::intern, http::{head, body}};"),
+            ("src/boot/mod.rs", "use crate::worker::run; use crate::{VERSION, arbiter};"),
+            ("src/http/head.rs", "// crate::io is forbidden\nlet x = \"crate::io\"; pub(crate) fn f() {}"),
             ("src/http/tests/split.rs", "use super::super::head;"),
         ];
         for (path, text) in good {
@@ -242,48 +209,20 @@ mod tests {
     fn other_imports_are_found() {
         let floors = Floors::parse(TABLE);
         let bad = [
-            (
-                "src/http/head.rs",
-                "use std::fmt;\nuse crate::settings::x;",
-                "2",
-                "sideways",
-            ),
-            (
-                "src/http/head.rs",
-                "fn f() { crate::io::poll(); }",
-                "1",
-                "upwards",
-            ),
-            (
-                "src/io/mod.rs",
-                "use crate::{\n  sys, logging::Logger,\n};",
-                "1",
-                "sideways",
-            ),
-            (
-                "src/worker/conn.rs",
-                "use super::super::arbiter::plan;",
-                "1",
-                "sideways",
-            ),
+            ("src/http/head.rs", "use std::fmt;\nuse crate::settings::x;", "2", "sideways"),
+            ("src/http/head.rs", "fn f() { crate::io::poll(); }", "1", "upwards"),
+            ("src/io/mod.rs", "use crate::{\n  sys, logging::Logger,\n};", "1", "sideways"),
+            ("src/worker/conn.rs", "use super::super::arbiter::plan;", "1", "sideways"),
             ("src/worker/mod.rs", "use super::{io, wsgi};", "1", "upwards"),
             ("src/py/error.rs", "use crate::wsgi::x;", "1", "sideways"),
             ("src/wsgi/mod.rs", "use crate::conf;", "1", "sideways"),
-            (
-                "src/sys/mod.rs",
-                "use crate::VERSION;",
-                "1",
-                "top floor or on none",
-            ),
+            ("src/sys/mod.rs", "use crate::VERSION;", "1", "top floor or on none"),
             ("src/arbiter/run.rs", "use crate::boot::main;", "1", "upwards"),
         ];
         for (path, text, line, reason) in bad {
             let findings = floors.check(&File::new(path, text));
             assert_eq!(findings.len(), 1, "{path} {text}: {findings:?}");
-            assert!(
-                findings[0].starts_with(&format!("{path}:{line}: ")),
-                "{findings:?}"
-            );
+            assert!(findings[0].starts_with(&format!("{path}:{line}: ")), "{findings:?}");
             assert!(findings[0].contains(reason), "{findings:?}");
         }
     }

@@ -38,11 +38,7 @@ pub fn is_word(byte: u8) -> bool {
 
 /// The 1-based line of the byte `offset`.
 pub fn line_of(text: &str, offset: usize) -> usize {
-    text.as_bytes()[..offset]
-        .iter()
-        .filter(|byte| **byte == b'\n')
-        .count()
-        + 1
+    text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
 /// Offsets at which `word` stands alone in `code`, not as a part of a longer identifier.
@@ -85,10 +81,7 @@ fn blank(bytes: &mut [u8]) {
 }
 
 fn line_end(bytes: &[u8], at: usize) -> usize {
-    bytes[at..]
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .map_or(bytes.len(), |length| at + length)
+    bytes[at..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |length| at + length)
 }
 
 fn block_comment_end(bytes: &[u8], start: usize) -> usize {
@@ -128,10 +121,7 @@ fn string_end(bytes: &[u8], start: usize) -> usize {
 fn char_end(bytes: &[u8], start: usize) -> usize {
     if bytes.get(start + 1) == Some(&b'\\') {
         let from = (start + 3).min(bytes.len());
-        return bytes[from..]
-            .iter()
-            .position(|byte| *byte == b'\'')
-            .map_or(bytes.len(), |n| from + n + 1);
+        return bytes[from..].iter().position(|byte| *byte == b'\'').map_or(bytes.len(), |n| from + n + 1);
     }
     let longest = (start + 6).min(bytes.len()); // a quote, one character of at most four bytes, a quote
     match bytes[start + 1..longest].iter().position(|byte| *byte == b'\'') {
@@ -160,9 +150,7 @@ fn raw_string_end(bytes: &[u8], start: usize) -> Option<usize> {
     let mut close = vec![b'"'];
     close.extend(std::iter::repeat_n(b'#', hashes));
     let body = quote + 1;
-    let length = bytes[body..]
-        .windows(close.len())
-        .position(|window| window == close);
+    let length = bytes[body..].windows(close.len()).position(|window| window == close);
     Some(length.map_or(bytes.len(), |n| body + n + close.len()))
 }
 
@@ -185,10 +173,7 @@ fn comments_and_strings_are_blanked_in_place() {
 
 #[test]
 fn words_are_whole() {
-    assert_eq!(
-        words("unsafe_code unsafe xunsafe unsafe{", "unsafe").collect::<Vec<_>>(),
-        [12, 27]
-    );
+    assert_eq!(words("unsafe_code unsafe xunsafe unsafe{", "unsafe").collect::<Vec<_>>(), [12, 27]);
     assert_eq!(ident_at("crate::  io_x::y", 7), "io_x");
     assert_eq!(group_end("a{b{c}(d)}e", 1), 10);
     assert_eq!(line_of("a\nb\nc", 4), 3);

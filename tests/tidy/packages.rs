@@ -10,10 +10,7 @@ const BENCH_ONLY: [&str; 3] = ["rgunicorn-bench", "tokio", "tokio-uring"];
 
 /// The names in `[dependencies]` that are not optional.
 pub fn mandatory(cargo_toml: &str) -> Vec<String> {
-    dependencies(cargo_toml)
-        .filter(|line| !line.contains("optional = true"))
-        .map(name)
-        .collect()
+    dependencies(cargo_toml).filter(|line| !line.contains("optional = true")).map(name).collect()
 }
 
 /// Packages of the bench that the package `rgunicorn` reaches, by its own list or through others.
@@ -29,16 +26,11 @@ pub fn bench_leaks(cargo_toml: &str, cargo_lock: &str) -> Vec<String> {
         open.retain(|next| !reached.contains(next));
     }
     let leaks = BENCH_ONLY.iter().filter(|package| reached.contains(**package));
-    leaks
-        .map(|package| format!("Cargo.lock:1: the wheel depends on `{package}` of the bench"))
-        .collect()
+    leaks.map(|package| format!("Cargo.lock:1: the wheel depends on `{package}` of the bench")).collect()
 }
 
 fn dependencies(cargo_toml: &str) -> impl Iterator<Item = &str> {
-    let lines = cargo_toml
-        .lines()
-        .skip_while(|line| *line != "[dependencies]")
-        .skip(1);
+    let lines = cargo_toml.lines().skip_while(|line| *line != "[dependencies]").skip(1);
     lines
         .take_while(|line| !line.starts_with('['))
         .filter(|line| line.contains('=') && !line.starts_with('#'))
@@ -52,26 +44,13 @@ fn name(line: &str) -> String {
 fn graph(cargo_lock: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for package in cargo_lock.split("[[package]]").skip(1) {
-        let quoted = |line: &str| {
-            line.split('"')
-                .nth(1)
-                .map(|text| text.split(' ').next().unwrap_or(text).to_owned())
-        };
-        let Some(name) = package
-            .lines()
-            .find(|line| line.starts_with("name = "))
-            .and_then(quoted)
-        else {
+        let quoted =
+            |line: &str| line.split('"').nth(1).map(|text| text.split(' ').next().unwrap_or(text).to_owned());
+        let Some(name) = package.lines().find(|line| line.starts_with("name = ")).and_then(quoted) else {
             continue;
         };
-        let list = package
-            .lines()
-            .skip_while(|line| !line.starts_with("dependencies = ["))
-            .skip(1);
-        graph
-            .entry(name)
-            .or_default()
-            .extend(list.take_while(|line| *line != "]").filter_map(quoted));
+        let list = package.lines().skip_while(|line| !line.starts_with("dependencies = [")).skip(1);
+        graph.entry(name).or_default().extend(list.take_while(|line| *line != "]").filter_map(quoted));
     }
     graph
 }

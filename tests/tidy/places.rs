@@ -27,31 +27,22 @@ pub fn unsafe_code(file: &File) -> Vec<String> {
         return Vec::new();
     }
     let message = format!("`unsafe` outside of {}", UNSAFE.join("/, ") + "/");
-    words(&file.code, "unsafe")
-        .map(|at| file.finding(at, &message))
-        .collect()
+    words(&file.code, "unsafe").map(|at| file.finding(at, &message)).collect()
 }
 
 /// Outside of tests nothing is unwrapped, and what is expected states in words why it cannot fail.
 pub fn unwraps(file: &File) -> Vec<String> {
     let mut findings = Vec::new();
     for at in calls(&file.code, "unwrap").filter(|at| !file.in_test(*at)) {
-        findings.push(file.finding(
-            at,
-            "`unwrap` says nothing: `?`, a default, or `expect(\"why it cannot fail\")`",
-        ));
+        findings.push(
+            file.finding(at, "`unwrap` says nothing: `?`, a default, or `expect(\"why it cannot fail\")`"),
+        );
     }
     // `self.expect(…)` is a method of our own: no `Option` calls itself that.
     let of_others = |at: &usize| !file.code[..*at].trim_end().ends_with("self.");
-    for at in calls(&file.code, "expect")
-        .filter(of_others)
-        .filter(|at| !file.in_test(*at))
-    {
+    for at in calls(&file.code, "expect").filter(of_others).filter(|at| !file.in_test(*at)) {
         let argument = file.text[at + "expect(".len()..].trim_start();
-        let reason = argument
-            .strip_prefix('"')
-            .and_then(|rest| rest.split('"').next())
-            .unwrap_or("");
+        let reason = argument.strip_prefix('"').and_then(|rest| rest.split('"').next()).unwrap_or("");
         if reason.split_whitespace().count() < INVARIANT_WORDS_MIN {
             findings.push(file.finding(at, "`expect` without the invariant that makes it safe"));
         }
@@ -95,19 +86,13 @@ mod tests {
 
     fn lines(rule: fn(&File) -> Vec<String>, path: &str, text: &str) -> Vec<String> {
         let findings = rule(&File::new(path, text));
-        findings
-            .iter()
-            .map(|finding| finding.split(": ").next().unwrap_or_default().to_owned())
-            .collect()
+        findings.iter().map(|finding| finding.split(": ").next().unwrap_or_default().to_owned()).collect()
     }
 
     #[test]
     fn crates_outside_of_their_homes_are_found() {
         let text = "use pyo3::Python;\n// pyo3::x\nfn f(p: pyo3 ::Py) {}\n";
-        assert_eq!(
-            lines(pyo3, "src/worker/mod.rs", text),
-            ["src/worker/mod.rs:1", "src/worker/mod.rs:3"]
-        );
+        assert_eq!(lines(pyo3, "src/worker/mod.rs", text), ["src/worker/mod.rs:1", "src/worker/mod.rs:3"]);
         assert_eq!(lines(pyo3, "src/wsgi/mod.rs", text), [] as [&str; 0]);
         let text = "use nix;\nlet libc = 1;\nlibc::close(3); io_uring::x();\n";
         assert_eq!(
@@ -128,9 +113,6 @@ mod tests {
     fn unwraps_and_empty_expects_are_found() {
         let text = "a.unwrap();\nb.unwrap_or(1);\nc.expect(\"x\");\nd\n  .expect(\n\"the table was just built\");\n\
                     e.expect(reason);\nself.expect(x);\n#[cfg(test)]\nmod tests { fn f() { g.unwrap(); } }\n";
-        assert_eq!(
-            lines(unwraps, "src/x.rs", text),
-            ["src/x.rs:1", "src/x.rs:3", "src/x.rs:7"]
-        );
+        assert_eq!(lines(unwraps, "src/x.rs", text), ["src/x.rs:1", "src/x.rs:3", "src/x.rs:7"]);
     }
 }

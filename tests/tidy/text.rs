@@ -11,12 +11,8 @@ pub const TABLE_LINES_MAX: usize = 1_500;
 pub const MEDIAN_LINES_MAX: usize = 200;
 
 /// Words that mark work left undone, spelled so that this file does not find itself.
-const LEFTOVERS: [&str; 4] = [
-    concat!("TO", "DO"),
-    concat!("FIX", "ME"),
-    concat!("X", "XX"),
-    concat!("db", "g!"),
-];
+const LEFTOVERS: [&str; 4] =
+    [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX"), concat!("db", "g!")];
 
 /// The source file whose rows are the settings.
 fn is_table(path: &str) -> bool {
@@ -24,18 +20,12 @@ fn is_table(path: &str) -> bool {
 }
 
 fn is_code(path: &str) -> bool {
-    [".rs", ".py", ".sh"]
-        .iter()
-        .any(|extension| path.ends_with(extension))
+    [".rs", ".py", ".sh"].iter().any(|extension| path.ends_with(extension))
 }
 
 /// No file of code is longer than a reader can hold in mind.
 pub fn length(file: &File) -> Vec<String> {
-    let max = if is_table(&file.path) {
-        TABLE_LINES_MAX
-    } else {
-        LINES_MAX
-    };
+    let max = if is_table(&file.path) { TABLE_LINES_MAX } else { LINES_MAX };
     let lines = file.text.lines().count();
     if !is_code(&file.path) || lines <= max {
         return Vec::new();
@@ -52,12 +42,8 @@ pub fn median_lines(files: &[File]) -> usize {
 
 /// Nothing is marked as unfinished: an open end belongs in an issue.
 pub fn leftovers(file: &File) -> Vec<String> {
-    let marks = LEFTOVERS
-        .iter()
-        .flat_map(|mark| words(&file.text, mark).map(move |at| (at, mark)));
-    marks
-        .map(|(at, mark)| file.finding(at, &format!("`{mark}` left behind")))
-        .collect()
+    let marks = LEFTOVERS.iter().flat_map(|mark| words(&file.text, mark).map(move |at| (at, mark)));
+    marks.map(|(at, mark)| file.finding(at, &format!("`{mark}` left behind"))).collect()
 }
 
 /// Every Rust file opens with `//!`: what it is, what it may not know, how to read it.
@@ -82,11 +68,7 @@ pub fn blanks(file: &File) -> Vec<String> {
     }
     let ends_well = file.text.is_empty() || (file.text.ends_with('\n') && !file.text.ends_with("\n\n"));
     if !ends_well {
-        findings.push(format!(
-            "{}:{}: must end with one line break",
-            file.path,
-            file.text.lines().count()
-        ));
+        findings.push(format!("{}:{}: must end with one line break", file.path, file.text.lines().count()));
     }
     findings
 }
@@ -105,14 +87,7 @@ mod tests {
         assert_eq!(found(length, "src/http/head.rs", &long), 1);
         assert_eq!(found(length, "src/http/head.rs", &"x\n".repeat(LINES_MAX)), 0);
         assert_eq!(found(length, "src/settings/table.rs", &long), 0);
-        assert_eq!(
-            found(
-                length,
-                "src/settings/table.rs",
-                &"x\n".repeat(TABLE_LINES_MAX + 1)
-            ),
-            1
-        );
+        assert_eq!(found(length, "src/settings/table.rs", &"x\n".repeat(TABLE_LINES_MAX + 1)), 1);
         assert_eq!(found(length, "docs/settings.md", &long), 0);
         let sizes = [10, 1000, 30].map(|lines| File::new("src/x.rs", &"x\n".repeat(lines)));
         assert_eq!((median_lines(&sizes), median_lines(&[])), (30, 0));
@@ -136,9 +111,6 @@ mod tests {
         assert_eq!(found(blanks, "a.md", "a\tb\nc \nd"), 3);
         assert_eq!(found(blanks, "a.md", "a\n\nb\n\n"), 1);
         assert_eq!(found(blanks, "a.md", "a\r\nb\n"), 1);
-        assert_eq!(
-            found(blanks, "a.md", "a\n\nb\n") + found(blanks, "py.typed", ""),
-            0
-        );
+        assert_eq!(found(blanks, "a.md", "a\n\nb\n") + found(blanks, "py.typed", ""), 0);
     }
 }

@@ -8,14 +8,7 @@ use super::lexer::{self, code_only};
 
 /// Folders of the repository that people write in. `tests/corpus` and fuzz corpora hold bytes, not text.
 const FOLDERS: [&str; 7] = ["src", "tests", "bench", "ci", "python", "docs", "examples"];
-const SKIPPED: [&str; 6] = [
-    "target",
-    "corpus",
-    "artifacts",
-    "__pycache__",
-    "node_modules",
-    "results",
-];
+const SKIPPED: [&str; 6] = ["target", "corpus", "artifacts", "__pycache__", "node_modules", "results"];
 const TEXT: [&str; 8] = ["rs", "py", "pyi", "sh", "toml", "md", "txt", "yml"];
 
 /// A text file: its path from the root of the repository, with `/`, and its contents.
@@ -33,17 +26,8 @@ pub struct File {
 impl File {
     /// A file as the rules see it. Whether it is a test is told by its path.
     pub fn new(path: &str, text: &str) -> Self {
-        let code = if path.ends_with(".rs") {
-            code_only(text)
-        } else {
-            text.to_owned()
-        };
-        Self {
-            path: path.to_owned(),
-            text: text.to_owned(),
-            code,
-            is_test: is_test_path(path),
-        }
+        let code = if path.ends_with(".rs") { code_only(text) } else { text.to_owned() };
+        Self { path: path.to_owned(), text: text.to_owned(), code, is_test: is_test_path(path) }
     }
 
     /// `path:line: message`, the form of every finding.
@@ -75,11 +59,7 @@ pub fn files() -> Vec<File> {
     for folder in FOLDERS {
         walk(&root().join(folder), &mut paths);
     }
-    let mut files: Vec<File> = paths
-        .iter()
-        .filter(|path| is_text(path))
-        .map(|path| read(path))
-        .collect();
+    let mut files: Vec<File> = paths.iter().filter(|path| is_text(path)).map(|path| read(path)).collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     mark_test_modules(&mut files);
     files
@@ -87,42 +67,27 @@ pub fn files() -> Vec<File> {
 
 /// The Rust files below `src/`.
 pub fn sources() -> Vec<File> {
-    files()
-        .into_iter()
-        .filter(|file| file.path.starts_with("src/") && file.path.ends_with(".rs"))
-        .collect()
+    files().into_iter().filter(|file| file.path.starts_with("src/") && file.path.ends_with(".rs")).collect()
 }
 
 fn read(path: &Path) -> File {
-    let relative = path
-        .strip_prefix(root())
-        .expect("every path was found below the root");
+    let relative = path.strip_prefix(root()).expect("every path was found below the root");
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     File::new(&relative.to_string_lossy(), &text)
 }
 
 fn is_text(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| TEXT.iter().any(|text| extension == *text))
+    path.extension().is_some_and(|extension| TEXT.iter().any(|text| extension == *text))
 }
 
 fn read_dir(folder: &Path) -> Vec<PathBuf> {
     // A folder that does not exist yet has no files.
-    fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .collect()
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 fn walk(folder: &Path, paths: &mut Vec<PathBuf>) {
     for path in read_dir(folder) {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_symlink() || name.starts_with('.') || SKIPPED.contains(&name.as_str()) {
             continue;
         }
@@ -162,18 +127,9 @@ fn test_module_files(file: &File) -> Vec<String> {
             continue;
         }
         let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let stem = file
-            .path
-            .rsplit('/')
-            .next()
-            .unwrap_or_default()
-            .trim_end_matches(".rs");
+        let stem = file.path.rsplit('/').next().unwrap_or_default().trim_end_matches(".rs");
         let name = lexer::ident_at(item, at + 3);
-        let inner = if ["mod", "lib", "main"].contains(&stem) {
-            String::new()
-        } else {
-            format!("{stem}/")
-        };
+        let inner = if ["mod", "lib", "main"].contains(&stem) { String::new() } else { format!("{stem}/") };
         found.push(match path_attribute(&file.text[start..end]) {
             Some(path) => format!("{folder}/{path}"),
             None => format!("{folder}/{inner}{name}.rs"),
@@ -183,10 +139,7 @@ fn test_module_files(file: &File) -> Vec<String> {
 }
 
 fn path_attribute(item: &str) -> Option<&str> {
-    item.split_once("#[path = \"")?
-        .1
-        .split_once('"')
-        .map(|(path, _)| path)
+    item.split_once("#[path = \"")?.1.split_once('"').map(|(path, _)| path)
 }
 
 /// The byte ranges of items under `#[cfg(test)]`, `#[cfg(all(test, …))]` and `#[test]`.

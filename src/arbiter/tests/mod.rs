@@ -25,18 +25,11 @@ fn pid_of(age: u64) -> Pid {
 }
 
 fn limits(workers: u32) -> Limits {
-    Limits {
-        workers,
-        timeout: SECOND * 30,
-        graceful_timeout: SECOND * 30,
-    }
+    Limits { workers, timeout: SECOND * 30, graceful_timeout: SECOND * 30 }
 }
 
 fn kill(age: u64, signal: Signal) -> Action {
-    Action::Kill {
-        pid: pid_of(age),
-        signal,
-    }
+    Action::Kill { pid: pid_of(age), signal }
 }
 
 fn logged(level: Level, text: &str) -> Action {
@@ -88,16 +81,10 @@ impl World {
 
     fn answer(&mut self, action: &Action) -> Vec<Action> {
         let event = match action {
-            Action::Fork { age } if self.forks_fail => Event::ForkFailed {
-                age: *age,
-                error: "EAGAIN",
-            },
+            Action::Fork { age } if self.forks_fail => Event::ForkFailed { age: *age, error: "EAGAIN" },
             Action::Fork { age } => {
                 self.board.insert(*age, fresh(*age));
-                Event::Forked {
-                    age: *age,
-                    pid: pid_of(*age),
-                }
+                Event::Forked { age: *age, pid: pid_of(*age) }
             }
             Action::Reload => match self.reload {
                 Ok(limits) => Event::Reloaded(limits),
@@ -115,21 +102,14 @@ impl World {
     /// The worker of this age ends.
     fn end(&mut self, age: u64, exit: Exit) -> Vec<Action> {
         let reading = self.board.remove(&age).expect("a living worker");
-        self.feed(Event::Ended {
-            pid: pid_of(age),
-            exit,
-            booted: reading.booted,
-        })
+        self.feed(Event::Ended { pid: pid_of(age), exit, booted: reading.booted })
     }
 
     /// Lets time pass, workers beating, and ends with a tick.
     fn pass(&mut self, time: Duration) -> Vec<Action> {
         self.now = self.now.after(time);
         let now = self.now;
-        self.board
-            .values_mut()
-            .filter(|reading| reading.booted)
-            .for_each(|reading| reading.beat = Some(now));
+        self.board.values_mut().filter(|reading| reading.booted).for_each(|reading| reading.beat = Some(now));
         self.tick()
     }
 
@@ -156,12 +136,7 @@ impl World {
 
     /// Ages of workers that have not been told to stop.
     fn active(&self) -> Vec<u64> {
-        self.state
-            .workers
-            .iter()
-            .filter(|worker| !worker.stopping)
-            .map(|worker| worker.age)
-            .collect()
+        self.state.workers.iter().filter(|worker| !worker.stopping).map(|worker| worker.age).collect()
     }
 }
 
@@ -180,11 +155,7 @@ fn fresh(age: u64) -> Reading {
 
 /// The kills among actions.
 fn kills(actions: &[Action]) -> Vec<Action> {
-    actions
-        .iter()
-        .filter(|action| matches!(action, Action::Kill { .. }))
-        .cloned()
-        .collect()
+    actions.iter().filter(|action| matches!(action, Action::Kill { .. })).cloned().collect()
 }
 
 /// The log lines among actions.

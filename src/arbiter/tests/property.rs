@@ -14,15 +14,8 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let serving = [
-        Signal::HUP,
-        Signal::TTIN,
-        Signal::TTOU,
-        Signal::USR1,
-        Signal::USR2,
-        Signal::WINCH,
-        Signal::CHLD,
-    ];
+    let serving =
+        [Signal::HUP, Signal::TTIN, Signal::TTOU, Signal::USR1, Signal::USR2, Signal::WINCH, Signal::CHLD];
     let exit = prop_oneof![
         Just(Exit::Code(0)),
         Just(Exit::Code(1)),
@@ -59,13 +52,8 @@ impl World {
             Step::Boot(_) | Step::End(..) => Vec::new(),
         };
         for action in kills(&actions) {
-            let Action::Kill { pid, signal } = action else {
-                unreachable!()
-            };
-            assert!(
-                self.board.keys().any(|age| pid_of(*age) == pid),
-                "{signal} to {pid}, which is reaped"
-            );
+            let Action::Kill { pid, signal } = action else { unreachable!() };
+            assert!(self.board.keys().any(|age| pid_of(*age) == pid), "{signal} to {pid}, which is reaped");
         }
         exit_status(&actions).is_some()
     }

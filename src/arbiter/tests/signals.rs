@@ -11,12 +11,7 @@ fn workers_changed(new: u32, old: u32) -> Action {
 }
 
 fn stops(name: &str, signal: Signal) -> Vec<Action> {
-    vec![
-        say(name),
-        Action::CloseListeners,
-        kill(1, signal),
-        kill(2, signal),
-    ]
+    vec![say(name), Action::CloseListeners, kill(1, signal), kill(2, signal)]
 }
 
 /// What a master with the workers 1 and 2 does about each signal.
@@ -29,43 +24,11 @@ fn table_of_signals() -> Vec<(Signal, Vec<Action>)> {
         (Signal::TERM, stops("term", Signal::TERM)),
         (Signal::INT, stops("int", Signal::QUIT)),
         (Signal::QUIT, stops("quit", Signal::QUIT)),
-        (
-            Signal::USR1,
-            vec![
-                say("usr1"),
-                Action::ReopenLogs,
-                kill(1, Signal::USR1),
-                kill(2, Signal::USR1),
-            ],
-        ),
+        (Signal::USR1, vec![say("usr1"), Action::ReopenLogs, kill(1, Signal::USR1), kill(2, Signal::USR1)]),
         (Signal::USR2, vec![say("usr2"), logged(Level::Warning, upgrade)]),
-        (
-            Signal::TTIN,
-            vec![
-                say("ttin"),
-                Action::ShareWorkers(3),
-                workers_changed(3, 2),
-                more,
-                count(3),
-            ],
-        ),
-        (
-            Signal::TTOU,
-            vec![
-                say("ttou"),
-                Action::ShareWorkers(1),
-                workers_changed(1, 2),
-                less,
-                count(1),
-            ],
-        ),
-        (
-            Signal::WINCH,
-            vec![
-                say("winch"),
-                logged(Level::Debug, "SIGWINCH ignored. Not daemonized"),
-            ],
-        ),
+        (Signal::TTIN, vec![say("ttin"), Action::ShareWorkers(3), workers_changed(3, 2), more, count(3)]),
+        (Signal::TTOU, vec![say("ttou"), Action::ShareWorkers(1), workers_changed(1, 2), less, count(1)]),
+        (Signal::WINCH, vec![say("winch"), logged(Level::Debug, "SIGWINCH ignored. Not daemonized")]),
         (Signal::CHLD, vec![logged(Level::Debug, "Handling signal: cld")]),
     ]
 }
@@ -77,10 +40,7 @@ fn each_signal_while_serving() {
         assert_eq!(World::serving(2).signal(signal), expected, "{signal}");
     }
     let hang_up = World::serving(2).signal(Signal::HUP);
-    assert_eq!(
-        hang_up[..3],
-        [say("hup"), logged(Level::Info, "Hang up: Master"), Action::Reload]
-    );
+    assert_eq!(hang_up[..3], [say("hup"), logged(Level::Info, "Hang up: Master"), Action::Reload]);
 }
 
 #[test]
@@ -111,10 +71,7 @@ fn ttou_never_goes_below_one() {
         assert_eq!(actions, [logged(Level::Info, "Handling signal: ttou")]);
     }
     assert_eq!(world.active(), [2]);
-    assert!(
-        forks(&world.end(1, Exit::Code(0))).is_empty(),
-        "the one that was told to stop is not replaced"
-    );
+    assert!(forks(&world.end(1, Exit::Code(0))).is_empty(), "the one that was told to stop is not replaced");
 }
 
 #[test]
@@ -138,37 +95,16 @@ fn the_leaving_worker_is_told_once() {
 fn a_dead_worker_is_replaced_under_a_new_age() {
     let table = [
         (Exit::Code(0), None),
-        (
-            Exit::Code(1),
-            Some((Level::Error, "Worker (pid:1001) exited with code 1.")),
-        ),
-        (
-            Exit::Code(255),
-            Some((Level::Error, "Worker (pid:1001) exited with code 255.")),
-        ),
-        (
-            Exit::Code(3),
-            Some((Level::Error, "Worker (pid:1001) exited with code 3.")),
-        ),
+        (Exit::Code(1), Some((Level::Error, "Worker (pid:1001) exited with code 1."))),
+        (Exit::Code(255), Some((Level::Error, "Worker (pid:1001) exited with code 255."))),
+        (Exit::Code(3), Some((Level::Error, "Worker (pid:1001) exited with code 3."))),
         (
             Exit::Signal(Signal::KILL),
-            Some((
-                Level::Error,
-                "Worker (pid:1001) was sent SIGKILL! Perhaps out of memory?",
-            )),
+            Some((Level::Error, "Worker (pid:1001) was sent SIGKILL! Perhaps out of memory?")),
         ),
-        (
-            Exit::Signal(Signal::TERM),
-            Some((Level::Info, "Worker (pid:1001) was sent SIGTERM!")),
-        ),
-        (
-            Exit::Signal(Signal(11)),
-            Some((Level::Warning, "Worker (pid:1001) was sent SIGSEGV!")),
-        ),
-        (
-            Exit::Signal(Signal(40)),
-            Some((Level::Warning, "Worker (pid:1001) was sent signal 40!")),
-        ),
+        (Exit::Signal(Signal::TERM), Some((Level::Info, "Worker (pid:1001) was sent SIGTERM!"))),
+        (Exit::Signal(Signal(11)), Some((Level::Warning, "Worker (pid:1001) was sent SIGSEGV!"))),
+        (Exit::Signal(Signal(40)), Some((Level::Warning, "Worker (pid:1001) was sent signal 40!"))),
     ];
     for (exit, line) in table {
         let mut world = World::serving(2);
@@ -186,18 +122,8 @@ fn a_dead_worker_is_replaced_under_a_new_age() {
 #[test]
 fn a_child_that_is_no_worker_is_reaped_quietly() {
     let mut world = World::serving(1);
-    let actions = world.feed(Event::Ended {
-        pid: 77,
-        exit: Exit::Code(5),
-        booted: false,
-    });
-    assert_eq!(
-        actions,
-        [logged(
-            Level::Debug,
-            "Reaped unknown child process (pid:77, status:5)"
-        )]
-    );
+    let actions = world.feed(Event::Ended { pid: 77, exit: Exit::Code(5), booted: false });
+    assert_eq!(actions, [logged(Level::Debug, "Reaped unknown child process (pid:77, status:5)")]);
 }
 
 #[test]
@@ -207,11 +133,7 @@ fn a_failed_fork_is_tried_again_after_a_second_and_not_before() {
     let actions = world.signal(Signal::TTIN);
     assert_eq!(forks(&actions), [2]);
     assert_eq!(lines(&actions).last().unwrap().0, Level::Debug);
-    assert!(
-        lines(&actions)
-            .iter()
-            .any(|(level, text)| *level == Level::Error && text.contains("EAGAIN"))
-    );
+    assert!(lines(&actions).iter().any(|(level, text)| *level == Level::Error && text.contains("EAGAIN")));
     assert!(forks(&world.pass(SECOND / 2)).is_empty());
     world.forks_fail = false;
     assert_eq!(forks(&world.pass(SECOND / 2)), [3]);

@@ -57,20 +57,14 @@ fn a_worker_that_not_even_kill_ends_is_left_behind() {
 
 #[test]
 fn signals_while_stopping() {
-    let quick = [
-        logged(Level::Info, "Quick shutdown requested"),
-        kill(1, Signal::QUIT),
-        kill(2, Signal::QUIT),
-    ];
+    let quick =
+        [logged(Level::Info, "Quick shutdown requested"), kill(1, Signal::QUIT), kill(2, Signal::QUIT)];
     for impatient in [Signal::INT, Signal::QUIT] {
         let mut world = World::serving(2);
         world.signal(Signal::TERM);
         assert_eq!(world.signal(impatient), quick);
         assert_eq!(world.signal(impatient), [], "once is enough");
-        assert_eq!(
-            kills(&world.pass(SECOND * 2)),
-            [kill(1, Signal::KILL), kill(2, Signal::KILL)]
-        );
+        assert_eq!(kills(&world.pass(SECOND * 2)), [kill(1, Signal::KILL), kill(2, Signal::KILL)]);
     }
     let others = [
         Signal::TERM,
@@ -105,19 +99,13 @@ fn impatience_never_makes_the_wait_longer() {
 
 #[test]
 fn a_worker_that_cannot_boot_stops_the_server() {
-    let table = [
-        (3, "Reason: Worker failed to boot."),
-        (4, "Reason: App failed to load."),
-    ];
+    let table = [(3, "Reason: Worker failed to boot."), (4, "Reason: App failed to load.")];
     for (status, reason) in table {
         let mut world = World::unbooted(2);
         let actions = world.end(2, Exit::Code(status));
         assert_eq!(
             lines(&actions),
-            [(
-                Level::Error,
-                format!("Worker (pid:1002) exited with code {status}.").as_str()
-            )]
+            [(Level::Error, format!("Worker (pid:1002) exited with code {status}.").as_str())]
         );
         assert_eq!(kills(&actions), [kill(1, Signal::TERM)]);
         assert!(forks(&actions).is_empty());
@@ -137,19 +125,11 @@ fn a_worker_that_cannot_boot_stops_the_server() {
 fn boot_failures_count_at_any_time() {
     let mut world = World::serving(1);
     world.end(1, Exit::Signal(Signal::KILL));
-    assert_eq!(
-        exit_status(&world.end(2, Exit::Code(3))),
-        Some(3),
-        "a respawned worker"
-    );
+    assert_eq!(exit_status(&world.end(2, Exit::Code(3))), Some(3), "a respawned worker");
     let mut world = World::serving(1);
     world.signal(Signal::TTIN);
     world.end(2, Exit::Code(4));
-    assert_eq!(
-        exit_status(&world.end(1, Exit::Code(0))),
-        Some(4),
-        "one more by TTIN"
-    );
+    assert_eq!(exit_status(&world.end(1, Exit::Code(0))), Some(4), "one more by TTIN");
 }
 
 #[test]

@@ -20,13 +20,7 @@ fn a_silent_worker_gets_abrt_and_at_the_next_check_kill() {
     let mut world = World::serving(2);
     assert_eq!(silence(&mut world, 30, &[2]), []);
     let actions = world.pass_only(&[2]);
-    assert_eq!(
-        actions,
-        [
-            logged(Level::Critical, "WORKER TIMEOUT (pid:1001)"),
-            kill(1, Signal::ABRT)
-        ]
-    );
+    assert_eq!(actions, [logged(Level::Critical, "WORKER TIMEOUT (pid:1001)"), kill(1, Signal::ABRT)]);
     assert_eq!(world.tick(), [], "no second check within the second");
     assert_eq!(world.pass_only(&[2]), [kill(1, Signal::KILL)]);
     let actions = world.end(1, Exit::Signal(Signal::KILL));
@@ -65,16 +59,8 @@ fn a_master_that_did_not_run_itself_blames_nobody() {
     let mut world = World::serving(2);
     world.now = world.now.after(SECOND * 3600);
     assert_eq!(world.tick(), [], "suspended, or the whole group stopped");
-    assert_eq!(
-        silence(&mut world, 30, &[2]),
-        [],
-        "and the workers get their whole timeout from now on"
-    );
-    assert_eq!(
-        silence(&mut world, 1, &[2]),
-        [kill(1, Signal::ABRT)],
-        "but no more"
-    );
+    assert_eq!(silence(&mut world, 30, &[2]), [], "and the workers get their whole timeout from now on");
+    assert_eq!(silence(&mut world, 1, &[2]), [kill(1, Signal::ABRT)], "but no more");
 }
 
 #[test]
@@ -98,11 +84,7 @@ fn an_idle_master_sleeps_a_second() {
     assert_eq!(world.state.wait(world.now), SECOND);
     world.now = world.now.after(SECOND / 4);
     world.tick();
-    assert_eq!(
-        world.state.wait(world.now),
-        SECOND * 3 / 4,
-        "an early wake-up does not shift the checks"
-    );
+    assert_eq!(world.state.wait(world.now), SECOND * 3 / 4, "an early wake-up does not shift the checks");
 }
 
 #[test]

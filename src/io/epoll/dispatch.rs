@@ -32,11 +32,7 @@ impl Epoll {
             let listen = matches!(op, Op::Poll { listen: true, .. });
             (listens, others) = (listens || listen, others || !listen);
         }
-        if listens && !others {
-            mask | EXCLUSIVE
-        } else {
-            mask
-        }
+        if listens && !others { mask | EXCLUSIVE } else { mask }
     }
 
     /// Tells epoll what has changed since the last wait.
@@ -60,19 +56,9 @@ impl Epoll {
             } else if let Some(op) = self.ops.remove(key) {
                 let error = || io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EBADF));
                 out.push(match op {
-                    Op::Recv { token, .. } => Completion::Recv {
-                        token,
-                        outcome: Received::Err(error()),
-                    },
-                    Op::Poll { token, .. } => Completion::Poll {
-                        token,
-                        result: Err(error()),
-                    },
-                    Op::Send(op) => Completion::Sent {
-                        token: op.token,
-                        result: Err(error()),
-                        buf: op.buf,
-                    },
+                    Op::Recv { token, .. } => Completion::Recv { token, outcome: Received::Err(error()) },
+                    Op::Poll { token, .. } => Completion::Poll { token, result: Err(error()) },
+                    Op::Send(op) => Completion::Sent { token: op.token, result: Err(error()), buf: op.buf },
                 });
             }
         }
@@ -173,11 +159,7 @@ impl Epoll {
             self.interests.touch(fd, false);
         }
         match self.ops.remove(key)? {
-            Op::Send(op) => Some(Completion::Sent {
-                token: op.token,
-                result,
-                buf: op.buf,
-            }),
+            Op::Send(op) => Some(Completion::Sent { token: op.token, result, buf: op.buf }),
             _ => None,
         }
     }

@@ -34,20 +34,14 @@ pub(super) struct Interests {
 
 impl Interests {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self {
-            epoll: create()?,
-            by_fd: Vec::new(),
-            dirty: Vec::new(),
-            has_pwait2: true,
-        })
+        Ok(Self { epoll: create()?, by_fd: Vec::new(), dirty: Vec::new(), has_pwait2: true })
     }
 
     /// The interest in `fd` may have changed.
     pub(super) fn touch(&mut self, fd: RawFd, verify: bool) {
         let at = fd as usize;
         if self.by_fd.len() <= at {
-            self.by_fd
-                .resize((at + 1).next_power_of_two(), Interest::default());
+            self.by_fd.resize((at + 1).next_power_of_two(), Interest::default());
         }
         let interest = &mut self.by_fd[at];
         interest.verify |= verify && interest.registered != UNREGISTERED;
@@ -155,15 +149,9 @@ impl Interests {
     }
 
     fn control(&self, what: libc::c_int, fd: RawFd, mask: u32) -> io::Result<()> {
-        let generation = self
-            .by_fd
-            .get(fd as usize)
-            .map_or(0, |interest| interest.generation);
+        let generation = self.by_fd.get(fd as usize).map_or(0, |interest| interest.generation);
         let data = u64::from(generation) << 32 | fd as u64;
-        let mut event = libc::epoll_event {
-            events: mask,
-            u64: data,
-        };
+        let mut event = libc::epoll_event { events: mask, u64: data };
         // SAFETY: `event` is a valid epoll_event during the call.
         check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), what, fd, &raw mut event) }).map(drop)
     }

@@ -60,13 +60,7 @@ impl Epoll {
     }
 
     pub(crate) fn recv(&mut self, fd: RawFd, token: Token) -> io::Result<OpKey> {
-        self.insert(
-            fd,
-            Op::Recv {
-                token,
-                by_poll: false,
-            },
-        )
+        self.insert(fd, Op::Recv { token, by_poll: false })
     }
 
     /// Nothing is handed over by the kernel between waits, so there are never bytes to return.
@@ -124,14 +118,7 @@ impl Epoll {
     }
 
     pub(crate) fn poll(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
-        self.insert(
-            fd,
-            Op::Poll {
-                token,
-                mask,
-                listen: false,
-            },
-        )
+        self.insert(fd, Op::Poll { token, mask, listen: false })
     }
 
     pub(crate) fn poll_cancel(&mut self, op: OpKey) {
@@ -146,11 +133,7 @@ impl Epoll {
     }
 
     pub(crate) fn listen(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
-        let op = Op::Poll {
-            token,
-            mask: libc::EPOLLIN as u32,
-            listen: true,
-        };
+        let op = Op::Poll { token, mask: libc::EPOLLIN as u32, listen: true };
         // A listener stays open, so a registration that lingers is good: `listen` and `listen_cancel` around every piece
         // of application work cost nothing.
         self.insert_verified(listener, op, false)
@@ -216,11 +199,7 @@ impl Epoll {
         out.append(&mut self.ready);
         self.unpark();
         self.settle(out);
-        let timeout = if out.len() > before {
-            Some(Duration::ZERO)
-        } else {
-            timeout
-        };
+        let timeout = if out.len() > before { Some(Duration::ZERO) } else { timeout };
         self.stats.enters += 1;
         let got = match self.interests.wait(&mut self.events, timeout) {
             Ok(got) => got,

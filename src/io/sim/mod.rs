@@ -43,9 +43,7 @@ pub(crate) struct Sim {
 
 impl Sim {
     pub(crate) fn new(seed: u64, config: &SimConfig) -> io::Result<(Self, Net)> {
-        let net = Net {
-            world: Rc::new(RefCell::new(World::new(seed, config.clone()))),
-        };
+        let net = Net { world: Rc::new(RefCell::new(World::new(seed, config.clone()))) };
         Ok((Self::on_net(&net)?, net))
     }
 
@@ -70,23 +68,11 @@ impl Sim {
         let mut world = self.world.borrow_mut();
         let listening = world.listeners.get_mut(&listener).ok_or_else(bad_fd)?;
         let fd = listening.backlog.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
-        Ok((
-            Fd::Virtual(fd),
-            PeerAddr::V4 {
-                addr: [127, 0, 0, 1],
-                port: (fd % 60_000) as u16,
-            },
-        ))
+        Ok((Fd::Virtual(fd), PeerAddr::V4 { addr: [127, 0, 0, 1], port: (fd % 60_000) as u16 }))
     }
 
     pub(crate) fn recv(&mut self, fd: RawFd, token: Token) -> io::Result<OpKey> {
-        self.insert(
-            fd,
-            Op::Recv {
-                token,
-                by_poll: false,
-            },
-        )
+        self.insert(fd, Op::Recv { token, by_poll: false })
     }
 
     /// Some bytes may have been "handed over by the kernel already": the dice say how many.
@@ -131,9 +117,7 @@ impl Sim {
         }
         let batch = urgency == Urgency::Batch;
         let phase = if batch { Phase::Parked } else { Phase::Armed };
-        let key = self
-            .ops
-            .insert(fd, Op::Send(Box::new(SendOp::new(token, buf, sent))), phase);
+        let key = self.ops.insert(fd, Op::Send(Box::new(SendOp::new(token, buf, sent))), phase);
         if batch {
             self.queued.push(key);
             if self.queued.len() >= BATCHED_SENDS_MAX {
@@ -153,14 +137,7 @@ impl Sim {
     }
 
     pub(crate) fn poll(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
-        self.insert(
-            fd,
-            Op::Poll {
-                token,
-                mask,
-                listen: false,
-            },
-        )
+        self.insert(fd, Op::Poll { token, mask, listen: false })
     }
 
     pub(crate) fn poll_cancel(&mut self, op: OpKey) {
@@ -170,18 +147,8 @@ impl Sim {
     }
 
     pub(crate) fn listen(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
-        let key = self.insert(
-            listener,
-            Op::Poll {
-                token,
-                mask: libc::POLLIN as u32,
-                listen: true,
-            },
-        )?;
-        let waiter = Waiter {
-            driver: self.id,
-            op: key,
-        };
+        let key = self.insert(listener, Op::Poll { token, mask: libc::POLLIN as u32, listen: true })?;
+        let waiter = Waiter { driver: self.id, op: key };
         if let Some(listening) = self.world.borrow_mut().listeners.get_mut(&listener) {
             if listening.backlog.is_empty() {
                 listening.waiters.push_back(waiter);

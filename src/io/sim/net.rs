@@ -119,9 +119,7 @@ impl Net {
 
     /// Whether the peer has read everything and knows that nothing more comes (end of stream or reset).
     pub fn sees_end(&self, peer: Peer) -> bool {
-        self.socket(peer, |socket| {
-            socket.outgoing.is_empty() && (socket.finished || socket.reset)
-        })
+        self.socket(peer, |socket| socket.outgoing.is_empty() && (socket.finished || socket.reset))
     }
 
     /// Virtual time.

@@ -86,11 +86,7 @@ impl Sim {
             Err(error) => Err(error),
         };
         if let Some(Op::Send(op)) = self.ops.remove(key) {
-            out.push(Completion::Sent {
-                token: op.token,
-                result,
-                buf: op.buf,
-            });
+            out.push(Completion::Sent { token: op.token, result, buf: op.buf });
         }
         true
     }
@@ -105,15 +101,9 @@ impl Sim {
         out: &mut Vec<Completion>,
     ) -> bool {
         let mut world = self.world.borrow_mut();
-        let waiter = Waiter {
-            driver: self.id,
-            op: key,
-        };
-        let woken = !listen
-            || world
-                .listeners
-                .get(&fd)
-                .is_none_or(|listening| listening.woken.contains(&waiter));
+        let waiter = Waiter { driver: self.id, op: key };
+        let woken =
+            !listen || world.listeners.get(&fd).is_none_or(|listening| listening.woken.contains(&waiter));
         let always = (libc::POLLERR | libc::POLLHUP) as u32;
         let (late, canceled) = (world.config.late_per_mille, world.config.canceled_per_mille);
         let result = match world.readiness(fd) {

@@ -227,9 +227,7 @@ impl World {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let count = self.portion(whole);
-        self.socket(fd)?
-            .outgoing
-            .extend(head.iter().chain(body).take(count));
+        self.socket(fd)?.outgoing.extend(head.iter().chain(body).take(count));
         Ok(count)
     }
 

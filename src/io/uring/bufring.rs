@@ -29,13 +29,7 @@ impl BufRing {
         let arena = Arena::new(count, size)?;
         let entries_bytes = usize::from(arena.count()) * size_of::<BufRingEntry>();
         let entries = map(entries_bytes)?.cast();
-        let mut this = Self {
-            entries,
-            entries_bytes,
-            arena,
-            tail: 0,
-            available: 0,
-        };
+        let mut this = Self { entries, entries_bytes, arena, tail: 0, available: 0 };
         // SAFETY: page-aligned zeroed memory for exactly that many entries; it outlives the ring (`Uring` drops the ring
         // first), and the kernel pins its pages.
         unsafe {
@@ -73,10 +67,7 @@ impl BufRing {
 
     /// A completion named a buffer: it is ours now.
     pub(super) fn took(&mut self) {
-        debug_assert!(
-            self.available > 0,
-            "the kernel used a buffer that it did not have"
-        );
+        debug_assert!(self.available > 0, "the kernel used a buffer that it did not have");
         self.available = self.available.saturating_sub(1);
     }
 
@@ -89,11 +80,7 @@ impl BufRing {
     }
 
     pub(super) fn describe(&self) -> String {
-        format!(
-            "multishot receive into {} buffers of {} bytes",
-            self.arena.count(),
-            self.arena.size()
-        )
+        format!("multishot receive into {} buffers of {} bytes", self.arena.count(), self.arena.size())
     }
 
     /// The kernel may still write to the buffers: never free them.

@@ -31,11 +31,7 @@ impl Uring {
         }
         self.push_cancel(op);
         for turn in 0..CANCEL_WAITS_MAX {
-            let entered = if turn == 0 {
-                self.ring.progress()
-            } else {
-                self.ring.wait(Some(CANCEL_WAIT))
-            };
+            let entered = if turn == 0 { self.ring.progress() } else { self.ring.wait(Some(CANCEL_WAIT)) };
             self.ring.reap();
             for entry in self.unstash(user_data(Kind::Op, op)) {
                 over |= self.last_words(op, &entry, &mut bytes);
@@ -62,10 +58,7 @@ impl Uring {
         match entry.result() {
             0 => !by_poll,
             1.. => false,
-            error => !matches!(
-                -error,
-                libc::ECANCELED | libc::ENOBUFS | libc::EINTR | libc::EAGAIN
-            ),
+            error => !matches!(-error, libc::ECANCELED | libc::ENOBUFS | libc::EINTR | libc::EAGAIN),
         }
     }
 
@@ -128,11 +121,7 @@ impl Uring {
         for _ in 0..CANCEL_WAITS_MAX {
             // SAFETY: names no memory.
             unsafe { self.ring.push(unlisten(op)) };
-            let submitted = if woken {
-                self.ring.progress()
-            } else {
-                self.ring.submit()
-            };
+            let submitted = if woken { self.ring.progress() } else { self.ring.submit() };
             self.ring.reap();
             let answer = self.unstash(user_data(Kind::Unlisten, op)).pop();
             if answer.is_some_and(|answer| answer.result() == 0) {

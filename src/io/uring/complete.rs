@@ -33,10 +33,7 @@ impl Uring {
             Op::Send(_) => self.complete_send(key, entry.result(), out),
             &Op::Poll { token, .. } => {
                 self.ops.remove(key);
-                out.push(Completion::Poll {
-                    token,
-                    result: mask(entry.result()),
-                });
+                out.push(Completion::Poll { token, result: mask(entry.result()) });
             }
         }
     }
@@ -45,10 +42,7 @@ impl Uring {
     pub(super) fn take_buffer(&mut self, entry: &cqueue::Entry) -> Option<BufId> {
         let id = cqueue::buffer_select(entry.flags())?;
         self.buffers.took();
-        Some(BufId {
-            id,
-            len: u32::try_from(entry.result()).unwrap_or(0),
-        })
+        Some(BufId { id, len: u32::try_from(entry.result()).unwrap_or(0) })
     }
 
     pub(super) fn give_back(&mut self, buf: Option<BufId>) {
@@ -65,24 +59,13 @@ impl Uring {
         more: bool,
         out: &mut Vec<Completion>,
     ) {
-        let Some((
-            _,
-            _,
-            &mut Op::Recv {
-                token,
-                ref mut by_poll,
-            },
-        )) = self.ops.get_mut(key)
-        else {
+        let Some((_, _, &mut Op::Recv { token, ref mut by_poll })) = self.ops.get_mut(key) else {
             return;
         };
         let was_poll = std::mem::take(by_poll);
         match (result, buf) {
             (1.., Some(buf)) => {
-                out.push(Completion::Recv {
-                    token,
-                    outcome: Received::Data(buf),
-                });
+                out.push(Completion::Recv { token, outcome: Received::Data(buf) });
                 if !more {
                     self.park(key);
                 }
@@ -102,11 +85,8 @@ impl Uring {
             }
         }
         self.ops.remove(key);
-        let outcome = if result >= 0 {
-            Received::Eof
-        } else {
-            Received::Err(io::Error::from_raw_os_error(-result))
-        };
+        let outcome =
+            if result >= 0 { Received::Eof } else { Received::Err(io::Error::from_raw_os_error(-result)) };
         out.push(Completion::Recv { token, outcome });
     }
 
@@ -155,11 +135,7 @@ impl Uring {
             },
         };
         if let Some(Op::Send(op)) = self.ops.remove(key) {
-            out.push(Completion::Sent {
-                token: op.token,
-                result,
-                buf: op.buf,
-            });
+            out.push(Completion::Sent { token: op.token, result, buf: op.buf });
         }
     }
 }

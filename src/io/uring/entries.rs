@@ -25,10 +25,7 @@ pub(super) fn user_data(kind: Kind, key: OpKey) -> u64 {
 
 /// The key of a completion if it is the operation's own.
 pub(super) fn op_key(user_data: u64) -> Option<OpKey> {
-    let key = OpKey {
-        index: user_data as u32,
-        generation: (user_data >> 32) as u32 & 0x00ff_ffff,
-    };
+    let key = OpKey { index: user_data as u32, generation: (user_data >> 32) as u32 & 0x00ff_ffff };
     (user_data >> 56 == Kind::Op as u64).then_some(key)
 }
 
@@ -40,9 +37,7 @@ pub(super) fn cancel(key: OpKey) -> squeue::Entry {
 }
 
 pub(super) fn unlisten(key: OpKey) -> squeue::Entry {
-    opcode::PollRemove::new(user_data(Kind::Op, key))
-        .build()
-        .user_data(user_data(Kind::Unlisten, key))
+    opcode::PollRemove::new(user_data(Kind::Op, key)).build().user_data(user_data(Kind::Unlisten, key))
 }
 
 impl Uring {

@@ -67,38 +67,18 @@ impl Uring {
     }
 
     pub(crate) fn recv(&mut self, fd: RawFd, token: Token) -> io::Result<OpKey> {
-        self.start(
-            fd,
-            Op::Recv {
-                token,
-                by_poll: false,
-            },
-        )
+        self.start(fd, Op::Recv { token, by_poll: false })
     }
 
     pub(crate) fn poll(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
-        self.start(
-            fd,
-            Op::Poll {
-                token,
-                mask,
-                listen: false,
-            },
-        )
+        self.start(fd, Op::Poll { token, mask, listen: false })
     }
 
     pub(crate) fn listen(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
         // One-shot: a waiter that comes back goes to the end of the kernel's queue, so connections spread evenly.
         // Exclusive: one worker is woken per connection.
         let mask = (libc::EPOLLIN | libc::EPOLLEXCLUSIVE) as u32;
-        self.start(
-            listener,
-            Op::Poll {
-                token,
-                mask,
-                listen: true,
-            },
-        )
+        self.start(listener, Op::Poll { token, mask, listen: true })
     }
 
     fn start(&mut self, fd: RawFd, op: Op) -> io::Result<OpKey> {
@@ -122,11 +102,7 @@ impl Uring {
         if fd < 0 {
             return Sent::Ready(Err(io::Error::from_raw_os_error(libc::EBADF)), buf);
         }
-        let key = self.ops.insert(
-            fd,
-            Op::Send(Box::new(SendOp::new(token, buf, sent))),
-            Phase::Armed,
-        );
+        let key = self.ops.insert(fd, Op::Send(Box::new(SendOp::new(token, buf, sent))), Phase::Armed);
         self.push_op(key);
         if urgency == Urgency::Batch {
             let now = clock::now();

@@ -36,11 +36,7 @@ impl Uring {
         let mut turns_left = DRAIN_WAITS_MAX;
         while self.ops.live() > 0 && turns_left > 0 {
             let before = self.ops.live();
-            let entered = if self.ring.has_completions() {
-                Ok(())
-            } else {
-                self.ring.wait(Some(DRAIN_WAIT))
-            };
+            let entered = if self.ring.has_completions() { Ok(()) } else { self.ring.wait(Some(DRAIN_WAIT)) };
             while let Some(entry) = self.ring.next() {
                 self.complete(&entry, &mut orphans);
             }

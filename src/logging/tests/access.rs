@@ -12,10 +12,7 @@ fn format(text: &str) -> AccessFormat {
 }
 
 fn request(status: u16) -> Request {
-    Request {
-        status,
-        ..Request::default()
-    }
+    Request { status, ..Request::default() }
 }
 
 #[test]
@@ -28,19 +25,14 @@ fn records_wait_for_the_flush() {
     assert_eq!((read(&path).as_str(), log.pending_bytes()), ("", 16));
     log.flush();
     log.flush();
-    assert_eq!(
-        (read(&path).as_str(), log.pending_bytes(), log.dropped()),
-        ("GET 200\nGET 404\n", 0, 0)
-    );
+    assert_eq!((read(&path).as_str(), log.pending_bytes(), log.dropped()), ("GET 200\nGET 404\n", 0, 0));
 }
 
 #[test]
 fn the_end_flushes() {
     let folder = Folder::new();
     let path = folder.file("access.log");
-    AccessLog::open(&path, format("%(s)s"))
-        .unwrap()
-        .push(&request(200));
+    AccessLog::open(&path, format("%(s)s")).unwrap().push(&request(200));
     assert_eq!(read(&path), "200\n");
 }
 
@@ -52,10 +44,7 @@ fn a_full_buffer_flushes_itself() {
     for status in [200, 201, 202] {
         log.push(&request(status));
     }
-    assert_eq!(
-        (read(&path).as_str(), log.pending_bytes()),
-        ("200\n201\n202\n", 0)
-    );
+    assert_eq!((read(&path).as_str(), log.pending_bytes()), ("200\n201\n202\n", 0));
 }
 
 #[test]
@@ -69,10 +58,7 @@ fn a_reopen_writes_what_waits_to_the_old_file() {
     log.reopen().unwrap();
     log.push(&request(201));
     log.flush();
-    assert_eq!(
-        (read(&old).as_str(), read(&path).as_str(), log.as_raw_fd()),
-        ("200\n", "201\n", fd)
-    );
+    assert_eq!((read(&old).as_str(), read(&path).as_str(), log.as_raw_fd()), ("200\n", "201\n", fd));
 }
 
 #[test]
@@ -104,10 +90,7 @@ fn a_slow_reader_of_a_pipe_gets_whole_lines_in_order_and_memory_stays_bounded() 
     // 64 KiB of pipe and 10,000 bytes of buffer fill up; the rest is dropped.
     while log.dropped() < 100 {
         let path = format!("/{pushed:08}{}", "x".repeat(100)).into_bytes();
-        log.push(&Request {
-            path,
-            ..Request::default()
-        });
+        log.push(&Request { path, ..Request::default() });
         assert!(log.pending_bytes() <= 10_000);
         pushed += 1;
     }
@@ -130,10 +113,7 @@ fn a_record_larger_than_the_buffer_is_written_if_it_can_be() {
     let folder = Folder::new();
     let path = folder.file("access.log");
     let mut log = AccessLog::with_buffer(&path, format("%(U)s"), 10).unwrap();
-    log.push(&Request {
-        path: vec![b'x'; 100],
-        ..Request::default()
-    });
+    log.push(&Request { path: vec![b'x'; 100], ..Request::default() });
     assert_eq!((read(&path).len(), log.dropped()), (101, 0));
 }
 

@@ -15,14 +15,8 @@ fn a_record_is_one_line_in_gunicorns_form() {
     let text = read(&path);
     let pid = std::process::id();
     let (time, rest) = text.split_at(27);
-    assert_eq!(
-        rest,
-        format!(" [{pid}] [INFO] Listening at: http://127.0.0.1:8000 (1)\n")
-    );
-    let shape: String = time
-        .chars()
-        .map(|c| if c.is_ascii_digit() { '9' } else { c })
-        .collect();
+    assert_eq!(rest, format!(" [{pid}] [INFO] Listening at: http://127.0.0.1:8000 (1)\n"));
+    let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
     assert_eq!(shape.replace('-', "+"), "[9999+99+99 99:99:99 +9999]");
 }
 
@@ -30,9 +24,7 @@ fn a_record_is_one_line_in_gunicorns_form() {
 fn lines_of_a_message_stay_as_they_are() {
     let folder = Folder::new();
     let path = folder.file("error.log");
-    ErrorLog::open(&path, Level::Debug)
-        .unwrap()
-        .error(format_args!("one\n  two\n"));
+    ErrorLog::open(&path, Level::Debug).unwrap().error(format_args!("one\n  two\n"));
     assert!(read(&path).ends_with("[ERROR] one\n  two\n\n"));
 }
 
@@ -48,15 +40,9 @@ fn each_level_lets_through_itself_and_worse() {
             log.log(level, format_args!("x"));
         }
         let text = read(&path);
-        let expected: Vec<&str> = Level::ALL
-            .iter()
-            .filter(|level| **level >= least)
-            .map(|level| level.name())
-            .collect();
-        let written: Vec<&str> = text
-            .lines()
-            .map(|line| line.split(['[', ']']).nth(5).unwrap())
-            .collect();
+        let expected: Vec<&str> =
+            Level::ALL.iter().filter(|level| **level >= least).map(|level| level.name()).collect();
+        let written: Vec<&str> = text.lines().map(|line| line.split(['[', ']']).nth(5).unwrap()).collect();
         assert_eq!(written, expected);
     }
 }
@@ -127,9 +113,7 @@ fn a_message_that_cannot_be_formatted_is_logged_as_far_as_it_goes() {
     }
     let folder = Folder::new();
     let path = folder.file("error.log");
-    ErrorLog::open(&path, Level::Info)
-        .unwrap()
-        .error(format_args!("before {Broken} after"));
+    ErrorLog::open(&path, Level::Info).unwrap().error(format_args!("before {Broken} after"));
     assert!(read(&path).ends_with("[ERROR] before \n"));
 }
 
@@ -156,8 +140,5 @@ fn records_of_many_threads_stay_whole_across_reopens() {
     }
     let text = read(&path);
     assert_eq!(text.lines().count(), 800);
-    assert!(
-        text.lines()
-            .all(|line| line.ends_with(&"x".repeat(500)) && line.starts_with('['))
-    );
+    assert!(text.lines().all(|line| line.ends_with(&"x".repeat(500)) && line.starts_with('[')));
 }

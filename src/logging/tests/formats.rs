@@ -31,11 +31,9 @@ fn cpython_agrees() {
         }
         match AccessFormat::compile(format) {
             Err(error) => assert_eq!(expected, "!", "{format}: {error}"),
-            Ok(_) => assert_eq!(
-                render(format, &Request::default()).replace(&time, "[T]"),
-                expected,
-                "{format}"
-            ),
+            Ok(_) => {
+                assert_eq!(render(format, &Request::default()).replace(&time, "[T]"), expected, "{format}")
+            }
         }
         compared += 1;
     }
@@ -44,33 +42,22 @@ fn cpython_agrees() {
 
 #[test]
 fn unknown_numbers_of_bytes() {
-    let source = Request {
-        bytes_sent: None,
-        ..Request::default()
-    };
+    let source = Request { bytes_sent: None, ..Request::default() };
     assert_eq!(render("%(b)s %(B)s", &source), "- None");
 }
 
 #[test]
 fn repeated_headers_are_joined_where_gunicorn_reads_environ_and_last_where_it_reads_headers() {
     // `gunicorn` 27.0.1, asked with `Referer: r1` and `Referer: r2`.
-    assert_eq!(
-        render("%(f)s %({referer}i)s %({Referer}o)s", &Request::default()),
-        "r1,r2 r2 -"
-    );
+    assert_eq!(render("%(f)s %({referer}i)s %({Referer}o)s", &Request::default()), "r1,r2 r2 -");
 }
 
 #[test]
 fn times_are_local_with_their_offset() {
     let source = Request::default();
     let here = local(1_795_334_501);
-    let expected = format!(
-        "[{:02}/Nov/2026:{:02}:{:02}:41 {}]",
-        here.day,
-        here.hour,
-        here.minute,
-        here.offset()
-    );
+    let expected =
+        format!("[{:02}/Nov/2026:{:02}:{:02}:41 {}]", here.day, here.hour, here.minute, here.offset());
     assert_eq!(render("%(t)s", &source), expected);
 }
 
@@ -81,14 +68,7 @@ fn the_time_follows_the_clock() {
     let mut out = Vec::new();
     for second in [1_795_334_501, 1_795_334_501, 1_795_334_502, 1_795_334_501] {
         let unix_time = std::time::Duration::from_secs(second);
-        renderer.render(
-            &format,
-            &Request {
-                unix_time,
-                ..Request::default()
-            },
-            &mut out,
-        );
+        renderer.render(&format, &Request { unix_time, ..Request::default() }, &mut out);
     }
     let text = String::from_utf8(out).unwrap();
     let seconds: Vec<&str> = text.lines().map(|line| &line[19..21]).collect();
@@ -139,11 +119,7 @@ fn refusals_say_where_and_why() {
         ("%(h)q", 0, "unsupported conversion 'q'"),
         ("%(h)d", 0, "%(h)d demands a number and h is a text, use %(h)s"),
         ("%(h)*s", 0, "* takes its number from nowhere here"),
-        (
-            "%(h)99999999999999999999s",
-            0,
-            "99999999999999999999 is more than 4096 characters",
-        ),
+        ("%(h)99999999999999999999s", 0, "99999999999999999999 is more than 4096 characters"),
     ] {
         let error = AccessFormat::compile(format).unwrap_err();
         assert_eq!(error.position, position, "{format}");

@@ -7,10 +7,7 @@ use proptest::prelude::*;
 use crate::settings::{Address, Network, Networks, split_cmd_args};
 
 fn tcp(host: &str, port: u16) -> Address {
-    Address::Tcp {
-        host: host.to_owned(),
-        port,
-    }
+    Address::Tcp { host: host.to_owned(), port }
 }
 
 #[test]
@@ -23,24 +20,12 @@ fn bind_texts() {
         ("", tcp("0.0.0.0", 8000), "http://0.0.0.0:8000"),
         ("[::1]:0", tcp("::1", 0), "http://[::1]:0"),
         ("[::1]", tcp("::1", 8000), "http://[::1]:8000"),
-        (
-            "tcp://[FE80::1]:65535",
-            tcp("fe80::1", 65535),
-            "http://[fe80::1]:65535",
-        ),
+        ("tcp://[FE80::1]:65535", tcp("fe80::1", 65535), "http://[fe80::1]:65535"),
         ("tcp://h", tcp("h", 8000), "http://h:8000"),
         ("/run/x.sock", tcp("/run/x.sock", 8000), "http:///run/x.sock:8000"),
-        (
-            "unix:/run/X.sock",
-            Address::Unix("/run/X.sock".to_owned()),
-            "unix:/run/X.sock",
-        ),
+        ("unix:/run/X.sock", Address::Unix("/run/X.sock".to_owned()), "unix:/run/X.sock"),
         ("unix://x.sock", Address::Unix("x.sock".to_owned()), "unix:x.sock"),
-        (
-            "unix:///x.sock",
-            Address::Unix("/x.sock".to_owned()),
-            "unix:/x.sock",
-        ),
+        ("unix:///x.sock", Address::Unix("/x.sock".to_owned()), "unix:/x.sock"),
         ("unix:\0name", Address::Abstract("name".to_owned()), "unix:@name"),
         ("fd://3", Address::Fd(3), "fd://3"),
     ] {
@@ -66,10 +51,7 @@ fn bad_bind_texts() {
         ("fd://4294967295", "no file descriptor"),
     ] {
         let message = Address::parse(text).expect_err(text).to_string();
-        assert!(
-            message.contains(fault) && message.contains(&super::text(text).repr()),
-            "{message}"
-        );
+        assert!(message.contains(fault) && message.contains(&super::text(text).repr()), "{message}");
     }
 }
 
@@ -88,10 +70,7 @@ fn networks() {
     ] {
         let parsed = Network::parse(network).unwrap();
         assert!(parsed.contains(inside.parse().unwrap()), "{inside} in {network}");
-        assert!(
-            !parsed.contains(outside.parse().unwrap()),
-            "{outside} in {network}"
-        );
+        assert!(!parsed.contains(outside.parse().unwrap()), "{outside} in {network}");
     }
     for text in [
         "",
@@ -105,15 +84,9 @@ fn networks() {
         "01.2.3.4",
         "1.2.3.4/+8",
     ] {
-        assert!(
-            Network::parse(text).unwrap_err().contains("does not appear"),
-            "{text}"
-        );
+        assert!(Network::parse(text).unwrap_err().contains("does not appear"), "{text}");
     }
-    assert_eq!(
-        Network::parse("1.2.3.4/8"),
-        Err("1.2.3.4/8 has host bits set".to_owned())
-    );
+    assert_eq!(Network::parse("1.2.3.4/8"), Err("1.2.3.4/8 has host bits set".to_owned()));
 }
 
 #[test]

@@ -15,34 +15,9 @@ fn options_and_app_come_in_any_order_and_spelling() {
     for args in [
         &["app:app", "-w4", "--keep-alive", "7", "-k", "uring"][..],
         &["-w", "4", "--keep=7", "app:app", "-kuring"],
-        &[
-            "--workers=4",
-            "--keep-alive=7",
-            "--worker-class",
-            "uring",
-            "app:app",
-        ],
-        &[
-            "-w",
-            "9",
-            "-w",
-            "4",
-            "app:app",
-            "--keep",
-            "7",
-            "--worker-cl",
-            "uring",
-        ],
-        &[
-            "-w",
-            " 4 ",
-            "--keep-alive",
-            "0_7",
-            "-k=uring",
-            "--",
-            "app:app",
-            "ignored",
-        ],
+        &["--workers=4", "--keep-alive=7", "--worker-class", "uring", "app:app"],
+        &["-w", "9", "-w", "4", "app:app", "--keep", "7", "--worker-cl", "uring"],
+        &["-w", " 4 ", "--keep-alive", "0_7", "-k=uring", "--", "app:app", "ignored"],
     ] {
         let settings = from_line(args).unwrap();
         assert_eq!(settings.app(), Some("app:app"), "{args:?}");
@@ -92,34 +67,16 @@ fn values_of_each_kind_arrive() {
 #[test]
 fn usage_errors_speak_as_argparse() {
     for (args, words) in [
-        (
-            &["-w", "x", "app:app"][..],
-            "argument -w/--workers: invalid int value: 'x'",
-        ),
-        (
-            &["--time", "0x10"],
-            "argument -t/--timeout: invalid int value: '0x10'",
-        ),
+        (&["-w", "x", "app:app"][..], "argument -w/--workers: invalid int value: 'x'"),
+        (&["--time", "0x10"], "argument -t/--timeout: invalid int value: '0x10'"),
         (&["--nonsense"], "unrecognized arguments: --nonsense"),
-        (
-            &["--wrokers", "3"],
-            "unrecognized arguments: --wrokers (did you mean --workers?)",
-        ),
+        (&["--wrokers", "3"], "unrecognized arguments: --wrokers (did you mean --workers?)"),
         (&["-x"], "unrecognized arguments: -x"),
-        (
-            &["--max", "3"],
-            "ambiguous option: --max could match --max-requests, --max-requests-jitter",
-        ),
+        (&["--max", "3"], "ambiguous option: --max could match --max-requests, --max-requests-jitter"),
         (&["--workers"], "argument -w/--workers: expected one argument"),
         (&["-w"], "argument -w/--workers: expected one argument"),
-        (
-            &["--bind", "--preload"],
-            "argument -b/--bind: expected one argument",
-        ),
-        (
-            &["--preload=1", "app:app"],
-            "argument --preload: ignored explicit argument '1'",
-        ),
+        (&["--bind", "--preload"], "argument -b/--bind: expected one argument"),
+        (&["--preload=1", "app:app"], "argument --preload: ignored explicit argument '1'"),
         (&["app:app", "-w", "2", "other"], "unrecognized arguments: other"),
         (
             &["-w", "99999999999999999999"],
@@ -156,50 +113,24 @@ fn a_value_may_begin_with_a_dash_when_it_cannot_be_an_option() {
         &["--access-logformat=- %(h)s"],
         &["app:app", "-w", "2", "--access-logformat", "- %(h)s", "--preload"],
     ] {
-        assert_eq!(
-            from_line(args).unwrap().access_log_format(),
-            "- %(h)s",
-            "{args:?}"
-        );
+        assert_eq!(from_line(args).unwrap().access_log_format(), "- %(h)s", "{args:?}");
     }
     assert_eq!(from_line(&["-n", "-7"]).unwrap().proc_name(), Some("-7"));
     assert_eq!(from_line(&["-n", "- x y"]).unwrap().proc_name(), Some("- x y"));
-    assert!(
-        exit(&["--pid", "--access-logformat=%(h)s %(l)s"])
-            .stderr
-            .contains("-p/--pid: expected one")
-    );
-    assert!(
-        exit(&["--pid", "-n a b"])
-            .stderr
-            .contains("-p/--pid: expected one")
-    );
-    assert!(
-        exit(&["--preload", "- x"])
-            .stderr
-            .contains("unrecognized arguments")
-    );
+    assert!(exit(&["--pid", "--access-logformat=%(h)s %(l)s"]).stderr.contains("-p/--pid: expected one"));
+    assert!(exit(&["--pid", "-n a b"]).stderr.contains("-p/--pid: expected one"));
+    assert!(exit(&["--preload", "- x"]).stderr.contains("unrecognized arguments"));
 }
 
 #[test]
 fn version_and_help_end_with_status_0() {
     for flag in ["-v", "--version", "--vers"] {
-        let expected = Exit {
-            status: 0,
-            stdout: "rgunicorn (version 1.2.3)\n".to_owned(),
-            stderr: String::new(),
-        };
+        let expected =
+            Exit { status: 0, stdout: "rgunicorn (version 1.2.3)\n".to_owned(), stderr: String::new() };
         assert_eq!(exit(&[flag]), expected);
     }
     for args in [&["-h"][..], &["--help"], &["app:app", "-w", "3", "--help"]] {
-        assert_eq!(
-            exit(args),
-            Exit {
-                status: 0,
-                stdout: help("rgunicorn"),
-                stderr: String::new()
-            }
-        );
+        assert_eq!(exit(args), Exit { status: 0, stdout: help("rgunicorn"), stderr: String::new() });
     }
 }
 
@@ -213,12 +144,7 @@ fn help_shows_every_option_section_and_default_within_80_columns() {
     }
     for row in ROWS {
         for flag in row.flags() {
-            assert!(
-                [" ", "\n", ","]
-                    .iter()
-                    .any(|end| page.contains(&format!("{flag}{end}"))),
-                "{flag}"
-            );
+            assert!([" ", "\n", ","].iter().any(|end| page.contains(&format!("{flag}{end}"))), "{flag}");
         }
     }
     for section in Section::ALL {
@@ -240,10 +166,7 @@ fn cmd_args_are_split_like_a_posix_shell() {
         ("", &[]),
         ("  \t\n", &[]),
         ("-w 4 --preload", &["-w", "4", "--preload"]),
-        (
-            "--bind=127.0.0.1  -e 'A=b c'",
-            &["--bind=127.0.0.1", "-e", "A=b c"],
-        ),
+        ("--bind=127.0.0.1  -e 'A=b c'", &["--bind=127.0.0.1", "-e", "A=b c"]),
         (r#"a"b c"d"#, &["ab cd"]),
         (r#""x\"y\\z\n""#, &[r#"x"y\z\n"#]),
         (r"'x\y'", &[r"x\y"]),

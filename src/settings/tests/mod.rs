@@ -25,12 +25,7 @@ fn from_file(name: &str, raw: Raw) -> Result<Settings, Invalid> {
 }
 
 fn from_line(args: &[&str]) -> Result<Settings, Invalid> {
-    resolve(
-        &Environment::default(),
-        None,
-        &CommandLine::default(),
-        &line(args),
-    )
+    resolve(&Environment::default(), None, &CommandLine::default(), &line(args))
 }
 
 fn from_env(pairs: &[(&str, &str)]) -> Result<Settings, Invalid> {

@@ -9,10 +9,8 @@ use crate::settings::{
 #[test]
 fn each_source_beats_the_one_below() {
     let env = Environment::from_pairs([("WEB_CONCURRENCY", "2"), ("PORT", "80"), ("HOME", "/x")]);
-    let file = [
-        ("workers".to_owned(), Raw::Int(3)),
-        ("bind".to_owned(), Raw::List(vec![text("f:1"), text("g:2")])),
-    ];
+    let file =
+        [("workers".to_owned(), Raw::Int(3)), ("bind".to_owned(), Raw::List(vec![text("f:1"), text("g:2")]))];
     let env_args = line(&["-w", "4", "-b", "e:1", "ignored:app"]);
     let cli = line(&["-w", "5", "-b", "c:1", "-b", "d:2"]);
     let none = CommandLine::default();
@@ -26,10 +24,7 @@ fn each_source_beats_the_one_below() {
         let settings = resolve(&env, file, env_args, cli).unwrap();
         assert_eq!(
             (settings.workers(), settings.bind()),
-            (
-                workers,
-                &bind.iter().map(ToString::to_string).collect::<Vec<_>>()[..]
-            )
+            (workers, &bind.iter().map(ToString::to_string).collect::<Vec<_>>()[..])
         );
         assert_eq!(settings.app(), None);
     }
@@ -39,13 +34,8 @@ fn each_source_beats_the_one_below() {
 fn a_bad_value_in_a_lower_source_is_not_excused_by_a_good_one_above() {
     let file = [("workers".to_owned(), text("x"))];
     let cli = line(&["-w", "5"]);
-    let invalid = resolve(
-        &Environment::default(),
-        Some(&file),
-        &CommandLine::default(),
-        &cli,
-    )
-    .expect_err("excused");
+    let invalid =
+        resolve(&Environment::default(), Some(&file), &CommandLine::default(), &cli).expect_err("excused");
     assert_eq!(invalid.setting, "workers");
 }
 
@@ -53,96 +43,47 @@ fn a_bad_value_in_a_lower_source_is_not_excused_by_a_good_one_above() {
 fn the_applications_name() {
     let file = [("wsgi_app".to_owned(), text("file:app"))];
     let none = CommandLine::default();
-    let app = |cli| {
-        resolve(&Environment::default(), Some(&file), &none, cli)
-            .unwrap()
-            .app()
-            .map(str::to_owned)
-    };
+    let app =
+        |cli| resolve(&Environment::default(), Some(&file), &none, cli).unwrap().app().map(str::to_owned);
     assert_eq!(app(&none).as_deref(), Some("file:app"));
     assert_eq!(app(&line(&["cli:app"])).as_deref(), Some("cli:app"));
 }
 
 #[test]
 fn variables() {
-    for unset in [
-        &[][..],
-        &[("WEB_CONCURRENCY", "")],
-        &[("WEB_CONCURRENCY", " ")],
-        &[("RGUNICORN_IO_DRIVER", "")],
-    ] {
+    for unset in
+        [&[][..], &[("WEB_CONCURRENCY", "")], &[("WEB_CONCURRENCY", " ")], &[("RGUNICORN_IO_DRIVER", "")]]
+    {
         let settings = from_env(unset).unwrap();
         assert_eq!((settings.workers(), settings.io_driver()), (1, IoDriver::Auto));
     }
     assert_eq!(from_env(&[("WEB_CONCURRENCY", " 7 ")]).unwrap().workers(), 7);
-    assert_eq!(
-        from_env(&[("RGUNICORN_IO_DRIVER", "uring")]).unwrap().io_driver(),
-        IoDriver::Uring
-    );
-    assert_eq!(
-        from_env(&[("FORWARDED_ALLOW_IPS", "")])
-            .unwrap()
-            .forwarded_allow_ips(),
-        &[] as &[String]
-    );
-    assert_eq!(
-        from_env(&[("FORWARDED_ALLOW_IPS", "*")])
-            .unwrap()
-            .forwarded_allow_ips(),
-        ["*"]
-    );
+    assert_eq!(from_env(&[("RGUNICORN_IO_DRIVER", "uring")]).unwrap().io_driver(), IoDriver::Uring);
+    assert_eq!(from_env(&[("FORWARDED_ALLOW_IPS", "")]).unwrap().forwarded_allow_ips(), &[] as &[String]);
+    assert_eq!(from_env(&[("FORWARDED_ALLOW_IPS", "*")]).unwrap().forwarded_allow_ips(), ["*"]);
     for (name, value, message) in [
-        (
-            "WEB_CONCURRENCY",
-            "auto",
-            "Error: workers (from WEB_CONCURRENCY): invalid int value: 'auto'",
-        ),
-        (
-            "WEB_CONCURRENCY",
-            "0x4",
-            "Error: workers (from WEB_CONCURRENCY): invalid int value: '0x4'",
-        ),
+        ("WEB_CONCURRENCY", "auto", "Error: workers (from WEB_CONCURRENCY): invalid int value: 'auto'"),
+        ("WEB_CONCURRENCY", "0x4", "Error: workers (from WEB_CONCURRENCY): invalid int value: '0x4'"),
         (
             "RGUNICORN_IO_DRIVER",
             "kqueue",
             "Error: io_driver (from RGUNICORN_IO_DRIVER): 'kqueue' is unknown (allowed: auto, uring, epoll)",
         ),
     ] {
-        assert_eq!(
-            from_env(&[(name, value)]).expect_err("taken").to_string(),
-            message
-        );
+        assert_eq!(from_env(&[(name, value)]).expect_err("taken").to_string(), message);
     }
-    assert_eq!(
-        Environment::from_pairs([("GUNICORN_CMD_ARGS", "-w 4")]).cmd_args(),
-        Some("-w 4")
-    );
+    assert_eq!(Environment::from_pairs([("GUNICORN_CMD_ARGS", "-w 4")]).cmd_args(), Some("-w 4"));
 }
 
 #[test]
 fn the_configuration_file() {
     let none = || CommandLine::default();
-    let file = |path: &str, named| ConfigSource::File {
-        path: path.to_owned(),
-        named,
-    };
+    let file = |path: &str, named| ConfigSource::File { path: path.to_owned(), named };
     assert_eq!(config_source(&none(), &none(), false), ConfigSource::None);
-    assert_eq!(
-        config_source(&none(), &none(), true),
-        file("./gunicorn.conf.py", false)
-    );
-    assert_eq!(
-        config_source(&none(), &line(&["-c", "e.py"]), true),
-        file("e.py", true)
-    );
-    assert_eq!(
-        config_source(&line(&["-c", "c.py"]), &line(&["-c", "e.py"]), true),
-        file("c.py", true)
-    );
-    assert_eq!(
-        config_source(&line(&["-c", "file:c.py"]), &none(), true),
-        file("c.py", true)
-    );
+    assert_eq!(config_source(&none(), &none(), true), file("./gunicorn.conf.py", false));
+    assert_eq!(config_source(&none(), &line(&["-c", "e.py"]), true), file("e.py", true));
+    assert_eq!(config_source(&line(&["-c", "c.py"]), &line(&["-c", "e.py"]), true), file("c.py", true));
+    assert_eq!(config_source(&line(&["-c", "file:c.py"]), &none(), true), file("c.py", true));
     assert_eq!(
         config_source(&line(&["-c", "python:a.b"]), &none(), true),
         ConfigSource::Module("a.b".to_owned())
@@ -156,10 +97,7 @@ fn the_configuration_file() {
 
 #[test]
 fn names_that_set_nothing() {
-    let code = |type_name: &str| Raw::Other {
-        type_name: type_name.to_owned(),
-        repr: "<…>".to_owned(),
-    };
+    let code = |type_name: &str| Raw::Other { type_name: type_name.to_owned(), repr: "<…>".to_owned() };
     for (name, raw, expected) in [
         (
             "worker",
@@ -186,21 +124,9 @@ fn names_that_set_nothing() {
             code("function"),
             Some("Unknown setting post_frok in the configuration file: did you mean post_fork?"),
         ),
-        (
-            "certfile",
-            text("x"),
-            Some("Setting certfile has no effect yet in this release"),
-        ),
-        (
-            "post_fork",
-            code("function"),
-            Some("Setting post_fork has no effect yet in this release"),
-        ),
-        (
-            "my_company_thing",
-            Raw::Int(3),
-            Some("Unknown setting my_company_thing in the configuration file"),
-        ),
+        ("certfile", text("x"), Some("Setting certfile has no effect yet in this release")),
+        ("post_fork", code("function"), Some("Setting post_fork has no effect yet in this release")),
+        ("my_company_thing", Raw::Int(3), Some("Unknown setting my_company_thing in the configuration file")),
         ("os", code("module"), None),
         ("worker", code("module"), None),
         ("count_cores", code("function"), None),
@@ -230,10 +156,7 @@ fn worker_classes() {
         ("gunicorn.workers.ggevent.GeventWorker", "not available yet"),
         ("eventlet", "use gevent"),
         ("asgi", "WSGI"),
-        (
-            "uvicorn.workers.UvicornWorker",
-            "cannot run on rgunicorn's engine",
-        ),
+        ("uvicorn.workers.UvicornWorker", "cannot run on rgunicorn's engine"),
         ("<class 'x.Y'>", "cannot run on rgunicorn's engine"),
         ("foo", "unknown"),
         ("", "unknown"),

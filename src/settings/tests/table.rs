@@ -7,13 +7,7 @@ use crate::settings::table::{NOT_YET, OWN};
 use crate::settings::{CommandLine, Environment, Fallback, Id, ROWS, Raw, Settings, Shape, resolve};
 
 fn defaults() -> Settings {
-    resolve(
-        &Environment::default(),
-        None,
-        &CommandLine::default(),
-        &CommandLine::default(),
-    )
-    .unwrap()
+    resolve(&Environment::default(), None, &CommandLine::default(), &CommandLine::default()).unwrap()
 }
 
 #[test]
@@ -27,12 +21,9 @@ fn every_default_passes_its_own_check() {
             Fallback::List(items) => {
                 Raw::List(items.iter().map(|item| Raw::Str((*item).to_owned())).collect())
             }
-            Fallback::Map(pairs) => Raw::Dict(
-                pairs
-                    .iter()
-                    .map(|(k, v)| ((*k).to_owned(), Raw::Str((*v).to_owned())))
-                    .collect(),
-            ),
+            Fallback::Map(pairs) => {
+                Raw::Dict(pairs.iter().map(|(k, v)| ((*k).to_owned(), Raw::Str((*v).to_owned()))).collect())
+            }
         };
         assert_eq!(check(row, &raw), Ok(builtin(row)), "{}", row.name);
     }
@@ -47,38 +38,22 @@ fn names_and_flags_are_unique_and_ids_point_at_their_rows() {
     for (id, row) in Id::ALL.iter().zip(ROWS) {
         assert!(std::ptr::eq(id.row(), row), "{}", row.name);
         assert_eq!(Id::by_name(row.name), Some(*id), "{} twice", row.name);
-        assert!(
-            !NOT_YET.contains(&row.name),
-            "{} is a row and yet to come",
-            row.name
-        );
+        assert!(!NOT_YET.contains(&row.name), "{} is a row and yet to come", row.name);
     }
 }
 
 #[test]
 fn rows_are_complete() {
     for row in ROWS {
-        assert!(
-            row.text.trim().ends_with('.'),
-            "{}: a sentence ends with a full stop",
-            row.name
-        );
+        assert!(row.text.trim().ends_with('.'), "{}: a sentence ends with a full stop", row.name);
         assert_eq!(
             row.metavar().is_empty(),
             row.usage.is_empty() || row.shape == Shape::Flag,
             "{}",
             row.name
         );
-        assert!(
-            row.since == OWN || row.since.starts_with(|c: char| c.is_ascii_digit()),
-            "{}",
-            row.name
-        );
-        assert!(
-            row.choices.iter().all(|choice| *choice == choice.to_lowercase()),
-            "{}",
-            row.name
-        );
+        assert!(row.since == OWN || row.since.starts_with(|c: char| c.is_ascii_digit()), "{}", row.name);
+        assert!(row.choices.iter().all(|choice| *choice == choice.to_lowercase()), "{}", row.name);
     }
 }
 

@@ -8,10 +8,7 @@ fn list(items: &[&str]) -> Raw {
 }
 
 fn other(type_name: &str, repr: &str) -> Raw {
-    Raw::Other {
-        type_name: type_name.to_owned(),
-        repr: repr.to_owned(),
-    }
+    Raw::Other { type_name: type_name.to_owned(), repr: repr.to_owned() }
 }
 
 #[test]
@@ -47,22 +44,10 @@ fn taken_values() {
         ("header_map", text("REFUSE "), "refuse"),
         ("forwarder_headers", text("A, B,,C "), "['A', 'B', 'C']"),
         ("forwarder_headers", text(""), "[]"),
-        (
-            "forwarded_allow_ips",
-            text("10.0.0.0/8, ::1,*"),
-            "['10.0.0.0/8', '::1', '*']",
-        ),
-        (
-            "forwarded_allow_ips",
-            text("10.0.0.0/255.0.0.0"),
-            "['10.0.0.0/255.0.0.0']",
-        ),
+        ("forwarded_allow_ips", text("10.0.0.0/8, ::1,*"), "['10.0.0.0/8', '::1', '*']"),
+        ("forwarded_allow_ips", text("10.0.0.0/255.0.0.0"), "['10.0.0.0/255.0.0.0']"),
         ("forwarded_allow_ips", Raw::None, "[]"),
-        (
-            "secure_scheme_headers",
-            Raw::Dict(vec![("X".to_owned(), text("y"))]),
-            "{'X': 'y'}",
-        ),
+        ("secure_scheme_headers", Raw::Dict(vec![("X".to_owned(), text("y"))]), "{'X': 'y'}"),
         ("worker_class", Raw::None, "sync"),
         ("worker_class", other("type", "<class 'x.Y'>"), "<class 'x.Y'>"),
         ("config", text("other.py"), "./gunicorn.conf.py"),
@@ -75,10 +60,7 @@ fn taken_values() {
 
 fn assert_refused(name: &str, raw: Raw, shown: &str, reason: &str) {
     let invalid = from_file(name, raw).expect_err(reason);
-    assert_eq!(
-        invalid.to_string(),
-        format!("Invalid value for {name}: {shown}\nError: {name}: {reason}")
-    );
+    assert_eq!(invalid.to_string(), format!("Invalid value for {name}: {shown}\nError: {name}: {reason}"));
 }
 
 #[test]
@@ -100,18 +82,11 @@ fn refused_ints() {
         ("workers", Raw::None, "is not an integer"),
         ("workers", Raw::Int(1 << 40), "is too large"),
         ("workers", other("int", huge), "is too large"),
-        (
-            "workers",
-            other("int", "-1267650600228229401496703205376"),
-            "is negative",
-        ),
+        ("workers", other("int", "-1267650600228229401496703205376"), "is negative"),
         ("workers", other("float", "2.5"), "is not an integer"),
         ("umask", text("077"), "is not an integer"),
     ] {
-        let reason = format!(
-            "{} {fault} (allowed: 0 to 4294967295; as text also 0x, 0o, 0b)",
-            raw.repr()
-        );
+        let reason = format!("{} {fault} (allowed: 0 to 4294967295; as text also 0x, 0o, 0b)", raw.repr());
         assert_refused(name, raw.clone(), &raw.to_string(), &reason);
     }
 }
@@ -123,32 +98,12 @@ fn refused_texts() {
         ("chdir", Raw::Bool(true), "True is not a string"),
         ("worker_class", Raw::Int(3), "3 is not a string"),
         ("config", Raw::Int(3), "3 is not a string"),
-        (
-            "header_map",
-            text("x"),
-            "'x' is unknown (allowed: drop, refuse, dangerous)",
-        ),
-        (
-            "io_driver",
-            text("kqueue"),
-            "'kqueue' is unknown (allowed: auto, uring, epoll)",
-        ),
-        (
-            "user",
-            other("float", "1.5"),
-            "1.5 is neither a name nor a number",
-        ),
+        ("header_map", text("x"), "'x' is unknown (allowed: drop, refuse, dangerous)"),
+        ("io_driver", text("kqueue"), "'kqueue' is unknown (allowed: auto, uring, epoll)"),
+        ("user", other("float", "1.5"), "1.5 is neither a name nor a number"),
         ("user", Raw::Int(-1), "-1 is neither a name nor a number"),
-        (
-            "preload_app",
-            text("x"),
-            "'x' is not a boolean (allowed: True, False)",
-        ),
-        (
-            "preload_app",
-            Raw::Int(1),
-            "1 is not a boolean (allowed: True, False)",
-        ),
+        ("preload_app", text("x"), "'x' is not a boolean (allowed: True, False)"),
+        ("preload_app", Raw::Int(1), "1 is not a boolean (allowed: True, False)"),
     ] {
         assert_refused(name, raw.clone(), &raw.to_string(), reason);
     }
@@ -167,11 +122,7 @@ fn refused_collections() {
         ("forwarded_allow_ips", list(&["A"]), one),
         ("forwarded_allow_ips", text("1.2.3.4/8"), bits),
         ("secure_scheme_headers", Raw::None, "None is not a dictionary"),
-        (
-            "secure_scheme_headers",
-            pairs(),
-            "the value 1 of 'X' is not a string",
-        ),
+        ("secure_scheme_headers", pairs(), "the value 1 of 'X' is not a string"),
     ] {
         assert_refused(name, raw.clone(), &raw.to_string(), reason);
     }
@@ -185,16 +136,8 @@ fn raw_values_print_as_python_prints_them() {
         (text("a'b"), "a'b", "\"a'b\""),
         (text("a'\"b"), "a'\"b", "'a\\'\"b'"),
         (text("\\\n\x07\u{85}é"), "\\\n\x07\u{85}é", r"'\\\n\x07\x85é'"),
-        (
-            Raw::List(vec![text("a"), Raw::None]),
-            "['a', None]",
-            "['a', None]",
-        ),
-        (
-            Raw::Dict(vec![("k".to_owned(), text("v"))]),
-            "{'k': 'v'}",
-            "{'k': 'v'}",
-        ),
+        (Raw::List(vec![text("a"), Raw::None]), "['a', None]", "['a', None]"),
+        (Raw::Dict(vec![("k".to_owned(), text("v"))]), "{'k': 'v'}", "{'k': 'v'}"),
     ] {
         assert_eq!((raw.to_string().as_str(), raw.repr().as_str()), (str_form, repr));
     }

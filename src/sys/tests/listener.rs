@@ -1,3 +1,5 @@
+//! Listeners: opening, adopting, addresses as text, and who removes a socket file.
+
 use super::*;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -6,11 +8,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
-const OPTIONS: Options = Options {
-    backlog: 16,
-    umask: 0,
-    owner: None,
-};
+const OPTIONS: Options = Options { backlog: 16, umask: 0, owner: None };
 
 struct Directory(PathBuf);
 
@@ -34,10 +32,7 @@ impl Drop for Directory {
 }
 
 fn tcp(host: &str) -> Address {
-    Address::Tcp {
-        host: host.to_owned(),
-        port: 0,
-    }
+    Address::Tcp { host: host.to_owned(), port: 0 }
 }
 
 fn accept(listener: &Listener) -> io::Result<OwnedFd> {
@@ -49,14 +44,9 @@ fn accept(listener: &Listener) -> io::Result<OwnedFd> {
 #[test]
 fn a_tcp_listener_is_what_workers_need() {
     let listener = Listener::open(&tcp("127.0.0.1"), &OPTIONS).unwrap();
-    let Local::Tcp(address) = listener.local().clone() else {
-        panic!("not TCP")
-    };
+    let Local::Tcp(address) = listener.local().clone() else { panic!("not TCP") };
     assert_ne!(address.port(), 0);
-    assert_eq!(
-        listener.local().to_string(),
-        format!("http://127.0.0.1:{}", address.port())
-    );
+    assert_eq!(listener.local().to_string(), format!("http://127.0.0.1:{}", address.port()));
     assert_eq!(accept(&listener).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     let flags = fcntl(&listener, FcntlArg::F_GETFD).unwrap();
     assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
@@ -64,10 +54,7 @@ fn a_tcp_listener_is_what_workers_need() {
 
     let _client = TcpStream::connect(address).unwrap();
     let accepted = accept(&listener).unwrap();
-    assert!(
-        socket::getsockopt(&accepted, sockopt::TcpNoDelay).unwrap(),
-        "inherited"
-    );
+    assert!(socket::getsockopt(&accepted, sockopt::TcpNoDelay).unwrap(), "inherited");
 }
 
 #[test]
@@ -89,14 +76,8 @@ fn ipv6_is_shown_in_brackets() {
 #[test]
 fn a_taken_port_and_a_foreign_address_are_told_apart() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = Address::Tcp {
-        host: "127.0.0.1".to_owned(),
-        port: taken.local_addr().unwrap().port(),
-    };
-    assert_eq!(
-        Listener::open(&address, &OPTIONS).unwrap_err().kind(),
-        io::ErrorKind::AddrInUse
-    );
+    let address = Address::Tcp { host: "127.0.0.1".to_owned(), port: taken.local_addr().unwrap().port() };
+    assert_eq!(Listener::open(&address, &OPTIONS).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     let foreign = Listener::open(&tcp("192.0.2.1"), &OPTIONS).unwrap_err();
     assert_eq!(foreign.kind(), io::ErrorKind::AddrNotAvailable);
 }
@@ -108,11 +89,7 @@ fn a_unix_socket_obeys_the_umask_and_goes_with_its_maker() {
     for (umask, mode) in [(0o007, 0o770), (0, 0o777), (0o177, 0o600)] {
         // The second and third replace the file of the one before.
         let listener = Listener::open(&address, &Options { umask, ..OPTIONS }).unwrap();
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            mode,
-            "{umask:o}"
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode, "{umask:o}");
         assert_eq!(listener.local().to_string(), format!("unix:{}", path.display()));
         let _client = UnixStream::connect(&path).unwrap();
         accept(&listener).unwrap();
@@ -140,10 +117,7 @@ fn other_files_are_no_sockets() {
     let (path, address) = directory.socket();
     fs::write(&path, "precious").unwrap();
     let error = Listener::open(&address, &OPTIONS).unwrap_err();
-    assert_eq!(
-        (error.kind(), error.raw_os_error()),
-        (io::ErrorKind::InvalidInput, None)
-    );
+    assert_eq!((error.kind(), error.raw_os_error()), (io::ErrorKind::InvalidInput, None));
     assert_eq!(error.to_string(), format!("'{}' is not a socket", path.display()));
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     let long = Address::Unix(directory.0.join("x".repeat(200)));
@@ -171,10 +145,7 @@ fn a_descriptor_is_taken_over() {
     drop(accept(&listener).unwrap());
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
     drop(listener);
-    assert!(
-        TcpStream::connect(address).is_err(),
-        "the original is closed as well"
-    );
+    assert!(TcpStream::connect(address).is_err(), "the original is closed as well");
 }
 
 #[test]
@@ -196,13 +167,7 @@ fn descriptors_that_are_no_sockets_are_refused() {
 #[test]
 fn addresses_as_errors_name_them() {
     let table = [
-        (
-            Address::Tcp {
-                host: "127.0.0.1".to_owned(),
-                port: 80,
-            },
-            "('127.0.0.1', 80)",
-        ),
+        (Address::Tcp { host: "127.0.0.1".to_owned(), port: 80 }, "('127.0.0.1', 80)"),
         (Address::Unix("/run/a".into()), "/run/a"),
         (Address::Abstract(b"a\xff".to_vec()), "@a\\xff"),
         (Address::Fd(3), "fd://3"),

@@ -1,3 +1,5 @@
+//! The pid file: written whole, refused beside a living server, removed only by its owner.
+
 use super::*;
 use std::os::unix::fs::PermissionsExt;
 
@@ -23,10 +25,7 @@ fn written_with_mode_0644_and_nothing_else_in_the_directory() {
     let directory = Directory::new("written");
     let path = directory.0.join("pid");
     let file = PidFile::create(&path).unwrap();
-    assert_eq!(
-        fs::read_to_string(file.path()).unwrap(),
-        format!("{}\n", process::id())
-    );
+    assert_eq!(fs::read_to_string(file.path()).unwrap(), format!("{}\n", process::id()));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
     assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 1);
     file.remove();
@@ -42,11 +41,7 @@ fn what_is_overwritten() {
     for content in ["2147483647\n", "", "no number", "-1", "0", &own] {
         fs::write(&path, content).unwrap();
         PidFile::create(&path).unwrap();
-        assert_eq!(
-            fs::read_to_string(&path).unwrap(),
-            format!("{own}\n"),
-            "{content:?}"
-        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{own}\n"), "{content:?}");
     }
 }
 
@@ -57,10 +52,7 @@ fn a_living_process_is_respected() {
     let parent = process::parent_id();
     fs::write(&path, parent.to_string()).unwrap();
     let error = PidFile::create(&path).unwrap_err();
-    let text = format!(
-        "Already running on PID {parent} (or pid file '{}' is stale)",
-        path.display()
-    );
+    let text = format!("Already running on PID {parent} (or pid file '{}' is stale)", path.display());
     assert_eq!(error.to_string(), text);
     assert_eq!(fs::read_to_string(&path).unwrap(), parent.to_string());
 }
@@ -68,10 +60,7 @@ fn a_living_process_is_respected() {
 #[test]
 fn a_missing_directory_is_named() {
     let error = PidFile::create(Path::new("/nowhere/at/all.pid")).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "/nowhere/at doesn't exist. Can't create pidfile."
-    );
+    assert_eq!(error.to_string(), "/nowhere/at doesn't exist. Can't create pidfile.");
 }
 
 #[test]

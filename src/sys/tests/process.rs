@@ -1,13 +1,11 @@
+//! Processes: reaping, titles, limits.
+
 use super::*;
 
 #[test]
 fn only_single_processes_are_signalled() {
     for pid in [0, -1, i32::MIN] {
-        assert_eq!(
-            kill(pid, Signal(0)).unwrap_err().kind(),
-            io::ErrorKind::InvalidInput,
-            "{pid}"
-        );
+        assert_eq!(kill(pid, Signal(0)).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{pid}");
         assert!(!exists(pid));
     }
     assert!(kill(id(), Signal(0)).unwrap());

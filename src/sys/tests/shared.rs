@@ -1,13 +1,12 @@
+//! The score-board: slots are claimed, read from another process, and cleared.
+
 use super::*;
 
 #[test]
 fn a_slot_tells_what_its_worker_wrote() {
     let board = Scoreboard::new().unwrap();
     let slot = board.claim(7).unwrap();
-    assert_eq!(
-        (slot.read().age, slot.read().beat, slot.read().booted),
-        (7, None, false)
-    );
+    assert_eq!((slot.read().age, slot.read().beat, slot.read().booted), (7, None, false));
     slot.beat(Instant(5));
     slot.set_booted();
     slot.add_request();
@@ -38,25 +37,17 @@ fn a_released_slot_is_reused_clean() {
     first.beat(Instant(9));
     first.set_connections(5);
     first.release();
-    assert_eq!(
-        board.readings().map(|reading| reading.age).collect::<Vec<_>>(),
-        [2]
-    );
+    assert_eq!(board.readings().map(|reading| reading.age).collect::<Vec<_>>(), [2]);
     let third = board.claim(3).unwrap();
     assert_eq!(third.index, first.index);
-    assert_eq!(
-        (third.read().booted, third.read().beat, third.read().connections),
-        (false, None, 0)
-    );
+    assert_eq!((third.read().booted, third.read().beat, third.read().connections), (false, None, 0));
     assert_eq!(second.read().age, 2);
 }
 
 #[test]
 fn the_board_is_full_at_its_capacity_and_its_last_slot_is_its_own_memory() {
     let board = Scoreboard::new().unwrap();
-    let slots: Vec<Slot> = (1..=u64::from(SLOTS_MAX))
-        .map(|age| board.claim(age).unwrap())
-        .collect();
+    let slots: Vec<Slot> = (1..=u64::from(SLOTS_MAX)).map(|age| board.claim(age).unwrap()).collect();
     assert!(board.claim(9999).is_none());
     slots.iter().for_each(|slot| slot.add_bytes_sent(slot.read().age));
     assert!(board.readings().all(|reading| reading.bytes_sent == reading.age));

@@ -31,13 +31,7 @@ fn disposition(signal: Signal) -> libc::sighandler_t {
 fn signals_keep_their_order_and_number() {
     let _turn = turn();
     let mut queue = SignalQueue::install(&[Signal::USR1, Signal::USR2, Signal::TTIN]).unwrap();
-    let sent = [
-        Signal::USR1,
-        Signal::TTIN,
-        Signal::TTIN,
-        Signal::USR2,
-        Signal::TTIN,
-    ];
+    let sent = [Signal::USR1, Signal::TTIN, Signal::TTIN, Signal::USR2, Signal::TTIN];
     sent.into_iter().for_each(raise);
     assert_eq!(taken(&mut queue), sent);
     assert_eq!(queue.take(), None);
@@ -99,10 +93,7 @@ fn blocked_signals_come_when_the_guard_goes() {
 fn one_owner_at_a_time_who_leaves_nothing_behind() {
     let _turn = turn();
     let queue = SignalQueue::install(&[Signal::USR1]).unwrap();
-    assert_eq!(
-        SignalQueue::install(&[]).unwrap_err().kind(),
-        io::ErrorKind::AlreadyExists
-    );
+    assert_eq!(SignalQueue::install(&[]).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     assert_ne!(disposition(Signal::USR1), libc::SIG_DFL);
     raise(Signal::USR1);
     queue.leave_in_child();
