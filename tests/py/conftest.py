@@ -38,6 +38,10 @@ def chosen(config: pytest.Config) -> list[Flavour]:
     return found
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    chosen(config)  # A server that is missing ends the run here, with one message.
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "flavour" in metafunc.fixturenames:
         metafunc.parametrize("flavour", chosen(metafunc.config), ids=lambda flavour: flavour.name, scope="session")
