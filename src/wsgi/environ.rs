@@ -70,7 +70,9 @@ impl EnvironFactory {
             template.set_item("wsgi.multiprocess", facts.multiprocess)?;
             template.set_item("wsgi.run_once", false)?;
             template.set_item("wsgi.input_terminated", true)?;
+            reserve(&template)?;
             if let ListenerName::Tcp { host, port } = listener {
+                template.set_item("REMOTE_PORT", "")?;
                 template.set_item("SERVER_NAME", host)?;
                 template.set_item("SERVER_PORT", port.to_string())?;
             }
@@ -193,6 +195,23 @@ impl EnvironFactory {
         drop(before);
         Ok(text)
     }
+}
+
+/// Gives every key that each request sets its place in the template: a copy then has room for the headers, and filling it
+/// moves nothing (CPython copies a dict with its table as it is).
+fn reserve(template: &Bound<'_, PyDict>) -> PyResult<()> {
+    const EACH: [&str; 9] = [
+        "REQUEST_METHOD",
+        "QUERY_STRING",
+        "RAW_URI",
+        "SERVER_PROTOCOL",
+        "PATH_INFO",
+        "REMOTE_ADDR",
+        "wsgi.input",
+        "wsgi.early_hints",
+        "gunicorn.socket",
+    ];
+    EACH.iter().try_for_each(|key| template.set_item(key, ""))
 }
 
 fn method<'py>(py: Python<'py>, method: &[u8]) -> PyResult<Bound<'py, PyString>> {
