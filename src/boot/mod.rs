@@ -10,10 +10,11 @@ mod setup;
 mod sources;
 mod worker;
 
+use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 
 use crate::arbiter;
-use crate::py::format_exception;
+use crate::py::{exit_status, format_exception};
 use crate::settings::Settings;
 use crate::wsgi::{self, LoadError};
 
@@ -56,6 +57,7 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
     let config = arbiter_config(&settings).map_err(|text| complain(py, &text))?;
     sources.enter(py, &settings).map_err(|error| complain(py, &format!("Error: {error}")))?;
     let logs = Logs::open(&settings).map_err(|text| complain(py, &text))?;
+    import_for_workers(py);
     let app = if settings.preload_app() { Some(preload(py, &settings)?) } else { None };
     for unknown in settings.unknown_names() {
         logs.errors.warning(format_args!("{unknown}"));
@@ -66,8 +68,22 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
 fn preload(py: Python<'_>, settings: &Settings) -> Result<Py<PyAny>, Leave> {
     wsgi::load(py, settings.app().unwrap_or_default()).map(Bound::unbind).map_err(|error| match error {
         LoadError::App(text) => complain(py, &text),
+        // An application that leaves is believed, as Python would.
+        LoadError::Raised(error) if error.is_instance_of::<PySystemExit>(py) => {
+            complain(py, &sources::exit_message(py, &error));
+            Leave(exit_status(py, &error))
+        }
         LoadError::Raised(error) => complain(py, &format_exception(py, &error)),
     })
+}
+
+/// Imports what workers need of the standard library, once for all of them: they share the memory, and a worker that
+/// became another user may not be allowed to read it.
+fn import_for_workers(py: Python<'_>) {
+    for module in ["ast", "signal", "socket", "traceback", "rgunicorn._handover"] {
+        // Who misses it will say so.
+        drop(py.import(module));
+    }
 }
 
 /// Writes a message to `sys.stderr`; the status is 1.

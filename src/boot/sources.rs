@@ -62,7 +62,7 @@ impl Refused {
 }
 
 /// What Python prints for `sys.exit(…)`: nothing for a number or None, else the object.
-fn exit_message(py: Python<'_>, error: &PyErr) -> String {
+pub(super) fn exit_message(py: Python<'_>, error: &PyErr) -> String {
     let code = error.value(py).getattr("code").ok();
     let code = code.filter(|code| !code.is_none() && code.extract::<i32>().is_err());
     code.map(|code| code.to_string()).unwrap_or_default()

@@ -137,6 +137,7 @@ fn names_that_set_nothing() {
         ("name", text("x"), None),
         ("os", code("module"), None),
         ("worker", code("module"), None),
+        ("Worker", code("type"), None),
         ("count_cores", code("function"), None),
         ("_workers", Raw::Int(3), None),
         ("__name__", text("x"), None),
