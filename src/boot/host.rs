@@ -39,10 +39,14 @@ impl Server {
         Self { sources, settings, logs, former: None, app, first_config: Some(config) }
     }
 
-    /// Opens what new settings name. The process has changed even where this fails.
-    fn adopt(&self, py: Python<'_>, settings: &Settings) -> Result<Logs, String> {
-        self.sources.enter(py, settings).map_err(|error| error.to_string())?;
-        Logs::open(settings)
+    /// Reads everything again and opens what it names. The process has changed even where this fails.
+    fn read_again(&self, py: Python<'_>) -> Result<(Settings, arbiter::Config, Logs), String> {
+        self.sources.leave(py).map_err(|error| error.to_string())?;
+        let settings = self.sources.read(py).map_err(|refused| refused.log)?;
+        let config = setup::arbiter_config(&settings)?;
+        self.sources.enter(py, &settings).map_err(|error| error.to_string())?;
+        let logs = Logs::open(&settings)?;
+        Ok((settings, config, logs))
     }
 
     /// Back to the directory and variables of the settings in force.
@@ -76,6 +80,8 @@ impl Host for Server {
     }
 
     fn run_worker(&mut self, context: WorkerContext) -> i32 {
+        // A worker on trial: the former log files are not its business.
+        self.former = None;
         Python::attach(|py| {
             let app = self.app.as_ref().map(|app| app.clone_ref(py));
             worker::run(py, context, &self.settings, &self.logs.errors, self.logs.access.take(), app)
@@ -84,9 +90,7 @@ impl Host for Server {
 
     fn reload(&mut self) -> Result<arbiter::Config, String> {
         Python::attach(|py| {
-            let settings = self.sources.read(py).map_err(|refused| refused.log)?;
-            let config = setup::arbiter_config(&settings)?;
-            let logs = self.adopt(py, &settings).inspect_err(|_| self.re_enter(py))?;
+            let (settings, config, logs) = self.read_again(py).inspect_err(|_| self.re_enter(py))?;
             for unknown in settings.unknown_names() {
                 logs.errors.warning(format_args!("{unknown}"));
             }

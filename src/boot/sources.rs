@@ -1,9 +1,11 @@
 //! Settings from all their sources, and what they change in the process before the application is imported.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use crate::VERSION;
 use crate::conf::{self, ConfError};
@@ -21,6 +23,8 @@ pub(super) struct Sources {
     env_args: CommandLine,
     command_line: CommandLine,
     start_directory: PathBuf,
+    /// What the environment had where `raw_env` stands now, in the order of the changes.
+    replaced: Cell<Vec<conf::Variable>>,
 }
 
 /// A configuration that cannot be used.
@@ -85,7 +89,7 @@ impl Sources {
         })?;
         let env_args = parse_command_line(PROG, VERSION, &words)?;
         let start_directory = std::env::current_dir().unwrap_or_default();
-        Ok(Self { environment, env_args, command_line, start_directory })
+        Ok(Self { environment, env_args, command_line, start_directory, replaced: Cell::default() })
     }
 
     /// Reads the configuration file and resolves all settings.
@@ -115,6 +119,17 @@ impl Sources {
         Ok(settings)
     }
 
+    /// Takes `raw_env` back, so that a configuration is read in the environment that the server was started in.
+    ///
+    /// # Errors
+    /// Those of changing `os.environ`.
+    pub(super) fn leave(&self, py: Python<'_>) -> PyResult<()> {
+        for variable in self.replaced.take().into_iter().rev() {
+            conf::set_environ(py, variable)?;
+        }
+        Ok(())
+    }
+
     /// Makes the process what the settings ask for, before anything of the application is imported.
     ///
     /// # Errors
@@ -128,10 +143,14 @@ impl Sources {
         for item in settings.pythonpath().iter().flat_map(|list| list.split(',')) {
             conf::prepend_path(py, &text(&std::path::absolute(item).unwrap_or_else(|_| item.into())))?;
         }
-        conf::set_environ(py, "SERVER_SOFTWARE", &setup::software())?;
-        for (key, value) in settings.raw_env().iter().filter_map(|entry| entry.split_once('=')) {
-            conf::set_environ(py, key, value)?;
+        self.leave(py)?;
+        let value = |text: &str| Some(PyString::new(py, text).unbind().into_any());
+        conf::set_environ(py, ("SERVER_SOFTWARE".to_owned(), value(&setup::software())))?;
+        let mut replaced = Vec::new();
+        for (key, text) in settings.raw_env().iter().filter_map(|entry| entry.split_once('=')) {
+            replaced.push(conf::set_environ(py, (key.to_owned(), value(text)))?);
         }
+        self.replaced.set(replaced);
         Ok(())
     }
 }

@@ -141,10 +141,19 @@ pub fn prepend_path(py: Python<'_>, directory: &str) -> PyResult<()> {
     Ok(())
 }
 
-/// Sets a variable in `os.environ`.
+/// A variable of `os.environ` and its value; `None` where there is none.
+pub type Variable = (String, Option<Py<PyAny>>);
+
+/// Sets or removes a variable in `os.environ`; returns what was there.
 ///
 /// # Errors
 /// `OSError` or `ValueError` for a name or value that the C library refuses.
-pub fn set_environ(py: Python<'_>, key: &str, value: &str) -> PyResult<()> {
-    py.import("os")?.getattr("environ")?.set_item(key, value)
+pub fn set_environ(py: Python<'_>, (key, value): Variable) -> PyResult<Variable> {
+    let environ = py.import("os")?.getattr("environ")?;
+    let before = environ.call_method1("get", (&key,))?;
+    match value {
+        Some(value) => environ.set_item(&key, value)?,
+        None => drop(environ.call_method1("pop", (&key, py.None()))?),
+    }
+    Ok((key, (!before.is_none()).then(|| before.unbind())))
 }

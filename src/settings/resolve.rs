@@ -167,7 +167,8 @@ fn checked(id: Id, raw: &Raw, origin: Origin) -> Result<Value, Invalid> {
 /// was surely meant as a setting: a near miss of one, or one of Gunicorn's that is switched on and does nothing here.
 fn unknown(name: &str, raw: &Raw) -> Option<UnknownName> {
     let not_yet = NOT_YET.contains(&name);
-    let helper = matches!(raw, Raw::Other { type_name, .. } if ["module", "type"].contains(&type_name.as_str()));
+    let helper =
+        matches!(raw, Raw::Other { type_name, .. } if ["module", "type"].contains(&type_name.as_str()));
     if not_yet {
         return (!is_off(raw)).then(|| UnknownName { name: name.to_owned(), nearest: None, not_yet });
     }

@@ -337,6 +337,37 @@ def test_reload_takes_new_values(launch):
     wait_for("the new format", lambda: "new" in (server.workdir / "access.log").read_text())
 
 
+@pytest.mark.own
+def test_names_of_the_processes(launch):
+    """Gunicorn needs a package for this. A reload renames the master too."""
+
+    def title(pid):
+        with open(f"/proc/{pid}/cmdline") as file:
+            return file.read().rstrip("\0")
+
+    server = launch("life:app", config="")
+    assert title(server.pid) == "rgunicorn: master [life:app]"
+    old = server.workers()
+    reload(server, "proc_name = 'shop'\n")
+    (worker,) = server.wait_workers(1, without=old)
+    wait_for("the new name", lambda: title(server.pid) == "rgunicorn: master [shop]")
+    assert title(worker) == "rgunicorn: worker [shop]"
+
+
+def test_reload_takes_environment_variables_back(launch):
+    """The file is read in the environment of the start, and a variable that it names no more is gone."""
+    text = "import os\nraw_env = ['SEEN=' + os.environ.get('ADDED', 'no'), 'ADDED=yes', 'KEPT=new']\n"
+    server = launch("life:app", config=text, env={"KEPT": "old"})
+    assert [server.get(f"/env?name={name}").body for name in ("SEEN", "ADDED", "KEPT")] == [b"no", b"yes", b"new"]
+    old = server.workers()
+    reload(server, text)
+    old += server.wait_workers(1, without=old)
+    assert [server.get(f"/env?name={name}").body for name in ("SEEN", "ADDED", "KEPT")] == [b"no", b"yes", b"new"]
+    reload(server, "")
+    server.wait_workers(1, without=old)
+    assert [server.get(f"/env?name={name}").body for name in ("SEEN", "ADDED", "KEPT")] == [b"unset", b"unset", b"old"]
+
+
 def test_reload_moves_the_logs(launch):
     server = launch("life:app", config="accesslog = 'one.log'\naccess_log_format = 'line'\n")
     server.get("/pid")
