@@ -51,6 +51,11 @@ impl Net {
         Ok(Peer(fd))
     }
 
+    /// From now on every accept fails with this errno (`EMFILE`); `None`: none does.
+    pub fn fail_accepts(&self, errno: Option<i32>) {
+        self.world.borrow_mut().accept_errno = errno;
+    }
+
     /// A connection that is accepted already.
     pub fn pair(&self) -> (Fd, Peer) {
         let mut world = self.world.borrow_mut();
