@@ -21,17 +21,18 @@ impl Reactor {
                 continue;
             };
             let id = ConnId { index, generation: conn.generation };
-            if conn.has_output() && class != Timer::WriteStall as u8 {
-                state.start_timer(index, Timer::WriteStall, self.tuning.write_stall_timeout);
-            } else if conn.phase == Phase::Idle {
-                self.close_idle(state, id);
-            } else {
-                if class == Timer::WriteStall as u8 {
+            match (conn.has_output(), conn.phase) {
+                (true, _) if class != Timer::WriteStall as u8 => {
+                    state.start_timer(index, Timer::WriteStall, self.tuning.write_stall_timeout);
+                }
+                (true, _) => {
                     self.shared
                         .errors
                         .log(Level::Debug, format_args!("Closing a connection whose client does not read"));
+                    state.close(id);
                 }
-                state.close(id);
+                (false, Phase::Idle) => self.close_idle(state, id),
+                (false, _) => state.close(id),
             }
         }
     }

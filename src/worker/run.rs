@@ -42,7 +42,11 @@ impl Reactor {
             self.turn(app, &mut completions);
             for completion in completions.drain(..) {
                 let conn = completion_conn(&completion);
-                self.guarded("a completion", conn, || self.handle(completion));
+                if !self.guarded("a completion", || self.handle(completion))
+                    && let Some(id) = conn
+                {
+                    self.close_failed(id);
+                }
             }
             self.pause_full();
             self.expire_timers();
@@ -109,9 +113,10 @@ impl Reactor {
             };
             let begun = self.state().now;
             let conn = job.conn();
-            if !self.guarded("a request", Some(conn), || self.run_job(app, job)) {
+            if !self.guarded("a request", || self.run_job(app, job)) {
+                self.close_failed(conn);
                 // What the application keeps of that response is of no use any more.
-                self.guarded("a failed request", None, || app.abandon(self, conn));
+                self.guarded("a failed request", || app.abandon(self, conn));
             }
             if app.is_forked_child() {
                 return;
@@ -170,9 +175,9 @@ impl Reactor {
         }
     }
 
-    /// A panic ends the work at hand and its connection with a log line, never the worker: borrows are released by the
-    /// unwinding, and the driver owns the memory of everything in flight. `false`: it panicked.
-    fn guarded(&self, what: &str, conn: Option<ConnId>, work: impl FnOnce()) -> bool {
+    /// A panic ends the work at hand with a log line, never the worker: borrows are released by the unwinding, and the
+    /// driver owns the memory of everything in flight. `false`: it panicked.
+    fn guarded(&self, what: &str, work: impl FnOnce()) -> bool {
         let Err(panic) = catch_unwind(AssertUnwindSafe(work)) else {
             return true;
         };
@@ -182,11 +187,12 @@ impl Reactor {
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_default();
         self.shared.errors.log(Level::Error, format_args!("Internal error while handling {what}: {text}"));
-        if let Some(id) = conn {
-            // Nobody would answer it or close it any more.
-            self.guarded("a failed connection", None, || self.state().close(id));
-        }
         false
+    }
+
+    /// Closes a connection whose work has panicked: nobody would answer it any more.
+    fn close_failed(&self, id: ConnId) {
+        self.guarded("a failed connection", || self.state().close(id));
     }
 }
 

@@ -101,6 +101,11 @@ impl Net {
         })
     }
 
+    /// Bytes of the peer's that our side has not received yet.
+    pub fn unreceived(&self, peer: Peer) -> usize {
+        self.socket(peer, |socket| socket.incoming.len())
+    }
+
     /// The peer sends no more, but reads on.
     pub fn finish(&self, peer: Peer) {
         self.socket(peer, |socket| socket.peer_finished = true);
