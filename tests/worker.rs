@@ -14,6 +14,8 @@ mod client;
 mod limits;
 #[path = "worker/output.rs"]
 mod output;
+#[path = "worker/owner.rs"]
+mod owner;
 #[path = "worker/panics.rs"]
 mod panics;
 #[path = "worker/random.rs"]

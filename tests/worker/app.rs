@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use _rgunicorn::io::sim::Net;
 use _rgunicorn::worker::{App, ConnId, Exit, Flow, Handover, Outgoing, Reactor, Request};
-use bytes::Bytes;
+
+use crate::owner::owned;
 
 /// A response in progress.
 struct Stream {
@@ -81,7 +82,7 @@ impl TestApp {
         let mut head = answer(b"", keep);
         let zero = head.windows(9).position(|w| w == b"Length: 0").unwrap() + 8;
         head.splice(zero..=zero, body.len().to_string().into_bytes());
-        let piece = Outgoing::Bytes { head, body: Bytes::from(body) };
+        let piece = Outgoing::Bytes { head, body: owned(body) };
         reactor.send(conn, piece, true);
         reactor.finish(conn, keep);
     }
@@ -114,7 +115,7 @@ impl TestApp {
                 return reactor.finish(conn, stream.keep);
             }
             stream.pieces -= 1;
-            let body = Bytes::from(pattern(stream.piece_bytes));
+            let body = owned(pattern(stream.piece_bytes));
             let flow = reactor.send(conn, Outgoing::Bytes { head: Vec::new(), body }, stream.pieces == 0);
             if flow == Flow::Gone {
                 return self.note(format!("gone {conn:?}"));

@@ -44,10 +44,7 @@ fn exchange(dice: &Dice, number: usize, last: bool) -> (Vec<u8>, Vec<u8>) {
     let close = if last { "Connection: close\r\n" } else { "" };
     let (size, body) = (dice.below(3000), pattern(dice.below(2000)));
     let (request, content) = match dice.below(6) {
-        0 => (
-            format!("GET /big/{} HTTP/1.1\r\nHost: a\r\n{close}\r\n", size * 20),
-            pattern((size * 20).max(0)),
-        ),
+        0 => (format!("GET /big/{} HTTP/1.1\r\nHost: a\r\n{close}\r\n", size * 20), pattern(size * 20)),
         1 => (
             format!("GET /stream/4/{} HTTP/1.1\r\nHost: a\r\n{close}\r\n", size * 3),
             pattern(size * 3).repeat(4),

@@ -21,6 +21,7 @@ use _rgunicorn::worker::{
 
 use crate::app::TestApp;
 use crate::client::Client;
+use crate::owner;
 
 /// Turns of the loop after which a condition is taken for lost.
 const TURNS_MAX: u64 = 20_000;
@@ -79,6 +80,7 @@ impl Stage {
         };
         let listeners = [ListenerSpec { fd: listener, unix: false }];
         let reactor = Rc::new(Reactor::new(driver, &listeners, None, shared, tuning, Policy::default()));
+        owner::watch(&reactor);
         let app = TestApp::new(net.clone());
         Self { reactor, app, net, listener, control, board, turns: Cell::new(0), log, seed }
     }
@@ -139,6 +141,7 @@ impl Stage {
         self.settle();
         let idle = Census { connections: 0, timers: 0, jobs: 0, operations: 1 };
         assert_eq!(self.census(), idle, "seed {}", self.seed);
+        assert_eq!(owner::alive(), 0, "seed {}: a body is held", self.seed);
         assert_eq!(self.app.held(), 0, "seed {}: the application holds a response", self.seed);
     }
 
@@ -151,6 +154,9 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.log);
+        if !std::thread::panicking() {
+            assert!(!owner::dropped_while_borrowed(), "a body was dropped while the reactor was borrowed");
+        }
     }
 }
 
