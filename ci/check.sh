@@ -74,7 +74,7 @@ requirements() {
 suite() { # SERVERS [ENV=VALUE...]
     local servers=$1
     shift
-    env PATH="$VENV/bin:$PATH" "$@" "$VENV/bin/python" -m pytest tests/py --servers="$servers"
+    env PATH="$VENV/bin:$PATH" "$@" "$VENV/bin/python" -m pytest tests/py -n 2 --servers="$servers"
 }
 
 stubs() { "$VENV/bin/python" -m mypy.stubtest rgunicorn; }

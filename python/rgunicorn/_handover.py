@@ -6,20 +6,29 @@ first use takes the connection over from the worker's loop and turns the object
 into a plain `socket.socket` (by assigning ``__class__``; the layouts are equal).
 """
 
+from __future__ import annotations
+
 import socket
 import weakref
 
 from rgunicorn._rgunicorn import _take_socket
 
+# Type checkers take this for true; a worker has no use for `typing`.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 # An unborn socket keeps its connection's ticket in a slot that `socket.socket`
 # fills only when it is initialised.
-set_ticket = socket.socket._io_refs.__set__
-_get_ticket = socket.socket._io_refs.__get__
+_io_refs: Any = vars(socket.socket)["_io_refs"]
+set_ticket: Callable[[socket.socket, int], None] = _io_refs.__set__
+_get_ticket: Callable[[socket.socket], int] = _io_refs.__get__
 
-_unread = weakref.WeakKeyDictionary()
+_unread: weakref.WeakKeyDictionary[socket.socket, memoryview] = weakref.WeakKeyDictionary()
 
 
-def _become_real(sock):
+def _become_real(sock: socket.socket) -> None:
     fd, unread = _take_socket(_get_ticket(sock))
     if unread:
         object.__setattr__(sock, "__class__", _SocketWithUnreadBytes)
@@ -34,17 +43,17 @@ class ClientSocket(socket.socket):
 
     __slots__ = ()
 
-    def __getattribute__(self, name):
+    def __getattribute__(self, name: str) -> Any:
         if name.startswith("__"):
             return object.__getattribute__(self, name)
         _become_real(self)
         return getattr(self, name)
 
-    def __enter__(self):
+    def __enter__(self) -> Any:
         _become_real(self)
         return self
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "<rgunicorn client socket, not used yet>"
 
 
@@ -53,7 +62,7 @@ class _SocketWithUnreadBytes(socket.socket):
 
     __slots__ = ()
 
-    def _take(self, size):
+    def _take(self, size: int) -> memoryview:
         data = _unread[self]
         taken, rest = data[:size], data[size:]
         if rest:
@@ -63,20 +72,20 @@ class _SocketWithUnreadBytes(socket.socket):
             object.__setattr__(self, "__class__", socket.socket)
         return taken
 
-    def recv(self, bufsize, flags=0):
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
         if flags & socket.MSG_PEEK:
             return bytes(_unread[self][:bufsize])
         return bytes(self._take(bufsize))
 
-    def recv_into(self, buffer, nbytes=0, flags=0):
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         view = memoryview(buffer).cast("B")
         size = nbytes or len(view)
         data = _unread[self][:size] if flags & socket.MSG_PEEK else self._take(size)
         view[: len(data)] = data
         return len(data)
 
-    def recvfrom(self, bufsize, flags=0):
+    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, Any]:
         return self.recv(bufsize, flags), None
 
-    def recvfrom_into(self, buffer, nbytes=0, flags=0):
+    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         return self.recv_into(buffer, nbytes, flags), None

@@ -8,20 +8,20 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 
 use crate::arbiter::{self, Fork, Host, WorkerContext};
-use crate::logging::{AccessLog, ErrorLog, Level};
+use crate::logging::Level;
 use crate::settings::Settings;
 
-use super::setup::{self, Sources};
-use super::worker;
+use super::logs::Logs;
+use super::sources::Sources;
+use super::{setup, worker};
 
 /// The server's side of the arbiter, in the master and, copied by the fork, in each worker.
 pub(super) struct Server {
     sources: Sources,
     settings: Arc<Settings>,
-    /// The settings before a reload that is on trial.
-    former: Option<Arc<Settings>>,
-    errors: Arc<ErrorLog>,
-    access: Option<AccessLog>,
+    logs: Logs,
+    /// Settings and logs from before a reload that is on trial.
+    former: Option<(Arc<Settings>, Logs)>,
     /// The application, if it was imported before the fork.
     app: Option<Py<PyAny>>,
     pub(super) first_config: Option<arbiter::Config>,
@@ -32,18 +32,27 @@ impl Server {
         sources: Sources,
         settings: Settings,
         config: arbiter::Config,
-        errors: Arc<ErrorLog>,
-        access: Option<AccessLog>,
+        logs: Logs,
         app: Option<Py<PyAny>>,
     ) -> Self {
-        Self {
-            sources,
-            settings: Arc::new(settings),
-            former: None,
-            errors,
-            access,
-            app,
-            first_config: Some(config),
+        let settings = Arc::new(settings);
+        Self { sources, settings, logs, former: None, app, first_config: Some(config) }
+    }
+
+    /// Reads everything again and opens what it names. The process has changed even where this fails.
+    fn read_again(&self, py: Python<'_>) -> Result<(Settings, arbiter::Config, Logs), String> {
+        self.sources.leave(py).map_err(|error| error.to_string())?;
+        let settings = self.sources.read(py).map_err(|refused| refused.log)?;
+        let config = setup::arbiter_config(&settings)?;
+        self.sources.enter(py, &settings).map_err(|error| error.to_string())?;
+        let logs = Logs::open(&settings)?;
+        Ok((settings, config, logs))
+    }
+
+    /// Back to the directory and variables of the settings in force.
+    fn re_enter(&self, py: Python<'_>) {
+        if let Err(error) = self.sources.enter(py, &self.settings) {
+            self.logs.errors.error(format_args!("Cannot go back to the former settings: {error}"));
         }
     }
 }
@@ -71,51 +80,39 @@ impl Host for Server {
     }
 
     fn run_worker(&mut self, context: WorkerContext) -> i32 {
+        // A worker on trial: the former log files are not its business.
+        self.former = None;
         Python::attach(|py| {
             let app = self.app.as_ref().map(|app| app.clone_ref(py));
-            worker::run(py, context, &self.settings, &self.errors, self.access.take(), app)
+            worker::run(py, context, &self.settings, &self.logs.errors, self.logs.access.take(), app)
         })
     }
 
     fn reload(&mut self) -> Result<arbiter::Config, String> {
         Python::attach(|py| {
-            let settings = self.sources.read(py)?;
-            let config = setup::arbiter_config(&settings)?;
-            setup::enter(py, &settings).map_err(|error| error.to_string())?;
-            let access = match settings.accesslog() {
-                None => None,
-                Some(target) => {
-                    let format = setup::access_format(&settings)?;
-                    Some(
-                        AccessLog::open(target, format)
-                            .map_err(|error| format!("'{target}' isn't writable [{error}]"))?,
-                    )
-                }
-            };
-            self.access = access;
-            self.errors.set_level(Level::from_text(settings.loglevel()));
+            let (settings, config, logs) = self.read_again(py).inspect_err(|_| self.re_enter(py))?;
             for unknown in settings.unknown_names() {
-                self.errors.log(Level::Warning, format_args!("{unknown}"));
+                logs.errors.warning(format_args!("{unknown}"));
             }
-            self.former = Some(std::mem::replace(&mut self.settings, Arc::new(settings)));
+            let logs = std::mem::replace(&mut self.logs, logs);
+            let settings = std::mem::replace(&mut self.settings, Arc::new(settings));
+            self.former = Some((settings, logs));
             Ok(config)
         })
     }
 
     fn reload_done(&mut self, accepted: bool) {
-        if let Some(former) = self.former.take()
+        if let Some((settings, logs)) = self.former.take()
             && !accepted
         {
-            self.errors.set_level(Level::from_text(former.loglevel()));
-            self.settings = former;
+            self.settings = settings;
+            self.logs = logs;
+            Python::attach(|py| self.re_enter(py));
         }
     }
 
     fn reopen_logs(&mut self) {
-        let _ = self.errors.reopen();
-        if let Some(access) = &mut self.access {
-            let _ = access.reopen();
-        }
+        self.logs.reopen();
     }
 
     fn blocking(&mut self, wait: &mut dyn FnMut()) {
@@ -135,6 +132,6 @@ impl Host for Server {
     }
 
     fn log(&mut self, at: arbiter::Level, message: fmt::Arguments<'_>) {
-        self.errors.log(level(at), message);
+        self.logs.errors.log(level(at), message);
     }
 }

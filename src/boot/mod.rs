@@ -1,25 +1,27 @@
 //! Floor 5: composition. `main` turns the command line into a running server; it joins the floors and decides nothing
 //! that one of them could decide.
 //!
-//! Read it in this order: here (start-up in Gunicorn's order), `setup` (settings from all sources, and their
-//! translation for the floors below), `host` (what the arbiter asks of us), `worker` (the life of a worker process).
+//! Read it in this order: here (start-up in Gunicorn's order), `sources` (settings from all sources), `setup` (their
+//! translation for the floors below), `logs`, `host` (what the arbiter asks of us), `worker` (the life of a worker).
 
 mod host;
+mod logs;
 mod setup;
+mod sources;
 mod worker;
 
-use std::sync::Arc;
-
+use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 
 use crate::arbiter;
-use crate::io;
-use crate::logging::{AccessLog, ErrorLog, Level};
-use crate::settings::{IoDriver, Settings};
+use crate::py::{exit_status, format_exception};
+use crate::settings::Settings;
 use crate::wsgi::{self, LoadError};
 
 use host::Server;
-use setup::{Sources, arbiter_config};
+use logs::Logs;
+use setup::arbiter_config;
+use sources::Sources;
 
 /// The name of the program in messages.
 const PROG: &str = "rgunicorn";
@@ -48,57 +50,47 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
         write_text(py, &exit.stdout, &exit.stderr);
         Leave(exit.status)
     })?;
-    let settings = sources.read(py).map_err(|text| complain(py, &text))?;
-    let config = prepare(py, &settings).map_err(|text| complain(py, &format!("Error: {text}")))?;
-    let (errors, access) =
-        open_logs(&settings).map_err(|text| complain(py, &format!("\nError: {text}\n")))?;
+    let settings = sources.read(py).map_err(|refused| {
+        complain(py, &refused.stderr);
+        Leave(refused.status)
+    })?;
+    let config = arbiter_config(&settings).map_err(|text| complain(py, &text))?;
+    sources.enter(py, &settings).map_err(|error| complain(py, &format!("Error: {error}")))?;
+    let logs = Logs::open(&settings).map_err(|text| complain(py, &text))?;
+    import_for_workers(py);
     let app = if settings.preload_app() { Some(preload(py, &settings)?) } else { None };
     for unknown in settings.unknown_names() {
-        errors.log(Level::Warning, format_args!("{unknown}"));
+        logs.errors.warning(format_args!("{unknown}"));
     }
-    Ok(Server::new(sources, settings, config, errors, access, app))
-}
-
-/// Checks that cross settings, and changes of the process that come before the logs.
-fn prepare(py: Python<'_>, settings: &Settings) -> Result<arbiter::Config, String> {
-    let config = arbiter_config(settings)?;
-    if settings.io_driver() == IoDriver::Uring {
-        let wanted = io::Config { choice: io::Choice::Uring, ..setup::driver_config(settings) };
-        io::Driver::open(&wanted).map_err(|error| format!("io_driver: uring does not work here: {error}"))?;
-    }
-    setup::enter(py, settings).map_err(|error| error.to_string())?;
-    Ok(config)
-}
-
-fn open_logs(settings: &Settings) -> Result<(Arc<ErrorLog>, Option<AccessLog>), String> {
-    let unwritable = |path: &str, error: std::io::Error| format!("'{path}' isn't writable [{error}]");
-    let target = settings.errorlog();
-    let errors = ErrorLog::open(target, Level::from_text(settings.loglevel()))
-        .map_err(|error| unwritable(target, error))?;
-    let access = match settings.accesslog() {
-        None => None,
-        Some(target) => {
-            let format = setup::access_format(settings)?;
-            Some(AccessLog::open(target, format).map_err(|error| unwritable(target, error))?)
-        }
-    };
-    Ok((Arc::new(errors), access))
+    Ok(Server::new(sources, settings, config, logs, app))
 }
 
 fn preload(py: Python<'_>, settings: &Settings) -> Result<Py<PyAny>, Leave> {
-    match wsgi::load(py, settings.app().unwrap_or_default()) {
-        Ok(app) => Ok(app.unbind()),
-        Err(LoadError::App(text)) => Err(complain(py, &text)),
-        Err(LoadError::Raised(error)) => {
-            error.print(py);
-            Err(Leave(1))
+    wsgi::load(py, settings.app().unwrap_or_default()).map(Bound::unbind).map_err(|error| match error {
+        LoadError::App(text) => complain(py, &text),
+        // An application that leaves is believed, as Python would.
+        LoadError::Raised(error) if error.is_instance_of::<PySystemExit>(py) => {
+            complain(py, &sources::exit_message(py, &error));
+            Leave(exit_status(py, &error))
         }
+        LoadError::Raised(error) => complain(py, &format_exception(py, &error)),
+    })
+}
+
+/// Imports what workers need of the standard library, once for all of them: they share the memory, and a worker that
+/// became another user may not be allowed to read it.
+fn import_for_workers(py: Python<'_>) {
+    for module in ["ast", "signal", "socket", "traceback", "rgunicorn._handover"] {
+        // Who misses it will say so.
+        drop(py.import(module));
     }
 }
 
 /// Writes a message to `sys.stderr`; the status is 1.
 fn complain(py: Python<'_>, text: &str) -> Leave {
-    write_text(py, "", &format!("{text}\n"));
+    if !text.is_empty() {
+        write_text(py, "", &format!("{text}\n"));
+    }
     Leave(1)
 }
 

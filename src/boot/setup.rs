@@ -1,110 +1,18 @@
-//! Settings from all their sources, and their translation into the terms of the floors below.
+//! The translation of settings into the terms of the floors below, and the checks that need those floors.
 
-use std::path::Path;
+use std::io as std_io;
 use std::time::Duration;
 
-use pyo3::prelude::*;
-
-use crate::conf::{self, ConfError};
 use crate::http;
 use crate::io;
-use crate::logging::AccessFormat;
-use crate::py::format_exception;
-use crate::settings::{
-    Address, CommandLine, DEFAULT_CONFIG, Environment, Exit, IoDriver, Settings, WorkerKind, config_source,
-    parse_command_line, resolve, split_cmd_args,
-};
+use crate::settings::{Address, Id, Invalid, IoDriver, Settings, WorkerKind};
+use crate::sys::account::{self, Identity};
 use crate::sys::listener;
 use crate::worker::Tuning;
 use crate::{VERSION, arbiter};
 
-use super::PROG;
-
 /// Setting this environment variable gives the driver the smallest queues it can work with: for tests of overflow.
 const TORTURE: &str = "RGUNICORN_TORTURE";
-
-/// What the settings are made of, as it was at the start; a reload reads the configuration file again.
-pub(super) struct Sources {
-    environment: Environment,
-    env_args: CommandLine,
-    command_line: CommandLine,
-    start_directory: String,
-}
-
-impl Sources {
-    /// Takes the arguments and the environment of this process.
-    ///
-    /// # Errors
-    /// `--help`, `--version`, and usage errors of the command line or GUNICORN_CMD_ARGS.
-    pub(super) fn of_process(argv: Vec<String>) -> Result<Self, Exit> {
-        let pairs = std::env::vars_os()
-            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
-        let environment = Environment::from_pairs(pairs);
-        let command_line = parse_command_line(PROG, VERSION, &argv)?;
-        let words = split_cmd_args(environment.cmd_args().unwrap_or_default()).map_err(|reason| Exit {
-            status: 2,
-            stdout: String::new(),
-            stderr: format!("{PROG}: error: GUNICORN_CMD_ARGS: {reason}\n"),
-        })?;
-        let env_args = parse_command_line(PROG, VERSION, &words)?;
-        let start_directory = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { environment, env_args, command_line, start_directory })
-    }
-
-    /// Reads the configuration file and resolves all settings.
-    ///
-    /// # Errors
-    /// The text for stderr, in Gunicorn's form.
-    pub(super) fn read(&self, py: Python<'_>) -> Result<Settings, String> {
-        let usual = Path::new(&self.start_directory).join(DEFAULT_CONFIG);
-        let source = config_source(&self.command_line, &self.env_args, usual.exists());
-        let _ = conf::prepend_path(py, std::slice::from_ref(&self.start_directory));
-        let file =
-            conf::read(py, &source, Path::new(&self.start_directory)).map_err(|error| match error {
-                ConfError::Missing(path) => format!("Error: '{path}' doesn't exist"),
-                ConfError::Raised { name, error } => {
-                    format!("Failed to read config file: {name}\n{}", format_exception(py, &error))
-                }
-            })?;
-        let settings = resolve(&self.environment, file.as_deref(), &self.env_args, &self.command_line)
-            .map_err(|invalid| invalid.to_string())?;
-        if let Some(directory) = settings.chdir()
-            && !Path::new(&self.start_directory).join(directory).is_dir()
-        {
-            let reason = "no such directory (allowed: an existing directory)";
-            return Err(format!(
-                "Invalid value for chdir: {directory}\nError: chdir: can't change to {directory:?}: {reason}"
-            ));
-        }
-        if settings.app().is_none() {
-            return Err("Error: No application module specified.".to_owned());
-        }
-        Ok(settings)
-    }
-}
-
-/// Makes the process what the settings ask for, before anything of the application is imported.
-///
-/// # Errors
-/// A directory that cannot be entered, a bad `raw_env` entry.
-pub(super) fn enter(py: Python<'_>, settings: &Settings) -> PyResult<()> {
-    if let Some(directory) = settings.chdir() {
-        py.import("os")?.call_method1("chdir", (directory,))?;
-    }
-    let here = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
-    conf::prepend_path(py, &[here])?;
-    if let Some(list) = settings.pythonpath() {
-        let directories: Vec<String> = list
-            .split(',')
-            .map(|item| {
-                std::path::absolute(item).unwrap_or_else(|_| item.into()).to_string_lossy().into_owned()
-            })
-            .collect();
-        conf::prepend_path(py, &directories)?;
-    }
-    conf::set_environ(py, &[format!("SERVER_SOFTWARE={}", software())])?;
-    conf::set_environ(py, settings.raw_env())
-}
 
 /// `SERVER_SOFTWARE`.
 pub(super) fn software() -> String {
@@ -114,24 +22,89 @@ pub(super) fn software() -> String {
 /// What the arbiter needs to know.
 ///
 /// # Errors
-/// A worker class or an address that cannot be.
+/// A worker class, an address or an account that cannot be, or a driver that does not work here: the text for stderr.
 pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::Config, String> {
-    settings.worker_kind()?;
-    let binds =
-        settings.bind().iter().map(|text| Ok(address(&Address::parse(text).map_err(|e| e.to_string())?)));
+    settings.worker_kind().map_err(|text| format!("Error: {text}"))?;
+    prove_driver(settings)?;
+    let owner = file_owner(settings).map_err(|invalid| invalid.to_string())?;
     let app = settings.app().unwrap_or_default();
     Ok(arbiter::Config {
         workers: settings.workers(),
         timeout_s: settings.timeout().as_secs(),
         graceful_timeout_s: settings.graceful_timeout().as_secs(),
-        binds: binds.collect::<Result<_, String>>()?,
+        binds: binds(settings).map_err(|invalid| invalid.to_string())?,
         backlog: i32::try_from(settings.backlog()).unwrap_or(i32::MAX),
         pidfile: settings.pidfile().map(Into::into),
         umask: settings.umask(),
-        socket_owner: None,
+        socket_owner: owner,
         proc_name: settings.proc_name().unwrap_or(app).to_owned(),
         version: VERSION.to_owned(),
         worker_name: settings.worker_class().to_owned(),
+    })
+}
+
+/// Gunicorn starts with `bind = []` and serves nobody; here it is refused.
+fn binds(settings: &Settings) -> Result<Vec<listener::Address>, Invalid> {
+    if settings.bind().is_empty() {
+        let allowed = "HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N";
+        return Err(settings.refuse(Id::bind, format!("no address to listen on (allowed: {allowed})")));
+    }
+    let parse = |text: &String| Address::parse(text).map(|parsed| address(&parsed));
+    settings
+        .bind()
+        .iter()
+        .map(parse)
+        .collect::<Result<_, _>>()
+        .map_err(|bad| settings.refuse(Id::bind, bad.to_string()))
+}
+
+/// Whom workers shall become.
+///
+/// # Errors
+/// A name that no account has.
+pub(super) fn identity(settings: &Settings) -> Result<Identity, Invalid> {
+    let find = |id, kind, name: Option<&str>, look_up: fn(&str) -> std_io::Result<Option<u32>>| {
+        let Some(name) = name else { return Ok(None) };
+        match look_up(name) {
+            Ok(Some(number)) => Ok(Some(number)),
+            Ok(None) => Err(settings.refuse(id, format!("No such {kind}: '{name}'"))),
+            Err(error) => Err(settings.refuse(id, format!("cannot look up {kind} '{name}': {error}"))),
+        }
+    };
+    Ok(Identity {
+        user: find(Id::user, "user", settings.user(), account::user_id)?,
+        group: find(Id::group, "group", settings.group(), account::group_id)?,
+        init_groups: settings.initgroups(),
+    })
+}
+
+/// Who gets socket files and log files: what `user` and `group` say, if either is set.
+///
+/// # Errors
+/// A name that no account has.
+pub(super) fn file_owner(settings: &Settings) -> Result<Option<(u32, u32)>, Invalid> {
+    let Identity { user, group, .. } = identity(settings)?;
+    let (own_user, own_group) = account::effective();
+    let named = user.is_some() || group.is_some();
+    Ok(named.then(|| (user.unwrap_or(own_user), group.unwrap_or(own_group))))
+}
+
+/// With `io_driver = uring`, opens one and closes it again: better no start than workers that cannot.
+fn prove_driver(settings: &Settings) -> Result<(), String> {
+    if settings.io_driver() != IoDriver::Uring {
+        return Ok(());
+    }
+    open_driver(settings).map(drop).map_err(|reason| settings.refuse(Id::io_driver, reason).to_string())
+}
+
+/// The driver that the settings ask for, and what it became.
+///
+/// # Errors
+/// What stands against it, with the likely cause.
+pub(super) fn open_driver(settings: &Settings) -> Result<(io::Driver, io::Report), String> {
+    io::Driver::open(&driver_config(settings)).map_err(|error| match settings.io_driver() {
+        IoDriver::Uring => format!("{} (allowed here: auto, epoll)", io::Report::refused("uring", error)),
+        IoDriver::Auto | IoDriver::Epoll => error.to_string(),
     })
 }
 
@@ -144,16 +117,8 @@ fn address(parsed: &Address) -> listener::Address {
     }
 }
 
-/// The compiled access log format.
-///
-/// # Errors
-/// What is wrong with the format.
-pub(super) fn access_format(settings: &Settings) -> Result<AccessFormat, String> {
-    AccessFormat::compile(settings.access_log_format()).map_err(|error| format!("access_log_format: {error}"))
-}
-
 /// Sizes and choice of the driver.
-pub(super) fn driver_config(settings: &Settings) -> io::Config {
+fn driver_config(settings: &Settings) -> io::Config {
     let choice = match settings.io_driver() {
         IoDriver::Auto => io::Choice::Auto,
         IoDriver::Uring => io::Choice::Uring,

@@ -80,7 +80,7 @@ fn report(py: Python<'_>, errors: &ErrorLog, error: &BootError) -> i32 {
     }
 }
 
-/// Everything up to the loop, in Gunicorn's order: signals, application, then what serves it.
+/// Everything up to the loop, in Gunicorn's order: account, signals, application, then what serves it.
 fn boot(
     py: Python<'_>,
     context: WorkerContext,
@@ -91,6 +91,7 @@ fn boot(
     control: &Arc<Control>,
 ) -> Result<(Rc<Reactor>, Direct), BootError> {
     let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
+    become_user(settings)?;
     let wake = wakeup_pipe(py)?;
     WorkerSignals { control: control.clone(), errors: errors.clone() }.install(py)?;
     // From here on a signal runs a handler of ours; what came in since the fork is delivered now.
@@ -119,6 +120,15 @@ fn boot(
     Ok((reactor, direct))
 }
 
+/// Before anything of the application runs, and before the driver, whose ring belongs to whom opened it.
+fn become_user(settings: &Settings) -> Result<(), BootError> {
+    let identity = setup::identity(settings).map_err(|invalid| BootError::Other(invalid.to_string()))?;
+    identity.assume().map_err(|error| {
+        let (user, group) = (settings.user().unwrap_or("-"), settings.group().unwrap_or("-"));
+        BootError::Other(format!("Cannot become user {user}, group {group}: {error}"))
+    })
+}
+
 fn load(py: Python<'_>, settings: &Settings) -> Result<Py<PyAny>, BootError> {
     wsgi::load(py, settings.app().unwrap_or_default()).map(Bound::unbind).map_err(|error| match error {
         LoadError::App(text) => BootError::App(text),
@@ -140,8 +150,8 @@ fn direct(
 }
 
 fn open_driver(settings: &Settings, errors: &ErrorLog) -> Result<Driver, BootError> {
-    let opened = Driver::open(&setup::driver_config(settings));
-    let (driver, report) = opened.map_err(|error| BootError::Other(error.to_string()))?;
+    let opened = setup::open_driver(settings);
+    let (driver, report) = opened.map_err(BootError::Other)?;
     errors.log(Level::Info, format_args!("Worker {} uses {report}", std::process::id()));
     Ok(driver)
 }

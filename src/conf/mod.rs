@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyModule, PyString, PyTuple};
 
@@ -64,14 +63,25 @@ fn run_file<'py>(py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyDict>> {
     let machinery = py.import("importlib.machinery")?;
     let util = py.import("importlib.util")?;
     // The loader is named, so that any file name will do.
-    let loader = machinery.call_method1("SourceFileLoader", (MODULE_NAME, path))?;
+    let compiled = path.ends_with(".pyc");
+    let loader = if compiled { "SourcelessFileLoader" } else { "SourceFileLoader" };
+    let loader = machinery.call_method1(loader, (MODULE_NAME, path))?;
     let kwargs = PyDict::new(py);
     kwargs.set_item("loader", &loader)?;
     let spec = util.call_method("spec_from_file_location", (MODULE_NAME, path), Some(&kwargs))?;
     let module = util.call_method1("module_from_spec", (&spec,))?;
     py.import("sys")?.getattr("modules")?.set_item(MODULE_NAME, &module)?;
-    loader.call_method1("exec_module", (&module,))?;
-    Ok(module.cast::<PyModule>()?.dict())
+    let names = module.cast::<PyModule>()?.dict();
+    if compiled {
+        loader.call_method1("exec_module", (&module,))?;
+    } else {
+        // Compiled here and now: the cached bytecode that a loader may take instead is as old as a second allows, and a
+        // reload within it would bring back the former configuration.
+        let data = loader.call_method1("get_data", (path,))?;
+        let code = loader.call_method1("source_to_code", (data, path))?;
+        py.import("builtins")?.call_method1("exec", (code, &names))?;
+    }
+    Ok(names)
 }
 
 fn import<'py>(py: Python<'py>, module: &str) -> PyResult<Bound<'py, PyDict>> {
@@ -119,31 +129,31 @@ fn is_path(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     value.hasattr("__fspath__")
 }
 
-/// Puts directories at the front of `sys.path`, the first one foremost, unless they are there.
+/// Puts a directory at the front of `sys.path`, unless it is there.
 ///
 /// # Errors
 /// Those of changing the list.
-pub fn prepend_path(py: Python<'_>, directories: &[String]) -> PyResult<()> {
+pub fn prepend_path(py: Python<'_>, directory: &str) -> PyResult<()> {
     let path = py.import("sys")?.getattr("path")?;
-    for directory in directories.iter().rev() {
-        if !path.contains(directory)? {
-            path.call_method1("insert", (0, directory))?;
-        }
+    if !path.contains(directory)? {
+        path.call_method1("insert", (0, directory))?;
     }
     Ok(())
 }
 
-/// Sets variables in `os.environ` from `KEY=VALUE` texts.
+/// A variable of `os.environ` and its value; `None` where there is none.
+pub type Variable = (String, Option<Py<PyAny>>);
+
+/// Sets or removes a variable in `os.environ`; returns what was there.
 ///
 /// # Errors
-/// `OSError` (with the text) when one has no `=`.
-pub fn set_environ(py: Python<'_>, pairs: &[String]) -> PyResult<()> {
+/// `OSError` or `ValueError` for a name or value that the C library refuses.
+pub fn set_environ(py: Python<'_>, (key, value): Variable) -> PyResult<Variable> {
     let environ = py.import("os")?.getattr("environ")?;
-    for pair in pairs {
-        let Some((key, value)) = pair.split_once('=') else {
-            return Err(PyOSError::new_err(format!("raw_env: {pair:?} is not of the form KEY=VALUE")));
-        };
-        environ.set_item(key, value)?;
+    let before = environ.call_method1("get", (&key,))?;
+    match value {
+        Some(value) => environ.set_item(&key, value)?,
+        None => drop(environ.call_method1("pop", (&key, py.None()))?),
     }
-    Ok(())
+    Ok((key, (!before.is_none()).then(|| before.unbind())))
 }

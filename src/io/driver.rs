@@ -13,6 +13,7 @@ use super::report::Report;
 use super::sim::{self, Sim};
 use super::types::{BufId, Completion, Fd, OpKey, SendBuf, Sent, Stats, Token, Urgency};
 use super::uring::Uring;
+use crate::sys::clock::{self, Instant};
 use crate::sys::net::{self, PeerAddr};
 
 /// One thread's door to the kernel. Made after the fork (and after setuid) by the thread that uses it.
@@ -215,9 +216,22 @@ impl Driver {
         each!(ref self, d => d.queued_sends())
     }
 
+    /// The time by which this driver waits: the monotonic clock, or a simulation's own.
+    pub fn now(&self) -> Instant {
+        match &self.kind {
+            Kind::Sim(sim) => sim.now(),
+            Kind::Uring(_) | Kind::Epoll(_) => clock::now(),
+        }
+    }
+
+    /// Operations in flight, orphans included.
+    pub fn in_flight(&self) -> usize {
+        each!(ref self, d => d.in_flight())
+    }
+
     /// Whether any operation is in flight, orphans included.
     pub fn has_pending(&self) -> bool {
-        each!(ref self, d => d.has_pending())
+        self.in_flight() > 0
     }
 
     /// Closes a descriptor. Operations on it are dropped (`recv_drop`, `send_drop`, `poll_cancel`) first, and the kernel is

@@ -30,7 +30,7 @@ pub(crate) fn prove(ring: &mut Uring) -> io::Result<()> {
     };
     ring.recv_stop(op);
     verdict?;
-    if ring.has_pending() { Err(unsupported("a reception cannot be cancelled")) } else { Ok(()) }
+    if ring.in_flight() > 0 { Err(unsupported("a reception cannot be cancelled")) } else { Ok(()) }
 }
 
 fn unsupported(what: &'static str) -> io::Error {

@@ -13,6 +13,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// For a driver that was asked for by name and cannot be had.
+    pub fn refused(driver: &'static str, error: io::Error) -> Self {
+        Self { driver, features: String::new(), fallback: Some(error) }
+    }
+
     /// `"uring"`, `"epoll"` or `"sim"`.
     pub fn driver_name(&self) -> &'static str {
         self.driver

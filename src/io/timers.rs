@@ -41,6 +41,16 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
         Self { links: Vec::new(), first: [NONE; CLASSES], last: [NONE; CLASSES] }
     }
 
+    /// Number of deadlines set; counts them one by one.
+    pub fn len(&self) -> usize {
+        self.links.iter().filter(|link| link.at != u64::MAX).count()
+    }
+
+    /// No deadline is set.
+    pub fn is_empty(&self) -> bool {
+        self.first.iter().all(|first| *first == NONE)
+    }
+
     /// The class of the deadline that `key` has, if any.
     pub fn class(&self, key: u32) -> Option<u8> {
         let link = self.links.get(key as usize)?;

@@ -37,7 +37,7 @@ impl fmt::Display for BadAddress {
         let Self { text, fault } = self;
         write!(
             f,
-            "bind: {} is no address: {fault} (allowed: HOST:PORT, HOST, :PORT, [IPV6]:PORT, unix:PATH, fd://N)",
+            "{} is no address: {fault} (allowed: HOST:PORT, HOST, :PORT, [IPV6]:PORT, unix:PATH, fd://N)",
             python_repr(text)
         )
     }

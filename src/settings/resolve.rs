@@ -48,8 +48,8 @@ pub struct Invalid {
     pub setting: &'static str,
     /// The value as Python's `str()` shows it.
     pub value: String,
-    /// Where it came from.
-    pub origin: Origin,
+    /// Where it came from; `None` for the built-in value.
+    pub origin: Option<Origin>,
     /// What is wrong with it, and what is allowed.
     pub reason: String,
 }
@@ -70,9 +70,11 @@ impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { setting, value, origin, reason } = self;
         match origin {
-            Origin::File => write!(f, "Invalid value for {setting}: {value}\nError: {setting}: {reason}"),
-            Origin::Environment(name) => write!(f, "Error: {setting} (from {name}): {reason}"),
-            Origin::Arguments => write!(f, "Error: {setting}: {reason}"),
+            Some(Origin::File) => {
+                write!(f, "Invalid value for {setting}: {value}\nError: {setting}: {reason}")
+            }
+            Some(Origin::Environment(name)) => write!(f, "Error: {setting} (from {name}): {reason}"),
+            Some(Origin::Arguments) | None => write!(f, "Error: {setting}: {reason}"),
         }
     }
 }
@@ -107,6 +109,8 @@ impl fmt::Display for UnknownName {
 #[derive(Clone, Debug)]
 pub struct Settings {
     values: Vec<Value>,
+    /// Where each value came from; `None` for the built-in one.
+    origins: Vec<Option<Origin>>,
     unknown_names: Vec<UnknownName>,
     app: Option<String>,
 }
@@ -121,8 +125,10 @@ pub fn resolve(
     env_args: &CommandLine,
     cli: &CommandLine,
 ) -> Result<Settings, Invalid> {
-    let values = ROWS.iter().map(|row| default(row, env)).collect::<Result<_, _>>()?;
-    let mut settings = Settings { values, unknown_names: Vec::new(), app: cli.app().map(str::to_owned) };
+    let (values, origins) =
+        ROWS.iter().map(|row| default(row, env)).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+    let app = cli.app().map(str::to_owned);
+    let mut settings = Settings { values, origins, unknown_names: Vec::new(), app };
     for (name, raw) in file.unwrap_or_default() {
         match Id::by_name(name) {
             // Too late by definition, but still checked.
@@ -137,35 +143,51 @@ pub fn resolve(
     Ok(settings)
 }
 
-fn default(row: &'static Row, env: &Environment) -> Result<Value, Invalid> {
+fn default(row: &'static Row, env: &Environment) -> Result<(Value, Option<Origin>), Invalid> {
     let variable = row.env.and_then(|variable| Some((variable, env.get(variable.name)?)));
     let Some((variable, text)) = variable.filter(|(v, text)| v.empty_counts || !text.trim().is_empty())
     else {
-        return Ok(builtin(row));
+        return Ok((builtin(row), None));
     };
+    let origin = Origin::Environment(variable.name);
     let text = format!("{}{text}", variable.prefix);
-    from_outside(row, &text).and_then(|raw| check(row, &raw)).map_err(|reason| Invalid {
-        setting: row.name,
-        value: text,
-        origin: Origin::Environment(variable.name),
-        reason,
-    })
+    match from_outside(row, &text).and_then(|raw| check(row, &raw)) {
+        Ok(value) => Ok((value, Some(origin))),
+        Err(reason) => Err(Invalid { setting: row.name, value: text, origin: Some(origin), reason }),
+    }
 }
 
 fn checked(id: Id, raw: &Raw, origin: Origin) -> Result<Value, Invalid> {
     let row = id.row();
+    let origin = Some(origin);
     check(row, raw).map_err(|reason| Invalid { setting: row.name, value: raw.to_string(), origin, reason })
 }
 
-/// Every module-level name of a configuration file arrives here: imports, helpers, private names. Only what could have
-/// been meant as a setting is reported.
+/// Every module-level name of a configuration file arrives here: imports, helpers, private names. Reported is only what
+/// was surely meant as a setting: a near miss of one, or one of Gunicorn's that is switched on and does nothing here.
 fn unknown(name: &str, raw: &Raw) -> Option<UnknownName> {
     let not_yet = NOT_YET.contains(&name);
-    let nearest = nearest(name, ROWS.iter().map(|row| row.name).chain(NOT_YET.iter().copied()));
-    let code = matches!(raw, Raw::Other { .. });
-    let helper = name.starts_with('_') || (code && nearest.is_none());
-    let module = matches!(raw, Raw::Other { type_name, .. } if type_name == "module");
-    (not_yet || !(helper || module)).then(|| UnknownName { name: name.to_owned(), nearest, not_yet })
+    let helper =
+        matches!(raw, Raw::Other { type_name, .. } if ["module", "type"].contains(&type_name.as_str()));
+    if not_yet {
+        return (!is_off(raw)).then(|| UnknownName { name: name.to_owned(), nearest: None, not_yet });
+    }
+    if helper || name.starts_with('_') {
+        return None;
+    }
+    let nearest = nearest(name, ROWS.iter().map(|row| row.name).chain(NOT_YET.iter().copied()))?;
+    Some(UnknownName { name: name.to_owned(), nearest: Some(nearest), not_yet })
+}
+
+/// A value that Python takes for false: of a setting that this release lacks, the way to switch it off.
+fn is_off(raw: &Raw) -> bool {
+    match raw {
+        Raw::None | Raw::Bool(false) | Raw::Int(0) => true,
+        Raw::Str(text) => text.is_empty(),
+        Raw::List(items) => items.is_empty(),
+        Raw::Dict(pairs) => pairs.is_empty(),
+        _ => false,
+    }
 }
 
 impl Id {
@@ -194,6 +216,12 @@ impl Settings {
         worker_kind(self.worker_class(), self.threads())
     }
 
+    /// The refusal of a value that passed the checks of this floor, by whoever could look further.
+    pub fn refuse(&self, id: Id, reason: impl Into<String>) -> Invalid {
+        let (value, origin) = (self.value(id).to_string(), self.origins[id as usize]);
+        Invalid { setting: id.row().name, value, origin, reason: reason.into() }
+    }
+
     /// Names in the configuration file that set nothing, in its order.
     pub fn unknown_names(&self) -> &[UnknownName] {
         &self.unknown_names
@@ -209,6 +237,7 @@ impl Settings {
 
     fn set(&mut self, id: Id, raw: &Raw, origin: Origin) -> Result<(), Invalid> {
         self.values[id as usize] = checked(id, raw, origin)?;
+        self.origins[id as usize] = Some(origin);
         Ok(())
     }
 

@@ -335,9 +335,6 @@ settings! {
     /// Import the application before the workers are forked. It saves memory; a reload does not see new code.
     preload_app: Flag = Flag(false), Mechanics, "--preload", EVER;
 
-    /// Give each worker its own listening sockets (SO_REUSEPORT).
-    reuse_port: Flag = Flag(false), Mechanics, "--reuse-port", "19.8";
-
     /// The directory to change to before the application is imported. Without it: where the server was started.
     chdir: Maybe = Unset, Mechanics, "--chdir DIR", EVER;
 
@@ -443,6 +440,7 @@ pub(super) const NOT_YET: &[&str] = &[
     "reload",
     "reload_engine",
     "reload_extra_files",
+    "reuse_port",
     "root_path",
     "sendfile",
     "spew",

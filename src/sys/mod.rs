@@ -2,6 +2,7 @@
 //! only place that names `libc` or `nix`, and the only one that reads a clock.
 #![expect(unsafe_code, reason = "this floor wraps system calls")]
 
+pub mod account;
 pub mod atfork;
 pub mod clock;
 pub mod file;

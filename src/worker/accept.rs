@@ -44,14 +44,14 @@ impl Reactor {
 
     /// Before a wait: arms the listeners if this worker may take more connections.
     pub(super) fn arm_listeners(&self, state: &mut State) {
-        if state.draining || state.conns.len() >= self.tuning.connections_max {
+        // First of all, because a pause that is over must not shorten the wait to nothing.
+        state.accept_paused_until =
+            state.accept_paused_until.filter(|until| state.now < *until && !state.draining);
+        if state.draining {
             return;
         }
-        if let Some(until) = state.accept_paused_until {
-            if state.now < until {
-                return;
-            }
-            state.accept_paused_until = None;
+        if state.conns.len() >= self.tuning.connections_max || state.accept_paused_until.is_some() {
+            return self.hand_back_listeners(state);
         }
         for index in 0..state.listeners.len() {
             let listener = &state.listeners[index];
@@ -79,6 +79,19 @@ impl Reactor {
         }
     }
 
+    /// This worker takes no more for now: its siblings get the wake-ups. Where one has been used up for us already, its
+    /// connection waits for us alone and is taken, above the limit if need be (by one per listener at most).
+    fn hand_back_listeners(&self, state: &mut State) {
+        for index in 0..state.listeners.len() {
+            if let Some(op) = state.listeners[index].op.take()
+                && state.driver.listen_cancel(op)
+                && !self.is_solo()
+            {
+                self.accept_one(state, index);
+            }
+        }
+    }
+
     pub(super) fn on_acceptable(&self, index: u32, result: &io::Result<u32>) {
         let state = &mut *self.state();
         let Some(listener) = state.listeners.get_mut(index as usize) else {
@@ -91,11 +104,12 @@ impl Reactor {
         }
     }
 
+    /// Accepts after a wake-up. A shared one was used up for us: its connection is taken in any case.
     fn accept_some(&self, state: &mut State, index: usize) {
         let batch_max = if self.is_solo() { ACCEPT_BATCH_SOLO_MAX } else { ACCEPT_BATCH_SHARED_MAX };
         let batch = state.listeners[index].batch.min(batch_max);
         for done in 0..batch {
-            if state.conns.len() >= self.tuning.connections_max {
+            if state.conns.len() >= self.tuning.connections_max && (done > 0 || self.is_solo()) {
                 return;
             }
             if !self.accept_one(state, index) {

@@ -80,6 +80,16 @@ impl AtomSource for AccessLine<'_> {
     fn request_header(&self, name: &str) -> Option<&[u8]> {
         self.request.head.header(name)
     }
+    fn joined_request_header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let mut found = self.request.head.fields().filter(|field| same_key(field.name, name.as_bytes()));
+        let mut joined = Cow::Borrowed(found.next()?.value);
+        for field in found {
+            let text = joined.to_mut();
+            text.push(b',');
+            text.extend_from_slice(field.value);
+        }
+        Some(joined)
+    }
     fn response_header(&self, name: &str) -> Option<&[u8]> {
         self.facts.response?.get(name.as_bytes())
     }
@@ -95,4 +105,11 @@ impl AtomSource for AccessLine<'_> {
     fn pid(&self) -> u32 {
         std::process::id()
     }
+}
+
+/// Whether a field name becomes the same environ key as `name`, which is in lower case: underscores, where the policy
+/// lets them pass, are dashes there.
+fn same_key(field: &[u8], name: &[u8]) -> bool {
+    let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    field.len() == name.len() && field.iter().map(fold).eq(name.iter().copied())
 }

@@ -78,6 +78,16 @@ pub enum Outgoing {
     },
 }
 
+impl Outgoing {
+    /// Memory that it keeps busy; nothing for a file.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        match self {
+            Self::Bytes { head, body } => (head.len() + body.len()) as u64,
+            Self::File { .. } => 0,
+        }
+    }
+}
+
 impl From<Vec<u8>> for Outgoing {
     fn from(head: Vec<u8>) -> Self {
         Self::Bytes { head, body: Bytes::new() }
@@ -115,7 +125,8 @@ pub trait App {
     /// A parked response's queue is empty: go on with it.
     fn resume(&self, reactor: &Reactor, conn: ConnId);
 
-    /// A parked response's client has left: clean up.
+    /// A parked response's client has left, or an earlier call for this connection panicked: clean up. The connection
+    /// may be unknown to the application.
     fn abandon(&self, reactor: &Reactor, conn: ConnId);
 
     /// A request was answered by the server itself after its head was complete; for the access log.

@@ -10,6 +10,12 @@ use crate::sys::clock::Instant;
 use super::app::{ConnId, Outgoing, Request};
 use super::{Body, Tuning};
 
+/// Pieces of earlier responses that may be queued when the next request of the same connection starts. Generous to
+/// pipelining: short answers to one segment's worth of requests.
+const QUEUED_PIECES_MAX: usize = 64;
+/// And their bytes.
+const QUEUED_BYTES_MAX: u64 = 64 * 1024;
+
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -21,6 +27,8 @@ pub(super) enum Phase {
     Body,
     /// A request waits for the application, runs in it, or its response is in progress.
     Running,
+    /// The response is complete, but so much output waits for its reader that the next request waits too.
+    Flushing,
     /// The last response is being sent; then the write side is shut.
     Closing,
     /// The write side is shut; late input is read away until the peer closes.
@@ -125,6 +133,14 @@ impl Conn {
     pub(super) fn has_output(&self) -> bool {
         self.send.is_some()
             || self.extra.as_ref().is_some_and(|extra| !extra.out.is_empty() || extra.writable.is_some())
+    }
+
+    /// More output is queued than a client that sends requests without reading answers should cost: the next request
+    /// waits until it has left. What is in flight is not counted.
+    pub(super) fn is_clogged(&self) -> bool {
+        let Some(extra) = &self.extra else { return false };
+        let bytes: u64 = extra.out.iter().map(Outgoing::memory_bytes).sum();
+        extra.out.len() >= QUEUED_PIECES_MAX || bytes >= QUEUED_BYTES_MAX
     }
 
     /// Bytes held back for after the response in progress.

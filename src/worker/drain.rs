@@ -9,8 +9,8 @@ use super::app::ConnId;
 use super::conn::Phase;
 use super::reactor::{Reactor, State, Timer};
 
-/// How long a connection that was accepted but has not sent anything yet is given while the worker leaves.
-const DRAIN_FRESH: Duration = Duration::from_millis(500);
+/// How long a connection that may be about to send a request is given while the worker leaves.
+pub(super) const DRAIN_FRESH: Duration = Duration::from_millis(500);
 
 impl Reactor {
     /// Handles every timer that is due.
@@ -21,17 +21,18 @@ impl Reactor {
                 continue;
             };
             let id = ConnId { index, generation: conn.generation };
-            if conn.has_output() && class != Timer::WriteStall as u8 {
-                state.start_timer(index, Timer::WriteStall, self.tuning.write_stall_timeout);
-            } else if class == Timer::Keepalive as u8 || class == Timer::Drain as u8 {
-                self.close_idle(state, id);
-            } else {
-                if class == Timer::WriteStall as u8 {
+            match (conn.has_output(), conn.phase) {
+                (true, _) if class != Timer::WriteStall as u8 => {
+                    state.start_timer(index, Timer::WriteStall, self.tuning.write_stall_timeout);
+                }
+                (true, _) => {
                     self.shared
                         .errors
                         .log(Level::Debug, format_args!("Closing a connection whose client does not read"));
+                    state.close(id);
                 }
-                state.close(id);
+                (false, Phase::Idle) => self.close_idle(state, id),
+                (false, _) => state.close(id),
             }
         }
     }
@@ -39,9 +40,6 @@ impl Reactor {
     /// Closes an idle connection, unless a request has raced in: that one is answered.
     fn close_idle(&self, state: &mut State, id: ConnId) {
         let Some(conn) = state.conn(id) else { return };
-        if conn.phase != Phase::Idle {
-            return;
-        }
         let (fd, op) = (conn.fd.as_raw_fd(), conn.recv.take());
         let (mut data, mut eof) = op.map(|op| state.driver.recv_stop(op)).unwrap_or_default();
         if data.is_empty() && !eof {
@@ -53,12 +51,7 @@ impl Reactor {
         if data.is_empty() {
             return state.close(id);
         }
-        let ctx = self.feed_context(state.now);
-        if let Some(conn) = state.conn(id) {
-            let fed = conn.feed(&ctx, id.index, &data);
-            self.after_feed(state, id, fed);
-            self.arm_recv(state, id);
-        }
+        self.feed_held(state, id, &data);
     }
 
     /// The worker leaves: stop accepting, take what the kernel has queued for us, close what is idle. Requests in
@@ -81,11 +74,12 @@ impl Reactor {
             let Some(conn) = state.conn(id) else { continue };
             let (phase, served, output) = (conn.phase, conn.served, conn.has_output());
             match phase {
-                Phase::Idle if output => conn.phase = Phase::Closing,
+                // Its client has not seen yet that it may send no further request.
+                Phase::Idle if output => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
                 Phase::Idle if served => self.close_idle(state, id),
                 Phase::Idle => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
                 Phase::Lingering => state.start_timer(id.index, Timer::Linger, DRAIN_FRESH),
-                Phase::Head | Phase::Body | Phase::Running | Phase::Closing => {}
+                Phase::Head | Phase::Body | Phase::Running | Phase::Flushing | Phase::Closing => {}
             }
         }
     }
@@ -94,8 +88,8 @@ impl Reactor {
     pub(super) fn is_drained(&self) -> bool {
         let state = self.state();
         state.draining
-            && state.jobs.is_empty()
-            && (state.conns.is_empty() || state.drain_deadline.is_some_and(|at| state.now >= at))
+            && (state.jobs.is_empty() && state.conns.is_empty()
+                || state.drain_deadline.is_some_and(|at| state.now >= at))
     }
 
     /// How long the next wait may take.

@@ -5,7 +5,8 @@ use crate::io::{Received, Token};
 use crate::logging::Level;
 
 use super::app::{ConnId, Outgoing, Request};
-use super::conn::{Fed, Phase};
+use super::conn::{Conn, Fed, Phase};
+use super::drain::DRAIN_FRESH;
 use super::reactor::{Job, Reactor, Source, State, Timer};
 
 impl Reactor {
@@ -27,7 +28,7 @@ impl Reactor {
                             Phase::Idle | Phase::Head | Phase::Body => {
                                 Some(conn.feed(&self.feed_context(state.now), id.index, data))
                             }
-                            Phase::Running => {
+                            Phase::Running | Phase::Flushing => {
                                 conn.extra().pending.extend_from_slice(data);
                                 None
                             }
@@ -61,13 +62,29 @@ impl Reactor {
 
     /// Input that no request waits for: bounded while a response is in progress, counted while closing.
     fn after_unfed(&self, state: &mut State, id: ConnId) {
-        let tuning = &self.tuning;
         let Some(conn) = state.conn(id) else { return };
-        if conn.phase == Phase::Running && conn.pending_bytes() >= tuning.pipelined_bytes_max {
-            self.pause(state, id);
-        } else if conn.phase == Phase::Lingering && conn.extra().lingered_bytes > tuning.linger_bytes_max {
+        if self.is_full(conn) {
+            state.full.push(id);
+        } else if conn.phase == Phase::Lingering && conn.extra().lingered_bytes > self.tuning.linger_bytes_max
+        {
             state.close(id);
         }
+    }
+
+    /// Pauses the connections that were found full, unless their input has been taken meanwhile.
+    pub(super) fn pause_full(&self) {
+        let state = &mut *self.state();
+        while let Some(id) = state.full.pop() {
+            if state.conn(id).is_some_and(|conn| self.is_full(conn)) {
+                self.pause(state, id);
+            }
+        }
+    }
+
+    /// A response is in progress, and the client has sent more for later than is held for it.
+    fn is_full(&self, conn: &Conn) -> bool {
+        matches!(conn.phase, Phase::Running | Phase::Flushing)
+            && conn.pending_bytes() >= self.tuning.pipelined_bytes_max
     }
 
     /// Stops reception, keeping what had been received already. TCP's window then holds the client back.
@@ -110,16 +127,16 @@ impl Reactor {
         conn.read_closed = true;
         match conn.phase {
             // A half-closed client may still read its response.
-            Phase::Running | Phase::Closing => {}
-            // A response that is still on its way out (a batch) goes first.
-            Phase::Idle if conn.has_output() => conn.phase = Phase::Closing,
-            Phase::Idle | Phase::Head | Phase::Body | Phase::Lingering => {
-                if matches!(conn.phase, Phase::Head | Phase::Body) {
+            Phase::Running | Phase::Flushing | Phase::Closing => {}
+            Phase::Lingering => state.close(id),
+            Phase::Idle | Phase::Head | Phase::Body => {
+                if conn.phase != Phase::Idle {
                     self.shared
                         .errors
                         .log(Level::Debug, format_args!("Ignored premature client disconnection."));
                 }
-                state.close(id);
+                // Earlier responses that are still on their way out go first.
+                self.begin_close(state, id);
             }
         }
     }
@@ -186,9 +203,12 @@ impl Reactor {
 
     /// The response is complete and the connection stays: on to what the client has already sent of the next request.
     pub(super) fn next_request(&self, state: &mut State, id: ConnId) {
-        let ctx = self.feed_context(state.now);
         let Some(conn) = state.conn(id) else { return };
         conn.served = true;
+        if conn.is_clogged() {
+            conn.phase = Phase::Flushing;
+            return state.start_timer(id.index, Timer::WriteStall, self.tuning.write_stall_timeout);
+        }
         conn.phase = Phase::Idle;
         let mut pending = Vec::new();
         if let Some(extra) = &mut conn.extra {
@@ -199,14 +219,32 @@ impl Reactor {
             if conn.read_closed {
                 return self.begin_close(state, id);
             }
-            state.start_timer(id.index, Timer::Keepalive, self.tuning.keepalive);
+            self.start_idle_timer(state, id);
         } else {
-            let fed = conn.feed(&ctx, id.index, &pending);
-            if conn.read_closed && matches!(fed, Fed::Waiting | Fed::WantsContinue) {
-                return self.begin_close(state, id);
-            }
-            self.after_feed(state, id, fed);
+            return self.feed_held(state, id, &pending);
         }
+        self.arm_recv(state, id);
+    }
+
+    /// The clock of a connection between two requests. While the worker leaves, a client that was promised keep-alive
+    /// has a moment for the request that may be on its way.
+    pub(super) fn start_idle_timer(&self, state: &mut State, id: ConnId) {
+        if state.draining {
+            state.start_timer(id.index, Timer::Drain, DRAIN_FRESH);
+        } else {
+            state.start_timer(id.index, Timer::Keepalive, self.tuning.keepalive);
+        }
+    }
+
+    /// Takes input that was received earlier.
+    pub(super) fn feed_held(&self, state: &mut State, id: ConnId, data: &[u8]) {
+        let ctx = self.feed_context(state.now);
+        let Some(conn) = state.conn(id) else { return };
+        let fed = conn.feed(&ctx, id.index, data);
+        if conn.read_closed && matches!(fed, Fed::Waiting | Fed::WantsContinue) {
+            return self.begin_close(state, id);
+        }
+        self.after_feed(state, id, fed);
         self.arm_recv(state, id);
     }
 }

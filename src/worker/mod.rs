@@ -26,5 +26,5 @@ pub use access::{AccessFacts, AccessLine};
 pub use app::{App, ConnId, Exit, Flow, Handover, Outgoing, Request};
 pub use body::Body;
 pub use control::Control;
-pub use reactor::{ListenerSpec, Reactor, Shared};
+pub use reactor::{Census, ListenerSpec, Reactor, Shared};
 pub use tuning::Tuning;

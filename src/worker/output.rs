@@ -6,6 +6,8 @@ use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::io::{SendBuf, Sent, Token, Urgency};
 use crate::logging::Level;
 
@@ -23,7 +25,13 @@ const FILE_SLICE_BYTES_MAX: u64 = 256 * 1024;
 impl Reactor {
     /// Gives a piece of a response to a connection. `last`: the application has nothing further, so the piece may
     /// leave together with those of other connections; otherwise it is offered to the kernel before this returns.
-    pub fn send(&self, id: ConnId, piece: Outgoing, last: bool) -> Flow {
+    pub fn send(&self, id: ConnId, mut piece: Outgoing, last: bool) -> Flow {
+        // An empty body may have an owner all the same; it is dropped here, where nothing is borrowed.
+        if let Outgoing::Bytes { body, .. } = &mut piece
+            && body.is_empty()
+        {
+            *body = Bytes::new();
+        }
         let state = &mut *self.state();
         let urgent = !last || state.turn_requests <= 1;
         self.push_out(state, id, piece, urgent)
@@ -32,7 +40,7 @@ impl Reactor {
     /// The response is complete. `keep`: the connection stays open for the next request.
     pub fn finish(&self, id: ConnId, keep: bool) {
         let state = &mut *self.state();
-        let Some(conn) = state.conn(id) else { return };
+        let Some(conn) = state.conn(id).filter(|conn| conn.phase == Phase::Running) else { return };
         if keep && !conn.detached {
             self.next_request(state, id);
         } else {
@@ -77,8 +85,8 @@ impl Reactor {
     pub fn hand_over(&self, id: ConnId) -> io::Result<Handover> {
         let state = &mut *self.state();
         let conn = state.conn(id).ok_or(io::ErrorKind::NotConnected)?;
-        conn.detached = true;
         let fd = crate::sys::file::duplicate(conn.fd.as_raw_fd())?;
+        conn.detached = true;
         let mut unread =
             conn.extra.as_mut().map(|extra| std::mem::take(&mut extra.pending)).unwrap_or_default();
         if let Some(op) = conn.recv.take() {
@@ -255,10 +263,18 @@ impl Reactor {
             conn.parked = false;
             state.stop_timer(id.index);
             state.jobs.push_back(Job::Resume(id));
-        } else if conn.phase == Phase::Closing {
-            self.linger(state, id);
-        } else {
-            conn.trim();
+            return;
+        }
+        match conn.phase {
+            Phase::Closing => self.linger(state, id),
+            Phase::Flushing => self.next_request(state, id),
+            phase => {
+                conn.trim();
+                // The write clock had taken the place of the idle one.
+                if phase == Phase::Idle && state.timers.class(id.index) == Some(Timer::WriteStall as u8) {
+                    self.start_idle_timer(state, id);
+                }
+            }
         }
     }
 
@@ -279,12 +295,12 @@ impl Reactor {
     fn linger(&self, state: &mut State, id: ConnId) {
         let draining = state.draining;
         let Some(conn) = state.conn(id) else { return };
-        if conn.read_closed {
+        // A shutdown would reach the application's descriptor of a detached socket too.
+        if conn.read_closed || conn.detached {
             return state.close(id);
         }
-        let detached = conn.detached;
         let fd = conn.fd.as_raw_fd();
-        if state.driver.shutdown(fd, Shutdown::Write).is_err() || detached {
+        if state.driver.shutdown(fd, Shutdown::Write).is_err() {
             return state.close(id);
         }
         if let Some(conn) = state.conn(id) {

@@ -62,6 +62,16 @@ pub(super) enum Job {
     Refused(Request, u16),
 }
 
+impl Job {
+    /// The connection it is about.
+    pub(super) fn conn(&self) -> ConnId {
+        match self {
+            Self::Call(request) | Self::Refused(request, _) => request.conn,
+            Self::Resume(id) | Self::Abandon(id) => *id,
+        }
+    }
+}
+
 /// Deadlines of connections; one class per duration, so that each is a FIFO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
@@ -94,6 +104,9 @@ pub(super) struct State {
     pub(super) listeners: Vec<Listener>,
     /// Buffers whose owners may be Python objects: dropped by `run`, where Python may run.
     pub(super) garbage: Vec<SendBuf>,
+    /// Connections that hold as much early input as they may: reception pauses when all completions of the turn are
+    /// handled. Not earlier: what `recv_stop` returns comes after the data that those completions carry.
+    pub(super) full: Vec<ConnId>,
     /// Output buffers for reuse.
     pub(super) spare: Vec<Vec<u8>>,
     pub(super) now: Instant,
@@ -108,6 +121,19 @@ pub(super) struct State {
     pub(super) parent_checked: Instant,
     pub(super) wake: Option<(OwnedFd, Option<OpKey>)>,
     generation: u32,
+}
+
+/// What a worker holds; all zero (but for an operation per listener and one for the wake-up pipe) when it is idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// Open connections.
+    pub connections: usize,
+    /// Deadlines set; at most one per connection.
+    pub timers: usize,
+    /// Work queued for the application.
+    pub jobs: usize,
+    /// Operations of the driver, those included whose connection is gone.
+    pub operations: usize,
 }
 
 /// What a completion's token names.
@@ -165,6 +191,7 @@ impl Reactor {
         tuning: Tuning,
         policy: Policy,
     ) -> Self {
+        let now = driver.now();
         let state = State {
             driver,
             conns: Slab::new(),
@@ -172,15 +199,16 @@ impl Reactor {
             jobs: VecDeque::new(),
             listeners: listeners.iter().map(Listener::new).collect(),
             garbage: Vec::new(),
+            full: Vec::new(),
             spare: Vec::new(),
-            now: clock::now(),
+            now,
             date: DateCache::default(),
             draining: false,
             drain_deadline: None,
             accept_paused_until: None,
             emfile_warned: None,
             turn_requests: 0,
-            parent_checked: clock::now(),
+            parent_checked: now,
             wake: wake.map(|fd| (fd, None)),
             generation: 0,
         };
@@ -204,6 +232,17 @@ impl Reactor {
     /// Open connections.
     pub fn connections(&self) -> usize {
         self.state.borrow().conns.len()
+    }
+
+    /// What the worker holds at this moment.
+    pub fn census(&self) -> Census {
+        let state = self.state.borrow();
+        Census {
+            connections: state.conns.len(),
+            timers: state.timers.len(),
+            jobs: state.jobs.len(),
+            operations: state.driver.in_flight(),
+        }
     }
 
     /// Counts a request that is about to run. At the limit (`max_requests`) the worker begins to leave: the request

@@ -7,8 +7,8 @@ use crate::io::Completion;
 use crate::logging::Level;
 use crate::sys::{clock, process};
 
-use super::app::{App, Exit};
-use super::reactor::{Job, Reactor};
+use super::app::{App, ConnId, Exit};
+use super::reactor::{Job, Reactor, Source};
 
 /// An application call that took longer than this makes the worker send every answer at once for a while: answers
 /// queued for a common submission must not wait behind a slow call.
@@ -24,7 +24,7 @@ impl Reactor {
     /// Runs the worker to its end and returns its exit status.
     pub fn run<A: App>(&self, app: &A) -> i32 {
         let mut completions = Vec::new();
-        let mut slow_until = clock::now();
+        let mut slow_until = self.state().now;
         loop {
             if let Err(Exit(status)) = app.check_signals() {
                 return status;
@@ -41,8 +41,14 @@ impl Reactor {
             }
             self.turn(app, &mut completions);
             for completion in completions.drain(..) {
-                self.guarded("a completion", || self.handle(completion));
+                let conn = completion_conn(&completion);
+                if !self.guarded("a completion", || self.handle(completion))
+                    && let Some(id) = conn
+                {
+                    self.close_failed(id);
+                }
             }
+            self.pause_full();
             self.expire_timers();
             self.run_jobs(app, &mut slow_until);
             if app.is_forked_child() {
@@ -89,7 +95,7 @@ impl Reactor {
             let driver = &mut state.driver;
             app.blocking(&mut || result = driver.wait(Some(wait), completions));
         }
-        state.now = clock::now();
+        state.now = state.driver.now();
         self.shared.slot.beat(state.now);
         if let Err(error) = result {
             self.shared.errors.log(Level::Error, format_args!("Waiting for events failed: {error}"));
@@ -106,12 +112,16 @@ impl Reactor {
                 return;
             };
             let begun = self.state().now;
-            self.guarded("a request", || self.run_job(app, job));
+            let conn = job.conn();
+            if !self.guarded("a request", || self.run_job(app, job)) {
+                self.close_failed(conn);
+                // What the application keeps of that response is of no use any more.
+                self.guarded("a failed request", || app.abandon(self, conn));
+            }
             if app.is_forked_child() {
                 return;
             }
-            let now = clock::now();
-            self.state().now = now;
+            let now = self.tick();
             if now.since(begun) > SLOW_CALL {
                 *slow_until = now.after(SLOW_CALL_MEMORY);
             }
@@ -121,6 +131,13 @@ impl Reactor {
                 return;
             }
         }
+    }
+
+    /// Reads the clock.
+    fn tick(&self) -> clock::Instant {
+        let state = &mut *self.state();
+        state.now = state.driver.now();
+        state.now
     }
 
     fn take_job(&self, slow_until: clock::Instant) -> Option<Job> {
@@ -159,17 +176,35 @@ impl Reactor {
     }
 
     /// A panic ends the work at hand with a log line, never the worker: borrows are released by the unwinding, and the
-    /// driver owns the memory of everything in flight.
-    fn guarded(&self, what: &str, work: impl FnOnce()) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-            let text = panic
-                .downcast_ref::<&str>()
-                .map(|text| (*text).to_owned())
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_default();
-            self.shared
-                .errors
-                .log(Level::Error, format_args!("Internal error while handling {what}: {text}"));
-        }
+    /// driver owns the memory of everything in flight. `false`: it panicked.
+    fn guarded(&self, what: &str, work: impl FnOnce()) -> bool {
+        let Err(panic) = catch_unwind(AssertUnwindSafe(work)) else {
+            return true;
+        };
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        self.shared.errors.log(Level::Error, format_args!("Internal error while handling {what}: {text}"));
+        false
+    }
+
+    /// Closes a connection whose work has panicked: nobody would answer it any more.
+    fn close_failed(&self, id: ConnId) {
+        self.guarded("a failed connection", || self.state().close(id));
+    }
+}
+
+/// The connection that a completion is about.
+fn completion_conn(completion: &Completion) -> Option<ConnId> {
+    let (Completion::Recv { token, .. } | Completion::Sent { token, .. } | Completion::Poll { token, .. }) =
+        completion
+    else {
+        return None;
+    };
+    match Source::from_token(*token)? {
+        Source::Recv(id) | Source::Send(id) | Source::Writable(id) => Some(id),
+        Source::Listener(_) | Source::Wake => None,
     }
 }

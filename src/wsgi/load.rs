@@ -4,6 +4,8 @@ use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
+use crate::settings::Raw;
+
 /// Why there is no application.
 #[derive(Debug)]
 pub enum LoadError {
@@ -26,14 +28,14 @@ impl From<PyErr> for LoadError {
 /// [`LoadError`].
 pub fn load<'py>(py: Python<'py>, uri: &str) -> Result<Bound<'py, PyAny>, LoadError> {
     let (module, expression) = match uri.split_once(':') {
-        Some((module, expression)) if !expression.is_empty() => (module, expression),
-        Some((module, _)) => (module, "application"),
+        Some(parts) => parts,
         None => (uri, "application"),
     };
-    let module = import(py, module)?;
+    let module = import(py, module, expression)?;
     let app = evaluate(py, &module, expression)?;
     if app.is_none() {
-        return Err(LoadError::App(format!("Failed to find application object: {expression:?}")));
+        let shown = python_repr(expression);
+        return Err(LoadError::App(format!("Failed to find application object: {shown}")));
     }
     if !app.is_callable() {
         return Err(LoadError::App("Application object must be callable.".to_owned()));
@@ -41,7 +43,7 @@ pub fn load<'py>(py: Python<'py>, uri: &str) -> Result<Bound<'py, PyAny>, LoadEr
     Ok(app)
 }
 
-fn import<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, PyAny>, LoadError> {
+fn import<'py>(py: Python<'py>, name: &str, expression: &str) -> Result<Bound<'py, PyAny>, LoadError> {
     match py.import(name) {
         Ok(module) => Ok(module.into_any()),
         Err(error)
@@ -49,9 +51,9 @@ fn import<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, PyAny>, LoadErr
                 && name.ends_with(".py")
                 && std::path::Path::new(name).exists() =>
         {
-            let dotted = name.trim_end_matches(".py").replace('/', ".");
+            let dotted = name.strip_suffix(".py").unwrap_or(name).replace('/', ".");
             Err(LoadError::Raised(PyImportError::new_err(format!(
-                "Failed to find application, did you mean '{dotted}:application'?"
+                "Failed to find application, did you mean '{dotted}:{expression}'?"
             ))))
         }
         Err(error) => Err(error.into()),
@@ -59,7 +61,8 @@ fn import<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, PyAny>, LoadErr
 }
 
 fn unparsable(expression: &str) -> LoadError {
-    LoadError::App(format!("Failed to parse '{expression}' as an attribute name or function call."))
+    let shown = python_repr(expression);
+    LoadError::App(format!("Failed to parse {shown} as an attribute name or function call."))
 }
 
 fn evaluate<'py>(
@@ -82,7 +85,8 @@ fn evaluate<'py>(
     }
     let function = body.getattr("func")?;
     if !function.is_instance(&ast.getattr("Name")?)? {
-        return Err(LoadError::App(format!("Function reference must be a simple name: '{expression}'")));
+        let shown = python_repr(expression);
+        return Err(LoadError::App(format!("Function reference must be a simple name: {shown}")));
     }
     let name: String = function.getattr("id")?.extract()?;
     let literals = || -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
@@ -101,13 +105,16 @@ fn evaluate<'py>(
         Ok((args.to_tuple(), kwargs))
     };
     let Ok((args, kwargs)) = literals() else {
-        return Err(LoadError::App(format!("Failed to parse arguments as literal values: '{expression}'")));
+        let shown = python_repr(expression);
+        return Err(LoadError::App(format!("Failed to parse arguments as literal values: {shown}")));
     };
     let factory = attribute(module, &name)?;
     match factory.call(args, Some(&kwargs)) {
         Ok(app) => Ok(app),
         // A wrong call is the user's spelling; a TypeError from deeper inside is the application's own failure.
-        Err(error) if is_bad_call(py, &error) => Err(LoadError::App(error.value(py).to_string())),
+        Err(error) if is_bad_call(py, &error) => {
+            Err(LoadError::App(format!("TypeError: {}", error.value(py))))
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -125,4 +132,8 @@ fn attribute<'py>(module: &Bound<'py, PyAny>, name: &str) -> Result<Bound<'py, P
             LoadError::Raised(error)
         }
     })
+}
+
+fn python_repr(text: &str) -> String {
+    Raw::Str(text.to_owned()).repr()
 }

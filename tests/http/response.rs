@@ -213,7 +213,7 @@ fn error_pages() {
         head,
         format!("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/html\r\n{length}")
     );
-    assert!(page.contains("<title>Bad Request</title>") && page.contains("<h1>Bad Request</h1>"));
+    assert!(page.contains("<title>Bad Request</title>") && page.contains("<h1><p>Bad Request</p></h1>"));
     assert!(page.contains("&lt;a href=&quot;&#x27;x&#x27;&quot;&gt;&amp;"), "{page}");
 }
 

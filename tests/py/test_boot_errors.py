@@ -3,9 +3,13 @@
 import re
 import signal
 import socket
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
-from harness import run_to_end
+from harness import environment, run_to_end, wait_for
+from rawhttp import TIMEOUT_S
 
 # Words that would show an operator our inside instead of his mistake.
 INTERNALS = ("panicked at", "RUST_BACKTRACE", "_rgunicorn")
@@ -199,6 +203,148 @@ def test_a_boot_failure_later_stops_the_server(launch):
     server.kill(signal.SIGTTIN)
     assert server.wait_exit() == 3
     server.wait_log("Reason: Worker failed to boot.")
+
+
+# Values that only the system can judge, and values of odd types.
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--user", "no-such-user"], "No such user: 'no-such-user'"),
+        (["--group", "no-such-group"], "No such group: 'no-such-group'"),
+        (["--env", "EMPTY"], "environment setting 'EMPTY' invalid"),
+        (["--forwarded-allow-ips", "10.0.0.1/8"], "10.0.0.1/8 has host bits set"),
+    ],
+)
+def test_values_that_mean_nothing_here(run, args, message):
+    stderr = run(1, "life:app", *args)
+    assert "Error: " in stderr
+    assert message in stderr
+
+
+@pytest.mark.own
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("threads = 4\n", "threads = 4 needs the gthread worker"),
+        ("user = 1.5\n", "user: 1.5 is neither a name nor a number"),
+        ("access_log_format = '%(h'\n", "Error: access_log_format: "),
+        ("raw_env = ['=x']\n", "Invalid value for raw_env: ['=x']"),
+    ],
+)
+def test_values_that_this_server_refuses(run, text, message):
+    assert message in run(1, "life:app", "-c", "own.py", files={"own.py": text})
+
+
+@pytest.mark.own
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("class Worker: pass\nworker_class = Worker\n", "worker class \"<class '__config__.Worker'>\" cannot run"),
+        ("def choose(): return 'sync'\nworker_class = choose\n", "worker class '<function choose at"),
+        ("worker_class = 'wonder'\n", "worker class 'wonder' is unknown (available: sync, uring)"),
+    ],
+)
+def test_worker_classes_in_the_file(flavour, workdir, text, message):
+    (workdir / "own.py").write_text(text)
+    done = run_to_end(replace(flavour, options=()), workdir, "-b", "127.0.0.1:0", "-c", "own.py", "life:app")
+    assert done.returncode == 1
+    assert f"Error: {message}" in done.stderr
+
+
+@pytest.mark.own
+def test_no_address_to_listen_on(flavour, workdir):
+    """Gunicorn starts and serves nobody."""
+    (workdir / "own.py").write_text("bind = []\n")
+    done = run_to_end(flavour, workdir, "-c", "own.py", "life:app")
+    assert done.returncode == 1
+    assert "Invalid value for bind: []\nError: bind: no address to listen on" in done.stderr
+
+
+@pytest.mark.own
+def test_an_invalid_access_format(run):
+    """Gunicorn starts, and logs an error instead of each record."""
+    assert "Error: access_log_format: " in run(1, "life:app", "--access-logformat", "%(h)q")
+
+
+@pytest.mark.parametrize(("call", "status", "said"), [("'bye'", 1, "bye\n"), ("7", 7, ""), ("", 0, "")])
+def test_config_file_that_exits(run, call, status, said):
+    stderr = run(status, "life:app", "-c", "leaves.py", files={"leaves.py": f"import sys\nsys.exit({call})\n"})
+    assert stderr.strip("\n") == said.strip("\n")
+
+
+def test_config_module_cannot_be_imported(run):
+    assert "No module named 'no_such_config'" in run(1, "life:app", "-c", "python:no_such_config", traceback=True)
+
+
+# How an application may leave while it is imported.
+
+
+@pytest.mark.own
+@pytest.mark.parametrize("line", ["import sys; sys.exit(5)", "import sys; sys.exit()", "raise KeyboardInterrupt"])
+def test_an_application_that_leaves_at_import_stops_the_server(run, line):
+    """Gunicorn starts the worker again, for ever and as fast as it can."""
+    stderr = run(3, "leaves", files={"leaves.py": line + "\n"}, traceback=True)
+    assert line in stderr
+    assert "Reason: Worker failed to boot." in stderr
+
+
+@pytest.mark.parametrize(("call", "status", "said"), [("'bye'", 1, "bye"), ("5", 5, ""), ("", 0, "")])
+def test_a_preloaded_application_that_leaves_at_import(run, call, status, said):
+    files = {"leaves.py": f"import sys\nsys.exit({call})\n"}
+    stderr = run(status, "leaves", "--preload", files=files)
+    assert stderr.strip("\n").endswith(said)
+    assert "Booting worker" not in stderr
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT], ids=lambda signum: signum.name)
+def test_stop_during_a_slow_import(launch, signum):
+    """A quick stop interrupts it, a graceful one waits for as long as graceful_timeout allows."""
+    text = "import time\nopen('started', 'w').close()\ntime.sleep(30)\n"
+    config = f"wsgi_app = 'slow:app'\nopen('slow.py', 'w').write({text!r})\n"
+    server = launch(None, "--graceful-timeout", "1", config=config)
+    wait_for("the import", lambda: (server.workdir / "started").exists())
+    server.deaths = True
+    assert server.terminate(signum) == 0
+
+
+# Where io_uring is forbidden.
+
+FORBID_IO_URING = """
+import ctypes, errno, os, struct, sys
+# Load the system call's number; io_uring_setup (425) gets EPERM, all others pass.
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, 425), (0x06, 0, 0, 0x50000 | errno.EPERM), (0x06, 0, 0, 0x7FFF0000)]
+program = b"".join(struct.pack("HBBI", *line) for line in code)
+memory = ctypes.create_string_buffer(program, len(program))
+head = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code), ctypes.addressof(memory)))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+assert libc.prctl(22, 2, head, 0, 0) == 0  # PR_SET_SECCOMP
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+FORBIDDEN = [sys.executable, "-c", FORBID_IO_URING]
+
+
+@pytest.mark.own
+def test_io_uring_by_name_where_it_is_forbidden(flavour, workdir):
+    command = [*FORBIDDEN, flavour.path, "-k", "uring", "--io-driver", "uring", "-b", "127.0.0.1:0", "life:app"]
+    done = subprocess.run(command, cwd=workdir, env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("Error: io_driver: uring (io_uring is not available: EPERM; ")
+    assert "Listening" not in done.stderr
+
+
+@pytest.mark.own
+def test_io_uring_if_possible_where_it_is_forbidden(launch):
+    """One line for each worker says what it runs on and why."""
+    server = launch("life:app", "--io-driver", "auto", "--workers", "2", prefix=FORBIDDEN)
+    pids = server.wait_workers(2)
+    server.wait_log("uses epoll", count=2)
+    assert server.get("/pid").status == 200
+    for pid in pids:
+        assert len(re.findall(rf"Worker {pid} uses epoll \(io_uring is not available: EPERM; ", server.log)) == 1
+    assert server.log.count("io_uring") == 2
 
 
 # What ends well.

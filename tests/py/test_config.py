@@ -4,6 +4,8 @@ The observed setting is the access log's format: it is a text, so it can say whi
 """
 
 import os
+import re
+import signal
 
 import pytest
 from harness import wait_for
@@ -210,3 +212,223 @@ def test_forms_of_addresses(launch, address):
 def test_umask_of_the_unix_socket(launch):
     server = launch("life:app", "--umask", "007", bind="unix:server.sock")
     assert os.stat(server.address).st_mode & 0o777 == 0o770
+
+
+# Settings that act on the process.
+
+WHO = """
+import os
+from life import create, plain
+
+
+def app(environ, start_response):
+    me = [*os.getresuid(), *os.getresgid(), *sorted(os.getgroups())]
+    return plain(start_response, " ".join(map(str, me)))
+"""
+NOBODY = 65534
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_workers_become_the_user_and_group(launch, workdir):
+    """The application is preloaded: that user may not be allowed to read where the tests lie."""
+    (workdir / "who.py").write_text(WHO)
+    server = launch(
+        "who:app", "--preload", "--user", str(NOBODY), "--group", str(NOBODY), "--access-logfile", "access.log",
+        workdir=workdir, errorlog=workdir / "error.log", bind="unix:server.sock", quiet=True,
+    )  # fmt: skip
+    assert server.get().body.decode().split()[:6] == [str(NOBODY)] * 6
+    for name in ("server.sock", "access.log", "error.log"):
+        status = os.stat(workdir / name)
+        assert (status.st_uid, status.st_gid) == (NOBODY, NOBODY), name
+    assert os.stat(f"/proc/{server.pid}").st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_supplementary_groups(launch, workdir):
+    """Those of the account: the name service says which."""
+    (workdir / "who.py").write_text(WHO)
+    server = launch("who:app", "--preload", "-u", "daemon", "-g", str(NOBODY), "--initgroups", workdir=workdir)
+    groups = {int(text) for text in server.get().body.decode().split()[6:]}
+    assert groups == set(os.getgrouplist("daemon", NOBODY))
+
+
+@pytest.mark.own
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_rotated_logs_belong_to_the_user(launch, workdir):
+    """Else its workers could not open them: Gunicorn's go on into the old file."""
+    (workdir / "who.py").write_text(WHO)
+    server = launch("who:app", "--preload", "-u", str(NOBODY), "--access-logfile", "access.log", workdir=workdir)
+    server.get()
+    os.rename(workdir / "access.log", workdir / "access.log.1")
+    server.kill(signal.SIGUSR1)
+    wait_for("the new file", lambda: (workdir / "access.log").exists())
+    wait_for("its owner", lambda: os.stat(workdir / "access.log").st_uid == NOBODY)
+
+
+def test_an_unprivileged_server_may_name_itself(launch):
+    server = launch("life:app", "--user", str(os.geteuid()), "--group", str(os.getegid()))
+    assert server.get("/pid").status == 200
+
+
+def test_raw_env(launch):
+    server = launch("life:app", "--env", "FIRST=1", "-e", "SECOND=a=b")
+    assert server.get("/env?name=FIRST").body == b"1"
+    assert server.get("/env?name=SECOND").body == b"a=b"
+
+
+def test_order_of_the_path(launch, workdir):
+    """The last of pythonpath is searched first, then chdir, then the start directory."""
+    for name in ("first", "second", "inside"):
+        (workdir / name).mkdir()
+    paths = f"{workdir / 'first'},{workdir / 'second'}"
+    server = launch("life:app", "--pythonpath", paths, "--chdir", "inside", workdir=workdir, config="workers = 1\n")
+    lines = server.get("/argv").body.decode().split("\n")
+    ours = [line for line in lines if line.startswith(str(workdir))]
+    assert ours == [str(workdir / "second"), str(workdir / "first"), str(workdir / "inside"), str(workdir)]
+
+
+def test_config_file_of_any_name(launch, workdir):
+    (workdir / "settings").write_text(FILE)
+    assert log_says(launch("life:app", *LOG, "--config", "settings", workdir=workdir)) == "file"
+
+
+def test_none_means_the_default(launch):
+    names = ["raw_env", "user", "group", "accesslog", "pidfile", "proc_name", "pythonpath", "wsgi_app"]
+    server = launch("life:app", config="".join(f"{name} = None\n" for name in names))
+    assert server.get("/pid").status == 200
+
+
+@pytest.mark.own
+def test_names_that_set_nothing(launch):
+    """Near misses and what is not there yet get one line each; helpers and what is switched off get none."""
+    text = (
+        "import multiprocessing\ncores = 4\nname = 'x'\ndef half(n):\n    return n // 2\n"
+        "worker = 2\nkeyfile = None\nreuse_port = False\nreload = True\n"
+    )
+    server = launch("life:app", config=text)
+    warnings = [line.rpartition("[WARNING] ")[2] for line in server.log.splitlines() if "[WARNING]" in line]
+    assert warnings == [
+        "Unknown setting worker in the configuration file: did you mean workers?",
+        "Setting reload has no effect yet in this release",
+    ]
+
+
+# Reload.
+
+
+def reload(server, text):
+    """Write the configuration and send HUP."""
+    (server.workdir / "test.conf.py").write_text(text)
+    server.kill(signal.SIGHUP)
+
+
+def test_reload_takes_new_values(launch):
+    """Workers, keep-alive, level and format, on the same sockets."""
+    server = launch("life:app", *LOG, config="keepalive = 0\naccess_log_format = 'old'\nloglevel = 'info'\n")
+    assert server.get("/pid").header("Connection") == "close"
+    old = server.workers()
+    new = "keepalive = 75\naccess_log_format = 'new'\nworkers = 2\nloglevel = 'debug'\naccesslog = 'other.log'\n"
+    reload(server, new)
+    server.wait_workers(2, without=old)
+    with server.client() as client:
+        assert client.get("/pid").status == 200
+        assert client.get("/pid").status == 200
+    server.wait_log(r"\[DEBUG\]")
+    wait_for("the new format", lambda: "new" in (server.workdir / "access.log").read_text())
+
+
+@pytest.mark.own
+def test_names_of_the_processes(launch):
+    """Gunicorn needs a package for this. A reload renames the master too."""
+
+    def title(pid):
+        with open(f"/proc/{pid}/cmdline") as file:
+            return file.read().rstrip("\0")
+
+    server = launch("life:app", config="")
+    assert title(server.pid) == "rgunicorn: master [life:app]"
+    old = server.workers()
+    reload(server, "proc_name = 'shop'\n")
+    (worker,) = server.wait_workers(1, without=old)
+    wait_for("the new name", lambda: title(server.pid) == "rgunicorn: master [shop]")
+    assert title(worker) == "rgunicorn: worker [shop]"
+
+
+def test_reload_takes_environment_variables_back(launch):
+    """The file is read in the environment of the start, and a variable that it names no more is gone."""
+    text = "import os\nraw_env = ['SEEN=' + os.environ.get('ADDED', 'no'), 'ADDED=yes', 'KEPT=new']\n"
+    server = launch("life:app", config=text, env={"KEPT": "old"})
+    assert [server.get(f"/env?name={name}").body for name in ("SEEN", "ADDED", "KEPT")] == [b"no", b"yes", b"new"]
+    old = server.workers()
+    reload(server, text)
+    old += server.wait_workers(1, without=old)
+    assert [server.get(f"/env?name={name}").body for name in ("SEEN", "ADDED", "KEPT")] == [b"no", b"yes", b"new"]
+    reload(server, "")
+    server.wait_workers(1, without=old)
+    assert [server.get(f"/env?name={name}").body for name in ("SEEN", "ADDED", "KEPT")] == [b"unset", b"unset", b"old"]
+
+
+def test_reload_moves_the_logs(launch):
+    server = launch("life:app", config="accesslog = 'one.log'\naccess_log_format = 'line'\n")
+    server.get("/pid")
+    old = server.workers()
+    reload(server, "accesslog = 'two.log'\nerrorlog = 'error.log'\naccess_log_format = 'line'\n")
+    server.wait_workers(1, without=old)
+    server.get("/pid")
+    wait_for("the line", lambda: (server.workdir / "two.log").read_text() == "line\n")
+    wait_for("the error log", lambda: "Booting worker" in (server.workdir / "error.log").read_text())
+    assert (server.workdir / "one.log").read_text() == "line\n"
+
+
+BROKEN = {
+    "workers = (\n": "SyntaxError",
+    "raise ValueError('odd')\n": "ValueError: odd",
+    "import sys\nsys.exit(1)\n": "SystemExit: 1",
+    "workers = -1\n": "Error: workers: -1 is negative",
+    "threads = 4\n": "threads = 4 needs the gthread worker",
+    "user = 'no-such-user'\n": "No such user: 'no-such-user'",
+    "chdir = '/no/such/directory'\n": "/no/such/directory",
+    "accesslog = '/no/such/directory/log'\n": "'/no/such/directory/log' isn't writable",
+    "errorlog = '/no/such/directory/log'\n": "'/no/such/directory/log' isn't writable",
+    "access_log_format = '%(h)q'\n": "access_log_format",
+    "bind = []\n": "no address",
+}
+
+
+@pytest.mark.own
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_broken_configuration_changes_nothing(launch, workdir, text):
+    """Gunicorn ends with status 1 and leaves its workers behind."""
+    (workdir / "inside").mkdir()
+    server = launch(
+        "life:app", bind=None, workdir=workdir, config="bind = '127.0.0.1:0'\naccesslog = 'access.log'\n"
+    )
+    old = server.worker_pid()
+    reload(server, "chdir = 'inside'\nbind = '127.0.0.1:0'\n" + text)
+    server.wait_log(re.escape(BROKEN[text]))
+    assert server.worker_pid() == old
+    # What comes after is as before: the directory, the logs, and a good reload.
+    reload(server, "bind = '127.0.0.1:0'\naccesslog = 'later.log'\n")
+    server.wait_workers(1, without=[old])
+    assert server.get("/modules?name=os").body.decode().split("\n")[1] == str(workdir)
+    wait_for("the access line", lambda: (workdir / "later.log").read_text())
+
+
+@pytest.mark.own
+def test_a_reload_that_fails_to_boot_goes_back(launch, workdir):
+    """Directory and logs are those from before: the next worker proves it."""
+    (workdir / "inside").mkdir()
+    (workdir / "chosen.py").write_text("from life import app\n")
+    first = "accesslog = 'access.log'\naccess_log_format = 'line'\nwsgi_app = 'chosen:app'\n"
+    server = launch(None, workdir=workdir, config=first)
+    old = server.worker_pid()
+    server.deaths = True
+    reload(server, "chdir = 'inside'\naccesslog = 'new.log'\nwsgi_app = 'no_such_module:app'\n")
+    server.wait_log("Reload given up")
+    assert server.worker_pid() == old
+    server.kill(signal.SIGTTIN)
+    (added,) = set(server.wait_workers(2)) - {old}
+    assert os.readlink(f"/proc/{added}/cwd") == str(workdir)
+    files = {os.readlink(f"/proc/{added}/fd/{fd}") for fd in os.listdir(f"/proc/{added}/fd")}
+    assert str(workdir / "access.log") in files
+    assert str(workdir / "inside" / "new.log") not in files

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 
 import pytest
@@ -215,3 +216,23 @@ def test_a_full_disk_for_the_error_log_does_not_stop_the_service(launch):
     server = launch("http_app:app", "--error-logfile", "/dev/full", bind="unix:server.sock", quiet=True)
     assert server.get("/raise").status == 500
     assert server.get().status == 200
+
+
+def test_repeated_fields_are_joined_as_in_the_environ(logged):
+    data = b"GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: one\r\nReferer: r1\r\nuser-agent: two\r\nREFERER: r2\r\n\r\n"
+    assert logged("%(a)s %(f)s", data) == "one,two r1,r2"
+
+
+def test_a_log_directory_that_vanishes_does_not_stop_the_service(launch, workdir):
+    logs = workdir / "logs"
+    logs.mkdir()
+    server = launch("http_app:app", "--access-logfile", "logs/access.log", workdir=workdir)
+    assert server.get().status == 200
+    shutil.rmtree(logs)
+    assert server.get().status == 200
+    if not server.flavour.own:
+        return  # The reference's workers fail at the signal.
+    server.kill(signal.SIGUSR1)
+    server.wait_log("Cannot open the access log again", count=1)
+    assert server.get().status == 200
+    assert server.get("/raise").status == 500

@@ -161,8 +161,8 @@ impl Epoll {
         self.queued.len()
     }
 
-    pub(crate) fn has_pending(&self) -> bool {
-        self.ops.live() > 0 || !self.ready.is_empty()
+    pub(crate) fn in_flight(&self) -> usize {
+        self.ops.live() + self.ready.len()
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -24,6 +24,7 @@ use super::config::BATCHED_SENDS_MAX;
 use super::optable::{Op, OpTable, Phase};
 use super::sendop::{SendOp, rest};
 use super::types::{BufId, Completion, Fd, OpKey, SendBuf, Sent, Stats, Token, Urgency};
+use crate::sys::clock::Instant;
 use crate::sys::net::PeerAddr;
 
 /// How far virtual time moves while a late completion is on its way.
@@ -66,6 +67,9 @@ impl Sim {
 
     pub(crate) fn accept(&mut self, listener: RawFd) -> io::Result<(Fd, PeerAddr)> {
         let mut world = self.world.borrow_mut();
+        if let Some(errno) = world.accept_errno {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
         let listening = world.listeners.get_mut(&listener).ok_or_else(bad_fd)?;
         let fd = listening.backlog.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
         Ok((Fd::Virtual(fd), PeerAddr::V4 { addr: [127, 0, 0, 1], port: (fd % 60_000) as u16 }))
@@ -193,8 +197,12 @@ impl Sim {
         self.queued.len()
     }
 
-    pub(crate) fn has_pending(&self) -> bool {
-        self.ops.live() > 0 || !self.ready.is_empty()
+    pub(crate) fn in_flight(&self) -> usize {
+        self.ops.live() + self.ready.len()
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.world.borrow().now
     }
 
     pub(crate) fn stats(&self) -> Stats {

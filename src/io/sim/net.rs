@@ -51,6 +51,11 @@ impl Net {
         Ok(Peer(fd))
     }
 
+    /// From now on every accept fails with this errno (`EMFILE`); `None`: none does.
+    pub fn fail_accepts(&self, errno: Option<i32>) {
+        self.world.borrow_mut().accept_errno = errno;
+    }
+
     /// A connection that is accepted already.
     pub fn pair(&self) -> (Fd, Peer) {
         let mut world = self.world.borrow_mut();
@@ -94,6 +99,11 @@ impl Net {
             let count = bytes_max.min(socket.outgoing.len());
             socket.outgoing.drain(..count).collect()
         })
+    }
+
+    /// Bytes of the peer's that our side has not received yet.
+    pub fn unreceived(&self, peer: Peer) -> usize {
+        self.socket(peer, |socket| socket.incoming.len())
     }
 
     /// The peer sends no more, but reads on.

@@ -19,10 +19,22 @@ impl Sim {
                 keys.swap_remove(world.dice.below(keys.len()))
             };
             let before = out.len();
-            let due = self.attempt(key, out);
+            let mut due = self.attempt(key, out);
             late |= due && out.len() == before;
+            // A multishot reception may bring several results in one wait.
+            while due && matches!(out.last(), Some(Completion::Recv { outcome: Received::Data(_), .. })) {
+                let more = self.world.borrow_mut().dice.roll(500);
+                due = more && out.len() > before && self.attempt_again(key, out);
+            }
         }
         late
+    }
+
+    /// Another chance for a reception that has just brought data. True if it brought something.
+    fn attempt_again(&mut self, key: OpKey, out: &mut Vec<Completion>) -> bool {
+        let before = out.len();
+        self.attempt(key, out);
+        out.len() > before
     }
 
     /// One operation's chance. True if it was due.

@@ -116,6 +116,8 @@ pub(super) struct World {
     pub(super) listeners: BTreeMap<RawFd, Listener>,
     /// Descriptors that are neither (pipes of an application): their poll(2) mask.
     pub(super) others: BTreeMap<RawFd, u32>,
+    /// What every accept fails with.
+    pub(super) accept_errno: Option<i32>,
     next_fd: RawFd,
     pub(super) drivers: u32,
 }
@@ -129,6 +131,7 @@ impl World {
             sockets: BTreeMap::new(),
             listeners: BTreeMap::new(),
             others: BTreeMap::new(),
+            accept_errno: None,
             next_fd: FIRST_FD,
             drivers: 0,
         }

@@ -129,8 +129,8 @@ impl Uring {
         self.queued_sends
     }
 
-    pub(crate) fn has_pending(&self) -> bool {
-        self.ops.live() > 0
+    pub(crate) fn in_flight(&self) -> usize {
+        self.ops.live()
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -1,8 +1,8 @@
 //! Which source wins, and what becomes of names that set nothing?
 
-use super::{from_env, from_file, line, text};
+use super::{from_env, from_file, from_line, line, text};
 use crate::settings::{
-    CommandLine, ConfigSource, Environment, IoDriver, Raw, WorkerKind, config_source, resolve,
+    CommandLine, ConfigSource, Environment, Id, IoDriver, Raw, WorkerKind, config_source, resolve,
     worker_class_check,
 };
 
@@ -126,9 +126,18 @@ fn names_that_set_nothing() {
         ),
         ("certfile", text("x"), Some("Setting certfile has no effect yet in this release")),
         ("post_fork", code("function"), Some("Setting post_fork has no effect yet in this release")),
-        ("my_company_thing", Raw::Int(3), Some("Unknown setting my_company_thing in the configuration file")),
+        ("reuse_port", Raw::Bool(true), Some("Setting reuse_port has no effect yet in this release")),
+        ("reuse_port", Raw::Bool(false), None),
+        ("keyfile", Raw::None, None),
+        ("dirty_workers", Raw::Int(0), None),
+        ("dirty_apps", Raw::List(Vec::new()), None),
+        ("logconfig_dict", Raw::Dict(Vec::new()), None),
+        ("my_company_thing", Raw::Int(3), None),
+        ("cores", Raw::Int(4), None),
+        ("name", text("x"), None),
         ("os", code("module"), None),
         ("worker", code("module"), None),
+        ("Worker", code("type"), None),
         ("count_cores", code("function"), None),
         ("_workers", Raw::Int(3), None),
         ("__name__", text("x"), None),
@@ -172,4 +181,17 @@ fn worker_classes() {
     let threads = |count| from_file("threads", Raw::Int(count)).unwrap().worker_kind();
     assert_eq!(threads(1), Ok(WorkerKind::Sync));
     assert!(threads(2).unwrap_err().contains("threads = 2"));
+}
+
+#[test]
+fn a_refusal_from_above_knows_where_the_value_came_from() {
+    let refused = |settings: crate::settings::Settings| settings.refuse(Id::chdir, "no").to_string();
+    assert_eq!(
+        refused(from_file("chdir", text("x")).unwrap()),
+        "Invalid value for chdir: x\nError: chdir: no"
+    );
+    assert_eq!(refused(from_line(&["--chdir", "x"]).unwrap()), "Error: chdir: no");
+    assert_eq!(refused(from_env(&[]).unwrap()), "Error: chdir: no");
+    let bind = from_env(&[("PORT", "x")]).unwrap().refuse(Id::bind, "no").to_string();
+    assert_eq!(bind, "Error: bind (from PORT): no");
 }

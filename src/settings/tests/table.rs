@@ -89,7 +89,6 @@ preload_app = False
 proc_name = None
 pythonpath = None
 raw_env = []
-reuse_port = False
 secure_scheme_headers = {'X-FORWARDED-PROTOCOL': 'ssl', 'X-FORWARDED-PROTO': 'https', 'X-FORWARDED-SSL': 'on'}
 strip_header_spaces = False
 threads = 1

@@ -1,0 +1,165 @@
+//! Settings from all their sources, and what they change in the process before the application is imported.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+
+use pyo3::exceptions::PySystemExit;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::VERSION;
+use crate::conf::{self, ConfError};
+use crate::py::{exit_status, format_exception};
+use crate::settings::{
+    CommandLine, DEFAULT_CONFIG, Environment, Exit, Id, Invalid, Settings, config_source, parse_command_line,
+    resolve, split_cmd_args,
+};
+
+use super::{PROG, setup};
+
+/// What the settings are made of, as it was at the start; a reload reads the configuration file again.
+pub(super) struct Sources {
+    environment: Environment,
+    env_args: CommandLine,
+    command_line: CommandLine,
+    start_directory: PathBuf,
+    /// What the environment had where `raw_env` stands now, in the order of the changes.
+    replaced: Cell<Vec<conf::Variable>>,
+}
+
+/// A configuration that cannot be used.
+pub(super) struct Refused {
+    /// The exit status, at the start.
+    pub(super) status: i32,
+    /// For stderr, at the start; in Gunicorn's form.
+    pub(super) stderr: String,
+    /// For the log, at a reload.
+    pub(super) log: String,
+}
+
+impl From<String> for Refused {
+    fn from(text: String) -> Self {
+        Self { status: 1, stderr: text.clone(), log: text }
+    }
+}
+
+impl From<Invalid> for Refused {
+    fn from(invalid: Invalid) -> Self {
+        invalid.to_string().into()
+    }
+}
+
+impl Refused {
+    fn by_file(py: Python<'_>, error: &ConfError) -> Self {
+        match error {
+            ConfError::Missing(path) => format!("Error: '{path}' doesn't exist").into(),
+            ConfError::Raised { name, error } => {
+                let text = format!("Failed to read config file: {name}\n{}", format_exception(py, error));
+                if error.is_instance_of::<PySystemExit>(py) {
+                    let status = exit_status(py, error);
+                    return Self { status, stderr: exit_message(py, error), log: text };
+                }
+                text.into()
+            }
+        }
+    }
+}
+
+/// What Python prints for `sys.exit(…)`: nothing for a number or None, else the object.
+pub(super) fn exit_message(py: Python<'_>, error: &PyErr) -> String {
+    let code = error.value(py).getattr("code").ok();
+    let code = code.filter(|code| !code.is_none() && code.extract::<i32>().is_err());
+    code.map(|code| code.to_string()).unwrap_or_default()
+}
+
+impl Sources {
+    /// Takes the arguments and the environment of this process.
+    ///
+    /// # Errors
+    /// `--help`, `--version`, and usage errors of the command line or GUNICORN_CMD_ARGS.
+    pub(super) fn of_process(argv: Vec<String>) -> Result<Self, Exit> {
+        let pairs = std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+        let environment = Environment::from_pairs(pairs);
+        let command_line = parse_command_line(PROG, VERSION, &argv)?;
+        let words = split_cmd_args(environment.cmd_args().unwrap_or_default()).map_err(|reason| Exit {
+            status: 2,
+            stdout: String::new(),
+            stderr: format!("{PROG}: error: GUNICORN_CMD_ARGS: {reason}\n"),
+        })?;
+        let env_args = parse_command_line(PROG, VERSION, &words)?;
+        let start_directory = std::env::current_dir().unwrap_or_default();
+        Ok(Self { environment, env_args, command_line, start_directory, replaced: Cell::default() })
+    }
+
+    /// Reads the configuration file and resolves all settings.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub(super) fn read(&self, py: Python<'_>) -> Result<Settings, Refused> {
+        let start = &self.start_directory;
+        let source = config_source(&self.command_line, &self.env_args, start.join(DEFAULT_CONFIG).exists());
+        conf::prepend_path(py, &text(start)).map_err(|error| error.to_string())?;
+        let file = conf::read(py, &source, start).map_err(|error| Refused::by_file(py, &error))?;
+        let settings = resolve(&self.environment, file.as_deref(), &self.env_args, &self.command_line)?;
+        if let Some(directory) = settings.chdir()
+            && !start.join(directory).is_dir()
+        {
+            let reason =
+                format!("can't change to {directory:?}: no such directory (allowed: an existing directory)");
+            return Err(settings.refuse(Id::chdir, reason).into());
+        }
+        if let Some(entry) = settings.raw_env().iter().find(|entry| !is_variable(entry)) {
+            let reason = format!("environment setting '{entry}' invalid (allowed: KEY=VALUE)");
+            return Err(settings.refuse(Id::raw_env, reason).into());
+        }
+        if settings.app().is_none() {
+            return Err("Error: No application module specified.".to_owned().into());
+        }
+        Ok(settings)
+    }
+
+    /// Takes `raw_env` back, so that a configuration is read in the environment that the server was started in.
+    ///
+    /// # Errors
+    /// Those of changing `os.environ`.
+    pub(super) fn leave(&self, py: Python<'_>) -> PyResult<()> {
+        for variable in self.replaced.take().into_iter().rev() {
+            conf::set_environ(py, variable)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the process what the settings ask for, before anything of the application is imported.
+    ///
+    /// # Errors
+    /// A directory that cannot be entered.
+    pub(super) fn enter(&self, py: Python<'_>, settings: &Settings) -> PyResult<()> {
+        let directory =
+            settings.chdir().map_or(self.start_directory.clone(), |at| self.start_directory.join(at));
+        py.import("os")?.call_method1("chdir", (&directory,))?;
+        conf::prepend_path(py, &text(&std::env::current_dir().unwrap_or(directory)))?;
+        // One after the other, each to the front: the last one is searched first, as under Gunicorn.
+        for item in settings.pythonpath().iter().flat_map(|list| list.split(',')) {
+            conf::prepend_path(py, &text(&std::path::absolute(item).unwrap_or_else(|_| item.into())))?;
+        }
+        self.leave(py)?;
+        let value = |text: &str| Some(PyString::new(py, text).unbind().into_any());
+        conf::set_environ(py, ("SERVER_SOFTWARE".to_owned(), value(&setup::software())))?;
+        let mut replaced = Vec::new();
+        for (key, text) in settings.raw_env().iter().filter_map(|entry| entry.split_once('=')) {
+            replaced.push(conf::set_environ(py, (key.to_owned(), value(text)))?);
+        }
+        self.replaced.set(replaced);
+        Ok(())
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// `KEY=VALUE`, and something that the C library takes.
+fn is_variable(entry: &str) -> bool {
+    entry.find('=').is_some_and(|at| at > 0) && !entry.contains('\0')
+}
