@@ -5,7 +5,7 @@
 //! signals, ended children and heartbeats into events, and performs the actions. Read `plan.rs` for what happens and why,
 //! `run.rs` for how.
 //!
-//! It may know `sys` and `settings`. It knows no worker, no HTTP and no Python: what needs those comes through [`Host`],
+//! It may know `sys`, `settings` and the levels of `logging`. It knows no worker, no HTTP and no Python: what needs those comes through [`Host`],
 //! which the floor above implements.
 //!
 //! Where it differs from Gunicorn 27, on purpose: a reload is a transaction. The new configuration and the first worker
@@ -24,6 +24,7 @@ pub use event::{Action, Event, Limits};
 pub use plan::{State, plan};
 pub use run::run;
 
+use crate::logging::Level;
 use crate::sys::listener::{Address, Listener};
 use crate::sys::process::Pid;
 use crate::sys::shared::Slot;
@@ -36,21 +37,6 @@ use std::sync::Arc;
 pub const STATUS_WORKER_BOOT_ERROR: i32 = 3;
 /// Exit status of a worker that could not find or load its application, and of the server that stops for it.
 pub const STATUS_APP_LOAD_ERROR: i32 = 4;
-
-/// How much a log line matters; the names are Python's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// For finding faults.
-    Debug,
-    /// The normal course.
-    Info,
-    /// Unexpected, nothing lost.
-    Warning,
-    /// Something failed.
-    Error,
-    /// Something failed that users notice.
-    Critical,
-}
 
 /// Which side of a fork this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

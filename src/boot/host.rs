@@ -57,16 +57,6 @@ impl Server {
     }
 }
 
-fn level(level: arbiter::Level) -> Level {
-    match level {
-        arbiter::Level::Debug => Level::Debug,
-        arbiter::Level::Info => Level::Info,
-        arbiter::Level::Warning => Level::Warning,
-        arbiter::Level::Error => Level::Error,
-        arbiter::Level::Critical => Level::Critical,
-    }
-}
-
 impl Host for Server {
     fn fork(&mut self) -> io::Result<Fork> {
         Python::attach(|py| {
@@ -131,7 +121,7 @@ impl Host for Server {
         })
     }
 
-    fn log(&mut self, at: arbiter::Level, message: fmt::Arguments<'_>) {
-        self.logs.errors.log(level(at), message);
+    fn log(&mut self, level: Level, message: fmt::Arguments<'_>) {
+        self.logs.errors.log(level, message);
     }
 }

@@ -208,3 +208,49 @@ fn completion_conn(completion: &Completion) -> Option<ConnId> {
         Source::Listener(_) | Source::Wake => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::io::Driver;
+    use crate::io::sim::SimConfig;
+    use crate::logging::ErrorLog;
+    use crate::sys::shared::Scoreboard;
+    use crate::worker::conn::Conn;
+    use crate::worker::{Control, Shared, Tuning};
+
+    #[test]
+    fn a_panic_over_a_completion_closes_its_connection_only() {
+        let (driver, net) = Driver::sim(1, &SimConfig::default());
+        let shared = Shared {
+            errors: Arc::new(ErrorLog::open("/dev/null", Level::Debug).unwrap()),
+            access: RefCell::new(None),
+            slot: Scoreboard::new().unwrap().claim(1).unwrap(),
+            control: Arc::new(Control::default()),
+            trusted: crate::settings::Networks::default(),
+            parent: process::parent_id(),
+            keep: Box::new(()),
+        };
+        let policy = crate::http::Policy::default();
+        let reactor = Reactor::new(driver, &[], None, shared, Tuning::default(), policy);
+        let open = |generation| {
+            let (fd, peer) = net.pair();
+            let conn = Conn::new(fd, generation, crate::io::PeerAddr::Unix, 0, true);
+            (ConnId { index: reactor.state().conns.insert(conn) as u32, generation }, peer)
+        };
+        let ((bad, bad_peer), (good, _)) = (open(1), open(2));
+        let completion = Completion::Poll { token: Source::Writable(bad).token(), result: Ok(0) };
+        let conn = completion_conn(&completion);
+        assert_eq!(conn, Some(bad));
+        assert!(!reactor.guarded("a completion", || {
+            let _borrowed = reactor.state();
+            panic!("{completion:?}");
+        }));
+        conn.into_iter().for_each(|id| reactor.close_failed(id));
+        assert!(reactor.is_gone(bad) && !reactor.is_gone(good));
+        assert!(net.sees_end(bad_peer));
+    }
+}

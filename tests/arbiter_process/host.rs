@@ -1,7 +1,8 @@
 //! The server that the tests start: a `Host` whose fork is fork(2) and whose workers only beat and say what signals they
 //! get. Its configuration is a file of lines `KEY VALUE`.
 
-use _rgunicorn::arbiter::{Config, Fork, Host, Level, WorkerContext, run};
+use _rgunicorn::arbiter::{Config, Fork, Host, WorkerContext, run};
+use _rgunicorn::logging::Level;
 use _rgunicorn::sys::clock;
 use _rgunicorn::sys::listener::Address;
 use _rgunicorn::sys::process::{id, parent_id};

@@ -75,7 +75,7 @@ fn a_pause_at_the_limit_does_not_spin() {
     assert!(turns <= 210, "{turns} turns in a second");
 }
 
-/// One accept takes the last place while another listener's error has set the pause; then the worker drains.
+/// Nor may it while the worker leaves and a request is still being received.
 #[test]
 fn a_pause_in_a_drain_does_not_spin() {
     let stage = Stage::new(1, &calm(), tuning());
