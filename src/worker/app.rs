@@ -76,6 +76,16 @@ pub enum Outgoing {
         /// Bytes in the part.
         len: u64,
     },
+    /// Output that was too much to hold in memory, in an unlinked temporary file of the reactor's own; still growing
+    /// while it is the last piece of its queue.
+    Spool {
+        /// The file.
+        file: File,
+        /// Where the unsent part starts.
+        offset: u64,
+        /// Bytes in it.
+        len: u64,
+    },
 }
 
 impl Outgoing {
@@ -83,7 +93,7 @@ impl Outgoing {
     pub(super) fn memory_bytes(&self) -> u64 {
         match self {
             Self::Bytes { head, body } => (head.len() + body.len()) as u64,
-            Self::File { .. } => 0,
+            Self::File { .. } | Self::Spool { .. } => 0,
         }
     }
 }

@@ -139,8 +139,7 @@ impl Conn {
     /// waits until it has left. What is in flight is not counted.
     pub(super) fn is_clogged(&self) -> bool {
         let Some(extra) = &self.extra else { return false };
-        let bytes: u64 = extra.out.iter().map(Outgoing::memory_bytes).sum();
-        extra.out.len() >= QUEUED_PIECES_MAX || bytes >= QUEUED_BYTES_MAX
+        extra.out.len() >= QUEUED_PIECES_MAX || extra.queued_bytes() >= QUEUED_BYTES_MAX
     }
 
     /// Bytes held back for after the response in progress.

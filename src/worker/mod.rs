@@ -20,6 +20,7 @@ mod input;
 mod output;
 mod reactor;
 mod run;
+mod spool;
 mod tuning;
 
 pub use access::{AccessFacts, AccessLine};

@@ -16,9 +16,9 @@ use super::conn::Phase;
 use super::input::is_disconnect;
 use super::reactor::{Job, Reactor, Source, State, Timer};
 
-/// Most bytes of one send operation. Between two of them the write-stall timer sees progress; one megabyte is where
-/// the ring's advantage over plain send(2) was measured.
-const SEND_SLICE_BYTES_MAX: usize = 1024 * 1024;
+/// Most bytes of one send operation. The write-stall timer sees progress between two of them only (the ring reports a
+/// send when it is complete), so this over the time-out is the slowest reader that is served: 4 KiB/s by default.
+const SEND_SLICE_BYTES_MAX: usize = 256 * 1024;
 /// Most bytes of one sendfile(2) call, so that a fast reader of a large file does not hold up the others.
 const FILE_SLICE_BYTES_MAX: u64 = 256 * 1024;
 
@@ -111,18 +111,35 @@ impl Reactor {
             }
             return Flow::Gone;
         };
-        if conn.has_output() {
-            conn.extra().out.push_back(piece);
-            return Flow::Queued;
+        if !conn.has_output() {
+            return self.start_out(state, id, piece, urgent);
         }
-        self.start_out(state, id, piece, urgent)
+        match conn.extra().enqueue(piece) {
+            Ok(None) => Flow::Queued,
+            Ok(Some(used)) => {
+                state.discard(used);
+                Flow::Queued
+            }
+            Err((error, used)) => {
+                state.discard(used);
+                self.on_send_error(state, id, &error);
+                Flow::Gone
+            }
+        }
     }
 
     /// Starts `piece` on a connection with nothing in flight.
     fn start_out(&self, state: &mut State, id: ConnId, piece: Outgoing, urgent: bool) -> Flow {
         match piece {
             Outgoing::Bytes { head, body } => self.start_bytes(state, id, SendBuf { head, body }, urgent),
-            Outgoing::File { file, offset, len } => self.start_file(state, id, file, offset, len),
+            Outgoing::File { file, offset, len } => {
+                let rest = |file, offset, len| Outgoing::File { file, offset, len };
+                self.start_file(state, id, file, (offset, len), rest)
+            }
+            Outgoing::Spool { file, offset, len } => {
+                let rest = |file, offset, len| Outgoing::Spool { file, offset, len };
+                self.start_file(state, id, file, (offset, len), rest)
+            }
         }
     }
 
@@ -162,7 +179,15 @@ impl Reactor {
         }
     }
 
-    fn start_file(&self, state: &mut State, id: ConnId, file: File, mut offset: u64, mut len: u64) -> Flow {
+    /// `rest` makes the piece that stands for what could not be sent now.
+    fn start_file(
+        &self,
+        state: &mut State,
+        id: ConnId,
+        file: File,
+        (mut offset, mut len): (u64, u64),
+        rest: impl FnOnce(File, u64, u64) -> Outgoing,
+    ) -> Flow {
         let Some(conn) = state.conn(id) else {
             return Flow::Gone;
         };
@@ -192,7 +217,7 @@ impl Reactor {
                 if let Some(conn) = state.conn(id) {
                     let extra = conn.extra();
                     extra.writable = Some(op);
-                    extra.out.push_front(Outgoing::File { file, offset, len });
+                    extra.out.push_front(rest(file, offset, len));
                 }
                 Flow::Queued
             }
