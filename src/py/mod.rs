@@ -147,3 +147,20 @@ impl AsRef<[u8]> for Owner {
         unsafe { &*self.data }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_exception_that_says_what_it_was() {
+        Python::initialize();
+        let reported = |work: fn() -> PyResult<()>| {
+            Python::attach(|py| shielded(work).map_err(|error| error.value(py).to_string()))
+        };
+        assert_eq!(reported(|| panic!("plain")), Err("internal error: plain".to_owned()));
+        assert_eq!(reported(|| panic!("with {}", 1)), Err("internal error: with 1".to_owned()));
+        assert_eq!(reported(|| Err(PyValueError::new_err("mine"))), Err("mine".to_owned()));
+        assert_eq!(reported(|| Ok(())), Ok(()));
+    }
+}

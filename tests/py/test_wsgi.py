@@ -337,7 +337,9 @@ def test_file_wrapper_sends_what_read_gives(kept):
     assert kept.get("/compressed").body == b"plain text" * 1000
 
 
+@pytest.mark.own
 def test_file_wrapper_with_a_file_of_unknown_size(kept):
+    """Gunicorn believes the size and sends nothing."""
     assert kept.get("/proc").body.startswith(b"Name:")
 
 
