@@ -12,12 +12,13 @@ pub use error::{exit_status, format_exception, is_stop_iteration};
 pub use signals::{WorkerSignals, wakeup_pipe};
 
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 /// A `str` with one code point per byte: what PEP 3333 calls a native string.
 ///
@@ -50,6 +51,37 @@ pub fn native_bytes<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>>
     }
     let encoded = text.call_method1("encode", ("latin-1",))?;
     Ok(Cow::Owned(encoded.cast::<PyBytes>()?.as_bytes().to_vec()))
+}
+
+/// The two items of a tuple, a list or any other iterable that has exactly two.
+///
+/// # Errors
+/// `ValueError` for another number of items, and those of the iteration.
+pub fn pair<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    if let Ok(tuple) = object.cast_exact::<PyTuple>()
+        && tuple.len() == 2
+    {
+        return Ok((tuple.get_item(0)?, tuple.get_item(1)?));
+    }
+    let mut items = object.try_iter()?;
+    if let (Some(first), Some(second), None) = (items.next(), items.next(), items.next()) {
+        return Ok((first?, second?));
+    }
+    Err(PyValueError::new_err(format!("{} is not a pair of name and value", object.repr()?)))
+}
+
+/// Runs `work`, which calls Python. A panic that started in a method of ours comes back out of Python as a panic (pyo3
+/// resumes it when it fetches the `PanicException`); here it becomes an exception again, so that the request that
+/// suffered it is ended like any other that failed.
+///
+/// # Errors
+/// Those of `work`, and `RuntimeError` for a panic.
+pub fn shielded<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic");
+        Err(PyRuntimeError::new_err(format!("internal error: {text}")))
+    })
 }
 
 /// Sets `key` unless it is there. `Some(existing)` if it was.
@@ -113,5 +145,22 @@ impl AsRef<[u8]> for Owner {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: see the field.
         unsafe { &*self.data }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_exception_that_says_what_it_was() {
+        Python::initialize();
+        let reported = |work: fn() -> PyResult<()>| {
+            Python::attach(|py| shielded(work).map_err(|error| error.value(py).to_string()))
+        };
+        assert_eq!(reported(|| panic!("plain")), Err("internal error: plain".to_owned()));
+        assert_eq!(reported(|| panic!("with {}", 1)), Err("internal error: with 1".to_owned()));
+        assert_eq!(reported(|| Err(PyValueError::new_err("mine"))), Err("mine".to_owned()));
+        assert_eq!(reported(|| Ok(())), Ok(()));
     }
 }

@@ -7,16 +7,17 @@ use std::rc::Rc;
 use pyo3::PyResult;
 use pyo3::exceptions::PyRuntimeError;
 
+use crate::sys::atfork;
 use crate::worker::{ConnId, Reactor};
 
 thread_local! {
-    // Holds a counted handle, never a pointer into a stack.
-    static CURRENT: RefCell<Option<Rc<Reactor>>> = const { RefCell::new(None) };
+    // Holds a counted handle, never a pointer into a stack; and how many forks ago it was made.
+    static CURRENT: RefCell<Option<(Rc<Reactor>, u32)>> = const { RefCell::new(None) };
 }
 
 /// Makes `reactor` the one of this thread, for as long as the worker lives.
 pub fn set_current(reactor: Rc<Reactor>) {
-    CURRENT.set(Some(reactor));
+    CURRENT.set(Some((reactor, atfork::generation())));
 }
 
 /// The worker is over.
@@ -27,11 +28,14 @@ pub fn clear_current() {
 /// The reactor of this thread.
 ///
 /// # Errors
-/// `RuntimeError` on a thread that is not the worker's.
+/// `RuntimeError` on a thread that is not the worker's, and in a child that the application forked: its connections
+/// and rings are the parent's.
 pub(super) fn current() -> PyResult<Rc<Reactor>> {
-    CURRENT
-        .with_borrow(Clone::clone)
-        .ok_or_else(|| PyRuntimeError::new_err("this belongs to a request of the worker's own thread"))
+    match CURRENT.with_borrow(Clone::clone) {
+        Some((reactor, forks)) if forks == atfork::generation() => Ok(reactor),
+        Some(_) => Err(PyRuntimeError::new_err("this belongs to a request of the parent process")),
+        None => Err(PyRuntimeError::new_err("this belongs to a request of the worker's own thread")),
+    }
 }
 
 /// A connection's number as one integer, for Python objects.

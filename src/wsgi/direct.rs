@@ -5,16 +5,17 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-use pyo3::exceptions::{PyAssertionError, PyKeyboardInterrupt, PySystemExit, PyTypeError};
+use pyo3::exceptions::{PyAssertionError, PyConnectionError, PyKeyboardInterrupt, PySystemExit, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
 
 use crate::http::{HttpError, ResponseFacts};
 use crate::logging::Level;
-use crate::py::{exit_status, format_exception};
+use crate::py::{exit_status, format_exception, is_only_reference, shielded};
 use crate::sys::atfork;
 use crate::sys::clock;
 use crate::worker::{App, ConnId, Exit, Flow, Outgoing, Reactor, Request};
@@ -22,7 +23,7 @@ use crate::worker::{App, ConnId, Exit, Flow, Outgoing, Reactor, Request};
 use super::current::ticket;
 use super::environ::{EnvironFactory, ServerFacts};
 use super::file_wrapper::FileWrapper;
-use super::hints::EarlyHints;
+use super::hints::{EarlyHints, HintTarget};
 use super::input::Input;
 use super::log_line;
 use super::response::{Pieces, StartResponse};
@@ -39,12 +40,15 @@ pub struct Direct {
     environs: EnvironFactory,
     sockets: SocketFactory,
     empty_input: Py<Input>,
-    spare_response: RefCell<Option<Py<StartResponse>>>,
-    spare_hints: RefCell<Option<Py<EarlyHints>>>,
+    /// The pair of the last request, if the application kept neither.
+    spare: RefCell<Option<Callables>>,
     parked: RefCell<HashMap<ConnId, Call>>,
     sendfile: bool,
     forks: u32,
 }
+
+/// `start_response` and the early hints that end when its head leaves.
+type Callables = (Py<StartResponse>, Py<EarlyHints>);
 
 /// A response in progress.
 struct Call {
@@ -85,8 +89,7 @@ impl Direct {
             environs: EnvironFactory::new(py, facts, constants)?,
             sockets: SocketFactory::new(py)?,
             empty_input: Py::new(py, Input::new(crate::worker::Body::Empty))?,
-            spare_response: RefCell::default(),
-            spare_hints: RefCell::default(),
+            spare: RefCell::default(),
             parked: RefCell::default(),
             sendfile,
             forks: atfork::generation(),
@@ -100,7 +103,11 @@ impl Direct {
             Err(refused) => return self.refuse(py, reactor, &refused.0, refused.1.as_ref()),
         };
         reactor.count_request();
-        match self.app.bind(py).call1((call.environ.bind(py), call.response.bind(py))) {
+        let result = shielded(|| self.app.bind(py).call1((call.environ.bind(py), call.response.bind(py))));
+        if self.is_forked_child() {
+            return self.leave_child(py, reactor, result.err().as_ref());
+        }
+        match result {
             Ok(iterable) => self.iterate(py, reactor, call, iterable),
             Err(error) => self.fail(py, reactor, call, &error),
         }
@@ -118,15 +125,12 @@ impl Direct {
                 Ok(environ) => environ,
                 Err(error) => return Ok(Err(error)),
             };
-            let ticket = ticket(request.conn);
             let input = match body {
                 crate::worker::Body::Empty => self.empty_input.clone_ref(py),
                 body => Py::new(py, Input::new(body))?,
             };
             environ.set_item(intern!(py, "wsgi.input"), input)?;
-            let hints = self.hints(py, if request.head.version() >= (1, 1) { ticket } else { 0 })?;
-            environ.set_item(intern!(py, "wsgi.early_hints"), &hints)?;
-            let socket = self.sockets.get(py, ticket)?;
+            let socket = self.sockets.get(py, ticket(request.conn))?;
             environ.set_item(intern!(py, "gunicorn.socket"), &socket)?;
             let facts = ResponseFacts {
                 version: request.head.version(),
@@ -134,7 +138,8 @@ impl Direct {
                 connect: request.head.method() == b"CONNECT",
                 keep_alive: request.keep_alive,
             };
-            let response = self.response(py, request.conn, facts)?;
+            let (response, hints) = self.callables(py, request.conn, facts)?;
+            environ.set_item(intern!(py, "wsgi.early_hints"), &hints)?;
             Ok(Ok((environ.unbind(), response, hints, socket.unbind())))
         })();
         match made {
@@ -156,25 +161,15 @@ impl Direct {
         }
     }
 
-    fn response(&self, py: Python<'_>, conn: ConnId, facts: ResponseFacts) -> PyResult<Py<StartResponse>> {
-        let spare = self.spare_response.borrow_mut().take();
-        match spare {
-            Some(response) => {
-                response.get().reset(conn, facts);
-                Ok(response)
-            }
-            None => Py::new(py, StartResponse::new(conn, facts)),
+    fn callables(&self, py: Python<'_>, conn: ConnId, facts: ResponseFacts) -> PyResult<Callables> {
+        let spare = self.spare.borrow_mut().take();
+        if let Some((response, hints)) = spare {
+            response.get().reset(conn, facts);
+            return Ok((response, hints));
         }
-    }
-
-    fn hints(&self, py: Python<'_>, ticket: u64) -> PyResult<Py<EarlyHints>> {
-        let spare = self.spare_hints.borrow_mut().take();
-        let hints = match spare {
-            Some(hints) => hints,
-            None => Py::new(py, EarlyHints::new())?,
-        };
-        hints.get().aim(ticket);
-        Ok(hints)
+        let target = HintTarget::default();
+        let hints = Py::new(py, EarlyHints::new(target.clone()))?;
+        Ok((Py::new(py, StartResponse::new(conn, facts, target))?, hints))
     }
 
     /// The application returned `iterable`.
@@ -224,7 +219,11 @@ impl Direct {
         let mut items = items.bind(py).clone();
         let conn = call.request.conn;
         for _ in 0..ITEMS_PER_TURN_MAX {
-            let item = match items.next() {
+            let item = shielded(|| items.next().transpose()).transpose();
+            if self.is_forked_child() {
+                return self.leave_child(py, reactor, item.and_then(Result::err).as_ref());
+            }
+            let item = match item {
                 None => return self.end(py, reactor, call, None),
                 Some(Err(error)) => return self.fail(py, reactor, call, &error),
                 Some(Ok(item)) => item,
@@ -235,7 +234,7 @@ impl Direct {
                 Err(error) => return self.fail(py, reactor, call, &error),
             };
             let mut pieces = Pieces::new(reactor.buffer());
-            let started = call.response.get().progress().append(reactor, &mut pieces, &item);
+            let started = call.response.get().append(reactor, &mut pieces, &item);
             if !started {
                 return self.fail(py, reactor, call, &not_started());
             }
@@ -248,9 +247,6 @@ impl Direct {
                     }
                 }
                 Flow::Gone => return self.close_call(py, reactor, call),
-            }
-            if self.is_forked_child() {
-                return;
             }
         }
         self.keep(conn, call);
@@ -275,6 +271,7 @@ impl Direct {
         if !started {
             return self.fail(py, reactor, call, &not_started());
         }
+        call.response.get().close();
         let conn = call.request.conn;
         // An application object's close() may take its time: nothing of the response waits for it.
         let batch = call.materialised;
@@ -298,7 +295,7 @@ impl Direct {
             let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
             reactor.shared().errors.log(Level::Warning, format_args!("Response to {uri}: {fault}"));
         }
-        reactor.finish(conn, keep && !SocketFactory::was_taken());
+        reactor.finish(conn, keep);
         self.close_call(py, reactor, call);
     }
 
@@ -339,28 +336,27 @@ impl Direct {
                 errors.log(Level::Error, format_args!("Error handling request {uri}\n{text}"));
             }
         }
-        hints.get().aim(0);
+        response.get().close();
         drop(environ);
-        self.sockets.put_back(py, socket.into_bound(py));
-        if crate::py::is_only_reference(response.bind(py)) {
-            let before = self.spare_response.borrow_mut().replace(response);
-            drop(before);
-        }
-        if crate::py::is_only_reference(hints.bind(py)) {
-            let before = self.spare_hints.borrow_mut().replace(hints);
+        self.sockets.put_back(py, socket);
+        if is_only_reference(response.bind(py)) && is_only_reference(hints.bind(py)) {
+            let before = self.spare.borrow_mut().replace((response, hints));
             drop(before);
         }
     }
 
     /// The application raised, or gave something that cannot be sent.
     fn fail(&self, py: Python<'_>, reactor: &Reactor, call: Call, error: &PyErr) {
-        if self.is_forked_child() {
-            return self.leave_child(py, reactor, error);
-        }
+        call.response.get().close();
         let conn = call.request.conn;
-        if SocketFactory::was_taken() && crate::py::is_stop_iteration(py, error) {
+        let taken = self.sockets.is_taken(py, &call.socket);
+        if taken && crate::py::is_stop_iteration(py, error) {
             reactor.abort(conn);
             return self.release(py, reactor, call);
+        }
+        if reactor.is_gone(conn) && error.is_instance_of::<PyConnectionError>(py) {
+            reactor.shared().errors.log(Level::Debug, format_args!("Ignoring client disconnection: {error}"));
+            return self.close_call(py, reactor, call);
         }
         let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
         let method = String::from_utf8_lossy(call.request.head.method()).into_owned();
@@ -370,7 +366,7 @@ impl Direct {
             .errors
             .log(Level::Error, format_args!("Error handling request {method} {uri}\n{text}"));
         let head_sent = call.response.get().progress().head_sent();
-        if !head_sent && !SocketFactory::was_taken() {
+        if !head_sent && !taken {
             let mut page = reactor.buffer();
             crate::http::error_response_with(500, INTERNAL, "", &mut page);
             reactor.send(conn, Outgoing::from(page), true);
@@ -382,15 +378,30 @@ impl Direct {
         self.release(py, reactor, call);
     }
 
-    /// A child that the application forked raised: only its own exit is left to do.
-    fn leave_child(&self, py: Python<'_>, reactor: &Reactor, error: &PyErr) {
-        let status = if error.is_instance_of::<PySystemExit>(py) {
-            exit_status(py, error)
-        } else {
-            error.print(py);
-            1
+    /// A child that the application forked has come back out of it: only its own exit is left to do. The client is the
+    /// parent's.
+    fn leave_child(&self, py: Python<'_>, reactor: &Reactor, error: Option<&PyErr>) {
+        let status = match error {
+            None => 0,
+            Some(error) if error.is_instance_of::<PySystemExit>(py) => exit_status(py, error),
+            Some(error) => {
+                error.print(py);
+                1
+            }
         };
         reactor.shared().control.quit(status);
+    }
+
+    /// Runs `work` on behalf of a connection, with the interpreter lock held. A panic ends the connection and goes on to
+    /// the loop, which logs it.
+    fn serve(&self, reactor: &Reactor, conn: ConnId, work: impl FnOnce(Python<'_>)) {
+        let done = catch_unwind(AssertUnwindSafe(|| Python::attach(work)));
+        if let Err(panic) = done {
+            if !self.is_forked_child() {
+                reactor.abort(conn);
+            }
+            resume_unwind(panic);
+        }
     }
 
     /// Answers without the application: `error`, or 500 when the call could not be made.
@@ -418,12 +429,15 @@ impl Direct {
         if !self.sendfile || !started {
             return Some(call);
         }
-        let Some((file, offset, rest)) = file_part(wrapper.get().wrapped(py)) else {
+        let part = file_part(wrapper.get().wrapped(py));
+        // Files of /proc say that they are empty; reading tells.
+        let Some((file, offset, rest)) = part.filter(|(_, _, rest)| *rest > 0) else {
             return Some(call);
         };
         let conn = call.request.conn;
         let mut pieces = Pieces::new(reactor.buffer());
         let (len, suffix) = call.response.get().progress().append_file(reactor, &mut pieces, rest);
+        call.response.get().close();
         pieces.send(reactor, conn, false);
         if len > 0 {
             reactor.send(conn, Outgoing::File { file, offset, len }, false);
@@ -457,9 +471,27 @@ fn checked<'a, 'py>(item: &'a Bound<'py, PyAny>) -> PyResult<Option<&'a Bound<'p
     }
 }
 
+/// Whether the descriptor of a file object leads to the bytes that `read` gives. Not so with the standard library's
+/// decompressing files, which are neither raw nor buffered files; wrappers that are no `io` classes are believed.
+fn is_plain_file(filelike: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let io = filelike.py().import("io")?;
+    if !filelike.is_instance(&io.getattr("IOBase")?)? {
+        return Ok(true);
+    }
+    for name in ["BufferedReader", "FileIO", "BufferedRandom", "TextIOWrapper"] {
+        if filelike.is_instance(&io.getattr(name)?)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// What is left of a file that the kernel can send by itself: a descriptor of our own, the present offset, the bytes
 /// from there to the end. `None` for anything else (no `fileno`, no `seek`, a pipe, an in-memory file).
 fn file_part(filelike: &Bound<'_, PyAny>) -> Option<(std::fs::File, u64, u64)> {
+    if !is_plain_file(filelike).ok()? {
+        return None;
+    }
     let fd: i32 = filelike.call_method0("fileno").ok()?.extract().ok()?;
     filelike.getattr("seek").ok()?;
     // The object's own idea of its position: a buffered file has read ahead of the descriptor.
@@ -489,20 +521,20 @@ impl App for Direct {
     }
 
     fn call(&self, reactor: &Reactor, request: Request) {
-        Python::attach(|py| self.start(py, reactor, request));
+        self.serve(reactor, request.conn, |py| self.start(py, reactor, request));
     }
 
     fn resume(&self, reactor: &Reactor, conn: ConnId) {
         let call = self.parked.borrow_mut().remove(&conn);
         if let Some(call) = call {
-            Python::attach(|py| self.pump(py, reactor, call));
+            self.serve(reactor, conn, |py| self.pump(py, reactor, call));
         }
     }
 
     fn abandon(&self, reactor: &Reactor, conn: ConnId) {
         let call = self.parked.borrow_mut().remove(&conn);
         if let Some(call) = call {
-            Python::attach(|py| self.close_call(py, reactor, call));
+            self.serve(reactor, conn, |py| self.close_call(py, reactor, call));
         }
     }
 

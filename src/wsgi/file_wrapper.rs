@@ -1,6 +1,7 @@
 //! `wsgi.file_wrapper`.
 
 use pyo3::exceptions::PyStopIteration;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 /// Iterates over a file-like object in blocks. A response that is exactly an instance of this class, around something
@@ -21,6 +22,11 @@ impl FileWrapper {
     #[pyo3(signature = (filelike, blksize=8192))]
     fn new(filelike: Py<PyAny>, blksize: i64) -> Self {
         Self { filelike, blksize }
+    }
+
+    /// A file may lead back to its wrapper; the cycle is broken on the file's side.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.filelike)
     }
 
     /// The `close` of the wrapped object; AttributeError if that has none, as PEP 3333 wants it.

@@ -1,5 +1,6 @@
 //! `wsgi.early_hints`: interim responses with status 103 (RFC 8297).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::prelude::*;
@@ -13,25 +14,26 @@ use super::current::{current, from_ticket};
 /// left, and after the request is over.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
 pub struct EarlyHints {
-    /// The connection's ticket; 0 when there is nothing (more) to hint at.
-    ticket: AtomicU64,
+    target: HintTarget,
 }
 
-impl EarlyHints {
-    /// Hints for nobody.
-    pub fn new() -> Self {
-        Self { ticket: AtomicU64::new(0) }
-    }
+/// Where hints go; the response holds the other end and takes it back when its head leaves.
+#[derive(Clone, Default)]
+pub(super) struct HintTarget {
+    /// The connection's ticket; 0 when there is nothing (more) to hint at.
+    ticket: Arc<AtomicU64>,
+}
 
+impl HintTarget {
     /// Points at a connection, or at none (0).
     pub(super) fn aim(&self, ticket: u64) {
         self.ticket.store(ticket, Ordering::Relaxed);
     }
 }
 
-impl Default for EarlyHints {
-    fn default() -> Self {
-        Self::new()
+impl EarlyHints {
+    pub(super) fn new(target: HintTarget) -> Self {
+        Self { target }
     }
 }
 
@@ -47,13 +49,13 @@ impl EarlyHints {
     fn __call__(&self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut fields = Vec::new();
         for pair in headers.try_iter()? {
-            let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?.extract()?;
+            let (name, value) = crate::py::pair(&pair?)?;
             fields.push((text_or_bytes(&name)?, text_or_bytes(&value)?));
         }
         let borrowed = fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
         let hints = crate::http::early_hints((1, 1), borrowed)
             .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
-        let ticket = self.ticket.load(Ordering::Relaxed);
+        let ticket = self.target.ticket.load(Ordering::Relaxed);
         if ticket != 0 {
             current()?.send(from_ticket(ticket), Outgoing::from(hints), false);
         }

@@ -1,15 +1,18 @@
 //! `wsgi.input` over a body that is already complete.
 
+use std::fs::File;
+use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
-use pyo3::exceptions::{PyOSError, PyTypeError};
+use bytes::Bytes;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::worker::Body;
 
 /// Bytes looked at per step when a line is searched in a file.
-const LINE_STEP_BYTES: usize = 8192;
+const LINE_STEP_BYTES: u64 = 8192;
 
 /// The request body: `read`, `readline`, `readlines` and iteration, as PEP 3333 asks. Past the end every read gives
 /// `b""`.
@@ -18,84 +21,91 @@ pub struct Input {
     state: Mutex<Reading>,
 }
 
-#[derive(Default)]
-struct Reading {
-    body: Body,
-    /// Bytes of an in-memory body already read.
-    offset: usize,
-    /// Bytes read from the file beyond what was asked for.
-    ahead: Vec<u8>,
+/// What is left of a body.
+enum Reading {
+    Memory(Bytes),
+    File {
+        file: File,
+        /// Bytes of the file not read from it yet.
+        left: u64,
+        /// Read from the file beyond what was asked for; used up to `used`.
+        ahead: Vec<u8>,
+        used: usize,
+    },
 }
 
 impl Input {
     /// An input over `body`, which starts at its first byte.
     pub fn new(body: Body) -> Self {
-        Self { state: Mutex::new(Reading { body, ..Reading::default() }) }
+        let state = match body {
+            Body::Empty => Reading::Memory(Bytes::new()),
+            Body::Memory(held) => Reading::Memory(held.into()),
+            Body::File { file, len } => Reading::File { file, left: len, ahead: Vec::new(), used: 0 },
+        };
+        Self { state: Mutex::new(state) }
     }
 
     /// Runs `act` on the state. No Python can run inside.
-    fn with<R>(&self, act: impl FnOnce(&mut Reading) -> std::io::Result<R>) -> PyResult<R> {
+    fn with(&self, act: impl FnOnce(&mut Reading) -> std::io::Result<Bytes>) -> PyResult<Bytes> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        act(&mut state).map_err(|error| PyOSError::new_err(error.to_string()))
+        Ok(act(&mut state)?)
     }
 
-    fn line(&self, limit: Option<usize>) -> PyResult<Vec<u8>> {
+    fn line(&self, limit: Option<usize>) -> PyResult<Bytes> {
         self.with(|state| state.line(limit.unwrap_or(usize::MAX)))
     }
 }
 
 impl Reading {
-    fn read(&mut self, limit: usize) -> std::io::Result<Vec<u8>> {
-        if let Body::Memory(held) = &self.body {
-            let rest = held.get(self.offset..).unwrap_or_default();
-            let taken = rest[..rest.len().min(limit)].to_vec();
-            self.offset += taken.len();
-            return Ok(taken);
-        }
-        let mut out = self.take_ahead(limit);
-        let mut step = vec![0; LINE_STEP_BYTES.max(limit.min(1 << 16))];
-        while out.len() < limit {
-            let want = step.len().min(limit - out.len());
-            let n = self.body.read_at(0, &mut step[..want])?;
-            if n == 0 {
-                break;
+    fn read(&mut self, limit: usize) -> std::io::Result<Bytes> {
+        match self {
+            Self::Memory(rest) => Ok(rest.split_to(rest.len().min(limit))),
+            Self::File { file, left, ahead, used } => {
+                let mut out = take(ahead, used, limit);
+                let want = usize::try_from(*left).unwrap_or(usize::MAX).min(limit - out.len());
+                out.reserve_exact(want);
+                let n = file.take(want as u64).read_to_end(&mut out)?;
+                // A file that became shorter by itself has no more to give.
+                *left = if n < want { 0 } else { *left - n as u64 };
+                Ok(out.into())
             }
-            out.extend_from_slice(&step[..n]);
         }
-        Ok(out)
     }
 
-    fn take_ahead(&mut self, limit: usize) -> Vec<u8> {
-        let n = limit.min(self.ahead.len());
-        let rest = self.ahead.split_off(n);
-        std::mem::replace(&mut self.ahead, rest)
-    }
-
-    fn line(&mut self, limit: usize) -> std::io::Result<Vec<u8>> {
-        if let Body::Memory(held) = &self.body {
-            let rest = held.get(self.offset..).unwrap_or_default();
-            let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1).min(limit);
-            let line = rest[..end].to_vec();
-            self.offset += end;
-            return Ok(line);
-        }
+    fn line(&mut self, limit: usize) -> std::io::Result<Bytes> {
+        let (file, left, ahead, used) = match self {
+            Self::Memory(rest) => {
+                let window = &rest[..rest.len().min(limit)];
+                let end = memchr::memchr(b'\n', window).map_or(window.len(), |at| at + 1);
+                return Ok(rest.split_to(end));
+            }
+            Self::File { file, left, ahead, used } => (file, left, ahead, used),
+        };
         let mut searched = 0;
         loop {
-            if let Some(at) = memchr::memchr(b'\n', &self.ahead[searched..]) {
-                return Ok(self.take_ahead((searched + at + 1).min(limit)));
+            let held = &ahead[*used..];
+            let window = &held[..held.len().min(limit)];
+            if let Some(at) = memchr::memchr(b'\n', &window[searched..]) {
+                return Ok(take(ahead, used, searched + at + 1).into());
             }
-            searched = self.ahead.len();
-            if searched >= limit {
-                return Ok(self.take_ahead(limit));
+            searched = window.len();
+            if searched == limit || *left == 0 {
+                return Ok(take(ahead, used, limit).into());
             }
-            let mut step = [0; LINE_STEP_BYTES];
-            let n = self.body.read_at(0, &mut step)?;
-            if n == 0 {
-                return Ok(self.take_ahead(limit));
-            }
-            self.ahead.extend_from_slice(&step[..n]);
+            ahead.drain(..*used);
+            *used = 0;
+            let n = file.take((*left).min(LINE_STEP_BYTES)).read_to_end(ahead)?;
+            *left = if n == 0 { 0 } else { *left - n as u64 };
         }
     }
+}
+
+/// At most `limit` bytes of what was read ahead.
+fn take(ahead: &[u8], used: &mut usize, limit: usize) -> Vec<u8> {
+    let rest = &ahead[*used..];
+    let taken = rest[..rest.len().min(limit)].to_vec();
+    *used += taken.len();
+    taken
 }
 
 /// `None` and negative numbers mean "all"; anything else must be an integer.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
 use crate::http::ResponseHead;
 use crate::worker::{AccessFacts, Reactor, Request};
@@ -22,10 +22,13 @@ pub(super) fn write(
     reactor.log_access(request, &AccessFacts { status, bytes_sent, response, elapsed, environ: &lookup });
 }
 
-/// The value of a key, whatever its case: format strings name environ keys in any (Gunicorn folds both).
+/// The value of a key, whatever its case: format strings name environ keys in any (Gunicorn folds both). No Python runs
+/// until the key is found: it could change the dict under the iterator.
 fn find(environ: &Bound<'_, PyDict>, name: &str) -> Option<String> {
     environ
         .iter()
-        .find(|(key, _)| key.str().is_ok_and(|key| key.to_string_lossy().eq_ignore_ascii_case(name)))
+        .find(|(key, _)| {
+            key.cast::<PyString>().is_ok_and(|key| key.to_string_lossy().eq_ignore_ascii_case(name))
+        })
         .and_then(|(_, value)| value.str().ok().map(|text| text.to_string_lossy().into_owned()))
 }

@@ -3,16 +3,16 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::http::{Framing, ResponseFacts, ResponseHead};
-use crate::py::{native_bytes, shared_bytes};
+use crate::py::{native_bytes, pair, shared_bytes};
 use crate::worker::{ConnId, Flow, Outgoing, Reactor};
 
-use super::current::current;
-use super::socket::SocketFactory;
+use super::current::{current, ticket};
+use super::hints::HintTarget;
 
 /// Body items up to this size are copied behind the head into one buffer and leave in one segment; larger ones leave from
 /// the Python object itself. Copying 16 KiB costs about as much as the second I/O vector saves.
@@ -31,6 +31,8 @@ pub(super) struct Progress {
     pub(super) sent_bytes: u64,
     /// Body bytes were dropped because the response may have none.
     pub(super) dropped_body: bool,
+    /// Nothing may be added any more: the connection may already carry the next response.
+    pub(super) over: bool,
 }
 
 /// The bytes of some items, in pieces: ours copied together, large ones of the application's by reference.
@@ -75,10 +77,10 @@ impl Progress {
     }
 
     /// Appends the head, if it has not left yet.
-    pub(super) fn begin(&mut self, reactor: &Reactor, pieces: &mut Pieces) {
+    fn begin(&mut self, reactor: &Reactor, pieces: &mut Pieces) {
         if self.framing.is_none() && self.started {
             let facts = ResponseFacts {
-                keep_alive: self.facts.keep_alive && reactor.keeps_alive() && !SocketFactory::was_taken(),
+                keep_alive: self.facts.keep_alive && reactor.keeps_alive() && !reactor.is_detached(self.conn),
                 ..self.facts
             };
             let date = reactor.date();
@@ -167,15 +169,24 @@ impl Progress {
 /// The `Server` header's value.
 pub(super) const SERVER: &[u8] = b"rgunicorn";
 
+/// The ticket for early hints; HTTP/1.0 knows no interim responses.
+fn hinted(conn: ConnId, facts: ResponseFacts) -> u64 {
+    if facts.version >= (1, 1) { ticket(conn) } else { 0 }
+}
+
 /// The `start_response` callable of one request.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
 pub struct StartResponse {
     progress: Mutex<Progress>,
+    hints: HintTarget,
 }
 
 impl StartResponse {
-    pub(super) fn new(conn: ConnId, facts: ResponseFacts) -> Self {
+    /// `hints`: where early hints go until the head has left.
+    pub(super) fn new(conn: ConnId, facts: ResponseFacts, hints: HintTarget) -> Self {
+        hints.aim(hinted(conn, facts));
         Self {
+            hints,
             progress: Mutex::new(Progress {
                 conn,
                 facts,
@@ -184,6 +195,7 @@ impl StartResponse {
                 framing: None,
                 sent_bytes: 0,
                 dropped_body: false,
+                over: false,
             }),
         }
     }
@@ -198,6 +210,25 @@ impl StartResponse {
         progress.framing = None;
         progress.sent_bytes = 0;
         progress.dropped_body = false;
+        progress.over = false;
+        self.hints.aim(hinted(conn, facts));
+    }
+
+    /// The response is complete, or will never be: whoever still holds this object, its `write` or the early hints can
+    /// do nothing with them any more.
+    pub(super) fn close(&self) {
+        self.progress().over = true;
+        self.hints.aim(0);
+    }
+
+    /// Appends an item as [`Progress::append`] does. The head leaves with the first: early hints end here.
+    pub(super) fn append(&self, reactor: &Reactor, pieces: &mut Pieces, item: &Bound<'_, PyBytes>) -> bool {
+        let mut progress = self.progress();
+        let appended = progress.append(reactor, pieces, item);
+        if progress.head_sent() {
+            self.hints.aim(0);
+        }
+        appended
     }
 
     /// The state. No Python may run while the guard is alive.
@@ -250,12 +281,8 @@ impl StartResponse {
 fn fill(head: &mut ResponseHead, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
     let refuse = |error: crate::http::ResponseError| PyValueError::new_err(error.to_string());
     head.status(&native_bytes(status)?).map_err(refuse)?;
-    for pair in headers.try_iter()? {
-        let pair = pair?;
-        let (name, value) = match pair.cast_exact::<PyTuple>() {
-            Ok(pair) if pair.len() == 2 => (pair.get_item(0)?, pair.get_item(1)?),
-            _ => pair.extract()?,
-        };
+    for item in headers.try_iter()? {
+        let (name, value) = pair(&item?)?;
         head.header(&native_bytes(&name)?, &native_bytes(&value)?).map_err(refuse)?;
     }
     Ok(())
@@ -274,14 +301,21 @@ impl Write {
             return Err(PyTypeError::new_err(format!("{} is not a byte", data.repr()?)));
         };
         let reactor = current()?;
-        let mut pieces = Pieces::new(reactor.buffer());
-        let conn = {
-            let mut progress = self.response.get().progress();
-            // `write` exists only after start_response.
-            let _ = progress.append(&reactor, &mut pieces, data);
-            progress.conn
+        let response = self.response.get();
+        let (conn, over) = {
+            let progress = response.progress();
+            (progress.conn, progress.over)
         };
-        pieces.send(&reactor, conn, false);
-        Ok(())
+        if over {
+            return Err(PyRuntimeError::new_err("write() after the end of the response"));
+        }
+        let mut pieces = Pieces::new(reactor.buffer());
+        // `write` exists only after start_response.
+        let _ = response.append(&reactor, &mut pieces, data);
+        match pieces.send(&reactor, conn, false) {
+            // Without this an application that writes for ever would never learn of it.
+            Flow::Gone => Err(PyBrokenPipeError::new_err("the client has closed the connection")),
+            Flow::Sent | Flow::Queued => Ok(()),
+        }
     }
 }

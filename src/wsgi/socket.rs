@@ -3,17 +3,13 @@
 //! an instance of `socket.socket`), which becomes real at its first use by calling [`take_socket`]. An unborn socket that
 //! nobody kept is used again for the next request.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::os::fd::IntoRawFd;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::current::{current, from_ticket};
-
-thread_local! {
-    static TAKEN: Cell<bool> = const { Cell::new(false) };
-}
 
 /// Detaches the connection of `ticket` from the loop. Returns a descriptor that the caller owns, and the bytes that had
 /// been received and not used.
@@ -24,7 +20,6 @@ thread_local! {
 #[pyo3(name = "_take_socket")]
 pub fn take_socket(py: Python<'_>, ticket: u64) -> PyResult<(i32, Py<PyBytes>)> {
     let handover = current()?.hand_over(from_ticket(ticket))?;
-    TAKEN.set(true);
     Ok((handover.fd.into_raw_fd(), PyBytes::new(py, &handover.unread).unbind()))
 }
 
@@ -50,7 +45,6 @@ impl SocketFactory {
 
     /// An unborn socket for the connection of `ticket`.
     pub(super) fn get<'py>(&self, py: Python<'py>, ticket: u64) -> PyResult<Bound<'py, PyAny>> {
-        TAKEN.set(false);
         let spare = self.spare.borrow_mut().take();
         let socket = match spare {
             Some(socket) => socket.into_bound(py),
@@ -60,21 +54,27 @@ impl SocketFactory {
         Ok(socket)
     }
 
-    /// Whether the present request's application took the socket.
-    pub(super) fn was_taken() -> bool {
-        TAKEN.get()
+    /// Whether the application took this socket: it is no longer of the class that it was made with.
+    pub(super) fn is_taken(&self, py: Python<'_>, socket: &Py<PyAny>) -> bool {
+        !socket.bind(py).get_type().is(&self.class)
     }
 
     /// The request is over. A socket that became real is closed, as Gunicorn does; an unborn one that nobody else holds
-    /// is kept for the next request.
-    pub(super) fn put_back(&self, py: Python<'_>, socket: Bound<'_, PyAny>) {
-        if TAKEN.replace(false) {
-            if let Err(error) = socket.call_method0("close") {
-                error.write_unraisable(py, Some(&socket));
-            }
+    /// is kept for the next request, one that somebody holds leads nowhere from now on.
+    pub(super) fn put_back(&self, py: Python<'_>, socket: Py<PyAny>) {
+        let taken = self.is_taken(py, &socket);
+        let socket = socket.into_bound(py);
+        let done = if taken {
+            socket.call_method0("close").map(drop)
         } else if crate::py::is_only_reference(&socket) {
             let before = self.spare.borrow_mut().replace(socket.unbind());
             drop(before);
+            return;
+        } else {
+            self.stash.bind(py).call1((&socket, 0)).map(drop)
+        };
+        if let Err(error) = done {
+            error.write_unraisable(py, Some(&socket));
         }
     }
 }

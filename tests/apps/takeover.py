@@ -42,3 +42,19 @@ def held(environ):
     """Keeps a duplicate for a moment: harmless as well."""
     os.close(os.dup(environ["gunicorn.socket"].fileno()))
     return "held"
+
+
+@app.route("/looks-then-long")
+def looks_then_long(environ, start_response):
+    """Takes the socket, and leaves a response to the server that takes many turns."""
+    environ["gunicorn.socket"].fileno()
+    start_response("200 OK", [])
+    return (b"x" * 65536 for _ in range(100))
+
+
+@app.text("/port")
+def port(environ):
+    """The client's port twice: as the environ and as the socket has it, if this one is asked."""
+    sock = environ["gunicorn.socket"]
+    asked = environ["QUERY_STRING"] == "ask"
+    return f"{environ['REMOTE_PORT']} {sock.getpeername()[1] if asked else type(sock).__name__}"

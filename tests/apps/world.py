@@ -86,6 +86,39 @@ def fork(environ):
     return str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
+@app.route("/fork-returns")
+def fork_returns(environ, start_response):
+    """?from=call|iteration|close|write: the child goes on as if it were the parent."""
+    place = parameter(environ, "from")
+    write = start_response("200 OK", [])
+
+    def forked():
+        pid = os.fork()
+        return b"child" if pid == 0 else str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode()
+
+    class Result:
+        def __iter__(self):
+            if place == "iteration":
+                yield forked()
+            yield b" end"
+
+        def close(self):
+            if place == "close":
+                mark(f"closed-{forked().decode()}")
+
+    if place == "call":
+        return [forked()]
+    if place == "write":
+        text = forked()
+        if text == b"child":
+            try:
+                write(text)
+            except RuntimeError:
+                os._exit(7)
+        write(text)
+    return Result()
+
+
 @app.text("/fork-lives-on")
 def fork_lives_on(environ):
     """A child that outlives the request and its connection by a moment."""

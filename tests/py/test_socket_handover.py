@@ -69,6 +69,23 @@ def test_nothing_of_the_server_follows(server):
         assert client.rest() == b"END\n"
 
 
+@pytest.mark.own
+def test_a_taken_socket_belongs_to_its_request_alone(launch):
+    """While one response is in progress, others come and go."""
+    server = launch("takeover:app", "--keep-alive", "30")
+    with server.client() as long, server.client() as other:
+        long.send(request("/looks-then-long"))
+        assert long.head().status == 200
+        for _ in range(3):
+            mine, name = other.get("/port").body.split()
+            assert name == b"ClientSocket"
+        assert b"x" * 65536 in long.rest()
+        for _ in range(3):
+            assert other.get("/port").body.split() == [mine, b"ClientSocket"]
+        mine, seen = other.get("/port?ask").body.split()
+        assert mine == seen
+
+
 # flask-sock on simple-websocket, as used in the wild.
 
 

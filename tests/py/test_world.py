@@ -98,6 +98,21 @@ def test_forked_child_that_leaves_by_system_exit(server):
         assert client.get("/pid").status == 200
 
 
+@pytest.mark.own
+@pytest.mark.parametrize(
+    ("place", "body"), [("call", b"0"), ("iteration", b"0 end"), ("close", b" end"), ("write", b"7 end")]
+)
+def test_forked_child_that_comes_back(server, place, body):
+    """The child leaves with status 0 and sends nothing: the client is its parent's."""
+    with server.client() as client:
+        pid = client.get("/pid").body
+        assert client.get(f"/fork-returns?from={place}").body == body
+        assert client.get("/pid").body == pid
+    if place == "close":
+        wait_for("the parent", (server.workdir / "closed-0").exists)
+        assert not (server.workdir / "closed-child-0").exists()
+
+
 def test_forked_child_may_outlive_the_request(server):
     with server.client() as client:
         assert client.get("/fork-lives-on").body == b"forked"

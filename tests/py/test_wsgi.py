@@ -271,3 +271,80 @@ def test_early_hints(server):
 def test_early_hints_are_nothing_for_http_1_0(server):
     response = server.get("/hints", version="HTTP/1.0")
     assert (response.interim, response.body) == ([], b"hello")
+
+
+# What is kept beyond its request, and what comes at the wrong time.
+
+
+@pytest.fixture(scope="module")
+def kept(launch_module):
+    return launch_module("wsgi_kept:app")
+
+
+@pytest.mark.own
+def test_what_an_application_kept_leads_nowhere(kept):
+    """Gunicorn's write() puts its bytes between the responses of whoever has the connection now."""
+    with kept.client() as client:
+        for _ in range(3):
+            assert client.get("/keep").body == b"kept"
+            used = client.get("/use")
+            assert used.interim == []
+            assert used.body == b"RuntimeError,None,AssertionError,OSError,b''"
+
+
+@pytest.mark.own
+def test_write_in_close_comes_too_late(kept):
+    with kept.client() as client:
+        assert client.get("/write-in-close").body == b"in time"
+        assert client.get("/in-close").body == b"RuntimeError"
+
+
+def test_early_hints_end_with_the_head(kept):
+    with kept.client() as client:
+        response = client.get("/late-hints")
+        assert [answer.headers for answer in response.interim] == [[("Link", "</early>")]]
+        assert response.body == b"one two three"
+
+
+def test_fields_may_be_lists_and_come_from_a_generator(kept):
+    response = kept.get("/list-headers")
+    assert (response.status, response.header("X-List"), response.body) == (200, "1", b"ok")
+
+
+@pytest.mark.parametrize("case", range(3))
+def test_a_field_is_a_pair(kept, case):
+    assert kept.get(f"/bad-pair?case={case}").status == 500
+
+
+@pytest.mark.own
+def test_other_threads_may_read_but_not_send(kept):
+    found = kept.get("/other-thread", method="POST", body=b"abc")
+    assert (found.interim, found.body) == ([], b"b'abc',RuntimeError,RuntimeError")
+
+
+def test_write_fails_when_the_client_has_left(kept):
+    """An application that writes for ever must learn of it."""
+    with kept.client() as client:
+        client.send(request("/write-for-ever"))
+        assert client.head().status == 200
+        client.reset()
+    wait_for("the failure", lambda: kept.get("/write-failed").body in (b"BrokenPipeError", b"ConnectionResetError"))
+
+
+@pytest.mark.own
+def test_file_wrapper_sends_what_read_gives(kept):
+    """Gunicorn sends the compressed bytes: it asks for the descriptor of whatever has one."""
+    assert kept.get("/compressed").body == b"plain text" * 1000
+
+
+@pytest.mark.own
+def test_file_wrapper_with_a_file_of_unknown_size(kept):
+    """Gunicorn believes the size and sends nothing."""
+    assert kept.get("/proc").body.startswith(b"Name:")
+
+
+@pytest.mark.parametrize("size", [7, 100, 20_000])
+def test_lines_of_a_large_body(kept, size):
+    """Larger than what is held in memory."""
+    body = b"".join(b"%d" % number * (number % 50) + b"\n" for number in range(30_000))
+    assert kept.get(f"/lines?size={size}", method="POST", body=body).body == body
