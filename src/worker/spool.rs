@@ -24,11 +24,13 @@ impl Extra {
     /// # Errors
     /// Those of making and writing the temporary file (a full disk), with the buffers.
     pub(super) fn enqueue(&mut self, piece: Outgoing) -> Result<Option<SendBuf>, (io::Error, SendBuf)> {
-        let Outgoing::Bytes { head, body } = piece else {
+        let Outgoing::Bytes { mut head, body } = piece else {
             self.out.push_back(piece);
             return Ok(None);
         };
+        let small = head.len() + body.len() <= JOINED_BYTES_MAX;
         if let Some(Outgoing::Bytes { head: last, body: after }) = self.out.back_mut()
+            && small
             && after.is_empty()
             && last.len() + head.len() + body.len() <= JOINED_BYTES_MAX
         {
@@ -36,9 +38,14 @@ impl Extra {
             last.extend_from_slice(&body);
             return Ok(Some(SendBuf { head, body }));
         }
-        if self.queued_bytes() < QUEUE_MEMORY_BYTES_MAX
-            && !matches!(self.out.back(), Some(Outgoing::Spool { .. }))
-        {
+        let spooling = matches!(self.out.back(), Some(Outgoing::Spool { .. }));
+        if !spooling && self.queued_bytes() < QUEUE_MEMORY_BYTES_MAX {
+            if small {
+                // In one buffer, so that the next piece can join it.
+                head.extend_from_slice(&body);
+                self.out.push_back(Outgoing::from(head));
+                return Ok(Some(SendBuf { head: Vec::new(), body }));
+            }
             self.out.push_back(Outgoing::Bytes { head, body });
             return Ok(None);
         }
@@ -80,7 +87,7 @@ mod tests {
     #[test]
     fn small_pieces_are_joined_and_large_queues_go_to_a_file() {
         let mut extra = Extra::default();
-        assert!(extra.enqueue(bytes(b"one")).unwrap().is_none());
+        assert!(extra.enqueue(bytes(b"one")).unwrap().is_some());
         assert!(extra.enqueue(bytes(b"two")).unwrap().is_some());
         assert_eq!((extra.out.len(), extra.queued_bytes()), (1, 6));
         let large = vec![b'x'; QUEUE_MEMORY_BYTES_MAX as usize];
