@@ -17,6 +17,9 @@ pub struct ResponseFacts {
     pub keep_alive: bool,
 }
 
+/// Memory that a cleared builder keeps: one large head must not stay for ever.
+const KEPT_BYTES_MAX: usize = 16 * 1024;
+
 /// Builder of one response head, reused from response to response: after the first few it allocates nothing.
 ///
 /// [`clear`](Self::clear), [`status`](Self::status), [`header`](Self::header) for each header, then
@@ -53,6 +56,7 @@ impl ResponseHead {
         self.status.clear();
         self.code = 0;
         self.lines.clear();
+        self.lines.shrink_to(KEPT_BYTES_MAX);
         self.content_length = None;
         self.upgrade = false;
     }

@@ -39,14 +39,8 @@ struct Cells {
     booted: AtomicU32,
     /// Open connections now.
     connections: AtomicU32,
-    /// Requests being answered now.
-    in_flight: AtomicU32,
-    /// How late the loop's last turn was, in microseconds.
-    loop_lag_us: AtomicU32,
     /// Requests begun since the worker started.
     requests: AtomicU64,
-    /// Body and head bytes sent since the worker started.
-    bytes_sent: AtomicU64,
 }
 
 const BOARD_BYTES: usize = size_of::<Header>() + SLOTS_MAX as usize * size_of::<Cells>();
@@ -145,14 +139,8 @@ pub struct Reading {
     pub booted: bool,
     /// Open connections.
     pub connections: u32,
-    /// Requests being answered.
-    pub in_flight: u32,
-    /// How late the loop's last turn was, in microseconds.
-    pub loop_lag_us: u32,
     /// Requests begun since the worker started.
     pub requests: u64,
-    /// Bytes sent since the worker started.
-    pub bytes_sent: u64,
 }
 
 fn reading(cells: &Cells) -> Reading {
@@ -162,10 +150,7 @@ fn reading(cells: &Cells) -> Reading {
         beat: (beat != 0).then_some(Instant(beat)),
         booted: cells.booted.load(Relaxed) != 0,
         connections: cells.connections.load(Relaxed),
-        in_flight: cells.in_flight.load(Relaxed),
-        loop_lag_us: cells.loop_lag_us.load(Relaxed),
         requests: cells.requests.load(Relaxed),
-        bytes_sent: cells.bytes_sent.load(Relaxed),
     }
 }
 
@@ -206,24 +191,9 @@ impl Slot {
         self.cells().requests.fetch_add(1, Relaxed);
     }
 
-    /// Counts bytes sent.
-    pub fn add_bytes_sent(&self, bytes: u64) {
-        self.cells().bytes_sent.fetch_add(bytes, Relaxed);
-    }
-
     /// Says how many connections are open.
     pub fn set_connections(&self, connections: u32) {
         self.cells().connections.store(connections, Relaxed);
-    }
-
-    /// Says how many requests are being answered.
-    pub fn set_in_flight(&self, in_flight: u32) {
-        self.cells().in_flight.store(in_flight, Relaxed);
-    }
-
-    /// Says how late the loop's last turn was.
-    pub fn set_loop_lag_us(&self, microseconds: u32) {
-        self.cells().loop_lag_us.store(microseconds, Relaxed);
     }
 
     /// Gives the slot back. The master's, when the worker has been reaped.
@@ -235,11 +205,10 @@ impl Slot {
     fn clear(&self) {
         let cells = self.cells();
         cells.beat.store(0, Relaxed);
-        for cell in [&cells.booted, &cells.connections, &cells.in_flight, &cells.loop_lag_us] {
+        for cell in [&cells.booted, &cells.connections] {
             cell.store(0, Relaxed);
         }
         cells.requests.store(0, Relaxed);
-        cells.bytes_sent.store(0, Relaxed);
     }
 }
 

@@ -1,10 +1,11 @@
 //! One record of the access log, put together from what the worker knows about a request.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::time::Duration;
 
 use crate::http::{ResponseHead, percent_decode_path};
-use crate::logging::{AtomSource, AtomText};
+use crate::logging::{AccessLog, AtomSource, AtomText};
 use crate::sys::clock;
 
 use super::{Reactor, Request};
@@ -40,15 +41,36 @@ impl Reactor {
     /// Writes the record of `request`, if an access log is kept. `facts` may run Python, so the log is out of its cell
     /// meanwhile.
     pub fn log_access(&self, request: &Request, facts: &AccessFacts<'_>) {
-        let taken = self.shared.access.borrow_mut().take();
-        let Some(mut log) = taken else { return };
-        log.push(&AccessLine {
-            request,
-            facts,
-            remote_addr: request.peer.ip_text(),
-            path_info: percent_decode_path(request.head.path()),
-        });
-        *self.shared.access.borrow_mut() = Some(log);
+        let mut lent = Lent::take(&self.shared.access);
+        if let Some(log) = &mut lent.log {
+            log.push(&AccessLine {
+                request,
+                facts,
+                remote_addr: request.peer.ip_text(),
+                path_info: percent_decode_path(request.head.path()),
+            });
+        }
+    }
+}
+
+/// The access log, out of its cell. Goes back when this is dropped, also by a panic.
+struct Lent<'a> {
+    cell: &'a RefCell<Option<AccessLog>>,
+    log: Option<AccessLog>,
+}
+
+impl<'a> Lent<'a> {
+    fn take(cell: &'a RefCell<Option<AccessLog>>) -> Self {
+        let log = cell.borrow_mut().take();
+        Self { cell, log }
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        if self.log.is_some() {
+            *self.cell.borrow_mut() = self.log.take();
+        }
     }
 }
 

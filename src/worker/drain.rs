@@ -9,7 +9,8 @@ use super::app::ConnId;
 use super::conn::Phase;
 use super::reactor::{Reactor, State, Timer};
 
-/// How long a connection that may be about to send a request is given while the worker leaves.
+/// How long a connection that may be about to send a request, or to close after its answer, is given while the worker
+/// leaves.
 pub(super) const DRAIN_FRESH: Duration = Duration::from_millis(500);
 
 impl Reactor {
@@ -78,7 +79,7 @@ impl Reactor {
                 Phase::Idle if output => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
                 Phase::Idle if served => self.close_idle(state, id),
                 Phase::Idle => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
-                Phase::Lingering => state.start_timer(id.index, Timer::Linger, DRAIN_FRESH),
+                Phase::Lingering => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
                 Phase::Head | Phase::Body | Phase::Running | Phase::Flushing | Phase::Closing => {}
             }
         }

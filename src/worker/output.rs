@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -13,6 +12,7 @@ use crate::logging::Level;
 
 use super::app::{ConnId, Flow, Handover, Outgoing};
 use super::conn::Phase;
+use super::drain::DRAIN_FRESH;
 use super::input::is_disconnect;
 use super::reactor::{Job, Reactor, Source, State, Timer};
 
@@ -331,15 +331,11 @@ impl Reactor {
         if let Some(conn) = state.conn(id) {
             conn.phase = Phase::Lingering;
         }
-        let after = if draining {
-            LINGER_DRAINING.min(self.tuning.linger_timeout)
+        if draining {
+            state.start_timer(id.index, Timer::Drain, DRAIN_FRESH);
         } else {
-            self.tuning.linger_timeout
-        };
-        state.start_timer(id.index, Timer::Linger, after);
+            state.start_timer(id.index, Timer::Linger, self.tuning.linger_timeout);
+        }
         self.arm_recv(state, id);
     }
 }
-
-/// A stopping worker waits less for the last close of clients that have their answer.
-const LINGER_DRAINING: Duration = Duration::from_millis(300);

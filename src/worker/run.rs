@@ -23,11 +23,25 @@ const JOBS_PER_TURN_MAX: usize = 32;
 impl Reactor {
     /// Runs the worker to its end and returns its exit status.
     pub fn run<A: App>(&self, app: &A) -> i32 {
+        let status = self.turns(app);
+        if !app.is_forked_child() {
+            // A last answer may still wait for company.
+            self.state().driver.flush();
+        }
+        status
+    }
+
+    /// Turns of the loop until there is an exit status.
+    fn turns<A: App>(&self, app: &A) -> i32 {
         let mut completions = Vec::new();
         let mut slow_until = self.state().now;
         loop {
             if let Err(Exit(status)) = app.check_signals() {
                 return status;
+            }
+            // A handler may have forked, too.
+            if app.is_forked_child() {
+                return self.shared.control.quitting().unwrap_or(0);
             }
             if let Some(status) = self.shared.control.quitting() {
                 return status;
@@ -84,7 +98,8 @@ impl Reactor {
     /// it belongs to this thread.
     fn turn<A: App>(&self, app: &A, completions: &mut Vec<Completion>) {
         let state = &mut *self.state();
-        state.turn_requests = 0;
+        // Those that the last turn left for this one.
+        state.turn_requests = state.jobs.len();
         self.arm_listeners(state);
         state.arm_wake();
         let wait = self.wait_time(state);
@@ -158,8 +173,9 @@ impl Reactor {
         }
     }
 
-    /// Drops buffers of finished sends, with nothing borrowed: their owners may be Python objects.
-    fn collect_garbage(&self) {
+    /// Drops buffers of finished sends. To be called where nothing is borrowed: their owners may be Python objects, so any
+    /// Python may run. Once a turn; more often by whoever sends much within one call of the application.
+    pub fn collect_garbage(&self) {
         if self.state().garbage.is_empty() {
             return;
         }

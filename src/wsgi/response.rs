@@ -66,6 +66,8 @@ impl Pieces {
                 break;
             }
         }
+        // What has left is let go of now: one call may send more than memory holds.
+        reactor.collect_garbage();
         flow
     }
 }

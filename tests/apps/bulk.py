@@ -30,6 +30,15 @@ def blocks(environ, start_response):
         yield BLOCK
 
 
+@app.route("/written")
+def written(environ, start_response):
+    """The same 50 MB by `write()`, which cannot wait for the client."""
+    write = start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(LARGE_BYTES))])
+    for begin in range(0, LARGE_BYTES, len(BLOCK)):
+        write(large[begin : begin + len(BLOCK)])
+    return []
+
+
 @app.text("/produced")
 def show_produced(environ):
     return str(produced.get(parameter(environ, "id"), 0))

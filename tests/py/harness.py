@@ -326,3 +326,9 @@ class Server:
                     os.kill(pid, signal.SIGKILL)
             self.process.wait()
         assert not complaints, f"{complaints}\n{self.all_output()}"
+
+
+def rss_kb(pid: int) -> int:
+    """Resident memory of a process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from harness import rss_kb
 
 CONNECTIONS = int(os.environ.get("RGUNICORN_TEST_CROWD", "10000"))
 DURATION_S = float(os.environ.get("RGUNICORN_TEST_CROWD_S", "10"))
@@ -38,11 +39,6 @@ def crowd(address, count):
             yield process
         finally:
             process.kill()
-
-
-def rss_kb(pid):
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0])
 
 
 @pytest.mark.timeout(DURATION_S + 90)

@@ -5,6 +5,7 @@ import hashlib
 import time
 
 import pytest
+from harness import rss_kb
 from rawhttp import Client, request
 
 BLOCK = bytes(index % 251 for index in range(65536))
@@ -51,6 +52,21 @@ def test_slow_readers(address):
         for client in clients:
             assert client.head().header("Content-Length") == str(LARGE_BYTES)
         assert_served_at_once(address)
+        for client in clients[:2]:
+            body = client.exactly(LARGE_BYTES)
+            assert hashlib.sha256(body).digest() == hashlib.sha256(large()).digest()
+            assert client.get("/pid").status == 200
+
+
+@pytest.mark.own(reason="Gunicorn's thread waits inside write()")
+def test_slow_readers_of_written_output(server, address):
+    """`write()` does not wait; what the clients have not taken is on disk, not in memory."""
+    before = rss_kb(server.worker_pid())
+    with crowd(address, request("/written"), count=4) as clients:
+        for client in clients:
+            assert client.head().header("Content-Length") == str(LARGE_BYTES)
+        assert_served_at_once(address)
+        assert rss_kb(server.worker_pid()) - before < LARGE_BYTES / 1000
         for client in clients[:2]:
             body = client.exactly(LARGE_BYTES)
             assert hashlib.sha256(body).digest() == hashlib.sha256(large()).digest()

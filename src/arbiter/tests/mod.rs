@@ -141,16 +141,7 @@ impl World {
 }
 
 fn fresh(age: u64) -> Reading {
-    Reading {
-        age,
-        beat: None,
-        booted: false,
-        connections: 0,
-        in_flight: 0,
-        loop_lag_us: 0,
-        requests: 0,
-        bytes_sent: 0,
-    }
+    Reading { age, beat: None, booted: false, connections: 0, requests: 0 }
 }
 
 /// The kills among actions.
