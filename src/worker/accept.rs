@@ -13,8 +13,9 @@ use super::app::ConnId;
 use super::conn::Conn;
 use super::reactor::{ListenerSpec, Reactor, Source, State, Timer};
 
-/// Accepts per wake-up at most when siblings share the listener: more would take what they could serve.
-const ACCEPT_BATCH_SHARED_MAX: u32 = 8;
+/// Accepts per wake-up when siblings share the listener: a second one would wait behind the first one's request while a
+/// sibling idles.
+const ACCEPT_BATCH_SHARED_MAX: u32 = 1;
 /// Accepts per wake-up at most for a lone worker.
 const ACCEPT_BATCH_SOLO_MAX: u32 = 64;
 /// Pause after accept found no descriptor or memory: closing connections free some meanwhile.
@@ -38,7 +39,8 @@ impl Listener {
 }
 
 impl Reactor {
-    fn is_solo(&self) -> bool {
+    /// No sibling shares the listeners.
+    pub(super) fn is_solo(&self) -> bool {
         self.shared.slot.board().workers() <= 1
     }
 
@@ -47,7 +49,7 @@ impl Reactor {
         // First of all, because a pause that is over must not shorten the wait to nothing.
         state.accept_paused_until =
             state.accept_paused_until.filter(|until| state.now < *until && !state.draining);
-        if state.draining {
+        if state.draining || (self.has_work_at_hand(state) && !self.is_solo()) {
             return;
         }
         if state.conns.len() >= self.tuning.connections_max || state.accept_paused_until.is_some() {
@@ -63,6 +65,12 @@ impl Reactor {
                 }
             }
         }
+    }
+
+    /// Requests wait, or have probably just arrived: clients send the first one right behind the connection. A wake-up
+    /// armed now would find the sibling's next connection readable, too, and take it to no purpose.
+    pub(super) fn has_work_at_hand(&self, state: &State) -> bool {
+        state.just_accepted || !state.jobs.is_empty()
     }
 
     /// Before application work: gives the wake-ups back, and takes the connection of one that had come already.
@@ -148,6 +156,7 @@ impl Reactor {
         let id = ConnId { index: state.conns.insert(conn) as u32, generation };
         state.start_timer(id.index, Timer::Header, self.tuning.header_timeout);
         self.arm_recv(state, id);
+        state.just_accepted = true;
         true
     }
 

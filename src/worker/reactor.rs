@@ -117,6 +117,8 @@ pub(super) struct State {
     pub(super) emfile_warned: Option<Instant>,
     /// Requests that the present turn brought; one alone is answered at once, several are batched.
     pub(super) turn_requests: usize,
+    /// The last turn accepted a connection.
+    pub(super) just_accepted: bool,
     /// When the parent was last looked at.
     pub(super) parent_checked: Instant,
     pub(super) wake: Option<(OwnedFd, Option<OpKey>)>,
@@ -208,6 +210,7 @@ impl Reactor {
             accept_paused_until: None,
             emfile_warned: None,
             turn_requests: 0,
+            just_accepted: false,
             parent_checked: now,
             wake: wake.map(|fd| (fd, None)),
             generation: 0,

@@ -102,7 +102,11 @@ impl Reactor {
         state.turn_requests = state.jobs.len();
         self.arm_listeners(state);
         state.arm_wake();
-        let wait = self.wait_time(state);
+        let mut wait = self.wait_time(state);
+        if std::mem::take(&mut state.just_accepted) && !self.is_solo() {
+            // Only a look: the listeners are not armed.
+            wait = Duration::ZERO;
+        }
         let mut result = Ok(());
         if wait.is_zero() {
             result = state.driver.wait(Some(wait), completions);
