@@ -1,36 +1,40 @@
 //! Cheap greenlets: the memory of a greenlet's Python frames is kept for the next one.
 //!
-//! **Why.** Since CPython 3.11 a greenlet's (or thread's) first Python frame takes a 16 KiB "data stack" chunk from the
-//! arena allocator, and its end gives it back: one `mmap`, a page fault per touched page and one `munmap`, ten times
-//! what the greenlet itself costs. A call at the edge of a full chunk pays the same, at every call. The allocator
-//! installed here sits on top of the one it finds. It keeps freed blocks of exactly that size, up to a number, in a
-//! list, and passes everything else on: other sizes (pymalloc's arenas are 256 KiB or 1 MiB, chunks of deep recursion
-//! and of huge frames 32 KiB and more), an empty list, a full one.
+//! **Why.** Since CPython 3.11 a greenlet's (or thread's) first Python frame takes a 16 KiB "data stack" chunk from
+//! the arena allocator, and its end gives it back: one `mmap`, a page fault per touched page and one `munmap`, ten
+//! times what the greenlet itself costs. A call at the edge of a full chunk pays the same, at every call. The
+//! allocator installed here sits on top of the one it finds. It keeps freed blocks of exactly that size, up to a
+//! number, in a list, and passes everything else on: other sizes (pymalloc's arenas are 256 KiB or 1 MiB, chunks of
+//! deep recursion and of huge frames 32 KiB and more), an empty list, a full one.
 //!
 //! **Why it is safe.**
-//! - *Whose memory.* Whatever comes in by `free` was made by the allocator below, through us or before us, with the size
-//!   that CPython passes along. So a kept block may be handed out, or given back below, at any time: chunks older than
-//!   the installation (a preloaded application's) need no care, and neither does an allocator that is put on top of us.
-//! - *Contents.* Nobody may expect zeros: the data stack uses a chunk's memory again by itself, call after call, and
-//!   pymalloc never asks for this size.
-//! - *Installation* stores three words (context, `alloc`, `free`). We keep the context that is there, so every mixture of
-//!   old and new words that another thread could read is right, by the first point. [`CACHE`] is set before. It is
-//!   done once in a process: a second layer would keep the first one's blocks from being used, and is refused.
+//! - *Whose memory.* Whatever comes in by `free` was made by the allocator below, through us or before us, with the
+//!   size that CPython passes along. So a kept block may be handed out, or given back below, at any time: chunks
+//!   older than the installation (a preloaded application's) need no care, and neither does an allocator that is
+//!   put on top of us.
+//! - *Contents.* Nobody may expect zeros: the data stack uses a chunk's memory again by itself, call after call,
+//!   and pymalloc never asks for this size.
+//! - *Installation* stores three words (context, `alloc`, `free`). We keep the context that is there, so every
+//!   mixture of old and new words that another thread could read is right, by the first point. [`CACHE`] is set
+//!   before. It is done once in a process: a second layer would keep the first one's blocks from being used, and is
+//!   refused.
 //! - *Threads.* Most calls hold the interpreter lock; `PyThreadState_Delete` need not, and free-threaded builds and
-//!   interpreters with locks of their own have several callers. The list is behind a mutex that is only ever *tried*: who
-//!   does not get it goes to the allocator below, which is always right. Nobody waits, so nothing can deadlock: not a
-//!   signal handler, and not a child that was forked while another thread held the mutex. In such a child it stays
-//!   locked, the list behind it, perhaps half changed, is never looked at, and chunks come from below as without us.
-//!   The kept ones are lost to the child, at most `chunks_max`, none of whose pages it has touched.
+//!   interpreters with locks of their own have several callers. The list is behind a mutex that is only ever
+//!   *tried*: who does not get it goes to the allocator below, which is always right. Nobody waits, so nothing can
+//!   deadlock: not a signal handler, and not a child that was forked while another thread held the mutex. In such a
+//!   child it stays locked, the list behind it, perhaps half changed, is never looked at, and chunks come from
+//!   below as without us. The kept ones are lost to the child, at most `chunks_max`, none of whose pages it has
+//!   touched.
 //! - *Forks.* Other children have a copy of the list and of the blocks in it, both private to them.
-//! - *The end.* [`CACHE`] is never dropped, and CPython never unloads the library. A thread state that is deleted during
-//!   finalization, or after it, finds everything in place. The process's end returns the memory.
+//! - *The end.* [`CACHE`] is never dropped, and CPython never unloads the library. A thread state that is deleted
+//!   during finalization, or after it, finds everything in place. The process's end returns the memory.
 //! - *Python does not run* in here, nothing panics, nothing allocates: the stack rule is not touched.
 //!
-//! **What it costs.** Addresses and at most as much memory as the chunks had when they were in use (a greenlet touches one
-//! or two of the four pages; unused ones stay unused): `chunks_max` × 16 KiB. The pages are not offered to the kernel
-//! (`MADV_FREE`): that is a system call per greenlet again, and the bound is small. A request for another size never pays
-//! more than a comparison.
+//! **What it costs.** Up to `chunks_max` × 16 KiB of addresses, and of memory the pages that were touched while the
+//! chunks were in use (of four, a small greenlet touches one). They are not offered to the kernel meanwhile:
+//! `MADV_FREE` takes 1.3 us and more, which is what the whole greenlet takes. A request for another size pays a
+//! comparison. When memory is refused below, a kept chunk may still be there; other sizes do not get the kept
+//! memory, the bound being small.
 
 use std::ffi::c_void;
 use std::ptr::NonNull;

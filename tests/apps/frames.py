@@ -70,6 +70,20 @@ def greenlets(environ):
     return counted(one_by_one, int(parameter(environ, "count")))
 
 
+@app.text("/spawn")
+def spawn(environ):
+    """`count` greenlets of gevent, in a loop of its own."""
+    import gevent
+
+    def work(count):
+        ended = 0
+        for _ in range(count):
+            ended += gevent.spawn(lambda x: x, 1).get()
+        assert ended == count
+
+    return counted(work, int(parameter(environ, "count")))
+
+
 @app.text("/crowd")
 def crowd(environ):
     """`count` greenlets alive at once: mapped and resident memory before the last of them ends, and after."""

@@ -33,8 +33,9 @@ def ask(server, target):
     return json.loads(response.body)
 
 
-def test_greenlets_reuse_their_chunks(server):
-    assert ask(server, f"/greenlets?count={COUNT}")["faults"] < OTHER_FAULTS
+@pytest.mark.parametrize("path", ["greenlets", "spawn"])
+def test_greenlets_reuse_their_chunks(server, path):
+    assert ask(server, f"/{path}?count={COUNT}")["faults"] < OTHER_FAULTS
 
 
 def test_calls_at_the_edge_of_a_chunk_are_cheap(server):
@@ -45,6 +46,7 @@ def test_calls_at_the_edge_of_a_chunk_are_cheap(server):
 def test_zero_switches_it_off(stock):
     """Proves the other tests too: they measure what the cache is about."""
     assert ask(stock, f"/greenlets?count={COUNT}")["faults"] >= COUNT
+    assert ask(stock, f"/spawn?count={COUNT}")["faults"] >= COUNT
     assert ask(stock, "/edge")["faults"] >= COUNT
 
 
