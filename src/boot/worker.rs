@@ -11,7 +11,7 @@ use pyo3::types::PyDict;
 use crate::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerContext};
 use crate::io::Driver;
 use crate::logging::{AccessLog, ErrorLog, Level};
-use crate::py::{WorkerSignals, format_exception, wakeup_pipe};
+use crate::py::{WorkerSignals, format_exception, keep_frame_chunks, wakeup_pipe};
 use crate::settings::{Networks, Settings};
 use crate::sys::listener;
 use crate::worker::{App, Control, ListenerSpec, Reactor, Shared};
@@ -92,6 +92,8 @@ fn boot(
 ) -> Result<(Rc<Reactor>, Direct), BootError> {
     let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
     become_user(settings)?;
+    // Here and not in the master: what serves is what gains, and no thread of the application can be in the allocator.
+    keep_frame_chunks(py, settings.frame_cache_chunks());
     let wake = wakeup_pipe(py)?;
     WorkerSignals { control: control.clone(), errors: errors.clone() }.install(py)?;
     // From here on a signal runs a handler of ours; what came in since the fork is delivered now.

@@ -5,9 +5,11 @@
 //! arbitrary Python, also by dropping the last reference to an object. Callers hold no guard or borrow across it.
 #![expect(unsafe_code, reason = "wraps the C API where pyo3 has no safe equivalent that is fast enough")]
 
+mod arena;
 mod error;
 mod signals;
 
+pub use arena::keep_frame_chunks;
 pub use error::{exit_status, format_exception, is_stop_iteration};
 pub use signals::{WorkerSignals, wakeup_pipe};
 
