@@ -4,7 +4,8 @@
 #   ci/check.sh            everything (about ten minutes on two cores, more on the first run)
 #   ci/check.sh --quick    formatting, lints and Rust tests only: no wheel, no Python suite
 #
-# Every step runs even when an earlier one has failed, except those that need the wheel where there is none. The last line counts the steps; the status is 0 only if all of them passed.
+# Every step runs even when an earlier one has failed, except those that need the wheel where there is none. The last
+# line counts the steps; the status is 0 only if all of them passed.
 set -euo pipefail
 # shellcheck source=ci/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -109,5 +110,6 @@ else
 fi
 
 for name in "${FAILED[@]}"; do say "failed: $name"; done
-say "check: $PASSED passed, ${#FAILED[@]} failed in $((SECONDS - STARTED)) s"
+say "steps done in $((SECONDS - STARTED)) s"
+say "check: $PASSED passed, ${#FAILED[@]} failed"
 [ ${#FAILED[@]} -eq 0 ]
