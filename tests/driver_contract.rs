@@ -354,7 +354,8 @@ fn a_reused_descriptor_number_hears_nothing_of_its_predecessor() {
             old_peer.send(b"old");
             rig.driver.close(old);
             let (new, mut new_peer) = rig.pair();
-            if !rig.is_sim() && round == 0 {
+            // Other tests of this process take numbers too; nextest gives each test a process.
+            if !rig.is_sim() && round == 0 && std::env::var_os("NEXTEST").is_some() {
                 assert!(new.as_raw_fd() <= number + 3);
             }
             rig.recv(&new, 2);

@@ -32,6 +32,8 @@ pub(crate) struct Leave(pub(crate) i32);
 /// Runs the server with these arguments (without the program's name) and returns the exit status, in the master and
 /// in each worker.
 pub(crate) fn main(py: Python<'_>, argv: Vec<String>) -> i32 {
+    // Where there is no /dev/null, closed streams stay closed.
+    drop(crate::sys::file::open_missing_standard_streams());
     match start(py, argv) {
         Ok(mut server) => {
             let config = server.first_config.take();

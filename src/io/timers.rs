@@ -57,6 +57,12 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
         (link.at != u64::MAX).then_some((link.at & CLASS_MASK) as u8)
     }
 
+    /// When the deadline of `key` is, if it has one.
+    pub fn at(&self, key: u32) -> Option<Instant> {
+        let link = self.links.get(key as usize)?;
+        (link.at != u64::MAX).then_some(Instant(link.at & !CLASS_MASK))
+    }
+
     /// Gives `key` this deadline instead of any it had. Deadlines of one class should be set in rising order; one that
     /// is not expires only after those set before it.
     pub fn set(&mut self, key: u32, class: u8, at: Instant) {
@@ -128,6 +134,7 @@ mod tests {
         deadlines.set(5, 1, Instant(800));
         deadlines.set(9, 2, Instant(400));
         assert_eq!(deadlines.next(), Some(Instant(400)));
+        assert_eq!([5, 9, 7].map(|key| deadlines.at(key)), [Some(Instant(800)), Some(Instant(400)), None]);
         assert_eq!(deadlines.pop_expired(Instant(399)), None);
         assert_eq!(deadlines.pop_expired(Instant(400)), Some((9, 2)));
         assert_eq!(deadlines.next(), Some(Instant(800)));

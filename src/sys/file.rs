@@ -46,6 +46,24 @@ pub fn drain(pipe: &OwnedFd) {
     while unsafe { libc::read(pipe.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) } == buf.len() as isize {}
 }
 
+/// Opens `/dev/null` for each standard stream (0, 1, 2) that is closed. Otherwise the next pipe or socket would get its
+/// number, and what anybody writes to stderr would go there.
+///
+/// # Errors
+/// Those of open(2) on `/dev/null`.
+pub fn open_missing_standard_streams() -> io::Result<()> {
+    loop {
+        // SAFETY: the path is a C string. Without O_CLOEXEC, as programs that the application runs have streams too.
+        let fd = check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) })?;
+        // The kernel gives the lowest number that is free.
+        if fd > libc::STDERR_FILENO {
+            // SAFETY: open has just made it, and nobody else knows it.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            return Ok(());
+        }
+    }
+}
+
 /// A second descriptor of the same open file, closed on exec.
 ///
 /// # Errors

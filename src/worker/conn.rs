@@ -65,13 +65,47 @@ pub(super) struct Extra {
     head: Option<RequestHead>,
     body: Body,
     /// Bytes of later requests.
-    pub(super) pending: Vec<u8>,
+    pub(super) pending: Pending,
     /// Output behind the send in flight.
     pub(super) out: VecDeque<Outgoing>,
     /// Waits until the socket takes more of a file.
     pub(super) writable: Option<OpKey>,
     /// Late input read away so far.
     pub(super) lingered_bytes: usize,
+}
+
+/// Input held for after the response in progress. Requests are taken from the front without moving the rest: a client may
+/// have sent many small ones at once.
+#[derive(Default)]
+pub(super) struct Pending {
+    bytes: Vec<u8>,
+    /// Bytes at the front that have been taken.
+    taken: usize,
+}
+
+impl Pending {
+    pub(super) fn push(&mut self, data: &[u8]) {
+        // Never more than half of it is waste, and each byte is moved once on average.
+        if self.taken > self.bytes.len() / 2 {
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
+        }
+        self.bytes.extend_from_slice(data);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.taken
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What has not been taken.
+    pub(super) fn into_rest(mut self) -> Vec<u8> {
+        self.bytes.drain(..self.taken);
+        self.bytes
+    }
 }
 
 impl Extra {
@@ -149,10 +183,34 @@ impl Conn {
 
     /// Takes input while a request is being received. What follows the request is kept for later.
     pub(super) fn feed(&mut self, ctx: &FeedContext<'_>, index: u32, mut input: &[u8]) -> Fed {
+        let fed = self.feed_one(ctx, index, &mut input);
+        if !input.is_empty() {
+            self.extra().pending.push(input);
+        }
+        self.trim();
+        fed
+    }
+
+    /// As [`Conn::feed`], from what is held.
+    pub(super) fn feed_pending(&mut self, ctx: &FeedContext<'_>, index: u32) -> Fed {
+        let mut held =
+            self.extra.as_mut().map(|extra| std::mem::take(&mut extra.pending)).unwrap_or_default();
+        let mut input = held.bytes.get(held.taken..).unwrap_or_default();
+        let fed = self.feed_one(ctx, index, &mut input);
+        held.taken = held.bytes.len() - input.len();
+        if !held.is_empty() {
+            self.extra().pending = held;
+        }
+        self.trim();
+        fed
+    }
+
+    /// Takes input up to the end of one request, at most.
+    fn feed_one(&mut self, ctx: &FeedContext<'_>, index: u32, input: &mut &[u8]) -> Fed {
         let mut begun = self.extra.as_mut().and_then(|extra| extra.head.take());
         let mut wants_continue = false;
         loop {
-            match self.parser.advance(ctx.policy, self.trusted, &mut input) {
+            match self.parser.advance(ctx.policy, self.trusted, input) {
                 Ok(Event::NeedMore) => break,
                 Ok(Event::Head(head)) => {
                     wants_continue = head.expects_continue();
@@ -162,13 +220,19 @@ impl Conn {
                     wants_continue = false;
                     let body = &mut self.extra().body;
                     if let Err(error) = body.push(data, ctx.tuning.body_memory_bytes_max) {
+                        *input = &[];
                         return Fed::Unstorable(error);
                     }
                 }
-                Ok(Event::End) => return self.complete(ctx, index, begun, input),
-                Err(error) => return Fed::Refused(error, begun),
+                Ok(Event::End) => return self.complete(ctx, index, begun),
+                Err(error) => {
+                    // The connection ends here; what follows is nobody's.
+                    *input = &[];
+                    return Fed::Refused(error, begun);
+                }
             }
         }
+        debug_assert!(input.is_empty(), "a parser that needs more has taken all");
         self.phase = match (&begun, self.parser.is_idle()) {
             (Some(_), _) => Phase::Body,
             (None, true) => Phase::Idle,
@@ -180,19 +244,15 @@ impl Conn {
         if wants_continue { Fed::WantsContinue } else { Fed::Waiting }
     }
 
-    fn complete(&mut self, ctx: &FeedContext<'_>, index: u32, head: Option<RequestHead>, rest: &[u8]) -> Fed {
+    fn complete(&mut self, ctx: &FeedContext<'_>, index: u32, head: Option<RequestHead>) -> Fed {
         let Some(head) = head else {
             debug_assert!(false, "the parser ends a request only after its head");
             return Fed::Waiting;
         };
-        if !rest.is_empty() {
-            self.extra().pending.extend_from_slice(rest);
-        }
         let mut body = self.extra.as_mut().map(|extra| std::mem::take(&mut extra.body)).unwrap_or_default();
         if let Err(error) = body.rewind() {
             return Fed::Unstorable(error);
         }
-        self.trim();
         self.phase = Phase::Running;
         let keep_alive = head.keep_alive() && !head.close_after() && ctx.keep_alive;
         Fed::Ready(Request {

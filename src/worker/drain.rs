@@ -10,7 +10,7 @@ use super::conn::Phase;
 use super::reactor::{Reactor, State, Timer};
 
 /// How long a connection that may be about to send a request, or to close after its answer, is given while the worker
-/// leaves.
+/// leaves. One that had its last answer within this time before may be: a busy client's next request is on its way.
 pub(super) const DRAIN_FRESH: Duration = Duration::from_millis(500);
 
 impl Reactor {
@@ -73,16 +73,24 @@ impl Reactor {
             .collect();
         for id in ids {
             let Some(conn) = state.conn(id) else { continue };
-            let (phase, served, output) = (conn.phase, conn.served, conn.has_output());
+            let (phase, output) = (conn.phase, conn.has_output());
+            let quiet = conn.served && !self.was_busy(state, id.index);
             match phase {
                 // Its client has not seen yet that it may send no further request.
                 Phase::Idle if output => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
-                Phase::Idle if served => self.close_idle(state, id),
+                Phase::Idle if quiet => self.close_idle(state, id),
                 Phase::Idle => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
                 Phase::Lingering => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
                 Phase::Head | Phase::Body | Phase::Running | Phase::Flushing | Phase::Closing => {}
             }
         }
+    }
+
+    /// An idle connection had its last answer a moment ago: so much of its keep-alive time is left.
+    fn was_busy(&self, state: &State, index: u32) -> bool {
+        let since_answer =
+            state.timers.at(index).map(|at| self.tuning.keepalive.saturating_sub(at.since(state.now)));
+        since_answer.is_some_and(|time| time < DRAIN_FRESH)
     }
 
     /// Nothing left to answer, or no time left to do so.

@@ -29,7 +29,7 @@ impl Reactor {
                                 Some(conn.feed(&self.feed_context(state.now), id.index, data))
                             }
                             Phase::Running | Phase::Flushing => {
-                                conn.extra().pending.extend_from_slice(data);
+                                conn.extra().pending.push(data);
                                 None
                             }
                             Phase::Closing | Phase::Lingering => {
@@ -96,15 +96,15 @@ impl Reactor {
         if let Some(conn) = state.conn(id) {
             conn.read_closed |= eof;
             if !data.is_empty() {
-                conn.extra().pending.extend_from_slice(&data);
+                conn.extra().pending.push(&data);
             }
         }
     }
 
-    /// Arms reception unless it is armed or cannot be.
+    /// Arms reception unless it is armed, cannot be, or as much is held as may be: then the end of a later response does.
     pub(super) fn arm_recv(&self, state: &mut State, id: ConnId) {
         let Some(conn) = state.conn(id) else { return };
-        if conn.recv.is_some() || conn.read_closed || conn.detached {
+        if conn.recv.is_some() || conn.read_closed || conn.detached || self.is_full(conn) {
             return;
         }
         let fd = std::os::fd::AsRawFd::as_raw_fd(&conn.fd);
@@ -210,19 +210,17 @@ impl Reactor {
             return state.start_timer(id.index, Timer::WriteStall, self.tuning.write_stall_timeout);
         }
         conn.phase = Phase::Idle;
-        let mut pending = Vec::new();
-        if let Some(extra) = &mut conn.extra {
-            pending = std::mem::take(&mut extra.pending);
-            conn.trim();
+        if conn.pending_bytes() > 0 {
+            let ctx = self.feed_context(state.now);
+            let Some(conn) = state.conn(id) else { return };
+            let fed = conn.feed_pending(&ctx, id.index);
+            return self.after_held(state, id, fed);
         }
-        if pending.is_empty() {
-            if conn.read_closed {
-                return self.begin_close(state, id);
-            }
-            self.start_idle_timer(state, id);
-        } else {
-            return self.feed_held(state, id, &pending);
+        conn.trim();
+        if conn.read_closed {
+            return self.begin_close(state, id);
         }
+        self.start_idle_timer(state, id);
         self.arm_recv(state, id);
     }
 
@@ -236,12 +234,17 @@ impl Reactor {
         }
     }
 
-    /// Takes input that was received earlier.
+    /// Takes input that came when the connection was idle, and not as a completion.
     pub(super) fn feed_held(&self, state: &mut State, id: ConnId, data: &[u8]) {
         let ctx = self.feed_context(state.now);
         let Some(conn) = state.conn(id) else { return };
         let fed = conn.feed(&ctx, id.index, data);
-        if conn.read_closed && matches!(fed, Fed::Waiting | Fed::WantsContinue) {
+        self.after_held(state, id, fed);
+    }
+
+    fn after_held(&self, state: &mut State, id: ConnId, fed: Fed) {
+        let ended = state.conn(id).is_some_and(|conn| conn.read_closed);
+        if ended && matches!(fed, Fed::Waiting | Fed::WantsContinue) {
             return self.begin_close(state, id);
         }
         self.after_feed(state, id, fed);

@@ -87,8 +87,11 @@ impl Reactor {
         let conn = state.conn(id).ok_or(io::ErrorKind::NotConnected)?;
         let fd = crate::sys::file::duplicate(conn.fd.as_raw_fd())?;
         conn.detached = true;
-        let mut unread =
-            conn.extra.as_mut().map(|extra| std::mem::take(&mut extra.pending)).unwrap_or_default();
+        let mut unread = conn
+            .extra
+            .as_mut()
+            .map(|extra| std::mem::take(&mut extra.pending).into_rest())
+            .unwrap_or_default();
         if let Some(op) = conn.recv.take() {
             let (data, eof) = state.driver.recv_stop(op);
             unread.extend_from_slice(&data);

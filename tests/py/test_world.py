@@ -169,3 +169,13 @@ def test_an_idle_server_with_an_open_connection_sleeps(launch):
         time.sleep(1)
         assert cpu_seconds(pid) - before < 0.05
         assert client.get("/pid").status == 200
+
+
+@pytest.mark.own
+def test_closed_standard_streams_are_nobody_elses(launch, tmp_path):
+    """A supervisor may start us without them: a socket or pipe of ours with number 2 would get what goes to stderr."""
+    shell = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
+    server = launch("world:app", prefix=shell, errorlog=tmp_path / "errors.txt")
+    assert server.get("/pid").status == 200
+    for pid in (server.pid, *server.workers()):
+        assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3

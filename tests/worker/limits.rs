@@ -122,3 +122,18 @@ fn held_back_requests_stay_with_the_client() {
     let taken = stage.net.unreceived(client.peer);
     assert!(taken > 2_000_000, "only {taken} bytes were left to the client");
 }
+
+/// Not only while a response is in progress: between two of a long row of requests reception is as tempting.
+#[test]
+fn early_requests_are_taken_as_they_are_answered() {
+    let stage = Stage::calm();
+    let client = stage.connect();
+    let (request, response) = (get("/x"), answer(b"/x|", true));
+    client.send(request.repeat(200_000));
+    for answers in [100, 1_000, 4_000] {
+        stage.until("answers", || client.read().len() >= answers * response.len());
+        let taken = 200_000 * request.len() - stage.net.unreceived(client.peer);
+        let ahead = taken - answers * request.len();
+        assert!(ahead < 200_000, "{ahead} bytes are held after {answers} answers");
+    }
+}

@@ -13,6 +13,7 @@ fn a_stopping_worker_answers_what_it_has_and_closes_the_idle() {
     let (idle, slow, head, body) = (stage.connect(), stage.connect(), stage.connect(), stage.connect());
     idle.get("/idle");
     stage.until("the first answer", || idle.contains("/idle|"));
+    stage.pass(Duration::from_secs(1));
     slow.get("/stream/5/20000");
     head.send("GET /head HT");
     body.send("POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n1");
@@ -95,6 +96,32 @@ fn a_client_that_was_promised_keepalive_may_send_one_more() {
     client.finish();
     assert_eq!(stage.run_to_end(), 0);
     assert!(client.read().ends_with(&answer(b"/next|", false)));
+}
+
+/// A busy client has the last answer and its next request may be on its way: closing now would lose it.
+#[test]
+fn a_client_that_was_just_answered_may_send_one_more() {
+    for (silence_ms, answered) in [(0, true), (300, true), (700, false)] {
+        let stage = Stage::new(1, &calm(), Tuning { keepalive: Duration::from_secs(5), ..tuning() });
+        let client = stage.connect();
+        client.get("/first");
+        stage.until("the answer", || client.contains("/first|"));
+        stage.pass(Duration::from_millis(silence_ms));
+        let start = stage.net.now();
+        stage.control.stop();
+        let sent = std::cell::Cell::new(false);
+        let end = stage.run_until("the end", || {
+            if !sent.get() && stage.net.now().since(start) >= Duration::from_millis(200) {
+                client.get("/next");
+                client.finish();
+                sent.set(true);
+            }
+            false
+        });
+        assert_eq!(end, Some(0));
+        assert_eq!(client.has(&[answer(b"/first|", true), answer(b"/next|", false)].concat()), answered);
+        assert!(stage.net.now().since(start) < Duration::from_millis(600), "{silence_ms}");
+    }
 }
 
 #[test]
