@@ -31,6 +31,8 @@ use super::socket::SocketFactory;
 
 /// Items pulled from one response before the others get their turn.
 const ITEMS_PER_TURN_MAX: usize = 64;
+/// The same for the items of a list, which cost no application code.
+const LISTED_ITEMS_PER_TURN_MAX: usize = 1024;
 
 const INTERNAL: &str = "Internal Server Error";
 
@@ -202,11 +204,8 @@ impl Direct {
 
     /// The whole response is one item: head, body and end leave together.
     fn single(&self, py: Python<'_>, reactor: &Reactor, call: Call, item: &Bound<'_, PyAny>) {
-        let Some(item) = checked(item).transpose() else {
-            return self.end(py, reactor, call, None);
-        };
-        match item {
-            Ok(item) => self.end(py, reactor, call, Some(item)),
+        match checked(item) {
+            Ok(item) => self.end(py, reactor, call, Pieces::new(reactor.buffer()), item),
             Err(error) => self.fail(py, reactor, call, &error),
         }
     }
@@ -218,27 +217,33 @@ impl Direct {
         };
         let mut items = items.bind(py).clone();
         let conn = call.request.conn;
-        for _ in 0..ITEMS_PER_TURN_MAX {
+        let mut pieces = Pieces::new(reactor.buffer());
+        let items_max = if call.materialised { LISTED_ITEMS_PER_TURN_MAX } else { ITEMS_PER_TURN_MAX };
+        for count in 1..=items_max {
             let item = shielded(|| items.next().transpose()).transpose();
             if self.is_forked_child() {
                 return self.leave_child(py, reactor, item.and_then(Result::err).as_ref());
             }
             let item = match item {
-                None => return self.end(py, reactor, call, None),
+                None => return self.end(py, reactor, call, pieces, None),
                 Some(Err(error)) => return self.fail(py, reactor, call, &error),
                 Some(Ok(item)) => item,
             };
-            let item = match checked(&item) {
-                Ok(None) => continue,
-                Ok(Some(item)) => item.clone(),
-                Err(error) => return self.fail(py, reactor, call, &error),
-            };
-            let mut pieces = Pieces::new(reactor.buffer());
-            let started = call.response.get().append(reactor, &mut pieces, &item);
-            if !started {
-                return self.fail(py, reactor, call, &not_started());
+            match checked(&item) {
+                Ok(Some(item)) if !call.response.get().append(reactor, &mut pieces, item) => {
+                    return self.fail(py, reactor, call, &not_started());
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    pieces.send(reactor, conn, false);
+                    return self.fail(py, reactor, call, &error);
+                }
             }
-            match pieces.send(reactor, conn, false) {
+            // The items of a list exist already: those that are small leave together.
+            if pieces.is_empty() || (call.materialised && count < items_max && !pieces.is_large()) {
+                continue;
+            }
+            match std::mem::replace(&mut pieces, Pieces::new(reactor.buffer())).send(reactor, conn, false) {
                 Flow::Sent => {}
                 Flow::Queued => {
                     if reactor.park(conn) {
@@ -259,8 +264,14 @@ impl Direct {
     }
 
     /// The application has produced everything (`item`: together with the last item).
-    fn end(&self, py: Python<'_>, reactor: &Reactor, mut call: Call, item: Option<&Bound<'_, PyBytes>>) {
-        let mut pieces = Pieces::new(reactor.buffer());
+    fn end(
+        &self,
+        py: Python<'_>,
+        reactor: &Reactor,
+        mut call: Call,
+        mut pieces: Pieces,
+        item: Option<&Bound<'_, PyBytes>>,
+    ) {
         let started = {
             let mut progress = call.response.get().progress();
             if let Some(item) = item {

@@ -18,6 +18,9 @@ use super::hints::HintTarget;
 /// the Python object itself. Copying 16 KiB costs about as much as the second I/O vector saves.
 const COPIED_ITEM_BYTES_MAX: usize = 16 * 1024;
 
+/// Items of a list are joined up to this size before they are sent.
+const JOINED_BYTES_MAX: usize = 64 * 1024;
+
 /// State of one response.
 pub(super) struct Progress {
     pub(super) conn: ConnId,
@@ -44,6 +47,16 @@ pub(super) struct Pieces {
 impl Pieces {
     pub(super) fn new(tail: Vec<u8>) -> Self {
         Self { ready: Vec::new(), tail }
+    }
+
+    /// Nothing has been appended.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.tail.is_empty()
+    }
+
+    /// Enough for one send.
+    pub(super) fn is_large(&self) -> bool {
+        !self.ready.is_empty() || self.tail.len() >= JOINED_BYTES_MAX
     }
 
     fn push_large(&mut self, body: Bytes) {
