@@ -57,6 +57,7 @@ fn serve(reactor: &Rc<Reactor>, direct: Direct) -> i32 {
         std::mem::forget((reactor.clone(), direct));
         return status;
     }
+    direct.close_parked(reactor);
     wsgi::clear_current();
     drop(direct);
     status

@@ -98,6 +98,13 @@ impl Direct {
         })
     }
 
+    /// The worker leaves: closes what the application has returned for responses that are still in progress (PEP 3333:
+    /// `close()` is called however a request ends).
+    pub fn close_parked(&self, reactor: &Reactor) {
+        let calls = std::mem::take(&mut *self.parked.borrow_mut());
+        Python::attach(|py| calls.into_values().for_each(|call| self.close_call(py, reactor, call)));
+    }
+
     fn start(&self, py: Python<'_>, reactor: &Reactor, mut request: Request) {
         let body = std::mem::take(&mut request.body);
         let call = match self.prepare(py, request, body) {

@@ -2,6 +2,7 @@
 
 import io
 import json
+import pathlib
 import sys
 import tempfile
 
@@ -164,6 +165,18 @@ def closing_big(environ, start_response):
     """More than any socket buffer holds: the client goes away in the middle."""
     start_response("200 OK", TEXT)
     return Closing("big", (b"x" * 65536 for _ in range(1024)))
+
+
+@app.route("/closing-leaves-a-file")
+def closing_leaves_a_file(environ, start_response):
+    """As `/closing-big`; close() is seen as a file, also after the server has left."""
+
+    class Marking(Closing):
+        def close(self):
+            pathlib.Path("closed").touch()
+
+    start_response("200 OK", TEXT)
+    return Marking("file", (b"x" * 65536 for _ in range(1024)))
 
 
 @app.route("/closing-raises")

@@ -1,6 +1,7 @@
 """PEP 3333: what the application may count on."""
 
 import json
+import signal
 
 import pytest
 from harness import wait_for
@@ -207,6 +208,18 @@ def test_close_is_called_when_the_client_goes_away(launch, way):
     client.chunk()
     getattr(client, way)()
     wait_note(server, "closed big")
+
+
+@pytest.mark.own(reason="Gunicorn waits in send() and leaves the iterable alone when it is stopped")
+def test_close_is_called_when_the_worker_leaves(launch):
+    server = launch("wsgi_app:app")
+    with server.client() as client:
+        client.send(request("/closing-leaves-a-file"))
+        assert client.head().status == 200
+        client.chunk()
+        server.kill(signal.SIGINT)
+        assert server.wait_exit() == 0
+    assert (server.workdir / "closed").exists()
 
 
 def test_exception_in_close_is_logged(server):
