@@ -45,6 +45,12 @@ impl Default for Config {
 }
 
 impl Config {
+    /// For a loop that only polls (a gevent loop of its own): nothing is ever received into the pool. Many threads may each
+    /// have one.
+    pub fn polls_only() -> Self {
+        Self { sq_entries: 64, cq_entries: 512, recv_buffers: 1, recv_buffer_bytes: 4096, ..Self::default() }
+    }
+
     /// The smallest queues that can work, so that tests meet overflow and buffer exhaustion all the time.
     pub fn torture() -> Self {
         Self { sq_entries: 4, cq_entries: 64, recv_buffers: 2, ..Self::default() }

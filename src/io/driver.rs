@@ -240,6 +240,25 @@ impl Driver {
         each!(self, d => d.close(fd));
     }
 
+    /// Makes the kernel let go of the file behind `fd` as far as operations hold it: cancellations that were asked for
+    /// take effect now. For descriptors that somebody else is about to close. Operations that are armed are not ended.
+    pub fn let_go(&mut self, fd: RawFd) {
+        match &mut self.kind {
+            Kind::Uring(uring) => uring.let_go(fd),
+            // Registrations are dropped with the last operation, at once.
+            Kind::Epoll(_) | Kind::Sim(_) => {}
+        }
+    }
+
+    /// The driver's own descriptor, if it has one.
+    pub fn fileno(&self) -> Option<RawFd> {
+        match &self.kind {
+            Kind::Uring(uring) => Some(uring.fileno()),
+            Kind::Epoll(epoll) => Some(epoll.fileno()),
+            Kind::Sim(_) => None,
+        }
+    }
+
     /// Ends one or both directions of a connection.
     ///
     /// # Errors

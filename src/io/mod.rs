@@ -5,13 +5,14 @@
 //! has to say comes out of `Driver::wait` as [`Completion`]s, which the caller handles when no borrow of it is alive.
 //!
 //! To read: `types.rs` (the words), `driver.rs` (the contract), `optable.rs` (the life of an operation), then one back end.
-//! `timers.rs` stands alone: deadlines for the worker's connections.
+//! `timers.rs` and `heap.rs` stand alone: deadlines of the worker's connections, and those of gevent's timers.
 #![expect(unsafe_code, reason = "this floor shares memory with the kernel")]
 
 mod buffers;
 mod config;
 mod driver;
 mod epoll;
+mod heap;
 mod optable;
 mod probe;
 mod report;
@@ -24,6 +25,7 @@ mod uring;
 pub use crate::sys::net::PeerAddr;
 pub use config::{BATCHED_AGE_MAX, BATCHED_SENDS_MAX, Choice, Config};
 pub use driver::Driver;
+pub use heap::TimerHeap;
 pub use report::Report;
 /// Poll mask: bytes can be read, or the peer has closed.
 pub const READABLE: u32 = libc::POLLIN as u32;

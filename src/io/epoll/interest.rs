@@ -142,6 +142,10 @@ impl Interests {
         Ok(())
     }
 
+    pub(super) fn fileno(&self) -> RawFd {
+        self.epoll.as_raw_fd()
+    }
+
     /// Closes the descriptor; nothing else may be called after it.
     pub(super) fn close_in_child(&self) {
         // SAFETY: the caller leaks this value, so its owner never closes the number again.

@@ -161,6 +161,10 @@ impl Epoll {
         self.queued.len()
     }
 
+    pub(crate) fn fileno(&self) -> RawFd {
+        self.interests.fileno()
+    }
+
     pub(crate) fn in_flight(&self) -> usize {
         self.ops.live() + self.ready.len()
     }

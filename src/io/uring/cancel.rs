@@ -153,7 +153,18 @@ impl Uring {
             at = self.ops.next(key);
             self.abandon_op(key);
         }
-        if self.ops.first(fd).is_none() {
+        self.let_go(fd);
+    }
+
+    /// See [`Driver::let_go`](super::super::Driver::let_go).
+    pub(crate) fn let_go(&mut self, fd: RawFd) {
+        let mut at = self.ops.first(fd);
+        while let Some(key) = at
+            && !matches!(self.ops.get(key), Some((_, Phase::Orphaned, _)))
+        {
+            at = self.ops.next(key);
+        }
+        if at.is_none() {
             return;
         }
         for _ in 0..CLOSE_ENTERS_MAX {

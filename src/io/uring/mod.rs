@@ -129,6 +129,10 @@ impl Uring {
         self.queued_sends
     }
 
+    pub(crate) fn fileno(&self) -> RawFd {
+        self.ring.fileno()
+    }
+
     pub(crate) fn in_flight(&self) -> usize {
         self.ops.live()
     }

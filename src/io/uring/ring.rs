@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -74,6 +74,10 @@ impl Ring {
     pub(super) fn close_in_child(&self) {
         // SAFETY: the owner of the descriptor is never used or dropped again.
         unsafe { libc::close(self.ring.as_raw_fd()) };
+    }
+
+    pub(super) fn fileno(&self) -> RawFd {
+        self.ring.as_raw_fd()
     }
 
     pub(super) fn inner(&self) -> &IoUring {
