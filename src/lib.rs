@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! 5 composition   boot, this file           may import all; nothing imports it
-//! 4 Python        wsgi, conf  ->  py        pyo3 from here up only (feature `python`)
+//! 4 Python        wsgi, conf, gevent  ->  py    pyo3 from here up only (feature `python`)
 //! 3 processes     worker | arbiter          never each other
 //! 2 resources     io | logging
 //! 1 kernel        sys                       the only libc/nix besides io
@@ -29,6 +29,8 @@ mod boot;
 #[cfg(feature = "python")]
 pub mod conf;
 #[cfg(feature = "python")]
+pub mod gevent;
+#[cfg(feature = "python")]
 pub mod py;
 #[cfg(feature = "python")]
 pub mod wsgi;
@@ -37,12 +39,17 @@ pub mod wsgi;
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[cfg(feature = "python")]
-#[pyo3::pymodule]
+#[pyo3::pymodule(gil_used = true)]
 mod _rgunicorn {
     use pyo3::prelude::*;
 
     #[pymodule_export]
     use crate::wsgi::{EarlyHints, ErrorStream, FileWrapper, Input, StartResponse, Write, take_socket};
+
+    #[pymodule_export]
+    use crate::gevent::{
+        Async, Callback, Check, Child, Fork, Idle, Io, Loop, Prepare, Signal, Stat, Timer, Watcher,
+    };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -7,11 +7,15 @@
 
 mod arena;
 mod error;
+mod greenlet;
 mod signals;
+mod stack;
 
 pub use arena::keep_frame_chunks;
 pub use error::{exit_status, format_exception, is_stop_iteration};
+pub use greenlet::Greenlets;
 pub use signals::{WorkerSignals, wakeup_pipe};
+pub use stack::{Foreign, GilCell, ThreadBound, crossing};
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -15,6 +15,7 @@ pub mod pidfile;
 pub mod process;
 pub mod shared;
 pub mod signal;
+pub mod waker;
 
 use std::io;
 

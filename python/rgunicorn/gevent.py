@@ -1,0 +1,115 @@
+"""gevent's event loop on rgunicorn's driver: io_uring, or epoll where that is missing.
+
+A worker uses it by itself. Any other gevent program does with the environment variable
+``GEVENT_LOOP=rgunicorn.gevent.Loop``, or with ``gevent.config.loop = "rgunicorn.gevent.Loop"`` before anything of
+gevent is used. ``RGUNICORN_IO_DRIVER`` (``auto``, ``uring``, ``epoll``) chooses the driver.
+
+``gevent.core`` becomes a copy of this module, so the names here are those that programs look for there.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from rgunicorn._rgunicorn import (
+    Loop,
+    __version__,
+    async_,
+    callback,
+    check,
+    child,
+    fork,
+    idle,
+    io,
+    prepare,
+    signal,
+    stat,
+    timer,
+    watcher,
+)
+
+__all__ = [
+    "EVENTS",
+    "MAXPRI",
+    "MINPRI",
+    "NONE",
+    "READ",
+    "READWRITE",
+    "WRITE",
+    "Loop",
+    "async_",
+    "callback",
+    "check",
+    "child",
+    "fork",
+    "get_header_version",
+    "get_version",
+    "idle",
+    "io",
+    "loop",
+    "prepare",
+    "signal",
+    "stat",
+    "supported_backends",
+    "timer",
+    "watcher",
+]
+
+NONE = 0
+READ = 1
+WRITE = 2
+READWRITE = READ | WRITE
+MINPRI = -2
+MAXPRI = 2
+
+_IOFDSET = 0x80
+
+
+class _EventsType:
+    """Stands in a watcher's arguments for what has happened."""
+
+    def __repr__(self) -> str:
+        return "gevent.core.EVENTS"
+
+
+EVENTS = _EventsType()
+
+#: The class under the name that gevent's own loops have.
+loop = Loop
+
+
+def get_version() -> str:
+    """What runs the loop, with its version."""
+    return f"rgunicorn-{__version__}"
+
+
+def get_header_version() -> str:
+    """The version that the loop was built with: always the one that runs."""
+    return get_version()
+
+
+def supported_backends() -> list[str]:
+    """The drivers, the preferred one first."""
+    return ["uring", "epoll"]
+
+
+def _events_to_str(events: int) -> str:
+    """``READ|WRITE``; bits without a name as a number."""
+    names = [name for bit, name in ((READ, "READ"), (WRITE, "WRITE"), (_IOFDSET, "_IOFDSET")) if events & bit]
+    rest = events & ~(READWRITE | _IOFDSET)
+    if rest or not names:
+        names.append(hex(rest))
+    return "|".join(names)
+
+
+def _declare() -> None:
+    """Tell zope.interface which of gevent's interfaces the classes have."""
+    from gevent._interfaces import ICallback, ILoop
+    from zope.interface import classImplements
+
+    classImplements(Loop, ILoop)
+    classImplements(callback, ICallback)
+
+
+if "gevent" in sys.modules:
+    _declare()

@@ -1,0 +1,427 @@
+//! The classes of watchers, and what each of them can do beyond starting and stopping.
+
+use std::time::Duration;
+
+use pyo3::exceptions::{PyAttributeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+
+use crate::io::{READABLE, WRITABLE};
+use crate::sys::waker;
+
+use super::looping::{os_error, seconds};
+use super::watcher::{ChildFacts, IoFacts, Kind, StatFacts, TimerFacts, Watcher};
+use super::{IOFDSET, READ, WRITE};
+
+/// libev's interval for a file that is looked at without one being asked for, in seconds.
+const STAT_INTERVAL_DEFAULT_S: f64 = 5.007_489_1;
+/// libev's shortest interval, in seconds.
+const STAT_INTERVAL_MIN_S: f64 = 0.107_489_1;
+
+/// What a watcher can be called: `READ|WRITE`, and what is neither as a number.
+pub(super) fn events_text(events: u32) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for (bit, name) in [(READ, "READ"), (WRITE, "WRITE"), (IOFDSET, "_IOFDSET")] {
+        if events & bit != 0 {
+            parts.push(name.to_owned());
+        }
+    }
+    let rest = events & !(READ | WRITE | IOFDSET);
+    if rest != 0 || parts.is_empty() {
+        parts.push(format!("{rest:#x}"));
+    }
+    parts.join("|")
+}
+
+/// The mask of poll(2) for gevent's events.
+pub(super) fn poll_mask(events: u32) -> u32 {
+    let read = if events & READ != 0 { READABLE } else { 0 };
+    let write = if events & WRITE != 0 { WRITABLE } else { 0 };
+    read | write
+}
+
+/// Readiness of a descriptor. Level-triggered: called in every turn in which there is something.
+#[pyclass(frozen, extends = Watcher, name = "io", module = "rgunicorn.gevent")]
+pub struct Io;
+
+impl Io {
+    pub(super) fn kind(fd: i32, events: u32) -> PyResult<Kind> {
+        if fd < 0 {
+            return Err(PyValueError::new_err(format!("fd must be non-negative: {fd}")));
+        }
+        if events & !(READ | WRITE | IOFDSET) != 0 {
+            return Err(PyValueError::new_err(format!("illegal event mask: {events}")));
+        }
+        waker::check_open(fd).map_err(os_error)?;
+        let facts = IoFacts { fd, events: events | IOFDSET, op: None, pass_events: false, closing: false };
+        Ok(Kind::Io(facts))
+    }
+
+    fn facts<R>(this: &Bound<'_, Self>, look: impl FnOnce(&mut IoFacts) -> R) -> PyResult<R> {
+        let found = this.as_super().get().inner.with(this.py(), |inner| match &mut inner.kind {
+            Kind::Io(facts) => Some(look(facts)),
+            _ => None,
+        });
+        found.ok_or_else(|| PyAttributeError::new_err("not an io watcher"))
+    }
+}
+
+#[pymethods]
+impl Io {
+    /// As every `start`; with `pass_events` the callback's first argument is what has happened.
+    #[pyo3(signature = (callback, *args, pass_events=false))]
+    fn start(
+        this: &Bound<'_, Self>,
+        callback: Bound<'_, PyAny>,
+        args: Bound<'_, PyTuple>,
+        pass_events: bool,
+    ) -> PyResult<()> {
+        let py = this.py();
+        let args = if pass_events {
+            let marker = py.import("rgunicorn.gevent")?.getattr("EVENTS")?;
+            let items = std::iter::once(marker).chain(args.iter());
+            PyTuple::new(py, items.collect::<Vec<_>>())?
+        } else {
+            args
+        };
+        Self::facts(this, |facts| {
+            facts.pass_events = pass_events;
+            facts.events &= !IOFDSET;
+        })?;
+        Watcher::start(this.as_super(), callback, args)
+    }
+
+    #[getter]
+    fn fd(this: &Bound<'_, Self>) -> PyResult<i32> {
+        Self::facts(this, |facts| facts.fd)
+    }
+
+    #[setter]
+    fn set_fd(this: &Bound<'_, Self>, fd: i32) -> PyResult<()> {
+        Watcher::changing(this.as_super(), "fd")?;
+        if fd < 0 {
+            return Err(PyValueError::new_err(format!("fd must be non-negative: {fd}")));
+        }
+        Self::facts(this, |facts| (facts.fd, facts.events) = (fd, facts.events | IOFDSET))
+    }
+
+    #[getter]
+    fn events(this: &Bound<'_, Self>) -> PyResult<u32> {
+        Self::facts(this, |facts| facts.events)
+    }
+
+    #[setter]
+    fn set_events(this: &Bound<'_, Self>, events: u32) -> PyResult<()> {
+        Watcher::changing(this.as_super(), "events")?;
+        Self::facts(this, |facts| facts.events = events | IOFDSET)
+    }
+
+    #[getter]
+    fn events_str(this: &Bound<'_, Self>) -> PyResult<String> {
+        Self::facts(this, |facts| events_text(facts.events))
+    }
+
+    fn _format(this: &Bound<'_, Self>) -> PyResult<String> {
+        Self::facts(this, |facts| format!(" fd={} events={}", facts.fd, events_text(facts.events)))
+    }
+}
+
+/// A point in time, once or again and again.
+#[pyclass(frozen, extends = Watcher, name = "timer", module = "rgunicorn.gevent")]
+pub struct Timer;
+
+impl Timer {
+    pub(super) fn kind(after: f64, repeat: f64) -> PyResult<Kind> {
+        if repeat < 0.0 {
+            return Err(PyValueError::new_err(format!("repeat must be positive or zero: {repeat:?}")));
+        }
+        let facts = TimerFacts { after: seconds(after), repeat: seconds(repeat), due: Default::default() };
+        Ok(Kind::Timer(facts))
+    }
+
+    /// The clock is read before a timer starts if that was asked for, or while callbacks run: they may take their time.
+    fn refresh(this: &Bound<'_, Self>, update: Option<bool>) {
+        let py = this.py();
+        this.as_super().get().owner.get().state.with(py, |state| {
+            if update.unwrap_or(state.in_callbacks) {
+                state.update_now();
+            }
+        });
+    }
+}
+
+#[pymethods]
+impl Timer {
+    /// As every `start`. `update`: whether the time counts from now, or from the beginning of the turn; default: from now
+    /// in a callback.
+    #[pyo3(signature = (callback, *args, update=None))]
+    fn start(
+        this: &Bound<'_, Self>,
+        callback: Bound<'_, PyAny>,
+        args: Bound<'_, PyTuple>,
+        update: Option<bool>,
+    ) -> PyResult<()> {
+        Watcher::aim(this.as_super(), callback, args)?;
+        Self::refresh(this, update);
+        this.as_super().get().owner.get().activate(this.as_super())
+    }
+
+    /// Starts a timer anew: it is due after `repeat`. Without a repetition it is stopped.
+    #[pyo3(signature = (callback, *args, update=true))]
+    fn again(
+        this: &Bound<'_, Self>,
+        callback: Bound<'_, PyAny>,
+        args: Bound<'_, PyTuple>,
+        update: Option<bool>,
+    ) -> PyResult<()> {
+        let (py, watcher) = (this.py(), this.as_super());
+        Watcher::aim(watcher, callback, args)?;
+        Self::refresh(this, update);
+        let owner = watcher.get().owner.get();
+        let repeats = watcher.get().inner.with(py, |inner| match &inner.kind {
+            Kind::Timer(timer) => !timer.repeat.is_zero(),
+            _ => false,
+        });
+        if !repeats {
+            let stopped = owner.deactivate(watcher, false);
+            drop(stopped);
+            return Ok(());
+        }
+        owner.activate(watcher)?;
+        owner.state.with(py, |state| {
+            watcher.get().inner.with(py, |inner| {
+                if let (Kind::Timer(timer), Some(slot)) = (&mut inner.kind, inner.slot) {
+                    timer.due = state.now.after(timer.repeat);
+                    state.set_timer(slot, timer.due);
+                }
+            });
+        });
+        Ok(())
+    }
+
+    /// When it is due, while it is started; the delay otherwise. In seconds.
+    #[getter]
+    fn at(this: &Bound<'_, Self>) -> f64 {
+        let (py, watcher) = (this.py(), this.as_super().get());
+        watcher.owner.get().state.with(py, |state| {
+            watcher.inner.with(py, |inner| match (&inner.kind, inner.slot) {
+                (Kind::Timer(timer), Some(_)) => state.seconds(timer.due),
+                (Kind::Timer(timer), None) => timer.after.as_secs_f64(),
+                _ => 0.0,
+            })
+        })
+    }
+}
+
+/// A signal of the process. While it is watched, Python's own handler for it is not called.
+#[pyclass(frozen, extends = Watcher, name = "signal", module = "rgunicorn.gevent")]
+pub struct Signal;
+
+impl Signal {
+    pub(super) fn kind(number: i32) -> PyResult<Kind> {
+        if number < 1 || usize::try_from(number).is_ok_and(|number| number >= waker::SIGNAL_NUMBERS) {
+            return Err(PyValueError::new_err(format!("illegal signal number: {number}")));
+        }
+        Ok(Kind::Signal(number))
+    }
+}
+
+/// A child process that has ended. Only on the default loop.
+#[pyclass(frozen, extends = Watcher, name = "child", module = "rgunicorn.gevent")]
+pub struct Child;
+
+impl Child {
+    pub(super) fn kind(pid: i32) -> Kind {
+        Kind::Child(ChildFacts { pid, rpid: 0, rstatus: 0 })
+    }
+
+    fn facts<R>(this: &Bound<'_, Self>, look: impl FnOnce(&mut ChildFacts) -> R) -> PyResult<R> {
+        let found = this.as_super().get().inner.with(this.py(), |inner| match &mut inner.kind {
+            Kind::Child(facts) => Some(look(facts)),
+            _ => None,
+        });
+        found.ok_or_else(|| PyAttributeError::new_err("not a child watcher"))
+    }
+}
+
+#[pymethods]
+impl Child {
+    /// The child that is waited for; 0 for any.
+    #[getter]
+    fn pid(this: &Bound<'_, Self>) -> PyResult<i32> {
+        Self::facts(this, |facts| facts.pid)
+    }
+
+    /// The child that has ended.
+    #[getter]
+    fn rpid(this: &Bound<'_, Self>) -> PyResult<i32> {
+        Self::facts(this, |facts| facts.rpid)
+    }
+
+    #[setter]
+    fn set_rpid(this: &Bound<'_, Self>, value: i32) -> PyResult<()> {
+        Self::facts(this, |facts| facts.rpid = value)
+    }
+
+    /// Its status, as `os.waitpid` gives it.
+    #[getter]
+    fn rstatus(this: &Bound<'_, Self>) -> PyResult<i32> {
+        Self::facts(this, |facts| facts.rstatus)
+    }
+
+    #[setter]
+    fn set_rstatus(this: &Bound<'_, Self>, value: i32) -> PyResult<()> {
+        Self::facts(this, |facts| facts.rstatus = value)
+    }
+
+    fn _format(this: &Bound<'_, Self>) -> PyResult<String> {
+        Self::facts(this, |facts| format!(" pid={} rstatus={}", facts.pid, facts.rstatus))
+    }
+}
+
+/// A file that changes, appears or goes; looked at from time to time.
+#[pyclass(frozen, extends = Watcher, name = "stat", module = "rgunicorn.gevent")]
+pub struct Stat;
+
+impl Stat {
+    pub(super) fn kind(path: Bound<'_, PyAny>, interval: f64) -> PyResult<Kind> {
+        // A path that cannot be one fails here.
+        path.py().import("os")?.call_method1("fsencode", (&path,))?;
+        Ok(Kind::Stat(Box::new(StatFacts { path: path.unbind(), interval, attr: None, prev: None })))
+    }
+
+    fn facts<R>(this: &Bound<'_, Self>, look: impl FnOnce(&mut StatFacts) -> R) -> PyResult<R> {
+        let found = this.as_super().get().inner.with(this.py(), |inner| match &mut inner.kind {
+            Kind::Stat(facts) => Some(look(facts)),
+            _ => None,
+        });
+        found.ok_or_else(|| PyAttributeError::new_err("not a stat watcher"))
+    }
+}
+
+impl StatFacts {
+    /// Time between two looks.
+    pub(super) fn every(&self) -> Duration {
+        seconds(self.interval)
+    }
+
+    fn settle_interval(&mut self) {
+        if self.interval == 0.0 {
+            self.interval = STAT_INTERVAL_DEFAULT_S;
+        } else {
+            self.interval = self.interval.max(STAT_INTERVAL_MIN_S);
+        }
+    }
+}
+
+/// `os.stat(path)`; None when there is no such file.
+pub(super) fn look_at<'py>(path: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    path.py().import("os").and_then(|os| os.call_method1("stat", (path,))).ok()
+}
+
+/// Whether two looks saw different files. Times are compared as precisely as the file system keeps them.
+pub(super) fn differs(before: Option<&Bound<'_, PyAny>>, after: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    let (Some(before), Some(after)) = (before, after) else {
+        return Ok(before.is_some() != after.is_some());
+    };
+    for name in ["st_mtime_ns", "st_ctime_ns"] {
+        if before.getattr(name)?.ne(after.getattr(name)?)? {
+            return Ok(true);
+        }
+    }
+    before.ne(after)
+}
+
+#[pymethods]
+impl Stat {
+    /// As every `start`.
+    #[pyo3(signature = (callback, *args))]
+    fn start(this: &Bound<'_, Self>, callback: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) -> PyResult<()> {
+        let py = this.py();
+        let path = Self::facts(this, |facts| {
+            facts.settle_interval();
+            facts.path.clone_ref(py)
+        })?;
+        let now = look_at(path.bind(py)).map(Bound::unbind);
+        let before = Self::facts(this, |facts| std::mem::replace(&mut facts.attr, now))?;
+        drop(before);
+        Watcher::start(this.as_super(), callback, args)
+    }
+
+    /// The path as it was given.
+    #[getter]
+    fn path(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Self::facts(this, |facts| facts.path.clone_ref(this.py()))
+    }
+
+    /// The path as the system takes it.
+    #[getter]
+    fn _paths<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let path = Self::path(this)?;
+        this.py().import("os")?.call_method1("fsencode", (path,))
+    }
+
+    /// Seconds between two looks.
+    #[getter]
+    fn interval(this: &Bound<'_, Self>) -> PyResult<f64> {
+        Self::facts(this, |facts| facts.interval)
+    }
+
+    /// What the last look saw; None for no file.
+    #[getter]
+    fn attr(this: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        Self::facts(this, |facts| facts.attr.as_ref().map(|attr| attr.clone_ref(this.py())))
+    }
+
+    /// What the look before saw.
+    #[getter]
+    fn prev(this: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        Self::facts(this, |facts| facts.prev.as_ref().map(|prev| prev.clone_ref(this.py())))
+    }
+
+    fn _format(this: &Bound<'_, Self>) -> PyResult<String> {
+        let path = Self::path(this)?;
+        let shown: Bound<'_, PyString> = path.bind(this.py()).repr()?;
+        Ok(format!(" path={shown}"))
+    }
+}
+
+/// An event that other threads may send.
+#[pyclass(frozen, extends = Watcher, name = "async_", module = "rgunicorn.gevent")]
+pub struct Async;
+
+#[pymethods]
+impl Async {
+    /// Sends the event. From any thread.
+    fn send(this: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, watcher) = (this.py(), this.as_super());
+        let owner = watcher.get().owner.get();
+        owner.check_alive(py)?;
+        if watcher.get().is_active(py) {
+            owner.queue(watcher, READ);
+            owner.waker(py).wake();
+        }
+        Ok(())
+    }
+
+    /// `send`, for those who are called with an argument.
+    fn send_ignoring_arg(this: &Bound<'_, Self>, _ignored: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::send(this)
+    }
+}
+
+/// A fork: called in the child.
+#[pyclass(frozen, extends = Watcher, name = "fork", module = "rgunicorn.gevent")]
+pub struct Fork;
+
+/// The beginning of a turn, before the wait.
+#[pyclass(frozen, extends = Watcher, name = "prepare", module = "rgunicorn.gevent")]
+pub struct Prepare;
+
+/// The end of a wait.
+#[pyclass(frozen, extends = Watcher, name = "check", module = "rgunicorn.gevent")]
+pub struct Check;
+
+/// A turn in which nothing else (of its priority or higher) has happened.
+#[pyclass(frozen, extends = Watcher, name = "idle", module = "rgunicorn.gevent")]
+pub struct Idle;

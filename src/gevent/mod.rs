@@ -1,0 +1,48 @@
+//! Floor 4: gevent's event loop on our driver. gevent's hub is a greenlet that runs `Loop.run`; everything that a gevent
+//! program waits for is a watcher of this loop.
+//!
+//! libev is the reference: where gevent's own loops differ, this one does what libev's does. It works alone
+//! (`GEVENT_LOOP=rgunicorn.gevent.Loop`), with a driver of its own, and in a worker, where it shares the driver and the
+//! turns of the worker's reactor ([`Guest`]).
+//!
+//! Read it in this order: `watcher` (what is waited for), `callback`, `state` (the queues), `looping` (the class `Loop`),
+//! `turn` (one turn of it), `kinds` (the watchers that are more than a place in a queue).
+//!
+//! The stack rule (`py/stack.rs`) is kept so: every field that changes is in a `GilCell`, every call into Python goes
+//! through `turn::call`, and nothing is held over it. Descriptors are touched only between callbacks, just before the
+//! wait (`Loop::settle`), so starting and stopping a watcher is a matter of memory alone.
+
+mod callback;
+mod guest;
+mod kinds;
+mod looping;
+mod state;
+mod turn;
+mod watcher;
+
+pub use callback::Callback;
+pub use guest::Guest;
+pub use kinds::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};
+pub use looping::Loop;
+pub use watcher::Watcher;
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+/// `READ` of gevent: bytes can be read, or the peer has closed.
+pub const READ: u32 = 1;
+/// `WRITE` of gevent.
+pub const WRITE: u32 = 2;
+/// libev's internal mark of a descriptor that was set anew; gevent's tests know its name.
+const IOFDSET: u32 = 0x80;
+
+/// An exception class of gevent, looked up once: `gevent.exceptions.NAME`.
+fn exception<'py>(
+    py: Python<'py>,
+    cell: &'static PyOnceLock<Py<PyAny>>,
+    name: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let class =
+        cell.get_or_try_init(py, || Ok::<_, PyErr>(py.import("gevent.exceptions")?.getattr(name)?.unbind()))?;
+    Ok(class.bind(py).clone())
+}

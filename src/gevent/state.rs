@@ -1,0 +1,300 @@
+//! The loop's queues. Plain data: nothing in here calls Python, and whatever is taken out is dropped by the caller.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use slab::Slab;
+
+use crate::io::{OpKey, TimerHeap, Token};
+use crate::sys::clock::{self, Instant};
+
+use super::callback::Callback;
+use super::watcher::{Inner, Kind, Watcher};
+
+/// Watchers of a higher priority are handled first (libev's range).
+pub(super) const PRIORITY_MIN: i8 = -2;
+/// See [`PRIORITY_MIN`].
+pub(super) const PRIORITY_MAX: i8 = 2;
+const PRIORITIES: usize = (PRIORITY_MAX - PRIORITY_MIN) as usize + 1;
+
+/// Marks the loop's tokens: in a worker, the reactor's share the driver.
+pub(super) const FOREIGN: u64 = 1 << 63;
+const GENERATION_MASK: u32 = 0x00ff_ffff;
+/// The token of the waker; no slot has generation 0.
+pub(super) const WAKE: Token = Token(FOREIGN);
+
+/// Lists of started watchers that are looked at as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum List {
+    Fork,
+    Prepare,
+    Check,
+    Idle,
+    Signal,
+    Child,
+}
+const LISTS: usize = 6;
+
+struct Started {
+    /// Keeps it alive: nobody else has to.
+    watcher: Py<Watcher>,
+    generation: u32,
+}
+
+/// See the module's text.
+pub(super) struct State {
+    pub(super) callbacks: VecDeque<Py<Callback>>,
+    started: Slab<Started>,
+    timers: TimerHeap,
+    /// Events to be handled, by priority; each watcher says whether its event still stands.
+    pending: [VecDeque<Py<Watcher>>; PRIORITIES],
+    lists: [Vec<u32>; LISTS],
+    /// Slots of the started io watchers of each descriptor.
+    by_fd: Vec<Vec<u32>>,
+    /// Io watchers that have to be polled with the next wait: slot and generation.
+    unsettled: Vec<(u32, u32)>,
+    /// Polls that nobody wants any more.
+    pub(super) cancels: Vec<OpKey>,
+    /// Started watchers that the loop goes on for, queued callbacks, and whoever else called `ref`.
+    pub(super) refs: isize,
+    pub(super) now: Instant,
+    /// Wall-clock nanoseconds at `Instant(0)`: the loop's time is given out as seconds since the epoch, as libev does.
+    wall: i128,
+    pub(super) error_handler: Option<Py<PyAny>>,
+    /// Asked to leave `run`.
+    pub(super) breaking: bool,
+    pub(super) destroyed: bool,
+    /// Callbacks run: a timer that is started now counts from now, and not from the turn's beginning.
+    pub(super) in_callbacks: bool,
+    pub(super) depth: u32,
+    pub(super) iteration: u64,
+    generation: u32,
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        let mut state = Self {
+            callbacks: VecDeque::new(),
+            started: Slab::new(),
+            timers: TimerHeap::default(),
+            pending: Default::default(),
+            lists: Default::default(),
+            by_fd: Vec::new(),
+            unsettled: Vec::new(),
+            cancels: Vec::new(),
+            refs: 0,
+            now: Instant::default(),
+            wall: 0,
+            error_handler: None,
+            breaking: false,
+            destroyed: false,
+            in_callbacks: false,
+            depth: 0,
+            iteration: 0,
+            generation: 0,
+        };
+        state.update_now();
+        state
+    }
+
+    pub(super) fn update_now(&mut self) {
+        self.now = clock::now();
+        self.wall = clock::unix_now().as_nanos() as i128 - i128::from(self.now.0);
+    }
+
+    /// Seconds since the epoch.
+    pub(super) fn seconds(&self, at: Instant) -> f64 {
+        (i128::from(at.0) + self.wall) as f64 / 1e9
+    }
+
+    /// Takes in a watcher that is not started.
+    pub(super) fn activate(&mut self, watcher: Py<Watcher>, inner: &mut Inner) {
+        debug_assert!(inner.slot.is_none(), "started once");
+        self.generation = match (self.generation + 1) & GENERATION_MASK {
+            0 => 1,
+            next => next,
+        };
+        let generation = self.generation;
+        let slot = self.started.insert(Started { watcher, generation }) as u32;
+        inner.slot = Some(slot);
+        self.refs += isize::from(inner.referenced);
+        match &mut inner.kind {
+            Kind::Io(io) => {
+                io.closing = false;
+                let at = io.fd as usize;
+                if self.by_fd.len() <= at {
+                    self.by_fd.resize_with((at + 1).next_power_of_two(), Vec::new);
+                }
+                self.by_fd[at].push(slot);
+                self.unsettled.push((slot, generation));
+            }
+            Kind::Timer(timer) => {
+                timer.due = self.now.after(timer.after);
+                self.timers.set(slot, timer.due);
+            }
+            Kind::Stat(stat) => {
+                let due = self.now.after(stat.every());
+                self.timers.set(slot, due);
+            }
+            Kind::Async => {}
+            kind => {
+                if let Some(list) = kind.list() {
+                    self.lists[list as usize].push(slot);
+                }
+            }
+        }
+    }
+
+    /// Forgets a started watcher; the reference that kept it alive.
+    pub(super) fn deactivate(&mut self, inner: &mut Inner) -> Option<Py<Watcher>> {
+        let slot = inner.slot.take()?;
+        self.refs -= isize::from(inner.referenced);
+        match &mut inner.kind {
+            Kind::Io(io) => {
+                self.cancels.extend(io.op.take());
+                if let Some(slots) = self.by_fd.get_mut(io.fd as usize) {
+                    slots.retain(|other| *other != slot);
+                }
+            }
+            Kind::Timer(_) | Kind::Stat(_) => {
+                self.timers.clear(slot);
+            }
+            Kind::Async => {}
+            kind => {
+                if let Some(list) = kind.list() {
+                    self.lists[list as usize].retain(|other| *other != slot);
+                }
+            }
+        }
+        self.started.try_remove(slot as usize).map(|started| started.watcher)
+    }
+
+    /// Sets (or moves) the deadline of a started timer.
+    pub(super) fn set_timer(&mut self, slot: u32, due: Instant) {
+        self.timers.set(slot, due);
+    }
+
+    /// Queues an event of a watcher.
+    pub(super) fn queue(&mut self, watcher: Py<Watcher>, inner: &mut Inner, events: u32) {
+        let first = inner.events == 0;
+        inner.events |= events;
+        if first {
+            self.pending[(inner.priority - PRIORITY_MIN) as usize].push_back(watcher);
+        }
+    }
+
+    /// The next watcher to be handled: of the highest priority, the first queued. Its event may be void by now.
+    pub(super) fn next_pending(&mut self) -> Option<Py<Watcher>> {
+        self.pending.iter_mut().rev().find_map(VecDeque::pop_front)
+    }
+
+    /// Events that wait to be handled, void ones included.
+    pub(super) fn pending_count(&self) -> usize {
+        self.pending.iter().map(VecDeque::len).sum()
+    }
+
+    /// The highest priority of a queued event.
+    pub(super) fn pending_priority(&self) -> Option<i8> {
+        let at = self.pending.iter().rposition(|queue| !queue.is_empty())?;
+        Some(at as i8 + PRIORITY_MIN)
+    }
+
+    /// The started watchers of a list.
+    pub(super) fn listed(&self, py: Python<'_>, list: List) -> Vec<Py<Watcher>> {
+        self.lists[list as usize].iter().filter_map(|slot| self.watcher(py, *slot)).collect()
+    }
+
+    pub(super) fn has(&self, list: List) -> bool {
+        !self.lists[list as usize].is_empty()
+    }
+
+    /// The started io watchers of a descriptor.
+    pub(super) fn on_fd(&self, py: Python<'_>, fd: i32) -> Vec<Py<Watcher>> {
+        let slots = usize::try_from(fd).ok().and_then(|at| self.by_fd.get(at));
+        slots.into_iter().flatten().filter_map(|slot| self.watcher(py, *slot)).collect()
+    }
+
+    fn watcher(&self, py: Python<'_>, slot: u32) -> Option<Py<Watcher>> {
+        self.started.get(slot as usize).map(|started| started.watcher.clone_ref(py))
+    }
+
+    /// The watcher that a completion's token names, if it has not been stopped since.
+    pub(super) fn by_token(&self, py: Python<'_>, token: Token) -> Option<Py<Watcher>> {
+        let (slot, generation) = (token.0 as u32, (token.0 >> 32) as u32 & GENERATION_MASK);
+        let started = self.started.get(slot as usize).filter(|started| started.generation == generation)?;
+        Some(started.watcher.clone_ref(py))
+    }
+
+    /// The next timer that is due.
+    pub(super) fn pop_due(&mut self, py: Python<'_>) -> Option<Py<Watcher>> {
+        let slot = self.timers.pop_due(self.now)?;
+        self.watcher(py, slot)
+    }
+
+    /// How long until the next timer.
+    pub(super) fn until_timer(&self) -> Option<Duration> {
+        self.timers.first().map(|(at, _)| at.since(self.now))
+    }
+
+    /// Io watchers to be polled, with the token for each.
+    pub(super) fn take_unsettled(&mut self, py: Python<'_>) -> Vec<(Py<Watcher>, Token)> {
+        let mut found = Vec::with_capacity(self.unsettled.len());
+        for (slot, generation) in std::mem::take(&mut self.unsettled) {
+            if let Some(started) = self.started.get(slot as usize)
+                && started.generation == generation
+            {
+                let token = Token(FOREIGN | u64::from(generation) << 32 | u64::from(slot));
+                found.push((started.watcher.clone_ref(py), token));
+            }
+        }
+        found
+    }
+
+    /// Whether the next wait has anything to tell the driver.
+    pub(super) fn is_settled(&self) -> bool {
+        self.unsettled.is_empty() && self.cancels.is_empty()
+    }
+
+    /// An io watcher whose poll is over is to be polled again.
+    pub(super) fn unsettle(&mut self, slot: u32) {
+        if let Some(started) = self.started.get(slot as usize) {
+            self.unsettled.push((slot, started.generation));
+        }
+    }
+
+    /// Every started watcher.
+    pub(super) fn all(&self, py: Python<'_>) -> Vec<Py<Watcher>> {
+        self.started.iter().map(|(_, started)| started.watcher.clone_ref(py)).collect()
+    }
+
+    /// References for the collector.
+    pub(super) fn visit(&self, visit: pyo3::gc::PyVisit<'_>) -> Result<(), pyo3::gc::PyTraverseError> {
+        visit.call(&self.error_handler)?;
+        self.callbacks.iter().try_for_each(|callback| visit.call(callback))?;
+        self.started.iter().try_for_each(|(_, started)| visit.call(&started.watcher))?;
+        self.pending.iter().flatten().try_for_each(|watcher| visit.call(watcher))
+    }
+
+    /// Everything that waits to be handled, to be dropped.
+    pub(super) fn take_queues(&mut self) -> (VecDeque<Py<Callback>>, Vec<Py<Watcher>>) {
+        self.refs -= self.callbacks.len() as isize;
+        let pending = self.pending.iter_mut().flat_map(|queue| queue.drain(..)).collect();
+        (std::mem::take(&mut self.callbacks), pending)
+    }
+}
+
+impl Kind {
+    /// The list in which its started watchers stand.
+    fn list(&self) -> Option<List> {
+        match self {
+            Self::Fork => Some(List::Fork),
+            Self::Prepare => Some(List::Prepare),
+            Self::Check => Some(List::Check),
+            Self::Idle => Some(List::Idle),
+            Self::Signal(_) => Some(List::Signal),
+            Self::Child(_) => Some(List::Child),
+            Self::Io(_) | Self::Timer(_) | Self::Stat(_) | Self::Async => None,
+        }
+    }
+}

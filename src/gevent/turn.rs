@@ -1,0 +1,583 @@
+//! One turn: callbacks, the wait, what it brought, in libev's order.
+//!
+//! Nothing is kept in local variables over a call that could be stale after it: the call may have forked, destroyed the
+//! loop, or may never come back.
+
+use std::time::Duration;
+
+use pyo3::exceptions::PySystemError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
+
+use crate::io::{Completion, READABLE, WRITABLE};
+use crate::py::{Foreign, crossing, shielded};
+use crate::sys::clock;
+use crate::sys::waker;
+
+use super::callback::Callback;
+use super::kinds::{differs, look_at, poll_mask};
+use super::looping::{Loop, os_error};
+use super::state::{List, State, WAKE};
+use super::watcher::{Kind, Watcher};
+use super::{READ, WRITE};
+
+/// The longest wait of one turn (libev's number): a bound for whatever was overlooked.
+const WAIT_MAX: Duration = Duration::from_millis(59_743);
+/// How long callbacks run before the loop looks for other events again, unless `sys.setswitchinterval` says otherwise.
+const SLICE_DEFAULT: Duration = Duration::from_millis(5);
+
+/// Runs turns. See `Loop.run`.
+pub(super) fn run(this: &Bound<'_, Loop>, nowait: bool, once: bool) -> PyResult<()> {
+    let py = this.py();
+    let me = this.get();
+    if me.home.check(py) == Err(Foreign::Thread) {
+        me.check_usable(py)?;
+    }
+    me.state.with(py, |state| {
+        state.breaking = false;
+        state.depth += 1;
+    });
+    let result = turns(this, nowait, once);
+    me.state.with(py, |state| {
+        state.breaking = false;
+        state.depth = state.depth.saturating_sub(1);
+    });
+    result
+}
+
+fn turns(this: &Bound<'_, Loop>, nowait: bool, once: bool) -> PyResult<()> {
+    let py = this.py();
+    let me = this.get();
+    let mut completions = Vec::new();
+    loop {
+        notice_fork(me, py)?;
+        if let Some(guest) = me.guest(py).filter(|guest| guest.is_serving()) {
+            guest.begin_turn();
+        }
+        queue_list(me, py, List::Prepare);
+        if me.state.with(py, |state| state.pending_count() > 0 || !state.callbacks.is_empty()) {
+            before_work(me, py);
+            handle_pending(this);
+            run_callbacks(this);
+        } else if me.main {
+            check_signals(this);
+        }
+        if me.state.with(py, |state| state.breaking) {
+            return Ok(());
+        }
+        notice_fork(me, py)?;
+        wait(me, py, nowait, &mut completions)?;
+        collect(this, &mut completions);
+        if me.state.with(py, |state| state.pending_count() > 0) {
+            before_work(me, py);
+            handle_pending(this);
+        }
+        if let Some(guest) = me.guest(py).filter(|guest| guest.is_serving()) {
+            guest.work();
+        }
+        let over =
+            me.state.with(py, |state| state.breaking || (state.refs <= 0 && state.callbacks.is_empty()));
+        let guest = me.guest(py).is_some_and(|guest| guest.is_serving());
+        if once || nowait || over && !guest || me.state.with(py, |state| state.breaking) {
+            return Ok(());
+        }
+    }
+}
+
+/// In a forked child the loop starts over, and says so to those who asked.
+fn notice_fork(me: &Loop, py: Python<'_>) -> PyResult<()> {
+    if me.home.check(py) == Err(Foreign::Fork) {
+        me.start_over_after_fork(py)?;
+        queue_list(me, py, List::Fork);
+    }
+    Ok(())
+}
+
+fn before_work(me: &Loop, py: Python<'_>) {
+    if let Some(guest) = me.guest(py).filter(|guest| guest.is_serving()) {
+        guest.before_work();
+    }
+}
+
+/// Queues an event for every watcher of a list.
+pub(super) fn queue_list(me: &Loop, py: Python<'_>, list: List) {
+    if !me.state.with(py, |state| state.has(list)) {
+        return;
+    }
+    for watcher in me.state.with(py, |state| state.listed(py, list)) {
+        me.queue(watcher.bind(py), READ);
+    }
+}
+
+/// Waits for events, or looks for them.
+fn wait(me: &Loop, py: Python<'_>, nowait: bool, completions: &mut Vec<Completion>) -> PyResult<()> {
+    let guest = me.guest(py).filter(|guest| guest.is_serving());
+    me.settle(py)?;
+    let own = me.state.with(py, |state| {
+        state.iteration += 1;
+        let at_once = nowait
+            || !state.callbacks.is_empty()
+            || state.pending_count() > 0
+            || state.has(List::Idle)
+            || (state.refs <= 0 && guest.is_none());
+        if at_once { Duration::ZERO } else { state.until_timer().unwrap_or(WAIT_MAX).min(WAIT_MAX) }
+    });
+    let timeout = guest.as_ref().map_or(own, |guest| own.min(guest.before_wait()));
+    let waker = me.waker(py);
+    let blocking = !timeout.is_zero();
+    waker.set_sleeping(blocking);
+    let mut result = Ok(());
+    let waited = me.home.with(py, |home| {
+        home.with(|driver| {
+            if blocking {
+                crate::py::blocking(&mut || result = driver.wait(Some(timeout), completions));
+            } else {
+                result = driver.wait(Some(timeout), completions);
+            }
+        });
+    });
+    waker.set_sleeping(false);
+    debug_assert!(waited.is_ok(), "the loop's own thread");
+    result.map_err(os_error)?;
+    me.state.with(py, State::update_now);
+    if let Some(guest) = guest {
+        guest.after_wait(completions);
+    }
+    Ok(())
+}
+
+impl Loop {
+    /// Tells the driver what has changed since the last wait.
+    fn settle(&self, py: Python<'_>) -> PyResult<()> {
+        let waker = self.waker(py);
+        let unarmed = self.wake.with(py, |(_, op)| op.is_none());
+        if unarmed {
+            let op = self.home.with(py, |home| home.with(|driver| driver.poll(waker.fd(), READABLE, WAKE)));
+            if let Ok(Some(op)) = op {
+                let op = op.map_err(os_error)?;
+                self.wake.with(py, |wake| wake.1 = Some(op));
+            }
+        }
+        if self.state.with(py, |state| state.is_settled()) {
+            return Ok(());
+        }
+        self.cancel_polls(py);
+        let unsettled = self.state.with(py, |state| state.take_unsettled(py));
+        for (watcher, token) in &unsettled {
+            let wanted = watcher.get().inner.with(py, |inner| match &inner.kind {
+                Kind::Io(io) if io.op.is_none() && !io.closing => Some((io.fd, poll_mask(io.events))),
+                _ => None,
+            });
+            let Some((fd, mask)) = wanted else { continue };
+            let armed = self.home.with(py, |home| home.with(|driver| driver.poll(fd, mask, *token)));
+            if let Ok(Some(Ok(key))) = armed {
+                watcher.get().inner.with(py, |inner| {
+                    if let Kind::Io(io) = &mut inner.kind {
+                        io.op = Some(key);
+                    }
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes polls back that nobody wants.
+    fn cancel_polls(&self, py: Python<'_>) {
+        let cancels = self.state.with(py, |state| std::mem::take(&mut state.cancels));
+        if cancels.is_empty() {
+            return;
+        }
+        // On another thread, or in a forked child, they mean nothing.
+        let _ = self.home.with(py, |home| {
+            home.with(|driver| cancels.into_iter().for_each(|op| driver.poll_cancel(op)));
+        });
+    }
+
+    /// Makes the kernel let go of a descriptor that is about to be closed.
+    pub(super) fn release_fd(&self, py: Python<'_>, fd: i32) {
+        if self.home.check(py).is_err() {
+            return;
+        }
+        self.cancel_polls(py);
+        let _ = self.home.with(py, |home| home.with(|driver| driver.let_go(fd)));
+    }
+}
+
+/// Turns what the wait brought into events of watchers: libev's order is checks, timers, descriptors.
+fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>) {
+    let py = this.py();
+    let me = this.get();
+    queue_list(me, py, List::Check);
+    expire_timers(this);
+    let mut woken = false;
+    for completion in completions.drain(..) {
+        let Completion::Poll { token, result } = completion else {
+            debug_assert!(false, "the loop only polls");
+            continue;
+        };
+        if token == WAKE {
+            woken = true;
+        } else {
+            on_poll(me, py, token, result);
+        }
+    }
+    if woken {
+        me.wake.with(py, |(_, op)| *op = None);
+        let waker = me.waker(py);
+        waker.drain();
+        collect_signals(this);
+    }
+    if me.state.with(py, |state| state.has(List::Idle)) {
+        queue_idle(me, py);
+    }
+}
+
+fn on_poll(me: &Loop, py: Python<'_>, token: crate::io::Token, result: std::io::Result<u32>) {
+    let watcher = me.state.with(py, |state| state.by_token(py, token));
+    let Some(watcher) = watcher else { return };
+    let keep = watcher.clone_ref(py);
+    // A descriptor that cannot be polled is reported as ready: whoever uses it meets the error.
+    let mask = result.unwrap_or(READABLE | WRITABLE | TROUBLE);
+    me.state.with(py, |state| {
+        watcher.get().inner.with(py, |inner| {
+            let Kind::Io(io) = &mut inner.kind else { return };
+            io.op = None;
+            let mut events = 0;
+            if mask & (READABLE | TROUBLE) != 0 {
+                events |= READ;
+            }
+            if mask & (WRITABLE | TROUBLE) != 0 {
+                events |= WRITE;
+            }
+            events &= io.events;
+            let closing = io.closing;
+            if let Some(slot) = inner.slot.filter(|_| !closing) {
+                // Level-triggered: it is polled again with the next wait, if it is still started then.
+                state.unsettle(slot);
+            }
+            if events != 0 {
+                state.queue(keep, inner, events);
+            }
+        });
+    });
+}
+
+/// `POLLERR | POLLHUP | POLLNVAL`: reported whether asked for or not.
+const TROUBLE: u32 = 0x38;
+
+fn expire_timers(this: &Bound<'_, Loop>) {
+    let py = this.py();
+    let me = this.get();
+    loop {
+        let due = me.state.with(py, |state| state.pop_due(py));
+        let Some(watcher) = due else { return };
+        let watcher = watcher.bind(py);
+        let is_stat = watcher.get().inner.with(py, |inner| matches!(inner.kind, Kind::Stat(_)));
+        if is_stat {
+            look_again(me, watcher);
+            continue;
+        }
+        let keep = watcher.clone().unbind();
+        let done = me.state.with(py, |state| {
+            watcher.get().inner.with(py, |inner| {
+                let now = state.now;
+                let again = match (&mut inner.kind, inner.slot) {
+                    (Kind::Timer(timer), Some(slot)) if !timer.repeat.is_zero() => {
+                        // Late ones are not made up for.
+                        timer.due = timer.due.after(timer.repeat).max(now);
+                        state.set_timer(slot, timer.due);
+                        true
+                    }
+                    _ => false,
+                };
+                state.queue(keep, inner, READ);
+                if again { None } else { state.deactivate(inner) }
+            })
+        });
+        drop(done);
+    }
+}
+
+/// A file's time has come.
+fn look_again(me: &Loop, watcher: &Bound<'_, Watcher>) {
+    let py = watcher.py();
+    let known = me.state.with(py, |state| {
+        watcher.get().inner.with(py, |inner| {
+            let slot = inner.slot?;
+            let Kind::Stat(stat) = &inner.kind else { return None };
+            state.set_timer(slot, state.now.after(stat.every()));
+            Some((stat.path.clone_ref(py), stat.attr.as_ref().map(|attr| attr.clone_ref(py))))
+        })
+    });
+    let Some((path, before)) = known else { return };
+    crossing();
+    let now = look_at(path.bind(py));
+    let before = before.map(|before| before.into_bound(py));
+    if !differs(before.as_ref(), now.as_ref()).unwrap_or(false) {
+        return;
+    }
+    let now = now.map(Bound::unbind);
+    let dropped = watcher.get().inner.with(py, |inner| match &mut inner.kind {
+        Kind::Stat(stat) => {
+            let last = std::mem::replace(&mut stat.attr, now);
+            std::mem::replace(&mut stat.prev, last)
+        }
+        _ => None,
+    });
+    drop(dropped);
+    me.queue(watcher, READ);
+}
+
+/// Signals that have come, and children that have ended.
+fn collect_signals(this: &Bound<'_, Loop>) {
+    let py = this.py();
+    let me = this.get();
+    let watchers = me.state.with(py, |state| state.listed(py, List::Signal));
+    let number = |watcher: &Py<Watcher>| {
+        watcher.get().inner.with(py, |inner| if let Kind::Signal(number) = inner.kind { number } else { 0 })
+    };
+    // Several may watch the same one.
+    let arrived: Vec<&Py<Watcher>> =
+        watchers.iter().filter(|watcher| waker::signal_arrived(number(watcher))).collect();
+    for watcher in &arrived {
+        waker::forget_arrival(number(watcher));
+    }
+    for watcher in arrived {
+        me.queue(watcher.bind(py), READ);
+    }
+    if me.main && me.state.with(py, |state| state.has(List::Child)) {
+        reap(me, py);
+    }
+}
+
+/// Asks for each watched child, and for nobody else's: their exit status is for whoever waits for them.
+fn reap(me: &Loop, py: Python<'_>) {
+    let watchers = me.state.with(py, |state| state.listed(py, List::Child));
+    let wanted = |watcher: &Py<Watcher>| {
+        watcher.get().inner.with(py, |inner| match &inner.kind {
+            Kind::Child(child) => child.pid,
+            _ => -1,
+        })
+    };
+    let mut pids: Vec<i32> = watchers.iter().map(wanted).filter(|pid| *pid >= 0).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    // Those that are waited for by name come first: "any child" must not take them away.
+    pids.sort_by_key(|pid| *pid == 0);
+    for pid in pids {
+        while let Ok(Some((ended, status))) = waker::wait_child(pid) {
+            for watcher in &watchers {
+                let told = watcher.get().inner.with(py, |inner| match &mut inner.kind {
+                    Kind::Child(child) if child.pid == ended || child.pid == 0 => {
+                        (child.rpid, child.rstatus) = (ended, status);
+                        inner.slot.is_some()
+                    }
+                    _ => false,
+                });
+                if told {
+                    me.queue(watcher.bind(py), READ);
+                }
+            }
+            if pid != 0 {
+                break;
+            }
+        }
+    }
+}
+
+/// Idle watchers of the highest priority that has some, unless something of that priority or above waits.
+fn queue_idle(me: &Loop, py: Python<'_>) {
+    let busy = me.state.with(py, |state| state.pending_priority());
+    let idle = me.state.with(py, |state| state.listed(py, List::Idle));
+    let priority = |watcher: &Py<Watcher>| watcher.get().inner.with(py, |inner| inner.priority);
+    let Some(highest) = idle.iter().map(priority).max() else { return };
+    if busy.is_some_and(|busy| busy >= highest) {
+        return;
+    }
+    for watcher in idle.iter().filter(|watcher| priority(watcher) == highest) {
+        me.queue(watcher.bind(py), READ);
+    }
+}
+
+/// Handles events, those of a higher priority first, until there is none.
+fn handle_pending(this: &Bound<'_, Loop>) {
+    let py = this.py();
+    let me = this.get();
+    loop {
+        let next = me.state.with(py, |state| if state.breaking { None } else { state.next_pending() });
+        let Some(watcher) = next else { return };
+        handle(this, watcher.bind(py));
+    }
+}
+
+/// Calls a watcher's callback for its event, if that still stands.
+fn handle(this: &Bound<'_, Loop>, watcher: &Bound<'_, Watcher>) {
+    let py = this.py();
+    let me = watcher.get();
+    let call = me.inner.with(py, |inner| {
+        let events = std::mem::take(&mut inner.events);
+        if events == 0 {
+            return None;
+        }
+        let callback = inner.callback.as_ref()?.clone_ref(py);
+        let args = inner.args.as_ref().map(|args| args.clone_ref(py));
+        let passed = matches!(&inner.kind, Kind::Io(io) if io.pass_events).then_some(events);
+        Some((callback, args, passed))
+    });
+    let Some((callback, args, passed)) = call else { return };
+    if this.get().main {
+        check_signals(this);
+    }
+    let args = match (args, passed) {
+        (Some(args), Some(events)) => {
+            with_events(args.bind(py), events).unwrap_or_else(|_| args.into_bound(py))
+        }
+        (Some(args), None) => args.into_bound(py),
+        (None, _) => PyTuple::empty(py),
+    };
+    let result = call_out(callback.bind(py), &args);
+    drop(args);
+    drop(callback);
+    if let Err(error) = result {
+        report(this, watcher.as_any(), error);
+        let is_io = me.inner.with(py, |inner| matches!(inner.kind, Kind::Io(_)));
+        if is_io {
+            Watcher::stop(watcher);
+        }
+    }
+    // What is no longer started lets go of its callback, unless it was started again meanwhile.
+    let idle = me.inner.with(py, |inner| inner.slot.is_none() && inner.events == 0);
+    if idle {
+        Watcher::stop(watcher);
+    }
+}
+
+/// The arguments with the marker replaced by what has happened.
+fn with_events<'py>(args: &Bound<'py, PyTuple>, events: u32) -> PyResult<Bound<'py, PyTuple>> {
+    let py = args.py();
+    let first = events.into_pyobject(py)?.into_any();
+    PyTuple::new(py, std::iter::once(first).chain(args.iter().skip(1)).collect::<Vec<_>>())
+}
+
+/// The one place where the loop calls Python on behalf of its users.
+#[inline]
+fn call_out(callback: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+    crossing();
+    shielded(|| {
+        let result = if args.is_empty() { callback.call0() } else { callback.call1(args) };
+        result.map(drop)
+    })
+}
+
+/// Runs queued callbacks, those that they add too, for about as long as a thread runs before others have their turn. What
+/// is left runs in the next turn, after a look at the descriptors.
+fn run_callbacks(this: &Bound<'_, Loop>) {
+    let py = this.py();
+    let me = this.get();
+    let begun = clock::coarse_now();
+    let mut slice = SLICE_DEFAULT;
+    let mut slice_is_known = false;
+    me.state.with(py, |state| state.in_callbacks = true);
+    loop {
+        if me.main {
+            check_signals(this);
+        }
+        let next = me.state.with(py, |state| {
+            let next = if state.breaking { None } else { state.callbacks.pop_front() };
+            state.refs -= isize::from(next.is_some());
+            next
+        });
+        let Some(callback) = next else { break };
+        run_callback(this, callback.bind(py));
+        let elapsed = clock::coarse_now().since(begun);
+        if elapsed > Duration::ZERO && !slice_is_known {
+            slice_is_known = true;
+            slice = switch_interval(py).unwrap_or(SLICE_DEFAULT);
+        }
+        if elapsed >= slice {
+            break;
+        }
+    }
+    me.state.with(py, |state| state.in_callbacks = false);
+}
+
+#[inline]
+fn run_callback(this: &Bound<'_, Loop>, callback: &Bound<'_, Callback>) {
+    let py = this.py();
+    let Some((function, args)) = callback.get().begin(py) else { return };
+    let result = call_out(function.bind(py), args.bind(py));
+    if let Err(error) = result {
+        report(this, callback.as_any(), error);
+    }
+    let done = callback.get().call.with(py, |call| call.args.take());
+    drop((done, args, function));
+}
+
+fn switch_interval(py: Python<'_>) -> PyResult<Duration> {
+    Ok(super::looping::seconds(py.import("sys")?.call_method0("getswitchinterval")?.extract()?))
+}
+
+/// Runs Python's signal handlers. What they raise goes to the main greenlet.
+fn check_signals(this: &Bound<'_, Loop>) {
+    if let Err(error) = this.py().check_signals() {
+        let none = this.py().None();
+        report(this, none.bind(this.py()), error);
+    }
+}
+
+/// Gives an exception to the loop's handler.
+pub(super) fn report(this: &Bound<'_, Loop>, context: &Bound<'_, PyAny>, error: PyErr) {
+    let py = this.py();
+    let class = error.get_type(py).into_any();
+    let traceback = error.traceback(py).map_or_else(|| py.None().into_bound(py), Bound::into_any);
+    let value = error.into_value(py).into_bound(py).into_any();
+    handle_error(this, context, &class, &value, &traceback);
+}
+
+/// See `Loop.handle_error`.
+pub(super) fn handle_error(
+    this: &Bound<'_, Loop>,
+    context: &Bound<'_, PyAny>,
+    class: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+    traceback: &Bound<'_, PyAny>,
+) {
+    static HUB_DESTROYED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = this.py();
+    let me = this.get();
+    let destroyed = super::exception(py, &HUB_DESTROYED, "HubDestroyed");
+    if destroyed.is_ok_and(|destroyed| class.is(&destroyed)) {
+        // The hub's greenlet is told to end: whoever has thrown this waits for `run` to return.
+        let dropped = me.state.with(py, |state| {
+            state.breaking = true;
+            state.take_queues().0
+        });
+        drop(dropped);
+        return;
+    }
+    let handler = me.error_handler(py);
+    let Some(handler) = handler else {
+        print(class, value, traceback);
+        me.state.with(py, |state| state.breaking = true);
+        return;
+    };
+    let handler = handler.into_bound(py);
+    let handle = handler.getattr("handle_error").unwrap_or(handler);
+    crossing();
+    let handled = shielded(|| handle.call1((context, class, value, traceback)));
+    if let Err(error) = handled {
+        if error.is_instance_of::<PySystemError>(py) {
+            me.state.with(py, |state| state.breaking = true);
+        }
+        error.print(py);
+    }
+}
+
+fn print(class: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, traceback: &Bound<'_, PyAny>) {
+    let py = class.py();
+    let printed = py
+        .import("traceback")
+        .and_then(|module| module.call_method1("print_exception", (class, value, traceback)));
+    drop(printed);
+}

@@ -1,0 +1,337 @@
+//! What all watchers have in common: a callback with its arguments, a place in the loop while started, an event that waits to
+//! be handled, a priority, and whether the loop's end waits for them.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyTuple, PyType};
+
+use crate::io::OpKey;
+use crate::py::GilCell;
+use crate::sys::clock::Instant;
+
+use super::looping::Loop;
+use super::state::{PRIORITY_MAX, PRIORITY_MIN};
+
+/// The base class of all watchers.
+#[pyclass(frozen, subclass, weakref, name = "watcher", module = "rgunicorn.gevent")]
+pub struct Watcher {
+    pub(super) owner: Py<Loop>,
+    pub(super) inner: GilCell<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) callback: Option<Py<PyAny>>,
+    pub(super) args: Option<Py<PyTuple>>,
+    /// Its place in the loop while it is started.
+    pub(super) slot: Option<u32>,
+    /// The loop goes on as long as it is started.
+    pub(super) referenced: bool,
+    pub(super) priority: i8,
+    /// What has happened and was not handled yet; 0: nothing.
+    pub(super) events: u32,
+    pub(super) kind: Kind,
+}
+
+/// What is waited for.
+pub(super) enum Kind {
+    Io(IoFacts),
+    Timer(TimerFacts),
+    Signal(i32),
+    Child(ChildFacts),
+    Stat(Box<StatFacts>),
+    Async,
+    Fork,
+    Prepare,
+    Check,
+    Idle,
+}
+
+pub(super) struct IoFacts {
+    pub(super) fd: i32,
+    /// `READ`, `WRITE` and libev's internal mark.
+    pub(super) events: u32,
+    /// The poll that the driver has for it.
+    pub(super) op: Option<OpKey>,
+    /// Its first argument is replaced by what has happened.
+    pub(super) pass_events: bool,
+    /// The descriptor is about to be closed: not polled again.
+    pub(super) closing: bool,
+}
+
+pub(super) struct TimerFacts {
+    pub(super) after: Duration,
+    pub(super) repeat: Duration,
+    /// When it is due, while started.
+    pub(super) due: Instant,
+}
+
+pub(super) struct ChildFacts {
+    pub(super) pid: i32,
+    pub(super) rpid: i32,
+    pub(super) rstatus: i32,
+}
+
+pub(super) struct StatFacts {
+    pub(super) path: Py<PyAny>,
+    pub(super) interval: f64,
+    pub(super) attr: Option<Py<PyAny>>,
+    pub(super) prev: Option<Py<PyAny>>,
+}
+
+/// What a watcher lets go of when it stops; to be dropped where nothing is open.
+#[must_use = "dropping it may run Python: do it where nothing is open"]
+#[derive(Default)]
+pub(super) struct Stopped {
+    pub(super) _held: (Option<Py<Watcher>>, Option<Py<PyAny>>, Option<Py<PyTuple>>),
+}
+
+impl Watcher {
+    pub(super) fn new(
+        owner: &Bound<'_, Loop>,
+        referenced: bool,
+        priority: Option<i8>,
+        kind: Kind,
+    ) -> PyResult<Self> {
+        owner.get().check_alive(owner.py())?;
+        let priority = priority.unwrap_or(0);
+        check_priority(priority)?;
+        let inner = Inner { callback: None, args: None, slot: None, referenced, priority, events: 0, kind };
+        Ok(Self { owner: owner.clone().unbind(), inner: GilCell::new(inner) })
+    }
+
+    /// The callback and its arguments are in place, and the watcher is not started yet (or again).
+    pub(super) fn aim(
+        this: &Bound<'_, Self>,
+        callback: Bound<'_, PyAny>,
+        args: Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
+        let py = this.py();
+        let me = this.get();
+        me.owner.get().check_usable(py)?;
+        if !callback.is_callable() {
+            return Err(PyTypeError::new_err(format!("Expected callable, not {}", callback.repr()?)));
+        }
+        let before = me
+            .inner
+            .with(py, |inner| (inner.callback.replace(callback.unbind()), inner.args.replace(args.unbind())));
+        drop(before);
+        Ok(())
+    }
+
+    pub(super) fn is_active(&self, py: Python<'_>) -> bool {
+        self.inner.with(py, |inner| inner.slot.is_some())
+    }
+
+    fn refuse_if_active(this: &Bound<'_, Self>, name: &str) -> PyResult<()> {
+        if !this.get().is_active(this.py()) {
+            return Ok(());
+        }
+        let class = this.get_type().name()?;
+        Err(PyAttributeError::new_err(format!(
+            "'{class}' watcher attribute '{name}' is read-only while watcher is active"
+        )))
+    }
+
+    /// Fails for what libev does not let change while the watcher is started.
+    pub(super) fn changing(this: &Bound<'_, Self>, name: &str) -> PyResult<()> {
+        Self::refuse_if_active(this, name)
+    }
+}
+
+pub(super) fn check_priority(priority: i8) -> PyResult<()> {
+    if (PRIORITY_MIN..=PRIORITY_MAX).contains(&priority) {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!(
+        "priority must be between {PRIORITY_MIN} and {PRIORITY_MAX}, not {priority}"
+    )))
+}
+
+#[pymethods]
+impl Watcher {
+    /// Watches; at each event `callback(*args)` is called by the loop. On a started watcher only the callback changes.
+    #[pyo3(signature = (callback, *args))]
+    pub(super) fn start(
+        this: &Bound<'_, Self>,
+        callback: Bound<'_, PyAny>,
+        args: Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
+        Self::aim(this, callback, args)?;
+        this.get().owner.bind(this.py()).get().activate(this)
+    }
+
+    /// Watches no longer; an event that has not been handled yet is forgotten, callback and arguments are let go of.
+    pub(super) fn stop(this: &Bound<'_, Self>) {
+        let stopped = this.get().owner.get().deactivate(this, true);
+        drop(stopped);
+    }
+
+    /// As `stop`. A closed watcher may be started again.
+    fn close(this: &Bound<'_, Self>) {
+        Self::stop(this);
+    }
+
+    /// Queues an event as if it had happened.
+    #[pyo3(signature = (revents, callback, *args))]
+    fn feed(
+        this: &Bound<'_, Self>,
+        revents: u32,
+        callback: Bound<'_, PyAny>,
+        args: Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
+        Self::aim(this, callback, args)?;
+        this.get().owner.get().queue(this, revents);
+        Ok(())
+    }
+
+    #[getter]
+    fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.inner.with(py, |inner| inner.callback.as_ref().map(|callback| callback.clone_ref(py)))
+    }
+
+    #[setter]
+    fn set_callback(&self, callback: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = callback.py();
+        if !callback.is_none() && !callback.is_callable() {
+            return Err(PyTypeError::new_err(format!("Expected callable, not {}", callback.repr()?)));
+        }
+        let new = (!callback.is_none()).then(|| callback.unbind());
+        let before = self.inner.with(py, |inner| std::mem::replace(&mut inner.callback, new));
+        drop(before);
+        Ok(())
+    }
+
+    #[getter]
+    fn args(&self, py: Python<'_>) -> Option<Py<PyTuple>> {
+        self.inner.with(py, |inner| inner.args.as_ref().map(|args| args.clone_ref(py)))
+    }
+
+    #[setter]
+    fn set_args(&self, args: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = args.py();
+        let new = if args.is_none() {
+            None
+        } else {
+            let class = args.get_type().name()?;
+            let tuple = args.cast_into::<PyTuple>();
+            Some(tuple.map_err(|_| PyTypeError::new_err(format!("Expected tuple, got {class}")))?.unbind())
+        };
+        let before = self.inner.with(py, |inner| std::mem::replace(&mut inner.args, new));
+        drop(before);
+        Ok(())
+    }
+
+    /// Started.
+    #[getter]
+    fn active(&self, py: Python<'_>) -> bool {
+        self.is_active(py)
+    }
+
+    /// Something has happened, and the callback was not called yet.
+    #[getter]
+    fn pending(&self, py: Python<'_>) -> bool {
+        self.inner.with(py, |inner| inner.events != 0)
+    }
+
+    #[getter]
+    fn r#ref(&self, py: Python<'_>) -> bool {
+        self.inner.with(py, |inner| inner.referenced)
+    }
+
+    #[setter]
+    fn set_ref(&self, py: Python<'_>, referenced: bool) -> PyResult<()> {
+        self.owner.get().check_alive(py)?;
+        self.owner.get().set_referenced(py, self, referenced);
+        Ok(())
+    }
+
+    #[getter]
+    fn priority(&self, py: Python<'_>) -> i8 {
+        self.inner.with(py, |inner| inner.priority)
+    }
+
+    #[setter]
+    fn set_priority(this: &Bound<'_, Self>, priority: i8) -> PyResult<()> {
+        let me = this.get();
+        if me.is_active(this.py()) {
+            return Err(PyAttributeError::new_err("Cannot set priority of an active watcher"));
+        }
+        check_priority(priority)?;
+        me.inner.with(this.py(), |inner| inner.priority = priority);
+        Ok(())
+    }
+
+    #[getter]
+    fn r#loop(&self, py: Python<'_>) -> Py<Loop> {
+        self.owner.clone_ref(py)
+    }
+
+    fn __enter__(this: Py<Self>) -> Py<Self> {
+        this
+    }
+
+    #[pyo3(signature = (_type=None, _value=None, _traceback=None))]
+    fn __exit__(
+        this: &Bound<'_, Self>,
+        _type: Option<&Bound<'_, PyType>>,
+        _value: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) {
+        Self::stop(this);
+    }
+
+    /// What `repr` shows beyond the common part.
+    fn _format(&self) -> String {
+        String::new()
+    }
+
+    fn __repr__(this: &Bound<'_, Self>) -> PyResult<String> {
+        let py = this.py();
+        let me = this.get();
+        let extra: String = this.call_method0("_format")?.extract()?;
+        let address = this.as_ptr() as usize;
+        let mut text = format!(
+            "<{} at {address:#x} native={:#x}{extra}",
+            this.get_type().name()?,
+            std::ptr::from_ref(me).addr()
+        );
+        if me.is_active(py) {
+            text.push_str(" active");
+        }
+        if me.pending(py) {
+            text.push_str(" pending");
+        }
+        if let Some(callback) = me.callback(py) {
+            let _ = write!(text, " callback={}", callback.bind(py).repr()?);
+        }
+        if let Some(args) = me.args(py) {
+            let _ = write!(text, " args={}", args.bind(py).repr()?);
+        }
+        text.push('>');
+        Ok(text)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.owner)?;
+        let inside = self.inner.peek(|inner| {
+            visit.call(&inner.callback)?;
+            visit.call(&inner.args)?;
+            if let Kind::Stat(facts) = &inner.kind {
+                visit.call(&facts.path)?;
+            }
+            Ok(())
+        });
+        inside.unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self) {
+        Python::attach(|py| {
+            let held = self.inner.with(py, |inner| (inner.callback.take(), inner.args.take()));
+            drop(held);
+        });
+    }
+}

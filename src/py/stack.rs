@@ -1,0 +1,234 @@
+//! Where state may live while greenlets switch: the stack rule (docs/architecture.md, "The stack rule") as types.
+//!
+//! # What can go wrong
+//!
+//! All greenlets of a thread run on one C stack. `greenlet` keeps them apart by copying: a greenlet owns the bytes from its
+//! stack pointer up to the place where it was first entered, and when another one is resumed, whatever lies below *that*
+//! one's place is copied to the heap and its own bytes are copied back to where they were. So while a greenlet runs, the
+//! memory of a Rust frame that belongs to a suspended one may hold anything. Three things follow for code that calls
+//! Python, where every call (and every drop of an object) may switch:
+//!
+//! 1. A reference into a suspended frame, held by the kernel, a thread-local, a ring or another greenlet, reads and writes
+//!    somebody else's variables.
+//! 2. A borrow or a lock guard in a suspended frame is alive all the same: whoever runs meanwhile on this thread finds the
+//!    cell borrowed or, with a lock, waits for itself.
+//! 3. A frame may never be resumed (its greenlet leaks), or be resumed by an exception: what it was about to repair stays
+//!    as it was.
+//!
+//! # Why this module prevents it
+//!
+//! - State that outlives a call into Python is on the heap, in a [`GilCell`] inside a Python object, and is found again by a
+//!   handle. Nothing gives a pointer to a frame away (1).
+//! - A [`GilCell`] can be looked into only by [`GilCell::with`], whose borrow ends when the closure returns; a guard cannot be
+//!   carried over a call (2), and state is whole before each call, because the closure that changes it has returned (3).
+//! - What is left to discipline, calling Python from inside such a closure, is checked: [`crossing`] stands at every
+//!   place where this crate hands control to Python code of a gevent program, and in builds with debug assertions it panics
+//!   if any closure is open on this thread. The black-box suite runs such a build.
+//! - Objects that the closures take out are returned from them and dropped after.
+//!
+//! # Threads
+//!
+//! A [`GilCell`] is guarded by the interpreter lock: a closure runs on the thread that holds it and does not give it up
+//! (it makes no Python call). The module declares that it needs the lock (`gil_used`), so a free-threaded interpreter
+//! switches it on. What only one thread may touch at all, because the kernel says so or because a wait holds it with the
+//! lock released, is a [`ThreadBound`].
+
+use std::cell::{Cell, RefCell};
+
+use pyo3::prelude::*;
+
+use crate::sys::atfork;
+
+/// State in a Python object, reached with the interpreter lock held. See the module's text.
+#[derive(Debug, Default)]
+pub struct GilCell<T>(RefCell<T>);
+
+// SAFETY: all access goes through `with`, which wants the token of the interpreter lock; the closure makes no Python call
+// (asserted by `crossing`), so the lock is not given up inside, and no two threads are inside at a time.
+unsafe impl<T: Send> Sync for GilCell<T> {}
+
+impl<T> GilCell<T> {
+    /// A cell with this content.
+    pub const fn new(value: T) -> Self {
+        Self(RefCell::new(value))
+    }
+
+    /// Looks into the cell. Nothing in `look` may run Python: not a call, not the drop of a Python object.
+    ///
+    /// # Panics
+    /// When the cell is open already: `look` has run Python all the same.
+    #[inline]
+    pub fn with<R>(&self, _py: Python<'_>, look: impl FnOnce(&mut T) -> R) -> R {
+        let mut inside = self.0.borrow_mut();
+        let _open = Open::count();
+        look(&mut inside)
+    }
+
+    /// As [`GilCell::with`], for the collector, which may come at any moment: `None` while the cell is open.
+    pub fn peek<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
+        self.0.try_borrow().ok().map(|inside| look(&inside))
+    }
+}
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static OPEN: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Counts open closures in builds with debug assertions.
+struct Open;
+
+impl Open {
+    #[inline]
+    fn count() -> Self {
+        #[cfg(debug_assertions)]
+        OPEN.set(OPEN.get() + 1);
+        Self
+    }
+}
+
+impl Drop for Open {
+    #[inline]
+    fn drop(&mut self) {
+        #[cfg(debug_assertions)]
+        OPEN.set(OPEN.get() - 1);
+    }
+}
+
+/// Stands where control goes to Python code that may switch greenlets: nothing may be open on this thread. Costs nothing in
+/// release builds.
+#[inline]
+#[track_caller]
+pub fn crossing() {
+    #[cfg(debug_assertions)]
+    assert_eq!(OPEN.get(), 0, "the stack rule: a cell is open while Python runs");
+}
+
+/// What belongs to one thread of one process. Others get an error (or nothing); they may drop it only through
+/// [`ThreadBound::take`], which is told whose thread it is on.
+#[derive(Debug)]
+pub struct ThreadBound<T> {
+    owner: GilCell<Owner>,
+    value: RefCell<Option<T>>,
+}
+
+/// A thread of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Owner {
+    thread: usize,
+    forks: u32,
+}
+
+impl Owner {
+    fn here() -> Self {
+        thread_local! {
+            /// Its address is this thread's name: no two living threads share it, and reading it is free.
+            static HERE: Cell<u8> = const { Cell::new(0) };
+        }
+        Self { thread: HERE.with(|here| std::ptr::from_ref(here).addr()), forks: atfork::generation() }
+    }
+}
+
+/// Why a [`ThreadBound`] is not for the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// It belongs to another thread.
+    Thread,
+    /// It was made before a fork, by the parent.
+    Fork,
+}
+
+// SAFETY: `value` is reached only on the owner's thread (`check`), with two exceptions, `take` and `replace`, which need the
+// interpreter lock and are for values whose thread is over, or whose process is another's; see there.
+unsafe impl<T> Send for ThreadBound<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for ThreadBound<T> {}
+
+impl<T> ThreadBound<T> {
+    /// Binds a value to this thread.
+    pub fn new(value: T) -> Self {
+        Self { owner: GilCell::new(Owner::here()), value: RefCell::new(Some(value)) }
+    }
+
+    /// Whether the caller may use it.
+    ///
+    /// # Errors
+    /// [`Foreign`].
+    #[inline]
+    pub fn check(&self, py: Python<'_>) -> Result<(), Foreign> {
+        let (owner, here) = (self.owner.with(py, |owner| *owner), Owner::here());
+        match (owner.forks == here.forks, owner.thread == here.thread) {
+            (true, true) => Ok(()),
+            (true, false) => Err(Foreign::Thread),
+            (false, _) => Err(Foreign::Fork),
+        }
+    }
+
+    /// Uses the value on its own thread; `None` if it was taken. Nothing in `work` may run Python, but the interpreter
+    /// lock may be released in there (a wait): no other thread reaches the value meanwhile.
+    ///
+    /// # Errors
+    /// [`Foreign`].
+    #[inline]
+    pub fn with<R>(&self, py: Python<'_>, work: impl FnOnce(&mut T) -> R) -> Result<Option<R>, Foreign> {
+        self.check(py)?;
+        let mut value = self.value.borrow_mut();
+        let _open = Open::count();
+        Ok(value.as_mut().map(work))
+    }
+
+    /// Takes the value out for good, and says whether it belongs to the caller. On another thread than the owner's this is
+    /// `None` while the owner is using it; what is not the caller's own may be used only in ways that are safe anywhere.
+    pub fn take(&self, py: Python<'_>) -> Option<(T, Result<(), Foreign>)> {
+        let whose = self.check(py);
+        let mut value = self.value.try_borrow_mut().ok()?;
+        value.take().map(|value| (value, whose))
+    }
+
+    /// Puts a new value in the place of one that was taken, and binds it to this thread.
+    pub fn replace(&self, py: Python<'_>, value: T) {
+        self.owner.with(py, |owner| *owner = Owner::here());
+        let mut place = self.value.borrow_mut();
+        debug_assert!(place.is_none(), "the former value was to be taken first");
+        *place = Some(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn crossing_with_an_open_cell_is_found() {
+        Python::initialize();
+        Python::attach(|py| {
+            let cell = GilCell::new(1);
+            crossing();
+            cell.with(py, |value| *value += 1);
+            crossing();
+            assert_eq!(cell.peek(|value| *value), Some(2));
+            let found = std::panic::catch_unwind(|| cell.with(py, |_| crossing()));
+            assert_eq!(found.is_err(), cfg!(debug_assertions));
+            // The panic has closed it again.
+            crossing();
+            cell.with(py, |_| assert_eq!(cell.peek(|value| *value), None));
+        });
+    }
+
+    #[test]
+    fn another_thread_is_told_so() {
+        Python::initialize();
+        let bound = Arc::new(ThreadBound::new(1));
+        let theirs = bound.clone();
+        let answer =
+            std::thread::spawn(move || Python::attach(|py| (theirs.with(py, |v| *v), theirs.take(py))));
+        assert_eq!(answer.join().ok(), Some((Err(Foreign::Thread), Some((1, Err(Foreign::Thread))))));
+        Python::attach(|py| {
+            assert_eq!(bound.with(py, |v| *v), Ok(None));
+            bound.replace(py, 2);
+            assert_eq!(bound.with(py, |v| *v), Ok(Some(2)));
+        });
+    }
+}

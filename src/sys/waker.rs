@@ -1,0 +1,219 @@
+//! Ending the wait of an event loop from outside: from another thread, or from a signal handler.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::check;
+
+/// An eventfd that a loop polls, and whether the loop sleeps: a loop that does not needs no system call to be told.
+#[derive(Debug)]
+pub struct Waker {
+    event: EventFd,
+    sleeping: AtomicBool,
+}
+
+impl Waker {
+    /// A waker that nobody has used yet.
+    ///
+    /// # Errors
+    /// Those of eventfd(2).
+    pub fn new() -> io::Result<Self> {
+        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        Ok(Self { event, sleeping: AtomicBool::new(false) })
+    }
+
+    /// What the loop polls for reading.
+    pub fn fd(&self) -> RawFd {
+        self.event.as_fd().as_raw_fd()
+    }
+
+    /// The loop is about to sleep (`true`), or has slept. To be called while whoever may call [`Waker::wake`] is kept out
+    /// (by the interpreter lock), so that no call falls between the loop's last look and its sleep.
+    pub fn set_sleeping(&self, sleeping: bool) {
+        self.sleeping.store(sleeping, Ordering::Release);
+    }
+
+    /// Ends the loop's sleep, if it sleeps.
+    pub fn wake(&self) {
+        if self.sleeping.swap(false, Ordering::AcqRel) {
+            self.notify();
+        }
+    }
+
+    /// Makes the descriptor readable.
+    pub fn notify(&self) {
+        // Full counters are readable, too.
+        let _ = self.event.write(1);
+    }
+
+    /// Makes the descriptor unreadable again.
+    pub fn drain(&self) {
+        // EAGAIN: it was.
+        let _ = self.event.read();
+    }
+}
+
+/// Signal numbers are below this (`_NSIG` of Linux).
+pub const SIGNAL_NUMBERS: usize = 65;
+
+/// One signal that a loop watches.
+struct Watched {
+    /// The eventfd of the loop that watches it; -1: none.
+    fd: AtomicI32,
+    arrived: AtomicBool,
+}
+
+static WATCHED: [Watched; SIGNAL_NUMBERS] =
+    [const { Watched { fd: AtomicI32::new(-1), arrived: AtomicBool::new(false) } }; SIGNAL_NUMBERS];
+
+extern "C" fn note(number: libc::c_int) {
+    let Some(watched) = usize::try_from(number).ok().and_then(|at| WATCHED.get(at)) else { return };
+    watched.arrived.store(true, Ordering::Release);
+    let fd = watched.fd.load(Ordering::Acquire);
+    if fd >= 0 {
+        let one = 1_u64;
+        // SAFETY: errno is this thread's own; write(2) is async-signal-safe, and `one` is readable for 8 bytes. What is
+        // interrupted must find its errno again.
+        unsafe {
+            let errno = libc::__errno_location();
+            let before = *errno;
+            libc::write(fd, (&raw const one).cast(), size_of::<u64>());
+            *errno = before;
+        }
+    }
+}
+
+/// From now on the signal ends the wait of the loop with this waker, whichever thread receives it; the former disposition is
+/// displaced, Python's handler too (as libev does).
+///
+/// # Errors
+/// `EINVAL` for a number that is no signal or cannot be caught; `EBUSY` when another loop watches it.
+pub fn watch_signal(number: i32, waker: &Waker) -> io::Result<()> {
+    let watched = slot(number).ok_or(io::ErrorKind::InvalidInput)?;
+    let fd = waker.fd();
+    let before = watched.fd.swap(fd, Ordering::AcqRel);
+    if before >= 0 && before != fd {
+        watched.fd.store(before, Ordering::Release);
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    set_handler(number, note as extern "C" fn(libc::c_int) as libc::sighandler_t)
+}
+
+/// The end of [`watch_signal`]: the signal has its default effect again.
+pub fn unwatch_signal(number: i32) {
+    if let Some(watched) = slot(number) {
+        // The order matters: no handler may write to a descriptor that its owner is about to close.
+        let _ = set_handler(number, libc::SIG_DFL);
+        watched.fd.store(-1, Ordering::Release);
+        watched.arrived.store(false, Ordering::Release);
+    }
+}
+
+/// After a fork the loop has another waker.
+pub fn move_signal(number: i32, waker: &Waker) {
+    if let Some(watched) = slot(number) {
+        watched.fd.store(waker.fd(), Ordering::Release);
+    }
+}
+
+/// Whether the signal has come since [`forget_arrivals`] was last called by its loop.
+pub fn signal_arrived(number: i32) -> bool {
+    slot(number).is_some_and(|watched| watched.arrived.load(Ordering::Acquire))
+}
+
+/// Signals that have come to this loop are no news any more. To be called before they are looked for again.
+pub fn forget_arrival(number: i32) {
+    if let Some(watched) = slot(number) {
+        watched.arrived.store(false, Ordering::Release);
+    }
+}
+
+/// A loop ends: nothing that it watched leads to its waker any more.
+pub fn release_signals(waker: &Waker) {
+    for (number, watched) in WATCHED.iter().enumerate() {
+        if watched.fd.load(Ordering::Acquire) == waker.fd() {
+            unwatch_signal(number as i32);
+        }
+    }
+}
+
+/// A child has ended.
+pub const SIGNAL_CHILD: i32 = libc::SIGCHLD;
+
+fn slot(number: i32) -> Option<&'static Watched> {
+    usize::try_from(number).ok().filter(|at| *at > 0).and_then(|at| WATCHED.get(at))
+}
+
+fn set_handler(number: i32, handler: libc::sighandler_t) -> io::Result<()> {
+    // SAFETY: a sigaction is plain memory, for which zero means no flags and an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler;
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: the handler is async-signal-safe (or SIG_DFL) and stays loaded; the kernel refuses bad numbers.
+    check(unsafe { libc::sigaction(number, &raw const action, std::ptr::null_mut()) }).map(drop)
+}
+
+/// What became of a child that waitpid(2) was asked about without waiting: its status, or nothing yet. Any child for 0.
+///
+/// # Errors
+/// `ECHILD` when there is no such child.
+pub fn wait_child(pid: i32) -> io::Result<Option<(i32, i32)>> {
+    let mut status = 0;
+    let which = if pid == 0 { -1 } else { pid };
+    // SAFETY: `status` is writable.
+    let found = check(unsafe { libc::waitpid(which, &raw mut status, libc::WNOHANG) })?;
+    Ok((found > 0).then_some((found, status)))
+}
+
+/// Whether the descriptor is open.
+///
+/// # Errors
+/// `EBADF`.
+pub fn check_open(fd: RawFd) -> io::Result<()> {
+    // SAFETY: F_GETFD takes no memory.
+    check(unsafe { libc::fcntl(fd, libc::F_GETFD) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn readable(waker: &Waker) -> bool {
+        let mut poll = libc::pollfd { fd: waker.fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd, writable during the call.
+        unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
+    }
+
+    #[test]
+    fn only_a_sleeper_is_woken() {
+        let waker = Waker::new().unwrap();
+        waker.wake();
+        assert!(!readable(&waker));
+        waker.set_sleeping(true);
+        waker.wake();
+        assert!(readable(&waker));
+        waker.drain();
+        waker.wake();
+        assert!(!readable(&waker));
+    }
+
+    #[test]
+    fn a_signal_wakes_the_loop_that_watches_it_and_no_other_may() {
+        let (waker, other) = (Waker::new().unwrap(), Waker::new().unwrap());
+        let number = libc::SIGRTMIN() + 3;
+        watch_signal(number, &waker).unwrap();
+        assert_eq!(watch_signal(number, &other).unwrap_err().raw_os_error(), Some(libc::EBUSY));
+        // SAFETY: the handler is installed.
+        unsafe { libc::raise(number) };
+        assert!(readable(&waker) && signal_arrived(number));
+        forget_arrival(number);
+        assert!(!signal_arrived(number));
+        unwatch_signal(number);
+        watch_signal(number, &other).unwrap();
+        unwatch_signal(number);
+        assert!(watch_signal(1000, &waker).is_err() && watch_signal(0, &waker).is_err());
+    }
+}
