@@ -26,6 +26,8 @@ mod requests;
 mod sockets;
 #[path = "worker/stage.rs"]
 mod stage;
+#[path = "worker/steps.rs"]
+mod steps;
 #[path = "worker/stop.rs"]
 mod stop;
 #[path = "worker/timers.rs"]

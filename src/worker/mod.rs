@@ -27,5 +27,5 @@ pub use access::{AccessFacts, AccessLine};
 pub use app::{App, ConnId, Exit, Flow, Handover, Outgoing, Request};
 pub use body::Body;
 pub use control::Control;
-pub use reactor::{Census, ListenerSpec, Reactor, Shared};
+pub use reactor::{Census, FOREIGN, ListenerSpec, Reactor, Shared, is_foreign};
 pub use tuning::Tuning;

@@ -119,6 +119,8 @@ pub(super) struct State {
     pub(super) turn_requests: usize,
     /// The last turn accepted a connection.
     pub(super) just_accepted: bool,
+    /// An application call was slow not long ago: answers do not wait for company behind the next one.
+    pub(super) slow_until: Instant,
     /// When the parent was last looked at.
     pub(super) parent_checked: Instant,
     pub(super) wake: Option<(OwnedFd, Option<OpKey>)>,
@@ -146,6 +148,20 @@ pub(super) enum Source {
     Send(ConnId),
     Writable(ConnId),
     Wake,
+}
+
+/// The bit of a token that says that an operation is not the reactor's but was started by whoever shares its driver
+/// ([`Reactor::driver`]); the 63 others are free for them.
+pub const FOREIGN: u64 = 1 << 63;
+
+/// The completion is of an operation with a [`FOREIGN`] token. An orphan is the reactor's, whoever sent it.
+pub fn is_foreign(completion: &Completion) -> bool {
+    match completion {
+        Completion::Recv { token, .. } | Completion::Sent { token, .. } | Completion::Poll { token, .. } => {
+            token.0 & FOREIGN != 0
+        }
+        Completion::Orphan { .. } => false,
+    }
 }
 
 const GENERATION_MASK: u32 = 0x00ff_ffff;
@@ -211,6 +227,7 @@ impl Reactor {
             emfile_warned: None,
             turn_requests: 0,
             just_accepted: false,
+            slow_until: now,
             parent_checked: now,
             wake: wake.map(|fd| (fd, None)),
             generation: 0,
@@ -406,5 +423,8 @@ mod tests {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }
         assert_eq!(Source::from_token(Token(0)), None);
+        for low in [0, Source::Recv(id).token().0, FOREIGN - 1] {
+            assert_eq!(Source::from_token(Token(FOREIGN | low)), None);
+        }
     }
 }

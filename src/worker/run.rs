@@ -1,14 +1,16 @@
-//! The loop: wait, take completions out, handle them, run the application, repeat.
+//! The loop: wait, take completions out, handle them, run the application, repeat. Its steps are public: a loop from
+//! outside (an event loop that the application brings) can take them in the same order, with its own work in between.
 
+use std::cell::RefMut;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::io::Completion;
+use crate::io::{Completion, Driver};
 use crate::logging::Level;
 use crate::sys::{clock, process};
 
 use super::app::{App, ConnId, Exit};
-use super::reactor::{Job, Reactor, Source};
+use super::reactor::{Job, Reactor, Source, State, is_foreign};
 
 /// An application call that took longer than this makes the worker send every answer at once for a while: answers
 /// queued for a common submission must not wait behind a slow call.
@@ -21,12 +23,13 @@ const PARENT_CHECK_EVERY: Duration = Duration::from_millis(900);
 const JOBS_PER_TURN_MAX: usize = 32;
 
 impl Reactor {
-    /// Runs the worker to its end and returns its exit status.
+    /// Runs the worker to its end and returns its exit status: turns of the steps below, which a loop from outside may
+    /// call instead.
     pub fn run<A: App>(&self, app: &A) -> i32 {
         let status = self.turns(app);
         if !app.is_forked_child() {
             // A last answer may still wait for company.
-            self.state().driver.flush();
+            self.driver().flush();
         }
         status
     }
@@ -34,43 +37,163 @@ impl Reactor {
     /// Turns of the loop until there is an exit status.
     fn turns<A: App>(&self, app: &A) -> i32 {
         let mut completions = Vec::new();
-        let mut slow_until = self.state().now;
         loop {
             if let Err(Exit(status)) = app.check_signals() {
                 return status;
             }
-            // A handler may have forked, too.
-            if app.is_forked_child() {
-                return self.shared.control.quitting().unwrap_or(0);
-            }
-            if let Some(status) = self.shared.control.quitting() {
+            if let Some(status) = self.begin_turn(app) {
                 return status;
             }
-            self.look_around();
-            if self.shared.control.stopping() {
-                self.begin_drain();
-            }
-            if self.is_drained() {
-                return 0;
-            }
-            self.turn(app, &mut completions);
-            for completion in completions.drain(..) {
-                let conn = completion_conn(&completion);
-                if !self.guarded("a completion", || self.handle(completion))
-                    && let Some(id) = conn
-                {
-                    self.close_failed(id);
-                }
-            }
-            self.pause_full();
-            self.expire_timers();
-            self.run_jobs(app, &mut slow_until);
+            let wait = self.before_wait();
+            self.wait(app, wait, &mut completions);
+            self.after_wait(&mut completions);
+            debug_assert!(completions.is_empty(), "nobody else has the driver");
+            self.run_jobs(app);
             if app.is_forked_child() {
                 return self.shared.control.quitting().unwrap_or(0);
             }
-            self.collect_garbage();
             self.end_turn();
         }
+    }
+
+    /// First step of a turn, after the signal handlers: stop requests, and what is looked at once in a while. `Some`: the
+    /// worker is to leave with this exit status.
+    pub fn begin_turn<A: App>(&self, app: &A) -> Option<i32> {
+        // A signal handler may have forked, too.
+        if app.is_forked_child() {
+            return Some(self.shared.control.quitting().unwrap_or(0));
+        }
+        if let Some(status) = self.shared.control.quitting() {
+            return Some(status);
+        }
+        self.look_around();
+        if self.shared.control.stopping() {
+            self.begin_drain();
+        }
+        self.is_drained().then_some(0)
+    }
+
+    /// Second step: arms the listeners and the wake-up pipe. How long the wait may take; a loop with deadlines of its own
+    /// waits less.
+    pub fn before_wait(&self) -> Duration {
+        let state = &mut *self.state();
+        self.arm_listeners(state);
+        let look_only = self.begin_wait(state) && !self.is_solo();
+        // After an accept among siblings only a look: the listeners are not armed.
+        if look_only { Duration::ZERO } else { self.wait_time(state) }
+    }
+
+    /// The same for a loop that has work of its own at hand and will only look, with a wait of zero: no listener is
+    /// armed, so that siblings get the connections. A loop that always has such work must let [`Self::before_wait`] have a
+    /// turn now and then, or it accepts nothing.
+    pub fn before_look(&self) {
+        self.begin_wait(&mut self.state());
+    }
+
+    /// The driver, for operations with [`super::FOREIGN`] tokens. To be let go of before any other method is called.
+    pub fn driver(&self) -> RefMut<'_, Driver> {
+        RefMut::map(self.state(), |state| &mut state.driver)
+    }
+
+    /// Third step, the wait. The state is borrowed while the interpreter lock is released: other threads cannot reach it,
+    /// because it belongs to this thread.
+    pub fn wait<A: App>(&self, app: &A, wait: Duration, completions: &mut Vec<Completion>) {
+        let driver = &mut *self.driver();
+        let mut result = Ok(());
+        if wait.is_zero() {
+            result = driver.wait(Some(wait), completions);
+        } else {
+            app.blocking(&mut || result = driver.wait(Some(wait), completions));
+        }
+        if let Err(error) = result {
+            self.shared.errors.log(Level::Error, format_args!("Waiting for events failed: {error}"));
+        }
+    }
+
+    /// Fourth step: handles what has completed, and timers. Completions of operations with [`super::FOREIGN`] tokens stay
+    /// in the list, in their order.
+    pub fn after_wait(&self, completions: &mut Vec<Completion>) {
+        let now = self.tick();
+        self.shared.slot.beat(now);
+        for completion in completions.extract_if(.., |completion| !is_foreign(completion)) {
+            let conn = completion_conn(&completion);
+            if !self.guarded("a completion", || self.handle(completion))
+                && let Some(id) = conn
+            {
+                self.close_failed(id);
+            }
+        }
+        self.pause_full();
+        self.expire_timers();
+    }
+
+    /// Requests and resumptions wait for the application.
+    pub fn has_jobs(&self) -> bool {
+        !self.state().jobs.is_empty()
+    }
+
+    /// Fifth step: runs the application for the jobs at hand, or as many of them as one turn may.
+    pub fn run_jobs<A: App>(&self, app: &A) {
+        if !self.has_jobs() {
+            return;
+        }
+        self.before_work();
+        for _ in 0..JOBS_PER_TURN_MAX {
+            let Some(job) = self.take_job() else {
+                return;
+            };
+            let conn = job.conn();
+            if !self.guarded("a request", || self.run_job(app, job)) {
+                self.close_failed(conn);
+                // What the application keeps of that response is of no use any more.
+                self.guarded("a failed request", || app.abandon(self, conn));
+            }
+            if app.is_forked_child() {
+                return;
+            }
+            self.after_work();
+            if self.shared.control.quitting().is_some() {
+                return;
+            }
+        }
+    }
+
+    /// To be called before the application runs ([`Self::run_jobs`] does): the listeners are given back.
+    pub fn before_work(&self) {
+        self.disarm_listeners(&mut self.state());
+    }
+
+    /// To be called after each piece of application work ([`Self::run_jobs`] does): reads the clock, and remembers when
+    /// the work was slow.
+    pub fn after_work(&self) {
+        let state = &mut *self.state();
+        let begun = state.now;
+        state.now = state.driver.now();
+        if state.now.since(begun) > SLOW_CALL {
+            state.slow_until = state.now.after(SLOW_CALL_MEMORY);
+        }
+        // A busy worker is a living one: the beat must not wait for the end of a long queue.
+        self.shared.slot.beat(state.now);
+    }
+
+    /// Last step: drops what could not be dropped before, writes the access log.
+    pub fn end_turn(&self) {
+        self.collect_garbage();
+        let connections = self.connections();
+        self.shared.slot.set_connections(connections as u32);
+        if let Some(log) = &mut *self.shared.access.borrow_mut() {
+            log.flush();
+        }
+    }
+
+    /// Drops buffers of finished sends. To be called where nothing is borrowed: their owners may be Python objects, so any
+    /// Python may run. Once a turn; more often by whoever sends much within one call of the application.
+    pub fn collect_garbage(&self) {
+        if self.state().garbage.is_empty() {
+            return;
+        }
+        let garbage = std::mem::take(&mut self.state().garbage);
+        drop(garbage);
     }
 
     /// What is looked at once in a while: log rotation, and whether the master still lives.
@@ -94,62 +217,12 @@ impl Reactor {
         }
     }
 
-    /// One wait. The state is borrowed while the interpreter lock is released: other threads cannot reach it, because
-    /// it belongs to this thread.
-    fn turn<A: App>(&self, app: &A, completions: &mut Vec<Completion>) {
-        let state = &mut *self.state();
+    /// What every wait begins with. True: the last turn accepted a connection.
+    fn begin_wait(&self, state: &mut State) -> bool {
         // Those that the last turn left for this one.
         state.turn_requests = state.jobs.len();
-        self.arm_listeners(state);
         state.arm_wake();
-        let mut wait = self.wait_time(state);
-        if std::mem::take(&mut state.just_accepted) && !self.is_solo() {
-            // Only a look: the listeners are not armed.
-            wait = Duration::ZERO;
-        }
-        let mut result = Ok(());
-        if wait.is_zero() {
-            result = state.driver.wait(Some(wait), completions);
-        } else {
-            let driver = &mut state.driver;
-            app.blocking(&mut || result = driver.wait(Some(wait), completions));
-        }
-        state.now = state.driver.now();
-        self.shared.slot.beat(state.now);
-        if let Err(error) = result {
-            self.shared.errors.log(Level::Error, format_args!("Waiting for events failed: {error}"));
-        }
-    }
-
-    fn run_jobs<A: App>(&self, app: &A, slow_until: &mut clock::Instant) {
-        if self.state().jobs.is_empty() {
-            return;
-        }
-        self.disarm_listeners(&mut self.state());
-        for _ in 0..JOBS_PER_TURN_MAX {
-            let Some(job) = self.take_job(*slow_until) else {
-                return;
-            };
-            let begun = self.state().now;
-            let conn = job.conn();
-            if !self.guarded("a request", || self.run_job(app, job)) {
-                self.close_failed(conn);
-                // What the application keeps of that response is of no use any more.
-                self.guarded("a failed request", || app.abandon(self, conn));
-            }
-            if app.is_forked_child() {
-                return;
-            }
-            let now = self.tick();
-            if now.since(begun) > SLOW_CALL {
-                *slow_until = now.after(SLOW_CALL_MEMORY);
-            }
-            // A busy worker is a living one: the beat must not wait for the end of a long queue.
-            self.shared.slot.beat(now);
-            if self.shared.control.quitting().is_some() {
-                return;
-            }
-        }
+        std::mem::take(&mut state.just_accepted)
     }
 
     /// Reads the clock.
@@ -159,10 +232,10 @@ impl Reactor {
         state.now
     }
 
-    fn take_job(&self, slow_until: clock::Instant) -> Option<Job> {
+    fn take_job(&self) -> Option<Job> {
         let state = &mut *self.state();
         let job = state.jobs.pop_front()?;
-        if state.now < slow_until {
+        if state.now < state.slow_until {
             state.driver.flush();
         }
         Some(job)
@@ -174,24 +247,6 @@ impl Reactor {
             Job::Resume(id) => app.resume(self, id),
             Job::Abandon(id) => app.abandon(self, id),
             Job::Refused(request, status) => app.refused(self, &request, status),
-        }
-    }
-
-    /// Drops buffers of finished sends. To be called where nothing is borrowed: their owners may be Python objects, so any
-    /// Python may run. Once a turn; more often by whoever sends much within one call of the application.
-    pub fn collect_garbage(&self) {
-        if self.state().garbage.is_empty() {
-            return;
-        }
-        let garbage = std::mem::take(&mut self.state().garbage);
-        drop(garbage);
-    }
-
-    fn end_turn(&self) {
-        let connections = self.connections();
-        self.shared.slot.set_connections(connections as u32);
-        if let Some(log) = &mut *self.shared.access.borrow_mut() {
-            log.flush();
         }
     }
 
@@ -235,7 +290,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::io::Driver;
     use crate::io::sim::SimConfig;
     use crate::logging::ErrorLog;
     use crate::sys::shared::Scoreboard;
