@@ -55,11 +55,11 @@ pub struct Loop {
 static DESTROYED: &str = "operation on destroyed loop";
 
 impl Loop {
-    fn open_driver(main: bool) -> PyResult<Driver> {
+    fn open_driver(main: bool, asked: Option<Choice>) -> PyResult<Driver> {
         let choice = match std::env::var(DRIVER_VARIABLE).as_deref() {
             // The loops of further threads are many and do little; epoll is cheap to make, and any thread may end it.
             _ if !main => Choice::Epoll,
-            Err(_) | Ok("" | "auto") => Choice::Auto,
+            Err(_) | Ok("" | "auto") => asked.unwrap_or_default(),
             Ok("uring") => Choice::Uring,
             Ok("epoll") => Choice::Epoll,
             Ok(other) => {
@@ -226,7 +226,7 @@ impl Loop {
     /// # Errors
     /// Those of making them.
     pub(super) fn start_over_after_fork(&self, py: Python<'_>) -> PyResult<()> {
-        let driver = Self::open_driver(self.main)?;
+        let driver = Self::open_driver(self.main, None)?;
         let fresh = Arc::new(Waker::new()?);
         let name = driver.name();
         let before = self.wake.with(py, |wake| std::mem::replace(wake, (fresh.clone(), None)));
@@ -280,6 +280,26 @@ fn wrong_thread(py: Python<'_>) -> PyErr {
     }
 }
 
+/// The driver that libev's flags (a number, a name, or several; `GEVENT_BACKEND`) ask for, and whether that can be done.
+fn asked_for(flags: Option<&Bound<'_, PyAny>>) -> PyResult<(Option<Choice>, bool)> {
+    let Some(flags) = flags else { return Ok((None, true)) };
+    if flags.extract::<i64>().is_ok() {
+        return Ok((None, true));
+    }
+    let names: Vec<String> = match flags.extract::<String>() {
+        Ok(text) => text.split(',').map(|name| name.trim().to_lowercase()).collect(),
+        Err(_) => flags.extract().map_err(|_| {
+            PyTypeError::new_err(format!("flags must be an int, a str or a list of str, not {flags}"))
+        })?,
+    };
+    let choice = names.iter().find_map(|name| match name.as_str() {
+        "uring" => Some(Choice::Uring),
+        "epoll" => Some(Choice::Epoll),
+        _ => None,
+    });
+    Ok((choice, choice.is_some()))
+}
+
 /// A number of seconds; huge ones mean "for ever".
 pub(super) fn seconds(value: f64) -> Duration {
     // About 30 years, in which nobody waits and no sum overflows.
@@ -292,17 +312,10 @@ impl Loop {
     #[new]
     #[pyo3(signature = (flags=None, default=None))]
     fn py_new(flags: Option<&Bound<'_, PyAny>>, default: Option<bool>) -> PyResult<Self> {
-        if let Some(flags) = flags {
-            let known = flags.extract::<i64>().is_ok() || flags.try_iter().is_ok();
-            if !known {
-                return Err(PyTypeError::new_err(format!(
-                    "flags must be an int, a str or a list of str, not {flags}"
-                )));
-            }
-        }
         let main = default.unwrap_or(true);
-        let driver = Self::open_driver(main)?;
-        let backend = driver.name();
+        let (asked, honoured) = asked_for(flags)?;
+        let driver = Self::open_driver(main, asked)?;
+        let backend = if honoured { driver.name() } else { "default" };
         Ok(Self {
             state: GilCell::new(State::new()),
             wake: GilCell::new((Arc::new(Waker::new()?), None)),

@@ -8,6 +8,7 @@ use slab::Slab;
 
 use crate::io::{OpKey, TimerHeap, Token};
 use crate::sys::clock::{self, Instant};
+use crate::worker::FOREIGN;
 
 use super::callback::Callback;
 use super::watcher::{Inner, Kind, Watcher};
@@ -18,8 +19,9 @@ pub(super) const PRIORITY_MIN: i8 = -2;
 pub(super) const PRIORITY_MAX: i8 = 2;
 const PRIORITIES: usize = (PRIORITY_MAX - PRIORITY_MIN) as usize + 1;
 
-/// Marks the loop's tokens: in a worker, the reactor's share the driver.
-pub(super) const FOREIGN: u64 = 1 << 63;
+/// How often the wall clock is looked at (somebody may set it).
+const WALL_EVERY: Duration = Duration::from_millis(500);
+
 const GENERATION_MASK: u32 = 0x00ff_ffff;
 /// The token of the waker; no slot has generation 0.
 pub(super) const WAKE: Token = Token(FOREIGN);
@@ -61,6 +63,8 @@ pub(super) struct State {
     pub(super) now: Instant,
     /// Wall-clock nanoseconds at `Instant(0)`: the loop's time is given out as seconds since the epoch, as libev does.
     wall: i128,
+    /// When that was found out.
+    wall_read: Instant,
     pub(super) error_handler: Option<Py<PyAny>>,
     /// Asked to leave `run`.
     pub(super) breaking: bool,
@@ -86,6 +90,7 @@ impl State {
             refs: 0,
             now: Instant::default(),
             wall: 0,
+            wall_read: Instant::default(),
             error_handler: None,
             breaking: false,
             destroyed: false,
@@ -100,7 +105,10 @@ impl State {
 
     pub(super) fn update_now(&mut self) {
         self.now = clock::now();
-        self.wall = clock::unix_now().as_nanos() as i128 - i128::from(self.now.0);
+        if self.now.since(self.wall_read) >= WALL_EVERY {
+            self.wall_read = self.now;
+            self.wall = clock::unix_now().as_nanos() as i128 - i128::from(self.now.0);
+        }
     }
 
     /// Seconds since the epoch.

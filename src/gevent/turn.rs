@@ -116,6 +116,8 @@ fn wait(me: &Loop, py: Python<'_>, nowait: bool, completions: &mut Vec<Completio
     me.settle(py)?;
     let own = me.state.with(py, |state| {
         state.iteration += 1;
+        // What has run took its time: it is not waited for a second time.
+        state.update_now();
         let at_once = nowait
             || !state.callbacks.is_empty()
             || state.pending_count() > 0
