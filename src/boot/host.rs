@@ -8,6 +8,7 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 
 use crate::arbiter::{self, Fork, Host, WorkerContext};
+use crate::gevent;
 use crate::logging::Level;
 use crate::settings::Settings;
 
@@ -60,12 +61,18 @@ impl Server {
 impl Host for Server {
     fn fork(&mut self) -> io::Result<Fork> {
         Python::attach(|py| {
-            let pid: i32 = py
-                .import("os")
-                .and_then(|os| os.call_method0("fork"))
+            // Python's own: gevent's makes the parent watch the child through the hub, and takes SIGCHLD for that.
+            let pid: i32 = gevent::original(py, "os", "fork")
+                .and_then(|fork| fork.call0())
                 .and_then(|pid| pid.extract())
                 .map_err(|error: PyErr| io::Error::other(error.to_string()))?;
-            Ok(if pid == 0 { Fork::Child } else { Fork::Parent(pid) })
+            if pid == 0 {
+                if let Err(error) = gevent::after_fork(py) {
+                    error.write_unraisable(py, None);
+                }
+                return Ok(Fork::Child);
+            }
+            Ok(Fork::Parent(pid))
         })
     }
 

@@ -4,6 +4,7 @@
 //! Read it in this order: here (start-up in Gunicorn's order), `sources` (settings from all sources), `setup` (their
 //! translation for the floors below), `logs`, `host` (what the arbiter asks of us), `worker` (the life of a worker).
 
+mod cooperative;
 mod host;
 mod logs;
 mod setup;
@@ -14,8 +15,9 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 
 use crate::arbiter;
+use crate::gevent;
 use crate::py::{exit_status, format_exception};
-use crate::settings::Settings;
+use crate::settings::{Settings, WorkerKind};
 use crate::wsgi::{self, LoadError};
 
 use host::Server;
@@ -52,6 +54,8 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
         write_text(py, &exit.stdout, &exit.stderr);
         Leave(exit.status)
     })?;
+    // A hub that the configuration file makes runs our loop, too.
+    gevent::prefer_loop(py).map_err(|error| complain(py, &format_exception(py, &error)))?;
     let settings = sources.read(py).map_err(|refused| {
         complain(py, &refused.stderr);
         Leave(refused.status)
@@ -60,11 +64,32 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
     sources.enter(py, &settings).map_err(|error| complain(py, &format!("Error: {error}")))?;
     let logs = Logs::open(&settings).map_err(|text| complain(py, &text))?;
     import_for_workers(py);
+    prepare_gevent(py, &settings)?;
     let app = if settings.preload_app() { Some(preload(py, &settings)?) } else { None };
     for unknown in settings.unknown_names() {
         logs.errors.warning(format_args!("{unknown}"));
     }
     Ok(Server::new(sources, settings, config, logs, app))
+}
+
+/// What the worker type has to do with gevent, before anything of the application is imported.
+fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), Leave> {
+    let done = match settings.worker_kind() {
+        Ok(WorkerKind::Gevent) => {
+            if let Some(reason) = gevent::objection(py, cooperative::GEVENT_LEAST) {
+                let install = cooperative::INSTALL;
+                return Err(complain(
+                    py,
+                    &format!("Error: the gevent worker needs gevent: {reason}. {install}"),
+                ));
+            }
+            // A preloaded application is imported here: locks and sockets that it makes must be gevent's.
+            if settings.preload_app() { gevent::patch_all(py) } else { Ok(()) }
+        }
+        Ok(WorkerKind::Uring) => Ok(()),
+        Ok(WorkerKind::Sync) | Err(_) => gevent::withdraw_loop(py),
+    };
+    done.map_err(|error| complain(py, &format_exception(py, &error)))
 }
 
 fn preload(py: Python<'_>, settings: &Settings) -> Result<Py<PyAny>, Leave> {

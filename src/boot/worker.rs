@@ -9,15 +9,16 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerContext};
+use crate::gevent;
 use crate::io::Driver;
 use crate::logging::{AccessLog, ErrorLog, Level};
 use crate::py::{WorkerSignals, format_exception, keep_frame_chunks, wakeup_pipe};
-use crate::settings::{Networks, Settings};
+use crate::settings::{Networks, Settings, WorkerKind};
 use crate::sys::listener;
 use crate::worker::{App, Control, ListenerSpec, Reactor, Shared};
 use crate::wsgi::{self, Direct, ErrorStream, ListenerName, LoadError, ServerFacts};
 
-use super::setup;
+use super::{cooperative, setup};
 
 /// Why a worker does not reach its loop.
 enum BootError {
@@ -44,22 +45,29 @@ pub(super) fn run(
 ) -> i32 {
     let control = Arc::new(Control::default());
     match boot(py, context, settings, errors, access, app, &control) {
-        Ok((reactor, direct)) => serve(&reactor, direct),
+        Ok((reactor, calls)) => serve(py, &reactor, &calls),
         Err(error) => control.quitting().unwrap_or_else(|| report(py, errors, &error)),
     }
 }
 
-fn serve(reactor: &Rc<Reactor>, direct: Direct) -> i32 {
+fn serve(py: Python<'_>, reactor: &Rc<Reactor>, calls: &Rc<Direct>) -> i32 {
     reactor.shared().slot.set_booted();
-    let status = reactor.run(&direct);
-    if direct.is_forked_child() {
+    let status = if calls.is_cooperative() {
+        cooperative::serve(py, reactor, calls).unwrap_or_else(|error| {
+            let text = format_exception(py, &error);
+            reactor.shared().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
+            1
+        })
+    } else {
+        reactor.run(&**calls)
+    };
+    if calls.is_forked_child() {
         // The rings and descriptors are the parent's: nothing of them may be touched, not even to let go of it.
-        std::mem::forget((reactor.clone(), direct));
+        std::mem::forget((reactor.clone(), calls.clone()));
         return status;
     }
-    direct.close_parked(reactor);
+    calls.close_parked(reactor);
     wsgi::clear_current();
-    drop(direct);
     status
 }
 
@@ -90,7 +98,7 @@ fn boot(
     access: Option<AccessLog>,
     app: Option<Py<PyAny>>,
     control: &Arc<Control>,
-) -> Result<(Rc<Reactor>, Direct), BootError> {
+) -> Result<(Rc<Reactor>, Rc<Direct>), BootError> {
     let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
     become_user(settings)?;
     // Here and not in the master: what serves is what gains, and no thread of the application can be in the allocator.
@@ -100,11 +108,16 @@ fn boot(
     // From here on a signal runs a handler of ours; what came in since the fork is delivered now.
     drop(blocked);
     py.check_signals()?;
+    let kind = settings.worker_kind().map_err(BootError::Other)?;
+    if kind == WorkerKind::Gevent {
+        gevent::patch_all(py)?;
+    }
     let app = match app {
         Some(app) => app,
         None => load(py, settings)?,
     };
-    let direct = direct(py, app, settings, errors, &listeners)?;
+    let cooperative = cooperative::decide(py, kind, errors)?.map_err(BootError::Other)?;
+    let calls = Rc::new(calls(py, app, settings, errors, &listeners, cooperative)?);
     let driver = open_driver(settings, errors)?;
     let specs: Vec<ListenerSpec> = listeners.iter().map(|socket| spec(socket)).collect();
     let shared = Shared {
@@ -120,7 +133,8 @@ fn boot(
     let tuning = setup::tuning(settings, jitter(settings, age));
     let reactor = Rc::new(Reactor::new(driver, &specs, Some(wake), shared, tuning, setup::policy(settings)));
     wsgi::set_current(reactor.clone());
-    Ok((reactor, direct))
+    wsgi::set_calls(calls.clone());
+    Ok((reactor, calls))
 }
 
 /// Before anything of the application runs, and before the driver, whose ring belongs to whom opened it.
@@ -139,17 +153,23 @@ fn load(py: Python<'_>, settings: &Settings) -> Result<Py<PyAny>, BootError> {
     })
 }
 
-fn direct(
+fn calls(
     py: Python<'_>,
     app: Py<PyAny>,
     settings: &Settings,
     errors: &Arc<ErrorLog>,
     listeners: &[Arc<listener::Listener>],
+    cooperative: bool,
 ) -> PyResult<Direct> {
     let stream = ErrorStream::new(errors.clone(), settings.errorlog() == "-");
     let constants = PyDict::new(py);
     constants.set_item("wsgi.errors", Py::new(py, stream)?)?;
-    Direct::new(py, app, &server_facts(settings, listeners), &constants, true)
+    let facts = server_facts(settings, listeners, cooperative);
+    let mut calls = Direct::new(py, app, &facts, &constants, true)?;
+    if cooperative {
+        calls.cooperate(py)?;
+    }
+    Ok(calls)
 }
 
 fn open_driver(settings: &Settings, errors: &ErrorLog) -> Result<Driver, BootError> {
@@ -164,7 +184,11 @@ fn spec(socket: &listener::Listener) -> ListenerSpec {
     ListenerSpec { fd: socket.as_fd().as_raw_fd(), unix }
 }
 
-fn server_facts(settings: &Settings, listeners: &[Arc<listener::Listener>]) -> ServerFacts {
+fn server_facts(
+    settings: &Settings,
+    listeners: &[Arc<listener::Listener>],
+    cooperative: bool,
+) -> ServerFacts {
     let name = |socket: &Arc<listener::Listener>| match socket.local() {
         listener::Local::Tcp(address) => {
             ListenerName::Tcp { host: address.ip().to_string(), port: address.port() }
@@ -177,7 +201,7 @@ fn server_facts(settings: &Settings, listeners: &[Arc<listener::Listener>]) -> S
     ServerFacts {
         listeners: listeners.iter().map(name).collect(),
         multiprocess: settings.workers() > 1,
-        multithread: false,
+        multithread: cooperative,
         software: setup::software(),
         script_name: std::env::var("SCRIPT_NAME").unwrap_or_default(),
     }

@@ -16,6 +16,7 @@ mod callback;
 mod guest;
 mod kinds;
 mod looping;
+mod monkey;
 mod state;
 mod turn;
 mod watcher;
@@ -24,6 +25,9 @@ pub use callback::Callback;
 pub use guest::Guest;
 pub use kinds::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};
 pub use looping::Loop;
+pub use monkey::{
+    Patched, after_fork, hub_loop, objection, original, patch_all, patched, prefer_loop, withdraw_loop,
+};
 pub use watcher::Watcher;
 
 use pyo3::prelude::*;

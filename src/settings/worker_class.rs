@@ -9,6 +9,9 @@ pub enum WorkerKind {
     Sync,
     /// `uring`: keep-alive connections multiplexed on one ring (or epoll).
     Uring,
+    /// `gevent`: as `uring`, with everything patched by gevent before the application is imported; requests run in
+    /// greenlets.
+    Gevent,
 }
 
 /// Names that end in a known worker: Gunicorn's own classes may be named by their dotted path.
@@ -19,7 +22,7 @@ const GUNICORN_CLASSES: [(&str, &str); 4] = [
     ("gunicorn.workers.ggevent.GeventPyWSGIWorker", "gevent_pywsgi"),
 ];
 
-const AVAILABLE: &str = "available: sync, uring";
+const AVAILABLE: &str = "available: sync, uring, gevent";
 
 /// The worker that `name` (alias, `egg:gunicorn#ALIAS` or dotted path) stands for.
 ///
@@ -32,7 +35,8 @@ pub fn worker_class_check(name: &str) -> Result<WorkerKind, String> {
     match alias {
         "sync" => Ok(WorkerKind::Sync),
         "uring" => Ok(WorkerKind::Uring),
-        "gthread" | "gevent" | "gevent_wsgi" | "gevent_pywsgi" => {
+        "gevent" | "gevent_wsgi" => Ok(WorkerKind::Gevent),
+        "gthread" | "gevent_pywsgi" => {
             Err(format!("worker class {shown} is not available yet in this release ({AVAILABLE})"))
         }
         "eventlet" => Err(format!(

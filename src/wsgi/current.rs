@@ -10,7 +10,13 @@ use pyo3::exceptions::PyRuntimeError;
 use crate::sys::atfork;
 use crate::worker::{ConnId, Reactor};
 
+use super::Direct;
+
+const NOT_HERE: &str = "this belongs to a request of the worker's own thread";
+
 thread_local! {
+    // The application's calls, for the greenlets of cooperative mode.
+    static CALLS: RefCell<Option<Rc<Direct>>> = const { RefCell::new(None) };
     // Holds a counted handle, never a pointer into a stack; and how many forks ago it was made.
     static CURRENT: RefCell<Option<(Rc<Reactor>, u32)>> = const { RefCell::new(None) };
 }
@@ -20,9 +26,24 @@ pub fn set_current(reactor: Rc<Reactor>) {
     CURRENT.set(Some((reactor, atfork::generation())));
 }
 
+/// Makes `calls` the ones of this thread, for as long as the worker lives.
+pub fn set_calls(calls: Rc<Direct>) {
+    CALLS.set(Some(calls));
+}
+
 /// The worker is over.
 pub fn clear_current() {
     CURRENT.set(None);
+    let calls = CALLS.take();
+    drop(calls);
+}
+
+/// The application's calls.
+///
+/// # Errors
+/// As [`current`].
+pub(super) fn calls() -> PyResult<Rc<Direct>> {
+    CALLS.with_borrow(Clone::clone).ok_or_else(|| PyRuntimeError::new_err(NOT_HERE))
 }
 
 /// The reactor of this thread.
@@ -34,7 +55,7 @@ pub(super) fn current() -> PyResult<Rc<Reactor>> {
     match CURRENT.with_borrow(Clone::clone) {
         Some((reactor, forks)) if forks == atfork::generation() => Ok(reactor),
         Some(_) => Err(PyRuntimeError::new_err("this belongs to a request of the parent process")),
-        None => Err(PyRuntimeError::new_err("this belongs to a request of the worker's own thread")),
+        None => Err(PyRuntimeError::new_err(NOT_HERE)),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::sys::atfork;
 use crate::sys::clock;
 use crate::worker::{App, ConnId, Exit, Flow, Outgoing, Reactor, Request};
 
+use super::cooperative::Pause;
 use super::current::ticket;
 use super::environ::{EnvironFactory, ServerFacts};
 use super::file_wrapper::FileWrapper;
@@ -47,6 +48,8 @@ pub struct Direct {
     parked: RefCell<HashMap<ConnId, Call>>,
     sendfile: bool,
     forks: u32,
+    /// In cooperative mode.
+    pause: Option<Pause>,
 }
 
 /// `start_response` and the early hints that end when its head leaves.
@@ -95,7 +98,58 @@ impl Direct {
             parked: RefCell::default(),
             sendfile,
             forks: atfork::generation(),
+            pause: None,
         })
+    }
+
+    /// Makes this cooperative mode: each request runs in a greenlet.
+    ///
+    /// # Errors
+    /// Those of importing gevent.
+    pub fn cooperate(&mut self, py: Python<'_>) -> PyResult<()> {
+        self.pause = Some(Pause::new(py)?);
+        Ok(())
+    }
+
+    /// Whether requests run in greenlets.
+    pub fn is_cooperative(&self) -> bool {
+        self.pause.is_some()
+    }
+
+    pub(super) fn pause(&self) -> Option<&Pause> {
+        self.pause.as_ref()
+    }
+
+    pub(super) fn is_forked_copy(&self) -> bool {
+        atfork::generation() != self.forks
+    }
+
+    /// The greenlets of the requests in progress; none in direct mode.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub fn running<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.pause.as_ref().map_or_else(|| Ok(PyList::empty(py)), |pause| pause.running(py))
+    }
+
+    /// A request in its own greenlet, from beginning to end.
+    ///
+    /// # Errors
+    /// The quiet end of a greenlet that was killed.
+    pub(super) fn guarded_start(&self, py: Python<'_>, reactor: &Reactor, request: Request) -> PyResult<()> {
+        let conn = request.conn;
+        let done = catch_unwind(AssertUnwindSafe(|| self.start(py, reactor, request)));
+        done.unwrap_or_else(|_| {
+            // The text of the panic is on stderr; the others go on.
+            if !self.is_forked_copy() {
+                reactor
+                    .shared()
+                    .errors
+                    .log(Level::Error, format_args!("Internal error while handling a request"));
+                reactor.abort(conn);
+            }
+        });
+        Ok(())
     }
 
     /// The worker leaves: closes what the application has returned for responses that are still in progress (PEP 3333:
@@ -218,9 +272,17 @@ impl Direct {
     }
 
     /// Pulls items until the response ends, its reader is slower, or others should run.
-    fn pump(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
+    fn pump(&self, py: Python<'_>, reactor: &Reactor, mut call: Call) {
+        while let Some(rest) = self.pump_some(py, reactor, call) {
+            call = rest;
+        }
+    }
+
+    /// The same for one turn; gives the call back if it can go on at once.
+    fn pump_some(&self, py: Python<'_>, reactor: &Reactor, call: Call) -> Option<Call> {
         let Stage::Items(items) = &call.stage else {
-            return self.complete(py, reactor, call);
+            self.complete(py, reactor, call);
+            return None;
         };
         let mut items = items.bind(py).clone();
         let conn = call.request.conn;
@@ -229,21 +291,30 @@ impl Direct {
         for count in 1..=items_max {
             let item = shielded(|| items.next().transpose()).transpose();
             if self.is_forked_child() {
-                return self.leave_child(py, reactor, item.and_then(Result::err).as_ref());
+                self.leave_child(py, reactor, item.and_then(Result::err).as_ref());
+                return None;
             }
             let item = match item {
-                None => return self.end(py, reactor, call, pieces, None),
-                Some(Err(error)) => return self.fail(py, reactor, call, &error),
+                None => {
+                    self.end(py, reactor, call, pieces, None);
+                    return None;
+                }
+                Some(Err(error)) => {
+                    self.fail(py, reactor, call, &error);
+                    return None;
+                }
                 Some(Ok(item)) => item,
             };
             match checked(&item) {
                 Ok(Some(item)) if !call.response.get().append(reactor, &mut pieces, item) => {
-                    return self.fail(py, reactor, call, &not_started());
+                    self.fail(py, reactor, call, &not_started());
+                    return None;
                 }
                 Ok(_) => {}
                 Err(error) => {
                     pieces.send(reactor, conn, false);
-                    return self.fail(py, reactor, call, &error);
+                    self.fail(py, reactor, call, &error);
+                    return None;
                 }
             }
             // The items of a list exist already: those that are small leave together.
@@ -253,16 +324,34 @@ impl Direct {
             match std::mem::replace(&mut pieces, Pieces::new(reactor.buffer())).send(reactor, conn, false) {
                 Flow::Sent => {}
                 Flow::Queued => {
-                    if reactor.park(conn) {
+                    if let Some(pause) = &self.pause {
+                        if let Err(error) = pause.drained(py, reactor, conn) {
+                            self.fail(py, reactor, call, &error);
+                            return None;
+                        }
+                    } else if reactor.park(conn) {
                         self.keep(conn, call);
-                        return;
+                        return None;
                     }
                 }
-                Flow::Gone => return self.close_call(py, reactor, call),
+                Flow::Gone => {
+                    self.close_call(py, reactor, call);
+                    return None;
+                }
             }
+        }
+        if let Some(pause) = &self.pause {
+            return match pause.give_way(py, reactor, conn) {
+                Ok(()) => Some(call),
+                Err(error) => {
+                    self.fail(py, reactor, call, &error);
+                    None
+                }
+            };
         }
         self.keep(conn, call);
         reactor.yield_turn(conn);
+        None
     }
 
     fn keep(&self, conn: ConnId, call: Call) {
@@ -275,7 +364,7 @@ impl Direct {
         &self,
         py: Python<'_>,
         reactor: &Reactor,
-        mut call: Call,
+        call: Call,
         mut pieces: Pieces,
         item: Option<&Bound<'_, PyBytes>>,
     ) {
@@ -295,7 +384,18 @@ impl Direct {
         let batch = call.materialised;
         let large = item.is_some_and(|item| item.as_bytes().len() > PARK_BYTES_MIN);
         let flow = pieces.send(reactor, conn, batch && !large);
-        if flow == Flow::Queued && (large || !batch) && reactor.park(conn) {
+        let patient = flow == Flow::Queued && (large || !batch);
+        if patient { self.finish_sent(py, reactor, call) } else { self.complete(py, reactor, call) }
+    }
+
+    /// Everything was produced: the call is complete when its last bytes have left.
+    fn finish_sent(&self, py: Python<'_>, reactor: &Reactor, mut call: Call) {
+        let conn = call.request.conn;
+        if let Some(pause) = &self.pause {
+            if let Err(error) = pause.drained(py, reactor, conn) {
+                return self.fail(py, reactor, call, &error);
+            }
+        } else if reactor.park(conn) {
             call.stage = Stage::Ending;
             return self.keep(conn, call);
         }
@@ -367,6 +467,11 @@ impl Direct {
     fn fail(&self, py: Python<'_>, reactor: &Reactor, call: Call, error: &PyErr) {
         call.response.get().close();
         let conn = call.request.conn;
+        if self.pause.as_ref().is_some_and(|pause| pause.is_exit(py, error)) {
+            reactor.shared().errors.log(Level::Debug, format_args!("A request's greenlet was killed"));
+            reactor.abort(conn);
+            return self.close_call(py, reactor, call);
+        }
         let taken = self.sockets.is_taken(py, &call.socket);
         if taken && crate::py::is_stop_iteration(py, error) {
             reactor.abort(conn);
@@ -440,7 +545,7 @@ impl Direct {
         &self,
         py: Python<'_>,
         reactor: &Reactor,
-        mut call: Call,
+        call: Call,
         wrapper: &Bound<'_, FileWrapper>,
     ) -> Option<Call> {
         let started = call.response.get().progress().started;
@@ -463,12 +568,7 @@ impl Direct {
         if !suffix.is_empty() {
             reactor.send(conn, Outgoing::from(suffix), false);
         }
-        call.stage = Stage::Ending;
-        if reactor.park(conn) {
-            self.keep(conn, call);
-        } else {
-            self.complete(py, reactor, call);
-        }
+        self.finish_sent(py, reactor, call);
         None
     }
 }
@@ -539,10 +639,22 @@ impl App for Direct {
     }
 
     fn call(&self, reactor: &Reactor, request: Request) {
-        self.serve(reactor, request.conn, |py| self.start(py, reactor, request));
+        let conn = request.conn;
+        let Some(pause) = &self.pause else {
+            return self.serve(reactor, conn, |py| self.start(py, reactor, request));
+        };
+        self.serve(reactor, conn, |py| {
+            if let Err(error) = pause.spawn(py, request) {
+                error.write_unraisable(py, None);
+                reactor.abort(conn);
+            }
+        });
     }
 
     fn resume(&self, reactor: &Reactor, conn: ConnId) {
+        if let Some(pause) = &self.pause {
+            return self.serve(reactor, conn, |py| pause.wake(py, conn));
+        }
         let call = self.parked.borrow_mut().remove(&conn);
         if let Some(call) = call {
             self.serve(reactor, conn, |py| self.pump(py, reactor, call));
@@ -550,6 +662,9 @@ impl App for Direct {
     }
 
     fn abandon(&self, reactor: &Reactor, conn: ConnId) {
+        if let Some(pause) = &self.pause {
+            return self.serve(reactor, conn, |py| pause.wake(py, conn));
+        }
         let call = self.parked.borrow_mut().remove(&conn);
         if let Some(call) = call {
             self.serve(reactor, conn, |py| self.close_call(py, reactor, call));
@@ -563,6 +678,6 @@ impl App for Direct {
     }
 
     fn is_forked_child(&self) -> bool {
-        atfork::generation() != self.forks
+        self.is_forked_copy()
     }
 }

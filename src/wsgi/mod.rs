@@ -5,6 +5,7 @@
 //! the bytes they make), `direct` (the call and everything that may follow it), then the small objects an application
 //! meets: `input`, `errors`, `file_wrapper`, `hints`, `socket`.
 
+mod cooperative;
 mod current;
 mod direct;
 mod environ;
@@ -17,7 +18,7 @@ mod log_line;
 mod response;
 mod socket;
 
-pub use current::{clear_current, set_current};
+pub use current::{clear_current, set_calls, set_current};
 pub use direct::Direct;
 pub use environ::{ListenerName, ServerFacts};
 pub use errors::ErrorStream;

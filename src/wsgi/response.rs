@@ -11,7 +11,7 @@ use crate::http::{Framing, ResponseFacts, ResponseHead};
 use crate::py::{native_bytes, pair, shared_bytes};
 use crate::worker::{ConnId, Flow, Outgoing, Reactor};
 
-use super::current::{current, ticket};
+use super::current::{calls, current, ticket};
 use super::hints::HintTarget;
 
 /// Body items up to this size are copied behind the head into one buffer and leave in one segment; larger ones leave from
@@ -311,7 +311,7 @@ pub struct Write {
 
 #[pymethods]
 impl Write {
-    fn __call__(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn __call__(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let Ok(data) = data.cast::<PyBytes>() else {
             return Err(PyTypeError::new_err(format!("{} is not a byte", data.repr()?)));
         };
@@ -327,7 +327,14 @@ impl Write {
         let mut pieces = Pieces::new(reactor.buffer());
         // `write` exists only after start_response.
         let _ = response.append(&reactor, &mut pieces, data);
-        match pieces.send(&reactor, conn, false) {
+        let mut flow = pieces.send(&reactor, conn, false);
+        if flow == Flow::Queued
+            && let Some(pause) = calls().ok().as_ref().and_then(|calls| calls.pause())
+        {
+            pause.drained(py, &reactor, conn)?;
+            flow = if reactor.is_gone(conn) { Flow::Gone } else { Flow::Sent };
+        }
+        match flow {
             // Without this an application that writes for ever would never learn of it.
             Flow::Gone => Err(PyBrokenPipeError::new_err("the client has closed the connection")),
             Flow::Sent | Flow::Queued => Ok(()),

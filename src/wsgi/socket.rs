@@ -33,7 +33,12 @@ pub(super) struct SocketFactory {
 
 impl SocketFactory {
     pub(super) fn new(py: Python<'_>) -> PyResult<Self> {
-        let module = py.import("rgunicorn._handover")?;
+        let mut module = py.import("rgunicorn._handover")?.into_any();
+        let plain = py.import("socket")?.getattr("socket")?;
+        if !module.getattr("ClientSocket")?.getattr("__base__")?.is(&plain) {
+            // gevent has put its own class in the place of the one that the module was made with.
+            module = py.import("importlib")?.call_method1("reload", (module,))?;
+        }
         let class = module.getattr("ClientSocket")?;
         Ok(Self {
             base_new: class.getattr("__new__")?.unbind(),

@@ -1,0 +1,195 @@
+//! A worker whose requests run in greenlets: which applications get it, and how the reactor's turns become part of the
+//! gevent loop's.
+
+use std::cell::{Cell, RefMut};
+use std::rc::Rc;
+use std::time::Duration;
+
+use pyo3::exceptions::PySystemExit;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::gevent::{self, Guest, Patched};
+use crate::io::{Completion, Driver};
+use crate::logging::{ErrorLog, Level};
+use crate::py::{Greenlets, exit_status};
+use crate::settings::WorkerKind;
+use crate::worker::Reactor;
+use crate::wsgi::Direct;
+
+/// Gunicorn's gevent worker asks for this version: the first one that is right on all Pythons we run on.
+pub(super) const GEVENT_LEAST: (u32, u32, u32) = (24, 10, 1);
+/// What those are told who do not have it.
+pub(super) const INSTALL: &str = "pip install 'rgunicorn[gevent]'";
+/// How long greenlets that did not end within `graceful_timeout` have to end when they are killed, in seconds. Gunicorn's
+/// number.
+const KILL_PATIENCE_S: f64 = 1.0;
+
+/// Decides whether requests run in greenlets, and says so in the log, with the reason.
+///
+/// # Errors
+/// Those of gevent, and for the `gevent` worker a hub that runs another loop.
+pub(super) fn decide(py: Python<'_>, kind: WorkerKind, errors: &ErrorLog) -> PyResult<Result<bool, String>> {
+    let direct = |level, reason: &str| {
+        let pid = std::process::id();
+        errors.log(level, format_args!("Worker {pid} runs one request at a time: {reason}"));
+        Ok(Ok(false))
+    };
+    let missing = match gevent::patched(py)? {
+        _ if kind == WorkerKind::Sync => return Ok(Ok(false)),
+        Patched::NotUsed => return direct(Level::Info, "the application does not use gevent"),
+        Patched::No => {
+            return direct(
+                Level::Info,
+                "gevent is imported, but nothing is patched (gevent.monkey.patch_all)",
+            );
+        }
+        Patched::TooLittle(missing) => {
+            let reason = format!(
+                "gevent has not patched {}, which requests in greenlets need (gevent.monkey.patch_all)",
+                missing.join(", ")
+            );
+            return direct(Level::Warning, &reason);
+        }
+        Patched::Yes(missing) => missing,
+    };
+    if let Some(reason) = gevent::objection(py, GEVENT_LEAST) {
+        return direct(Level::Warning, &format!("{reason}; {INSTALL}"));
+    }
+    if gevent::hub_loop(py)?.is_none() {
+        let reason = "gevent's hub was made before rgunicorn's loop could be chosen: set GEVENT_LOOP=rgunicorn.gevent.Loop, \
+                      or use nothing of gevent but patching before the application is imported";
+        if kind == WorkerKind::Gevent {
+            return Ok(Err(reason.to_owned()));
+        }
+        return direct(Level::Warning, reason);
+    }
+    let version: String = py.import("gevent")?.getattr("__version__")?.extract()?;
+    let pid = std::process::id();
+    errors.log(Level::Info, format_args!("Worker {pid} runs requests in greenlets (gevent {version})"));
+    if !missing.is_empty() {
+        errors.log(
+            Level::Warning,
+            format_args!(
+                "Not patched by gevent: {}. Where the application waits in them, all requests of worker {pid} wait",
+                missing.join(", ")
+            ),
+        );
+    }
+    Ok(Ok(true))
+}
+
+/// The reactor as the loop's guest.
+struct Serving {
+    reactor: Rc<Reactor>,
+    calls: Rc<Direct>,
+    greenlets: Greenlets,
+    /// The main greenlet, which waits for the end.
+    main: Py<PyAny>,
+    status: Cell<Option<i32>>,
+}
+
+impl Guest for Serving {
+    fn driver(&self) -> RefMut<'_, Driver> {
+        self.reactor.driver()
+    }
+
+    fn begin_turn(&self) {
+        let Some(status) = self.reactor.begin_turn(&*self.calls) else { return };
+        self.status.set(Some(status));
+        // The main greenlet goes on, and leaves. Who comes back here later does so as a plain loop.
+        Python::attach(|py| {
+            if let Err(error) = self.greenlets.switch(py, self.main.bind(py)) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+
+    fn is_serving(&self) -> bool {
+        self.status.get().is_none()
+    }
+
+    fn before_work(&self) {
+        self.reactor.before_work();
+    }
+
+    fn before_wait(&self) -> Duration {
+        self.reactor.before_wait()
+    }
+
+    fn after_wait(&self, completions: &mut Vec<Completion>) {
+        self.reactor.after_wait(completions);
+    }
+
+    fn work(&self) {
+        self.reactor.run_jobs(&*self.calls);
+        if !crate::worker::App::is_forked_child(&*self.calls) {
+            self.reactor.end_turn();
+        }
+    }
+}
+
+/// Serves until the worker is to leave; its exit status.
+///
+/// # Errors
+/// Those of gevent.
+pub(super) fn serve(py: Python<'_>, reactor: &Rc<Reactor>, calls: &Rc<Direct>) -> PyResult<i32> {
+    let greenlets = Greenlets::import(py)?;
+    let Some(ours) = gevent::hub_loop(py)? else {
+        return Err(pyo3::exceptions::PyRuntimeError::new_err("the hub has another loop"));
+    };
+    let main = greenlets.current(py)?.unbind();
+    let serving = Rc::new(Serving {
+        reactor: reactor.clone(),
+        calls: calls.clone(),
+        greenlets,
+        main,
+        status: Cell::new(None),
+    });
+    ours.get().share(py, serving.clone())?;
+    let hub = py.import("gevent")?.call_method0("get_hub")?;
+    while serving.status.get().is_none() {
+        // Comes back by `begin_turn`, or by an exception that the hub passes on to the main greenlet: a signal handler
+        // leaves, or the loop cannot go on.
+        if let Err(error) = hub.call_method0(intern!(py, "switch")) {
+            serving.status.set(Some(left_by(py, reactor, &error)));
+        }
+    }
+    let status = serving.status.get().unwrap_or(0);
+    if !crate::worker::App::is_forked_child(&**calls) {
+        kill_rest(py, reactor, calls)?;
+        reactor.driver().flush();
+    }
+    Ok(status)
+}
+
+/// An exception has reached the main greenlet: the status to leave with.
+fn left_by(py: Python<'_>, reactor: &Reactor, error: &PyErr) -> i32 {
+    if error.is_instance_of::<PySystemExit>(py) {
+        return reactor.shared().control.quitting().unwrap_or_else(|| exit_status(py, error));
+    }
+    let text = crate::py::format_exception(py, error);
+    reactor.shared().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
+    1
+}
+
+/// Requests that are still in progress when the worker leaves are killed, as under Gunicorn: their `finally` clauses run.
+fn kill_rest(py: Python<'_>, reactor: &Reactor, calls: &Direct) -> PyResult<()> {
+    let running = calls.running(py)?;
+    if running.is_empty() {
+        return Ok(());
+    }
+    if reactor.shared().control.quitting().is_none() {
+        let pid = std::process::id();
+        let errors = &reactor.shared().errors;
+        errors.log(Level::Warning, format_args!("Worker graceful timeout (pid:{pid})"));
+    }
+    let kwargs = PyDict::new(py);
+    kwargs.set_item("timeout", KILL_PATIENCE_S)?;
+    let killed = py.import("gevent")?.call_method("killall", (running,), Some(&kwargs));
+    if let Err(error) = killed {
+        error.write_unraisable(py, None);
+    }
+    Ok(())
+}
