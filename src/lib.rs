@@ -47,6 +47,8 @@ mod _rgunicorn {
     use crate::wsgi::{EarlyHints, ErrorStream, FileWrapper, Input, StartResponse, Write, take_socket};
 
     #[pymodule_export]
+    use crate::conf::LogWriter;
+    #[pymodule_export]
     use crate::gevent::{
         Async, Callback, Check, Child, Fork, Idle, Io, Loop, Prepare, Signal, Stat, Timer, Watcher,
     };

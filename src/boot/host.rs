@@ -8,6 +8,7 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 
 use crate::arbiter::{self, Fork, Host, WorkerContext};
+use crate::conf::Hooks;
 use crate::gevent;
 use crate::logging::Level;
 use crate::settings::Settings;
@@ -20,9 +21,10 @@ use super::{setup, worker};
 pub(super) struct Server {
     sources: Sources,
     settings: Arc<Settings>,
+    hooks: Arc<Hooks>,
     logs: Logs,
-    /// Settings and logs from before a reload that is on trial.
-    former: Option<(Arc<Settings>, Logs)>,
+    /// Settings, hooks and logs from before a reload that is on trial.
+    former: Option<(Arc<Settings>, Arc<Hooks>, Logs)>,
     /// The application, if it was imported before the fork.
     app: Option<Py<PyAny>>,
     pub(super) first_config: Option<arbiter::Config>,
@@ -31,23 +33,23 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn new(
         sources: Sources,
-        settings: Settings,
+        (settings, hooks): (Settings, Hooks),
         config: arbiter::Config,
         logs: Logs,
         app: Option<Py<PyAny>>,
     ) -> Self {
-        let settings = Arc::new(settings);
-        Self { sources, settings, logs, former: None, app, first_config: Some(config) }
+        let (settings, hooks) = (Arc::new(settings), Arc::new(hooks));
+        Self { sources, settings, hooks, logs, former: None, app, first_config: Some(config) }
     }
 
     /// Reads everything again and opens what it names. The process has changed even where this fails.
-    fn read_again(&self, py: Python<'_>) -> Result<(Settings, arbiter::Config, Logs), String> {
+    fn read_again(&self, py: Python<'_>) -> Result<((Settings, Hooks), arbiter::Config, Logs), String> {
         self.sources.leave(py).map_err(|error| error.to_string())?;
-        let settings = self.sources.read(py).map_err(|refused| refused.log)?;
+        let (settings, hooks) = self.sources.read(py).map_err(|refused| refused.log)?;
         let config = setup::arbiter_config(&settings)?;
         self.sources.enter(py, &settings).map_err(|error| error.to_string())?;
         let logs = Logs::open(&settings)?;
-        Ok((settings, config, logs))
+        Ok(((settings, hooks), config, logs))
     }
 
     /// Back to the directory and variables of the settings in force.
@@ -81,28 +83,31 @@ impl Host for Server {
         self.former = None;
         Python::attach(|py| {
             let app = self.app.as_ref().map(|app| app.clone_ref(py));
-            worker::run(py, context, &self.settings, &self.logs.errors, self.logs.access.take(), app)
+            let (settings, hooks) = (&self.settings, &self.hooks);
+            worker::run(py, context, (settings, hooks), &self.logs.errors, self.logs.access.take(), app)
         })
     }
 
     fn reload(&mut self) -> Result<arbiter::Config, String> {
         Python::attach(|py| {
-            let (settings, config, logs) = self.read_again(py).inspect_err(|_| self.re_enter(py))?;
+            let ((settings, hooks), config, logs) = self.read_again(py).inspect_err(|_| self.re_enter(py))?;
             for unknown in settings.unknown_names() {
                 logs.errors.warning(format_args!("{unknown}"));
             }
             let logs = std::mem::replace(&mut self.logs, logs);
             let settings = std::mem::replace(&mut self.settings, Arc::new(settings));
-            self.former = Some((settings, logs));
+            let hooks = std::mem::replace(&mut self.hooks, Arc::new(hooks));
+            self.former = Some((settings, hooks, logs));
             Ok(config)
         })
     }
 
     fn reload_done(&mut self, accepted: bool) {
-        if let Some((settings, logs)) = self.former.take()
+        if let Some((settings, hooks, logs)) = self.former.take()
             && !accepted
         {
             self.settings = settings;
+            self.hooks = hooks;
             self.logs = logs;
             Python::attach(|py| self.re_enter(py));
         }

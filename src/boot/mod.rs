@@ -56,7 +56,7 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
     })?;
     // A hub that the configuration file makes runs our loop, too.
     gevent::prefer_loop(py).map_err(|error| complain(py, &format_exception(py, &error)))?;
-    let settings = sources.read(py).map_err(|refused| {
+    let (settings, hooks) = sources.read(py).map_err(|refused| {
         complain(py, &refused.stderr);
         Leave(refused.status)
     })?;
@@ -69,7 +69,7 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
     for unknown in settings.unknown_names() {
         logs.errors.warning(format_args!("{unknown}"));
     }
-    Ok(Server::new(sources, settings, config, logs, app))
+    Ok(Server::new(sources, (settings, hooks), config, logs, app))
 }
 
 /// What the worker type has to do with gevent, before anything of the application is imported.

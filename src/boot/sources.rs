@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::VERSION;
-use crate::conf::{self, ConfError};
+use crate::conf::{self, ConfError, Hooks};
 use crate::py::{exit_status, format_exception};
 use crate::settings::{
     CommandLine, DEFAULT_CONFIG, Environment, Exit, Id, Invalid, Settings, config_source, parse_command_line,
@@ -96,12 +96,13 @@ impl Sources {
     ///
     /// # Errors
     /// [`Refused`].
-    pub(super) fn read(&self, py: Python<'_>) -> Result<Settings, Refused> {
+    pub(super) fn read(&self, py: Python<'_>) -> Result<(Settings, Hooks), Refused> {
         let start = &self.start_directory;
         let source = config_source(&self.command_line, &self.env_args, start.join(DEFAULT_CONFIG).exists());
         conf::prepend_path(py, &text(start)).map_err(|error| error.to_string())?;
         let file = conf::read(py, &source, start).map_err(|error| Refused::by_file(py, &error))?;
-        let settings = resolve(&self.environment, file.as_deref(), &self.env_args, &self.command_line)?;
+        let values = file.values.as_deref();
+        let settings = resolve(&self.environment, values, &self.env_args, &self.command_line)?;
         if let Some(directory) = settings.chdir()
             && !start.join(directory).is_dir()
         {
@@ -116,7 +117,7 @@ impl Sources {
         if settings.app().is_none() {
             return Err("Error: No application module specified.".to_owned().into());
         }
-        Ok(settings)
+        Ok((settings, file.hooks))
     }
 
     /// Takes `raw_env` back, so that a configuration is read in the environment that the server was started in.

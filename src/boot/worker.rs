@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerContext};
+use crate::conf::Hooks;
 use crate::gevent;
 use crate::io::Driver;
 use crate::logging::{AccessLog, ErrorLog, Level};
@@ -38,13 +39,13 @@ impl From<PyErr> for BootError {
 pub(super) fn run(
     py: Python<'_>,
     context: WorkerContext,
-    settings: &Settings,
+    (settings, hooks): (&Settings, &Hooks),
     errors: &Arc<ErrorLog>,
     access: Option<AccessLog>,
     app: Option<Py<PyAny>>,
 ) -> i32 {
     let control = Arc::new(Control::default());
-    match boot(py, context, settings, errors, access, app, &control) {
+    match boot(py, context, (settings, hooks), errors, access, app, &control) {
         Ok((reactor, calls)) => serve(py, &reactor, &calls),
         Err(error) => control.quitting().unwrap_or_else(|| report(py, errors, &error)),
     }
@@ -93,13 +94,14 @@ fn report(py: Python<'_>, errors: &ErrorLog, error: &BootError) -> i32 {
 fn boot(
     py: Python<'_>,
     context: WorkerContext,
-    settings: &Settings,
+    (settings, hooks): (&Settings, &Hooks),
     errors: &Arc<ErrorLog>,
     access: Option<AccessLog>,
     app: Option<Py<PyAny>>,
     control: &Arc<Control>,
 ) -> Result<(Rc<Reactor>, Rc<Direct>), BootError> {
     let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
+    hooks.post_fork(py, age, ppid, errors)?;
     become_user(settings)?;
     // Here and not in the master: what serves is what gains, and no thread of the application can be in the allocator.
     keep_frame_chunks(py, settings.frame_cache_chunks());

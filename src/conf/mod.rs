@@ -1,11 +1,15 @@
 //! Floor 4: configuration files. A file is Python; its module-level names become [`Raw`] values for the settings floor.
 
+mod hooks;
+
 use std::path::Path;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyModule, PyString, PyTuple};
 
 use crate::settings::{ConfigSource, Raw};
+
+pub use hooks::{Hooks, LogWriter};
 
 /// The name that a configuration file's module gets in `sys.modules`, as under Gunicorn.
 const MODULE_NAME: &str = "__config__";
@@ -24,22 +28,27 @@ pub enum ConfError {
     },
 }
 
-/// Runs the configuration and returns its names in order. `None`: there is no configuration. Relative paths are relative
-/// to `directory`, where the server was started (a reload may happen elsewhere).
+/// What a configuration says.
+#[derive(Debug, Default)]
+pub struct Conf {
+    /// Its names in order; `None`: there is no configuration.
+    pub values: Option<Vec<(String, Raw)>>,
+    /// Its functions that are called at certain moments.
+    pub hooks: Hooks,
+}
+
+/// Runs the configuration. Relative paths are relative to `directory`, where the server was started (a reload may happen
+/// elsewhere).
 ///
 /// # Errors
 /// [`ConfError`].
-pub fn read(
-    py: Python<'_>,
-    source: &ConfigSource,
-    directory: &Path,
-) -> Result<Option<Vec<(String, Raw)>>, ConfError> {
+pub fn read(py: Python<'_>, source: &ConfigSource, directory: &Path) -> Result<Conf, ConfError> {
     let (name, result) = match source {
-        ConfigSource::None => return Ok(None),
+        ConfigSource::None => return Ok(Conf::default()),
         ConfigSource::File { path, named } => {
             let file = directory.join(path);
             if !file.exists() {
-                return if *named { Err(ConfError::Missing(path.clone())) } else { Ok(None) };
+                return if *named { Err(ConfError::Missing(path.clone())) } else { Ok(Conf::default()) };
             }
             (path, run_file(py, &file.to_string_lossy()))
         }
@@ -56,7 +65,8 @@ pub fn read(
             values.push((key, raw(&value).map_err(raised)?));
         }
     }
-    Ok(Some(values))
+    let hooks = Hooks::of(&names).map_err(raised)?;
+    Ok(Conf { values: Some(values), hooks })
 }
 
 fn run_file<'py>(py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyDict>> {

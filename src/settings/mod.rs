@@ -30,7 +30,7 @@ pub use raw::Raw;
 pub use resolve::{Environment, Invalid, Origin, Settings, UnknownName, resolve};
 pub use shell::split_cmd_args;
 pub use source::{ConfigSource, DEFAULT_CONFIG, config_source};
-pub use table::{Env, Fallback, Id, IoDriver, OWN, ROWS, Row, Section, Shape, Value};
+pub use table::{Env, Fallback, HOOKS, Id, IoDriver, OWN, ROWS, Row, Section, Shape, Value};
 pub use worker_class::{WorkerKind, worker_class_check};
 
 #[cfg(test)]

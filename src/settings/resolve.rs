@@ -8,7 +8,7 @@ use super::check::{builtin, check, from_outside};
 use super::cli::CommandLine;
 use super::raw::{Raw, python_repr};
 use super::suggest::nearest;
-use super::table::{Id, IoDriver, NOT_YET, ROWS, Row, Value};
+use super::table::{HOOKS, Id, IoDriver, NOT_YET, ROWS, Row, Value};
 use super::worker_class::{WorkerKind, worker_kind};
 
 /// The variable whose text is parsed like a command line.
@@ -134,6 +134,7 @@ pub fn resolve(
             // Too late by definition, but still checked.
             Some(Id::config) => drop(checked(Id::config, raw, Origin::File)?),
             Some(id) => settings.set(id, raw, Origin::File)?,
+            None if HOOKS.contains(&name.as_str()) => {}
             None => settings.unknown_names.extend(unknown(name, raw)),
         }
     }
@@ -175,7 +176,7 @@ fn unknown(name: &str, raw: &Raw) -> Option<UnknownName> {
     if helper || name.starts_with('_') {
         return None;
     }
-    let nearest = nearest(name, ROWS.iter().map(|row| row.name).chain(NOT_YET.iter().copied()))?;
+    let nearest = nearest(name, ROWS.iter().map(|row| row.name).chain(NOT_YET.iter().copied()).chain(HOOKS))?;
     Some(UnknownName { name: name.to_owned(), nearest: Some(nearest), not_yet })
 }
 

@@ -383,6 +383,9 @@ settings! {
     proc_name: Maybe = Unset, Naming, "-n --name STRING", EVER;
 }
 
+/// Functions of a configuration file that are called.
+pub const HOOKS: [&str; 1] = ["post_fork"];
+
 /// Names that Gunicorn knows and this release does not act on. A file that uses one gets a warning that says so,
 /// instead of being told that it misspelt something.
 pub(super) const NOT_YET: &[&str] = &[
@@ -430,7 +433,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "on_reload",
     "on_starting",
     "paste",
-    "post_fork",
     "post_request",
     "post_worker_init",
     "pre_exec",

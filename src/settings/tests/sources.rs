@@ -156,13 +156,14 @@ fn worker_classes() {
         ("egg:gunicorn#sync", WorkerKind::Sync),
         ("gunicorn.workers.sync.SyncWorker", WorkerKind::Sync),
         ("uring", WorkerKind::Uring),
+        ("gevent", WorkerKind::Gevent),
+        ("gunicorn.workers.ggevent.GeventWorker", WorkerKind::Gevent),
     ] {
         assert_eq!(worker_class_check(name), Ok(kind));
     }
     for (name, words) in [
         ("gthread", "not available yet"),
-        ("gevent", "not available yet"),
-        ("gunicorn.workers.ggevent.GeventWorker", "not available yet"),
+        ("gevent_pywsgi", "not available yet"),
         ("eventlet", "use gevent"),
         ("asgi", "WSGI"),
         ("uvicorn.workers.UvicornWorker", "cannot run on rgunicorn's engine"),
