@@ -11,8 +11,8 @@ use pyo3::types::PyDict;
 use crate::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerContext};
 use crate::io::Driver;
 use crate::logging::{AccessLog, ErrorLog, Level};
-use crate::py::{WorkerSignals, format_exception, keep_frame_chunks, wakeup_pipe};
-use crate::settings::{Networks, Settings};
+use crate::py::{Watch, Watchdog, WorkerSignals, format_exception, keep_frame_chunks, wakeup_pipe};
+use crate::settings::{Networks, Settings, WorkerKind};
 use crate::sys::listener;
 use crate::worker::{App, Control, ListenerSpec, Reactor, Shared};
 use crate::wsgi::{self, Direct, ErrorStream, ListenerName, LoadError, ServerFacts};
@@ -44,14 +44,15 @@ pub(super) fn run(
 ) -> i32 {
     let control = Arc::new(Control::default());
     match boot(py, context, settings, errors, access, app, &control) {
-        Ok((reactor, direct)) => serve(&reactor, direct),
+        Ok((reactor, direct, watchdog)) => serve(&reactor, direct, watchdog),
         Err(error) => control.quitting().unwrap_or_else(|| report(py, errors, &error)),
     }
 }
 
-fn serve(reactor: &Rc<Reactor>, direct: Direct) -> i32 {
+fn serve(reactor: &Rc<Reactor>, direct: Direct, watchdog: Option<Watchdog>) -> i32 {
     reactor.shared().slot.set_booted();
     let status = reactor.run(&direct);
+    drop(watchdog);
     if direct.is_forked_child() {
         // The rings and descriptors are the parent's: nothing of them may be touched, not even to let go of it.
         std::mem::forget((reactor.clone(), direct));
@@ -90,13 +91,14 @@ fn boot(
     access: Option<AccessLog>,
     app: Option<Py<PyAny>>,
     control: &Arc<Control>,
-) -> Result<(Rc<Reactor>, Direct), BootError> {
+) -> Result<(Rc<Reactor>, Direct, Option<Watchdog>), BootError> {
     let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
     become_user(settings)?;
     // Here and not in the master: what serves is what gains, and no thread of the application can be in the allocator.
     keep_frame_chunks(py, settings.frame_cache_chunks());
     let wake = wakeup_pipe(py)?;
-    WorkerSignals { control: control.clone(), errors: errors.clone() }.install(py)?;
+    let watch = Arc::new(Watch::new(py, errors.clone())?);
+    WorkerSignals { control: control.clone(), errors: errors.clone(), watch: watch.clone() }.install(py)?;
     // From here on a signal runs a handler of ours; what came in since the fork is delivered now.
     drop(blocked);
     py.check_signals()?;
@@ -104,7 +106,7 @@ fn boot(
         Some(app) => app,
         None => load(py, settings)?,
     };
-    let direct = direct(py, app, settings, errors, &listeners)?;
+    let direct = direct(py, app, settings, errors, &listeners, &watch)?;
     let driver = open_driver(settings, errors)?;
     let specs: Vec<ListenerSpec> = listeners.iter().map(|socket| spec(socket)).collect();
     let shared = Shared {
@@ -120,7 +122,7 @@ fn boot(
     let tuning = setup::tuning(settings, jitter(settings, age));
     let reactor = Rc::new(Reactor::new(driver, &specs, Some(wake), shared, tuning, setup::policy(settings)));
     wsgi::set_current(reactor.clone());
-    Ok((reactor, direct))
+    Ok((reactor, direct, watchdog(settings, &watch)?))
 }
 
 /// Before anything of the application runs, and before the driver, whose ring belongs to whom opened it.
@@ -145,11 +147,24 @@ fn direct(
     settings: &Settings,
     errors: &Arc<ErrorLog>,
     listeners: &[Arc<listener::Listener>],
+    watch: &Arc<Watch>,
 ) -> PyResult<Direct> {
     let stream = ErrorStream::new(errors.clone(), settings.errorlog() == "-");
     let constants = PyDict::new(py);
     constants.set_item("wsgi.errors", Py::new(py, stream)?)?;
-    Direct::new(py, app, &server_facts(settings, listeners), &constants, true)
+    Direct::new(py, app, &server_facts(settings, listeners), &constants, true, watch.clone())
+}
+
+/// Not for `sync`, whose requests may take their time as under Gunicorn.
+fn watchdog(settings: &Settings, watch: &Arc<Watch>) -> Result<Option<Watchdog>, BootError> {
+    let threshold = settings.loop_block_warning();
+    if threshold.is_zero() || settings.worker_kind() != Ok(WorkerKind::Uring) {
+        return Ok(None);
+    }
+    let started = Watchdog::start(watch, threshold);
+    started
+        .map(Some)
+        .map_err(|error| BootError::Other(format!("Cannot watch the loop (loop_block_warning): {error}")))
 }
 
 fn open_driver(settings: &Settings, errors: &ErrorLog) -> Result<Driver, BootError> {

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyAssertionError, PyConnectionError, PyKeyboardInterrupt, PySystemExit, PyTypeError};
@@ -15,7 +16,7 @@ use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
 
 use crate::http::{HttpError, ResponseFacts};
 use crate::logging::Level;
-use crate::py::{exit_status, format_exception, is_only_reference, shielded};
+use crate::py::{Watch, exit_status, format_exception, is_only_reference, shielded};
 use crate::sys::atfork;
 use crate::sys::clock;
 use crate::worker::{App, ConnId, Exit, Flow, Outgoing, Reactor, Request};
@@ -27,6 +28,7 @@ use super::hints::{EarlyHints, HintTarget};
 use super::input::Input;
 use super::log_line;
 use super::response::{Pieces, StartResponse};
+use super::running::Running;
 use super::socket::SocketFactory;
 
 /// Items pulled from one response before the others get their turn.
@@ -47,6 +49,9 @@ pub struct Direct {
     parked: RefCell<HashMap<ConnId, Call>>,
     sendfile: bool,
     forks: u32,
+    /// Told about every call into the application; it asks `running` what that is for.
+    watch: Arc<Watch>,
+    running: Arc<Running>,
 }
 
 /// `start_response` and the early hints that end when its head leaves.
@@ -84,7 +89,10 @@ impl Direct {
         facts: &ServerFacts,
         constants: &Bound<'_, PyDict>,
         sendfile: bool,
+        watch: Arc<Watch>,
     ) -> PyResult<Self> {
+        let running = Arc::new(Running::default());
+        watch.describe_by(Running::describe(&running));
         constants.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
         Ok(Self {
             app,
@@ -95,6 +103,8 @@ impl Direct {
             parked: RefCell::default(),
             sendfile,
             forks: atfork::generation(),
+            watch,
+            running,
         })
     }
 
@@ -410,10 +420,12 @@ impl Direct {
         reactor.shared().control.quit(status);
     }
 
-    /// Runs `work` on behalf of a connection, with the interpreter lock held. A panic ends the connection and goes on to
-    /// the loop, which logs it.
+    /// Runs `work` on behalf of a connection, watched and with the interpreter lock held. A panic ends the connection
+    /// and goes on to the loop, which logs it.
     fn serve(&self, reactor: &Reactor, conn: ConnId, work: impl FnOnce(Python<'_>)) {
+        self.watch.begin(reactor.now());
         let done = catch_unwind(AssertUnwindSafe(|| Python::attach(work)));
+        self.watch.idle();
         if let Err(panic) = done {
             if !self.is_forked_child() {
                 reactor.abort(conn);
@@ -539,12 +551,14 @@ impl App for Direct {
     }
 
     fn call(&self, reactor: &Reactor, request: Request) {
+        self.running.set(&request);
         self.serve(reactor, request.conn, |py| self.start(py, reactor, request));
     }
 
     fn resume(&self, reactor: &Reactor, conn: ConnId) {
         let call = self.parked.borrow_mut().remove(&conn);
         if let Some(call) = call {
+            self.running.set(&call.request);
             self.serve(reactor, conn, |py| self.pump(py, reactor, call));
         }
     }
@@ -552,6 +566,7 @@ impl App for Direct {
     fn abandon(&self, reactor: &Reactor, conn: ConnId) {
         let call = self.parked.borrow_mut().remove(&conn);
         if let Some(call) = call {
+            self.running.set(&call.request);
             self.serve(reactor, conn, |py| self.close_call(py, reactor, call));
         }
     }

@@ -15,6 +15,7 @@ mod input;
 mod load;
 mod log_line;
 mod response;
+mod running;
 mod socket;
 
 pub use current::{clear_current, set_current};
