@@ -5,9 +5,10 @@
 //! only when there is something to report. Code that blocks in a system call has given the interpreter lock up and is
 //! shown while it blocks; code that never gives it up, when it first does.
 //!
-//! **The thread and the end.** A thread that waits for the interpreter while that is finalized would be unwound by
-//! `pthread_exit`, which Rust answers by aborting the process. So the watchdog is joined before the worker returns to
-//! Python, with the interpreter given up meanwhile.
+//! **The thread and the end.** A thread that waits for the interpreter while that is finalized never gets it. In pyo3's
+//! own wait it hangs for good; in the middle of Python code CPython (up to 3.13) ends it by `pthread_exit`, which unwinds
+//! Rust frames, and Rust answers that by aborting the process. So the watchdog is joined before the worker returns to
+//! Python, with the interpreter given up meanwhile. `try_attach` is for an end that somehow comes without that.
 //!
 //! **Forks.** A child that the application forks has no such thread, and its copy of [`Watchdog`] leaves the handle
 //! alone. The thread takes no lock that a child could find locked: the log has none, and what [`Watch::describe_by`]

@@ -28,6 +28,22 @@ def spin(environ):
     return "span"
 
 
+@app.text("/hold")
+def hold(environ):
+    """Computes in C and keeps the interpreter lock: about ?s=SECONDS, at least that."""
+    count, took = 1_000_000, 0.0
+    while took < float(parameter(environ, "s")):
+        begin = time.monotonic()
+        total(count)
+        took = time.monotonic() - begin
+        count = int(count * 1.5)
+    return "held"
+
+
+def total(count):
+    return sum(range(count))
+
+
 @app.route("/iterate")
 def iterate(environ, start_response):
     """Is quick when it is called, and slow when its items are asked for."""

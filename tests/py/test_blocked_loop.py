@@ -68,6 +68,12 @@ def test_code_that_never_waits(server):
     assert f'File "{SOURCE}", line ' in log and ", in spin\n" in log
 
 
+def test_code_that_keeps_the_interpreter_is_shown_when_it_first_gives_it_up(server):
+    log = reported(server, "/hold?s=1.3")
+    assert frame("total", "return sum(range(count))") in log, log
+    assert float(re.search(BLOCKED, log)[1]) >= 1
+
+
 def test_an_iterable_is_watched_as_well(server):
     log = reported(server, f"/iterate?{SLOW}")
     assert " by GET /iterate?" in log
@@ -99,6 +105,16 @@ def test_greenlets_of_gevent_without_running_the_application(server):
     assert re.search(r"Suspended: <Greenlet at 0x[0-9a-f]+: beside_gevent\.<locals>\.tick>, most recent", log), log
     assert frame("beside_gevent.<locals>.tick", "gevent.sleep(60)") in log
     assert server.get("/asked").body == b"0"
+
+
+def test_an_application_that_is_patched_for_gevent(launch):
+    """Its sleep lets the hub run, on the loop's own frame: the loop is blocked all the same."""
+    server = launch("blocked_patched:app")
+    log = reported(server, f"/sleep?{SLOW}")
+    assert re.search(r"^Greenlet <Hub at 0x[0-9a-f]+> is running$", log, re.MULTILINE), log
+    assert frame("sleep", 'time.sleep(float(parameter(environ, "s")))') in log
+    log = reported(server, f"/spin?{SLOW}")
+    assert ", in spin\n" in log and re.search(r"^Suspended: <Hub at ", log, re.MULTILINE)
 
 
 def test_deep_stacks_are_cut_at_the_outer_end(server):
