@@ -44,6 +44,8 @@ mod _rgunicorn {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::py::instances;
+    #[pymodule_export]
     use crate::wsgi::{EarlyHints, ErrorStream, FileWrapper, Input, StartResponse, Write, take_socket};
 
     #[pymodule_export]

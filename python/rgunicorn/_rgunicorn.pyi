@@ -14,6 +14,7 @@ __all__ = [
     "StartResponse",
     "Write",
     "__version__",
+    "_instances",
     "_take_socket",
     "main",
 ]
@@ -27,6 +28,9 @@ def main(argv: list[str]) -> int:
     process has to leave with: 0 after a graceful stop, 1 for a wrong setting or configuration, 2 for a wrong command
     line, 3 when a worker cannot boot, 4 when the application cannot be loaded. Messages are already on stderr.
     """
+
+def _instances(class_: type[Any]) -> list[Any]:
+    """Every object of a class and of those below it that the collector knows; no code of theirs runs."""
 
 def _take_socket(ticket: int) -> tuple[int, bytes]:
     """Detach a connection: a descriptor that the caller owns, and the bytes received and not used."""

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefMut};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::exceptions::PySystemExit;
@@ -13,7 +14,7 @@ use pyo3::types::PyDict;
 use crate::gevent::{self, Guest, Patched};
 use crate::io::{Completion, Driver};
 use crate::logging::{ErrorLog, Level};
-use crate::py::{Greenlets, exit_status};
+use crate::py::{Greenlets, Watch, exit_status};
 use crate::settings::WorkerKind;
 use crate::worker::Reactor;
 use crate::wsgi::Direct;
@@ -134,7 +135,11 @@ impl Guest for Serving {
 ///
 /// # Errors
 /// Those of gevent.
-pub(super) fn serve(py: Python<'_>, reactor: &Rc<Reactor>, calls: &Rc<Direct>) -> PyResult<i32> {
+pub(super) fn serve(
+    py: Python<'_>,
+    reactor: &Rc<Reactor>,
+    (calls, watch): (&Rc<Direct>, &Arc<Watch>),
+) -> PyResult<i32> {
     let greenlets = Greenlets::import(py)?;
     let Some(ours) = gevent::hub_loop(py)? else {
         return Err(pyo3::exceptions::PyRuntimeError::new_err("the hub has another loop"));
@@ -147,7 +152,7 @@ pub(super) fn serve(py: Python<'_>, reactor: &Rc<Reactor>, calls: &Rc<Direct>) -
         main,
         status: Cell::new(None),
     });
-    ours.get().share(py, serving.clone())?;
+    ours.get().share(py, serving.clone(), watch.clone())?;
     let hub = py.import("gevent")?.call_method0("get_hub")?;
     while serving.status.get().is_none() {
         // Comes back by `begin_turn`, or by an exception that the hub passes on to the main greenlet: a signal handler

@@ -107,7 +107,7 @@ fn preload(py: Python<'_>, settings: &Settings) -> Result<Py<PyAny>, Leave> {
 /// Imports what workers need of the standard library, once for all of them: they share the memory, and a worker that
 /// became another user may not be allowed to read it.
 fn import_for_workers(py: Python<'_>) {
-    for module in ["ast", "signal", "socket", "traceback", "rgunicorn._handover"] {
+    for module in ["ast", "signal", "socket", "traceback", "rgunicorn._handover", "rgunicorn._stacks"] {
         // Who misses it will say so.
         drop(py.import(module));
     }

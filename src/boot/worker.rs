@@ -13,7 +13,7 @@ use crate::conf::Hooks;
 use crate::gevent;
 use crate::io::Driver;
 use crate::logging::{AccessLog, ErrorLog, Level};
-use crate::py::{WorkerSignals, format_exception, keep_frame_chunks, wakeup_pipe};
+use crate::py::{Watch, Watchdog, WorkerSignals, format_exception, keep_frame_chunks, wakeup_pipe};
 use crate::settings::{Networks, Settings, WorkerKind};
 use crate::sys::listener;
 use crate::worker::{App, Control, ListenerSpec, Reactor, Shared};
@@ -35,6 +35,14 @@ impl From<PyErr> for BootError {
     }
 }
 
+/// A worker that is ready to serve.
+struct Served {
+    reactor: Rc<Reactor>,
+    calls: Rc<Direct>,
+    watch: Arc<Watch>,
+    watchdog: Option<Watchdog>,
+}
+
 /// Runs one worker to its end; returns its exit status.
 pub(super) fn run(
     py: Python<'_>,
@@ -46,15 +54,17 @@ pub(super) fn run(
 ) -> i32 {
     let control = Arc::new(Control::default());
     match boot(py, context, (settings, hooks), errors, access, app, &control) {
-        Ok((reactor, calls)) => serve(py, &reactor, &calls),
+        Ok(served) => serve(py, served),
         Err(error) => control.quitting().unwrap_or_else(|| report(py, errors, &error)),
     }
 }
 
-fn serve(py: Python<'_>, reactor: &Rc<Reactor>, calls: &Rc<Direct>) -> i32 {
+fn serve(py: Python<'_>, served: Served) -> i32 {
+    let Served { reactor, calls, watch, watchdog } = served;
+    let (reactor, calls) = (&reactor, &calls);
     reactor.shared().slot.set_booted();
     let status = if calls.is_cooperative() {
-        cooperative::serve(py, reactor, calls).unwrap_or_else(|error| {
+        cooperative::serve(py, reactor, (calls, &watch)).unwrap_or_else(|error| {
             let text = format_exception(py, &error);
             reactor.shared().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
             1
@@ -62,6 +72,7 @@ fn serve(py: Python<'_>, reactor: &Rc<Reactor>, calls: &Rc<Direct>) -> i32 {
     } else {
         reactor.run(&**calls)
     };
+    drop(watchdog);
     if calls.is_forked_child() {
         // The rings and descriptors are the parent's: nothing of them may be touched, not even to let go of it.
         std::mem::forget((reactor.clone(), calls.clone()));
@@ -99,14 +110,15 @@ fn boot(
     access: Option<AccessLog>,
     app: Option<Py<PyAny>>,
     control: &Arc<Control>,
-) -> Result<(Rc<Reactor>, Rc<Direct>), BootError> {
+) -> Result<Served, BootError> {
     let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
     hooks.post_fork(py, age, ppid, errors)?;
     become_user(settings)?;
     // Here and not in the master: what serves is what gains, and no thread of the application can be in the allocator.
     keep_frame_chunks(py, settings.frame_cache_chunks());
     let wake = wakeup_pipe(py)?;
-    WorkerSignals { control: control.clone(), errors: errors.clone() }.install(py)?;
+    let watch = Arc::new(Watch::new(py, errors.clone())?);
+    WorkerSignals { control: control.clone(), errors: errors.clone(), watch: watch.clone() }.install(py)?;
     // From here on a signal runs a handler of ours; what came in since the fork is delivered now.
     drop(blocked);
     py.check_signals()?;
@@ -119,7 +131,7 @@ fn boot(
         None => load(py, settings)?,
     };
     let cooperative = cooperative::decide(py, kind, errors)?.map_err(BootError::Other)?;
-    let calls = Rc::new(calls(py, app, settings, errors, &listeners, cooperative)?);
+    let calls = Rc::new(calls(py, app, settings, errors, &listeners, (cooperative, &watch))?);
     let driver = open_driver(settings, errors)?;
     let specs: Vec<ListenerSpec> = listeners.iter().map(|socket| spec(socket)).collect();
     let shared = Shared {
@@ -136,7 +148,8 @@ fn boot(
     let reactor = Rc::new(Reactor::new(driver, &specs, Some(wake), shared, tuning, setup::policy(settings)));
     wsgi::set_current(reactor.clone());
     wsgi::set_calls(calls.clone());
-    Ok((reactor, calls))
+    let watchdog = watchdog(settings, &watch)?;
+    Ok(Served { reactor, calls, watch, watchdog })
 }
 
 /// Before anything of the application runs, and before the driver, whose ring belongs to whom opened it.
@@ -161,17 +174,25 @@ fn calls(
     settings: &Settings,
     errors: &Arc<ErrorLog>,
     listeners: &[Arc<listener::Listener>],
-    cooperative: bool,
+    (cooperative, watch): (bool, &Arc<Watch>),
 ) -> PyResult<Direct> {
     let stream = ErrorStream::new(errors.clone(), settings.errorlog() == "-");
     let constants = PyDict::new(py);
     constants.set_item("wsgi.errors", Py::new(py, stream)?)?;
     let facts = server_facts(settings, listeners, cooperative);
-    let mut calls = Direct::new(py, app, &facts, &constants, true)?;
-    if cooperative {
-        calls.cooperate(py)?;
+    Direct::new(py, app, &facts, &constants, true, watch.clone(), cooperative)
+}
+
+/// Not for `sync`, whose requests may take their time as under Gunicorn.
+fn watchdog(settings: &Settings, watch: &Arc<Watch>) -> Result<Option<Watchdog>, BootError> {
+    let threshold = settings.loop_block_warning();
+    if threshold.is_zero() || settings.worker_kind() == Ok(WorkerKind::Sync) {
+        return Ok(None);
     }
-    Ok(calls)
+    let started = Watchdog::start(watch, threshold);
+    started
+        .map(Some)
+        .map_err(|error| BootError::Other(format!("Cannot watch the loop (loop_block_warning): {error}")))
 }
 
 fn open_driver(settings: &Settings, errors: &ErrorLog) -> Result<Driver, BootError> {

@@ -11,7 +11,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 
 use crate::io::{Choice, Config, Driver, OpKey};
-use crate::py::{Foreign, GilCell, ThreadBound};
+use crate::py::{Foreign, GilCell, ThreadBound, Watch};
 use crate::sys::waker::{self, Waker};
 
 use super::callback::Callback;
@@ -181,11 +181,13 @@ impl Loop {
     }
 
     /// Moves in with a guest: from now on its driver is used, and its turns are part of the loop's. What is started stays so.
+    /// `watch` is told what the loop works on.
     ///
     /// # Errors
     /// On another thread than the loop's, or when it is destroyed.
-    pub fn share(&self, py: Python<'_>, guest: Rc<dyn Guest>) -> PyResult<()> {
+    pub fn share(&self, py: Python<'_>, guest: Rc<dyn Guest>, watch: Arc<Watch>) -> PyResult<()> {
         self.check_usable(py)?;
+        self.state.with(py, |state| state.watch = Some(watch));
         let name = guest.driver().name();
         self.move_to(py, Home::Shared(guest), name)
     }

@@ -1,12 +1,14 @@
 //! The loop's queues. Plain data: nothing in here calls Python, and whatever is taken out is dropped by the caller.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use slab::Slab;
 
 use crate::io::{OpKey, TimerHeap, Token};
+use crate::py::Watch;
 use crate::sys::clock::{self, Instant};
 use crate::worker::FOREIGN;
 
@@ -65,6 +67,8 @@ pub(super) struct State {
     wall: i128,
     /// When that was found out.
     wall_read: Instant,
+    /// In a worker: who reports callbacks that block the loop.
+    pub(super) watch: Option<Arc<Watch>>,
     pub(super) error_handler: Option<Py<PyAny>>,
     /// Asked to leave `run`.
     pub(super) breaking: bool,
@@ -91,6 +95,7 @@ impl State {
             now: Instant::default(),
             wall: 0,
             wall_read: Instant::default(),
+            watch: None,
             error_handler: None,
             breaking: false,
             destroyed: false,
@@ -108,6 +113,20 @@ impl State {
         if self.now.since(self.wall_read) >= WALL_EVERY {
             self.wall_read = self.now;
             self.wall = clock::unix_now().as_nanos() as i128 - i128::from(self.now.0);
+        }
+    }
+
+    /// A piece of the application's work begins.
+    pub(super) fn begin_work(&self) {
+        if let Some(watch) = &self.watch {
+            watch.begin(clock::coarse_now());
+        }
+    }
+
+    /// Nothing of the application runs any more.
+    pub(super) fn end_work(&self) {
+        if let Some(watch) = &self.watch {
+            watch.idle();
         }
     }
 

@@ -116,6 +116,7 @@ fn wait(me: &Loop, py: Python<'_>, nowait: bool, completions: &mut Vec<Completio
     me.settle(py)?;
     let own = me.state.with(py, |state| {
         state.iteration += 1;
+        state.end_work();
         // What has run took its time: it is not waited for a second time.
         state.update_now();
         let at_once = nowait
@@ -407,7 +408,10 @@ fn handle_pending(this: &Bound<'_, Loop>) {
     let py = this.py();
     let me = this.get();
     loop {
-        let next = me.state.with(py, |state| if state.breaking { None } else { state.next_pending() });
+        let next = me.state.with(py, |state| {
+            state.begin_work();
+            if state.breaking { None } else { state.next_pending() }
+        });
         let Some(watcher) = next else { return };
         handle(this, watcher.bind(py));
     }
@@ -488,6 +492,7 @@ fn run_callbacks(this: &Bound<'_, Loop>) {
         let next = me.state.with(py, |state| {
             let next = if state.breaking { None } else { state.callbacks.pop_front() };
             state.refs -= isize::from(next.is_some());
+            state.begin_work();
             next
         });
         let Some(callback) = next else { break };

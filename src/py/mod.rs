@@ -1,4 +1,4 @@
-//! Floor 4's shared helpers over pyo3: strings, bytes, dicts, tracebacks, signals. The only `unsafe` of the Python
+//! Floor 4's shared helpers over pyo3: strings, bytes, dicts, tracebacks, signals, stacks of a blocked loop. The only `unsafe` of the Python
 //! floor is here.
 //!
 //! The stack rule (docs/architecture.md, "The stack rule"): any call in here that takes a `Python` token may run
@@ -8,14 +8,17 @@
 mod arena;
 mod error;
 mod greenlet;
+mod overdue;
 mod signals;
 mod stack;
+mod watch;
 
 pub use arena::keep_frame_chunks;
 pub use error::{exit_status, format_exception, is_stop_iteration};
 pub use greenlet::Greenlets;
 pub use signals::{WorkerSignals, wakeup_pipe};
 pub use stack::{Foreign, GilCell, ThreadBound, crossing};
+pub use watch::{Describe, Watch, Watchdog, instances};
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};

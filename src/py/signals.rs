@@ -12,6 +12,8 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use crate::logging::ErrorLog;
 use crate::worker::Control;
 
+use super::watch::Watch;
+
 /// Gunicorn gives worker_int hooks and log writers this long before the process leaves.
 const QUICK_STOP_PAUSE: Duration = Duration::from_millis(100);
 
@@ -22,6 +24,8 @@ pub struct WorkerSignals {
     pub control: Arc<Control>,
     /// Opened again on USR1, at once; the access log follows when the loop turns.
     pub errors: Arc<ErrorLog>,
+    /// Says before an abort what the worker was doing.
+    pub watch: Arc<Watch>,
 }
 
 impl WorkerSignals {
@@ -37,17 +41,22 @@ impl WorkerSignals {
         };
         let control = self.control.clone();
         set("SIGTERM", &handler(py, c"handle_exit", move |_| control.stop_ok())?)?;
-        for (name, status) in [("SIGINT", 0), ("SIGQUIT", 0), ("SIGABRT", 1)] {
+        for name in ["SIGINT", "SIGQUIT"] {
             let control = self.control.clone();
             let leave = handler(py, c"handle_quit", move |py| {
-                control.quit(status);
-                if status == 0 {
-                    py.detach(|| std::thread::sleep(QUICK_STOP_PAUSE));
-                }
-                Err(PySystemExit::new_err(status))
+                control.quit(0);
+                py.detach(|| std::thread::sleep(QUICK_STOP_PAUSE));
+                Err(PySystemExit::new_err(0))
             })?;
             set(name, &leave)?;
         }
+        let (watch, control) = (self.watch.clone(), self.control.clone());
+        let abort = handler(py, c"handle_abort", move |py| {
+            control.quit(1);
+            watch.report_abort(py);
+            Err(PySystemExit::new_err(1))
+        })?;
+        set("SIGABRT", &abort)?;
         let (errors, control) = (self.errors.clone(), self.control.clone());
         set(
             "SIGUSR1",

@@ -294,6 +294,10 @@ settings! {
     /// next cheap; 0 keeps none.
     frame_cache_chunks: Count = Int(1000), Workers, "--frame-cache-chunks INT", OWN;
 
+    /// Seconds for which application code may hold the loop of a uring worker before a warning names the request and
+    /// shows the Python stacks of all threads and greenlets; 0 is never.
+    loop_block_warning: Seconds = Int(1), Workers, "--loop-block-warning SECONDS", OWN;
+
     /// Most bytes of a request line; 0 is unlimited, and values above 8190 count as 8190.
     limit_request_line: Count = Int(4094), Security, "--limit-request-line INT", EVER;
 

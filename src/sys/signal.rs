@@ -267,6 +267,21 @@ pub fn block(signals: &[Signal]) -> io::Result<Blocked> {
     change_mask(libc::SIG_BLOCK, signals).map(|before| Blocked { before })
 }
 
+/// Blocks every signal for the calling thread until the guard is dropped. Around the start of a thread that shall never
+/// be the one whom a signal interrupts.
+///
+/// # Errors
+/// None in practice.
+pub fn block_all() -> io::Result<Blocked> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigfillset initializes the set whose place it gets.
+    let all = unsafe {
+        libc::sigfillset(set.as_mut_ptr());
+        set.assume_init()
+    };
+    set_mask(libc::SIG_BLOCK, &all).map(|before| Blocked { before })
+}
+
 /// Gives `signals` their default actions.
 ///
 /// # Errors
@@ -288,11 +303,14 @@ fn set_of(signals: &[Signal]) -> io::Result<libc::sigset_t> {
 }
 
 fn change_mask(how: libc::c_int, signals: &[Signal]) -> io::Result<libc::sigset_t> {
-    let set = set_of(signals)?;
+    set_mask(how, &set_of(signals)?)
+}
+
+fn set_mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<libc::sigset_t> {
     let mut before = MaybeUninit::uninit();
-    // SAFETY: `set` is initialized, `before` is a place for one set, written when the call succeeds.
+    // SAFETY: `set` is an initialized set, `before` is a place for one, written when the call succeeds.
     unsafe {
-        match libc::pthread_sigmask(how, &raw const set, before.as_mut_ptr()) {
+        match libc::pthread_sigmask(how, set, before.as_mut_ptr()) {
             0 => Ok(before.assume_init()),
             errno => Err(io::Error::from_raw_os_error(errno)),
         }

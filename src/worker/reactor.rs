@@ -249,6 +249,11 @@ impl Reactor {
         &self.tuning
     }
 
+    /// When the loop last read the clock: after its wait, and after each call of the application.
+    pub fn now(&self) -> Instant {
+        self.state.borrow().now
+    }
+
     /// Open connections.
     pub fn connections(&self) -> usize {
         self.state.borrow().conns.len()

@@ -11,16 +11,18 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::py::{Greenlets, crossing, shielded};
+use crate::py::{Describe, GilCell, Greenlets, crossing, shielded};
 use crate::worker::{ConnId, Reactor, Request};
 
 use super::current::{calls, current, from_ticket, ticket};
+use super::running::Line;
 
 /// What cooperative mode adds to the application's calls.
 pub(super) struct Pause {
@@ -31,13 +33,42 @@ pub(super) struct Pause {
     serve: Py<ServeRequest>,
     /// Requests whose greenlet has not begun yet.
     waiting: RefCell<HashMap<ConnId, Request>>,
-    /// The greenlet of each request in progress.
-    running: RefCell<HashMap<ConnId, Py<PyAny>>>,
+    running: Arc<InProgress>,
     /// Greenlets that wait for a connection; more than one if an application shares its request among greenlets.
     suspended: RefCell<HashMap<ConnId, Vec<Py<PyAny>>>>,
 }
 
+/// The greenlet of each request in progress, and what it was asked for. Reports of a blocked loop are made from it, on another
+/// thread.
+#[derive(Default)]
+struct InProgress(GilCell<HashMap<ConnId, (Py<PyAny>, Line)>>);
+
+impl InProgress {
+    /// A line for each request: the one that runs first; all of them, and what else it might be, if none does.
+    fn describe(this: &Arc<Self>) -> Describe {
+        let this = this.clone();
+        Box::new(move |py| {
+            let all: Vec<(Py<PyAny>, String)> = this.0.with(py, |all| {
+                all.values().map(|(greenlet, line)| (greenlet.clone_ref(py), line.text())).collect()
+            });
+            // A greenlet that is switched out has a frame to show, the running one has not.
+            let runs =
+                |greenlet: &Py<PyAny>| greenlet.getattr(py, "gr_frame").is_ok_and(|frame| frame.is_none(py));
+            if let Some((_, text)) = all.iter().find(|(greenlet, _)| runs(greenlet)) {
+                return vec![text.clone()];
+            }
+            let others = format!("no request of {}: a callback, or a greenlet of the application", all.len());
+            vec![others]
+        })
+    }
+}
+
 impl Pause {
+    /// How reports learn about the requests in progress.
+    pub(super) fn describe(&self) -> Describe {
+        InProgress::describe(&self.running)
+    }
+
     /// For this thread's hub, which must run our loop.
     ///
     /// # Errors
@@ -51,7 +82,7 @@ impl Pause {
             exit_class: gevent.getattr("GreenletExit")?.unbind(),
             serve: Py::new(py, ServeRequest)?,
             waiting: RefCell::default(),
-            running: RefCell::default(),
+            running: Arc::default(),
             suspended: RefCell::default(),
         })
     }
@@ -63,8 +94,10 @@ impl Pause {
     pub(super) fn spawn(&self, py: Python<'_>, request: Request) -> PyResult<()> {
         let conn = request.conn;
         let greenlet = self.greenlet_class.bind(py).call1((&self.serve, ticket(conn)))?;
+        let line = Line::of(&request);
         self.waiting.borrow_mut().insert(conn, request);
-        let before = self.running.borrow_mut().insert(conn, greenlet.clone().unbind());
+        let entry = (greenlet.clone().unbind(), line);
+        let before = self.running.0.with(py, |all| all.insert(conn, entry));
         drop(before);
         self.go_on(py, &greenlet)
     }
@@ -80,8 +113,8 @@ impl Pause {
     }
 
     /// A greenlet's request is over.
-    fn end(&self, conn: ConnId) {
-        let over = self.running.borrow_mut().remove(&conn);
+    fn end(&self, py: Python<'_>, conn: ConnId) {
+        let over = self.running.0.with(py, |all| all.remove(&conn));
         drop(over);
     }
 
@@ -152,7 +185,7 @@ impl Pause {
     /// The greenlets of the requests in progress, for whoever ends them or tells of them.
     pub(super) fn running<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let all: Vec<Py<PyAny>> =
-            self.running.borrow().values().map(|greenlet| greenlet.clone_ref(py)).collect();
+            self.running.0.with(py, |all| all.values().map(|(greenlet, _)| greenlet.clone_ref(py)).collect());
         PyList::new(py, all)
     }
 }
@@ -177,7 +210,7 @@ impl ServeRequest {
             let status = reactor.shared().control.quitting().unwrap_or(0);
             return Err(PySystemExit::new_err(status));
         }
-        pause.end(conn);
+        pause.end(py, conn);
         done
     }
 }

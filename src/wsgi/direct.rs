@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyAssertionError, PyConnectionError, PyKeyboardInterrupt, PySystemExit, PyTypeError};
@@ -15,7 +16,7 @@ use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
 
 use crate::http::{HttpError, ResponseFacts};
 use crate::logging::Level;
-use crate::py::{exit_status, format_exception, is_only_reference, shielded};
+use crate::py::{Watch, exit_status, format_exception, is_only_reference, shielded};
 use crate::sys::atfork;
 use crate::sys::clock;
 use crate::worker::{App, ConnId, Exit, Flow, Outgoing, Reactor, Request};
@@ -28,6 +29,7 @@ use super::hints::{EarlyHints, HintTarget};
 use super::input::Input;
 use super::log_line;
 use super::response::{Pieces, StartResponse};
+use super::running::Running;
 use super::socket::SocketFactory;
 
 /// Items pulled from one response before the others get their turn.
@@ -50,6 +52,9 @@ pub struct Direct {
     forks: u32,
     /// In cooperative mode.
     pause: Option<Pause>,
+    /// Told about every call into the application; it asks `running` what that is for.
+    watch: Arc<Watch>,
+    running: Arc<Running>,
 }
 
 /// `start_response` and the early hints that end when its head leaves.
@@ -77,7 +82,8 @@ enum Stage {
 }
 
 impl Direct {
-    /// Direct mode for `app`. `constants`: `wsgi.errors` and whatever else is the same in every environ.
+    /// The calls of `app`: one after the other, or (`cooperative`) each in a greenlet. `constants`: `wsgi.errors` and
+    /// whatever else is the same in every environ.
     ///
     /// # Errors
     /// Those of making the shared objects.
@@ -87,7 +93,12 @@ impl Direct {
         facts: &ServerFacts,
         constants: &Bound<'_, PyDict>,
         sendfile: bool,
+        watch: Arc<Watch>,
+        cooperative: bool,
     ) -> PyResult<Self> {
+        let running = Arc::new(Running::default());
+        let pause = if cooperative { Some(Pause::new(py)?) } else { None };
+        watch.describe_by(pause.as_ref().map_or_else(|| Running::describe(&running), Pause::describe));
         constants.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
         Ok(Self {
             app,
@@ -98,17 +109,10 @@ impl Direct {
             parked: RefCell::default(),
             sendfile,
             forks: atfork::generation(),
-            pause: None,
+            pause,
+            watch,
+            running,
         })
-    }
-
-    /// Makes this cooperative mode: each request runs in a greenlet.
-    ///
-    /// # Errors
-    /// Those of importing gevent.
-    pub fn cooperate(&mut self, py: Python<'_>) -> PyResult<()> {
-        self.pause = Some(Pause::new(py)?);
-        Ok(())
     }
 
     /// Whether requests run in greenlets.
@@ -515,10 +519,12 @@ impl Direct {
         reactor.shared().control.quit(status);
     }
 
-    /// Runs `work` on behalf of a connection, with the interpreter lock held. A panic ends the connection and goes on to
-    /// the loop, which logs it.
+    /// Runs `work` on behalf of a connection, watched and with the interpreter lock held. A panic ends the connection
+    /// and goes on to the loop, which logs it.
     fn serve(&self, reactor: &Reactor, conn: ConnId, work: impl FnOnce(Python<'_>)) {
+        self.watch.begin(reactor.now());
         let done = catch_unwind(AssertUnwindSafe(|| Python::attach(work)));
+        self.watch.idle();
         if let Err(panic) = done {
             if !self.is_forked_child() {
                 reactor.abort(conn);
@@ -641,6 +647,7 @@ impl App for Direct {
     fn call(&self, reactor: &Reactor, request: Request) {
         let conn = request.conn;
         let Some(pause) = &self.pause else {
+            self.running.set(&request);
             return self.serve(reactor, conn, |py| self.start(py, reactor, request));
         };
         self.serve(reactor, conn, |py| {
@@ -657,6 +664,7 @@ impl App for Direct {
         }
         let call = self.parked.borrow_mut().remove(&conn);
         if let Some(call) = call {
+            self.running.set(&call.request);
             self.serve(reactor, conn, |py| self.pump(py, reactor, call));
         }
     }
@@ -667,6 +675,7 @@ impl App for Direct {
         }
         let call = self.parked.borrow_mut().remove(&conn);
         if let Some(call) = call {
+            self.running.set(&call.request);
             self.serve(reactor, conn, |py| self.close_call(py, reactor, call));
         }
     }

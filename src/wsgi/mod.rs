@@ -16,6 +16,7 @@ mod input;
 mod load;
 mod log_line;
 mod response;
+mod running;
 mod socket;
 
 pub use current::{clear_current, set_calls, set_current};

@@ -98,7 +98,7 @@ worker_class = sync
 worker_connections = 1000
 workers = 1
 wsgi_app = None"#;
-    let left_out = ["chdir", "frame_cache_chunks", "group", "io_driver", "user"]; // of the machine, or our own
+    let left_out = ["chdir", "frame_cache_chunks", "group", "io_driver", "loop_block_warning", "user"]; // of the machine, or our own
     let lines: Vec<String> = defaults()
         .iter()
         .filter(|(name, _)| !left_out.contains(name))

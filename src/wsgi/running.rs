@@ -1,0 +1,95 @@
+//! The request that the application is working on, for reports of a blocked loop. It is written for every request and
+//! read by another thread, perhaps once a week: so what was sent is copied, and made a text of by the reader.
+
+use std::sync::{Arc, Mutex};
+
+use crate::io::PeerAddr;
+use crate::py::Describe;
+use crate::worker::Request;
+
+/// What is kept of method and target: a line of a log.
+const TEXT_BYTES_MAX: usize = 250;
+
+/// One request's method, target and peer.
+#[derive(Default)]
+pub(super) struct Running {
+    /// The writer is the loop's thread; writer and reader hold the interpreter lock, and neither runs Python meanwhile. So
+    /// nobody ever waits here, and no forked child finds it locked. It is only tried, for this not to be relied on.
+    line: Mutex<Line>,
+}
+
+/// The same as a value.
+pub(super) struct Line {
+    text: [u8; TEXT_BYTES_MAX],
+    len: usize,
+    peer: PeerAddr,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self { text: [0; TEXT_BYTES_MAX], len: 0, peer: PeerAddr::Unix }
+    }
+}
+
+impl Running {
+    /// The application is about to work on `request`.
+    pub(super) fn set(&self, request: &Request) {
+        if let Ok(mut line) = self.line.try_lock() {
+            line.set(request.head.method(), request.head.target(), request.peer);
+        }
+    }
+
+    /// The one line about it.
+    pub(super) fn describe(this: &Arc<Self>) -> Describe {
+        let this = this.clone();
+        Box::new(move |_| this.line.try_lock().map(|line| vec![line.text()]).unwrap_or_default())
+    }
+}
+
+impl Line {
+    /// Of `request`.
+    pub(super) fn of(request: &Request) -> Self {
+        let mut line = Self::default();
+        line.set(request.head.method(), request.head.target(), request.peer);
+        line
+    }
+
+    fn set(&mut self, method: &[u8], target: &[u8], peer: PeerAddr) {
+        self.len = 0;
+        for part in [method, b" ", target] {
+            let part = &part[..part.len().min(TEXT_BYTES_MAX - self.len)];
+            self.text[self.len..self.len + part.len()].copy_from_slice(part);
+            self.len += part.len();
+        }
+        self.peer = peer;
+    }
+
+    /// As a report shows it.
+    pub(super) fn text(&self) -> String {
+        let cut = if self.len == TEXT_BYTES_MAX { "..." } else { "" };
+        let text = String::from_utf8_lossy(&self.text[..self.len]);
+        let (ip, port) = (self.peer.ip_text(), self.peer.port());
+        match port {
+            Some(port) => format!("{text}{cut} (peer {ip}:{port})"),
+            None => format!("{text}{cut} (peer on a unix socket)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_target_is_cut_and_a_shorter_one_leaves_nothing_of_it() {
+        let mut line = Line::default();
+        let peer = PeerAddr::V4 { addr: [10, 0, 0, 1], port: 4000 };
+        line.set(b"GET", &[b'/'; 8000], peer);
+        let slashes = "/".repeat(TEXT_BYTES_MAX - "GET ".len());
+        assert_eq!(line.text(), format!("GET {slashes}... (peer 10.0.0.1:4000)"));
+        line.set(b"PROPFIND", b"/a?b=c", PeerAddr::Unix);
+        assert_eq!(line.text(), "PROPFIND /a?b=c (peer on a unix socket)");
+        line.set(&[b'X'; 8000], b"/", peer);
+        assert_eq!(line.text().len(), TEXT_BYTES_MAX + "... (peer 10.0.0.1:4000)".len());
+    }
+}
