@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from rawhttp import TIMEOUT_S, Address, Client, Response, connect
+from rawhttp import TIMEOUT_S, Address, Client, Response, connect, request
 
 APPS = Path(__file__).resolve().parents[1] / "apps"
 Value = TypeVar("Value")
@@ -69,6 +69,13 @@ FLAVOURS = {
         # Four threads, so that a second connection of a test never waits for the first.
         Flavour("gunicorn", "gunicorn", ("-k", "gthread", "--threads", "4", "--no-control-socket")),
     )
+}
+
+# Each server's way to run applications in greenlets, under the name that chooses the server.
+COOPERATIVE = {
+    "rgunicorn-uring": Flavour("rgunicorn-gevent-uring", "rgunicorn", ("-k", "gevent", "--io-driver", "uring")),
+    "rgunicorn-epoll": Flavour("rgunicorn-gevent-epoll", "rgunicorn", ("-k", "gevent", "--io-driver", "epoll")),
+    "gunicorn": Flavour("gunicorn-gevent", "gunicorn", ("-k", "gevent", "--no-control-socket")),
 }
 
 
@@ -263,6 +270,14 @@ class Server:
         """One request on a connection of its own."""
         with self.client() as client:
             return client.get(target, **options)
+
+    def together(self, targets: Sequence[str], timeout: float = TIMEOUT_S) -> list[Response]:
+        """One request each on connections of their own, all of them sent before the first answer is read."""
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(self.client(timeout)) for _ in targets]
+            for client, target in zip(clients, targets, strict=True):
+                client.send(request(target))
+            return [client.response() for client in clients]
 
     def worker_pid(self) -> int:
         """The pid of a worker that is surely booted: it has answered (an application made with `routes.Routes`)."""
