@@ -102,6 +102,18 @@ def holding(environ):
     return str(len(holders[parameter(environ, "name")]))
 
 
+@app.text("/until")
+def until(environ):
+    """?file=: waits for a file, which a test can make when it cannot send a request; writes `in` and `out` to `log`."""
+    path = parameter(environ, "file")
+    with open("log", "a", buffering=1) as log:
+        log.write("in\n")
+        while not os.path.exists(path):
+            gevent.sleep(TICK_S)
+        log.write("out\n")
+    return str(os.getpid())
+
+
 @app.text("/notes")
 def show_notes(environ):
     return ",".join(map(str, notes[parameter(environ, "name")]))

@@ -88,6 +88,12 @@ def wait_for(what: str, condition: Callable[[], Value], timeout: float = TIMEOUT
     return value
 
 
+def bodies(answers: Sequence[Response]) -> list[str]:
+    """The texts of answers that have to be good."""
+    assert [answer.status for answer in answers] == [200] * len(answers), answers
+    return [answer.body.decode() for answer in answers]
+
+
 def proc_stat(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat from the state on, None when the process has gone."""
     try:

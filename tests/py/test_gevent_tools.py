@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from harness import wait_for
+from harness import bodies, wait_for
 
 SEVERAL = 4
 
@@ -12,11 +12,6 @@ SEVERAL = 4
 @pytest.fixture(scope="module")
 def server(launch_gevent_module):
     return launch_gevent_module("coop_tools:app")
-
-
-def bodies(answers):
-    assert [answer.status for answer in answers] == [200] * len(answers)
-    return [answer.body.decode() for answer in answers]
 
 
 def test_pool_runs_as_many_as_it_may(server):
