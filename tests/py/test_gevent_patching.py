@@ -28,9 +28,8 @@ def test_an_application_that_knows_nothing_of_gevent(launch_gevent):
     assert server.get("/multithread").body == b"True"
 
 
-@pytest.mark.own
 def test_patching_is_silent(launch_gevent):
-    """Nothing of ours imports `ssl` and its like too early, so gevent has nothing to warn of."""
+    """The server imports nothing too early (`ssl` is known for it), so gevent has nothing to warn of."""
     server = launch_gevent("coop_bare:app", env={"PYTHONWARNINGS": "default"})
     assert_cooperative(server)
     assert "Warning" not in server.log
