@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole check: what has to pass before a change lands. Installs what it needs on a fresh machine.
 #
-#   ci/check.sh            everything (about ten minutes on two cores, more on the first run)
+#   ci/check.sh            everything (about a quarter of an hour on two cores, more on the first run)
 #   ci/check.sh --quick    formatting, lints and Rust tests only: no wheel, no Python suite
 #
 # Every step runs even when an earlier one has failed, except those that need the wheel where there is none. The last
@@ -78,6 +78,10 @@ suite() { # SERVERS [ENV=VALUE...]
     env PATH="$VENV/bin:$PATH" "$@" "$VENV/bin/python" -m pytest tests/py -n 2 --servers="$servers"
 }
 
+gevent_tests() { # DRIVER: gevent's own tests on our loop, those that are quick and stable
+    "$VENV/bin/python" ci/gevent_tests.py --quick --driver "$1"
+}
+
 stubs() { "$VENV/bin/python" -m mypy.stubtest rgunicorn; }
 
 need_rust
@@ -99,8 +103,11 @@ try "documentation builds without warnings" docs
 if [ -n "$QUICK" ]; then
     say "left out: wheel and Python suite (--quick)"
 elif step "wheel, profile ci" wheel && step "test requirements" requirements; then
+    try "services of the suite" need_services
     try "example" example
     try "stubs match the native module" stubs
+    try "gevent's tests on uring" gevent_tests uring
+    try "gevent's tests on epoll" gevent_tests epoll
     try "suite on uring" suite rgunicorn-uring
     try "suite on epoll" suite rgunicorn-epoll
     try "suite on the real gunicorn" suite gunicorn

@@ -18,7 +18,9 @@ need() {
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
         die "please install $1 (Debian: $2)"
     fi
-    apt-get install -y -q "$2" >/dev/null 2>&1 || { apt-get update -q && apt-get install -y -q "$2"; } >&2
+    # Some packages ask questions: nobody is there to answer.
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get)
+    "${apt[@]}" install -y -q "$2" >/dev/null 2>&1 || { "${apt[@]}" update -q && "${apt[@]}" install -y -q "$2"; } >&2
 }
 
 # Rust cannot be installed from a package registry in the version we need, so it is only asked for.
@@ -32,6 +34,15 @@ need_python() {
     need "$PYTHON" python3
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "$PYTHON is older than CPython 3.11"
     "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || need_python_venv
+}
+
+# The services that the black-box suite talks to. It starts its own, in temporary directories, so only the programs are
+# needed. Without them the tests in question are skipped, or fail where CI is set.
+need_services() {
+    (need redis-server redis-server) || say "tests that need Redis will be left out"
+    # Debian keeps PostgreSQL's programs off PATH.
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || (need initdb postgresql) ||
+        say "tests that need PostgreSQL will be left out"
 }
 
 # Debian ships Python without ensurepip; the package that adds it carries the version in its name.

@@ -1,7 +1,8 @@
 """Which servers the suite runs against, and the fixtures that start them.
 
-Every test that starts a server runs once per flavour (`harness.FLAVOURS`). Two markers say whose promise it is:
-`parity` (the default) holds for Gunicorn and for rgunicorn, `own` for rgunicorn alone.
+Every test that starts a server runs once per flavour (`harness.FLAVOURS`). Tests of gevent applications run on the
+same servers' cooperative workers instead (`harness.COOPERATIVE`). Two markers say whose promise it is: `parity` (the
+default) holds for Gunicorn and for rgunicorn, `own` for rgunicorn alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import requests
-from harness import FLAVOURS, Flavour, Server
+from harness import COOPERATIVE, FLAVOURS, Flavour, Server
+from services import Backend, PostgreSQL, Redis
 
 Launch = Callable[..., Server]
 
@@ -43,8 +45,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "flavour" in metafunc.fixturenames:
-        metafunc.parametrize("flavour", chosen(metafunc.config), ids=lambda flavour: flavour.name, scope="session")
+    servers = chosen(metafunc.config)
+    cooperative = [COOPERATIVE[server.name] for server in servers]
+    # Where the application patches itself, `-k uring` has to notice; Gunicorn's threads are not meant for that.
+    patched = cooperative + [server for server in servers if server.own]
+    for name, flavours in (("flavour", servers), ("gevent_flavour", cooperative), ("patched_flavour", patched)):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, flavours, ids=lambda flavour: flavour.name, scope="session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -53,8 +60,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         own = item.get_closest_marker("own")
         if own is None:
             item.add_marker(pytest.mark.parity)
-        elif (spec := getattr(item, "callspec", None)) and not spec.params["flavour"].own:
-            foreign.append(item)
+        elif spec := getattr(item, "callspec", None):
+            if any(isinstance(value, Flavour) and not value.own for value in spec.params.values()):
+                foreign.append(item)
     if foreign:
         config.hook.pytest_deselected(items=foreign)
         items[:] = [item for item in items if item not in set(foreign)]
@@ -102,3 +110,42 @@ def launch(flavour: Flavour, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def launch_module(flavour: Flavour, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
     """Starts servers that a module's tests share; closing them proves that none of the tests harmed a worker."""
     yield from launcher(flavour, lambda: tmp_path_factory.mktemp("m"))
+
+
+@pytest.fixture
+def launch_gevent(gevent_flavour: Flavour, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
+    """As `launch`, with the worker that runs each request in a greenlet."""
+    yield from launcher(gevent_flavour, lambda: tmp_path_factory.mktemp("g"))
+
+
+@pytest.fixture(scope="module")
+def launch_gevent_module(gevent_flavour: Flavour, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
+    """As `launch_module`, with the worker that runs each request in a greenlet."""
+    yield from launcher(gevent_flavour, lambda: tmp_path_factory.mktemp("gm"))
+
+
+@pytest.fixture
+def launch_patched(patched_flavour: Flavour, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
+    """Every worker that runs an application in greenlets if the application, or its configuration, patches itself."""
+    yield from launcher(patched_flavour, lambda: tmp_path_factory.mktemp("p"))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL server of this test run."""
+    with PostgreSQL() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis server of this test run."""
+    with Redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    """A slow HTTP service."""
+    with Backend() as server:
+        yield server

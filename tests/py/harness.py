@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from rawhttp import TIMEOUT_S, Address, Client, Response, connect
+from rawhttp import TIMEOUT_S, Address, Client, Response, connect, request
 
 APPS = Path(__file__).resolve().parents[1] / "apps"
 Value = TypeVar("Value")
@@ -71,6 +71,13 @@ FLAVOURS = {
     )
 }
 
+# Each server's way to run applications in greenlets, under the name that chooses the server.
+COOPERATIVE = {
+    "rgunicorn-uring": Flavour("rgunicorn-gevent-uring", "rgunicorn", ("-k", "gevent", "--io-driver", "uring")),
+    "rgunicorn-epoll": Flavour("rgunicorn-gevent-epoll", "rgunicorn", ("-k", "gevent", "--io-driver", "epoll")),
+    "gunicorn": Flavour("gunicorn-gevent", "gunicorn", ("-k", "gevent", "--no-control-socket")),
+}
+
 
 def wait_for(what: str, condition: Callable[[], Value], timeout: float = TIMEOUT_S) -> Value:
     """Poll until the condition holds and give its value."""
@@ -79,6 +86,12 @@ def wait_for(what: str, condition: Callable[[], Value], timeout: float = TIMEOUT
         assert time.monotonic() < deadline, f"waited {timeout} s in vain for {what}"
         time.sleep(POLL_S)
     return value
+
+
+def bodies(answers: Sequence[Response]) -> list[str]:
+    """The texts of answers that have to be good."""
+    assert [answer.status for answer in answers] == [200] * len(answers), answers
+    return [answer.body.decode() for answer in answers]
 
 
 def proc_stat(pid: int) -> list[str] | None:
@@ -263,6 +276,14 @@ class Server:
         """One request on a connection of its own."""
         with self.client() as client:
             return client.get(target, **options)
+
+    def together(self, targets: Sequence[str], timeout: float = TIMEOUT_S) -> list[Response]:
+        """One request each on connections of their own, all of them sent before the first answer is read."""
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(self.client(timeout)) for _ in targets]
+            for client, target in zip(clients, targets, strict=True):
+                client.send(request(target))
+            return [client.response() for client in clients]
 
     def worker_pid(self) -> int:
         """The pid of a worker that is surely booted: it has answered (an application made with `routes.Routes`)."""

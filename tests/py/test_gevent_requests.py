@@ -1,0 +1,274 @@
+"""Requests in greenlets: they wait side by side, are strangers to each other, and end alone."""
+
+import contextlib
+import json
+
+import pytest
+from harness import wait_for
+from rawhttp import request
+
+MANY = 50
+
+
+@pytest.fixture(scope="module")
+def server(launch_gevent_module):
+    return launch_gevent_module("coop:app", "--worker-connections", "300")
+
+
+def wait_holding(server, name, count=1):
+    """Wait until so many requests are inside of `/hold` or `/grind`."""
+    wait_for(f"{count} requests in {name}", lambda: server.get(f"/holding?name={name}").body == b"%d" % count)
+
+
+def notes(server, name):
+    return server.get(f"/notes?name={name}").body.decode()
+
+
+@contextlib.contextmanager
+def held(server, name, count=1):
+    """Connections whose requests wait in the application for `/release`."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.client()) for _ in range(count)]
+        for client in clients:
+            client.send(request(f"/hold?name={name}"))
+        wait_holding(server, name, count)
+        yield clients
+
+
+def test_requests_wait_side_by_side(server):
+    answers = server.together([f"/meet?name=many&n={MANY}"] * MANY)
+    assert [(answer.status, answer.body) for answer in answers] == [(200, b"met")] * MANY
+
+
+def test_one_request_releases_others(server):
+    with held(server, "some", 5) as clients:
+        assert server.get("/release?name=some").body == b"ok"
+        assert [client.response().body for client in clients] == [b"released some"] * 5
+
+
+def test_a_connection_goes_on_after_it_has_waited(server):
+    with held(server, "again") as [client]:
+        server.get("/release?name=again")
+        assert client.response().status == 200
+        for _ in range(3):
+            assert client.get("/meet?name=alone&n=1").body == b"met"
+
+
+def test_pipelined_requests_run_in_order(server):
+    """The first waits for what only another connection can bring; the second may not pass it."""
+    with server.client() as client:
+        client.send(request("/hold?name=pipe") + request("/meet?name=alone&n=1"))
+        wait_holding(server, "pipe")
+        server.get("/release?name=pipe")
+        assert client.response().body == b"released pipe"
+        assert client.response().body == b"met"
+
+
+def test_the_request_is_a_gevent_greenlet(server):
+    found = json.loads(server.get("/current").body)
+    assert found["gevent"]
+    assert not found["hub"]
+    assert found["parent is hub"]
+    assert found["started"]
+
+
+def test_environ_says_multithread(server):
+    """Requests of one process overlap, and a library that asks (a session store, a profiler) has to know."""
+    found = json.loads(server.get("/current").body)
+    assert found["multithread"] is True
+    assert found["run_once"] is False
+
+
+def test_locals_are_fresh_in_each_request(server):
+    for _ in range(3):
+        assert json.loads(server.get("/fresh").body) == [None, None, None]
+
+
+@pytest.mark.own
+def test_locals_are_fresh_in_each_request_of_a_connection(server):
+    """Gunicorn has one greenlet for a connection, so there the locals of one request are seen by the next."""
+    with server.client() as client:
+        for _ in range(3):
+            assert json.loads(client.get("/fresh").body) == [None, None, None]
+
+
+def test_locals_are_apart_in_requests_that_overlap(server):
+    answers = server.together(["/fresh"] * 10)
+    assert [json.loads(answer.body) for answer in answers] == [[None, None, None]] * 10
+
+
+def test_link_callbacks_run_when_the_request_has_ended(server):
+    assert server.get("/link?name=linked", headers={"Connection": "close"}).body == b"ok"
+    wait_for("the callback", lambda: notes(server, "linked") == "ended")
+
+
+def test_a_greenlet_goes_on_after_its_request(server):
+    assert server.get("/spawn?name=spawned").body == b"ok"
+    wait_for("the greenlet", lambda: notes(server, "spawned") == "ran")
+
+
+def test_a_greenlet_that_fails_after_its_request(server):
+    with held(server, "by") as [client]:
+        assert server.get("/spawn-failing?name=failing").body == b"ok"
+        server.wait_log("LookupError: in the background")
+        server.get("/release?name=by")
+        assert client.response().status == 200
+
+
+def test_an_exception_ends_its_request_only(server):
+    with held(server, "spared") as [client]:
+        assert server.get("/fail").status == 500
+        server.wait_log("LookupError: for the log")
+        server.get("/release?name=spared")
+        assert client.response().status == 200
+
+
+def test_exit_ends_its_request_only(server):
+    """`sys.exit` in a greenlet would end the process if it came to the hub."""
+    pid = server.worker_pid()
+    with held(server, "stays") as [client], server.client() as leaver:
+        leaver.send(request("/exit", headers={"Connection": "close"}))
+        assert b"200 OK" not in leaver.rest()
+        server.get("/release?name=stays")
+        assert client.response().status == 200
+    assert server.worker_pid() == pid
+
+
+def test_kill_ends_one_request_only(server):
+    with held(server, "victim") as [victim], held(server, "witness") as [witness]:
+        assert server.get("/kill?name=victim").body == b"1"
+        victim.assert_closed()
+        assert notes(server, "victim") == "left"
+        server.get("/release?name=witness")
+        assert witness.response().body == b"released witness"
+
+
+def test_a_client_that_leaves_disturbs_nobody(launch_gevent):
+    server = launch_gevent("coop:app", "--log-level", "info")
+    with held(server, "stays", 3) as others:
+        for name in ("leaves", "resets"):
+            with held(server, name) as [client]:
+                if name == "resets":
+                    client.reset()
+            server.get(f"/release?name={name}")
+            wait_for("the request's end", lambda name=name: notes(server, name) == "left")
+        server.get("/release?name=stays")
+        assert [client.response().status for client in others] == [200] * 3
+    assert server.get("/meet?name=alone&n=1").status == 200
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("way", ["close", "reset"])
+def test_a_client_that_leaves_ends_its_stream(server, way):
+    with server.client() as client:
+        client.send(request(f"/endless?name=stream-{way}"))
+        client.until(b"xxx")
+        if way == "reset":
+            client.reset()
+    wait_for("the end of the stream", lambda: notes(server, f"stream-{way}") == "closed")
+
+
+def test_streams_interleave(server):
+    """Each item is made only after the server has sent the one before, which is another response's."""
+    answers = server.together([f"/relay?name=relay&me={me}&of=5&n=10" for me in range(5)])
+    for me, answer in enumerate(answers):
+        assert answer.status == 200
+        assert answer.body.decode().split() == [f"{me}.{number}" for number in range(10)]
+
+
+def test_an_item_is_sent_before_the_next_is_made(server):
+    with server.client() as client:
+        client.send(request("/write?name=step&n=3"))
+        for number in range(3):
+            server.get(f"/release?name=step{number}")
+            if number == 0:
+                assert client.head().chunked
+            assert client.chunk() == b"%d\n" % number
+        assert client.chunk() == b""
+
+
+def test_a_slow_reader_holds_nobody_up(server):
+    with server.client() as slow, server.client() as slower:
+        slow.send(request("/bulk?mb=16"))
+        slower.send(request("/bulk?mb=16"))
+        assert slow.head().status == 200
+        assert slower.head().status == 200
+        answers = server.together(["/meet?name=beside&n=5"] * 5)
+        assert [answer.status for answer in answers] == [200] * 5
+        for client in (slower, slow):
+            body = client.exactly(16 << 20)
+            assert body[:: 1 << 20] == bytes(number * 16 % 251 for number in range(16))
+
+
+# Gunicorn's input waits for 1,024 bytes, or the end, whatever the application asks for.
+PIECES = [4096, pytest.param(5, marks=pytest.mark.own)]
+
+
+@pytest.mark.parametrize("size", PIECES)
+def test_an_upload_is_read_as_it_comes(server, size):
+    """The application sees the first piece while the client still holds back the second, and other requests run."""
+    name = f"up{size}"
+    with server.client() as client:
+        head = request(
+            f"/swallow?name={name}&size={size}", method="POST", headers={"Content-Length": str(2 * size)}
+        )  # fmt: skip
+        client.send(head + b"1" * size)
+        wait_for("the first piece", lambda: notes(server, name) == str(size))
+        answers = server.together([f"/meet?name={name}&n=3"] * 3)
+        assert [answer.status for answer in answers] == [200] * 3
+        client.send(b"2" * size)
+        assert client.response("POST").body == b"%d" % (2 * size)
+    assert notes(server, name) == f"{size},{size}"
+
+
+@pytest.mark.parametrize("size", PIECES)
+def test_a_chunked_upload_is_read_as_it_comes(server, size):
+    name = f"chunks{size}"
+    with server.client() as client:
+        headers = {"Transfer-Encoding": "chunked"}
+        client.send(request(f"/swallow?name={name}&size={size}", method="POST", headers=headers))
+        for count in (1, 2):
+            client.send(b"%x\r\n%s\r\n" % (size, b"x" * size))
+            wait_for(f"chunk {count}", lambda count=count: notes(server, name) == ",".join([str(size)] * count))
+        client.send(b"0\r\n\r\n")
+        assert client.response("POST").body == b"%d" % (2 * size)
+
+
+def test_uploads_overlap(server):
+    """Ten bodies arrive in turns, one piece of each after the other."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.client()) for _ in range(10)]
+        head = request("/swallow?name=overlap&size=4096", method="POST", headers={"Content-Length": str(3 * 4096)})
+        for client in clients:
+            client.send(head)
+        for count in (1, 2, 3):
+            for client in clients:
+                client.send(b"x" * 4096)
+            expected = ",".join(["4096"] * 10 * count)
+            wait_for(f"piece {count} of each", lambda expected=expected: notes(server, "overlap") == expected)
+        assert [client.response("POST").body for client in clients] == [b"12288"] * 10
+
+
+@pytest.mark.own
+def test_a_line_is_read_as_it_comes(server):
+    with server.client() as client:
+        client.send(request("/lines?name=lines", method="POST", headers={"Content-Length": "8"}) + b"one\n")
+        wait_for("the first line", lambda: notes(server, "lines") == "one")
+        client.send(b"two\n")
+        assert client.response("POST").body == b"2"
+
+
+def test_computing_requests_starve_nobody(server):
+    """They look at the loop every few milliseconds; the release has to get in between."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.client()) for _ in range(3)]
+        for client in clients:
+            client.send(request("/grind?name=mill"))
+        wait_holding(server, "mill", 3)
+        assert server.get("/release?name=mill").body == b"ok"
+        assert [client.response().body for client in clients] == [b"True"] * 3
+
+
+def test_a_request_that_blocks_delays_others_only(server):
+    answers = server.together(["/burn?s=0.1", "/meet?name=later&n=3", "/burn?s=0.1"] + ["/meet?name=later&n=3"] * 2)
+    assert [answer.status for answer in answers] == [200] * 5
