@@ -30,5 +30,7 @@ mod stage;
 mod steps;
 #[path = "worker/stop.rs"]
 mod stop;
+#[path = "worker/streaming.rs"]
+mod streaming;
 #[path = "worker/timers.rs"]
 mod timers;

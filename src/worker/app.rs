@@ -27,20 +27,20 @@ impl fmt::Debug for ConnId {
     }
 }
 
-/// A complete request, ready for the application. Owns all of its memory.
+/// A request that is ready for the application: complete, unless its body is [`Body::Incoming`]. Owns all of its memory.
 #[derive(Debug)]
 pub struct Request {
     /// The connection it came on.
     pub conn: ConnId,
     /// Request line and header fields.
     pub head: RequestHead,
-    /// The whole body, at its first byte.
+    /// The body, at its first byte.
     pub body: Body,
     /// The peer's address.
     pub peer: PeerAddr,
     /// Index of the listener that accepted the connection.
     pub listener: u16,
-    /// When the last byte of the request was seen.
+    /// When the last byte of the request was seen (or of its head, if the body is still to come).
     pub received: Instant,
     /// The client asked for keep-alive and the worker agrees.
     pub keep_alive: bool,
@@ -128,14 +128,14 @@ pub trait App {
     /// [`Exit`] when one of them asks the process to leave.
     fn check_signals(&self) -> Result<(), Exit>;
 
-    /// Runs one request up to its first pause: it ends with [`Reactor::finish`], [`Reactor::abort`] or
-    /// [`Reactor::park`].
+    /// Runs one request up to its first pause: it ends with [`Reactor::finish`], [`Reactor::abort`],
+    /// [`Reactor::park`] or [`Reactor::await_body`].
     fn call(&self, reactor: &Reactor, request: Request);
 
-    /// A parked response's queue is empty: go on with it.
+    /// A parked response's queue is empty, or there is something to read of an awaited body: go on with it.
     fn resume(&self, reactor: &Reactor, conn: ConnId);
 
-    /// A parked response's client has left, or an earlier call for this connection panicked: clean up. The connection
+    /// The client of a request that was parked or awaited its body has left, or an earlier call for this connection panicked: clean up. The connection
     /// may be unknown to the application.
     fn abandon(&self, reactor: &Reactor, conn: ConnId);
 

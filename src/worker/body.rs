@@ -1,5 +1,5 @@
 //! A request body that is received completely before the application is called: in memory up to a bound, then in an
-//! unlinked temporary file.
+//! unlinked temporary file. Or the mark of one that the application reads while it arrives (`incoming`).
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -19,6 +19,8 @@ pub enum Body {
         /// Bytes in it.
         len: u64,
     },
+    /// Still arriving, its length unknown: to be read by [`super::Reactor::read_body`]. Here it is empty.
+    Incoming,
 }
 
 impl Body {
@@ -43,6 +45,10 @@ impl Body {
                 Ok(())
             }
             Self::Empty | Self::Memory(_) => self.spill(data),
+            Self::Incoming => {
+                debug_assert!(false, "nobody collects a body that streams");
+                Ok(())
+            }
         }
     }
 
@@ -61,7 +67,7 @@ impl Body {
     /// Bytes received so far.
     pub fn len(&self) -> u64 {
         match self {
-            Self::Empty => 0,
+            Self::Empty | Self::Incoming => 0,
             Self::Memory(held) => held.len() as u64,
             Self::File { len, .. } => *len,
         }
@@ -79,7 +85,7 @@ impl Body {
     pub fn rewind(&mut self) -> io::Result<()> {
         match self {
             Self::File { file, .. } => file.seek(SeekFrom::Start(0)).map(drop),
-            Self::Empty | Self::Memory(_) => Ok(()),
+            Self::Empty | Self::Memory(_) | Self::Incoming => Ok(()),
         }
     }
 
@@ -89,7 +95,7 @@ impl Body {
     /// Those of the file.
     pub fn read_at(&mut self, offset: usize, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Empty => Ok(0),
+            Self::Empty | Self::Incoming => Ok(0),
             Self::Memory(held) => {
                 let rest = held.get(offset..).unwrap_or_default();
                 let n = rest.len().min(buf.len());

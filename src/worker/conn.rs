@@ -8,6 +8,7 @@ use crate::io::{Fd, OpKey, PeerAddr};
 use crate::sys::clock::Instant;
 
 use super::app::{ConnId, Outgoing, Request};
+use super::incoming::Incoming;
 use super::{Body, Tuning};
 
 /// Pieces of earlier responses that may be queued when the next request of the same connection starts. Generous to
@@ -27,6 +28,8 @@ pub(super) enum Phase {
     Body,
     /// A request waits for the application, runs in it, or its response is in progress.
     Running,
+    /// The response is complete; what its application did not read of the request's body is read away.
+    Skipping,
     /// The response is complete, but so much output waits for its reader that the next request waits too.
     Flushing,
     /// The last response is being sent; then the write side is shut.
@@ -64,6 +67,8 @@ pub(super) struct Extra {
     /// The request being received: its head, once complete, and what has come of its body.
     head: Option<RequestHead>,
     body: Body,
+    /// The body of the request in progress, if the application reads it while it arrives.
+    pub(super) incoming: Option<Incoming>,
     /// Bytes of later requests.
     pub(super) pending: Pending,
     /// Output behind the send in flight.
@@ -101,6 +106,16 @@ impl Pending {
         self.len() == 0
     }
 
+    /// Takes at most `bytes_max` from the front.
+    pub(super) fn take_front(&mut self, bytes_max: usize) -> Vec<u8> {
+        if bytes_max >= self.len() {
+            return std::mem::take(self).into_rest();
+        }
+        let front = self.bytes[self.taken..self.taken + bytes_max].to_vec();
+        self.taken += bytes_max;
+        front
+    }
+
     /// What has not been taken.
     pub(super) fn into_rest(mut self) -> Vec<u8> {
         self.bytes.drain(..self.taken);
@@ -112,6 +127,7 @@ impl Extra {
     fn is_unused(&self) -> bool {
         self.head.is_none()
             && self.body.is_empty()
+            && self.incoming.is_none()
             && self.pending.is_empty()
             && self.out.is_empty()
             && self.writable.is_none()
@@ -126,6 +142,9 @@ pub(super) enum Fed {
     WantsContinue,
     /// A request is complete; the phase is `Running`.
     Ready(Request),
+    /// A request's head is complete and its body is still to come; the phase is `Running`. Whether the client waits for
+    /// `100 Continue`.
+    Streaming(Request, bool),
     /// The bytes are not an acceptable request. With the request's head, if that was complete.
     Refused(HttpError, Option<RequestHead>),
     /// The body could not be stored.
@@ -191,6 +210,16 @@ impl Conn {
         fed
     }
 
+    /// Takes input while a response is in progress: what is left of its request's body, and what is kept for later.
+    pub(super) fn hold(&mut self, policy: &Policy, mut input: &[u8]) {
+        if let Some(incoming) = self.extra.as_mut().and_then(|extra| extra.incoming.as_mut()) {
+            incoming.take(&mut self.parser, policy, self.trusted, &mut input);
+        }
+        if !input.is_empty() {
+            self.extra().pending.push(input);
+        }
+    }
+
     /// As [`Conn::feed`], from what is held.
     pub(super) fn feed_pending(&mut self, ctx: &FeedContext<'_>, index: u32) -> Fed {
         let mut held =
@@ -219,7 +248,7 @@ impl Conn {
                 Ok(Event::Data(data)) => {
                     wants_continue = false;
                     let body = &mut self.extra().body;
-                    if let Err(error) = body.push(data, ctx.tuning.body_memory_bytes_max) {
+                    if let Err(error) = body.push(data, ctx.body_memory_bytes_max()) {
                         *input = &[];
                         return Fed::Unstorable(error);
                     }
@@ -239,6 +268,9 @@ impl Conn {
             (None, false) => Phase::Head,
         };
         if let Some(head) = begun {
+            if ctx.tuning.stream_bodies {
+                return self.stream(ctx, index, head, wants_continue);
+            }
             self.extra().head = Some(head);
         }
         if wants_continue { Fed::WantsContinue } else { Fed::Waiting }
@@ -253,9 +285,27 @@ impl Conn {
         if let Err(error) = body.rewind() {
             return Fed::Unstorable(error);
         }
+        Fed::Ready(self.request(ctx, index, head, body))
+    }
+
+    /// The application is called before the body is there.
+    fn stream(&mut self, ctx: &FeedContext<'_>, index: u32, head: RequestHead, wants_continue: bool) -> Fed {
+        let extra = self.extra();
+        let held = match std::mem::take(&mut extra.body) {
+            Body::Memory(bytes) => Pending { bytes, taken: 0 },
+            other => {
+                debug_assert!(other.is_empty(), "one input is kept in memory");
+                Pending::default()
+            }
+        };
+        extra.incoming = Some(Incoming::new(held));
+        Fed::Streaming(self.request(ctx, index, head, Body::Incoming), wants_continue)
+    }
+
+    fn request(&mut self, ctx: &FeedContext<'_>, index: u32, head: RequestHead, body: Body) -> Request {
         self.phase = Phase::Running;
         let keep_alive = head.keep_alive() && !head.close_after() && ctx.keep_alive;
-        Fed::Ready(Request {
+        Request {
             conn: ConnId { index, generation: self.generation },
             head,
             body,
@@ -263,7 +313,7 @@ impl Conn {
             listener: self.listener,
             received: ctx.now,
             keep_alive,
-        })
+        }
     }
 }
 
@@ -274,4 +324,11 @@ pub(super) struct FeedContext<'a> {
     /// The worker is willing to keep connections open.
     pub(super) keep_alive: bool,
     pub(super) now: Instant,
+}
+
+impl FeedContext<'_> {
+    /// A body that streams holds only what came with its head, in memory: one input, which is bounded.
+    fn body_memory_bytes_max(&self) -> usize {
+        if self.tuning.stream_bodies { usize::MAX } else { self.tuning.body_memory_bytes_max }
+    }
 }

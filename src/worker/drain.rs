@@ -22,6 +22,10 @@ impl Reactor {
                 continue;
             };
             let id = ConnId { index, generation: conn.generation };
+            if class == Timer::BodyStall as u8 && conn.awaits_body() {
+                self.stall_body(state, id);
+                continue;
+            }
             match (conn.has_output(), conn.phase) {
                 (true, _) if class != Timer::WriteStall as u8 => {
                     state.start_timer(index, Timer::WriteStall, self.tuning.write_stall_timeout);
@@ -80,7 +84,9 @@ impl Reactor {
                 Phase::Idle if output => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
                 Phase::Idle if quiet => self.close_idle(state, id),
                 Phase::Idle => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
-                Phase::Lingering => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
+                Phase::Lingering | Phase::Skipping => {
+                    state.start_timer(id.index, Timer::Drain, DRAIN_FRESH);
+                }
                 Phase::Head | Phase::Body | Phase::Running | Phase::Flushing | Phase::Closing => {}
             }
         }

@@ -4,7 +4,7 @@ use crate::http::{HttpError, RequestHead, error_response, error_response_with};
 use crate::io::{Received, Token};
 use crate::logging::Level;
 
-use super::app::{ConnId, Outgoing, Request};
+use super::app::{ConnId, Flow, Outgoing, Request};
 use super::conn::{Conn, Fed, Phase};
 use super::drain::DRAIN_FRESH;
 use super::reactor::{Job, Reactor, Source, State, Timer};
@@ -28,8 +28,8 @@ impl Reactor {
                             Phase::Idle | Phase::Head | Phase::Body => {
                                 Some(conn.feed(&self.feed_context(state.now), id.index, data))
                             }
-                            Phase::Running | Phase::Flushing => {
-                                conn.extra().pending.push(data);
+                            Phase::Running | Phase::Skipping | Phase::Flushing => {
+                                conn.hold(&self.policy, data);
                                 None
                             }
                             Phase::Closing | Phase::Lingering => {
@@ -60,14 +60,23 @@ impl Reactor {
         }
     }
 
-    /// Input that no request waits for: bounded while a response is in progress, counted while closing.
+    /// Input behind a request's head, or behind the request: bounded while a response is in progress, counted while
+    /// closing.
     fn after_unfed(&self, state: &mut State, id: ConnId) {
-        let Some(conn) = state.conn(id) else { return };
+        let State { conns, full, .. } = state;
+        let Some(conn) = conns.get_mut(id.index as usize).filter(|conn| conn.generation == id.generation)
+        else {
+            return;
+        };
         if self.is_full(conn) {
-            state.full.push(id);
-        } else if conn.phase == Phase::Lingering && conn.extra().lingered_bytes > self.tuning.linger_bytes_max
-        {
-            state.close(id);
+            full.push(id);
+        }
+        let lingered_bytes = conn.extra.as_ref().map_or(0, |extra| extra.lingered_bytes);
+        match conn.phase {
+            Phase::Running => self.after_body_input(state, id),
+            Phase::Skipping => self.skip_on(state, id),
+            Phase::Lingering if lingered_bytes > self.tuning.linger_bytes_max => state.close(id),
+            _ => {}
         }
     }
 
@@ -81,10 +90,15 @@ impl Reactor {
         }
     }
 
-    /// A response is in progress, and the client has sent more for later than is held for it.
+    /// A response is in progress, and the client has sent more of its request's body, or for later, than is held.
     fn is_full(&self, conn: &Conn) -> bool {
-        matches!(conn.phase, Phase::Running | Phase::Flushing)
-            && conn.pending_bytes() >= self.tuning.pipelined_bytes_max
+        if !matches!(conn.phase, Phase::Running | Phase::Flushing) {
+            return false;
+        }
+        let incoming = conn.extra.as_ref().and_then(|extra| extra.incoming.as_ref());
+        incoming
+            .and_then(|incoming| incoming.is_full(self.tuning.body_window_bytes_max))
+            .unwrap_or_else(|| conn.pending_bytes() >= self.tuning.pipelined_bytes_max)
     }
 
     /// Stops reception, keeping what had been received already. TCP's window then holds the client back.
@@ -94,11 +108,12 @@ impl Reactor {
         };
         let (data, eof) = state.driver.recv_stop(op);
         if let Some(conn) = state.conn(id) {
-            conn.read_closed |= eof;
-            if !data.is_empty() {
-                conn.extra().pending.push(&data);
+            conn.hold(&self.policy, &data);
+            if eof {
+                conn.end_input();
             }
         }
+        self.after_body_input(state, id);
     }
 
     /// Arms reception unless it is armed, cannot be, or as much is held as may be: then the end of a later response does.
@@ -124,12 +139,13 @@ impl Reactor {
     fn on_eof(&self, state: &mut State, id: ConnId) {
         let Some(conn) = state.conn(id) else { return };
         conn.recv = None;
-        conn.read_closed = true;
+        conn.end_input();
         match conn.phase {
             // A half-closed client may still read its response.
-            Phase::Running | Phase::Flushing | Phase::Closing => {}
+            Phase::Running => self.after_body_input(state, id),
+            Phase::Flushing | Phase::Closing => {}
             Phase::Lingering => state.close(id),
-            Phase::Idle | Phase::Head | Phase::Body => {
+            Phase::Idle | Phase::Head | Phase::Body | Phase::Skipping => {
                 if conn.phase != Phase::Idle {
                     self.shared
                         .errors
@@ -143,16 +159,16 @@ impl Reactor {
 
     pub(super) fn after_feed(&self, state: &mut State, id: ConnId, fed: Fed) {
         match fed {
-            Fed::Ready(request) => {
-                state.stop_timer(id.index);
-                state.turn_requests += 1;
-                state.jobs.push_back(Job::Call(request));
+            Fed::Ready(request) => call(state, request),
+            Fed::Streaming(request, wants_continue) => {
+                if !wants_continue || self.send_continue(state, id) != Flow::Gone {
+                    call(state, request);
+                }
             }
             Fed::Waiting => self.await_more(state, id),
             Fed::WantsContinue => {
                 self.await_more(state, id);
-                let line = crate::http::continue_response((1, 1)).to_vec();
-                self.push_out(state, id, Outgoing::from(line), true);
+                self.send_continue(state, id);
             }
             Fed::Refused(error, head) => self.refuse(state, id, &Refusal::from(error), head),
             Fed::Unstorable(error) => {
@@ -160,6 +176,11 @@ impl Reactor {
                 self.refuse(state, id, &Refusal::INTERNAL, None);
             }
         }
+    }
+
+    fn send_continue(&self, state: &mut State, id: ConnId) -> Flow {
+        let line = crate::http::continue_response((1, 1)).to_vec();
+        self.push_out(state, id, Outgoing::from(line), true)
     }
 
     fn await_more(&self, state: &mut State, id: ConnId) {
@@ -244,12 +265,19 @@ impl Reactor {
 
     fn after_held(&self, state: &mut State, id: ConnId, fed: Fed) {
         let ended = state.conn(id).is_some_and(|conn| conn.read_closed);
-        if ended && matches!(fed, Fed::Waiting | Fed::WantsContinue) {
+        if ended && matches!(fed, Fed::Waiting | Fed::WantsContinue | Fed::Streaming(..)) {
             return self.begin_close(state, id);
         }
         self.after_feed(state, id, fed);
         self.arm_recv(state, id);
     }
+}
+
+/// A request is ready for the application; no clock runs.
+fn call(state: &mut State, request: Request) {
+    state.stop_timer(request.conn.index);
+    state.turn_requests += 1;
+    state.jobs.push_back(Job::Call(request));
 }
 
 /// Why the server answers a request by itself, and how.

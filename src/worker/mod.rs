@@ -2,8 +2,8 @@
 //! requests with [`crate::http`] and hands them to an [`App`]; it knows neither Python nor the arbiter.
 //!
 //! Read it in this order: `app` (the contract with the floor above), `conn` (one connection's life), `reactor` (the
-//! state of all of them and the events that change it), `accept`, `output`, `drain` (parts of the reactor), `run` (the
-//! loop).
+//! state of all of them and the events that change it), `accept`, `incoming`, `output`, `drain` (parts of the reactor),
+//! `run` (the loop).
 //!
 //! The stack rule (docs/architecture.md): no borrow of the reactor's state is alive while the [`App`] runs. Every
 //! method of [`Reactor`] borrows, changes and releases; the application is called only from `run`, with nothing
@@ -16,6 +16,7 @@ mod body;
 mod conn;
 mod control;
 mod drain;
+mod incoming;
 mod input;
 mod output;
 mod reactor;
@@ -27,5 +28,6 @@ pub use access::{AccessFacts, AccessLine};
 pub use app::{App, ConnId, Exit, Flow, Handover, Outgoing, Request};
 pub use body::Body;
 pub use control::Control;
+pub use incoming::{BodyFault, BodyRead};
 pub use reactor::{Census, FOREIGN, ListenerSpec, Reactor, Shared, is_foreign};
 pub use tuning::Tuning;

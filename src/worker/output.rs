@@ -13,6 +13,7 @@ use crate::logging::Level;
 use super::app::{ConnId, Flow, Handover, Outgoing};
 use super::conn::Phase;
 use super::drain::DRAIN_FRESH;
+use super::incoming::Incoming;
 use super::input::is_disconnect;
 use super::reactor::{Job, Reactor, Source, State, Timer};
 
@@ -37,12 +38,13 @@ impl Reactor {
         self.push_out(state, id, piece, urgent)
     }
 
-    /// The response is complete. `keep`: the connection stays open for the next request.
+    /// The response is complete. `keep`: the connection stays open for the next request, if what was not read of this
+    /// one's body is not too much to be read away.
     pub fn finish(&self, id: ConnId, keep: bool) {
         let state = &mut *self.state();
         let Some(conn) = state.conn(id).filter(|conn| conn.phase == Phase::Running) else { return };
         if keep && !conn.detached {
-            self.next_request(state, id);
+            self.skip_body(state, id);
         } else {
             self.begin_close(state, id);
         }
@@ -59,6 +61,7 @@ impl Reactor {
         let stall = self.tuning.write_stall_timeout;
         let state = &mut *self.state();
         let Some(conn) = state.conn(id) else { return false };
+        debug_assert!(!conn.awaits_body(), "one wait at a time");
         if !conn.has_output() {
             return false;
         }
@@ -78,7 +81,8 @@ impl Reactor {
     }
 
     /// Takes the connection's socket over for the application. Reception stops; what was received and not used is
-    /// handed over. The reactor keeps its own descriptor, sends the response if there will be one, and closes then.
+    /// handed over: of the request's body first, decoded as far as it was received. The reactor keeps its own descriptor,
+    /// sends the response if there will be one, and closes then.
     ///
     /// # Errors
     /// `NotConnected` when the connection is gone, or whatever duplicating the descriptor gives.
@@ -87,11 +91,11 @@ impl Reactor {
         let conn = state.conn(id).ok_or(io::ErrorKind::NotConnected)?;
         let fd = crate::sys::file::duplicate(conn.fd.as_raw_fd())?;
         conn.detached = true;
-        let mut unread = conn
-            .extra
-            .as_mut()
-            .map(|extra| std::mem::take(&mut extra.pending).into_rest())
-            .unwrap_or_default();
+        let mut unread = Vec::new();
+        if let Some(extra) = &mut conn.extra {
+            unread = extra.incoming.take().map(Incoming::into_held).unwrap_or_default();
+            unread.append(&mut std::mem::take(&mut extra.pending).into_rest());
+        }
         if let Some(op) = conn.recv.take() {
             let (data, eof) = state.driver.recv_stop(op);
             unread.extend_from_slice(&data);
@@ -298,9 +302,13 @@ impl Reactor {
             Phase::Flushing => self.next_request(state, id),
             phase => {
                 conn.trim();
-                // The write clock had taken the place of the idle one.
-                if phase == Phase::Idle && state.timers.class(id.index) == Some(Timer::WriteStall as u8) {
-                    self.start_idle_timer(state, id);
+                // The write clock had taken the place of another one.
+                if state.timers.class(id.index) == Some(Timer::WriteStall as u8) {
+                    match phase {
+                        Phase::Idle => self.start_idle_timer(state, id),
+                        Phase::Skipping => self.start_skip_timer(state, id),
+                        _ => {}
+                    }
                 }
             }
         }
@@ -311,6 +319,9 @@ impl Reactor {
         let Some(conn) = state.conn(id) else { return };
         conn.phase = Phase::Closing;
         conn.parked = false;
+        if let Some(extra) = &mut conn.extra {
+            extra.incoming = None;
+        }
         if conn.has_output() {
             state.start_timer(id.index, Timer::WriteStall, self.tuning.write_stall_timeout);
         } else {

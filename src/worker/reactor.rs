@@ -54,9 +54,9 @@ pub struct Shared {
 pub(super) enum Job {
     /// A complete request.
     Call(Request),
-    /// A parked response may go on.
+    /// A parked response may go on, or there is something to read of a request body.
     Resume(ConnId),
-    /// A parked response's client has left.
+    /// The client has left of one that waits.
     Abandon(ConnId),
     /// A request was answered by us with this status: log it.
     Refused(Request, u16),
@@ -375,6 +375,7 @@ impl State {
         }
         self.stop_timer(id.index);
         let mut conn = self.conns.remove(id.index as usize);
+        let waiting = conn.parked || conn.awaits_body();
         if let Some(op) = conn.recv.take() {
             self.driver.recv_drop(op);
         }
@@ -391,7 +392,7 @@ impl State {
                 }
             }
         }
-        if conn.parked {
+        if waiting {
             self.jobs.push_back(Job::Abandon(id));
         }
         self.driver.close(conn.fd);

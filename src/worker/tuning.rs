@@ -25,6 +25,14 @@ pub struct Tuning {
     /// Request body bytes kept in memory; a larger body goes to an unlinked temporary file. nginx keeps 16 KiB;
     /// form posts and API calls fit into this without touching a disk.
     pub body_memory_bytes_max: usize,
+    /// Call the application as soon as a request's head is complete, and let it read the body while that arrives: for one
+    /// that can wait without holding up the others.
+    pub stream_bodies: bool,
+    /// Bytes of such a body received and not yet read; above it reception pauses.
+    pub body_window_bytes_max: usize,
+    /// How much that the application did not read of such a body is read away for the sake of the next request; with
+    /// more to come the connection closes. What lingering reads, for the same purpose.
+    pub unread_body_bytes_max: usize,
     /// Bytes of pipelined requests held back while a response is in progress; above it reception pauses.
     pub pipelined_bytes_max: usize,
     /// Requests after which the worker leaves; zero means never (`max_requests` plus its jitter).
@@ -47,6 +55,9 @@ impl Default for Tuning {
             linger_timeout: Duration::from_secs(2),
             linger_bytes_max: 64 * 1024,
             body_memory_bytes_max: 512 * 1024,
+            stream_bodies: false,
+            body_window_bytes_max: 64 * 1024,
+            unread_body_bytes_max: 64 * 1024,
             pipelined_bytes_max: 64 * 1024,
             requests_max: 0,
             graceful_timeout: Duration::from_secs(30),

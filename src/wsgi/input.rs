@@ -38,7 +38,7 @@ impl Input {
     /// An input over `body`, which starts at its first byte.
     pub fn new(body: Body) -> Self {
         let state = match body {
-            Body::Empty => Reading::Memory(Bytes::new()),
+            Body::Empty | Body::Incoming => Reading::Memory(Bytes::new()),
             Body::Memory(held) => Reading::Memory(held.into()),
             Body::File { file, len } => Reading::File { file, left: len, ahead: Vec::new(), used: 0 },
         };

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use _rgunicorn::io::sim::Net;
-use _rgunicorn::worker::{App, ConnId, Exit, Flow, Handover, Outgoing, Reactor, Request};
+use _rgunicorn::worker::{App, Body, BodyRead, ConnId, Exit, Flow, Handover, Outgoing, Reactor, Request};
 
 use crate::owner::owned;
 
@@ -17,6 +17,18 @@ struct Stream {
     mode: Mode,
     keep: bool,
 }
+
+/// A request whose body is read while it arrives.
+struct Reader {
+    /// The answer so far.
+    answer: Vec<u8>,
+    keep: bool,
+    /// Bytes of the body that it still wants.
+    wants: usize,
+}
+
+/// Bytes that a reader asks for at a time.
+const READ_BYTES: usize = 700;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
@@ -30,12 +42,16 @@ enum Mode {
 
 /// By path: `/slow` lets 50 ms pass; `/big/N` answers N bytes at once; `/stream/P/N` and `/yield/P/N` P pieces of N
 /// bytes; `/panic`, `/panic-late`, `/abort/N` fail; `/take` asks for the socket; `/file/N/M` promises N bytes from a file of M, with a
-/// byte before and a byte behind them; anything else answers `path|body`.
+/// byte before and a byte behind them; `/some/N` answers with N bytes of the body and reads no more; `/hold` does nothing;
+/// anything else answers `path|body`.
 #[derive(Default)]
 pub(crate) struct TestApp {
     /// What it was asked to do, in order.
     pub(crate) log: RefCell<Vec<String>>,
     streams: RefCell<HashMap<ConnId, Stream>>,
+    readers: RefCell<HashMap<ConnId, Reader>>,
+    /// The connections of `/hold`, for the test to act on.
+    pub(crate) holds: RefCell<Vec<ConnId>>,
     /// The socket that it has taken over.
     pub(crate) taken: RefCell<Option<Handover>>,
     pub(crate) net: Option<Net>,
@@ -75,7 +91,40 @@ impl TestApp {
 
     /// Responses that it still holds.
     pub(crate) fn held(&self) -> usize {
-        self.streams.borrow().len()
+        self.streams.borrow().len() + self.readers.borrow().len()
+    }
+
+    /// The connection of the last `/hold`.
+    pub(crate) fn hold(&self) -> ConnId {
+        *self.holds.borrow().last().unwrap()
+    }
+
+    /// Reads as much as it wants, waiting as often as it must, and answers.
+    fn read(&self, reactor: &Reactor, conn: ConnId) {
+        loop {
+            let Some(mut reader) = self.readers.borrow_mut().remove(&conn) else { return };
+            if reader.wants == 0 {
+                return Self::plain(reactor, conn, reader.answer, reader.keep);
+            }
+            match reactor.read_body(conn, READ_BYTES.min(reader.wants)) {
+                BodyRead::Data(data) => {
+                    assert!(!data.is_empty() && data.len() <= READ_BYTES.min(reader.wants));
+                    reader.wants -= data.len();
+                    reader.answer.extend(data);
+                }
+                BodyRead::End => reader.wants = 0,
+                BodyRead::Failed(fault) => {
+                    self.note(format!("fault {fault:?}"));
+                    return reactor.abort(conn);
+                }
+                BodyRead::Pending => {
+                    self.readers.borrow_mut().insert(conn, reader);
+                    assert!(reactor.await_body(conn));
+                    return;
+                }
+            }
+            self.readers.borrow_mut().insert(conn, reader);
+        }
     }
 
     fn plain(reactor: &Reactor, conn: ConnId, body: Vec<u8>, keep: bool) {
@@ -156,6 +205,9 @@ impl App for TestApp {
     fn call(&self, reactor: &Reactor, mut request: Request) {
         let path = String::from_utf8(request.head.path().to_vec()).unwrap();
         self.note(format!("call {path}"));
+        if matches!(request.body, Body::Incoming) {
+            self.note(format!("incoming {path}"));
+        }
         reactor.count_request();
         let (conn, keep) = (request.conn, request.keep_alive && reactor.keeps_alive());
         let mut parts = path.trim_start_matches('/').split('/');
@@ -177,6 +229,23 @@ impl App for TestApp {
                 *self.taken.borrow_mut() = taken.ok();
             }
             "file" => Self::file(reactor, conn, number(first), number(second), keep),
+            "hold" => self.holds.borrow_mut().push(conn),
+            "some" if matches!(request.body, Body::Incoming) => {
+                let reader = Reader { answer: Vec::new(), keep, wants: number(first) };
+                self.readers.borrow_mut().insert(conn, reader);
+                self.read(reactor, conn);
+            }
+            "some" => {
+                let mut some = vec![0; number(first)];
+                let count = request.body.read_at(0, &mut some).unwrap();
+                some.truncate(count);
+                Self::plain(reactor, conn, some, keep);
+            }
+            _ if matches!(request.body, Body::Incoming) => {
+                let reader = Reader { answer: format!("{path}|").into_bytes(), keep, wants: usize::MAX };
+                self.readers.borrow_mut().insert(conn, reader);
+                self.read(reactor, conn);
+            }
             _ => {
                 if let ("slow", Some(net)) = (what, &self.net) {
                     net.advance(Duration::from_millis(50));
@@ -198,11 +267,16 @@ impl App for TestApp {
 
     fn resume(&self, reactor: &Reactor, conn: ConnId) {
         self.note(format!("resume {conn:?}"));
+        if self.readers.borrow().contains_key(&conn) {
+            return self.read(reactor, conn);
+        }
         self.pump(reactor, conn);
     }
 
     fn abandon(&self, _reactor: &Reactor, conn: ConnId) {
-        if self.streams.borrow_mut().remove(&conn).is_some() {
+        let reader = self.readers.borrow_mut().remove(&conn).is_some();
+        if self.streams.borrow_mut().remove(&conn).is_some() || reader || self.holds.borrow().contains(&conn)
+        {
             self.note(format!("abandon {conn:?}"));
         }
     }

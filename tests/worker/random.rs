@@ -43,7 +43,7 @@ struct Plan {
 fn exchange(dice: &Dice, number: usize, last: bool) -> (Vec<u8>, Vec<u8>) {
     let close = if last { "Connection: close\r\n" } else { "" };
     let (size, body) = (dice.below(3000), pattern(dice.below(2000)));
-    let (request, content) = match dice.below(6) {
+    let (request, content) = match dice.below(7) {
         0 => (format!("GET /big/{} HTTP/1.1\r\nHost: a\r\n{close}\r\n", size * 20), pattern(size * 20)),
         1 => (
             format!("GET /stream/4/{} HTTP/1.1\r\nHost: a\r\n{close}\r\n", size * 3),
@@ -61,6 +61,16 @@ fn exchange(dice: &Dice, number: usize, last: bool) -> (Vec<u8>, Vec<u8>) {
             );
         }
         4 => {
+            let some = pattern(dice.below(2500).max(1));
+            let head = format!(
+                "PUT /some/{} HTTP/1.1\r\nHost: a\r\n{close}Content-Length: {}\r\n\r\n",
+                some.len(),
+                body.len()
+            );
+            let reply = answer(&body[..some.len().min(body.len())], !last);
+            return ([head.as_bytes(), &body].concat(), reply);
+        }
+        5 => {
             let head =
                 format!("POST /{number} HTTP/1.1\r\nHost: a\r\n{close}Transfer-Encoding: chunked\r\n\r\n");
             let mut request = head.into_bytes();
@@ -144,7 +154,7 @@ fn seeds() -> Vec<u64> {
     }
 }
 
-/// Runs ten clients to their ends; returns the plans.
+/// Runs ten clients to their ends; returns the plans. Every other pair of seeds streams its bodies.
 fn history(seed: u64, config: &SimConfig) -> Vec<Plan> {
     let long = Duration::from_secs(1_000_000);
     let tuning = Tuning {
@@ -154,6 +164,8 @@ fn history(seed: u64, config: &SimConfig) -> Vec<Plan> {
         write_stall_timeout: long,
         connections_max: 4,
         body_memory_bytes_max: 1000,
+        stream_bodies: seed % 4 >= 2,
+        body_window_bytes_max: 1 + (seed as usize * 37) % 2000,
         pipelined_bytes_max: 2000,
         ..tuning()
     };

@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 
 use _rgunicorn::io::sim::SimConfig;
 use _rgunicorn::io::{Choice, Config, Driver};
+use _rgunicorn::worker::Tuning;
 
 use crate::app::{answer, pattern};
 use crate::client::get;
@@ -18,7 +19,8 @@ fn stage(choice: Choice) -> Option<(Stage, TcpListener)> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let (_, net) = Driver::sim(0, &SimConfig::default());
-    Some((Stage::on(driver, net, listener.as_raw_fd(), 0, tuning()), listener))
+    let tuning = Tuning { stream_bodies: true, ..tuning() };
+    Some((Stage::on(driver, net, listener.as_raw_fd(), 0, tuning), listener))
 }
 
 struct Tcp {
@@ -126,5 +128,16 @@ fn a_socket_that_the_application_took_works_on_after_the_response() {
             assert!(!client.read(), "the stream was ended under the application");
         }
         ours.shutdown(Shutdown::Both).unwrap();
+    });
+}
+
+#[test]
+fn what_had_come_of_a_body_goes_with_its_socket() {
+    each_driver(|stage, listener| {
+        let client = Tcp::connect(listener);
+        client.send(b"POST /take HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\nearly");
+        stage.until("the answer", || client.has(&answer(b"true", true)));
+        stage.until("the reactor lets go", || stage.census().connections == 0);
+        assert_eq!(stage.app.taken.take().unwrap().unread, b"early");
     });
 }
