@@ -54,6 +54,8 @@ mod _rgunicorn {
     use crate::gevent::{
         Async, Callback, Check, Child, Fork, Idle, Io, Loop, Prepare, Signal, Stat, Timer, Watcher,
     };
+    #[pymodule_export]
+    use crate::wsgi::RequestBodyError;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

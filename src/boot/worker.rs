@@ -144,7 +144,9 @@ fn boot(
         // The sockets must stay open as long as the reactor may accept from them.
         keep: Box::new(listeners),
     };
-    let tuning = setup::tuning(settings, jitter(settings, age));
+    let mut tuning = setup::tuning(settings, jitter(settings, age));
+    // A greenlet may wait for the rest of a body.
+    tuning.stream_bodies = cooperative;
     let reactor = Rc::new(Reactor::new(driver, &specs, Some(wake), shared, tuning, setup::policy(settings)));
     wsgi::set_current(reactor.clone());
     wsgi::set_calls(calls.clone());

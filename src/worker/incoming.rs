@@ -176,14 +176,14 @@ impl Reactor {
     }
 
     /// Asks for [`super::App::resume`] when there is something to read, be it the end or a fault (or for
-    /// [`super::App::abandon`] when the connection is closed before). `false`: there is already. Not while parked.
+    /// [`super::App::abandon`] when the connection is closed before). `false`: there is already. A connection may be parked,
+    /// too: whoever waits looks again after either.
     /// [`Reactor::finish`] and [`Reactor::abort`] take the wish back.
     pub fn await_body(&self, id: ConnId) -> bool {
         let state = &mut *self.state();
         let Some(conn) = state.conn(id).filter(|conn| conn.phase == Phase::Running) else {
             return false;
         };
-        debug_assert!(!conn.parked, "one wait at a time");
         let Some(incoming) = conn.incoming().filter(|incoming| !incoming.is_readable()) else {
             return false;
         };

@@ -139,6 +139,20 @@ impl Pause {
         Ok(())
     }
 
+    /// Waits until there is something to read of a request body, or nothing more will come.
+    ///
+    /// # Errors
+    /// What is thrown into this greenlet, and `RuntimeError` in the hub, which cannot wait.
+    pub(super) fn body(&self, py: Python<'_>, reactor: &Reactor, conn: ConnId) -> PyResult<()> {
+        if !self.may_wait(py)? {
+            return Err(PyRuntimeError::new_err("a request body cannot be waited for in the hub"));
+        }
+        while reactor.await_body(conn) {
+            self.suspend(py, conn)?;
+        }
+        Ok(())
+    }
+
     /// Lets others run.
     ///
     /// # Errors

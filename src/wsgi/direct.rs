@@ -26,7 +26,7 @@ use super::current::ticket;
 use super::environ::{EnvironFactory, ServerFacts};
 use super::file_wrapper::FileWrapper;
 use super::hints::{EarlyHints, HintTarget};
-use super::input::Input;
+use super::input::{Input, RequestBodyError};
 use super::log_line;
 use super::response::{Pieces, StartResponse};
 use super::running::Running;
@@ -64,6 +64,8 @@ type Callables = (Py<StartResponse>, Py<EarlyHints>);
 struct Call {
     request: Request,
     environ: Py<PyDict>,
+    /// The body, if it was still arriving when the application was called.
+    input: Option<Py<Input>>,
     response: Py<StartResponse>,
     hints: Py<EarlyHints>,
     socket: Py<PyAny>,
@@ -187,6 +189,7 @@ impl Direct {
         request: Request,
         body: crate::worker::Body,
     ) -> Result<Call, Box<(Request, Option<HttpError>)>> {
+        let request_streams = matches!(body, crate::worker::Body::Incoming);
         let made = (|| -> PyResult<Result<_, HttpError>> {
             let environ = match self.environs.build(py, &request)? {
                 Ok(environ) => environ,
@@ -194,9 +197,11 @@ impl Direct {
             };
             let input = match body {
                 crate::worker::Body::Empty => self.empty_input.clone_ref(py),
+                crate::worker::Body::Incoming => Py::new(py, Input::incoming(ticket(request.conn)))?,
                 body => Py::new(py, Input::new(body))?,
             };
-            environ.set_item(intern!(py, "wsgi.input"), input)?;
+            environ.set_item(intern!(py, "wsgi.input"), &input)?;
+            let input = request_streams.then_some(input);
             let socket = self.sockets.get(py, ticket(request.conn))?;
             environ.set_item(intern!(py, "gunicorn.socket"), &socket)?;
             let facts = ResponseFacts {
@@ -207,12 +212,13 @@ impl Direct {
             };
             let (response, hints) = self.callables(py, request.conn, facts)?;
             environ.set_item(intern!(py, "wsgi.early_hints"), &hints)?;
-            Ok(Ok((environ.unbind(), response, hints, socket.unbind())))
+            Ok(Ok((environ.unbind(), input, response, hints, socket.unbind())))
         })();
         match made {
-            Ok(Ok((environ, response, hints, socket))) => Ok(Call {
+            Ok(Ok((environ, input, response, hints, socket))) => Ok(Call {
                 request,
                 environ,
+                input,
                 response,
                 hints,
                 socket,
@@ -444,7 +450,10 @@ impl Direct {
 
     /// Closes what the application returned and keeps the objects that can be used again.
     fn release(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
-        let Call { request, environ, response, hints, socket, iterable, stage, materialised } = call;
+        let Call { request, environ, input, response, hints, socket, iterable, stage, materialised } = call;
+        if let Some(input) = &input {
+            input.get().close();
+        }
         drop(stage);
         if let Some(iterable) = iterable {
             let iterable = iterable.into_bound(py);
@@ -459,7 +468,7 @@ impl Direct {
             }
         }
         response.get().close();
-        drop(environ);
+        drop((environ, input));
         self.sockets.put_back(py, socket);
         if is_only_reference(response.bind(py)) && is_only_reference(hints.bind(py)) {
             let before = self.spare.borrow_mut().replace((response, hints));
@@ -485,6 +494,10 @@ impl Direct {
             reactor.shared().errors.log(Level::Debug, format_args!("Ignoring client disconnection: {error}"));
             return self.close_call(py, reactor, call);
         }
+        let head_sent = call.response.get().progress().head_sent();
+        if let Some(status) = body_fault(py, error) {
+            return self.fail_body(py, reactor, call, (error, status), head_sent || taken);
+        }
         let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
         let method = String::from_utf8_lossy(call.request.head.method()).into_owned();
         let text = format_exception(py, error);
@@ -492,7 +505,6 @@ impl Direct {
             .shared()
             .errors
             .log(Level::Error, format_args!("Error handling request {method} {uri}\n{text}"));
-        let head_sent = call.response.get().progress().head_sent();
         if !head_sent && !taken {
             let mut page = reactor.buffer();
             crate::http::error_response_with(500, INTERNAL, "", &mut page);
@@ -501,6 +513,34 @@ impl Direct {
         reactor.abort(conn);
         if reactor.logs_access() {
             self.log_access(py, reactor, &call, (!head_sent).then_some(500));
+        }
+        self.release(py, reactor, call);
+    }
+
+    /// The application has met a body that cannot be read, and left the answer to us.
+    fn fail_body(
+        &self,
+        py: Python<'_>,
+        reactor: &Reactor,
+        call: Call,
+        (error, status): (&PyErr, u16),
+        begun: bool,
+    ) {
+        let conn = call.request.conn;
+        let ip = call.request.peer.ip_text();
+        let text = error.value(py);
+        reactor
+            .shared()
+            .errors
+            .log(Level::Warning, format_args!("Invalid request body from ip={ip}: {text}"));
+        if !begun {
+            let mut page = reactor.buffer();
+            crate::http::error_response_with(status, reason(status), "", &mut page);
+            reactor.send(conn, Outgoing::from(page), true);
+        }
+        reactor.abort(conn);
+        if reactor.logs_access() {
+            self.log_access(py, reactor, &call, (!begun).then_some(status));
         }
         self.release(py, reactor, call);
     }
@@ -576,6 +616,20 @@ impl Direct {
         }
         self.finish_sent(py, reactor, call);
         None
+    }
+}
+
+/// The status to answer with, if an error says that the request's body cannot be read.
+fn body_fault(py: Python<'_>, error: &PyErr) -> Option<u16> {
+    let fault = error.is_instance_of::<RequestBodyError>(py);
+    fault.then(|| error.value(py).getattr("args").and_then(|args| args.get_item(1)?.extract()).unwrap_or(400))
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        _ => "Bad Request",
     }
 }
 

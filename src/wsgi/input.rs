@@ -1,18 +1,25 @@
-//! `wsgi.input` over a body that is already complete.
+//! `wsgi.input`: over a body that is already complete, or (in cooperative mode) over one that still arrives, where a read
+//! waits and lets others run.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Read;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use pyo3::exceptions::PyTypeError;
+use pyo3::create_exception;
+use pyo3::exceptions::{PyConnectionResetError, PyOSError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::worker::Body;
+use crate::worker::{Body, BodyFault, BodyRead, ConnId, Reactor};
+
+use super::current::{calls, current, from_ticket};
 
 /// Bytes looked at per step when a line is searched in a file.
 const LINE_STEP_BYTES: u64 = 8192;
+/// Bytes taken from a connection at once.
+const READ_BYTES_MAX: usize = 64 * 1024;
 
 /// The request body: `read`, `readline`, `readlines` and iteration, as PEP 3333 asks. Past the end every read gives
 /// `b""`.
@@ -32,12 +39,67 @@ enum Reading {
         ahead: Vec<u8>,
         used: usize,
     },
+    /// The rest is still to come.
+    Incoming {
+        /// The connection.
+        ticket: u64,
+        /// Taken from the connection beyond what was asked for; used up to `used`.
+        ahead: Vec<u8>,
+        used: usize,
+    },
 }
 
 impl Input {
+    /// An input over the body of the request in progress on a connection. To be closed when the request is over.
+    pub(super) fn incoming(ticket: u64) -> Self {
+        Self { state: Mutex::new(Reading::Incoming { ticket, ahead: Vec::new(), used: 0 }) }
+    }
+
+    /// The request is over: what is left of its body is nobody's.
+    pub(super) fn close(&self) {
+        *self.state() = Reading::Memory(Bytes::new());
+    }
+
+    /// Takes more from the connection until `enough` says so of what is held, or the end has come. Waits for it.
+    fn fill(&self, py: Python<'_>, enough: impl Fn(&[u8]) -> bool) -> PyResult<()> {
+        loop {
+            let ticket = match &*self.state() {
+                Reading::Incoming { ticket, ahead, used } if !enough(&ahead[*used..]) => *ticket,
+                _ => return Ok(()),
+            };
+            let (reactor, conn) = (current()?, from_ticket(ticket));
+            match reactor.read_body(conn, READ_BYTES_MAX) {
+                BodyRead::Data(data) => {
+                    if let Reading::Incoming { ahead, used, .. } = &mut *self.state() {
+                        ahead.drain(..std::mem::take(used));
+                        ahead.extend_from_slice(&data);
+                    }
+                }
+                BodyRead::End => {
+                    let mut state = self.state();
+                    if let Reading::Incoming { ahead, used, .. } = &mut *state {
+                        let rest = ahead.split_off(*used);
+                        *state = Reading::Memory(rest.into());
+                    }
+                }
+                BodyRead::Pending => {
+                    let calls = calls()?;
+                    let pause = calls.pause().ok_or_else(|| PyRuntimeError::new_err("nobody to wait for"))?;
+                    pause.body(py, &reactor, conn)?;
+                }
+                BodyRead::Failed(fault) => return Err(body_error(&reactor, conn, fault)),
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, Reading> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// An input over `body`, which starts at its first byte.
     pub fn new(body: Body) -> Self {
         let state = match body {
+            // What still arrives is read by `Input::incoming`.
             Body::Empty | Body::Incoming => Reading::Memory(Bytes::new()),
             Body::Memory(held) => Reading::Memory(held.into()),
             Body::File { file, len } => Reading::File { file, left: len, ahead: Vec::new(), used: 0 },
@@ -47,12 +109,18 @@ impl Input {
 
     /// Runs `act` on the state. No Python can run inside.
     fn with(&self, act: impl FnOnce(&mut Reading) -> std::io::Result<Bytes>) -> PyResult<Bytes> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(act(&mut state)?)
+        Ok(act(&mut self.state())?)
     }
 
-    fn line(&self, limit: Option<usize>) -> PyResult<Bytes> {
-        self.with(|state| state.line(limit.unwrap_or(usize::MAX)))
+    fn line(&self, py: Python<'_>, limit: Option<usize>) -> PyResult<Bytes> {
+        let limit = limit.unwrap_or(usize::MAX);
+        // What was searched once is not searched again: a line may be as long as a body.
+        let searched = Cell::new(0);
+        self.fill(py, |held| {
+            let from = searched.replace(held.len());
+            held.len() >= limit || memchr::memchr(b'\n', &held[from..]).is_some()
+        })?;
+        self.with(|state| state.line(limit))
     }
 }
 
@@ -60,6 +128,7 @@ impl Reading {
     fn read(&mut self, limit: usize) -> std::io::Result<Bytes> {
         match self {
             Self::Memory(rest) => Ok(rest.split_to(rest.len().min(limit))),
+            Self::Incoming { ahead, used, .. } => Ok(take(ahead, used, limit).into()),
             Self::File { file, left, ahead, used } => {
                 let mut out = take(ahead, used, limit);
                 let want = usize::try_from(*left).unwrap_or(usize::MAX).min(limit - out.len());
@@ -78,6 +147,12 @@ impl Reading {
                 let window = &rest[..rest.len().min(limit)];
                 let end = memchr::memchr(b'\n', window).map_or(window.len(), |at| at + 1);
                 return Ok(rest.split_to(end));
+            }
+            Self::Incoming { ahead, used, .. } => {
+                let window = &ahead[*used..];
+                let window = &window[..window.len().min(limit)];
+                let end = memchr::memchr(b'\n', window).map_or(window.len(), |at| at + 1);
+                return Ok(take(ahead, used, end).into());
             }
             Self::File { file, left, ahead, used } => (file, left, ahead, used),
         };
@@ -108,6 +183,27 @@ fn take(ahead: &[u8], used: &mut usize, limit: usize) -> Vec<u8> {
     taken
 }
 
+create_exception!(
+    rgunicorn._rgunicorn,
+    RequestBodyError,
+    PyOSError,
+    "The rest of a request body cannot be read. The arguments: a text, and the status that the server answers with if the \
+     application does not."
+);
+
+/// What a read raises when no more will come.
+fn body_error(reactor: &Reactor, conn: ConnId, fault: BodyFault) -> PyErr {
+    match fault {
+        BodyFault::Gone => {
+            // Half a request cannot be answered.
+            reactor.abort(conn);
+            PyConnectionResetError::new_err("the client has left before the end of the request body")
+        }
+        BodyFault::Framing(error) => RequestBodyError::new_err((error.to_string(), error.status())),
+        BodyFault::Stalled => RequestBodyError::new_err(("the client has stopped sending", 408_u16)),
+    }
+}
+
 /// `None` and negative numbers mean "all"; anything else must be an integer.
 fn limit(size: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
     let Some(size) = size.filter(|size| !size.is_none()) else {
@@ -122,8 +218,9 @@ impl Input {
     /// At most `size` bytes; all that is left without it.
     #[pyo3(signature = (size=None))]
     fn read<'py>(&self, py: Python<'py>, size: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyBytes>> {
-        let limit = limit(size)?;
-        let data = self.with(|state| state.read(limit.unwrap_or(usize::MAX)))?;
+        let limit = limit(size)?.unwrap_or(usize::MAX);
+        self.fill(py, |held| held.len() >= limit)?;
+        let data = self.with(|state| state.read(limit))?;
         Ok(PyBytes::new(py, &data))
     }
 
@@ -135,7 +232,7 @@ impl Input {
         size: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let limit = limit(size)?;
-        Ok(PyBytes::new(py, &self.line(limit)?))
+        Ok(PyBytes::new(py, &self.line(py, limit)?))
     }
 
     /// All lines that are left; with `hint`, lines until about so many bytes.
@@ -149,7 +246,7 @@ impl Input {
         let lines = PyList::empty(py);
         let mut total = 0;
         while total < hint {
-            let line = self.line(None)?;
+            let line = self.line(py, None)?;
             if line.is_empty() {
                 break;
             }
@@ -164,7 +261,7 @@ impl Input {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let line = self.line(None)?;
+        let line = self.line(py, None)?;
         Ok((!line.is_empty()).then(|| PyBytes::new(py, &line)))
     }
 }

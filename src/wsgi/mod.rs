@@ -25,7 +25,7 @@ pub use environ::{ListenerName, ServerFacts};
 pub use errors::ErrorStream;
 pub use file_wrapper::FileWrapper;
 pub use hints::EarlyHints;
-pub use input::Input;
+pub use input::{Input, RequestBodyError};
 pub use load::{LoadError, load};
 pub use response::{StartResponse, Write};
 pub use socket::take_socket;
