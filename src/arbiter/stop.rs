@@ -9,6 +9,9 @@ use std::time::Duration;
 
 /// A second, impatient signal cuts the graceful stop to this.
 const QUICK_STOP: Duration = Duration::from_secs(2);
+/// What workers get on top of `graceful_timeout`: they themselves end what is in progress when it is over, and need a
+/// moment for that (greenlets that are killed run their `finally` clauses).
+const LEAVE_MARGIN: Duration = Duration::from_millis(1500);
 /// How long killed workers are waited for at the very end; only one in uninterruptible sleep needs any of it.
 const KILLED_WAIT: Duration = Duration::from_secs(2);
 
@@ -61,7 +64,8 @@ impl State {
             return;
         }
         out.push(Action::CloseListeners);
-        let deadline = now.after(self.limits.graceful_timeout);
+        let margin = if graceful { LEAVE_MARGIN } else { Duration::ZERO };
+        let deadline = now.after(self.limits.graceful_timeout + margin);
         self.phase = Phase::Stopping(Stop { deadline, quick: !graceful, killed: false, status, reason });
         self.kill_all(if graceful { Signal::TERM } else { Signal::QUIT }, out);
         for worker in &mut self.workers {

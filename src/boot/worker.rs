@@ -142,7 +142,7 @@ fn boot(
         trusted: Networks::parse(settings.forwarded_allow_ips()).map_err(BootError::Other)?,
         parent: ppid,
         // The sockets must stay open as long as the reactor may accept from them.
-        keep: Box::new(listeners),
+        keep: RefCell::new(Some(Box::new(listeners))),
     };
     let mut tuning = setup::tuning(settings, jitter(settings, age));
     // A greenlet may wait for the rest of a body.

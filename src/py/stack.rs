@@ -196,6 +196,7 @@ impl<T> ThreadBound<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
 
     use super::*;
@@ -209,7 +210,7 @@ mod tests {
             cell.with(py, |value| *value += 1);
             crossing();
             assert_eq!(cell.peek(|value| *value), Some(2));
-            let found = std::panic::catch_unwind(|| cell.with(py, |_| crossing()));
+            let found = catch_unwind(AssertUnwindSafe(|| cell.with(py, |_| crossing())));
             assert_eq!(found.is_err(), cfg!(debug_assertions));
             // The panic has closed it again.
             crossing();

@@ -70,6 +70,8 @@ impl Reactor {
         state.drain_deadline = Some(state.now.after(self.tuning.graceful_timeout));
         self.disarm_listeners(state);
         self.accept_rest(state);
+        state.listeners.clear();
+        self.shared.keep.take();
         let ids: Vec<ConnId> = state
             .conns
             .iter()

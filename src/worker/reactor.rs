@@ -45,8 +45,9 @@ pub struct Shared {
     pub trusted: Networks,
     /// The master: when this is no longer our parent, the worker leaves.
     pub parent: i32,
-    /// Whatever must live as long as the reactor (the listening sockets).
-    pub keep: Box<dyn std::any::Any>,
+    /// What keeps the listening sockets open. Let go of when the worker begins to leave: who connects after that must go
+    /// to another worker or be refused, and not wait for nobody.
+    pub keep: RefCell<Option<Box<dyn std::any::Any>>>,
 }
 
 /// Work for the application, in order of arrival.

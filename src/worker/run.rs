@@ -306,7 +306,7 @@ mod tests {
             control: Arc::new(Control::default()),
             trusted: crate::settings::Networks::default(),
             parent: process::parent_id(),
-            keep: Box::new(()),
+            keep: RefCell::new(None),
         };
         let policy = crate::http::Policy::default();
         let reactor = Reactor::new(driver, &[], None, shared, Tuning::default(), policy);

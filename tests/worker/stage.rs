@@ -76,7 +76,7 @@ impl Stage {
             control: Arc::clone(&control),
             trusted: Networks::default(),
             parent: process::parent_id(),
-            keep: Box::new(()),
+            keep: RefCell::new(None),
         };
         let listeners = [ListenerSpec { fd: listener, unix: false }];
         let reactor = Rc::new(Reactor::new(driver, &listeners, None, shared, tuning, Policy::default()));
