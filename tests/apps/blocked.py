@@ -119,12 +119,18 @@ def beside_gevent(environ):
 
     started = gevent.spawn(tick, Nosy())
     gevent.sleep(0)
-    for _ in range(1000):
-        cycle = [Nosy()]
-        cycle.append(cycle)
-    answer = sleep(environ)
+    seconds, before = float(parameter(environ, "s")), gc.get_threshold()
+    gc.disable()
+    cycle = [Nosy()]
+    cycle.append(cycle)
+    del cycle
+    # Whoever makes an object now has to collect this one.
+    gc.set_threshold(1)
+    gc.enable()
+    time.sleep(seconds)
+    gc.set_threshold(*before)
     started.kill()
-    return answer
+    return "slept"
 
 
 @app.text("/asked")
