@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use _rgunicorn::http::HttpError;
 use _rgunicorn::io::sim::SimConfig;
-use _rgunicorn::worker::{BodyFault, BodyRead, Tuning};
+use _rgunicorn::worker::{BodyFault, BodyRead, Outgoing, Tuning};
 
 use crate::app::{answer, pattern};
 use crate::client::{Client, get};
@@ -182,6 +182,7 @@ fn the_stall_time_runs_only_while_somebody_waits() {
     assert_eq!(stage.app.count("resume"), 2);
     client.send("cd");
     stage.settle();
+    assert_eq!(stage.census().operations, 1, "nothing more is received");
     assert_eq!(stage.reactor.read_body(id, 9), BodyRead::Failed(BodyFault::Stalled));
     stage.reactor.finish(id, true);
     stage.until("the end", || client.sees_end());
@@ -194,7 +195,7 @@ fn a_stalled_body_fails_even_while_output_is_queued() {
     let stage = stage(streaming());
     let client = held(&stage, 4);
     let id = stage.app.hold();
-    stage.reactor.send(id, _rgunicorn::worker::Outgoing::from(pattern(5_000_000)), false);
+    stage.reactor.send(id, Outgoing::from(pattern(5_000_000)), false);
     assert!(stage.reactor.await_body(id));
     stage.pass(Duration::from_secs(31));
     assert_eq!(stage.reactor.read_body(id, 9), BodyRead::Failed(BodyFault::Stalled));
@@ -226,7 +227,7 @@ fn a_client_that_ends_within_the_body_is_a_fault_behind_what_it_sent() {
     assert_eq!((&data[..], end), (&b"abc"[..], BodyRead::Failed(BodyFault::Gone)));
     assert!(!stage.reactor.await_body(stage.app.hold()));
     // It may still read an answer.
-    stage.reactor.send(stage.app.hold(), _rgunicorn::worker::Outgoing::from(b"sorry".to_vec()), true);
+    stage.reactor.send(stage.app.hold(), Outgoing::from(b"sorry".to_vec()), true);
     stage.reactor.finish(stage.app.hold(), true);
     stage.until("the end", || client.sees_end());
     assert_eq!(client.got(), b"sorry");
@@ -284,6 +285,7 @@ fn bad_chunks_are_a_fault_behind_the_good_ones() {
     stage.settle();
     client.send(get("/smuggled"));
     stage.settle();
+    assert_eq!(stage.census().operations, 1, "nothing more is received");
     let fault = BodyRead::Failed(BodyFault::Framing(HttpError::ChunkSize));
     assert_eq!(read_all(&stage, 100), (b"abc".to_vec(), fault));
     stage.reactor.finish(stage.app.hold(), true);
@@ -333,6 +335,19 @@ fn what_was_not_read_is_read_away_and_the_next_request_is_served() {
 }
 
 #[test]
+fn a_paused_body_that_nobody_reads_is_read_away_too() {
+    let stage = stage(Tuning { body_window_bytes_max: 1000, ..streaming() });
+    let client = held(&stage, 60_000);
+    client.send([pattern(60_000), get("/next")].concat());
+    stage.settle();
+    assert_eq!(stage.census().operations, 1, "reception is paused");
+    stage.reactor.finish(stage.app.hold(), true);
+    stage.until("the next answer", || client.has(&answer(b"/next|", true)));
+    client.close();
+    stage.assert_nothing_left();
+}
+
+#[test]
 fn more_than_is_read_away_closes_the_connection_but_not_the_answer() {
     let stage = stage(streaming());
     let client = stage.connect();
@@ -368,6 +383,38 @@ fn a_rest_that_is_bad_or_cut_off_or_stalls_closes_the_connection() {
         client.close();
         stage.assert_nothing_left();
     }
+}
+
+#[test]
+fn the_clock_of_what_is_read_away_goes_on_when_the_answer_was_read() {
+    let stage = stage(streaming());
+    let client = held(&stage, 9);
+    let reply = pattern(5_000_000);
+    stage.reactor.send(stage.app.hold(), Outgoing::from(reply.clone()), true);
+    stage.reactor.finish(stage.app.hold(), true);
+    stage.pass(Duration::from_secs(35));
+    stage.until("the answer", || client.read().len() == reply.len());
+    stage.pass(Duration::from_secs(29));
+    assert!(!client.sees_end());
+    stage.pass(Duration::from_secs(2));
+    assert!(client.sees_end());
+    client.close();
+    stage.assert_nothing_left();
+}
+
+#[test]
+fn a_body_that_cannot_come_any_more_is_no_request() {
+    let stage = stage(streaming());
+    let client = stage.connect();
+    client.send([get("/hold"), post("/x", 9), b"abc".to_vec()].concat());
+    client.finish();
+    stage.settle();
+    stage.reactor.finish(stage.app.hold(), true);
+    stage.settle();
+    assert!(client.sees_end());
+    assert_eq!(stage.app.count("call /x"), 0);
+    client.close();
+    stage.assert_nothing_left();
 }
 
 #[test]
