@@ -219,10 +219,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--loop", default=OUR_LOOP, help="what GEVENT_LOOP is set to; default %(default)s")
     parser.add_argument("--driver", choices=("uring", "epoll"), help="what RGUNICORN_IO_DRIVER is set to")
     parser.add_argument("-j", "--jobs", type=int, default=2, help="modules at a time; default %(default)s")
-    parser.add_argument("--quick", action="store_true", help="the stable and quick ones that touch every part of a loop")
+    parser.add_argument("--quick", action="store_true", help="those that are stable and quick, of every part of a loop")
     parser.add_argument("--retries", type=int, default=1, help="how often a failure is run again; default %(default)s")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the results as JSON")
-    parser.add_argument("--compare", type=Path, metavar="FILE", help="judge by a baseline: fail only for what passes there")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="judge by a baseline: what passes there must pass")
     return parser.parse_args()
 
 

@@ -11,7 +11,7 @@ from routes import Routes, parameter
 
 app = Routes()
 PATIENCE_S = 15.0
-PATCHED = ("os", "queue", "select", "selectors", "signal", "socket", "ssl", "subprocess", "_thread", "threading", "time")
+PATCHED = "os queue select selectors signal socket ssl subprocess _thread threading time".split()
 # Made at import, as applications do: of the patched kind only if patching came first.
 barriers = {count: threading.Barrier(count) for count in (1, 4)}
 import_lock = threading.Lock()

@@ -16,7 +16,7 @@ import gevent.pool  # noqa: E402
 import gevent.queue  # noqa: E402
 import gevent.select  # noqa: E402
 from coop import PATIENCE_S, app, meetings  # noqa: E402
-from gevent.event import AsyncResult  # noqa: E402
+from gevent.event import AsyncResult, Event  # noqa: E402
 from routes import parameter  # noqa: E402
 
 native_sleep = monkey.get_original("time", "sleep")
@@ -57,7 +57,7 @@ def take(environ):
 
 @app.text("/result")
 def result(environ):
-    """?name=: waits for `/resolve-result`."""
+    """?name=: waits for `/set-result`."""
     with gevent.Timeout(PATIENCE_S):
         return results.setdefault(parameter(environ, "name"), AsyncResult()).get()
 
@@ -70,17 +70,16 @@ def set_result(environ):
 
 @app.text("/timeout")
 def timeout(environ):
-    """?s=: a Timeout ends a wait that would be for ever, then a second one that is caught outside of a call."""
+    """?s=: waits that would be for ever, ended by a silent Timeout, by one that raises, and by a socket's own."""
     seconds, ends = float(parameter(environ, "s")), []
     with gevent.Timeout(seconds, False):
-        gevent.event.Event().wait()
+        Event().wait()
         ends.append("never")
     try:
         gevent.with_timeout(seconds, gevent.sleep, PATIENCE_S)
     except gevent.Timeout:
         ends.append("raised")
     try:
-        socket.socketpair()[0].settimeout(seconds)
         left, right = socket.socketpair()
         with left, right:
             left.settimeout(seconds)

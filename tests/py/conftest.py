@@ -23,18 +23,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--servers",
         default=os.environ.get("RGUNICORN_TEST_SERVERS", ""),
-        help=f"comma list of {', '.join(FLAVOURS)}; default (env RGUNICORN_TEST_SERVERS): all that are installed",
+        help=f"comma list of {', '.join(FLAVOURS)}; default (env RGUNICORN_TEST_SERVERS): all that are installed. "
+        f"Also {', '.join(flavour.name for flavour in COOPERATIVE.values())}: the whole suite on `-k gevent`",
     )
 
 
 def chosen(config: pytest.Config) -> list[Flavour]:
     """The servers to test. One that was asked for by name must be there."""
     names = [name.strip() for name in config.getoption("--servers").split(",") if name.strip()]
-    if unknown := [name for name in names if name not in FLAVOURS]:
-        raise pytest.UsageError(f"unknown servers {unknown}; known: {', '.join(FLAVOURS)}")
-    if missing := [name for name in names if FLAVOURS[name].path is None]:
+    # The cooperative workers run the whole suite only when they are asked to.
+    known = FLAVOURS | {flavour.name: flavour for flavour in COOPERATIVE.values()}
+    if unknown := [name for name in names if name not in known]:
+        raise pytest.UsageError(f"unknown servers {unknown}; known: {', '.join(known)}")
+    if missing := [name for name in names if known[name].path is None]:
         raise pytest.UsageError(f"not installed: {', '.join(missing)}")
-    found = [flavour for flavour in FLAVOURS.values() if (flavour.name in names if names else flavour.path)]
+    found = [known[name] for name in names] or [flavour for flavour in FLAVOURS.values() if flavour.path]
     if not found:
         raise pytest.UsageError("no server is installed beside this Python or on PATH")
     return found
@@ -46,12 +49,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     servers = chosen(metafunc.config)
-    cooperative = [COOPERATIVE[server.name] for server in servers]
+    cooperative = list(dict.fromkeys(COOPERATIVE.get(server.name, server) for server in servers))
     # Where the application patches itself, `-k uring` has to notice; Gunicorn's threads are not meant for that.
-    patched = cooperative + [server for server in servers if server.own]
+    patched = cooperative + [server for server in servers if server.own and server not in cooperative]
     for name, flavours in (("flavour", servers), ("gevent_flavour", cooperative), ("patched_flavour", patched)):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, flavours, ids=lambda flavour: flavour.name, scope="session")
+
+
+def parameters(item: pytest.Item) -> list[object]:
+    """What the test was parametrised with."""
+    spec = getattr(item, "callspec", None)
+    return list(spec.params.values()) if spec else []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -60,9 +69,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         own = item.get_closest_marker("own")
         if own is None:
             item.add_marker(pytest.mark.parity)
-        elif spec := getattr(item, "callspec", None):
-            if any(isinstance(value, Flavour) and not value.own for value in spec.params.values()):
-                foreign.append(item)
+        elif any(isinstance(value, Flavour) and not value.own for value in parameters(item)):
+            foreign.append(item)
     if foreign:
         config.hook.pytest_deselected(items=foreign)
         items[:] = [item for item in items if item not in set(foreign)]

@@ -1,4 +1,4 @@
-"""Requests that wait for PostgreSQL: psycopg 3 with its own pool, whose workers are threads, and pg8000 in SQLAlchemy's.
+"""Requests that wait for PostgreSQL, by psycopg 3 with its own pool (run by threads) and pg8000 in SQLAlchemy's.
 
 One worker has as many queries under way as clients ask for.
 """
