@@ -17,7 +17,7 @@ use crate::logging::{ErrorLog, Level};
 use crate::py::{Greenlets, Watch, exit_status};
 use crate::settings::WorkerKind;
 use crate::worker::Reactor;
-use crate::wsgi::Direct;
+use crate::wsgi::Calls;
 
 /// Gunicorn's gevent worker asks for this version: the first one that is right on all Pythons we run on.
 pub(super) const GEVENT_LEAST: (u32, u32, u32) = (24, 10, 1);
@@ -84,7 +84,7 @@ pub(super) fn decide(py: Python<'_>, kind: WorkerKind, errors: &ErrorLog) -> PyR
 /// The reactor as the loop's guest.
 struct Serving {
     reactor: Rc<Reactor>,
-    calls: Rc<Direct>,
+    calls: Rc<Calls>,
     greenlets: Greenlets,
     /// The main greenlet, which waits for the end.
     main: Py<PyAny>,
@@ -138,7 +138,7 @@ impl Guest for Serving {
 pub(super) fn serve(
     py: Python<'_>,
     reactor: &Rc<Reactor>,
-    (calls, watch): (&Rc<Direct>, &Arc<Watch>),
+    (calls, watch): (&Rc<Calls>, &Arc<Watch>),
 ) -> PyResult<i32> {
     let greenlets = Greenlets::import(py)?;
     let Some(ours) = gevent::hub_loop(py)? else {
@@ -180,7 +180,7 @@ fn left_by(py: Python<'_>, reactor: &Reactor, error: &PyErr) -> i32 {
 }
 
 /// Requests that are still in progress when the worker leaves are killed, as under Gunicorn: their `finally` clauses run.
-fn kill_rest(py: Python<'_>, reactor: &Reactor, calls: &Direct) -> PyResult<()> {
+fn kill_rest(py: Python<'_>, reactor: &Reactor, calls: &Calls) -> PyResult<()> {
     let running = calls.running(py)?;
     if running.is_empty() {
         return Ok(());

@@ -17,7 +17,7 @@ use crate::py::{Watch, Watchdog, WorkerSignals, format_exception, keep_frame_chu
 use crate::settings::{Networks, Settings, WorkerKind};
 use crate::sys::listener;
 use crate::worker::{App, Control, ListenerSpec, Reactor, Shared};
-use crate::wsgi::{self, Direct, ErrorStream, ListenerName, LoadError, ServerFacts};
+use crate::wsgi::{self, Calls, ErrorStream, ListenerName, LoadError, ServerFacts};
 
 use super::{cooperative, setup};
 
@@ -38,7 +38,7 @@ impl From<PyErr> for BootError {
 /// A worker that is ready to serve.
 struct Served {
     reactor: Rc<Reactor>,
-    calls: Rc<Direct>,
+    calls: Rc<Calls>,
     watch: Arc<Watch>,
     watchdog: Option<Watchdog>,
 }
@@ -177,12 +177,12 @@ fn calls(
     errors: &Arc<ErrorLog>,
     listeners: &[Arc<listener::Listener>],
     (cooperative, watch): (bool, &Arc<Watch>),
-) -> PyResult<Direct> {
+) -> PyResult<Calls> {
     let stream = ErrorStream::new(errors.clone(), settings.errorlog() == "-");
     let constants = PyDict::new(py);
     constants.set_item("wsgi.errors", Py::new(py, stream)?)?;
     let facts = server_facts(settings, listeners, cooperative);
-    Direct::new(py, app, &facts, &constants, true, watch.clone(), cooperative)
+    Calls::new(py, app, &facts, &constants, true, watch.clone(), cooperative)
 }
 
 /// Not for `sync`, whose requests may take their time as under Gunicorn.

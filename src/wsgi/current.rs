@@ -10,13 +10,13 @@ use pyo3::exceptions::PyRuntimeError;
 use crate::sys::atfork;
 use crate::worker::{ConnId, Reactor};
 
-use super::Direct;
+use super::Calls;
 
 const NOT_HERE: &str = "this belongs to a request of the worker's own thread";
 
 thread_local! {
     // The application's calls, for the greenlets of cooperative mode.
-    static CALLS: RefCell<Option<Rc<Direct>>> = const { RefCell::new(None) };
+    static CALLS: RefCell<Option<Rc<Calls>>> = const { RefCell::new(None) };
     // Holds a counted handle, never a pointer into a stack; and how many forks ago it was made.
     static CURRENT: RefCell<Option<(Rc<Reactor>, u32)>> = const { RefCell::new(None) };
 }
@@ -27,7 +27,7 @@ pub fn set_current(reactor: Rc<Reactor>) {
 }
 
 /// Makes `calls` the ones of this thread, for as long as the worker lives.
-pub fn set_calls(calls: Rc<Direct>) {
+pub fn set_calls(calls: Rc<Calls>) {
     CALLS.set(Some(calls));
 }
 
@@ -42,7 +42,7 @@ pub fn clear_current() {
 ///
 /// # Errors
 /// As [`current`].
-pub(super) fn calls() -> PyResult<Rc<Direct>> {
+pub(super) fn calls() -> PyResult<Rc<Calls>> {
     CALLS.with_borrow(Clone::clone).ok_or_else(|| PyRuntimeError::new_err(NOT_HERE))
 }
 

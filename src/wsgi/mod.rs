@@ -1,13 +1,14 @@
-//! Floor 4: WSGI (PEP 3333) in direct mode: the application runs on the loop's frame, one request at a time. A request
-//! body is complete before the call, and a response iterator is pulled only as fast as its client reads.
+//! Floor 4: WSGI (PEP 3333). In direct mode the application runs on the loop's frame, one request at a time: a request
+//! body is complete before the call, and a response iterator is pulled only as fast as its client reads. In cooperative
+//! mode each request runs in a greenlet of its own, which waits where its client is slow.
 //!
 //! Read it in this order: `load` (from `module:expr` to a callable), `environ`, `response` (start_response, write and
-//! the bytes they make), `direct` (the call and everything that may follow it), then the small objects an application
-//! meets: `input`, `errors`, `file_wrapper`, `hints`, `socket`.
+//! the bytes they make), `calls` (the call), `respond` (what came back, pulled as fast as it leaves), `finish` (how a call
+//! ends), `cooperative` (greenlets), then the small objects an application meets: `input`, `errors`, `file_wrapper`, `hints`, `socket`.
 
+mod calls;
 mod cooperative;
 mod current;
-mod direct;
 mod environ;
 mod errors;
 mod file_wrapper;
@@ -19,8 +20,8 @@ mod response;
 mod running;
 mod socket;
 
+pub use calls::Calls;
 pub use current::{clear_current, set_calls, set_current};
-pub use direct::Direct;
 pub use environ::{ListenerName, ServerFacts};
 pub use errors::ErrorStream;
 pub use file_wrapper::FileWrapper;

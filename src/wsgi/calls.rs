@@ -1,4 +1,4 @@
-//! Direct mode: the application is called on the loop's frame, and its response is pulled as fast as the client reads.
+//! Calls mode: the application is called on the loop's frame, and its response is pulled as fast as the client reads.
 //!
 //! A response that has to wait for its reader is a [`Call`] parked under its connection; everything it needs is in
 //! there, nothing is kept on the stack.
@@ -40,7 +40,7 @@ const LISTED_ITEMS_PER_TURN_MAX: usize = 1024;
 const INTERNAL: &str = "Internal Server Error";
 
 /// The application and what its calls need.
-pub struct Direct {
+pub struct Calls {
     app: Py<PyAny>,
     environs: EnvironFactory,
     sockets: SocketFactory,
@@ -83,7 +83,7 @@ enum Stage {
     Ending,
 }
 
-impl Direct {
+impl Calls {
     /// The calls of `app`: one after the other, or (`cooperative`) each in a greenlet. `constants`: `wsgi.errors` and
     /// whatever else is the same in every environ.
     ///
@@ -679,7 +679,7 @@ fn file_part(filelike: &Bound<'_, PyAny>) -> Option<(std::fs::File, u64, u64)> {
     Some((file, offset, len.saturating_sub(offset)))
 }
 
-impl App for Direct {
+impl App for Calls {
     fn blocking(&self, wait: &mut dyn FnMut()) {
         crate::py::blocking(wait);
     }
