@@ -1,23 +1,19 @@
-//! The class `Loop`: what gevent calls.
+//! The loop: its state, its driver, and where they move to.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
-use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyTuple, PyType};
 
 use crate::io::{Choice, Config, Driver, OpKey};
 use crate::py::{Foreign, GilCell, ThreadBound, Watch};
 use crate::sys::waker::{self, Waker};
 
-use super::callback::Callback;
 use super::guest::Guest;
-use super::kinds::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};
-use super::state::{List, PRIORITY_MAX, PRIORITY_MIN, State};
+use super::state::{List, State};
 use super::watcher::{Kind, Stopped, Watcher};
 
 /// The environment variable that chooses the driver of a loop that works alone.
@@ -49,13 +45,13 @@ pub struct Loop {
     /// Of the main thread: runs signal handlers, may watch children.
     pub(super) main: bool,
     /// `uring` or `epoll`.
-    backend: GilCell<&'static str>,
+    pub(super) backend: GilCell<&'static str>,
 }
 
-static DESTROYED: &str = "operation on destroyed loop";
+pub(super) static DESTROYED: &str = "operation on destroyed loop";
 
 impl Loop {
-    fn open_driver(main: bool, asked: Option<Choice>) -> PyResult<Driver> {
+    pub(super) fn open_driver(main: bool, asked: Option<Choice>) -> PyResult<Driver> {
         let choice = match std::env::var(DRIVER_VARIABLE).as_deref() {
             // The loops of further threads are many and do little; epoll is cheap to make, and any thread may end it.
             _ if !main => Choice::Epoll,
@@ -253,7 +249,7 @@ impl Loop {
         self.main && self.state.with(py, |state| state.has(List::Child))
     }
 
-    fn format_details(&self, py: Python<'_>) -> String {
+    pub(super) fn format_details(&self, py: Python<'_>) -> String {
         let (pending, refs) = self.state.with(py, |state| (state.pending_count(), state.refs));
         let fileno = self.fileno(py).map_or_else(|| "None".to_owned(), |fd| fd.to_string());
         format!(" pending={pending} ref={refs} fileno={fileno}")
@@ -261,7 +257,7 @@ impl Loop {
 }
 
 /// Lets go of a driver that is not used any more. What belongs to another thread or process is only closed.
-fn leave(home: Home, whose: Result<(), Foreign>) {
+pub(super) fn leave(home: Home, whose: Result<(), Foreign>) {
     if let Home::Own(driver) = home {
         match whose {
             Ok(()) => drop(driver),
@@ -283,7 +279,7 @@ fn wrong_thread(py: Python<'_>) -> PyErr {
 }
 
 /// The driver that libev's flags (a number, a name, or several; `GEVENT_BACKEND`) ask for, and whether that can be done.
-fn asked_for(flags: Option<&Bound<'_, PyAny>>) -> PyResult<(Option<Choice>, bool)> {
+pub(super) fn asked_for(flags: Option<&Bound<'_, PyAny>>) -> PyResult<(Option<Choice>, bool)> {
     let Some(flags) = flags else { return Ok((None, true)) };
     if flags.extract::<i64>().is_ok() {
         return Ok((None, true));
@@ -307,414 +303,6 @@ pub(super) fn seconds(value: f64) -> Duration {
     // About 30 years, in which nobody waits and no sum overflows.
     const FOREVER_S: f64 = 1e9;
     Duration::from_secs_f64(value.clamp(0.0, FOREVER_S))
-}
-
-#[pymethods]
-impl Loop {
-    #[new]
-    #[pyo3(signature = (flags=None, default=None))]
-    fn py_new(flags: Option<&Bound<'_, PyAny>>, default: Option<bool>) -> PyResult<Self> {
-        let main = default.unwrap_or(true);
-        let (asked, honoured) = asked_for(flags)?;
-        let driver = Self::open_driver(main, asked)?;
-        let backend = if honoured { driver.name() } else { "default" };
-        Ok(Self {
-            state: GilCell::new(State::new()),
-            wake: GilCell::new((Arc::new(Waker::new()?), None)),
-            home: ThreadBound::new(Home::Own(driver)),
-            main,
-            backend: GilCell::new(backend),
-        })
-    }
-
-    /// Runs until nothing is left to wait for, `break_` is called, or (`once`, `nowait`) for one turn.
-    #[pyo3(signature = (nowait=false, once=false))]
-    fn run(this: &Bound<'_, Self>, nowait: bool, once: bool) -> PyResult<()> {
-        this.get().check_alive(this.py())?;
-        super::turn::run(this, nowait, once)
-    }
-
-    /// Queues `func(*args)` for the next turn.
-    #[pyo3(signature = (func, *args))]
-    fn run_callback<'py>(
-        &self,
-        func: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-    ) -> PyResult<Bound<'py, Callback>> {
-        let py = func.py();
-        let callback = Bound::new(py, Callback::new(func, args))?;
-        let queued = callback.clone().unbind();
-        let refused = self.state.with(py, |state| {
-            if state.destroyed {
-                return Some(queued);
-            }
-            state.callbacks.push_back(queued);
-            state.refs += 1;
-            None
-        });
-        match refused {
-            None => Ok(callback),
-            Some(_) => Err(PyValueError::new_err(DESTROYED)),
-        }
-    }
-
-    /// As `run_callback`, from any thread: the loop is woken.
-    #[pyo3(signature = (func, *args))]
-    fn run_callback_threadsafe<'py>(
-        &self,
-        func: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-    ) -> PyResult<Bound<'py, Callback>> {
-        let py = func.py();
-        let callback = self.run_callback(func, args)?;
-        self.waker(py).wake();
-        Ok(callback)
-    }
-
-    #[pyo3(signature = (fd, events, r#ref=true, priority=None))]
-    fn io(
-        this: &Bound<'_, Self>,
-        fd: i32,
-        events: u32,
-        r#ref: bool,
-        priority: Option<i8>,
-    ) -> PyResult<Py<Io>> {
-        let kind = Io::kind(fd, events)?;
-        Py::new(this.py(), (Io, Watcher::new(this, r#ref, priority, kind)?))
-    }
-
-    #[pyo3(signature = (after, repeat=0.0, r#ref=true, priority=None))]
-    fn timer(
-        this: &Bound<'_, Self>,
-        after: f64,
-        repeat: f64,
-        r#ref: bool,
-        priority: Option<i8>,
-    ) -> PyResult<Py<Timer>> {
-        let kind = Timer::kind(after, repeat)?;
-        Py::new(this.py(), (Timer, Watcher::new(this, r#ref, priority, kind)?))
-    }
-
-    #[pyo3(signature = (signum, r#ref=true, priority=None))]
-    fn signal(
-        this: &Bound<'_, Self>,
-        signum: i32,
-        r#ref: bool,
-        priority: Option<i8>,
-    ) -> PyResult<Py<Signal>> {
-        let kind = Signal::kind(signum)?;
-        Py::new(this.py(), (Signal, Watcher::new(this, r#ref, priority, kind)?))
-    }
-
-    #[pyo3(signature = (r#ref=true, priority=None))]
-    fn idle(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i8>) -> PyResult<Py<Idle>> {
-        Py::new(this.py(), (Idle, Watcher::new(this, r#ref, priority, Kind::Idle)?))
-    }
-
-    #[pyo3(signature = (r#ref=true, priority=None))]
-    fn prepare(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i8>) -> PyResult<Py<Prepare>> {
-        Py::new(this.py(), (Prepare, Watcher::new(this, r#ref, priority, Kind::Prepare)?))
-    }
-
-    #[pyo3(signature = (r#ref=true, priority=None))]
-    fn check(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i8>) -> PyResult<Py<Check>> {
-        Py::new(this.py(), (Check, Watcher::new(this, r#ref, priority, Kind::Check)?))
-    }
-
-    #[pyo3(signature = (r#ref=true, priority=None))]
-    fn fork(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i8>) -> PyResult<Py<Fork>> {
-        Py::new(this.py(), (Fork, Watcher::new(this, r#ref, priority, Kind::Fork)?))
-    }
-
-    #[pyo3(signature = (r#ref=true, priority=None))]
-    fn async_(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i8>) -> PyResult<Py<Async>> {
-        Py::new(this.py(), (Async, Watcher::new(this, r#ref, priority, Kind::Async)?))
-    }
-
-    /// The former name of `async_`.
-    #[pyo3(signature = (r#ref=true, priority=None))]
-    fn r#async(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i8>) -> PyResult<Py<Async>> {
-        Self::async_(this, r#ref, priority)
-    }
-
-    #[pyo3(signature = (pid, trace=0, r#ref=true))]
-    fn child(this: &Bound<'_, Self>, pid: i32, trace: i32, r#ref: bool) -> PyResult<Py<Child>> {
-        let _ = trace;
-        let me = this.get();
-        if !me.main {
-            return Err(PyTypeError::new_err("child watchers are only available on the default loop"));
-        }
-        me.install_sigchld(this.py())?;
-        Py::new(this.py(), (Child, Watcher::new(this, r#ref, None, Child::kind(pid))?))
-    }
-
-    #[pyo3(signature = (path, interval=0.0, r#ref=true, priority=None))]
-    fn stat(
-        this: &Bound<'_, Self>,
-        path: Bound<'_, PyAny>,
-        interval: f64,
-        r#ref: bool,
-        priority: Option<i8>,
-    ) -> PyResult<Py<Stat>> {
-        let kind = Stat::kind(path, interval)?;
-        Py::new(this.py(), (Stat, Watcher::new(this, r#ref, priority, kind)?))
-    }
-
-    /// The descriptor is about to be closed. True if watchers of it are started: they get an event, and the caller closes
-    /// the descriptor after the next wait. Otherwise nothing of the loop holds it any more, and it may be closed at once.
-    fn closing_fd(&self, py: Python<'_>, fd: i32) -> PyResult<bool> {
-        self.check_alive(py)?;
-        let started = self.state.with(py, |state| state.on_fd(py, fd));
-        for watcher in &started {
-            let keep = watcher.clone_ref(py);
-            self.state.with(py, |state| {
-                watcher.get().inner.with(py, |inner| {
-                    let Kind::Io(io) = &mut inner.kind else { return };
-                    io.closing = true;
-                    state.cancels.extend(io.op.take());
-                    let events = super::READ | super::WRITE;
-                    state.queue(keep, inner, events);
-                });
-            });
-        }
-        self.release_fd(py, fd);
-        Ok(!started.is_empty())
-    }
-
-    /// Children are reaped, and their watchers told, from now on.
-    pub(super) fn install_sigchld(&self, py: Python<'_>) -> PyResult<()> {
-        if self.main {
-            waker::watch_signal(waker::SIGNAL_CHILD, &self.waker(py))?;
-        }
-        Ok(())
-    }
-
-    /// The end of `install_sigchld`.
-    fn reset_sigchld(&self) {
-        if self.main {
-            waker::unwatch_signal(waker::SIGNAL_CHILD);
-        }
-    }
-
-    /// The time of this turn, in seconds since the epoch.
-    fn now(&self, py: Python<'_>) -> PyResult<f64> {
-        self.check_alive(py)?;
-        Ok(self.state.with(py, |state| state.seconds(state.now)))
-    }
-
-    /// Reads the clock.
-    fn update_now(&self, py: Python<'_>) -> PyResult<()> {
-        self.check_alive(py)?;
-        self.state.with(py, State::update_now);
-        Ok(())
-    }
-
-    /// The former name of `update_now`.
-    fn update(&self, py: Python<'_>) -> PyResult<()> {
-        self.update_now(py)
-    }
-
-    /// Counts a reason to go on.
-    fn r#ref(&self, py: Python<'_>) -> PyResult<()> {
-        self.check_alive(py)?;
-        self.state.with(py, |state| state.refs += 1);
-        Ok(())
-    }
-
-    /// Takes a reason to go on away.
-    fn unref(&self, py: Python<'_>) -> PyResult<()> {
-        self.check_alive(py)?;
-        self.state.with(py, |state| state.refs -= 1);
-        Ok(())
-    }
-
-    /// Leaves `run` as soon as what runs now is over.
-    #[pyo3(signature = (how=1))]
-    fn break_(&self, py: Python<'_>, how: i32) -> PyResult<()> {
-        self.check_alive(py)?;
-        self.state.with(py, |state| state.breaking = how != 0);
-        Ok(())
-    }
-
-    /// To be called in a forked child. A child that forgets to is noticed at its next turn.
-    fn reinit(&self, py: Python<'_>) -> PyResult<()> {
-        self.check_alive(py)?;
-        if self.home.check(py) == Err(Foreign::Fork) {
-            self.start_over_after_fork(py)?;
-            super::turn::queue_list(self, py, List::Fork);
-        }
-        Ok(())
-    }
-
-    /// Ends the loop: watchers are stopped, descriptors closed. Everything but `stop` and `close` of watchers fails after it.
-    fn destroy(&self, py: Python<'_>) {
-        let already = self.state.with(py, |state| std::mem::replace(&mut state.destroyed, true));
-        if already {
-            return;
-        }
-        let (started, queues, handler) = self.state.with(py, |state| {
-            state.breaking = true;
-            (state.all(py), state.take_queues(), state.error_handler.take())
-        });
-        let stopped: Vec<Stopped> =
-            started.iter().map(|watcher| self.deactivate(watcher.bind(py), true)).collect();
-        if self.main && self.home.check(py).is_ok() {
-            waker::release_signals(&self.waker(py));
-        }
-        if let Some((home, whose)) = self.home.take(py) {
-            leave(home, whose);
-        }
-        for callback in &queues.0 {
-            callback.get().call.with(py, |_| ());
-        }
-        drop((started, queues, handler, stopped));
-    }
-
-    /// What to do with errors of callbacks: an object with a method `handle_error`, or a function.
-    #[getter]
-    pub(super) fn error_handler(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with(py, |state| state.error_handler.as_ref().map(|handler| handler.clone_ref(py)))
-    }
-
-    #[setter]
-    fn set_error_handler(&self, handler: Bound<'_, PyAny>) {
-        let py = handler.py();
-        let new = (!handler.is_none()).then(|| handler.unbind());
-        let before = self.state.with(py, |state| std::mem::replace(&mut state.error_handler, new));
-        drop(before);
-    }
-
-    /// Gives an error to the handler.
-    #[pyo3(signature = (context, r#type, value, tb))]
-    fn handle_error(
-        this: &Bound<'_, Self>,
-        context: Bound<'_, PyAny>,
-        r#type: Bound<'_, PyAny>,
-        value: Bound<'_, PyAny>,
-        tb: Bound<'_, PyAny>,
-    ) {
-        super::turn::handle_error(this, &context, &r#type, &value, &tb);
-    }
-
-    /// Whether this is the loop of the main thread's hub.
-    #[getter]
-    fn default(&self, py: Python<'_>) -> bool {
-        self.main && !self.state.with(py, |state| state.destroyed)
-    }
-
-    #[getter(MAXPRI)]
-    fn priority_max(&self) -> i8 {
-        PRIORITY_MAX
-    }
-
-    #[getter(MINPRI)]
-    fn priority_min(&self) -> i8 {
-        PRIORITY_MIN
-    }
-
-    /// Seconds; timers are as fine as the kernel's.
-    #[getter]
-    fn approx_timer_resolution(&self) -> f64 {
-        0.000_01
-    }
-
-    #[getter(WatcherType)]
-    fn watcher_type<'py>(&self, py: Python<'py>) -> Bound<'py, PyType> {
-        py.get_type::<Watcher>()
-    }
-
-    /// The driver that waits: `uring` or `epoll`.
-    #[getter]
-    fn backend(&self, py: Python<'_>) -> PyResult<&'static str> {
-        self.check_alive(py)?;
-        Ok(self.backend.with(py, |backend| *backend))
-    }
-
-    /// libev's number of the back end.
-    #[getter]
-    fn backend_int(&self, py: Python<'_>) -> PyResult<i32> {
-        Ok(if self.backend(py)? == "uring" { 0x80 } else { 4 })
-    }
-
-    /// A number that names the loop; 0 when it is destroyed.
-    #[getter]
-    fn ptr(this: &Bound<'_, Self>) -> usize {
-        let destroyed = this.get().state.with(this.py(), |state| state.destroyed);
-        if destroyed { 0 } else { this.as_ptr() as usize }
-    }
-
-    #[getter]
-    fn pendingcnt(&self, py: Python<'_>) -> PyResult<usize> {
-        self.check_alive(py)?;
-        Ok(self.state.with(py, |state| state.pending_count()))
-    }
-
-    #[getter]
-    fn activecnt(&self, py: Python<'_>) -> PyResult<isize> {
-        self.check_alive(py)?;
-        Ok(self.state.with(py, |state| state.refs))
-    }
-
-    #[getter]
-    fn iteration(&self, py: Python<'_>) -> PyResult<u64> {
-        self.check_alive(py)?;
-        Ok(self.state.with(py, |state| state.iteration))
-    }
-
-    #[getter]
-    fn depth(&self, py: Python<'_>) -> PyResult<u32> {
-        self.check_alive(py)?;
-        Ok(self.state.with(py, |state| state.depth))
-    }
-
-    /// Flags that libev would have been given.
-    #[getter]
-    fn origflags(&self) -> Vec<&'static str> {
-        Vec::new()
-    }
-
-    #[getter]
-    fn origflags_int(&self) -> i32 {
-        0
-    }
-
-    /// Checks the loop's structures (they cannot be wrong without a panic).
-    fn verify(&self, py: Python<'_>) -> PyResult<()> {
-        self.check_alive(py)
-    }
-
-    /// The driver's descriptor, if it has one and this is its thread.
-    fn fileno(&self, py: Python<'_>) -> Option<i32> {
-        self.home.with(py, |home| home.with(|driver| driver.fileno())).ok().flatten().flatten()
-    }
-
-    /// What the loop waits for, a line each.
-    fn debug(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        let all = self.state.with(py, |state| state.all(py));
-        all.iter().map(|watcher| Ok(watcher.bind(py).repr()?.to_string())).collect()
-    }
-
-    fn _format(&self, py: Python<'_>) -> String {
-        if self.state.with(py, |state| state.destroyed) {
-            return "destroyed".to_owned();
-        }
-        let backend = self.backend.with(py, |backend| *backend);
-        let default = if self.main { " default" } else { "" };
-        format!("{backend}{default}{}", self.format_details(py))
-    }
-
-    fn __repr__(this: &Bound<'_, Self>) -> PyResult<String> {
-        let class = this.get_type().name()?;
-        Ok(format!("<{class} at {:#x} {}>", this.as_ptr() as usize, this.get()._format(this.py())))
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.state.peek(|state| state.visit(visit)).unwrap_or(Ok(()))
-    }
-
-    fn __clear__(&self) {
-        Python::attach(|py| self.destroy(py));
-    }
 }
 
 /// A watcher's poll could not be armed: the error as gevent's users know it.

@@ -5,8 +5,8 @@
 //! (`GEVENT_LOOP=rgunicorn.gevent.Loop`), with a driver of its own, and in a worker, where it shares the driver and the
 //! turns of the worker's reactor ([`Guest`]).
 //!
-//! Read it in this order: `watcher` (what is waited for), `callback`, `state` (the queues), `looping` (the class `Loop`),
-//! `turn` (one turn of it), `kinds` (the watchers that are more than a place in a queue).
+//! Read it in this order: `watcher` (what is waited for), `callback`, `state` (the queues), `looping` (the loop),
+//! `methods` (what gevent calls), `turn` (one turn of it), `kinds` (the watchers that are more than a place in a queue).
 //!
 //! The stack rule (`py/stack.rs`) is kept so: every field that changes is in a `GilCell`, every call into Python goes
 //! through `turn::call`, and nothing is held over it. Descriptors are touched only between callbacks, just before the
@@ -16,6 +16,7 @@ mod callback;
 mod guest;
 mod kinds;
 mod looping;
+mod methods;
 mod monkey;
 mod state;
 mod turn;

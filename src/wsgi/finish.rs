@@ -1,0 +1,201 @@
+//! How a call ends: complete, failed, abandoned, or in a child that was forked in the middle.
+
+use std::time::Duration;
+
+use pyo3::exceptions::{PyConnectionError, PySystemExit};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use crate::http::HttpError;
+use crate::logging::Level;
+use crate::py::{exit_status, format_exception, is_only_reference};
+use crate::sys::clock;
+use crate::worker::{Outgoing, Reactor, Request};
+
+use super::calls::{Call, Calls};
+use super::input::RequestBodyError;
+use super::log_line;
+
+const INTERNAL: &str = "Internal Server Error";
+
+impl Calls {
+    /// Everything has been given to the kernel (or is small and about to be): log, free, go on.
+    pub(super) fn complete(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
+        let (keep, fault) = {
+            let progress = call.response.get().progress();
+            (progress.keeps_alive(), progress.fault())
+        };
+        let conn = call.request.conn;
+        if let Some(fault) = fault {
+            let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
+            reactor.shared().errors.log(Level::Warning, format_args!("Response to {uri}: {fault}"));
+        }
+        reactor.finish(conn, keep);
+        self.close_call(py, reactor, call);
+    }
+
+    /// Writes the access line and closes the application's iterable.
+    pub(super) fn close_call(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
+        if reactor.logs_access() {
+            self.log_access(py, reactor, &call, None);
+        }
+        self.release(py, reactor, call);
+    }
+
+    fn log_access(&self, py: Python<'_>, reactor: &Reactor, call: &Call, instead: Option<u16>) {
+        let elapsed = clock::now().since(call.request.received);
+        let (head, status, sent) = {
+            let mut progress = call.response.get().progress();
+            let head = std::mem::take(&mut progress.head);
+            let status = instead.unwrap_or_else(|| head.status_code());
+            (head, status, if instead.is_some() { 0 } else { progress.sent_bytes })
+        };
+        let environ = Some(&call.environ);
+        log_line::write(py, reactor, &call.request, environ, Some(&head), (status, sent), elapsed);
+        call.response.get().progress().head = head;
+    }
+
+    /// Closes what the application returned and keeps the objects that can be used again.
+    fn release(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
+        let Call { request, environ, input, response, hints, socket, iterable, stage, materialised } = call;
+        if let Some(input) = &input {
+            input.get().close();
+        }
+        drop(stage);
+        if let Some(iterable) = iterable {
+            let iterable = iterable.into_bound(py);
+            if !materialised
+                && let Ok(close) = iterable.getattr(intern!(py, "close"))
+                && let Err(error) = close.call0()
+            {
+                let text = format_exception(py, &error);
+                let uri = String::from_utf8_lossy(request.head.target()).into_owned();
+                let errors = &reactor.shared().errors;
+                errors.log(Level::Error, format_args!("Error handling request {uri}\n{text}"));
+            }
+        }
+        response.get().close();
+        drop((environ, input));
+        self.sockets.put_back(py, socket);
+        if is_only_reference(response.bind(py)) && is_only_reference(hints.bind(py)) {
+            let before = self.spare.borrow_mut().replace((response, hints));
+            drop(before);
+        }
+    }
+
+    /// The application raised, or gave something that cannot be sent.
+    pub(super) fn fail(&self, py: Python<'_>, reactor: &Reactor, call: Call, error: &PyErr) {
+        call.response.get().close();
+        let conn = call.request.conn;
+        if self.pause.as_ref().is_some_and(|pause| pause.is_exit(py, error)) {
+            reactor.shared().errors.log(Level::Debug, format_args!("A request's greenlet was killed"));
+            reactor.abort(conn);
+            return self.close_call(py, reactor, call);
+        }
+        let taken = self.sockets.is_taken(py, &call.socket);
+        if taken && crate::py::is_stop_iteration(py, error) {
+            reactor.abort(conn);
+            return self.release(py, reactor, call);
+        }
+        if reactor.is_gone(conn) && error.is_instance_of::<PyConnectionError>(py) {
+            reactor.shared().errors.log(Level::Debug, format_args!("Ignoring client disconnection: {error}"));
+            return self.close_call(py, reactor, call);
+        }
+        let head_sent = call.response.get().progress().head_sent();
+        if let Some(status) = body_fault(py, error) {
+            return self.fail_body(py, reactor, call, (error, status), head_sent || taken);
+        }
+        let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
+        let method = String::from_utf8_lossy(call.request.head.method()).into_owned();
+        let text = format_exception(py, error);
+        reactor
+            .shared()
+            .errors
+            .log(Level::Error, format_args!("Error handling request {method} {uri}\n{text}"));
+        if !head_sent && !taken {
+            let mut page = reactor.buffer();
+            crate::http::error_response_with(500, INTERNAL, "", &mut page);
+            reactor.send(conn, Outgoing::from(page), true);
+        }
+        reactor.abort(conn);
+        if reactor.logs_access() {
+            self.log_access(py, reactor, &call, (!head_sent).then_some(500));
+        }
+        self.release(py, reactor, call);
+    }
+
+    /// The application has met a body that cannot be read, and left the answer to us.
+    fn fail_body(
+        &self,
+        py: Python<'_>,
+        reactor: &Reactor,
+        call: Call,
+        (error, status): (&PyErr, u16),
+        begun: bool,
+    ) {
+        let conn = call.request.conn;
+        let ip = call.request.peer.ip_text();
+        let text = error.value(py);
+        reactor
+            .shared()
+            .errors
+            .log(Level::Warning, format_args!("Invalid request body from ip={ip}: {text}"));
+        if !begun {
+            let mut page = reactor.buffer();
+            crate::http::error_response_with(status, reason(status), "", &mut page);
+            reactor.send(conn, Outgoing::from(page), true);
+        }
+        reactor.abort(conn);
+        if reactor.logs_access() {
+            self.log_access(py, reactor, &call, (!begun).then_some(status));
+        }
+        self.release(py, reactor, call);
+    }
+
+    /// A child that the application forked has come back out of it: only its own exit is left to do. The client is the
+    /// parent's.
+    pub(super) fn leave_child(&self, py: Python<'_>, reactor: &Reactor, error: Option<&PyErr>) {
+        let status = match error {
+            None => 0,
+            Some(error) if error.is_instance_of::<PySystemExit>(py) => exit_status(py, error),
+            Some(error) => {
+                error.print(py);
+                1
+            }
+        };
+        reactor.shared().control.quit(status);
+    }
+
+    /// Answers without the application: `error`, or 500 when the call could not be made.
+    pub(super) fn refuse(
+        &self,
+        py: Python<'_>,
+        reactor: &Reactor,
+        request: &Request,
+        error: Option<&HttpError>,
+    ) {
+        let mut page = reactor.buffer();
+        match error {
+            Some(error) => crate::http::error_response(error, &mut page),
+            None => crate::http::error_response_with(500, INTERNAL, "", &mut page),
+        }
+        let status = error.map_or(500, HttpError::status);
+        reactor.send(request.conn, Outgoing::from(page), true);
+        reactor.abort(request.conn);
+        log_line::write(py, reactor, request, None, None, (status, 0), Duration::ZERO);
+    }
+}
+
+/// The status to answer with, if an error says that the request's body cannot be read.
+fn body_fault(py: Python<'_>, error: &PyErr) -> Option<u16> {
+    let fault = error.is_instance_of::<RequestBodyError>(py);
+    fault.then(|| error.value(py).getattr("args").and_then(|args| args.get_item(1)?.extract()).unwrap_or(400))
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        _ => "Bad Request",
+    }
+}

@@ -1,0 +1,269 @@
+//! What the application returned, pulled as fast as the client reads.
+
+use pyo3::exceptions::{PyAssertionError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyTuple};
+
+use crate::py::shielded;
+use crate::worker::{ConnId, Flow, Outgoing, Reactor};
+
+use super::calls::{Call, Calls, Stage};
+use super::file_wrapper::FileWrapper;
+use super::response::Pieces;
+
+/// Items pulled from one response before the others get their turn.
+const ITEMS_PER_TURN_MAX: usize = 64;
+/// The same for the items of a list, which cost no application code.
+const LISTED_ITEMS_PER_TURN_MAX: usize = 1024;
+/// Output that is queued and larger than this is waited for before the request counts as over.
+const PARK_BYTES_MIN: usize = 64 * 1024;
+
+impl Calls {
+    /// The application returned `iterable`.
+    pub(super) fn iterate(
+        &self,
+        py: Python<'_>,
+        reactor: &Reactor,
+        mut call: Call,
+        iterable: Bound<'_, PyAny>,
+    ) {
+        call.iterable = Some(iterable.clone().unbind());
+        if let Ok(list) = iterable.cast_exact::<PyList>() {
+            call.materialised = true;
+            if list.len() == 1
+                && let Ok(item) = list.get_item(0)
+            {
+                return self.single(py, reactor, call, &item);
+            }
+        } else if let Ok(wrapper) = iterable.cast_exact::<FileWrapper>() {
+            let wrapper = wrapper.clone();
+            match self.send_file(py, reactor, call, &wrapper) {
+                None => return,
+                Some(unsent) => call = unsent,
+            }
+        } else {
+            call.materialised = iterable.is_exact_instance_of::<PyTuple>();
+        }
+        match iterable.try_iter() {
+            Ok(items) => {
+                call.stage = Stage::Items(items.unbind());
+                self.pump(py, reactor, call);
+            }
+            Err(error) => self.fail(py, reactor, call, &error),
+        }
+    }
+
+    /// The whole response is one item: head, body and end leave together.
+    fn single(&self, py: Python<'_>, reactor: &Reactor, call: Call, item: &Bound<'_, PyAny>) {
+        match checked(item) {
+            Ok(item) => self.end(py, reactor, call, Pieces::new(reactor.buffer()), item),
+            Err(error) => self.fail(py, reactor, call, &error),
+        }
+    }
+
+    /// Pulls items until the response ends, its reader is slower, or others should run.
+    pub(super) fn pump(&self, py: Python<'_>, reactor: &Reactor, mut call: Call) {
+        while let Some(rest) = self.pump_some(py, reactor, call) {
+            call = rest;
+        }
+    }
+
+    /// The same for one turn; gives the call back if it can go on at once.
+    fn pump_some(&self, py: Python<'_>, reactor: &Reactor, call: Call) -> Option<Call> {
+        let Stage::Items(items) = &call.stage else {
+            self.complete(py, reactor, call);
+            return None;
+        };
+        let mut items = items.bind(py).clone();
+        let conn = call.request.conn;
+        let mut pieces = Pieces::new(reactor.buffer());
+        let items_max = if call.materialised { LISTED_ITEMS_PER_TURN_MAX } else { ITEMS_PER_TURN_MAX };
+        for count in 1..=items_max {
+            let item = shielded(|| items.next().transpose()).transpose();
+            if self.is_forked_copy() {
+                self.leave_child(py, reactor, item.and_then(Result::err).as_ref());
+                return None;
+            }
+            let item = match item {
+                None => {
+                    self.end(py, reactor, call, pieces, None);
+                    return None;
+                }
+                Some(Err(error)) => {
+                    self.fail(py, reactor, call, &error);
+                    return None;
+                }
+                Some(Ok(item)) => item,
+            };
+            match checked(&item) {
+                Ok(Some(item)) if !call.response.get().append(reactor, &mut pieces, item) => {
+                    self.fail(py, reactor, call, &not_started());
+                    return None;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    pieces.send(reactor, conn, false);
+                    self.fail(py, reactor, call, &error);
+                    return None;
+                }
+            }
+            // The items of a list exist already: those that are small leave together.
+            if pieces.is_empty() || (call.materialised && count < items_max && !pieces.is_large()) {
+                continue;
+            }
+            match std::mem::replace(&mut pieces, Pieces::new(reactor.buffer())).send(reactor, conn, false) {
+                Flow::Sent => {}
+                Flow::Queued => {
+                    if let Some(pause) = &self.pause {
+                        if let Err(error) = pause.drained(py, reactor, conn) {
+                            self.fail(py, reactor, call, &error);
+                            return None;
+                        }
+                    } else if reactor.park(conn) {
+                        self.keep(conn, call);
+                        return None;
+                    }
+                }
+                Flow::Gone => {
+                    self.close_call(py, reactor, call);
+                    return None;
+                }
+            }
+        }
+        if let Some(pause) = &self.pause {
+            return match pause.give_way(py, reactor, conn) {
+                Ok(()) => Some(call),
+                Err(error) => {
+                    self.fail(py, reactor, call, &error);
+                    None
+                }
+            };
+        }
+        self.keep(conn, call);
+        reactor.yield_turn(conn);
+        None
+    }
+
+    fn keep(&self, conn: ConnId, call: Call) {
+        let before = self.parked.borrow_mut().insert(conn, call);
+        debug_assert!(before.is_none(), "one response per connection");
+    }
+
+    /// The application has produced everything (`item`: together with the last item).
+    fn end(
+        &self,
+        py: Python<'_>,
+        reactor: &Reactor,
+        call: Call,
+        mut pieces: Pieces,
+        item: Option<&Bound<'_, PyBytes>>,
+    ) {
+        let started = {
+            let mut progress = call.response.get().progress();
+            if let Some(item) = item {
+                progress.append(reactor, &mut pieces, item);
+            }
+            progress.end(reactor, &mut pieces)
+        };
+        if !started {
+            return self.fail(py, reactor, call, &not_started());
+        }
+        call.response.get().close();
+        let conn = call.request.conn;
+        // An application object's close() may take its time: nothing of the response waits for it.
+        let batch = call.materialised;
+        let large = item.is_some_and(|item| item.as_bytes().len() > PARK_BYTES_MIN);
+        let flow = pieces.send(reactor, conn, batch && !large);
+        let patient = flow == Flow::Queued && (large || !batch);
+        if patient { self.finish_sent(py, reactor, call) } else { self.complete(py, reactor, call) }
+    }
+
+    /// Everything was produced: the call is complete when its last bytes have left.
+    fn finish_sent(&self, py: Python<'_>, reactor: &Reactor, mut call: Call) {
+        let conn = call.request.conn;
+        if let Some(pause) = &self.pause {
+            if let Err(error) = pause.drained(py, reactor, conn) {
+                return self.fail(py, reactor, call, &error);
+            }
+        } else if reactor.park(conn) {
+            call.stage = Stage::Ending;
+            return self.keep(conn, call);
+        }
+        self.complete(py, reactor, call);
+    }
+
+    /// Sends a wrapped file by sendfile(2) if that can be done; otherwise gives the call back, to be read in blocks.
+    fn send_file(
+        &self,
+        py: Python<'_>,
+        reactor: &Reactor,
+        call: Call,
+        wrapper: &Bound<'_, FileWrapper>,
+    ) -> Option<Call> {
+        let started = call.response.get().progress().started;
+        if !self.sendfile || !started {
+            return Some(call);
+        }
+        let part = file_part(wrapper.get().wrapped(py));
+        // Files of /proc say that they are empty; reading tells.
+        let Some((file, offset, rest)) = part.filter(|(_, _, rest)| *rest > 0) else {
+            return Some(call);
+        };
+        let conn = call.request.conn;
+        let mut pieces = Pieces::new(reactor.buffer());
+        let (len, suffix) = call.response.get().progress().append_file(reactor, &mut pieces, rest);
+        call.response.get().close();
+        pieces.send(reactor, conn, false);
+        if len > 0 {
+            reactor.send(conn, Outgoing::File { file, offset, len }, false);
+        }
+        if !suffix.is_empty() {
+            reactor.send(conn, Outgoing::from(suffix), false);
+        }
+        self.finish_sent(py, reactor, call);
+        None
+    }
+}
+
+fn not_started() -> PyErr {
+    PyAssertionError::new_err("the application returned without calling start_response")
+}
+
+/// A body item: `None` if it is empty (and does nothing), an error if it is not bytes.
+fn checked<'a, 'py>(item: &'a Bound<'py, PyAny>) -> PyResult<Option<&'a Bound<'py, PyBytes>>> {
+    match item.cast::<PyBytes>() {
+        Ok(bytes) if bytes.as_bytes().is_empty() => Ok(None),
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(_) => Err(PyTypeError::new_err(format!("{} is not a byte", item.repr()?))),
+    }
+}
+
+/// Whether the descriptor of a file object leads to the bytes that `read` gives. Not so with the standard library's
+/// decompressing files, which are neither raw nor buffered files; wrappers that are no `io` classes are believed.
+fn is_plain_file(filelike: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let io = filelike.py().import("io")?;
+    if !filelike.is_instance(&io.getattr("IOBase")?)? {
+        return Ok(true);
+    }
+    for name in ["BufferedReader", "FileIO", "BufferedRandom", "TextIOWrapper"] {
+        if filelike.is_instance(&io.getattr(name)?)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What is left of a file that the kernel can send by itself: a descriptor of our own, the present offset, the bytes
+/// from there to the end. `None` for anything else (no `fileno`, no `seek`, a pipe, an in-memory file).
+fn file_part(filelike: &Bound<'_, PyAny>) -> Option<(std::fs::File, u64, u64)> {
+    if !is_plain_file(filelike).ok()? {
+        return None;
+    }
+    let fd: i32 = filelike.call_method0("fileno").ok()?.extract().ok()?;
+    filelike.getattr("seek").ok()?;
+    // The object's own idea of its position: a buffered file has read ahead of the descriptor.
+    let offset: u64 = filelike.call_method0("tell").ok()?.extract().ok()?;
+    let file = crate::sys::file::duplicate_regular_file(fd).ok()?;
+    let len = file.metadata().ok()?.len();
+    Some((file, offset, len.saturating_sub(offset)))
+}
