@@ -22,7 +22,7 @@ const DRIVER_VARIABLE: &str = "RGUNICORN_IO_DRIVER";
 /// The driver of a loop.
 pub(super) enum Home {
     /// Its own.
-    Own(Driver),
+    Own(Box<Driver>),
     /// The worker's.
     Shared(Rc<dyn Guest>),
 }
@@ -123,10 +123,11 @@ impl Loop {
                 };
                 let keep = state.deactivate(inner);
                 if !forget {
-                    return (Stopped { _held: (keep, None, None) }, signal);
+                    return (Stopped { _watcher: keep, ..Stopped::default() }, signal);
                 }
                 inner.events = 0;
-                (Stopped { _held: (keep, inner.callback.take(), inner.args.take()) }, signal)
+                let (callback, args) = (inner.callback.take(), inner.args.take());
+                (Stopped { _watcher: keep, _callback: callback, _args: args }, signal)
             })
         });
         if let Some(number) = signal {
@@ -229,7 +230,7 @@ impl Loop {
         let name = driver.name();
         let before = self.wake.with(py, |wake| std::mem::replace(wake, (fresh.clone(), None)));
         drop(before);
-        self.move_to(py, Home::Own(driver), name)?;
+        self.move_to(py, Home::Own(Box::new(driver)), name)?;
         let signals = self.state.with(py, |state| state.listed(py, List::Signal));
         for watcher in &signals {
             watcher.get().inner.with(py, |inner| {

@@ -28,7 +28,7 @@ impl Loop {
         Ok(Self {
             state: GilCell::new(State::new()),
             wake: GilCell::new((Arc::new(Waker::new()?), None)),
-            home: ThreadBound::new(Home::Own(driver)),
+            home: ThreadBound::new(Home::Own(Box::new(driver))),
             main,
             backend: GilCell::new(backend),
         })

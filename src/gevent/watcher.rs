@@ -86,7 +86,9 @@ pub(super) struct StatFacts {
 #[must_use = "dropping it may run Python: do it where nothing is open"]
 #[derive(Default)]
 pub(super) struct Stopped {
-    pub(super) _held: (Option<Py<Watcher>>, Option<Py<PyAny>>, Option<Py<PyTuple>>),
+    pub(super) _watcher: Option<Py<Watcher>>,
+    pub(super) _callback: Option<Py<PyAny>>,
+    pub(super) _args: Option<Py<PyTuple>>,
 }
 
 impl Watcher {

@@ -119,7 +119,7 @@ pub fn move_signal(number: i32, waker: &Waker) {
     }
 }
 
-/// Whether the signal has come since [`forget_arrivals`] was last called by its loop.
+/// Whether the signal has come since [`forget_arrival`] was last called by its loop.
 pub fn signal_arrived(number: i32) -> bool {
     slot(number).is_some_and(|watched| watched.arrived.load(Ordering::Acquire))
 }

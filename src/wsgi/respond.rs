@@ -69,7 +69,7 @@ impl Calls {
     }
 
     /// The same for one turn; gives the call back if it can go on at once.
-    fn pump_some(&self, py: Python<'_>, reactor: &Reactor, call: Call) -> Option<Call> {
+    fn pump_some(&self, py: Python<'_>, reactor: &Reactor, mut call: Call) -> Option<Call> {
         let Stage::Items(items) = &call.stage else {
             self.complete(py, reactor, call);
             return None;
@@ -84,64 +84,67 @@ impl Calls {
                 self.leave_child(py, reactor, item.and_then(Result::err).as_ref());
                 return None;
             }
-            let item = match item {
-                None => {
-                    self.end(py, reactor, call, pieces, None);
-                    return None;
-                }
-                Some(Err(error)) => {
-                    self.fail(py, reactor, call, &error);
-                    return None;
-                }
-                Some(Ok(item)) => item,
+            let Some(item) = item else {
+                self.end(py, reactor, call, pieces, None);
+                return None;
             };
-            match checked(&item) {
-                Ok(Some(item)) if !call.response.get().append(reactor, &mut pieces, item) => {
-                    self.fail(py, reactor, call, &not_started());
-                    return None;
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    pieces.send(reactor, conn, false);
-                    self.fail(py, reactor, call, &error);
-                    return None;
-                }
+            if let Err(error) = item.and_then(|item| append(reactor, &call, &mut pieces, &item)) {
+                pieces.send(reactor, conn, false);
+                self.fail(py, reactor, call, &error);
+                return None;
             }
             // The items of a list exist already: those that are small leave together.
             if pieces.is_empty() || (call.materialised && count < items_max && !pieces.is_large()) {
                 continue;
             }
-            match std::mem::replace(&mut pieces, Pieces::new(reactor.buffer())).send(reactor, conn, false) {
-                Flow::Sent => {}
-                Flow::Queued => {
-                    if let Some(pause) = &self.pause {
-                        if let Err(error) = pause.drained(py, reactor, conn) {
-                            self.fail(py, reactor, call, &error);
-                            return None;
-                        }
-                    } else if reactor.park(conn) {
-                        self.keep(conn, call);
-                        return None;
-                    }
-                }
-                Flow::Gone => {
-                    self.close_call(py, reactor, call);
-                    return None;
-                }
-            }
+            let flow =
+                std::mem::replace(&mut pieces, Pieces::new(reactor.buffer())).send(reactor, conn, false);
+            call = self.after_sending(py, reactor, call, flow)?;
         }
         if let Some(pause) = &self.pause {
-            return match pause.give_way(py, reactor, conn) {
-                Ok(()) => Some(call),
-                Err(error) => {
-                    self.fail(py, reactor, call, &error);
-                    None
-                }
-            };
+            let gave_way = pause.give_way(py, reactor, conn);
+            return self.unless_failed(py, reactor, call, gave_way);
         }
         self.keep(conn, call);
         reactor.yield_turn(conn);
         None
+    }
+
+    /// Some output was given to the reactor; gives the call back if it can go on.
+    fn after_sending(&self, py: Python<'_>, reactor: &Reactor, call: Call, flow: Flow) -> Option<Call> {
+        let conn = call.request.conn;
+        match (flow, &self.pause) {
+            (Flow::Sent, _) => Some(call),
+            (Flow::Queued, Some(pause)) => {
+                let drained = pause.drained(py, reactor, conn);
+                self.unless_failed(py, reactor, call, drained)
+            }
+            (Flow::Queued, None) if reactor.park(conn) => {
+                self.keep(conn, call);
+                None
+            }
+            (Flow::Queued, None) => Some(call),
+            (Flow::Gone, _) => {
+                self.close_call(py, reactor, call);
+                None
+            }
+        }
+    }
+
+    fn unless_failed(
+        &self,
+        py: Python<'_>,
+        reactor: &Reactor,
+        call: Call,
+        result: PyResult<()>,
+    ) -> Option<Call> {
+        match result {
+            Ok(()) => Some(call),
+            Err(error) => {
+                self.fail(py, reactor, call, &error);
+                None
+            }
+        }
     }
 
     fn keep(&self, conn: ConnId, call: Call) {
@@ -222,6 +225,14 @@ impl Calls {
         }
         self.finish_sent(py, reactor, call);
         None
+    }
+}
+
+/// Adds an item to what leaves next; an empty one does nothing.
+fn append(reactor: &Reactor, call: &Call, pieces: &mut Pieces, item: &Bound<'_, PyAny>) -> PyResult<()> {
+    match checked(item)? {
+        Some(item) if !call.response.get().append(reactor, pieces, item) => Err(not_started()),
+        _ => Ok(()),
     }
 }
 

@@ -93,9 +93,9 @@ fn signals_while_stopping() {
 fn impatience_never_makes_the_wait_longer() {
     let mut world = World::serving(1);
     world.signal(Signal::TERM);
-    world.pass(SECOND * 29);
+    world.pass(SECOND * 30);
     world.signal(Signal::INT);
-    assert_eq!(kills(&world.pass(SECOND)), [kill(1, Signal::KILL)]);
+    assert_eq!(kills(&world.pass(SECOND + SECOND / 2)), [kill(1, Signal::KILL)]);
 }
 
 #[test]

@@ -125,7 +125,12 @@ fn names_that_set_nothing() {
             Some("Unknown setting post_frok in the configuration file: did you mean post_fork?"),
         ),
         ("certfile", text("x"), Some("Setting certfile has no effect yet in this release")),
-        ("post_fork", code("function"), Some("Setting post_fork has no effect yet in this release")),
+        (
+            "post_worker_init",
+            code("function"),
+            Some("Setting post_worker_init has no effect yet in this release"),
+        ),
+        ("post_fork", code("function"), None),
         ("reuse_port", Raw::Bool(true), Some("Setting reuse_port has no effect yet in this release")),
         ("reuse_port", Raw::Bool(false), None),
         ("keyfile", Raw::None, None),
