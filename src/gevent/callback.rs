@@ -9,7 +9,7 @@ use pyo3::types::PyTuple;
 use crate::py::GilCell;
 
 /// A queued call. `args[0]` is the very object that was given: gevent's notifiers are lists that grow while they wait here.
-#[pyclass(frozen, name = "callback", module = "rgunicorn.gevent", freelist = 256)]
+#[pyclass(frozen, name = "callback", module = "rgunicorn.gevent")]
 pub struct Callback {
     pub(super) call: GilCell<Call>,
 }

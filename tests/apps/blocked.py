@@ -19,6 +19,15 @@ def sleep(environ):
     return "slept"
 
 
+@app.text("/system")
+def system(environ):
+    """Blocks in a system call that gevent knows nothing of: ?s=SECONDS."""
+    import gevent.monkey
+
+    gevent.monkey.get_original("time", "sleep")(float(parameter(environ, "s")))
+    return "slept"
+
+
 @app.text("/spin")
 def spin(environ):
     """Computes in Python and never waits: ?s=SECONDS."""

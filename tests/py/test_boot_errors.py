@@ -243,7 +243,7 @@ def test_values_that_this_server_refuses(run, text, message):
     [
         ("class Worker: pass\nworker_class = Worker\n", "worker class \"<class '__config__.Worker'>\" cannot run"),
         ("def choose(): return 'sync'\nworker_class = choose\n", "worker class '<function choose at"),
-        ("worker_class = 'wonder'\n", "worker class 'wonder' is unknown (available: sync, uring)"),
+        ("worker_class = 'wonder'\n", "worker class 'wonder' is unknown (available: sync, uring, gevent)"),
     ],
 )
 def test_worker_classes_in_the_file(flavour, workdir, text, message):
