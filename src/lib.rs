@@ -59,6 +59,7 @@ mod _rgunicorn {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::gevent::speed_up(module.py())?;
         module.add("__version__", crate::VERSION)
     }
 

@@ -21,8 +21,16 @@ pub(super) struct Call {
 }
 
 impl Callback {
-    pub(super) fn new(function: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) -> Self {
-        Self { call: GilCell::new(Call { function: Some(function.unbind()), args: Some(args.unbind()) }) }
+    pub(super) fn new(function: Py<PyAny>, args: Py<PyTuple>) -> Self {
+        Self { call: GilCell::new(Call { function: Some(function), args: Some(args) }) }
+    }
+
+    /// Another call: what the former one referred to is gone already, so nothing is dropped.
+    pub(super) fn renew(&self, py: Python<'_>, function: Py<PyAny>, args: Py<PyTuple>) {
+        self.call.with(py, |call| {
+            debug_assert!(call.function.is_none() && call.args.is_none(), "the former call is over");
+            (call.function, call.args) = (Some(function), Some(args));
+        });
     }
 
     /// The call begins: its function and arguments. `None` if it was stopped.
@@ -35,7 +43,7 @@ impl Callback {
 impl Callback {
     #[new]
     #[pyo3(signature = (callback, args))]
-    fn py_new(callback: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) -> Self {
+    fn py_new(callback: Py<PyAny>, args: Py<PyTuple>) -> Self {
         Self::new(callback, args)
     }
 

@@ -53,7 +53,8 @@ impl Io {
             return Err(PyValueError::new_err(format!("illegal event mask: {events}")));
         }
         waker::check_open(fd).map_err(os_error)?;
-        let facts = IoFacts { fd, events: events | IOFDSET, op: None, pass_events: false, closing: false };
+        let events = events | IOFDSET;
+        let facts = IoFacts { fd, events, op: None, pass_events: false, closing: false, fresh: true };
         Ok(Kind::Io(facts))
     }
 
@@ -63,6 +64,14 @@ impl Io {
             _ => None,
         });
         found.ok_or_else(|| PyAttributeError::new_err("not an io watcher"))
+    }
+}
+
+impl IoFacts {
+    /// It is about to be started.
+    pub(super) fn aim(&mut self, pass_events: bool) {
+        self.pass_events = pass_events;
+        self.events &= !IOFDSET;
     }
 }
 
@@ -84,10 +93,7 @@ impl Io {
         } else {
             args
         };
-        Self::facts(this, |facts| {
-            facts.pass_events = pass_events;
-            facts.events &= !IOFDSET;
-        })?;
+        Self::facts(this, |facts| facts.aim(pass_events))?;
         Watcher::start(this.as_super(), callback, args)
     }
 
@@ -102,7 +108,7 @@ impl Io {
         if fd < 0 {
             return Err(PyValueError::new_err(format!("fd must be non-negative: {fd}")));
         }
-        Self::facts(this, |facts| (facts.fd, facts.events) = (fd, facts.events | IOFDSET))
+        Self::facts(this, |facts| (facts.fd, facts.events, facts.fresh) = (fd, facts.events | IOFDSET, true))
     }
 
     #[getter]
@@ -113,7 +119,7 @@ impl Io {
     #[setter]
     fn set_events(this: &Bound<'_, Self>, events: u32) -> PyResult<()> {
         Watcher::changing(this.as_super(), "events")?;
-        Self::facts(this, |facts| facts.events = events | IOFDSET)
+        Self::facts(this, |facts| (facts.events, facts.fresh) = (events | IOFDSET, true))
     }
 
     #[getter]

@@ -7,17 +7,22 @@ use std::time::Duration;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
 
 use crate::io::{Choice, Config, Driver, OpKey};
-use crate::py::{Foreign, GilCell, ThreadBound, Watch};
+use crate::py::{Foreign, GilCell, ThreadBound, Watch, is_only_reference};
 use crate::sys::waker::{self, Waker};
 
+use super::callback::Callback;
 use super::guest::Guest;
 use super::state::{List, State};
 use super::watcher::{Kind, Stopped, Watcher};
 
 /// The environment variable that chooses the driver of a loop that works alone.
 const DRIVER_VARIABLE: &str = "RGUNICORN_IO_DRIVER";
+
+/// Objects of queued calls that are kept for the next ones: more than a turn of a busy program has.
+const SPARE_CALLBACKS_MAX: usize = 1024;
 
 /// The driver of a loop.
 pub(super) enum Home {
@@ -48,7 +53,7 @@ pub struct Loop {
     pub(super) backend: GilCell<&'static str>,
 }
 
-pub(super) static DESTROYED: &str = "operation on destroyed loop";
+static DESTROYED: &str = "operation on destroyed loop";
 
 impl Loop {
     pub(super) fn open_driver(main: bool, asked: Option<Choice>) -> PyResult<Driver> {
@@ -83,6 +88,55 @@ impl Loop {
             Ok(()) | Err(Foreign::Fork) => Ok(()),
             Err(Foreign::Thread) => Err(wrong_thread(py)),
         }
+    }
+
+    /// Queues a call for the next turn.
+    ///
+    /// # Errors
+    /// After `destroy`; `MemoryError`.
+    pub(super) fn enqueue<'py>(
+        &self,
+        function: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, Callback>> {
+        let py = function.py();
+        let (function, args) = (function.unbind(), args.unbind());
+        let queued = self.state.with(py, |state| {
+            if state.destroyed {
+                return Err((function, args));
+            }
+            let Some(callback) = state.spare_callbacks.pop() else { return Err((function, args)) };
+            callback.get().renew(py, function, args);
+            state.enqueue(callback.clone_ref(py));
+            Ok(callback)
+        });
+        match queued {
+            Ok(callback) => Ok(callback.into_bound(py)),
+            Err((function, args)) => {
+                self.check_alive(py)?;
+                let callback = Bound::new(py, Callback::new(function, args))?;
+                let queued = callback.clone().unbind();
+                self.state.with(py, |state| state.enqueue(queued));
+                Ok(callback)
+            }
+        }
+    }
+
+    /// A queued call is over: its object serves the next one, if nobody else has it.
+    pub(super) fn put_back(&self, callback: Bound<'_, Callback>) {
+        let py = callback.py();
+        if !is_only_reference(&callback) {
+            return;
+        }
+        let callback = callback.unbind();
+        let surplus = self.state.with(py, |state| {
+            if state.spare_callbacks.len() >= SPARE_CALLBACKS_MAX {
+                return Some(callback);
+            }
+            state.spare_callbacks.push(callback);
+            None
+        });
+        drop(surplus);
     }
 
     /// Starts a watcher that is not started yet.
@@ -170,6 +224,9 @@ impl Loop {
     }
 
     pub(super) fn guest(&self, py: Python<'_>) -> Option<Rc<dyn Guest>> {
+        if !self.state.with(py, |state| state.shared) {
+            return None;
+        }
         let guest = self.home.with(py, |home| match home {
             Home::Shared(guest) => Some(guest.clone()),
             Home::Own(_) => None,
@@ -192,6 +249,8 @@ impl Loop {
     /// Leaves the present driver for another one, where every io watcher is polled anew.
     fn move_to(&self, py: Python<'_>, home: Home, name: &'static str) -> PyResult<()> {
         self.unarm(py);
+        let shared = matches!(home, Home::Shared(_));
+        self.state.with(py, |state| state.shared = shared);
         let former = self.home.take(py);
         if let Some((former, whose)) = former {
             leave(former, whose);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
@@ -12,7 +12,7 @@ use crate::sys::waker::{self, Waker};
 
 use super::callback::Callback;
 use super::kinds::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};
-use super::looping::{DESTROYED, Home, Loop, asked_for, leave};
+use super::looping::{Home, Loop, asked_for, leave};
 use super::state::{List, PRIORITY_MAX, PRIORITY_MIN, State};
 use super::watcher::{Kind, Stopped, Watcher};
 
@@ -48,21 +48,7 @@ impl Loop {
         func: Bound<'py, PyAny>,
         args: Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, Callback>> {
-        let py = func.py();
-        let callback = Bound::new(py, Callback::new(func, args))?;
-        let queued = callback.clone().unbind();
-        let refused = self.state.with(py, |state| {
-            if state.destroyed {
-                return Some(queued);
-            }
-            state.callbacks.push_back(queued);
-            state.refs += 1;
-            None
-        });
-        match refused {
-            None => Ok(callback),
-            Some(_) => Err(PyValueError::new_err(DESTROYED)),
-        }
+        self.enqueue(func, args)
     }
 
     /// As `run_callback`, from any thread: the loop is woken.

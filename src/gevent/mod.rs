@@ -13,6 +13,7 @@
 //! wait (`Loop::settle`), so starting and stopping a watcher is a matter of memory alone.
 
 mod callback;
+mod fast;
 mod guest;
 mod kinds;
 mod looping;
@@ -23,6 +24,7 @@ mod turn;
 mod watcher;
 
 pub use callback::Callback;
+pub use fast::speed_up;
 pub use guest::Guest;
 pub use kinds::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};
 pub use looping::Loop;

@@ -49,6 +49,10 @@ struct Started {
 /// See the module's text.
 pub(super) struct State {
     pub(super) callbacks: VecDeque<Py<Callback>>,
+    /// Objects of calls that are over, which nobody else has: the next calls'. They refer to nothing.
+    pub(super) spare_callbacks: Vec<Py<Callback>>,
+    /// The driver is a guest's.
+    pub(super) shared: bool,
     started: Slab<Started>,
     timers: TimerHeap,
     /// Events to be handled, by priority; each watcher says whether its event still stands.
@@ -84,6 +88,8 @@ impl State {
     pub(super) fn new() -> Self {
         let mut state = Self {
             callbacks: VecDeque::new(),
+            spare_callbacks: Vec::new(),
+            shared: false,
             started: Slab::new(),
             timers: TimerHeap::default(),
             pending: Default::default(),
@@ -114,6 +120,12 @@ impl State {
             self.wall_read = self.now;
             self.wall = clock::unix_now().as_nanos() as i128 - i128::from(self.now.0);
         }
+    }
+
+    /// Queues a call.
+    pub(super) fn enqueue(&mut self, callback: Py<Callback>) {
+        self.callbacks.push_back(callback);
+        self.refs += 1;
     }
 
     /// A piece of the application's work begins.
@@ -264,18 +276,17 @@ impl State {
         self.timers.first().map(|(at, _)| at.since(self.now))
     }
 
-    /// Io watchers to be polled, with the token for each.
-    pub(super) fn take_unsettled(&mut self, py: Python<'_>) -> Vec<(Py<Watcher>, Token)> {
-        let mut found = Vec::with_capacity(self.unsettled.len());
-        for (slot, generation) in std::mem::take(&mut self.unsettled) {
+    /// An io watcher to be polled, with its token.
+    pub(super) fn next_unsettled(&mut self, py: Python<'_>) -> Option<(Py<Watcher>, Token)> {
+        while let Some((slot, generation)) = self.unsettled.pop() {
             if let Some(started) = self.started.get(slot as usize)
                 && started.generation == generation
             {
                 let token = Token(FOREIGN | u64::from(generation) << 32 | u64::from(slot));
-                found.push((started.watcher.clone_ref(py), token));
+                return Some((started.watcher.clone_ref(py), token));
             }
         }
-        found
+        None
     }
 
     /// Whether the next wait has anything to tell the driver.

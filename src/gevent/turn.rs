@@ -27,6 +27,9 @@ const WAIT_MAX: Duration = Duration::from_millis(59_743);
 /// How long callbacks run before the loop looks for other events again, unless `sys.setswitchinterval` says otherwise.
 const SLICE_DEFAULT: Duration = Duration::from_millis(5);
 
+/// Callbacks between two looks at the clock; they should be short.
+const CALLBACKS_PER_LOOK: u32 = 8;
+
 /// Runs turns. See `Loop.run`.
 pub(super) fn run(this: &Bound<'_, Loop>, nowait: bool, once: bool) -> PyResult<()> {
     let py = this.py();
@@ -117,14 +120,17 @@ fn wait(me: &Loop, py: Python<'_>, nowait: bool, completions: &mut Vec<Completio
     let own = me.state.with(py, |state| {
         state.iteration += 1;
         state.end_work();
-        // What has run took its time: it is not waited for a second time.
-        state.update_now();
         let at_once = nowait
             || !state.callbacks.is_empty()
             || state.pending_count() > 0
             || state.has(List::Idle)
             || (state.refs <= 0 && guest.is_none());
-        if at_once { Duration::ZERO } else { state.until_timer().unwrap_or(WAIT_MAX).min(WAIT_MAX) }
+        if at_once {
+            return Duration::ZERO;
+        }
+        // What has run took its time: it is not waited for a second time.
+        state.update_now();
+        state.until_timer().unwrap_or(WAIT_MAX).min(WAIT_MAX)
     });
     let timeout = guest.as_ref().map_or(own, |guest| own.min(guest.before_wait()));
     let waker = me.waker(py);
@@ -166,14 +172,20 @@ impl Loop {
             return Ok(());
         }
         self.cancel_polls(py);
-        let unsettled = self.state.with(py, |state| state.take_unsettled(py));
-        for (watcher, token) in &unsettled {
-            let wanted = watcher.get().inner.with(py, |inner| match &inner.kind {
-                Kind::Io(io) if io.op.is_none() && !io.closing => Some((io.fd, poll_mask(io.events))),
+        while let Some((watcher, token)) = self.state.with(py, |state| state.next_unsettled(py)) {
+            let watcher = watcher.into_bound(py);
+            let wanted = watcher.get().inner.with(py, |inner| match &mut inner.kind {
+                Kind::Io(io) if io.op.is_none() && !io.closing => {
+                    Some((io.fd, poll_mask(io.events), std::mem::take(&mut io.fresh)))
+                }
                 _ => None,
             });
-            let Some((fd, mask)) = wanted else { continue };
-            let armed = self.home.with(py, |home| home.with(|driver| driver.poll(fd, mask, *token)));
+            let Some((fd, mask, fresh)) = wanted else { continue };
+            let armed = self.home.with(py, |home| {
+                home.with(|driver| {
+                    if fresh { driver.poll(fd, mask, token) } else { driver.poll_again(fd, mask, token) }
+                })
+            });
             if let Ok(Some(Ok(key))) = armed {
                 watcher.get().inner.with(py, |inner| {
                     if let Kind::Io(io) = &mut inner.kind {
@@ -238,8 +250,8 @@ fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>) {
 
 fn on_poll(me: &Loop, py: Python<'_>, token: crate::io::Token, result: std::io::Result<u32>) {
     let watcher = me.state.with(py, |state| state.by_token(py, token));
-    let Some(watcher) = watcher else { return };
-    let keep = watcher.clone_ref(py);
+    let Some(watcher) = watcher.map(|watcher| watcher.into_bound(py)) else { return };
+    let keep = watcher.clone().unbind();
     // A descriptor that cannot be polled is reported as ready: whoever uses it meets the error.
     let mask = result.unwrap_or(READABLE | WRITABLE | TROUBLE);
     me.state.with(py, |state| {
@@ -484,19 +496,25 @@ fn run_callbacks(this: &Bound<'_, Loop>) {
     let begun = clock::coarse_now();
     let mut slice = SLICE_DEFAULT;
     let mut slice_is_known = false;
+    // Python code looks for signals by itself.
+    if me.main {
+        check_signals(this);
+    }
     me.state.with(py, |state| state.in_callbacks = true);
-    loop {
-        if me.main {
-            check_signals(this);
-        }
-        let next = me.state.with(py, |state| {
+    for count in 1_u32.. {
+        let (next, watched) = me.state.with(py, |state| {
             let next = if state.breaking { None } else { state.callbacks.pop_front() };
             state.refs -= isize::from(next.is_some());
             state.begin_work();
-            next
+            (next, state.watch.is_some())
         });
         let Some(callback) = next else { break };
-        run_callback(this, callback.bind(py));
+        let callback = callback.into_bound(py);
+        run_callback(this, &callback);
+        me.put_back(callback);
+        if !watched && !count.is_multiple_of(CALLBACKS_PER_LOOK) {
+            continue;
+        }
         let elapsed = clock::coarse_now().since(begun);
         if elapsed > Duration::ZERO && !slice_is_known {
             slice_is_known = true;
@@ -513,12 +531,14 @@ fn run_callbacks(this: &Bound<'_, Loop>) {
 fn run_callback(this: &Bound<'_, Loop>, callback: &Bound<'_, Callback>) {
     let py = this.py();
     let Some((function, args)) = callback.get().begin(py) else { return };
-    let result = call_out(function.bind(py), args.bind(py));
+    let (function, args) = (function.into_bound(py), args.into_bound(py));
+    let result = call_out(&function, &args);
     if let Err(error) = result {
         report(this, callback.as_any(), error);
     }
     let done = callback.get().call.with(py, |call| call.args.take());
-    drop((done, args, function));
+    // Bound ones know that the interpreter lock is held, and need not find out.
+    drop((done.map(|done| done.into_bound(py)), args, function));
 }
 
 fn switch_interval(py: Python<'_>) -> PyResult<Duration> {

@@ -60,6 +60,8 @@ pub(super) struct IoFacts {
     pub(super) pass_events: bool,
     /// The descriptor is about to be closed: not polled again.
     pub(super) closing: bool,
+    /// Not polled yet since it got its descriptor, whose number may have been another file's before.
+    pub(super) fresh: bool,
 }
 
 pub(super) struct TimerFacts {

@@ -176,6 +176,18 @@ impl Driver {
         each!(self, d => d.poll(fd, mask, token))
     }
 
+    /// As [`Driver::poll`], by a caller who knows that the descriptor is the same file as at the last poll: what the
+    /// driver knows about it is not checked.
+    ///
+    /// # Errors
+    /// As for [`Driver::poll`].
+    pub fn poll_again(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
+        match &mut self.kind {
+            Kind::Epoll(epoll) => epoll.poll_again(fd, mask, token),
+            _ => self.poll(fd, mask, token),
+        }
+    }
+
     /// Ends a poll: no completion of it is delivered after this. To be called before the descriptor is closed.
     pub fn poll_cancel(&mut self, op: OpKey) {
         each!(self, d => d.poll_cancel(op));
@@ -245,8 +257,8 @@ impl Driver {
     pub fn let_go(&mut self, fd: RawFd) {
         match &mut self.kind {
             Kind::Uring(uring) => uring.let_go(fd),
-            // Registrations are dropped with the last operation, at once.
-            Kind::Epoll(_) | Kind::Sim(_) => {}
+            Kind::Epoll(epoll) => epoll.let_go(fd),
+            Kind::Sim(_) => {}
         }
     }
 

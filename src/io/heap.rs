@@ -45,13 +45,21 @@ impl TimerHeap {
 
     /// Sets (or moves) the deadline of `key`.
     pub fn set(&mut self, key: u32, at: Instant) {
-        self.clear(key);
-        if self.places.len() <= key as usize {
-            self.places.resize((key as usize + 1).next_power_of_two(), NONE);
+        match self.places.get(key as usize) {
+            Some(&NONE) => {}
+            Some(_) => {
+                self.clear(key);
+            }
+            None => self.places.resize((key as usize + 1).next_power_of_two(), NONE),
         }
         self.sequence += 1;
-        self.nodes.push(Node { at, sequence: self.sequence, key });
-        self.rise(self.nodes.len() - 1);
+        let (node, place) = (Node { at, sequence: self.sequence, key }, self.nodes.len());
+        self.nodes.push(node);
+        self.places[key as usize] = place as u32;
+        // Most are due later than what is there, being set later.
+        if place > 0 && node < self.nodes[(place - 1) / CHILDREN] {
+            self.rise(place);
+        }
     }
 
     /// Takes the deadline of `key` away; `false` if it had none.
@@ -110,6 +118,7 @@ impl TimerHeap {
         at
     }
 
+    #[inline]
     fn place(&mut self, at: usize, node: Node) {
         self.nodes[at] = node;
         self.places[node.key as usize] = at as u32;

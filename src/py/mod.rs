@@ -7,6 +7,7 @@
 
 mod arena;
 mod error;
+mod fast;
 mod greenlet;
 mod overdue;
 mod signals;
@@ -15,6 +16,7 @@ mod watch;
 
 pub use arena::keep_frame_chunks;
 pub use error::{exit_status, format_exception, is_stop_iteration};
+pub use fast::{Args, FastMethod, put_in_front};
 pub use greenlet::Greenlets;
 pub use signals::{WorkerSignals, wakeup_pipe};
 pub use stack::{Foreign, GilCell, ThreadBound, crossing};

@@ -14,7 +14,8 @@ impl Instant {
     }
     /// `self` plus `d`, saturating.
     pub fn after(self, d: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)))
+        let nanos = d.as_secs().saturating_mul(1_000_000_000).saturating_add(d.subsec_nanos().into());
+        Self(self.0.saturating_add(nanos))
     }
 }
 

@@ -39,7 +39,11 @@ impl Epoll {
     pub(super) fn settle(&mut self, out: &mut Vec<Completion>) {
         while let Some(fd) = self.interests.next_dirty() {
             let wanted = self.wanted(fd);
-            if let Err(error) = self.interests.settle(fd, wanted) {
+            let settled = match self.ops.first(fd) {
+                Some(_) => self.interests.settle(fd, wanted),
+                None => self.interests.linger(fd),
+            };
+            if let Err(error) = settled {
                 self.unwatchable(fd, wanted, &error, out);
             }
         }
@@ -67,10 +71,14 @@ impl Epoll {
     /// A descriptor is ready.
     pub(super) fn dispatch(&mut self, event: libc::epoll_event, out: &mut Vec<Completion>) {
         let events = event.events;
-        let mut at = self.interests.fd_of(&event).and_then(|fd| self.ops.first(fd));
+        let fd = self.interests.fd_of(&event);
+        let mut at = fd.and_then(|fd| self.ops.first(fd));
         if at.is_none() {
-            // Nobody asked. A failure to make a new epoll (EMFILE) is met again at the next event.
-            let _ = self.interests.start_over();
+            // Nobody asks any more.
+            if !fd.is_some_and(|fd| self.interests.drop_registration(fd)) {
+                // A failure to make a new epoll (EMFILE) is met again at the next event.
+                let _ = self.interests.start_over();
+            }
             return;
         }
         while let Some(key) = at {

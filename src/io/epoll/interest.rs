@@ -102,15 +102,24 @@ impl Interests {
         }
     }
 
-    /// Before a close.
-    pub(super) fn drop_registration(&mut self, fd: RawFd) {
+    /// Before a close, or when a registration that lingers has reported something. `false` if the file cannot be named
+    /// any more: its number was closed, or is another one's.
+    pub(super) fn drop_registration(&mut self, fd: RawFd) -> bool {
         let Some(interest) = self.by_fd.get_mut(fd as usize) else {
-            return;
+            return false;
         };
         interest.verify = false;
-        if std::mem::replace(&mut interest.registered, UNREGISTERED) != UNREGISTERED {
-            let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0);
+        let was = std::mem::replace(&mut interest.registered, UNREGISTERED);
+        was != UNREGISTERED && self.control(libc::EPOLL_CTL_DEL, fd, 0).is_ok()
+    }
+
+    /// Nobody waits for `fd` at present. The registration stays, as somebody often will before anything happens; an event
+    /// that nobody wants ends it. Not that of a shared listener: it would take a connection from a sibling.
+    pub(super) fn linger(&mut self, fd: RawFd) -> io::Result<()> {
+        if self.by_fd[fd as usize].registered & EXCLUSIVE != 0 {
+            return self.settle(fd, UNREGISTERED);
         }
+        Ok(())
     }
 
     /// An exclusive waiter that was woken goes to the end of the kernel's queue: without this the first worker that ever

@@ -121,6 +121,11 @@ impl Epoll {
         self.insert(fd, Op::Poll { token, mask, listen: false })
     }
 
+    /// The file is the same as at the last poll: a registration that lingers is that of this file.
+    pub(crate) fn poll_again(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
+        self.insert_verified(fd, Op::Poll { token, mask, listen: false }, false)
+    }
+
     pub(crate) fn poll_cancel(&mut self, op: OpKey) {
         let Some((fd, _, Op::Poll { .. })) = self.ops.get(op) else {
             return;
@@ -128,6 +133,13 @@ impl Epoll {
         self.forget(op);
         if self.ops.first(fd).is_none() {
             // At once: the caller may be about to close the descriptor, and epoll could not be told after that.
+            self.interests.drop_registration(fd);
+        }
+    }
+
+    /// See [`super::Driver::let_go`].
+    pub(crate) fn let_go(&mut self, fd: RawFd) {
+        if self.ops.first(fd).is_none() {
             self.interests.drop_registration(fd);
         }
     }

@@ -1,0 +1,179 @@
+//! The hot methods, without the cost of pyo3's way in (`py/fast.rs`). Each does what the method of the same name does.
+//!
+//! pyo3 does not know that the interpreter lock is held in here: a `Py` that is dropped would be kept until it does. So
+//! objects are let go of as `Bound` or by `drop_ref`.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use crate::py::{Args, FastMethod, put_in_front};
+
+use super::kinds::{Io, Timer};
+use super::looping::Loop;
+use super::state::State;
+use super::watcher::{Inner, Kind, Watcher};
+
+/// Puts them in place. Once in a process.
+///
+/// # Errors
+/// Those of changing the classes.
+pub fn speed_up(py: Python<'_>) -> PyResult<()> {
+    put_in_front::<RunCallback>(py)?;
+    put_in_front::<StartTimer>(py)?;
+    put_in_front::<StartIo>(py)?;
+    put_in_front::<Stop>(py)?;
+    put_in_front::<Close>(py)
+}
+
+/// `Loop.run_callback(func, *args)`
+struct RunCallback;
+
+impl FastMethod for RunCallback {
+    type Class = Loop;
+    const NAME: &'static str = "run_callback";
+
+    fn ordinary() -> &'static PyOnceLock<Py<PyAny>> {
+        static ORDINARY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        &ORDINARY
+    }
+
+    fn call<'py>(this: &Bound<'py, Loop>, args: Args<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(function) = args.get(0) else { return Ok(None) };
+        Ok(Some(this.get().enqueue(function, args.rest(1)?)?.into_any()))
+    }
+}
+
+/// `timer.start(callback, *args)`
+struct StartTimer;
+
+impl FastMethod for StartTimer {
+    type Class = Timer;
+    const NAME: &'static str = "start";
+
+    fn ordinary() -> &'static PyOnceLock<Py<PyAny>> {
+        static ORDINARY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        &ORDINARY
+    }
+
+    fn call<'py>(this: &Bound<'py, Timer>, args: Args<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        start(this.as_super(), args, |state, _| {
+            if state.in_callbacks {
+                state.update_now();
+            }
+        })
+    }
+}
+
+/// `io.start(callback, *args)`
+struct StartIo;
+
+impl FastMethod for StartIo {
+    type Class = Io;
+    const NAME: &'static str = "start";
+
+    fn ordinary() -> &'static PyOnceLock<Py<PyAny>> {
+        static ORDINARY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        &ORDINARY
+    }
+
+    fn call<'py>(this: &Bound<'py, Io>, args: Args<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        start(this.as_super(), args, |_, inner| {
+            if let Kind::Io(io) = &mut inner.kind {
+                io.aim(false);
+            }
+        })
+    }
+}
+
+/// Starts a watcher for which no more is to be done than `prepare`. `None` for everything that fails.
+fn start<'py>(
+    watcher: &Bound<'py, Watcher>,
+    args: Args<'_, 'py>,
+    prepare: impl FnOnce(&mut State, &mut Inner),
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let (py, me) = (watcher.py(), watcher.get());
+    let owner = me.owner.get();
+    let Some(callback) = args.get(0).filter(|callback| callback.is_callable()) else { return Ok(None) };
+    if owner.home.check(py).is_err() {
+        return Ok(None);
+    }
+    let rest = args.rest(1)?;
+    let before = owner.state.with(py, |state| {
+        if state.destroyed {
+            return None;
+        }
+        me.inner.with(py, |inner| {
+            prepare(state, inner);
+            if inner.slot.is_none() {
+                state.activate(watcher.clone().unbind(), inner);
+            }
+            Some((inner.callback.replace(callback.unbind()), inner.args.replace(rest.unbind())))
+        })
+    });
+    let Some((callback, rest)) = before else { return Ok(None) };
+    release(py, callback);
+    release(py, rest);
+    Ok(Some(py.None().into_bound(py)))
+}
+
+fn release<T>(py: Python<'_>, object: Option<Py<T>>) {
+    if let Some(object) = object {
+        object.drop_ref(py);
+    }
+}
+
+/// `watcher.stop()`
+struct Stop;
+
+impl FastMethod for Stop {
+    type Class = Watcher;
+    const NAME: &'static str = "stop";
+    const NO_ARGUMENTS: bool = true;
+
+    fn ordinary() -> &'static PyOnceLock<Py<PyAny>> {
+        static ORDINARY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        &ORDINARY
+    }
+
+    fn call<'py>(this: &Bound<'py, Watcher>, _: Args<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(stop(this))
+    }
+}
+
+/// `watcher.close()`
+struct Close;
+
+impl FastMethod for Close {
+    type Class = Watcher;
+    const NAME: &'static str = "close";
+    const NO_ARGUMENTS: bool = true;
+
+    fn ordinary() -> &'static PyOnceLock<Py<PyAny>> {
+        static ORDINARY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        &ORDINARY
+    }
+
+    fn call<'py>(this: &Bound<'py, Watcher>, _: Args<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(stop(this))
+    }
+}
+
+/// `None` for the watcher of a signal: when the last one stops, the signal's effect changes.
+fn stop<'py>(this: &Bound<'py, Watcher>) -> Option<Bound<'py, PyAny>> {
+    let (py, me) = (this.py(), this.get());
+    let stopped = me.owner.get().state.with(py, |state| {
+        me.inner.with(py, |inner| {
+            if matches!(inner.kind, Kind::Signal(_)) {
+                return None;
+            }
+            inner.events = 0;
+            let keep = state.deactivate(inner);
+            Some((keep, inner.callback.take(), inner.args.take()))
+        })
+    });
+    let (keep, callback, args) = stopped?;
+    release(py, callback);
+    release(py, args);
+    release(py, keep);
+    Some(py.None().into_bound(py))
+}
