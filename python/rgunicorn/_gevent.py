@@ -29,16 +29,16 @@ class _Finder:
             return None
         sys.meta_path.remove(self)
         spec = find_spec(name)
-        loader = spec and spec.loader
-        if spec is None or loader is None:
+        if spec is None or spec.loader is None:
             # Not installed now; it may be later, when the path has changed.
             sys.meta_path.insert(0, self)
             return None
+        loader = spec.loader
         execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
             # The loader is used again, for a reload.
-            del loader.exec_module  # type: ignore[union-attr]
+            del loader.exec_module
             execute(module)
             _choose()
 

@@ -104,8 +104,9 @@ def _events_to_str(events: int) -> str:
 
 def _declare() -> None:
     """Tell zope.interface which of gevent's interfaces the classes have."""
-    from gevent._interfaces import ICallback, ILoop
-    from zope.interface import classImplements
+    # Neither has types of its own.
+    from gevent._interfaces import ICallback, ILoop  # type: ignore[import-untyped]
+    from zope.interface import classImplements  # type: ignore[import-untyped]
 
     classImplements(Loop, ILoop)
     classImplements(callback, ICallback)

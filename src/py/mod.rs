@@ -1,5 +1,5 @@
-//! Floor 4's shared helpers over pyo3: strings, bytes, dicts, tracebacks, signals, stacks of a blocked loop. The only `unsafe` of the Python
-//! floor is here.
+//! Floor 4's shared helpers over pyo3: strings, bytes, dicts, tracebacks, signals, greenlets, stacks of a blocked loop.
+//! The only `unsafe` of the Python floor is here.
 //!
 //! The stack rule (docs/architecture.md, "The stack rule"): any call in here that takes a `Python` token may run
 //! arbitrary Python, also by dropping the last reference to an object. Callers hold no guard or borrow across it.

@@ -258,14 +258,15 @@ settings! {
     /// Worker processes.
     workers: Count = Int(1), Workers, "-w --workers INT", EVER, env("WEB_CONCURRENCY");
 
-    /// The kind of worker: sync (each answer closes its connection) or uring (keep-alive connections, thousands per
-    /// process).
+    /// The kind of worker: sync (each answer closes its connection), uring (keep-alive connections, thousands per process;
+    /// requests run in greenlets if the application is patched by gevent, else one at a time) or gevent (as uring, and
+    /// the server patches before it imports the application).
     worker_class: Class = Text("sync"), Workers, "-k --worker-class STRING", EVER;
 
     /// Threads per worker. This release has workers of one thread only.
     threads: Count = Int(1), Workers, "--threads INT", "19.0";
 
-    /// Most client connections of one worker; at the limit it stops accepting.
+    /// Most client connections of one worker, and so most of its requests in greenlets; at the limit it stops accepting.
     worker_connections: Count = Int(1000), Workers, "--worker-connections INT", EVER;
 
     /// Requests after which a worker is replaced; 0 is never.
@@ -294,8 +295,8 @@ settings! {
     /// next cheap; 0 keeps none.
     frame_cache_chunks: Count = Int(1000), Workers, "--frame-cache-chunks INT", OWN;
 
-    /// Seconds for which application code may hold the loop of a uring worker before a warning names the request and
-    /// shows the Python stacks of all threads and greenlets; 0 is never.
+    /// Seconds for which application code may hold the loop of a uring or gevent worker before a warning names the request
+    /// and shows the Python stacks of all threads and greenlets; 0 is never.
     loop_block_warning: Seconds = Int(1), Workers, "--loop-block-warning SECONDS", OWN;
 
     /// Most bytes of a request line; 0 is unlimited, and values above 8190 count as 8190.

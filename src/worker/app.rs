@@ -135,8 +135,8 @@ pub trait App {
     /// A parked response's queue is empty, or there is something to read of an awaited body: go on with it.
     fn resume(&self, reactor: &Reactor, conn: ConnId);
 
-    /// The client of a request that was parked or awaited its body has left, or an earlier call for this connection panicked: clean up. The connection
-    /// may be unknown to the application.
+    /// The client of a request that was parked or awaited its body has left, or an earlier call for this connection
+    /// panicked: clean up. The connection may be unknown to the application.
     fn abandon(&self, reactor: &Reactor, conn: ConnId);
 
     /// A request was answered by the server itself after its head was complete; for the access log.

@@ -1,7 +1,8 @@
-//! Calls mode: the application is called on the loop's frame, and its response is pulled as fast as the client reads.
+//! The calls of the application: on the loop's frame, one at a time (direct mode), or each in a greenlet of its own
+//! (cooperative mode, see `cooperative`). Its response is pulled as fast as the client reads.
 //!
-//! A response that has to wait for its reader is a [`Call`] parked under its connection; everything it needs is in
-//! there, nothing is kept on the stack.
+//! In direct mode a response that has to wait for its reader is a [`Call`] parked under its connection; everything it
+//! needs is in there, nothing is kept on the stack. In cooperative mode its greenlet waits.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
