@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use crate::io::{Choice, Config, Driver, OpKey};
-use crate::py::{Foreign, GilCell, ThreadBound, Watch};
+use crate::py::{Foreign, GilCell, ThreadBound, Watch, crossing};
 use crate::sys::waker::{self, Waker};
 
 use super::guest::Guest;
@@ -69,6 +69,8 @@ impl Loop {
 
     /// Fails after `destroy`.
     pub(super) fn check_alive(&self, py: Python<'_>) -> PyResult<()> {
+        // Python comes in here.
+        crossing();
         if self.state.with(py, |state| state.destroyed) {
             Err(PyValueError::new_err(DESTROYED))
         } else {
@@ -113,6 +115,7 @@ impl Loop {
 
     /// Stops a watcher. `forget`: its callback, too, and what has happened.
     pub(super) fn deactivate(&self, watcher: &Bound<'_, Watcher>, forget: bool) -> Stopped {
+        crossing();
         let py = watcher.py();
         let me = watcher.get();
         let (stopped, signal) = self.state.with(py, |state| {

@@ -7,7 +7,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
-use crate::py::{Foreign, GilCell, ThreadBound};
+use crate::py::{Foreign, GilCell, ThreadBound, crossing};
 use crate::sys::waker::{self, Waker};
 
 use super::callback::Callback;
@@ -49,6 +49,7 @@ impl Loop {
         args: Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, Callback>> {
         let py = func.py();
+        crossing();
         let callback = Bound::new(py, Callback::new(func, args))?;
         let queued = callback.clone().unbind();
         let refused = self.state.with(py, |state| {
