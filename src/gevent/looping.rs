@@ -231,26 +231,13 @@ impl Loop {
         let driver = Self::open_driver(self.main, None)?;
         let fresh = Arc::new(Waker::new()?);
         let name = driver.name();
+        // Its end would be that of the signals' handlers, too, until they are told of the new one.
         let before = self.wake.with(py, |wake| std::mem::replace(wake, (fresh.clone(), None)));
-        drop(before);
         self.move_to(py, Home::Own(Box::new(driver)), name)?;
-        let signals = self.state.with(py, |state| state.listed(py, List::Signal));
-        for watcher in &signals {
-            watcher.get().inner.with(py, |inner| {
-                if let Kind::Signal(number) = inner.kind {
-                    waker::move_signal(number, &fresh);
-                }
-            });
-        }
-        if self.watches_children(py) {
-            waker::move_signal(waker::SIGNAL_CHILD, &fresh);
-        }
+        waker::move_signals(&before.0, &fresh);
+        drop(before);
         self.state.with(py, State::update_now);
         Ok(())
-    }
-
-    fn watches_children(&self, py: Python<'_>) -> bool {
-        self.main && self.state.with(py, |state| state.has(List::Child))
     }
 
     pub(super) fn format_details(&self, py: Python<'_>) -> String {
