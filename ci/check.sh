@@ -19,6 +19,7 @@ case ${1:-} in
 esac
 
 VENV=$ROOT/target/venv-check # apart from .venv: its rgunicorn is the build with debug assertions
+RELEASE_VENV=$ROOT/target/venv-release # with one that has none
 STARTED=$SECONDS
 PASSED=0
 FAILED=()
@@ -64,6 +65,21 @@ docs() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet --no-de
 
 wheel() { # the profile `ci` of Cargo.toml: fast enough for the suite, debug assertions on
     MATURIN_PEP517_ARGS='--profile ci --locked' install_rgunicorn "$VENV"
+}
+
+# The profile `ci-release`, in an environment that has everything else of the other one. Installed before it can see that
+# one's rgunicorn, which pip would take for its own.
+release_wheel() {
+    venv "$RELEASE_VENV"
+    local purelib="import sysconfig; print(sysconfig.get_path('purelib'))" link
+    link=$("$RELEASE_VENV/bin/python" -c "$purelib")/venv-check.pth
+    rm -f "$link"
+    MATURIN_PEP517_ARGS='--profile ci-release --locked' install_rgunicorn "$RELEASE_VENV"
+    "$VENV/bin/python" -c "$purelib" >"$link"
+}
+
+release_stress() { # what the optimiser makes of the stack rule
+    "$RELEASE_VENV/bin/python" -m pytest tests/py/test_gevent_stress.py -n 2 --servers=rgunicorn-uring,rgunicorn-epoll
 }
 
 example() { VENV=$VENV INSTALL=no ci/run-example.sh --check; }
@@ -112,6 +128,9 @@ elif step "wheel, profile ci" wheel && step "test requirements" requirements; th
     try "suite on epoll" suite rgunicorn-epoll
     try "suite on the real gunicorn" suite gunicorn
     try "suite on uring, torture sizes" suite rgunicorn-uring RGUNICORN_TORTURE=1
+    if step "wheel, profile ci-release" release_wheel; then
+        try "stress tests without assertions" release_stress
+    fi
 else
     say "left out: everything that needs the wheel"
 fi

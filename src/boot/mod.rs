@@ -76,7 +76,7 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
 fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), Leave> {
     let done = match settings.worker_kind() {
         Ok(WorkerKind::Gevent) => {
-            if let Some(reason) = gevent::objection(py, cooperative::GEVENT_LEAST) {
+            if let Some(reason) = gevent::import_objection(py, cooperative::GEVENT_LEAST) {
                 let install = cooperative::INSTALL;
                 return Err(complain(
                     py,

@@ -108,6 +108,8 @@ impl Io {
         if fd < 0 {
             return Err(PyValueError::new_err(format!("fd must be non-negative: {fd}")));
         }
+        // The loop's table is as long as the highest number: it has to be one that the system knows.
+        waker::check_open(fd).map_err(os_error)?;
         Self::facts(this, |facts| (facts.fd, facts.events, facts.fresh) = (fd, facts.events | IOFDSET, true))
     }
 
@@ -138,6 +140,9 @@ pub struct Timer;
 
 impl Timer {
     pub(super) fn kind(after: f64, repeat: f64) -> PyResult<Kind> {
+        if after.is_nan() || repeat.is_nan() {
+            return Err(PyValueError::new_err("a timer's seconds must be numbers, not nan"));
+        }
         if repeat < 0.0 {
             return Err(PyValueError::new_err(format!("repeat must be positive or zero: {repeat:?}")));
         }

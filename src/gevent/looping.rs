@@ -10,7 +10,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
 use crate::io::{Choice, Config, Driver, OpKey};
-use crate::py::{Foreign, GilCell, ThreadBound, Watch, is_only_reference};
+use crate::py::{Foreign, GilCell, ThreadBound, Watch, crossing, is_only_reference};
 use crate::sys::waker::{self, Waker};
 
 use super::callback::Callback;
@@ -74,6 +74,8 @@ impl Loop {
 
     /// Fails after `destroy`.
     pub(super) fn check_alive(&self, py: Python<'_>) -> PyResult<()> {
+        // Python comes in here.
+        crossing();
         if self.state.with(py, |state| state.destroyed) {
             Err(PyValueError::new_err(DESTROYED))
         } else {
@@ -100,6 +102,7 @@ impl Loop {
         args: Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, Callback>> {
         let py = function.py();
+        crossing();
         let (function, args) = (function.unbind(), args.unbind());
         let queued = self.state.with(py, |state| {
             if state.destroyed {
@@ -167,6 +170,7 @@ impl Loop {
 
     /// Stops a watcher. `forget`: its callback, too, and what has happened.
     pub(super) fn deactivate(&self, watcher: &Bound<'_, Watcher>, forget: bool) -> Stopped {
+        crossing();
         let py = watcher.py();
         let me = watcher.get();
         let (stopped, signal) = self.state.with(py, |state| {
@@ -287,26 +291,13 @@ impl Loop {
         let driver = Self::open_driver(self.main, None)?;
         let fresh = Arc::new(Waker::new()?);
         let name = driver.name();
+        // Its end would be that of the signals' handlers, too, until they are told of the new one.
         let before = self.wake.with(py, |wake| std::mem::replace(wake, (fresh.clone(), None)));
-        drop(before);
         self.move_to(py, Home::Own(Box::new(driver)), name)?;
-        let signals = self.state.with(py, |state| state.listed(py, List::Signal));
-        for watcher in &signals {
-            watcher.get().inner.with(py, |inner| {
-                if let Kind::Signal(number) = inner.kind {
-                    waker::move_signal(number, &fresh);
-                }
-            });
-        }
-        if self.watches_children(py) {
-            waker::move_signal(waker::SIGNAL_CHILD, &fresh);
-        }
+        waker::move_signals(&before.0, &fresh);
+        drop(before);
         self.state.with(py, State::update_now);
         Ok(())
-    }
-
-    fn watches_children(&self, py: Python<'_>) -> bool {
-        self.main && self.state.with(py, |state| state.has(List::Child))
     }
 
     pub(super) fn format_details(&self, py: Python<'_>) -> String {

@@ -70,7 +70,7 @@ impl Loop {
         fd: i32,
         events: u32,
         r#ref: bool,
-        priority: Option<i8>,
+        priority: Option<i32>,
     ) -> PyResult<Py<Io>> {
         let kind = Io::kind(fd, events)?;
         Py::new(this.py(), (Io, Watcher::new(this, r#ref, priority, kind)?))
@@ -82,7 +82,7 @@ impl Loop {
         after: f64,
         repeat: f64,
         r#ref: bool,
-        priority: Option<i8>,
+        priority: Option<i32>,
     ) -> PyResult<Py<Timer>> {
         let kind = Timer::kind(after, repeat)?;
         Py::new(this.py(), (Timer, Watcher::new(this, r#ref, priority, kind)?))
@@ -93,40 +93,40 @@ impl Loop {
         this: &Bound<'_, Self>,
         signum: i32,
         r#ref: bool,
-        priority: Option<i8>,
+        priority: Option<i32>,
     ) -> PyResult<Py<Signal>> {
         let kind = Signal::kind(signum)?;
         Py::new(this.py(), (Signal, Watcher::new(this, r#ref, priority, kind)?))
     }
 
     #[pyo3(signature = (r#ref=true, priority=None))]
-    fn idle(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i8>) -> PyResult<Py<Idle>> {
+    fn idle(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i32>) -> PyResult<Py<Idle>> {
         Py::new(this.py(), (Idle, Watcher::new(this, r#ref, priority, Kind::Idle)?))
     }
 
     #[pyo3(signature = (r#ref=true, priority=None))]
-    fn prepare(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i8>) -> PyResult<Py<Prepare>> {
+    fn prepare(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i32>) -> PyResult<Py<Prepare>> {
         Py::new(this.py(), (Prepare, Watcher::new(this, r#ref, priority, Kind::Prepare)?))
     }
 
     #[pyo3(signature = (r#ref=true, priority=None))]
-    fn check(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i8>) -> PyResult<Py<Check>> {
+    fn check(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i32>) -> PyResult<Py<Check>> {
         Py::new(this.py(), (Check, Watcher::new(this, r#ref, priority, Kind::Check)?))
     }
 
     #[pyo3(signature = (r#ref=true, priority=None))]
-    fn fork(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i8>) -> PyResult<Py<Fork>> {
+    fn fork(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i32>) -> PyResult<Py<Fork>> {
         Py::new(this.py(), (Fork, Watcher::new(this, r#ref, priority, Kind::Fork)?))
     }
 
     #[pyo3(signature = (r#ref=true, priority=None))]
-    fn async_(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i8>) -> PyResult<Py<Async>> {
+    fn async_(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i32>) -> PyResult<Py<Async>> {
         Py::new(this.py(), (Async, Watcher::new(this, r#ref, priority, Kind::Async)?))
     }
 
     /// The former name of `async_`.
     #[pyo3(signature = (r#ref=true, priority=None))]
-    fn r#async(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i8>) -> PyResult<Py<Async>> {
+    fn r#async(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i32>) -> PyResult<Py<Async>> {
         Self::async_(this, r#ref, priority)
     }
 
@@ -147,7 +147,7 @@ impl Loop {
         path: Bound<'_, PyAny>,
         interval: f64,
         r#ref: bool,
-        priority: Option<i8>,
+        priority: Option<i32>,
     ) -> PyResult<Py<Stat>> {
         let kind = Stat::kind(path, interval)?;
         Py::new(this.py(), (Stat, Watcher::new(this, r#ref, priority, kind)?))
@@ -231,8 +231,8 @@ impl Loop {
 
     /// To be called in a forked child. A child that forgets to is noticed at its next turn.
     fn reinit(&self, py: Python<'_>) -> PyResult<()> {
-        self.check_alive(py)?;
-        if self.home.check(py) == Err(Foreign::Fork) {
+        let destroyed = self.check_alive(py).is_err();
+        if !destroyed && self.home.check(py) == Err(Foreign::Fork) {
             self.start_over_after_fork(py)?;
             super::turn::queue_list(self, py, List::Fork);
         }
@@ -256,9 +256,6 @@ impl Loop {
         }
         if let Some((home, whose)) = self.home.take(py) {
             leave(home, whose);
-        }
-        for callback in &queues.0 {
-            callback.get().call.with(py, |_| ());
         }
         drop((started, queues, handler, stopped));
     }

@@ -29,7 +29,8 @@ pub use guest::Guest;
 pub use kinds::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};
 pub use looping::Loop;
 pub use monkey::{
-    Patched, after_fork, hub_loop, objection, original, patch_all, patched, prefer_loop, withdraw_loop,
+    Patched, after_fork, hub_loop, import_objection, objection, original, patch_all, patched, prefer_loop,
+    withdraw_loop,
 };
 pub use watcher::Watcher;
 

@@ -136,6 +136,14 @@ pub fn objection(py: Python<'_>, least: (u32, u32, u32)) -> Option<String> {
     found().unwrap_or_else(|error| Some(error.to_string()))
 }
 
+/// As [`objection`], for those who cannot do without: gevent is imported, which says the rest.
+pub fn import_objection(py: Python<'_>, least: (u32, u32, u32)) -> Option<String> {
+    objection(py, least).or_else(|| {
+        let error = py.import("gevent").err()?;
+        Some(format!("gevent cannot be imported: {error}"))
+    })
+}
+
 /// The leading numbers of a version.
 fn numbers(version: &str) -> (u32, u32, u32) {
     let digits = |part: &str| part.chars().take_while(char::is_ascii_digit).collect::<String>();

@@ -316,9 +316,14 @@ impl State {
 
     /// Everything that waits to be handled, to be dropped.
     pub(super) fn take_queues(&mut self) -> (VecDeque<Py<Callback>>, Vec<Py<Watcher>>) {
-        self.refs -= self.callbacks.len() as isize;
         let pending = self.pending.iter_mut().flat_map(|queue| queue.drain(..)).collect();
-        (std::mem::take(&mut self.callbacks), pending)
+        (self.take_callbacks(), pending)
+    }
+
+    /// The queued callbacks, to be dropped.
+    pub(super) fn take_callbacks(&mut self) -> VecDeque<Py<Callback>> {
+        self.refs -= self.callbacks.len() as isize;
+        std::mem::take(&mut self.callbacks)
     }
 }
 

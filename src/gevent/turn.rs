@@ -43,7 +43,8 @@ pub(super) fn run(this: &Bound<'_, Loop>, nowait: bool, once: bool) -> PyResult<
     });
     let result = turns(this, nowait, once);
     me.state.with(py, |state| {
-        state.breaking = false;
+        // A run within another one, whose callback has destroyed the loop, is not the only one to end.
+        state.breaking = state.destroyed;
         state.depth = state.depth.saturating_sub(1);
     });
     result
@@ -575,10 +576,11 @@ pub(super) fn handle_error(
     let me = this.get();
     let destroyed = super::exception(py, &HUB_DESTROYED, "HubDestroyed");
     if destroyed.is_ok_and(|destroyed| class.is(&destroyed)) {
-        // The hub's greenlet is told to end: whoever has thrown this waits for `run` to return.
+        // The hub's greenlet is told to end: whoever has thrown this waits for `run` to return. Events stay: the next hub of
+        // this loop handles them.
         let dropped = me.state.with(py, |state| {
             state.breaking = true;
-            state.take_queues().0
+            state.take_callbacks()
         });
         drop(dropped);
         return;

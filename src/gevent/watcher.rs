@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
@@ -97,12 +97,11 @@ impl Watcher {
     pub(super) fn new(
         owner: &Bound<'_, Loop>,
         referenced: bool,
-        priority: Option<i8>,
+        priority: Option<i32>,
         kind: Kind,
     ) -> PyResult<Self> {
         owner.get().check_alive(owner.py())?;
-        let priority = priority.unwrap_or(0);
-        check_priority(priority)?;
+        let priority = clamp_priority(priority.unwrap_or(0));
         let inner = Inner { callback: None, args: None, slot: None, referenced, priority, events: 0, kind };
         Ok(Self { owner: owner.clone().unbind(), inner: GilCell::new(inner) })
     }
@@ -146,13 +145,9 @@ impl Watcher {
     }
 }
 
-pub(super) fn check_priority(priority: i8) -> PyResult<()> {
-    if (PRIORITY_MIN..=PRIORITY_MAX).contains(&priority) {
-        return Ok(());
-    }
-    Err(PyValueError::new_err(format!(
-        "priority must be between {PRIORITY_MIN} and {PRIORITY_MAX}, not {priority}"
-    )))
+/// What is out of the range counts as its end, as with libev.
+fn clamp_priority(priority: i32) -> i8 {
+    priority.clamp(PRIORITY_MIN.into(), PRIORITY_MAX.into()) as i8
 }
 
 #[pymethods]
@@ -247,8 +242,10 @@ impl Watcher {
     }
 
     #[setter]
-    fn set_ref(&self, py: Python<'_>, referenced: bool) -> PyResult<()> {
+    fn set_ref(&self, referenced: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = referenced.py();
         self.owner.get().check_alive(py)?;
+        let referenced = referenced.is_truthy()?;
         self.owner.get().set_referenced(py, self, referenced);
         Ok(())
     }
@@ -259,13 +256,12 @@ impl Watcher {
     }
 
     #[setter]
-    fn set_priority(this: &Bound<'_, Self>, priority: i8) -> PyResult<()> {
+    fn set_priority(this: &Bound<'_, Self>, priority: i32) -> PyResult<()> {
         let me = this.get();
         if me.is_active(this.py()) {
             return Err(PyAttributeError::new_err("Cannot set priority of an active watcher"));
         }
-        check_priority(priority)?;
-        me.inner.with(this.py(), |inner| inner.priority = priority);
+        me.inner.with(this.py(), |inner| inner.priority = clamp_priority(priority));
         Ok(())
     }
 

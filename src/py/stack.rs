@@ -22,8 +22,9 @@
 //! - A [`GilCell`] can be looked into only by [`GilCell::with`], whose borrow ends when the closure returns; a guard cannot be
 //!   carried over a call (2), and state is whole before each call, because the closure that changes it has returned (3).
 //! - What is left to discipline, calling Python from inside such a closure, is checked: [`crossing`] stands at every
-//!   place where this crate hands control to Python code of a gevent program, and in builds with debug assertions it panics
-//!   if any closure is open on this thread. The black-box suite runs such a build.
+//!   place where this crate hands control to Python code of a gevent program, and where that code comes in, and in builds
+//!   with debug assertions it panics if any closure is open on this thread. The black-box suite runs such a build, and
+//!   `tests/apps/stress_greenlets.py` tries to get there.
 //! - Objects that the closures take out are returned from them and dropped after.
 //!
 //! # Threads
@@ -95,8 +96,8 @@ impl Drop for Open {
     }
 }
 
-/// Stands where control goes to Python code that may switch greenlets: nothing may be open on this thread. Costs nothing in
-/// release builds.
+/// Stands where control goes to Python code that may switch greenlets, or comes from there: nothing may be open on this
+/// thread. Costs nothing in release builds.
 #[inline]
 #[track_caller]
 pub fn crossing() {

@@ -56,6 +56,13 @@ impl Waker {
     }
 }
 
+/// No handler may write to a number that is somebody else's by then.
+impl Drop for Waker {
+    fn drop(&mut self) {
+        release_signals(self);
+    }
+}
+
 /// Signal numbers are below this (`_NSIG` of Linux).
 pub const SIGNAL_NUMBERS: usize = 65;
 
@@ -100,6 +107,7 @@ pub fn watch_signal(number: i32, waker: &Waker) -> io::Result<()> {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
     set_handler(number, note as extern "C" fn(libc::c_int) as libc::sighandler_t)
+        .inspect_err(|_| watched.fd.store(before, Ordering::Release))
 }
 
 /// The end of [`watch_signal`]: the signal has its default effect again.
@@ -112,10 +120,11 @@ pub fn unwatch_signal(number: i32) {
     }
 }
 
-/// After a fork the loop has another waker.
-pub fn move_signal(number: i32, waker: &Waker) {
-    if let Some(watched) = slot(number) {
-        watched.fd.store(waker.fd(), Ordering::Release);
+/// After a fork the loop has another waker, for all signals that it watched by the former one.
+pub fn move_signals(before: &Waker, waker: &Waker) {
+    for watched in &WATCHED {
+        // Others, and none, stay as they are.
+        let _ = watched.fd.compare_exchange(before.fd(), waker.fd(), Ordering::AcqRel, Ordering::Acquire);
     }
 }
 
@@ -213,7 +222,17 @@ mod tests {
         assert!(!signal_arrived(number));
         unwatch_signal(number);
         watch_signal(number, &other).unwrap();
+        // Whoever ends without a word lets go as well, of what is still its own.
+        let third = Waker::new().unwrap();
+        move_signals(&other, &third);
+        drop(other);
+        assert_eq!(watch_signal(number, &waker).unwrap_err().raw_os_error(), Some(libc::EBUSY));
+        drop(third);
+        watch_signal(number, &waker).unwrap();
         unwatch_signal(number);
+        for refused in [libc::SIGKILL, libc::SIGSTOP] {
+            assert_eq!(watch_signal(refused, &waker).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        }
         assert!(watch_signal(1000, &waker).is_err() && watch_signal(0, &waker).is_err());
     }
 }

@@ -17,6 +17,8 @@ use super::input::RequestBodyError;
 use super::log_line;
 
 const INTERNAL: &str = "Internal Server Error";
+/// Who kills a greenlet knows it: nobody else has to be told.
+const KILLED: &str = "A request's greenlet was killed";
 
 impl Calls {
     /// Everything has been given to the kernel (or is small and about to be): log, free, go on.
@@ -68,10 +70,7 @@ impl Calls {
                 && let Ok(close) = iterable.getattr(intern!(py, "close"))
                 && let Err(error) = close.call0()
             {
-                let text = format_exception(py, &error);
-                let uri = String::from_utf8_lossy(request.head.target()).into_owned();
-                let errors = &reactor.shared().errors;
-                errors.log(Level::Error, format_args!("Error handling request {uri}\n{text}"));
+                self.log_close_error(py, reactor, &request, &error);
             }
         }
         response.get().close();
@@ -83,12 +82,22 @@ impl Calls {
         }
     }
 
+    fn log_close_error(&self, py: Python<'_>, reactor: &Reactor, request: &Request, error: &PyErr) {
+        let errors = &reactor.shared().errors;
+        if self.pause.as_ref().is_some_and(|pause| pause.is_exit(py, error)) {
+            return errors.log(Level::Debug, format_args!("{KILLED}"));
+        }
+        let text = format_exception(py, error);
+        let uri = String::from_utf8_lossy(request.head.target()).into_owned();
+        errors.log(Level::Error, format_args!("Error handling request {uri}\n{text}"));
+    }
+
     /// The application raised, or gave something that cannot be sent.
     pub(super) fn fail(&self, py: Python<'_>, reactor: &Reactor, call: Call, error: &PyErr) {
         call.response.get().close();
         let conn = call.request.conn;
         if self.pause.as_ref().is_some_and(|pause| pause.is_exit(py, error)) {
-            reactor.shared().errors.log(Level::Debug, format_args!("A request's greenlet was killed"));
+            reactor.shared().errors.log(Level::Debug, format_args!("{KILLED}"));
             reactor.abort(conn);
             return self.close_call(py, reactor, call);
         }

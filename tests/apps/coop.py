@@ -90,6 +90,18 @@ def hold(environ):
     return f"released {name}"
 
 
+@app.route("/hold-closing")
+def hold_closing(environ, start_response):
+    """?name=: the iterable waits for `/release` when it is closed."""
+
+    class Items(list):
+        def close(self):
+            hold(environ)
+
+    start_response("200 OK", [("Content-Length", "2")])
+    return Items([b"ok"])
+
+
 @app.text("/release")
 def release(environ):
     gates[parameter(environ, "name")].set()

@@ -143,6 +143,18 @@ def test_kill_ends_one_request_only(server):
         assert witness.response().body == b"released witness"
 
 
+def test_kill_in_the_end_of_a_request(launch_gevent):
+    """The iterable's close() waits and is killed there: as quiet as anywhere else."""
+    server = launch_gevent("coop:app")
+    with server.client() as client:
+        client.send(request("/hold-closing?name=closing"))
+        wait_holding(server, "closing")
+        assert server.get("/kill?name=closing").body == b"1"
+        wait_for("the request's end", lambda: notes(server, "closing") == "left")
+    assert server.get("/meet?name=alone&n=1").status == 200
+    assert "Traceback" not in server.log
+
+
 def test_a_client_that_leaves_disturbs_nobody(launch_gevent):
     server = launch_gevent("coop:app", "--log-level", "info")
     with held(server, "stays", 3) as others:
