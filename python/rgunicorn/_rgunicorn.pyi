@@ -77,7 +77,9 @@ class Input:
     def __next__(self) -> bytes: ...
 
 class RequestBodyError(OSError):
-    """The rest of a request body cannot be read: a text, and the status of the answer that the server would give."""
+    """The rest of a request body cannot be read. ``status``: that of the answer that the server would give."""
+
+    status: int
 
 @final
 class ErrorStream:

@@ -88,7 +88,10 @@ struct Serving {
     greenlets: Greenlets,
     /// The main greenlet, which waits for the end.
     main: Py<PyAny>,
+    /// The worker leaves with this status; what is in progress is being ended.
     status: Cell<Option<i32>>,
+    /// That is done, too.
+    is_over: Cell<bool>,
 }
 
 impl Guest for Serving {
@@ -97,9 +100,12 @@ impl Guest for Serving {
     }
 
     fn begin_turn(&self) {
+        if self.status.get().is_some() {
+            return;
+        }
         let Some(status) = self.reactor.begin_turn(&*self.calls) else { return };
         self.status.set(Some(status));
-        // The main greenlet goes on, and leaves. Who comes back here later does so as a plain loop.
+        // The main greenlet goes on, and leaves. It comes back here for the ends of those that it kills.
         Python::attach(|py| {
             if let Err(error) = self.greenlets.switch(py, self.main.bind(py)) {
                 error.write_unraisable(py, None);
@@ -108,7 +114,7 @@ impl Guest for Serving {
     }
 
     fn is_serving(&self) -> bool {
-        self.status.get().is_none()
+        !self.is_over.get()
     }
 
     fn before_work(&self) {
@@ -151,6 +157,7 @@ pub(super) fn serve(
         greenlets,
         main,
         status: Cell::new(None),
+        is_over: Cell::new(false),
     });
     ours.get().share(py, serving.clone(), watch.clone())?;
     let hub = py.import("gevent")?.call_method0("get_hub")?;
@@ -162,11 +169,16 @@ pub(super) fn serve(
         }
     }
     let status = serving.status.get().unwrap_or(0);
-    if !crate::worker::App::is_forked_child(&**calls) {
-        kill_rest(py, reactor, calls)?;
-        reactor.driver().flush();
+    if crate::worker::App::is_forked_child(&**calls) {
+        serving.is_over.set(true);
+        return Ok(status);
     }
-    Ok(status)
+    reactor.leave();
+    let killed = kill_rest(py, reactor, calls);
+    // Whoever lets the hub run from now on (an `atexit` function) does so with a plain loop.
+    serving.is_over.set(true);
+    reactor.driver().flush();
+    killed.map(|()| status)
 }
 
 /// An exception has reached the main greenlet: the status to leave with.

@@ -49,6 +49,7 @@ impl Server {
         let config = setup::arbiter_config(&settings)?;
         self.sources.enter(py, &settings).map_err(|error| error.to_string())?;
         let logs = Logs::open(&settings)?;
+        super::prepare_gevent(py, &settings)?;
         Ok(((settings, hooks), config, logs))
     }
 

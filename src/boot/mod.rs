@@ -64,7 +64,7 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
     sources.enter(py, &settings).map_err(|error| complain(py, &format!("Error: {error}")))?;
     let logs = Logs::open(&settings).map_err(|text| complain(py, &text))?;
     import_for_workers(py);
-    prepare_gevent(py, &settings)?;
+    prepare_gevent(py, &settings).map_err(|text| complain(py, &text))?;
     let app = if settings.preload_app() { Some(preload(py, &settings)?) } else { None };
     for unknown in settings.unknown_names() {
         logs.errors.warning(format_args!("{unknown}"));
@@ -73,23 +73,25 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
 }
 
 /// What the worker type has to do with gevent, before anything of the application is imported.
-fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), Leave> {
+///
+/// # Errors
+/// What to tell the operator: gevent is missing, or fails.
+fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), String> {
     let done = match settings.worker_kind() {
         Ok(WorkerKind::Gevent) => {
             if let Some(reason) = gevent::import_objection(py, cooperative::GEVENT_LEAST) {
                 let install = cooperative::INSTALL;
-                return Err(complain(
-                    py,
-                    &format!("Error: the gevent worker needs gevent: {reason}. {install}"),
-                ));
+                return Err(format!("Error: the gevent worker needs gevent: {reason}. {install}"));
             }
-            // A preloaded application is imported here: locks and sockets that it makes must be gevent's.
-            if settings.preload_app() { gevent::patch_all(py) } else { Ok(()) }
+            gevent::prefer_loop(py).and_then(|()| {
+                // A preloaded application is imported here: locks and sockets that it makes must be gevent's.
+                if settings.preload_app() { gevent::patch_all(py) } else { Ok(()) }
+            })
         }
-        Ok(WorkerKind::Uring) => Ok(()),
+        Ok(WorkerKind::Uring) => gevent::prefer_loop(py),
         Ok(WorkerKind::Sync) | Err(_) => gevent::withdraw_loop(py),
     };
-    done.map_err(|error| complain(py, &format_exception(py, &error)))
+    done.map_err(|error| format_exception(py, &error))
 }
 
 fn preload(py: Python<'_>, settings: &Settings) -> Result<Py<PyAny>, Leave> {

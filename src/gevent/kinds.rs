@@ -93,8 +93,10 @@ impl Io {
         } else {
             args
         };
+        let watcher = this.as_super();
+        Watcher::aim(watcher, callback, args)?;
         Self::facts(this, |facts| facts.aim(pass_events))?;
-        Watcher::start(this.as_super(), callback, args)
+        watcher.get().owner.get().activate(watcher)
     }
 
     #[getter]

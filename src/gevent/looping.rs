@@ -51,6 +51,19 @@ pub struct Loop {
     pub(super) main: bool,
     /// `uring` or `epoll`.
     pub(super) backend: GilCell<&'static str>,
+    /// The driver that was asked for when the loop was made.
+    pub(super) asked: Option<Choice>,
+}
+
+impl Drop for Loop {
+    /// The last reference may be given up on any thread, and a ring must not be closed on another one than its own.
+    fn drop(&mut self) {
+        Python::attach(|py| {
+            if let Some((home, whose)) = self.home.take(py) {
+                leave(home, whose);
+            }
+        });
+    }
 }
 
 static DESTROYED: &str = "operation on destroyed loop";
@@ -288,7 +301,7 @@ impl Loop {
     /// # Errors
     /// Those of making them.
     pub(super) fn start_over_after_fork(&self, py: Python<'_>) -> PyResult<()> {
-        let driver = Self::open_driver(self.main, None)?;
+        let driver = Self::open_driver(self.main, self.asked)?;
         let fresh = Arc::new(Waker::new()?);
         let name = driver.name();
         // Its end would be that of the signals' handlers, too, until they are told of the new one.

@@ -31,6 +31,7 @@ impl Loop {
             home: ThreadBound::new(Home::Own(Box::new(driver))),
             main,
             backend: GilCell::new(backend),
+            asked,
         })
     }
 
@@ -251,6 +252,8 @@ impl Loop {
         });
         let stopped: Vec<Stopped> =
             started.iter().map(|watcher| self.deactivate(watcher.bind(py), true)).collect();
+        // It may be waiting on its own thread.
+        self.waker(py).wake();
         if self.main && self.home.check(py).is_ok() {
             waker::release_signals(&self.waker(py));
         }

@@ -260,6 +260,10 @@ impl State {
 
     /// The watcher that a completion's token names, if it has not been stopped since.
     pub(super) fn by_token(&self, py: Python<'_>, token: Token) -> Option<Py<Watcher>> {
+        if token.0 & FOREIGN == 0 {
+            // A guest's.
+            return None;
+        }
         let (slot, generation) = (token.0 as u32, (token.0 >> 32) as u32 & GENERATION_MASK);
         let started = self.started.get(slot as usize).filter(|started| started.generation == generation)?;
         Some(started.watcher.clone_ref(py))

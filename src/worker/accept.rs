@@ -52,7 +52,7 @@ impl Reactor {
         if state.draining || (self.has_work_at_hand(state) && !self.is_solo()) {
             return;
         }
-        if state.conns.len() >= self.tuning.connections_max || state.accept_paused_until.is_some() {
+        if state.load() >= self.tuning.connections_max || state.accept_paused_until.is_some() {
             return self.hand_back_listeners(state);
         }
         for index in 0..state.listeners.len() {
@@ -117,7 +117,7 @@ impl Reactor {
         let batch_max = if self.is_solo() { ACCEPT_BATCH_SOLO_MAX } else { ACCEPT_BATCH_SHARED_MAX };
         let batch = state.listeners[index].batch.min(batch_max);
         for done in 0..batch {
-            if state.conns.len() >= self.tuning.connections_max && (done > 0 || self.is_solo()) {
+            if state.load() >= self.tuning.connections_max && (done > 0 || self.is_solo()) {
                 return;
             }
             if !self.accept_one(state, index) {
@@ -131,7 +131,7 @@ impl Reactor {
     /// Accepts everything the kernel has queued, for a last answer each: the listener is about to be closed.
     pub(super) fn accept_rest(&self, state: &mut State) {
         for index in 0..state.listeners.len() {
-            while state.conns.len() < self.tuning.connections_max && self.accept_one(state, index) {}
+            while state.load() < self.tuning.connections_max && self.accept_one(state, index) {}
         }
     }
 

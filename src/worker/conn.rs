@@ -55,6 +55,8 @@ pub(super) struct Conn {
     pub(super) detached: bool,
     /// At least one request was answered.
     pub(super) served: bool,
+    /// A greenlet works on its request ([`super::Reactor::hold`]).
+    pub(super) held: bool,
     pub(super) recv: Option<OpKey>,
     pub(super) send: Option<OpKey>,
     pub(super) parser: RequestParser,
@@ -164,6 +166,7 @@ impl Conn {
             parked: false,
             detached: false,
             served: false,
+            held: false,
             recv: None,
             send: None,
             parser: RequestParser::new(),

@@ -104,14 +104,19 @@ impl Reactor {
     /// Nothing left to answer, or no time left to do so.
     pub(super) fn is_drained(&self) -> bool {
         let state = self.state();
-        state.draining
-            && (state.jobs.is_empty() && state.conns.is_empty()
-                || state.drain_deadline.is_some_and(|at| state.now >= at))
+        state.has_drained() || state.draining && state.drain_deadline.is_some_and(|at| state.now >= at)
+    }
+
+    /// The worker leaves with this turn or soon: no further request is begun, nothing is accepted. What is in progress may
+    /// still be ended by whoever calls the steps of a turn.
+    pub fn leave(&self) {
+        self.begin_drain();
+        self.state().leaving = true;
     }
 
     /// How long the next wait may take.
     pub(super) fn wait_time(&self, state: &State) -> Duration {
-        if !state.jobs.is_empty() || !state.garbage.is_empty() {
+        if !state.jobs.is_empty() || !state.garbage.is_empty() || state.has_drained() {
             return Duration::ZERO;
         }
         let mut wait = self.tuning.idle_wait_max;
@@ -120,5 +125,12 @@ impl Reactor {
             wait = wait.min(at.since(state.now));
         }
         wait
+    }
+}
+
+impl State {
+    /// The worker leaves, and nothing is left to answer or to wait for.
+    fn has_drained(&self) -> bool {
+        self.draining && self.jobs.is_empty() && self.load() == 0
     }
 }

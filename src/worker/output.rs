@@ -75,6 +75,25 @@ impl Reactor {
         self.state().jobs.push_back(Job::Resume(id));
     }
 
+    /// A greenlet begins to work on the request of a connection. Until [`Self::let_go`] it counts as one of
+    /// `worker_connections` also when its connection is closed, and the worker's end waits for it.
+    pub fn hold(&self, id: ConnId) {
+        let state = &mut *self.state();
+        match state.conn(id) {
+            Some(conn) => conn.held = true,
+            None => state.orphans += 1,
+        }
+    }
+
+    /// The greenlet is over.
+    pub fn let_go(&self, id: ConnId) {
+        let state = &mut *self.state();
+        match state.conn(id) {
+            Some(conn) => conn.held = false,
+            None => state.orphans = state.orphans.saturating_sub(1),
+        }
+    }
+
     /// The client has left (or never was).
     pub fn is_gone(&self, id: ConnId) -> bool {
         self.state().conn(id).is_none()

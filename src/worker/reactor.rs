@@ -113,6 +113,10 @@ pub(super) struct State {
     pub(super) now: Instant,
     pub(super) date: DateCache,
     pub(super) draining: bool,
+    /// No further request is begun.
+    pub(super) leaving: bool,
+    /// Greenlets whose connection is closed ([`Reactor::hold`]).
+    pub(super) orphans: usize,
     pub(super) drain_deadline: Option<Instant>,
     pub(super) accept_paused_until: Option<Instant>,
     pub(super) emfile_warned: Option<Instant>,
@@ -223,6 +227,8 @@ impl Reactor {
             now,
             date: DateCache::default(),
             draining: false,
+            leaving: false,
+            orphans: 0,
             drain_deadline: None,
             accept_paused_until: None,
             emfile_warned: None,
@@ -377,6 +383,7 @@ impl State {
         self.stop_timer(id.index);
         let mut conn = self.conns.remove(id.index as usize);
         let waiting = conn.parked || conn.awaits_body();
+        self.orphans += usize::from(conn.held);
         if let Some(op) = conn.recv.take() {
             self.driver.recv_drop(op);
         }
@@ -397,6 +404,11 @@ impl State {
             self.jobs.push_back(Job::Abandon(id));
         }
         self.driver.close(conn.fd);
+    }
+
+    /// What counts against `worker_connections`.
+    pub(super) fn load(&self) -> usize {
+        self.conns.len() + self.orphans
     }
 
     fn drain_wake(&mut self) {

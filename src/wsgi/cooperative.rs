@@ -120,8 +120,16 @@ impl Pause {
 
     /// The connection has news for those who wait for it.
     pub(super) fn wake(&self, py: Python<'_>, conn: ConnId) {
-        let woken = self.suspended.borrow_mut().remove(&conn);
-        for greenlet in woken.into_iter().flatten() {
+        let count = self.suspended.borrow().get(&conn).map_or(0, Vec::len);
+        // One at a time: each may let the others go on, or wait again.
+        for _ in 0..count {
+            let first = self
+                .suspended
+                .borrow_mut()
+                .get_mut(&conn)
+                .filter(|all| !all.is_empty())
+                .map(|all| all.remove(0));
+            let Some(greenlet) = first else { return };
             if let Err(error) = self.go_on(py, greenlet.bind(py)) {
                 error.write_unraisable(py, None);
             }
@@ -218,6 +226,7 @@ impl ServeRequest {
             return Err(PyRuntimeError::new_err("the worker is over"));
         };
         let Some(request) = pause.begin(conn) else { return Ok(()) };
+        reactor.hold(conn);
         let done = calls.guarded_start(py, &reactor, request);
         if calls.is_forked_copy() {
             // The application has forked in here: the child leaves, and the client is its parent's.
@@ -225,6 +234,7 @@ impl ServeRequest {
             return Err(PySystemExit::new_err(status));
         }
         pause.end(py, conn);
+        reactor.let_go(conn);
         done
     }
 }

@@ -32,8 +32,16 @@ impl Calls {
             let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
             reactor.shared().errors.log(Level::Warning, format_args!("Response to {uri}: {fault}"));
         }
-        reactor.finish(conn, keep);
+        // The next request on this connection waits for the application's close(), which in a greenlet may take its time; a
+        // client that waits for the end of the connection does not.
+        let after = keep && self.pause.is_some();
+        if !after {
+            reactor.finish(conn, keep);
+        }
         self.close_call(py, reactor, call);
+        if after {
+            reactor.finish(conn, keep);
+        }
     }
 
     /// Writes the access line and closes the application's iterable.
@@ -198,7 +206,7 @@ impl Calls {
 /// The status to answer with, if an error says that the request's body cannot be read.
 fn body_fault(py: Python<'_>, error: &PyErr) -> Option<u16> {
     let fault = error.is_instance_of::<RequestBodyError>(py);
-    fault.then(|| error.value(py).getattr("args").and_then(|args| args.get_item(1)?.extract()).unwrap_or(400))
+    fault.then(|| error.value(py).getattr("status").and_then(|status| status.extract()).unwrap_or(400))
 }
 
 fn reason(status: u16) -> &'static str {

@@ -87,7 +87,7 @@ impl Input {
                     let pause = calls.pause().ok_or_else(|| PyRuntimeError::new_err("nobody to wait for"))?;
                     pause.body(py, &reactor, conn)?;
                 }
-                BodyRead::Failed(fault) => return Err(body_error(&reactor, conn, fault)),
+                BodyRead::Failed(fault) => return Err(body_error(py, &reactor, conn, fault)),
             }
         }
     }
@@ -187,20 +187,28 @@ create_exception!(
     rgunicorn._rgunicorn,
     RequestBodyError,
     PyOSError,
-    "The rest of a request body cannot be read. The arguments: a text, and the status that the server answers with if the \
-     application does not."
+    "The rest of a request body cannot be read. `status` is what the server answers with if the application does not."
 );
 
 /// What a read raises when no more will come.
-fn body_error(reactor: &Reactor, conn: ConnId, fault: BodyFault) -> PyErr {
+fn body_error(py: Python<'_>, reactor: &Reactor, conn: ConnId, fault: BodyFault) -> PyErr {
     match fault {
         BodyFault::Gone => {
             // Half a request cannot be answered.
             reactor.abort(conn);
             PyConnectionResetError::new_err("the client has left before the end of the request body")
         }
-        BodyFault::Framing(error) => RequestBodyError::new_err((error.to_string(), error.status())),
-        BodyFault::Stalled => RequestBodyError::new_err(("the client has stopped sending", 408_u16)),
+        BodyFault::Framing(error) => unreadable(py, error.to_string(), error.status()),
+        BodyFault::Stalled => unreadable(py, "the client has stopped sending".to_owned(), 408),
+    }
+}
+
+/// The status is an attribute: two arguments of an `OSError` would be an error number and its text.
+fn unreadable(py: Python<'_>, text: String, status: u16) -> PyErr {
+    let error = RequestBodyError::new_err(text);
+    match error.value(py).setattr("status", status) {
+        Ok(()) => error,
+        Err(other) => other,
     }
 }
 

@@ -102,6 +102,32 @@ def hold_closing(environ, start_response):
     return Items([b"ok"])
 
 
+@app.route("/slow-close")
+def slow_close(environ, start_response):
+    """?name=: the iterable takes its time to be closed, and makes a note when it has been."""
+    name = parameter(environ, "name")
+    notes[name].append("called")
+
+    class Items(list):
+        def close(self):
+            gevent.sleep(0.3)
+            notes[name].append("closed")
+
+    start_response("200 OK", [("Content-Length", "2")])
+    return Items([b"ok"])
+
+
+@app.text("/stubborn")
+def stubborn(environ):
+    """?file=: as `/until`, and waits once more when it is killed."""
+    try:
+        return until(environ)
+    finally:
+        gevent.sleep(0.3)
+        with open("log", "a") as log:
+            log.write("end\n")
+
+
 @app.text("/release")
 def release(environ):
     gates[parameter(environ, "name")].set()

@@ -166,10 +166,16 @@ class Server:
     def start(
         self, app: str | None, *args: str, bind: str | None = "127.0.0.1:0", config: str | None = None,
         env: dict[str, str] | None = None, prefix: Sequence[str] = (), errorlog: Path | None = None,
-        quiet: bool = False,
+        quiet: bool = False, untyped: bool = False,
     ) -> Server:  # fmt: skip
-        """Start the server and wait until it listens; a `quiet` one does not log its address: a unix path."""
+        """Start the server and wait until it listens.
+
+        A `quiet` one does not log its address: a unix path. An `untyped` one has its worker type from `config`.
+        """
         command = [*prefix, *self.flavour.command()]
+        if untyped:
+            at = command.index("-k")
+            del command[at : at + 2]
         if bind is not None:
             command += ["--bind", bind]
         command += args

@@ -1,6 +1,7 @@
 """A cooperative worker's life: stopping, reloading, heartbeats and limits, while requests wait inside of it."""
 
 import contextlib
+import re
 import resource
 import signal
 
@@ -70,6 +71,55 @@ def test_term_gives_up_after_the_graceful_timeout(launch_gevent):
     assert server.wait_exit() == 0
 
 
+def test_term_waits_for_a_request_whose_client_has_left(launch_gevent):
+    server = launch_gevent("coop:app")
+    with waiting(server, 1) as [client]:
+        client.reset()
+        # Its end has been seen when another connection is served.
+        assert server.get("/notes?name=none").body == b""
+        server.kill(signal.SIGTERM)
+        server.wait_log("Handling signal: term")
+        release(server)
+        assert server.wait_exit() == 0
+    assert logged(server) == ["in", "out"]
+    assert "graceful timeout" not in server.log
+
+
+@pytest.mark.own
+def test_requests_without_a_connection_count(launch_gevent):
+    """`worker_connections` bounds what is in progress, also when clients give up and come again."""
+    server = launch_gevent("coop:app", "--worker-connections", "3")
+    with waiting(server, 3) as clients:
+        for client in clients:
+            client.reset()
+        with server.client() as late:
+            late.send(request("/until?file=go"))
+            # The kernel has it; the worker takes it only when one of the three has ended.
+            with pytest.raises(TimeoutError):
+                late.sock.settimeout(0.5)
+                late.sock.recv(1)
+            assert logged(server).count("in") == 3
+            release(server)
+            late.sock.settimeout(15)
+            bodies([late.response()])
+
+
+@pytest.mark.own
+def test_those_that_are_killed_end_while_other_clients_go_on(launch_gevent):
+    """The worker handles its connections until the last `finally` clause is over."""
+    server = launch_gevent("coop:app", "--graceful-timeout", "1")
+    with server.client() as other, server.client() as client:
+        other.send(b"POST /until?file=go HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+        client.send(request("/stubborn?file=go"))
+        wait_for("both inside", lambda: logged(server).count("in") == 2)
+        server.kill(signal.SIGTERM)
+        server.wait_log("Worker graceful timeout")
+        other.send(b"x" * 1000)
+        assert server.wait_exit() == 0
+    assert "end" in logged(server)
+    assert "Traceback" not in server.log and "panic" not in server.log
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGQUIT], ids=lambda signum: signum.name)
 def test_quick_stop_does_not_wait(launch_gevent, signum):
     server = launch_gevent("coop:app", "--graceful-timeout", "40")
@@ -93,6 +143,19 @@ def test_reload_lets_old_requests_finish(launch_gevent):
         release(server)
         assert bodies([client.response() for client in clients]) == [str(old)] * 3
     wait_for("the old worker to leave", lambda: not is_alive(old))
+
+
+@pytest.mark.own
+def test_reload_can_make_a_server_cooperative(launch):
+    """`-k sync` has left gevent alone; the workers of the next settings are as if it had never been so."""
+    server = launch("coop:app", config="worker_class = 'sync'\n", untyped=True)
+    assert server.worker_pid() and "greenlets" not in server.log
+    for kind in ["uring", "gevent"]:
+        mark = len(re.findall("runs requests in greenlets", server.log))
+        (server.workdir / "test.conf.py").write_text(f"worker_class = {kind!r}\n")
+        server.kill(signal.SIGHUP)
+        server.wait_log("runs requests in greenlets", count=mark + 1)
+    assert "hub was made before" not in server.log
 
 
 def test_max_requests_lets_waiting_requests_finish(launch_gevent):

@@ -284,3 +284,12 @@ def test_computing_requests_starve_nobody(server):
 def test_a_request_that_blocks_delays_others_only(server):
     answers = server.together(["/burn?s=0.1", "/meet?name=later&n=3", "/burn?s=0.1"] + ["/meet?name=later&n=3"] * 2)
     assert [answer.status for answer in answers] == [200] * 5
+
+
+def test_the_next_request_of_a_connection_waits_for_the_close_of_the_last(server):
+    with server.client() as client:
+        for _ in range(2):
+            client.send(request("/slow-close?name=slow-close"))
+        assert [client.response().body for _ in range(2)] == [b"ok"] * 2
+        client.send(request("/notes?name=slow-close"))
+        assert client.response().body == b"called,closed,called,closed"
