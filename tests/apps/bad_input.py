@@ -1,7 +1,7 @@
 """What a gevent loop says to nonsense: prints, as JSON, what became of each case, by name.
 
-`bad_input.py GROUP...` runs on any loop of gevent's (`GEVENT_LOOP`), all groups but the last ones, which gevent's own loop
-does not survive. An outcome is the class of what was raised, or what came back, as text.
+`bad_input.py GROUP...` runs on any loop of gevent's (`GEVENT_LOOP`), all groups but the last ones, which gevent's own
+loop does not survive. An outcome is the class of what was raised, or what came back, as text.
 """
 
 import contextlib
@@ -71,8 +71,8 @@ def setting(watcher, name, value):
 
 def descriptors():
     for name, fd in {
-        "negative": -1, "very negative": -(2**31), "closed": closed_fd(), "above the limit": 2**30, "not 32 bits": 2**31,
-        "text": "x", "None": None, "a float": 1.5,
+        "negative": -1, "very negative": -(2**31), "closed": closed_fd(), "above the limit": 2**30,
+        "not 32 bits": 2**31, "text": "x", "None": None, "a float": 1.5,
     }.items():  # fmt: skip
         case(f"io {name}", loop.io, fd, 1)
     for events in (0, 4, 64, 2**31, -1, "x"):
@@ -236,14 +236,25 @@ def destroyed():
     other.destroy()
     case("destroyed twice", other.destroy)
     for name, args in {
-        "run": (), "io": (reader, 1), "timer": (0,), "signal": (28,), "idle": (), "prepare": (), "check": (), "fork": (),
-        "async_": (), "stat": ("/",), "run_callback": (noop,), "run_callback_threadsafe": (noop,), "now": (),
-        "update_now": (), "update": (), "ref": (), "unref": (), "break_": (), "reinit": (), "verify": (),
-        "closing_fd": (reader,), "fileno": (), "install_sigchld": (), "handle_error": (None, KeyError, KeyError(), None),
+        "run": (), "io": (reader, 1), "timer": (0,), "signal": (28,), "idle": (), "prepare": (), "check": (),
+        "fork": (), "async_": (), "stat": ("/",), "run_callback": (noop,), "run_callback_threadsafe": (noop,),
+        "now": (), "update_now": (), "update": (), "ref": (), "unref": (), "break_": (), "reinit": (), "verify": (),
+        "closing_fd": (reader,), "fileno": (), "install_sigchld": (),
+        "handle_error": (None, KeyError, KeyError(), None),
     }.items():  # fmt: skip
         case(f"destroyed loop {name}", getattr(other, name), *args)
-    names = "default backend backend_int iteration depth pendingcnt activecnt error_handler ptr".split()
-    for name in names:
+    plain = (
+        "default",
+        "backend",
+        "backend_int",
+        "iteration",
+        "depth",
+        "pendingcnt",
+        "activecnt",
+        "error_handler",
+        "ptr",
+    )
+    for name in plain:
         case(f"destroyed loop {name}", lambda name=name: getattr(other, name))
     case("destroyed loop repr", lambda: "destroyed" in repr(other))
     for watcher in watchers:
@@ -261,7 +272,7 @@ def destroyed():
         case(f"running {name} of a destroyed loop, stop", watcher.stop)
         case(f"running {name} of a destroyed loop, active", lambda watcher=watcher: watcher.active)
     case("callback of a destroyed loop", callback.stop)
-    del other, watchers, running, watcher, callback
+    other = watchers = running = watcher = callback = None
     gc.collect()
     os.close(reader)
     os.close(writer)

@@ -20,6 +20,7 @@ import gevent  # noqa: E402
 import stress_greenlets as stress  # noqa: E402
 from greenlet import GreenletExit  # noqa: E402
 from routes import Routes, parameter  # noqa: E402
+from stress_world import Boom, World, somewhere  # noqa: E402
 
 app = Routes()
 KNOWN = bytes(range(251)) * 2500
@@ -29,7 +30,7 @@ worlds = []
 def world():
     """Made by the worker's first request: its hub is another one than the master's."""
     if not worlds:
-        made = stress.World(os.environ["STRESS_SEED"])
+        made = World(os.environ["STRESS_SEED"])
         made.greenlets = weakref.WeakSet()
         gc.collect()
         gc.freeze()
@@ -62,19 +63,19 @@ def work(environ, start_response):
     stress.litter(shared, rng)
     if rng.random() < 0.3:
         kill = gevent.getcurrent().kill
-        gevent.spawn_later(rng.choice((0, 0.0005, 0.003)), kill, rng.choice((GreenletExit, stress.Boom)), block=False)
-    with gevent.Timeout(rng.choice((None, None, 0, 0.001, 0.005)), stress.Boom if rng.random() < 0.5 else None):
+        gevent.spawn_later(rng.choice((0, 0.0005, 0.003)), kill, rng.choice((GreenletExit, Boom)), block=False)
+    with gevent.Timeout(rng.choice((None, None, 0, 0.001, 0.005)), Boom if rng.random() < 0.5 else None):
         return answer(shared, rng, seed, environ, start_response)
 
 
 def answer(shared, rng, seed, environ, start_response):
     found = bytearray()
-    stress.somewhere(shared, rng, lambda: read(rng, environ["wsgi.input"], found))
+    somewhere(shared, rng, lambda: read(rng, environ["wsgi.input"], found))
     if found != expected(seed)[: len(found)]:
         shared.find(f"request {seed} read something else")
-    stress.somewhere(shared, rng, lambda: gevent.sleep(rng.choice((0, 0.001))))
+    somewhere(shared, rng, lambda: gevent.sleep(rng.choice((0, 0.001))))
     if rng.random() < 0.1:
-        raise stress.Boom
+        raise Boom
     size = rng.choice((0, 10, 1000, 70_000, len(KNOWN) - 251))
     data = expected(seed)[:size]
     headers = [("Content-Type", "application/octet-stream"), ("X-Size", str(size))]
@@ -92,7 +93,7 @@ def answer(shared, rng, seed, environ, start_response):
     if kind == 2:
         rest = pieces(rng, data)
         for _ in range(3):
-            stress.somewhere(shared, rng, lambda: write(next(rest, b"")))
+            somewhere(shared, rng, lambda: write(next(rest, b"")))
         return rest
     return Items(shared, rng, data)
 
@@ -111,9 +112,9 @@ class Items:
     def __next__(self):
         chance = self.rng.random()
         if chance < 0.02:
-            raise stress.Boom
+            raise Boom
         if chance < 0.2:
-            stress.somewhere(self.shared, self.rng, lambda: gevent.sleep(self.rng.choice((0, 0.001))))
+            somewhere(self.shared, self.rng, lambda: gevent.sleep(self.rng.choice((0, 0.001))))
         return next(self.pieces)
 
     def close(self):
@@ -122,7 +123,7 @@ class Items:
         if chance < 0.1:
             gevent.sleep(0)
         elif chance < 0.2:
-            raise stress.Boom
+            raise Boom
 
 
 def pieces(rng, data):

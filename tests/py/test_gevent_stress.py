@@ -25,7 +25,7 @@ CLIENTS = 8
 REQUESTS = 6_000 if TORTURE else 1_000
 KNOWN = bytes(range(251)) * 2500
 # Gunicorn's words, and ours, for requests that end by an error; what follows must be one that the application threw.
-THROWN = r"stress_greenlets\.Boom|gevent\.timeout\.Timeout: .*|rgunicorn\.RequestBodyError: .*|OSError: .*"
+THROWN = r"stress_world\.Boom|gevent\.timeout\.Timeout: .*|rgunicorn\.RequestBodyError: .*|OSError: .*"
 
 
 @pytest.mark.timeout(240 if TORTURE else 90)
