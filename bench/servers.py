@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 APPS = ROOT / "tests" / "apps"
@@ -39,12 +39,16 @@ class Server:
     """The distribution whose version is reported; a server whose package is missing is left out."""
     arguments: Callable[[int], list[str]]
     """Port to command line, the program first; the program is looked up beside this Python."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables that it needs besides those of this process."""
 
 
-def _gunicorn(program: str, *extra: str) -> Callable[[int], list[str]]:
+def gunicorn(program: str, *extra: str, app: str = APP) -> Callable[[int], list[str]]:
+    """The command line that Gunicorn and rgunicorn share."""
+
     def arguments(port: int) -> list[str]:
         limits = ["--worker-connections", str(CONNECTIONS_MAX), "--keep-alive", str(KEEP_ALIVE_S)]
-        return [program, "-w", "1", "-b", f"127.0.0.1:{port}", *limits, *extra, APP]
+        return [program, "-w", "1", "-b", f"127.0.0.1:{port}", *limits, *extra, app]
 
     return arguments
 
@@ -64,21 +68,21 @@ def _bjoern(port: int) -> list[str]:
 
 
 TABLE = [
-    Server("rgunicorn uring", "rgunicorn", _gunicorn("rgunicorn", "-k", "uring", "--io-driver", "uring")),
-    Server("rgunicorn epoll", "rgunicorn", _gunicorn("rgunicorn", "-k", "uring", "--io-driver", "epoll")),
-    Server("gunicorn sync", "gunicorn", _gunicorn("gunicorn", "-k", "sync", "--no-control-socket")),
-    Server("gunicorn gthread", "gunicorn", _gunicorn("gunicorn", "-k", "gthread", "--no-control-socket")),
-    Server("gunicorn gevent", "gunicorn", _gunicorn("gunicorn", "-k", "gevent", "--no-control-socket")),
+    Server("rgunicorn uring", "rgunicorn", gunicorn("rgunicorn", "-k", "uring", "--io-driver", "uring")),
+    Server("rgunicorn epoll", "rgunicorn", gunicorn("rgunicorn", "-k", "uring", "--io-driver", "epoll")),
+    Server("gunicorn sync", "gunicorn", gunicorn("gunicorn", "-k", "sync", "--no-control-socket")),
+    Server("gunicorn gthread", "gunicorn", gunicorn("gunicorn", "-k", "gthread", "--no-control-socket")),
+    Server("gunicorn gevent", "gunicorn", gunicorn("gunicorn", "-k", "gevent", "--no-control-socket")),
     Server("granian", "granian", _granian),
     Server("bjoern", "bjoern", _bjoern),
 ]
 """Order of the reports. The sync worker closes after every answer: its rows pay for a connection per request."""
 
 
-def choose(names: str | None, default: list[str] | None = None) -> list[Server]:
+def choose(names: str | None, default: list[str] | None = None, table: list[Server] = TABLE) -> list[Server]:
     """The servers named in a comma-separated list (or `default`, or all), without those that are not installed."""
-    wanted = names.split(",") if names else default or [server.name for server in TABLE]
-    known = {server.name: server for server in TABLE}
+    wanted = names.split(",") if names else default or [server.name for server in table]
+    known = {server.name: server for server in table}
     for name in wanted:
         if name not in known:
             sys.exit(f"unknown server {name!r}; known: {', '.join(known)}")
@@ -120,8 +124,11 @@ def running(server: Server, cpu: int | None = None) -> Iterator[tuple[int, int]]
         argv = ["taskset", "-c", str(cpu), *argv]
     log = ROOT / "target" / "bench-server.log"
     log.parent.mkdir(exist_ok=True)
+    environment = os.environ | server.environment
     with log.open("wb") as stderr:
-        process = subprocess.Popen(argv, cwd=APPS, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr)
+        process = subprocess.Popen(
+            argv, cwd=APPS, env=environment, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
+        )
     try:
         wait_until_it_answers(process, port, log)
         yield port, process.pid
