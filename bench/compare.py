@@ -33,6 +33,7 @@ def main() -> None:
         for round_number in range(args.rounds)
         for run in one_round(args, load.rotated(chosen, round_number), connections, round_number)
     ]
+    facts["beside the server"] = load.others(runs)
     print(report.header("Hello world, one worker", facts))
     for connections in args.connections:
         print(f"### {connections} keep-alive connection{'s' if connections > 1 else ''}\n")
@@ -56,10 +57,14 @@ def numbers(text: str) -> list[int]:
 
 
 def one_round(args: argparse.Namespace, chosen: list[servers.Server], connections: int, number: int) -> list[load.Run]:
-    """Each server once."""
+    """Each server once; one that fails has no run in this round."""
     runs = []
     for server in chosen:
-        run = load.measure(args, server, connections)
+        try:
+            run = load.measure(args, server, connections)
+        except RuntimeError as error:
+            report.say(f"{server.name}, round {number + 1}: not counted: {load.reason(error)}")
+            continue
         runs.append({"server": server.name, "connections": connections, "round": number, **run})
         report.say(load.progress(runs[-1], args.rounds))
     return runs

@@ -74,13 +74,18 @@ def measure(
     """Start the server, warm it up, load it once. `beside`: processes that share the CPU of wrk, and serve the load."""
     with servers.running(server, args.server_cpu) as (port, pid):
         wrk(args, port, connections, WARM_UP_S, path)
-        before, load_before, started = servers.cpu_ns(pid), load_cpu_s(beside), time.monotonic()
+        load_before, started, busy_before = load_cpu_s(beside), time.monotonic(), servers.busy_ns(args.server_cpu)
+        before = servers.cpu_ns(pid)
         result = wrk(args, port, connections, args.seconds, path)
-        used_ns, load_s = servers.cpu_ns(pid) - before, load_cpu_s(beside) - load_before
+        used_ns = servers.cpu_ns(pid) - before
+        busy_ns, load_s = servers.busy_ns(args.server_cpu) - busy_before, load_cpu_s(beside) - load_before
         elapsed_s = time.monotonic() - started
+    if not result["requests"] or used_ns <= 0:
+        raise RuntimeError(f"{server.name} has answered nothing, or left")
     result["cpu_us_per_request"] = used_ns / 1_000 / max(result["requests"], 1)
     result["cpu_share"] = used_ns / 1e9 / result["seconds"]
     result["load_share"] = load_s / elapsed_s
+    result["others_share"] = max(busy_ns - used_ns, 0) / 1e9 / elapsed_s
     return result
 
 
@@ -127,6 +132,13 @@ def parse_wrk(text: str) -> Run:
     }
 
 
+def reason(error: Exception) -> str:
+    """The one line of a failure that says why: the last exception of a traceback in a server's log, else the end."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+    return (raised or lines or [repr(error)])[-1]
+
+
 def wrk_version() -> str:
     """wrk prints its version with its usage and leaves with 1."""
     done = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
@@ -138,6 +150,7 @@ def progress(run: Run, rounds: int) -> str:
     return (
         f"{run['connections']:5} connections, round {run['round'] + 1}/{rounds}, {run['server']:17}"
         f"{run['cpu_us_per_request']:8.1f} us/request {run['requests_per_s']:9.0f}/s  {run['errors']} errors"
+        f", others {run['others_share']:.0%}"
     )
 
 
@@ -177,6 +190,12 @@ def comparison(runs: list[Run], chosen: list[servers.Server], wanted: str, share
 def median_percent(runs: list[Run], share: str) -> str:
     """``97%``"""
     return f"{statistics.median(run[share] for run in runs):.0%}"
+
+
+def others(runs: Iterable[Run]) -> str:
+    """How quiet the machine was: what ran on the server's CPU besides the server."""
+    shares = [run["others_share"] for run in runs]
+    return f"{statistics.median(shares):.0%} of its CPU in the median, {max(shares):.0%} at most" if shares else "?"
 
 
 def how(args: argparse.Namespace) -> str:

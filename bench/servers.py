@@ -105,7 +105,7 @@ def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 def command(server: Server, port: int) -> list[str]:
@@ -212,6 +212,16 @@ def _start_ticks(pid: int) -> int:
         return _stat(pid)[19]
     except FileNotFoundError as error:
         raise ProcessLookupError(pid) from error
+
+
+def busy_ns(cpu: int) -> int:
+    """Nanoseconds that a CPU was taken, by whomever, the hypervisor's other guests included: /proc/stat."""
+    for line in pathlib.Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name == f"cpu{cpu}":
+            user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(int, ticks)
+            return (user + nice + system + irq + softirq + steal) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
+    raise ValueError(f"/proc/stat knows no CPU {cpu}")
 
 
 def cpu_ns(pid: int) -> int:
