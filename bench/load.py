@@ -32,7 +32,7 @@ Run = dict[str, Any]
 def add_arguments(parser: argparse.ArgumentParser, baseline: str) -> None:
     """The options that all benches of requests know."""
     parser.add_argument("--servers", help="comma-separated names; default: all that are installed")
-    parser.add_argument("--baseline", default=baseline, help=f"server that the ratios are taken to; default: {baseline}")
+    parser.add_argument("--baseline", default=baseline, help=f"what ratios are taken to; default: {baseline}")
     parser.add_argument("--rounds", default=5, type=int)
     parser.add_argument("--seconds", default=4, type=int, help="length of one run of wrk")
     add_places(parser)
@@ -164,9 +164,7 @@ def by_server(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 def ratios(runs: Iterable[Run], baseline: str) -> dict[str, float]:
     """Each server's median CPU per request, divided by the baseline's."""
-    cpu = {
-        name: statistics.median(run["cpu_us_per_request"] for run in own) for name, own in by_server(runs).items()
-    }
+    cpu = {name: statistics.median(run["cpu_us_per_request"] for run in own) for name, own in by_server(runs).items()}
     return {name: own / cpu[baseline] for name, own in cpu.items()}
 
 
@@ -214,8 +212,8 @@ def commands(args: argparse.Namespace, chosen: list[servers.Server], loads: Iter
         words = " ".join(quoted(word) for word in server.arguments(8000))
         lines.append(f"{settings}taskset -c {args.server_cpu} {words}")
     for connections, path in loads:
-        words = [word for word in wrk_command(8000, connections, args.seconds, path) if word != "--latency"]
-        lines.append(f"taskset -c {args.load_cpu} {' '.join(words)}")
+        load = [word for word in wrk_command(8000, connections, args.seconds, path) if word != "--latency"]
+        lines.append(f"taskset -c {args.load_cpu} {' '.join(load)}")
     return "\n".join([*lines, "```"])
 
 

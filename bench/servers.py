@@ -7,6 +7,7 @@ a moment ago, with the access log off.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import importlib.metadata
 import os
 import pathlib
@@ -41,6 +42,8 @@ class Server:
     """Port to command line, the program first; the program is looked up beside this Python."""
     environment: dict[str, str] = field(default_factory=dict)
     """Variables that it needs besides those of this process."""
+    loop: str = ""
+    """The loop that its application must find itself on and its back end; empty: not asked."""
 
 
 def gunicorn(program: str, *extra: str, app: str = APP) -> Callable[[int], list[str]]:
@@ -77,6 +80,48 @@ TABLE = [
     Server("bjoern", "bjoern", _bjoern),
 ]
 """Order of the reports. The sync worker closes after every answer: its rows pay for a connection per request."""
+
+COOPERATIVE_APP = "bench_gevent:app"
+UWSGI_CORES = 4_000
+LIBEV = "gevent.libev.corecext.loop (epoll)"
+URING = "rgunicorn.gevent.Loop (uring)"
+EPOLL = "rgunicorn.gevent.Loop (epoll)"
+
+
+def _cooperative(driver: str, *extra: str) -> Callable[[int], list[str]]:
+    return gunicorn("rgunicorn", "-k", "gevent", "--io-driver", driver, *extra, app=COOPERATIVE_APP)
+
+
+_GUNICORN_GEVENT = gunicorn("gunicorn", "-k", "gevent", "--no-control-socket", app=COOPERATIVE_APP)
+
+
+def _pywsgi(port: int) -> list[str]:
+    return ["python", "bench_pywsgi.py", str(port)]
+
+
+def _uwsgi(port: int) -> list[str]:
+    # Its router in front, as its documentation has it: the only way to keep connections open, for under gevent
+    # --http11-socket ends in an assertion of libev. TERM would reload without --die-on-term.
+    router = ["--http", f"127.0.0.1:{port}", "--http-keepalive=3600", "--http-auto-chunked", "--http-timeout", "3600"]
+    gevent = ["--gevent", str(UWSGI_CORES), "--gevent-early-monkey-patch", "--listen", "2048"]
+    process = ["--master", "--processes", "1", "--disable-logging", "--die-on-term"]
+    return ["uwsgi", *router, *gevent, *process, "--module", COOPERATIVE_APP]
+
+
+_LIBEV = {"GEVENT_LOOP": "libev-cext"}
+_OURS = {"GEVENT_LOOP": "rgunicorn.gevent.Loop", "RGUNICORN_IO_DRIVER": "uring"}
+
+COOPERATIVE = [
+    Server("rgunicorn uring", "rgunicorn", _cooperative("uring"), {}, URING),
+    Server("rgunicorn epoll", "rgunicorn", _cooperative("epoll"), {}, EPOLL),
+    Server("rgunicorn uncached", "rgunicorn", _cooperative("uring", "--frame-cache-chunks", "0"), {}, URING),
+    Server("gunicorn gevent", "gunicorn", _GUNICORN_GEVENT, _LIBEV, LIBEV),
+    Server("gunicorn our loop", "gunicorn", _GUNICORN_GEVENT, _OURS, URING),
+    Server("pywsgi", "gevent", _pywsgi, _LIBEV, LIBEV),
+    Server("pywsgi our loop", "gevent", _pywsgi, _OURS, URING),
+    Server("uwsgi gevent", "uwsgi", _uwsgi, _LIBEV, LIBEV),
+]
+"""Servers whose application waits in greenlets. The rows of uWSGI contain its router, a process of its own."""
 
 
 def choose(names: str | None, default: list[str] | None = None, table: list[Server] = TABLE) -> list[Server]:
@@ -168,6 +213,18 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def get(port: int, path: str) -> bytes:
+    """The body of one answer, on a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_S)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    if answer.status != 200:
+        raise RuntimeError(f"{path}: answered with {answer.status}")
+    return body
 
 
 def request(sock: socket.socket) -> None:
