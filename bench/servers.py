@@ -293,10 +293,18 @@ def cpu_ns(pid: int) -> int:
 
 def pss_bytes(pid: int) -> int:
     """Proportional set size of the process and its descendants: /proc/PID/smaps_rollup."""
-    total = 0
-    for member in tree(pid):
-        with contextlib.suppress(OSError):
-            for line in pathlib.Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1]) * 1_024
-    return total
+    return sum(_bytes(member, "smaps_rollup", "Pss:") for member in tree(pid))
+
+
+def rss_bytes(pid: int) -> int:
+    """Resident set sizes of the process and its descendants, added up: /proc/PID/status."""
+    return sum(_bytes(member, "status", "VmRSS:") for member in tree(pid))
+
+
+def _bytes(pid: int, file: str, field_name: str) -> int:
+    """A size that /proc/PID gives in KiB; 0 for a process that has gone."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path(f"/proc/{pid}/{file}").read_text().splitlines():
+            if line.startswith(field_name):
+                return int(line.split()[1]) * 1_024
+    return 0
