@@ -12,9 +12,9 @@ file is both sides: the program, and with `app` the application.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import pathlib
+import socket
 import statistics
 import threading
 import time
@@ -215,19 +215,12 @@ def server(name: str, kept: int) -> servers.Server:
 def task_ns(name: str, port: int, _pid: int) -> float:
     """Nanoseconds per thing done."""
     index = list(TASKS).index(name)
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=servers.START_S)
-    connection.request("GET", f"/?{index}")
-    answer = connection.getresponse()
-    body = answer.read()
-    connection.close()
-    if answer.status != 200:
-        raise RuntimeError(f"{name}: failed: {answer.status}")
-    return float(body)
+    return float(servers.get(port, f"/?{index}"))
 
 
 def request_ns(_name: str, port: int, pid: int) -> float:
     """CPU nanoseconds of the server per plain request, on one connection that pipelines."""
-    with servers.socket.create_connection(("127.0.0.1", port)) as sock:
+    with socket.create_connection(("127.0.0.1", port)) as sock:
         servers.request(sock)
         before = servers.cpu_ns(pid)
         for _ in range(REQUESTS // PIPELINED):

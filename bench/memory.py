@@ -20,11 +20,11 @@ import sys
 import time
 from typing import Any
 
+import load
 import report
 import servers
 
 DEFAULT = ["rgunicorn uring", "rgunicorn epoll", "gunicorn gevent", "granian", "bjoern"]
-OTHER_FILES = 200
 WARM_UP_REQUESTS = 2_000
 SETTLE_S = 10.0
 """The longest wait for the size to stop changing (allocators give memory back late)."""
@@ -34,7 +34,7 @@ SETTLE_STEP_S = 0.5
 def main() -> None:
     """Measure, then print Markdown on stdout and save JSON."""
     args = arguments()
-    raise_file_limit(args.connections)
+    load.raise_file_limit(args.connections)
     chosen = servers.choose(args.servers, DEFAULT)
     if not chosen:
         sys.exit("none of the servers is installed: run bench/setup.sh")
@@ -67,14 +67,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", default=3, type=int)
     parser.add_argument("--json", metavar="FILE", help="save every single run")
     return parser.parse_args()
-
-
-def raise_file_limit(connections: int) -> None:
-    """Raise the soft limit to the hard one, for this process and for the servers that it starts."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and connections + OTHER_FILES > hard:
-        sys.exit(f"{connections} connections need {connections + OTHER_FILES} open files; the limit is {hard}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def one_run(args: argparse.Namespace, server: servers.Server, number: int) -> dict[str, Any]:

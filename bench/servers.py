@@ -7,6 +7,7 @@ a moment ago, with the access log off.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import importlib.metadata
 import os
 import pathlib
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 APPS = ROOT / "tests" / "apps"
@@ -39,12 +40,18 @@ class Server:
     """The distribution whose version is reported; a server whose package is missing is left out."""
     arguments: Callable[[int], list[str]]
     """Port to command line, the program first; the program is looked up beside this Python."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables that it needs besides those of this process."""
+    loop: str = ""
+    """The loop that its application must find itself on and its back end; empty: not asked."""
 
 
-def _gunicorn(program: str, *extra: str) -> Callable[[int], list[str]]:
+def gunicorn(program: str, *extra: str, app: str = APP) -> Callable[[int], list[str]]:
+    """The command line that Gunicorn and rgunicorn share."""
+
     def arguments(port: int) -> list[str]:
         limits = ["--worker-connections", str(CONNECTIONS_MAX), "--keep-alive", str(KEEP_ALIVE_S)]
-        return [program, "-w", "1", "-b", f"127.0.0.1:{port}", *limits, *extra, APP]
+        return [program, "-w", "1", "-b", f"127.0.0.1:{port}", *limits, *extra, app]
 
     return arguments
 
@@ -64,21 +71,63 @@ def _bjoern(port: int) -> list[str]:
 
 
 TABLE = [
-    Server("rgunicorn uring", "rgunicorn", _gunicorn("rgunicorn", "-k", "uring", "--io-driver", "uring")),
-    Server("rgunicorn epoll", "rgunicorn", _gunicorn("rgunicorn", "-k", "uring", "--io-driver", "epoll")),
-    Server("gunicorn sync", "gunicorn", _gunicorn("gunicorn", "-k", "sync", "--no-control-socket")),
-    Server("gunicorn gthread", "gunicorn", _gunicorn("gunicorn", "-k", "gthread", "--no-control-socket")),
-    Server("gunicorn gevent", "gunicorn", _gunicorn("gunicorn", "-k", "gevent", "--no-control-socket")),
+    Server("rgunicorn uring", "rgunicorn", gunicorn("rgunicorn", "-k", "uring", "--io-driver", "uring")),
+    Server("rgunicorn epoll", "rgunicorn", gunicorn("rgunicorn", "-k", "uring", "--io-driver", "epoll")),
+    Server("gunicorn sync", "gunicorn", gunicorn("gunicorn", "-k", "sync", "--no-control-socket")),
+    Server("gunicorn gthread", "gunicorn", gunicorn("gunicorn", "-k", "gthread", "--no-control-socket")),
+    Server("gunicorn gevent", "gunicorn", gunicorn("gunicorn", "-k", "gevent", "--no-control-socket")),
     Server("granian", "granian", _granian),
     Server("bjoern", "bjoern", _bjoern),
 ]
 """Order of the reports. The sync worker closes after every answer: its rows pay for a connection per request."""
 
+COOPERATIVE_APP = "bench_gevent:app"
+UWSGI_CORES = 4_000
+LIBEV = "gevent.libev.corecext.loop (epoll)"
+URING = "rgunicorn.gevent.Loop (uring)"
+EPOLL = "rgunicorn.gevent.Loop (epoll)"
 
-def choose(names: str | None, default: list[str] | None = None) -> list[Server]:
+
+def _cooperative(driver: str, *extra: str) -> Callable[[int], list[str]]:
+    return gunicorn("rgunicorn", "-k", "gevent", "--io-driver", driver, *extra, app=COOPERATIVE_APP)
+
+
+_GUNICORN_GEVENT = gunicorn("gunicorn", "-k", "gevent", "--no-control-socket", app=COOPERATIVE_APP)
+
+
+def _pywsgi(port: int) -> list[str]:
+    return ["python", "bench_pywsgi.py", str(port)]
+
+
+def _uwsgi(port: int) -> list[str]:
+    # Its router in front, as its documentation has it: the only way to keep connections open, for under gevent
+    # --http11-socket ends in an assertion of libev. TERM would reload without --die-on-term.
+    router = ["--http", f"127.0.0.1:{port}", "--http-keepalive=3600", "--http-auto-chunked", "--http-timeout", "3600"]
+    gevent = ["--gevent", str(UWSGI_CORES), "--gevent-early-monkey-patch", "--listen", "2048"]
+    process = ["--master", "--processes", "1", "--disable-logging", "--die-on-term"]
+    return ["uwsgi", *router, *gevent, *process, "--module", COOPERATIVE_APP]
+
+
+_LIBEV = {"GEVENT_LOOP": "libev-cext"}
+_OURS = {"GEVENT_LOOP": "rgunicorn.gevent.Loop", "RGUNICORN_IO_DRIVER": "uring"}
+
+COOPERATIVE = [
+    Server("rgunicorn uring", "rgunicorn", _cooperative("uring"), {}, URING),
+    Server("rgunicorn epoll", "rgunicorn", _cooperative("epoll"), {}, EPOLL),
+    Server("rgunicorn uncached", "rgunicorn", _cooperative("uring", "--frame-cache-chunks", "0"), {}, URING),
+    Server("gunicorn gevent", "gunicorn", _GUNICORN_GEVENT, _LIBEV, LIBEV),
+    Server("gunicorn our loop", "gunicorn", _GUNICORN_GEVENT, _OURS, URING),
+    Server("pywsgi", "gevent", _pywsgi, _LIBEV, LIBEV),
+    Server("pywsgi our loop", "gevent", _pywsgi, _OURS, URING),
+    Server("uwsgi gevent", "uwsgi", _uwsgi, _LIBEV, LIBEV),
+]
+"""Servers whose application waits in greenlets. The rows of uWSGI contain its router, a process of its own."""
+
+
+def choose(names: str | None, default: list[str] | None = None, table: list[Server] = TABLE) -> list[Server]:
     """The servers named in a comma-separated list (or `default`, or all), without those that are not installed."""
-    wanted = names.split(",") if names else default or [server.name for server in TABLE]
-    known = {server.name: server for server in TABLE}
+    wanted = names.split(",") if names else default or [server.name for server in table]
+    known = {server.name: server for server in table}
     for name in wanted:
         if name not in known:
             sys.exit(f"unknown server {name!r}; known: {', '.join(known)}")
@@ -101,7 +150,7 @@ def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 def command(server: Server, port: int) -> list[str]:
@@ -120,8 +169,11 @@ def running(server: Server, cpu: int | None = None) -> Iterator[tuple[int, int]]
         argv = ["taskset", "-c", str(cpu), *argv]
     log = ROOT / "target" / "bench-server.log"
     log.parent.mkdir(exist_ok=True)
+    environment = os.environ | server.environment
     with log.open("wb") as stderr:
-        process = subprocess.Popen(argv, cwd=APPS, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr)
+        process = subprocess.Popen(
+            argv, cwd=APPS, env=environment, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
+        )
     try:
         wait_until_it_answers(process, port, log)
         yield port, process.pid
@@ -161,6 +213,18 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def get(port: int, path: str) -> bytes:
+    """The body of one answer, on a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_S)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    if answer.status != 200:
+        raise RuntimeError(f"{path}: answered with {answer.status}")
+    return body
 
 
 def request(sock: socket.socket) -> None:
@@ -207,6 +271,16 @@ def _start_ticks(pid: int) -> int:
         raise ProcessLookupError(pid) from error
 
 
+def busy_ns(cpu: int) -> int:
+    """Nanoseconds that a CPU was taken, by whomever, the hypervisor's other guests included: /proc/stat."""
+    for line in pathlib.Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name == f"cpu{cpu}":
+            user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(int, ticks)
+            return (user + nice + system + irq + softirq + steal) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
+    raise ValueError(f"/proc/stat knows no CPU {cpu}")
+
+
 def cpu_ns(pid: int) -> int:
     """Nanoseconds on a CPU of all threads of the process and its descendants: /proc/PID/task/*/schedstat."""
     total = 0
@@ -219,10 +293,18 @@ def cpu_ns(pid: int) -> int:
 
 def pss_bytes(pid: int) -> int:
     """Proportional set size of the process and its descendants: /proc/PID/smaps_rollup."""
-    total = 0
-    for member in tree(pid):
-        with contextlib.suppress(OSError):
-            for line in pathlib.Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1]) * 1_024
-    return total
+    return sum(_bytes(member, "smaps_rollup", "Pss:") for member in tree(pid))
+
+
+def rss_bytes(pid: int) -> int:
+    """Resident set sizes of the process and its descendants, added up: /proc/PID/status."""
+    return sum(_bytes(member, "status", "VmRSS:") for member in tree(pid))
+
+
+def _bytes(pid: int, file: str, field_name: str) -> int:
+    """A size that /proc/PID gives in KiB; 0 for a process that has gone."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path(f"/proc/{pid}/{file}").read_text().splitlines():
+            if line.startswith(field_name):
+                return int(line.split()[1]) * 1_024
+    return 0

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes target/venv-bench with rgunicorn (release build), gunicorn, gevent, granian and bjoern, and installs wrk.
-# Run it again after a change of rgunicorn. VENV=DIR uses another directory.
+# Makes target/venv-bench with rgunicorn (release build), gunicorn, gevent, granian, bjoern and uWSGI, the backend of
+# bench/cooperative.py (target/release/backend), and installs wrk. Run it again after a change of rgunicorn. VENV=DIR
+# uses another directory.
 set -euo pipefail
 # shellcheck source=ci/lib.sh
 . "$(dirname "$0")/../ci/lib.sh"
@@ -20,6 +21,10 @@ if ! echo '#include <ev.h>' | gcc -E - >/dev/null 2>&1; then
 fi
 venv "$VENV"
 pip_install "$VENV" bench/requirements.txt
+# A peer of one bench only, compiled here; its profile "gevent" builds that plugin in.
+UWSGI_PROFILE=gevent pip_install "$VENV" bench/requirements-uwsgi.txt || say "uWSGI does not build here: left out"
 say "building rgunicorn (release)"
 install_rgunicorn "$VENV"
+say "building the backend"
+cargo build -q --release --locked -p rgunicorn-bench --bin backend --target-dir "$ROOT/target"
 say "ready: $VENV/bin/python bench/compare.py"
