@@ -6,13 +6,15 @@
 //! turns of the worker's reactor ([`Guest`]).
 //!
 //! Read it in this order: `watcher` (what is waited for), `callback`, `state` (the queues), `looping` (the loop),
-//! `methods` (what gevent calls), `turn` (one turn of it), `kinds` (the watchers that are more than a place in a queue).
+//! `methods` (what gevent calls), `fast` (the most frequent of those calls), `turn` (one turn of it), `events` (what a wait
+//! brings), `kinds` (the watchers that are more than a place in a queue).
 //!
 //! The stack rule (`py/stack.rs`) is kept so: every field that changes is in a `GilCell`, every call into Python goes
 //! through `turn::call`, and nothing is held over it. Descriptors are touched only between callbacks, just before the
 //! wait (`Loop::settle`), so starting and stopping a watcher is a matter of memory alone.
 
 mod callback;
+mod events;
 mod fast;
 mod guest;
 mod kinds;

@@ -10,17 +10,17 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
-use crate::io::{Completion, READABLE, WRITABLE};
+use crate::io::{Completion, READABLE};
 use crate::py::{Foreign, crossing, shielded};
 use crate::sys::clock;
-use crate::sys::waker;
 
+use super::READ;
 use super::callback::Callback;
-use super::kinds::{differs, look_at, poll_mask};
+use super::events::collect;
+use super::kinds::poll_mask;
 use super::looping::{Loop, os_error};
 use super::state::{List, State, WAKE};
 use super::watcher::{Kind, Watcher};
-use super::{READ, WRITE};
 
 /// The longest wait of one turn (libev's number): a bound for whatever was overlooked.
 const WAIT_MAX: Duration = Duration::from_millis(59_743);
@@ -217,200 +217,6 @@ impl Loop {
         }
         self.cancel_polls(py);
         let _ = self.home.with(py, |home| home.with(|driver| driver.let_go(fd)));
-    }
-}
-
-/// Turns what the wait brought into events of watchers: libev's order is checks, timers, descriptors.
-fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>) {
-    let py = this.py();
-    let me = this.get();
-    queue_list(me, py, List::Check);
-    expire_timers(this);
-    let mut woken = false;
-    for completion in completions.drain(..) {
-        // What is not ours came for a guest that has left: it is of no use any more.
-        let Completion::Poll { token, result } = completion else { continue };
-        if token == WAKE {
-            woken = true;
-        } else {
-            on_poll(me, py, token, result);
-        }
-    }
-    if woken {
-        me.wake.with(py, |(_, op)| *op = None);
-        let waker = me.waker(py);
-        waker.drain();
-        collect_signals(this);
-    }
-    if me.state.with(py, |state| state.has(List::Idle)) {
-        queue_idle(me, py);
-    }
-}
-
-fn on_poll(me: &Loop, py: Python<'_>, token: crate::io::Token, result: std::io::Result<u32>) {
-    let watcher = me.state.with(py, |state| state.by_token(py, token));
-    let Some(watcher) = watcher.map(|watcher| watcher.into_bound(py)) else { return };
-    let keep = watcher.clone().unbind();
-    // A descriptor that cannot be polled is reported as ready: whoever uses it meets the error.
-    let mask = result.unwrap_or(READABLE | WRITABLE | TROUBLE);
-    me.state.with(py, |state| {
-        watcher.get().inner.with(py, |inner| {
-            let Kind::Io(io) = &mut inner.kind else { return };
-            io.op = None;
-            let mut events = 0;
-            if mask & (READABLE | TROUBLE) != 0 {
-                events |= READ;
-            }
-            if mask & (WRITABLE | TROUBLE) != 0 {
-                events |= WRITE;
-            }
-            events &= io.events;
-            let closing = io.closing;
-            if let Some(slot) = inner.slot.filter(|_| !closing) {
-                // Level-triggered: it is polled again with the next wait, if it is still started then.
-                state.unsettle(slot);
-            }
-            if events != 0 {
-                state.queue(keep, inner, events);
-            }
-        });
-    });
-}
-
-/// `POLLERR | POLLHUP | POLLNVAL`: reported whether asked for or not.
-const TROUBLE: u32 = 0x38;
-
-fn expire_timers(this: &Bound<'_, Loop>) {
-    let py = this.py();
-    let me = this.get();
-    loop {
-        let due = me.state.with(py, |state| state.pop_due(py));
-        let Some(watcher) = due else { return };
-        let watcher = watcher.bind(py);
-        let is_stat = watcher.get().inner.with(py, |inner| matches!(inner.kind, Kind::Stat(_)));
-        if is_stat {
-            look_again(me, watcher);
-            continue;
-        }
-        let keep = watcher.clone().unbind();
-        let done = me.state.with(py, |state| {
-            watcher.get().inner.with(py, |inner| {
-                let now = state.now;
-                let again = match (&mut inner.kind, inner.slot) {
-                    (Kind::Timer(timer), Some(slot)) if !timer.repeat.is_zero() => {
-                        // Late ones are not made up for.
-                        timer.due = timer.due.after(timer.repeat).max(now);
-                        state.set_timer(slot, timer.due);
-                        true
-                    }
-                    _ => false,
-                };
-                state.queue(keep, inner, READ);
-                if again { None } else { state.deactivate(inner) }
-            })
-        });
-        drop(done);
-    }
-}
-
-/// A file's time has come.
-fn look_again(me: &Loop, watcher: &Bound<'_, Watcher>) {
-    let py = watcher.py();
-    let known = me.state.with(py, |state| {
-        watcher.get().inner.with(py, |inner| {
-            let slot = inner.slot?;
-            let Kind::Stat(stat) = &inner.kind else { return None };
-            state.set_timer(slot, state.now.after(stat.every()));
-            Some((stat.path.clone_ref(py), stat.attr.as_ref().map(|attr| attr.clone_ref(py))))
-        })
-    });
-    let Some((path, before)) = known else { return };
-    crossing();
-    let now = look_at(path.bind(py));
-    let before = before.map(|before| before.into_bound(py));
-    if !differs(before.as_ref(), now.as_ref()).unwrap_or(false) {
-        return;
-    }
-    let now = now.map(Bound::unbind);
-    let dropped = watcher.get().inner.with(py, |inner| match &mut inner.kind {
-        Kind::Stat(stat) => {
-            let last = std::mem::replace(&mut stat.attr, now);
-            std::mem::replace(&mut stat.prev, last)
-        }
-        _ => None,
-    });
-    drop(dropped);
-    me.queue(watcher, READ);
-}
-
-/// Signals that have come, and children that have ended.
-fn collect_signals(this: &Bound<'_, Loop>) {
-    let py = this.py();
-    let me = this.get();
-    let watchers = me.state.with(py, |state| state.listed(py, List::Signal));
-    let number = |watcher: &Py<Watcher>| {
-        watcher.get().inner.with(py, |inner| if let Kind::Signal(number) = inner.kind { number } else { 0 })
-    };
-    // Several may watch the same one.
-    let arrived: Vec<&Py<Watcher>> =
-        watchers.iter().filter(|watcher| waker::signal_arrived(number(watcher))).collect();
-    for watcher in &arrived {
-        waker::forget_arrival(number(watcher));
-    }
-    for watcher in arrived {
-        me.queue(watcher.bind(py), READ);
-    }
-    if me.main && me.state.with(py, |state| state.has(List::Child)) {
-        reap(me, py);
-    }
-}
-
-/// Asks for each watched child, and for nobody else's: their exit status is for whoever waits for them.
-fn reap(me: &Loop, py: Python<'_>) {
-    let watchers = me.state.with(py, |state| state.listed(py, List::Child));
-    let wanted = |watcher: &Py<Watcher>| {
-        watcher.get().inner.with(py, |inner| match &inner.kind {
-            Kind::Child(child) => child.pid,
-            _ => -1,
-        })
-    };
-    let mut pids: Vec<i32> = watchers.iter().map(wanted).filter(|pid| *pid >= 0).collect();
-    pids.sort_unstable();
-    pids.dedup();
-    // Those that are waited for by name come first: "any child" must not take them away.
-    pids.sort_by_key(|pid| *pid == 0);
-    for pid in pids {
-        while let Ok(Some((ended, status))) = waker::wait_child(pid) {
-            for watcher in &watchers {
-                let told = watcher.get().inner.with(py, |inner| match &mut inner.kind {
-                    Kind::Child(child) if child.pid == ended || child.pid == 0 => {
-                        (child.rpid, child.rstatus) = (ended, status);
-                        inner.slot.is_some()
-                    }
-                    _ => false,
-                });
-                if told {
-                    me.queue(watcher.bind(py), READ);
-                }
-            }
-            if pid != 0 {
-                break;
-            }
-        }
-    }
-}
-
-/// Idle watchers of the highest priority that has some, unless something of that priority or above waits.
-fn queue_idle(me: &Loop, py: Python<'_>) {
-    let busy = me.state.with(py, |state| state.pending_priority());
-    let idle = me.state.with(py, |state| state.listed(py, List::Idle));
-    let priority = |watcher: &Py<Watcher>| watcher.get().inner.with(py, |inner| inner.priority);
-    let Some(highest) = idle.iter().map(priority).max() else { return };
-    if busy.is_some_and(|busy| busy >= highest) {
-        return;
-    }
-    for watcher in idle.iter().filter(|watcher| priority(watcher) == highest) {
-        me.queue(watcher.bind(py), READ);
     }
 }
 
