@@ -27,9 +27,6 @@ const WAIT_MAX: Duration = Duration::from_millis(59_743);
 /// How long callbacks run before the loop looks for other events again, unless `sys.setswitchinterval` says otherwise.
 const SLICE_DEFAULT: Duration = Duration::from_millis(5);
 
-/// Callbacks between two looks at the clock; they should be short.
-const CALLBACKS_PER_LOOK: u32 = 8;
-
 /// Runs turns. See `Loop.run`.
 pub(super) fn run(this: &Bound<'_, Loop>, nowait: bool, once: bool) -> PyResult<()> {
     let py = this.py();
@@ -306,20 +303,17 @@ fn run_callbacks(this: &Bound<'_, Loop>) {
         check_signals(this);
     }
     me.state.with(py, |state| state.in_callbacks = true);
-    for count in 1_u32.. {
-        let (next, watched) = me.state.with(py, |state| {
+    loop {
+        let next = me.state.with(py, |state| {
             let next = if state.breaking { None } else { state.callbacks.pop_front() };
             state.refs -= isize::from(next.is_some());
             state.begin_work();
-            (next, state.watch.is_some())
+            next
         });
         let Some(callback) = next else { break };
         let callback = callback.into_bound(py);
         run_callback(this, &callback);
         me.put_back(callback);
-        if !watched && !count.is_multiple_of(CALLBACKS_PER_LOOK) {
-            continue;
-        }
         let elapsed = clock::coarse_now().since(begun);
         if elapsed > Duration::ZERO && !slice_is_known {
             slice_is_known = true;
