@@ -7,7 +7,6 @@ import os
 import pathlib
 import platform
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -38,10 +37,9 @@ def versions(chosen: Iterable[servers.Server]) -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of this tree, with a mark when it has changes."""
-    git = ["git", "-C", str(servers.ROOT), "describe", "--always", "--dirty", "--exclude=*"]
-    done = subprocess.run(git, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "no commit"
+    """The commit that setup.sh has built, with a mark when its tree had changes: this tree may have gone on since."""
+    built = pathlib.Path(sys.prefix) / "built-from"
+    return built.read_text().strip() if built.exists() else "unknown commit"
 
 
 def spread(values: Sequence[float], digits: int) -> str:

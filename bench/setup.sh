@@ -24,7 +24,10 @@ pip_install "$VENV" bench/requirements.txt
 # A peer of one bench only, compiled here; its profile "gevent" builds that plugin in.
 UWSGI_PROFILE=gevent pip_install "$VENV" bench/requirements-uwsgi.txt || say "uWSGI does not build here: left out"
 say "building rgunicorn (release)"
+rm -f "$VENV/built-from"
+built_from=$(git describe --always --dirty --exclude='*' 2>/dev/null || echo "no commit")
 install_rgunicorn "$VENV"
+echo "$built_from" >"$VENV/built-from" # what the reports name
 say "building the backend"
 cargo build -q --release --locked -p rgunicorn-bench --bin backend --target-dir "$ROOT/target"
 say "ready: $VENV/bin/python bench/compare.py"
