@@ -25,7 +25,9 @@ class Log:
         """Something failed."""
         if kwargs.get("exc_info") and sys.exc_info()[0] is not None:
             # What the traceback says is not a format.
-            msg, args = f"{msg}\n%s", (*args, traceback.format_exc().rstrip())
+            text = traceback.format_exc().rstrip()
+            # Without arguments the message is no format either.
+            msg, args = (f"{msg}\n%s", (*args, text)) if args else ("%s\n%s", (msg, text))
         self._write("error", msg, args)
 
     def warning(self, msg: object, *args: object, **kwargs: object) -> None:

@@ -121,6 +121,10 @@ impl Guest for Serving {
         self.reactor.before_work();
     }
 
+    fn after_work(&self) {
+        self.reactor.after_work();
+    }
+
     fn before_wait(&self) -> Duration {
         self.reactor.before_wait()
     }

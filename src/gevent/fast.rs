@@ -1,12 +1,13 @@
 //! The hot methods, without the cost of pyo3's way in (`py/fast.rs`). Each does what the method of the same name does.
 //!
-//! pyo3 does not know that the interpreter lock is held in here: a `Py` that is dropped would be kept until it does. So
-//! objects are let go of as `Bound` or by `drop_ref`.
+//! pyo3 does not know that the interpreter lock is held in here: a `Py` that is dropped would be kept, and let go of the
+//! next time that anybody enters pyo3, be it at the end of a wait, where the driver is borrowed. So objects are let go of
+//! as `Bound` or by `drop_ref`, always.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::py::{Args, FastMethod, put_in_front};
+use crate::py::{Args, FastMethod, crossing, put_in_front};
 
 use super::kinds::{Io, Timer};
 use super::looping::Loop;
@@ -92,25 +93,33 @@ fn start<'py>(
     prepare: impl FnOnce(&mut State, &mut Inner),
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let (py, me) = (watcher.py(), watcher.get());
+    crossing();
     let owner = me.owner.get();
     let Some(callback) = args.get(0).filter(|callback| callback.is_callable()) else { return Ok(None) };
     if owner.home.check(py).is_err() {
         return Ok(None);
     }
-    let rest = args.rest(1)?;
+    let (callback, rest) = (callback.unbind(), args.rest(1)?.unbind());
     let before = owner.state.with(py, |state| {
         if state.destroyed {
-            return None;
+            return Err((callback, rest));
         }
         me.inner.with(py, |inner| {
             prepare(state, inner);
             if inner.slot.is_none() {
                 state.activate(watcher.clone().unbind(), inner);
             }
-            Some((inner.callback.replace(callback.unbind()), inner.args.replace(rest.unbind())))
+            Ok((inner.callback.replace(callback), inner.args.replace(rest)))
         })
     });
-    let Some((callback, rest)) = before else { return Ok(None) };
+    let (callback, rest) = match before {
+        Ok(before) => before,
+        Err((callback, rest)) => {
+            release(py, Some(callback));
+            release(py, Some(rest));
+            return Ok(None);
+        }
+    };
     release(py, callback);
     release(py, rest);
     Ok(Some(py.None().into_bound(py)))
@@ -161,6 +170,7 @@ impl FastMethod for Close {
 /// `None` for the watcher of a signal: when the last one stops, the signal's effect changes.
 fn stop<'py>(this: &Bound<'py, Watcher>) -> Option<Bound<'py, PyAny>> {
     let (py, me) = (this.py(), this.get());
+    crossing();
     let stopped = me.owner.get().state.with(py, |state| {
         me.inner.with(py, |inner| {
             if matches!(inner.kind, Kind::Signal(_)) {

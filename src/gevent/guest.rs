@@ -20,6 +20,9 @@ pub trait Guest {
     /// Application code is about to run in this turn (callbacks and watchers of the loop).
     fn before_work(&self);
 
+    /// Now and then, between two pieces of such work.
+    fn after_work(&self);
+
     /// The loop is about to wait: how long it may, as far as the guest is concerned.
     fn before_wait(&self) -> Duration;
 

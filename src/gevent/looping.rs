@@ -129,8 +129,10 @@ impl Loop {
         match queued {
             Ok(callback) => Ok(callback.into_bound(py)),
             Err((function, args)) => {
+                // Bound again: see `py/fast.rs`.
+                let (function, args) = (function.into_bound(py), args.into_bound(py));
                 self.check_alive(py)?;
-                let callback = Bound::new(py, Callback::new(function, args))?;
+                let callback = Bound::new(py, Callback::new(function.unbind(), args.unbind()))?;
                 let queued = callback.clone().unbind();
                 self.state.with(py, |state| state.enqueue(queued));
                 Ok(callback)

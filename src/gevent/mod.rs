@@ -10,8 +10,8 @@
 //! brings), `kinds` (the watchers that are more than a place in a queue).
 //!
 //! The stack rule (`py/stack.rs`) is kept so: every field that changes is in a `GilCell`, every call into Python goes
-//! through `turn::call`, and nothing is held over it. Descriptors are touched only between callbacks, just before the
-//! wait (`Loop::settle`), so starting and stopping a watcher is a matter of memory alone.
+//! behind `crossing`, and nothing is held over it. Descriptors are touched only just before the wait (`Loop::settle`), and
+//! by `closing_fd`, so starting and stopping a watcher is a matter of memory alone.
 
 mod callback;
 mod events;

@@ -24,6 +24,9 @@ const PRIORITIES: usize = (PRIORITY_MAX - PRIORITY_MIN) as usize + 1;
 /// How often the wall clock is looked at (somebody may set it).
 const WALL_EVERY: Duration = Duration::from_millis(500);
 
+/// How often a guest is told that pieces of work end; heartbeats are looked at every second.
+const TELL_EVERY: Duration = Duration::from_millis(100);
+
 const GENERATION_MASK: u32 = 0x00ff_ffff;
 /// The token of the waker; no slot has generation 0.
 pub(super) const WAKE: Token = Token(FOREIGN);
@@ -73,6 +76,8 @@ pub(super) struct State {
     wall_read: Instant,
     /// In a worker: who reports callbacks that block the loop.
     pub(super) watch: Option<Arc<Watch>>,
+    /// When the guest was last told that pieces of work end.
+    told: Instant,
     pub(super) error_handler: Option<Py<PyAny>>,
     /// Asked to leave `run`.
     pub(super) breaking: bool,
@@ -102,6 +107,7 @@ impl State {
             wall: 0,
             wall_read: Instant::default(),
             watch: None,
+            told: Instant::default(),
             error_handler: None,
             breaking: false,
             destroyed: false,
@@ -128,11 +134,17 @@ impl State {
         self.refs += 1;
     }
 
-    /// A piece of the application's work begins.
-    pub(super) fn begin_work(&self) {
-        if let Some(watch) = &self.watch {
-            watch.begin(clock::coarse_now());
+    /// A piece of the application's work begins. Whether the guest should be told that the loop goes on: now and then, in
+    /// a turn with much to do.
+    pub(super) fn begin_work(&mut self) -> bool {
+        let Some(watch) = &self.watch else { return false };
+        let now = clock::coarse_now();
+        watch.begin(now);
+        let due = now.since(self.told) >= TELL_EVERY;
+        if due {
+            self.told = now;
         }
+        due
     }
 
     /// Nothing of the application runs any more.

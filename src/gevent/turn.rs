@@ -101,6 +101,13 @@ fn before_work(me: &Loop, py: Python<'_>) {
     }
 }
 
+/// A long turn is no standstill.
+fn tell_guest(me: &Loop, py: Python<'_>) {
+    if let Some(guest) = me.guest(py).filter(|guest| guest.is_serving()) {
+        guest.after_work();
+    }
+}
+
 /// Queues an event for every watcher of a list.
 pub(super) fn queue_list(me: &Loop, py: Python<'_>, list: List) {
     if !me.state.with(py, |state| state.has(list)) {
@@ -222,11 +229,14 @@ fn handle_pending(this: &Bound<'_, Loop>) {
     let py = this.py();
     let me = this.get();
     loop {
-        let next = me.state.with(py, |state| {
-            state.begin_work();
-            if state.breaking { None } else { state.next_pending() }
+        let (next, tell) = me.state.with(py, |state| {
+            let tell = state.begin_work();
+            (if state.breaking { None } else { state.next_pending() }, tell)
         });
         let Some(watcher) = next else { return };
+        if tell {
+            tell_guest(me, py);
+        }
         handle(this, watcher.bind(py));
     }
 }
@@ -304,13 +314,15 @@ fn run_callbacks(this: &Bound<'_, Loop>) {
     }
     me.state.with(py, |state| state.in_callbacks = true);
     loop {
-        let next = me.state.with(py, |state| {
+        let (next, tell) = me.state.with(py, |state| {
             let next = if state.breaking { None } else { state.callbacks.pop_front() };
             state.refs -= isize::from(next.is_some());
-            state.begin_work();
-            next
+            (next, state.begin_work())
         });
         let Some(callback) = next else { break };
+        if tell {
+            tell_guest(me, py);
+        }
         let callback = callback.into_bound(py);
         run_callback(this, &callback);
         me.put_back(callback);

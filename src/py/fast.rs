@@ -28,8 +28,9 @@ pub trait FastMethod: 'static {
     /// Where the method that pyo3 has made is kept.
     fn ordinary() -> &'static PyOnceLock<Py<PyAny>>;
 
-    /// The call; `None` leaves it to pyo3's method, as if nothing had happened. pyo3 does not know in here that the
-    /// interpreter lock is held: it would keep a `Py` that is dropped until the next time that it does.
+    /// The call; `None` leaves it to pyo3's method, as if nothing had happened. No `Py` may be dropped in here: pyo3 does
+    /// not know that the interpreter lock is held, and would let go of the object some other time, where that may be
+    /// wrong. A `Bound` may, and `Py::drop_ref` is right.
     ///
     /// # Errors
     /// The method's.

@@ -120,6 +120,14 @@ pub fn unwatch_signal(number: i32) {
     }
 }
 
+/// The signal is somebody else's now, who has set what it does: it is only not told any more.
+pub fn leave_signal(number: i32) {
+    if let Some(watched) = slot(number) {
+        watched.fd.store(-1, Ordering::Release);
+        watched.arrived.store(false, Ordering::Release);
+    }
+}
+
 /// After a fork the loop has another waker, for all signals that it watched by the former one.
 pub fn move_signals(before: &Waker, waker: &Waker) {
     for watched in &WATCHED {

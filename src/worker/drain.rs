@@ -111,12 +111,15 @@ impl Reactor {
     /// still be ended by whoever calls the steps of a turn.
     pub fn leave(&self) {
         self.begin_drain();
-        self.state().leaving = true;
+        let state = &mut *self.state();
+        state.leaving = true;
+        // It is over, and must not shorten waits to nothing.
+        state.drain_deadline = None;
     }
 
     /// How long the next wait may take.
     pub(super) fn wait_time(&self, state: &State) -> Duration {
-        if !state.jobs.is_empty() || !state.garbage.is_empty() || state.has_drained() {
+        if !state.jobs.is_empty() || !state.garbage.is_empty() || (state.has_drained() && !state.leaving) {
             return Duration::ZERO;
         }
         let mut wait = self.tuning.idle_wait_max;

@@ -194,13 +194,17 @@ impl Reactor {
 
     /// Something of a body has come that the application reads, or its end or a fault.
     pub(super) fn after_body_input(&self, state: &mut State, id: ConnId) {
-        let Some(incoming) = state.conn(id).and_then(Conn::incoming).filter(|incoming| incoming.awaited)
-        else {
-            return;
-        };
+        let Some(conn) = state.conn(id) else { return };
+        let parked = conn.parked;
+        let Some(incoming) = conn.incoming().filter(|incoming| incoming.awaited) else { return };
         if incoming.is_readable() {
             incoming.awaited = false;
-            state.stop_timer(id.index);
+            if parked {
+                // Another greenlet of the application writes; its clock had given way to this one's.
+                state.start_timer(id.index, Timer::WriteStall, self.tuning.write_stall_timeout);
+            } else {
+                state.stop_timer(id.index);
+            }
             state.jobs.push_back(Job::Resume(id));
         } else {
             // Framing only, but the client is alive.

@@ -61,7 +61,6 @@ impl Reactor {
         let stall = self.tuning.write_stall_timeout;
         let state = &mut *self.state();
         let Some(conn) = state.conn(id) else { return false };
-        debug_assert!(!conn.awaits_body(), "one wait at a time");
         if !conn.has_output() {
             return false;
         }
@@ -312,7 +311,12 @@ impl Reactor {
         let Some(conn) = state.conn(id) else { return };
         if conn.parked {
             conn.parked = false;
-            state.stop_timer(id.index);
+            if conn.awaits_body() {
+                // Another greenlet of the application does; its clock had given way to this one's.
+                state.start_timer(id.index, Timer::BodyStall, self.tuning.body_stall_timeout);
+            } else {
+                state.stop_timer(id.index);
+            }
             state.jobs.push_back(Job::Resume(id));
             return;
         }

@@ -83,13 +83,6 @@ impl Reactor {
         if look_only { Duration::ZERO } else { self.wait_time(state) }
     }
 
-    /// The same for a loop that has work of its own at hand and will only look, with a wait of zero: no listener is
-    /// armed, so that siblings get the connections. A loop that always has such work must let [`Self::before_wait`] have a
-    /// turn now and then, or it accepts nothing.
-    pub fn before_look(&self) {
-        self.begin_wait(&mut self.state());
-    }
-
     /// The driver, for operations with [`super::FOREIGN`] tokens. To be let go of before any other method is called.
     pub fn driver(&self) -> RefMut<'_, Driver> {
         RefMut::map(self.state(), |state| &mut state.driver)

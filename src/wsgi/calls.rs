@@ -132,23 +132,15 @@ impl Calls {
     }
 
     /// A request in its own greenlet, from beginning to end.
-    ///
-    /// # Errors
-    /// The quiet end of a greenlet that was killed.
-    pub(super) fn guarded_start(&self, py: Python<'_>, reactor: &Reactor, request: Request) -> PyResult<()> {
+    pub(super) fn guarded_start(&self, py: Python<'_>, reactor: &Reactor, request: Request) {
         let conn = request.conn;
         let done = catch_unwind(AssertUnwindSafe(|| self.start(py, reactor, request)));
-        done.unwrap_or_else(|_| {
+        if done.is_err() && !self.is_forked_copy() {
             // The text of the panic is on stderr; the others go on.
-            if !self.is_forked_copy() {
-                reactor
-                    .shared()
-                    .errors
-                    .log(Level::Error, format_args!("Internal error while handling a request"));
-                reactor.abort(conn);
-            }
-        });
-        Ok(())
+            let errors = &reactor.shared().errors;
+            errors.log(Level::Error, format_args!("Internal error while handling a request"));
+            reactor.abort(conn);
+        }
     }
 
     /// The worker leaves: closes what the application has returned for responses that are still in progress (PEP 3333:

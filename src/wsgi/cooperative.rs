@@ -227,7 +227,7 @@ impl ServeRequest {
         };
         let Some(request) = pause.begin(conn) else { return Ok(()) };
         reactor.hold(conn);
-        let done = calls.guarded_start(py, &reactor, request);
+        calls.guarded_start(py, &reactor, request);
         if calls.is_forked_copy() {
             // The application has forked in here: the child leaves, and the client is its parent's.
             let status = reactor.shared().control.quitting().unwrap_or(0);
@@ -235,6 +235,6 @@ impl ServeRequest {
         }
         pause.end(py, conn);
         reactor.let_go(conn);
-        done
+        Ok(())
     }
 }

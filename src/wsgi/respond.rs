@@ -47,6 +47,8 @@ impl Calls {
         match iterable.try_iter() {
             Ok(items) => {
                 call.stage = Stage::Items(items.unbind());
+                // Its end may wait, and the next request begins when this one is complete.
+                drop(iterable);
                 self.pump(py, reactor, call);
             }
             Err(error) => self.fail(py, reactor, call, &error),
@@ -85,6 +87,7 @@ impl Calls {
                 return None;
             }
             let Some(item) = item else {
+                drop(items);
                 self.end(py, reactor, call, pieces, None);
                 return None;
             };

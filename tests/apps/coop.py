@@ -117,6 +117,45 @@ def slow_close(environ, start_response):
     return Items([b"ok"])
 
 
+@app.route("/slow-end")
+def slow_end(environ, start_response):
+    """?name=: as `/slow-close`, when the last reference to the iterable goes."""
+    name = parameter(environ, "name")
+    notes[name].append("called")
+
+    class Items:
+        def __iter__(self):
+            yield b"ok"
+
+        def __del__(self):
+            gevent.sleep(0.3)
+            notes[name].append("closed")
+
+    start_response("200 OK", [("Content-Length", "2")])
+    return Items()
+
+
+@app.text("/nap-and-compute")
+def nap_and_compute(environ):
+    """?s=&cpu=: waits, then computes."""
+    gevent.sleep(float(parameter(environ, "s")))
+    end = time.monotonic() + float(parameter(environ, "cpu"))
+    while time.monotonic() < end:
+        pass
+    return "ok"
+
+
+@app.route("/both-ways")
+def both_ways(environ, start_response):
+    """?name=&mib=: another greenlet reads the body while the response is written."""
+    mib = int(parameter(environ, "mib"))
+    start_response("200 OK", [("Content-Length", str(mib << 20))])
+    reader = gevent.spawn(environ["wsgi.input"].read)
+    for _ in range(mib):
+        yield b"x" * (1 << 20)
+    notes[parameter(environ, "name")].append(len(reader.get()))
+
+
 @app.text("/stubborn")
 def stubborn(environ):
     """?file=: as `/until`, and waits once more when it is killed."""

@@ -86,6 +86,15 @@ def test_term_waits_for_a_request_whose_client_has_left(launch_gevent):
 
 
 @pytest.mark.own
+def test_a_crowd_that_computes_in_one_turn_is_no_standstill(launch_gevent):
+    """All wake up at once, and take longer than the heartbeat together. Gunicorn's worker is killed for it."""
+    server = launch_gevent("coop:app", "--timeout", "2", "--worker-connections", "200")
+    pid = server.worker_pid()
+    bodies(server.together(["/nap-and-compute?s=1&cpu=0.05"] * 80))
+    assert server.worker_pid() == pid
+
+
+@pytest.mark.own
 def test_requests_without_a_connection_count(launch_gevent):
     """`worker_connections` bounds what is in progress, also when clients give up and come again."""
     server = launch_gevent("coop:app", "--worker-connections", "3")

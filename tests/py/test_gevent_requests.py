@@ -286,10 +286,21 @@ def test_a_request_that_blocks_delays_others_only(server):
     assert [answer.status for answer in answers] == [200] * 5
 
 
-def test_the_next_request_of_a_connection_waits_for_the_close_of_the_last(server):
+@pytest.mark.parametrize("path", ["slow-close", "slow-end"])
+def test_the_next_request_of_a_connection_waits_for_the_end_of_the_last(server, path):
     with server.client() as client:
         for _ in range(2):
-            client.send(request("/slow-close?name=slow-close"))
+            client.send(request(f"/{path}?name={path}"))
         assert [client.response().body for _ in range(2)] == [b"ok"] * 2
-        client.send(request("/notes?name=slow-close"))
+        client.send(request(f"/notes?name={path}"))
         assert client.response().body == b"called,closed,called,closed"
+
+
+def test_a_body_is_read_while_the_response_is_written(server):
+    """Two greenlets wait for one connection: for more of the body, and for a slow reader."""
+    with server.client() as client:
+        client.send(b"POST /both-ways?name=both&mib=16 HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n" + b"b" * 5000)
+        assert server.get("/notes?name=both").body == b""
+        client.send(b"b" * 15000)
+        assert client.response().body == b"x" * (16 << 20)
+    wait_for("the reader's end", lambda: notes(server, "both") == "20000")

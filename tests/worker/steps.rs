@@ -66,21 +66,6 @@ fn a_loop_from_outside_is_told_of_the_end() {
 }
 
 #[test]
-fn a_look_takes_no_wake_ups() {
-    let stage = Stage::calm();
-    stage.board.set_workers(2);
-    let mut none = Vec::new();
-    stage.reactor.before_look();
-    stage.reactor.wait(&stage.app, Duration::ZERO, &mut none);
-    stage.reactor.after_wait(&mut none);
-    assert_eq!(stage.census().operations, 0);
-    assert_eq!(turn(&stage, &mut none), None);
-    assert_eq!(stage.census().operations, 1);
-    stage.reactor.before_work();
-    assert_eq!(stage.census().operations, 0);
-}
-
-#[test]
 fn completions_of_others_keep_their_order() {
     let stage = Stage::calm();
     let foreign = |number| Completion::Poll { token: Token(FOREIGN | number), result: Ok(0) };

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use super::super::optable::{Op, Phase};
 use super::super::types::{Completion, OpKey, Received};
@@ -12,6 +13,8 @@ use crate::sys::net;
 const TROUBLE: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
 const IN: u32 = libc::EPOLLIN as u32;
 const OUT: u32 = libc::EPOLLOUT as u32;
+/// Between two tries to make a new epoll while no descriptor is free.
+const START_OVER_PAUSE: Duration = Duration::from_millis(10);
 const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
 
 impl Epoll {
@@ -68,23 +71,25 @@ impl Epoll {
         }
     }
 
-    /// A descriptor is ready.
-    pub(super) fn dispatch(&mut self, event: libc::epoll_event, out: &mut Vec<Completion>) {
+    /// A descriptor is ready. `false`: there is a new epoll, or should be one, and the other events of this wait come again.
+    pub(super) fn dispatch(&mut self, event: libc::epoll_event, out: &mut Vec<Completion>) -> bool {
         let events = event.events;
         let fd = self.interests.fd_of(&event);
         let mut at = fd.and_then(|fd| self.ops.first(fd));
         if at.is_none() {
             // Nobody asks any more.
-            if !fd.is_some_and(|fd| self.interests.drop_registration(fd)) {
-                // A failure to make a new epoll (EMFILE) is met again at the next event.
-                let _ = self.interests.start_over();
+            let named = fd.is_some_and(|fd| self.interests.drop_registration(fd));
+            if !named && self.interests.start_over().is_err() {
+                // The same event comes again at once, until a descriptor is free (EMFILE).
+                std::thread::sleep(START_OVER_PAUSE);
             }
-            return;
+            return named;
         }
         while let Some(key) = at {
             at = self.ops.next(key);
             self.ready_op(key, events, out);
         }
+        true
     }
 
     fn ready_op(&mut self, key: OpKey, events: u32, out: &mut Vec<Completion>) {

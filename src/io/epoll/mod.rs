@@ -225,7 +225,9 @@ impl Epoll {
         self.cut_short = got == self.events.len();
         for at in 0..got {
             let event = self.events[at];
-            self.dispatch(event, out);
+            if !self.dispatch(event, out) {
+                break;
+            }
         }
         self.stats.completions += (out.len() - before) as u64;
         Ok(())
