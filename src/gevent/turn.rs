@@ -138,9 +138,12 @@ fn wait(me: &Loop, py: Python<'_>, nowait: bool, completions: &mut Vec<Completio
         state.until_timer().unwrap_or(WAIT_MAX).min(WAIT_MAX)
     });
     let timeout = guest.as_ref().map_or(own, |guest| own.min(guest.before_wait()));
-    let waker = me.waker(py);
     let blocking = !timeout.is_zero();
-    waker.set_sleeping(blocking);
+    // Who only looks need not be woken.
+    let waker = blocking.then(|| me.waker(py));
+    if let Some(waker) = &waker {
+        waker.set_sleeping(true);
+    }
     let mut result = Ok(());
     let waited = me.home.with(py, |home| {
         home.with(|driver| {
@@ -151,7 +154,9 @@ fn wait(me: &Loop, py: Python<'_>, nowait: bool, completions: &mut Vec<Completio
             }
         });
     });
-    waker.set_sleeping(false);
+    if let Some(waker) = &waker {
+        waker.set_sleeping(false);
+    }
     debug_assert!(waited.is_ok(), "the loop's own thread");
     result.map_err(os_error)?;
     me.state.with(py, State::update_now);
@@ -164,9 +169,9 @@ fn wait(me: &Loop, py: Python<'_>, nowait: bool, completions: &mut Vec<Completio
 impl Loop {
     /// Tells the driver what has changed since the last wait.
     fn settle(&self, py: Python<'_>) -> PyResult<()> {
-        let waker = self.waker(py);
         let unarmed = self.wake.with(py, |(_, op)| op.is_none());
         if unarmed {
+            let waker = self.waker(py);
             let op = self.home.with(py, |home| home.with(|driver| driver.poll(waker.fd(), READABLE, WAKE)));
             if let Ok(Some(op)) = op {
                 let op = op.map_err(os_error)?;
@@ -305,14 +310,16 @@ fn call_out(callback: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>) -> PyResult<
 fn run_callbacks(this: &Bound<'_, Loop>) {
     let py = this.py();
     let me = this.get();
-    let begun = clock::coarse_now();
     let mut slice = SLICE_DEFAULT;
     let mut slice_is_known = false;
     // Python code looks for signals by itself.
     if me.main {
         check_signals(this);
     }
-    me.state.with(py, |state| state.in_callbacks = true);
+    let begun = me.state.with(py, |state| {
+        state.in_callbacks = true;
+        state.now
+    });
     loop {
         let (next, tell) = me.state.with(py, |state| {
             let next = if state.breaking { None } else { state.callbacks.pop_front() };
