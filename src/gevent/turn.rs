@@ -316,10 +316,9 @@ fn run_callbacks(this: &Bound<'_, Loop>) {
     if me.main {
         check_signals(this);
     }
-    let begun = me.state.with(py, |state| {
-        state.in_callbacks = true;
-        state.now
-    });
+    // Not the turn's time: requests that took long before this would leave no time for callbacks.
+    let begun = clock::coarse_now();
+    me.state.with(py, |state| state.in_callbacks = true);
     loop {
         let (next, tell) = me.state.with(py, |state| {
             let next = if state.breaking { None } else { state.callbacks.pop_front() };
