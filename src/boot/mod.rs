@@ -83,10 +83,7 @@ fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), String> {
                 let install = cooperative::INSTALL;
                 return Err(format!("Error: the gevent worker needs gevent: {reason}. {install}"));
             }
-            gevent::prefer_loop(py).and_then(|()| {
-                // A preloaded application is imported here: locks and sockets that it makes must be gevent's.
-                if settings.preload_app() { gevent::patch_all(py) } else { Ok(()) }
-            })
+            gevent::prefer_loop(py)
         }
         Ok(WorkerKind::Uring) => gevent::prefer_loop(py),
         Ok(WorkerKind::Sync) | Err(_) => gevent::withdraw_loop(py),
@@ -95,6 +92,11 @@ fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), String> {
 }
 
 fn preload(py: Python<'_>, settings: &Settings) -> Result<Py<PyAny>, Leave> {
+    if settings.worker_kind() == Ok(WorkerKind::Gevent) {
+        // Locks and sockets that the application makes must be gevent's. A reload imports nothing here, and could not take
+        // the patching back.
+        gevent::patch_all(py).map_err(|error| complain(py, &format_exception(py, &error)))?;
+    }
     wsgi::load(py, settings.app().unwrap_or_default()).map(Bound::unbind).map_err(|error| match error {
         LoadError::App(text) => complain(py, &text),
         // An application that leaves is believed, as Python would.

@@ -14,6 +14,16 @@ use super::looping::Loop;
 use super::state::State;
 use super::watcher::{Inner, Kind, Watcher};
 
+/// The place for pyo3's method, one for each implementation.
+macro_rules! ordinary {
+    () => {
+        fn ordinary() -> &'static PyOnceLock<Py<PyAny>> {
+            static ORDINARY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            &ORDINARY
+        }
+    };
+}
+
 /// Puts them in place. Once in a process.
 ///
 /// # Errors
@@ -33,10 +43,7 @@ impl FastMethod for RunCallback {
     type Class = Loop;
     const NAME: &'static str = "run_callback";
 
-    fn ordinary() -> &'static PyOnceLock<Py<PyAny>> {
-        static ORDINARY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        &ORDINARY
-    }
+    ordinary!();
 
     fn call<'py>(this: &Bound<'py, Loop>, args: Args<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(function) = args.get(0) else { return Ok(None) };
@@ -51,10 +58,7 @@ impl FastMethod for StartTimer {
     type Class = Timer;
     const NAME: &'static str = "start";
 
-    fn ordinary() -> &'static PyOnceLock<Py<PyAny>> {
-        static ORDINARY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        &ORDINARY
-    }
+    ordinary!();
 
     fn call<'py>(this: &Bound<'py, Timer>, args: Args<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         start(this.as_super(), args, |state, _| {
@@ -72,10 +76,7 @@ impl FastMethod for StartIo {
     type Class = Io;
     const NAME: &'static str = "start";
 
-    fn ordinary() -> &'static PyOnceLock<Py<PyAny>> {
-        static ORDINARY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        &ORDINARY
-    }
+    ordinary!();
 
     fn call<'py>(this: &Bound<'py, Io>, args: Args<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         start(this.as_super(), args, |_, inner| {
@@ -139,10 +140,7 @@ impl FastMethod for Stop {
     const NAME: &'static str = "stop";
     const NO_ARGUMENTS: bool = true;
 
-    fn ordinary() -> &'static PyOnceLock<Py<PyAny>> {
-        static ORDINARY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        &ORDINARY
-    }
+    ordinary!();
 
     fn call<'py>(this: &Bound<'py, Watcher>, _: Args<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         Ok(stop(this))
@@ -157,10 +155,7 @@ impl FastMethod for Close {
     const NAME: &'static str = "close";
     const NO_ARGUMENTS: bool = true;
 
-    fn ordinary() -> &'static PyOnceLock<Py<PyAny>> {
-        static ORDINARY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        &ORDINARY
-    }
+    ordinary!();
 
     fn call<'py>(this: &Bound<'py, Watcher>, _: Args<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         Ok(stop(this))
