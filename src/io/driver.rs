@@ -152,6 +152,14 @@ impl Driver {
         }
     }
 
+    /// Whether the other end of a stream socket has shut it, for writing at least. Asks the kernel, and takes nothing.
+    pub fn has_peer_left(&self, fd: RawFd) -> bool {
+        match &self.kind {
+            Kind::Sim(sim) => sim.has_peer_left(fd),
+            _ => net::has_peer_left(fd),
+        }
+    }
+
     /// Ends a reception whose owner has gone: no completion of it is delivered, its bytes are discarded.
     pub fn recv_drop(&mut self, op: OpKey) {
         each!(self, d => d.recv_drop(op));

@@ -24,6 +24,7 @@ pub struct Deadlines<const CLASSES: usize> {
     links: Vec<Link>,
     first: [u32; CLASSES],
     last: [u32; CLASSES],
+    count: [usize; CLASSES],
 }
 
 impl<const CLASSES: usize> Default for Deadlines<CLASSES> {
@@ -38,12 +39,17 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
         const {
             assert!(CLASSES <= 7, "the class must fit into three bits, all ones being taken by UNSET");
         };
-        Self { links: Vec::new(), first: [NONE; CLASSES], last: [NONE; CLASSES] }
+        Self { links: Vec::new(), first: [NONE; CLASSES], last: [NONE; CLASSES], count: [0; CLASSES] }
     }
 
-    /// Number of deadlines set; counts them one by one.
+    /// Number of deadlines set.
     pub fn len(&self) -> usize {
-        self.links.iter().filter(|link| link.at != u64::MAX).count()
+        self.count.iter().sum()
+    }
+
+    /// Number of deadlines of one class.
+    pub fn count(&self, class: u8) -> usize {
+        self.count.get(usize::from(class)).copied().unwrap_or_default()
     }
 
     /// No deadline is set.
@@ -79,12 +85,14 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
             None => self.first[list] = key,
         }
         self.last[list] = key;
+        self.count[list] += 1;
     }
 
     /// Takes the deadline of `key` away, if it has one.
     pub fn clear(&mut self, key: u32) {
         let Some(class) = self.class(key) else { return };
         let list = usize::from(class);
+        self.count[list] -= 1;
         let Link { prev, next, .. } = std::mem::replace(&mut self.links[key as usize], UNSET);
         match self.links.get_mut(prev as usize) {
             Some(before) => before.next = next,

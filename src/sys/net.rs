@@ -123,6 +123,16 @@ pub fn shutdown(fd: RawFd, how: Shutdown) -> io::Result<()> {
     check(unsafe { libc::shutdown(fd, how) }).map(drop)
 }
 
+/// Whether the other end has shut the connection, for writing at least, or reset it. Nothing is received. A descriptor
+/// that cannot be asked counts as left.
+pub fn has_peer_left(fd: RawFd) -> bool {
+    let left = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
+    let mut asked = libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: one pollfd, which outlives the call; a time-out of 0 does not wait.
+    let ready = unsafe { libc::poll(&raw mut asked, 1, 0) };
+    ready > 0 && asked.revents & left != 0
+}
+
 /// `None` = interrupted before anything moved: ask again.
 fn settled(result: libc::ssize_t) -> Option<io::Result<usize>> {
     if let Ok(n) = usize::try_from(result) {

@@ -52,7 +52,8 @@ impl Reactor {
         if state.draining || (self.has_work_at_hand(state) && !self.is_solo()) {
             return;
         }
-        if state.load() >= self.tuning.connections_max || state.accept_paused_until.is_some() {
+        let full = state.load() >= self.tuning.connections_max || self.has_no_thread(state);
+        if full || state.accept_paused_until.is_some() {
             return self.hand_back_listeners(state);
         }
         for index in 0..state.listeners.len() {
@@ -71,6 +72,11 @@ impl Reactor {
     /// armed now would find the sibling's next connection readable, too, and take it to no purpose.
     pub(super) fn has_work_at_hand(&self, state: &State) -> bool {
         state.just_accepted || !state.jobs.is_empty()
+    }
+
+    /// All threads of the application are at work: a request on a new connection would wait, which a sibling could answer.
+    fn has_no_thread(&self, state: &State) -> bool {
+        self.tuning.threads > 0 && state.held >= self.tuning.threads && !self.is_solo()
     }
 
     /// Before application work: gives the wake-ups back, and takes the connection of one that had come already.

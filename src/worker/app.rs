@@ -42,6 +42,8 @@ pub struct Request {
     pub listener: u16,
     /// When the last byte of the request was seen (or of its head, if the body is still to come).
     pub received: Instant,
+    /// When that byte arrived at the earliest: a loop that was busy sees late what came meanwhile.
+    pub arrived: Instant,
     /// The client asked for keep-alive and the worker agrees.
     pub keep_alive: bool,
 }
@@ -122,11 +124,11 @@ pub trait App {
     /// Runs `wait`, which may block, with the interpreter lock released.
     fn blocking(&self, wait: &mut dyn FnMut());
 
-    /// Lets pending signal handlers run.
+    /// Lets pending signal handlers run. `arrived`: there may be some; without it none has come since the last call.
     ///
     /// # Errors
     /// [`Exit`] when one of them asks the process to leave.
-    fn check_signals(&self) -> Result<(), Exit>;
+    fn check_signals(&self, arrived: bool) -> Result<(), Exit>;
 
     /// Runs one request up to its first pause: it ends with [`Reactor::finish`], [`Reactor::abort`],
     /// [`Reactor::park`] or [`Reactor::await_body`].

@@ -315,6 +315,7 @@ impl Conn {
             peer: self.peer,
             listener: self.listener,
             received: ctx.now,
+            arrived: ctx.arrived,
             keep_alive,
         }
     }
@@ -327,6 +328,8 @@ pub(super) struct FeedContext<'a> {
     /// The worker is willing to keep connections open.
     pub(super) keep_alive: bool,
     pub(super) now: Instant,
+    /// See [`Request::arrived`].
+    pub(super) arrived: Instant,
 }
 
 impl FeedContext<'_> {

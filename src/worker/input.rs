@@ -19,6 +19,7 @@ impl Reactor {
         match outcome {
             Received::Data(buf) => {
                 // The buffer belongs to the driver, the connection to the slab: copy nothing, borrow both apart.
+                let clocks = state.clocks();
                 let State { driver, conns, .. } = state;
                 let fed = match conns.get_mut(id.index as usize).filter(|c| c.generation == id.generation) {
                     None => None,
@@ -26,7 +27,7 @@ impl Reactor {
                         let data = driver.buffer(&buf);
                         match conn.phase {
                             Phase::Idle | Phase::Head | Phase::Body => {
-                                Some(conn.feed(&self.feed_context(state.now), id.index, data))
+                                Some(conn.feed(&self.feed_context(clocks), id.index, data))
                             }
                             Phase::Running | Phase::Skipping | Phase::Flushing => {
                                 conn.hold(&self.policy, data);
@@ -216,6 +217,7 @@ impl Reactor {
                 peer,
                 listener,
                 received: state.now,
+                arrived: state.now,
                 keep_alive: false,
             };
             state.jobs.push_back(Job::Refused(request, refusal.status));
@@ -232,7 +234,7 @@ impl Reactor {
         }
         conn.phase = Phase::Idle;
         if conn.pending_bytes() > 0 {
-            let ctx = self.feed_context(state.now);
+            let ctx = self.feed_context(state.clocks());
             let Some(conn) = state.conn(id) else { return };
             let fed = conn.feed_pending(&ctx, id.index);
             return self.after_held(state, id, fed);
@@ -257,7 +259,7 @@ impl Reactor {
 
     /// Takes input that came when the connection was idle, and not as a completion.
     pub(super) fn feed_held(&self, state: &mut State, id: ConnId, data: &[u8]) {
-        let ctx = self.feed_context(state.now);
+        let ctx = self.feed_context(state.clocks());
         let Some(conn) = state.conn(id) else { return };
         let fed = conn.feed(&ctx, id.index, data);
         self.after_held(state, id, fed);

@@ -4,13 +4,15 @@ use std::fs::File;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::io::{SendBuf, Sent, Token, Urgency};
 use crate::logging::Level;
+use crate::sys::clock::Instant;
 
-use super::app::{ConnId, Flow, Handover, Outgoing};
+use super::app::{App, ConnId, Flow, Handover, Outgoing, Request};
 use super::conn::Phase;
 use super::drain::DRAIN_FRESH;
 use super::incoming::Incoming;
@@ -22,6 +24,11 @@ use super::reactor::{Job, Reactor, Source, State, Timer};
 const SEND_SLICE_BYTES_MAX: usize = 256 * 1024;
 /// Most bytes of one sendfile(2) call, so that a fast reader of a large file does not hold up the others.
 const FILE_SLICE_BYTES_MAX: u64 = 256 * 1024;
+/// A client that has shut its side of the connection may be gone, or wait for its answer all the same (RFC 9112 section
+/// 9.6 lets it): TCP cannot tell. One whose request had to wait for its turn for this long is taken for gone.
+const HALF_CLOSED_WAIT_MAX: Duration = Duration::from_millis(500);
+/// The status for the access log; nginx's number.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 impl Reactor {
     /// Gives a piece of a response to a connection. `last`: the application has nothing further, so the piece may
@@ -74,19 +81,21 @@ impl Reactor {
         self.state().jobs.push_back(Job::Resume(id));
     }
 
-    /// A greenlet begins to work on the request of a connection. Until [`Self::let_go`] it counts as one of
+    /// A greenlet or a thread begins to work on the request of a connection. Until [`Self::let_go`] it counts as one of
     /// `worker_connections` also when its connection is closed, and the worker's end waits for it.
     pub fn hold(&self, id: ConnId) {
         let state = &mut *self.state();
+        state.held += 1;
         match state.conn(id) {
             Some(conn) => conn.held = true,
             None => state.orphans += 1,
         }
     }
 
-    /// The greenlet is over.
+    /// It has done its work.
     pub fn let_go(&self, id: ConnId) {
         let state = &mut *self.state();
+        state.held = state.held.saturating_sub(1);
         match state.conn(id) {
             Some(conn) => conn.held = false,
             None => state.orphans = state.orphans.saturating_sub(1),
@@ -96,6 +105,28 @@ impl Reactor {
     /// The client has left (or never was).
     pub fn is_gone(&self, id: ConnId) -> bool {
         self.state().conn(id).is_none()
+    }
+
+    /// The client has left, or has at least shut its side of the connection: asks the kernel, because the loop may not have
+    /// looked for a while.
+    pub fn has_client_left(&self, id: ConnId) -> bool {
+        let state = &mut *self.state();
+        let Some(conn) = state.conn(id) else { return true };
+        let (read_closed, fd) = (conn.read_closed, conn.fd.as_raw_fd());
+        read_closed || state.driver.has_peer_left(fd)
+    }
+
+    /// Nobody waits for the answer to this request any more, which has waited for its turn until now. One whose client
+    /// has only shut its side is abandoned after [`HALF_CLOSED_WAIT_MAX`].
+    pub fn is_abandoned(&self, request: &Request, now: Instant) -> bool {
+        self.is_gone(request.conn)
+            || now.since(request.arrived) >= HALF_CLOSED_WAIT_MAX && self.has_client_left(request.conn)
+    }
+
+    /// The answer to [`Self::is_abandoned`]: nginx's status for a client that has closed its request, in the log only.
+    pub fn drop_abandoned<A: App>(&self, app: &A, request: &Request) {
+        app.refused(self, request, CLIENT_CLOSED_REQUEST);
+        self.abort(request.conn);
     }
 
     /// Takes the connection's socket over for the application. Reception stops; what was received and not used is

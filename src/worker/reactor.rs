@@ -20,7 +20,7 @@ use crate::sys::shared::Slot;
 use super::accept::Listener;
 use super::app::{ConnId, Request};
 use super::conn::{Conn, FeedContext};
-use super::{Control, Tuning};
+use super::{Control, Mailbox, Tuning};
 
 /// A listening socket as the worker gets it.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct Shared {
     pub slot: Slot,
     /// Stop and quit requests.
     pub control: Arc<Control>,
+    /// Work from other threads, if the application runs in any.
+    pub mailbox: Option<Arc<Mailbox>>,
     /// Peers that are trusted proxies.
     pub trusted: Networks,
     /// The master: when this is no longer our parent, the worker leaves.
@@ -115,7 +117,9 @@ pub(super) struct State {
     pub(super) draining: bool,
     /// No further request is begun.
     pub(super) leaving: bool,
-    /// Greenlets whose connection is closed ([`Reactor::hold`]).
+    /// Greenlets and threads at work ([`Reactor::hold`]).
+    pub(super) held: usize,
+    /// Those of them whose connection is closed.
     pub(super) orphans: usize,
     pub(super) drain_deadline: Option<Instant>,
     pub(super) accept_paused_until: Option<Instant>,
@@ -129,6 +133,14 @@ pub(super) struct State {
     /// When the parent was last looked at.
     pub(super) parent_checked: Instant,
     pub(super) wake: Option<(OwnedFd, Option<OpKey>)>,
+    /// A signal has come since handlers were last run.
+    pub(super) signalled: bool,
+    /// The poll of the mailbox.
+    pub(super) mail: Option<OpKey>,
+    /// When the last wait was over: what came since then is seen after the next one.
+    pub(super) looked: Instant,
+    /// When what this turn reads has arrived, at the earliest.
+    pub(super) arrived: Instant,
     generation: u32,
 }
 
@@ -153,6 +165,7 @@ pub(super) enum Source {
     Send(ConnId),
     Writable(ConnId),
     Wake,
+    Mail,
 }
 
 /// The bit of a token that says that an operation is not the reactor's but was started by whoever shares its driver
@@ -186,6 +199,7 @@ impl Source {
             Self::Send(id) => pack(3, id),
             Self::Writable(id) => pack(4, id),
             Self::Wake => Token(5 << 56),
+            Self::Mail => Token(6 << 56),
         }
     }
 
@@ -198,6 +212,7 @@ impl Source {
             3 => Some(Self::Send(id)),
             4 => Some(Self::Writable(id)),
             5 => Some(Self::Wake),
+            6 => Some(Self::Mail),
             _ => None,
         }
     }
@@ -228,6 +243,7 @@ impl Reactor {
             date: DateCache::default(),
             draining: false,
             leaving: false,
+            held: 0,
             orphans: 0,
             drain_deadline: None,
             accept_paused_until: None,
@@ -237,6 +253,10 @@ impl Reactor {
             slow_until: now,
             parent_checked: now,
             wake: wake.map(|fd| (fd, None)),
+            signalled: true,
+            mail: None,
+            looked: now,
+            arrived: now,
             generation: 0,
         };
         Self { state: RefCell::new(state), shared, tuning, policy, requests: Cell::new(0) }
@@ -297,6 +317,12 @@ impl Reactor {
         !self.tuning.close_always && self.tuning.keepalive > Duration::ZERO && !self.shared.control.stopping()
     }
 
+    /// There is room for one more connection that waits for its next request.
+    pub fn has_idle_room(&self) -> bool {
+        let idle_max = self.tuning.connections_max.saturating_sub(self.tuning.threads);
+        self.tuning.threads == 0 || self.state.borrow().timers.count(Timer::Keepalive as u8) < idle_max
+    }
+
     /// The `Date` header value of now.
     pub fn date(&self) -> [u8; 29] {
         let unix = clock::unix_now().as_secs();
@@ -313,8 +339,9 @@ impl Reactor {
         self.state().recycle(buffer);
     }
 
-    pub(super) fn feed_context(&self, now: Instant) -> FeedContext<'_> {
-        FeedContext { policy: &self.policy, tuning: &self.tuning, keep_alive: self.keeps_alive(), now }
+    pub(super) fn feed_context(&self, (now, arrived): (Instant, Instant)) -> FeedContext<'_> {
+        let (policy, tuning, keep_alive) = (&self.policy, &self.tuning, self.keeps_alive());
+        FeedContext { policy, tuning, keep_alive, now, arrived }
     }
 
     /// Handles one completion. The state is borrowed throughout; nothing in here reaches the application.
@@ -326,6 +353,7 @@ impl Reactor {
                 Some(Source::Listener(index)) => self.on_acceptable(index, &result),
                 Some(Source::Writable(id)) => self.on_writable(id),
                 Some(Source::Wake) => self.state().drain_wake(),
+                Some(Source::Mail) => self.drain_mail(),
                 _ => debug_assert!(false, "a poll completion for {token:?}"),
             },
             Completion::Orphan { buf } => self.state().garbage.push(buf),
@@ -406,6 +434,11 @@ impl State {
         self.driver.close(conn.fd);
     }
 
+    /// Now, and when what is read now has arrived at the earliest.
+    pub(super) fn clocks(&self) -> (Instant, Instant) {
+        (self.now, self.arrived)
+    }
+
     /// What counts against `worker_connections`.
     pub(super) fn load(&self) -> usize {
         self.conns.len() + self.orphans
@@ -415,6 +448,7 @@ impl State {
         if let Some((fd, op)) = &mut self.wake {
             *op = None;
             crate::sys::file::drain(fd);
+            self.signalled = true;
         }
     }
 
@@ -437,7 +471,7 @@ mod tests {
     fn tokens_name_their_source_again() {
         let id = ConnId { index: 0xfedc_ba98, generation: 0x00ab_cdef };
         for source in
-            [Source::Listener(7), Source::Recv(id), Source::Send(id), Source::Writable(id), Source::Wake]
+            [Source::Listener(7), Source::Recv(id), Source::Send(id), Source::Writable(id), Source::Wake, Source::Mail]
         {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }

@@ -5,7 +5,7 @@ use std::cell::RefMut;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::io::{Completion, Driver};
+use crate::io::{Completion, Driver, READABLE};
 use crate::logging::Level;
 use crate::sys::{clock, process};
 
@@ -15,6 +15,8 @@ use super::reactor::{Job, Reactor, Source, State, is_foreign};
 /// An application call that took longer than this makes the worker send every answer at once for a while: answers
 /// queued for a common submission must not wait behind a slow call.
 const SLOW_CALL: Duration = Duration::from_micros(500);
+/// A wait that took this long was a sleep.
+const SLEPT_MIN: Duration = Duration::from_millis(1);
 /// How long a slow call is remembered.
 const SLOW_CALL_MEMORY: Duration = Duration::from_secs(5);
 /// How often the parent is looked at.
@@ -38,7 +40,7 @@ impl Reactor {
     fn turns<A: App>(&self, app: &A) -> i32 {
         let mut completions = Vec::new();
         loop {
-            if let Err(Exit(status)) = app.check_signals() {
+            if let Err(Exit(status)) = app.check_signals(self.take_signalled()) {
                 return status;
             }
             if let Some(status) = self.begin_turn(app) {
@@ -78,6 +80,9 @@ impl Reactor {
     pub fn before_wait(&self) -> Duration {
         let state = &mut *self.state();
         self.arm_listeners(state);
+        if !self.begin_mail(state) {
+            return Duration::ZERO;
+        }
         let look_only = self.begin_wait(state) && !self.is_solo();
         // After an accept among siblings only a look: the listeners are not armed.
         if look_only { Duration::ZERO } else { self.wait_time(state) }
@@ -108,6 +113,7 @@ impl Reactor {
     pub fn after_wait(&self, completions: &mut Vec<Completion>) {
         let now = self.tick();
         self.shared.slot.beat(now);
+        self.take_mail();
         for completion in completions.extract_if(.., |completion| !is_foreign(completion)) {
             let conn = completion_conn(&completion);
             if !self.guarded("a completion", || self.handle(completion))
@@ -153,7 +159,10 @@ impl Reactor {
 
     /// To be called before the application runs ([`Self::run_jobs`] does): the listeners are given back.
     pub fn before_work(&self) {
-        self.disarm_listeners(&mut self.state());
+        // Threads work while the loop waits.
+        if self.tuning.threads == 0 {
+            self.disarm_listeners(&mut self.state());
+        }
     }
 
     /// To be called after each piece of application work ([`Self::run_jobs`] does): reads the clock, and remembers when
@@ -218,11 +227,56 @@ impl Reactor {
         std::mem::take(&mut state.just_accepted)
     }
 
-    /// Reads the clock.
+    /// Reads the clock after a wait.
     fn tick(&self) -> clock::Instant {
         let state = &mut *self.state();
-        state.now = state.driver.now();
+        let before = std::mem::replace(&mut state.now, state.driver.now());
+        let looked = std::mem::replace(&mut state.looked, state.now);
+        // What ends a sleep has just come.
+        let slept = state.now.since(before) >= SLEPT_MIN;
+        state.arrived = if slept { state.now } else { looked };
         state.now
+    }
+
+    /// A signal has come since the last call.
+    fn take_signalled(&self) -> bool {
+        std::mem::take(&mut self.state().signalled)
+    }
+
+    /// Before a wait: arms the mailbox. `false`: there is mail, the wait must not last.
+    fn begin_mail(&self, state: &mut State) -> bool {
+        let Some(mailbox) = &self.shared.mailbox else { return true };
+        if state.mail.is_none() {
+            let polled = state.driver.poll(mailbox.fd(), READABLE, Source::Mail.token());
+            state.mail = polled
+                .inspect_err(|error| {
+                    self.shared.errors.log(Level::Error, format_args!("Cannot poll the mailbox: {error}"));
+                })
+                .ok();
+        }
+        mailbox.begin_wait()
+    }
+
+    pub(super) fn drain_mail(&self) {
+        self.state().mail = None;
+        if let Some(mailbox) = &self.shared.mailbox {
+            mailbox.drain();
+        }
+    }
+
+    /// Does what other threads have asked for.
+    fn take_mail(&self) {
+        let Some(mailbox) = &self.shared.mailbox else { return };
+        mailbox.end_wait();
+        let tasks = mailbox.take();
+        if tasks.is_empty() {
+            return;
+        }
+        // Several answers leave together.
+        self.state().turn_requests += tasks.len();
+        for task in tasks {
+            self.guarded("a task of a thread", || task(self));
+        }
     }
 
     fn take_job(&self) -> Option<Job> {
@@ -237,6 +291,7 @@ impl Reactor {
     fn run_job<A: App>(&self, app: &A, job: Job) {
         match job {
             Job::Call(request) if self.state().leaving => self.abort(request.conn),
+            Job::Call(request) if self.is_abandoned(&request, self.now()) => self.drop_abandoned(app, &request),
             Job::Call(request) => app.call(self, request),
             Job::Resume(id) => app.resume(self, id),
             Job::Abandon(id) => app.abandon(self, id),
@@ -274,7 +329,7 @@ fn completion_conn(completion: &Completion) -> Option<ConnId> {
     };
     match Source::from_token(*token)? {
         Source::Recv(id) | Source::Send(id) | Source::Writable(id) => Some(id),
-        Source::Listener(_) | Source::Wake => None,
+        Source::Listener(_) | Source::Wake | Source::Mail => None,
     }
 }
 
@@ -298,6 +353,7 @@ mod tests {
             access: RefCell::new(None),
             slot: Scoreboard::new().unwrap().claim(1).unwrap(),
             control: Arc::new(Control::default()),
+            mailbox: None,
             trusted: crate::settings::Networks::default(),
             parent: process::parent_id(),
             keep: RefCell::new(None),

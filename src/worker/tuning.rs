@@ -11,6 +11,10 @@ pub struct Tuning {
     pub keepalive: Duration,
     /// Answer every request with `Connection: close` (worker type `sync`).
     pub close_always: bool,
+    /// Threads that the application runs in, the loop being apart; 0: it runs on the loop's own thread. Connections are
+    /// accepted only while one of them is free (a lone worker accepts always), and as many connections as there are threads
+    /// are kept for requests: `connections_max` less this may be idle, others are closed after their answer.
+    pub threads: usize,
     /// Time from the first byte of a request head (or from the accept) to its end. Gunicorn's gthread waits 5 s for
     /// the first byte and for ever for the rest; a bound for both costs honest clients nothing.
     pub header_timeout: Duration,
@@ -49,6 +53,7 @@ impl Default for Tuning {
             connections_max: 1000,
             keepalive: Duration::from_secs(2),
             close_always: false,
+            threads: 0,
             header_timeout: Duration::from_secs(10),
             body_stall_timeout: Duration::from_secs(30),
             write_stall_timeout: Duration::from_secs(60),

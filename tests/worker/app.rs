@@ -198,7 +198,7 @@ impl App for TestApp {
         wait();
     }
 
-    fn check_signals(&self) -> Result<(), Exit> {
+    fn check_signals(&self, _: bool) -> Result<(), Exit> {
         Ok(())
     }
 

@@ -70,6 +70,7 @@ impl Stage {
         let (control, board) = (Arc::new(Control::default()), Scoreboard::new().unwrap());
         board.set_workers(1);
         let shared = Shared {
+            mailbox: None,
             errors: Arc::new(ErrorLog::open(log.to_str().unwrap(), Level::Debug).unwrap()),
             access: RefCell::new(None),
             slot: board.claim(1).unwrap(),
@@ -170,7 +171,7 @@ impl App for Driven<'_> {
     fn blocking(&self, wait: &mut dyn FnMut()) {
         self.app.blocking(wait);
     }
-    fn check_signals(&self) -> Result<(), Exit> {
+    fn check_signals(&self, _: bool) -> Result<(), Exit> {
         if (self.step)() { Err(Exit(REACHED)) } else { Ok(()) }
     }
     fn call(&self, reactor: &Reactor, request: Request) {

@@ -101,6 +101,11 @@ impl Sim {
         self.world.borrow_mut().recv(fd, into)
     }
 
+    pub(crate) fn has_peer_left(&self, fd: RawFd) -> bool {
+        let world = self.world.borrow();
+        world.sockets.get(&fd).is_none_or(|socket| socket.peer_finished || socket.reset)
+    }
+
     pub(crate) fn recv_drop(&mut self, op: OpKey) {
         if let Some((_, _, Op::Recv { .. })) = self.ops.get(op) {
             self.ops.remove(op);

@@ -1,0 +1,68 @@
+//! Requests on their way from the loop to the threads that run the application.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::Request;
+
+/// A queue that any number of threads take from, each request once, in order of arrival. Its length is bounded by
+/// `worker_connections`: a connection has one request in progress at most.
+#[derive(Debug, Default)]
+pub struct Pool {
+    waiting: Mutex<Waiting>,
+    filled: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    requests: VecDeque<Request>,
+    closed: bool,
+}
+
+impl Pool {
+    /// Hands a request to the next thread that is free. Gives it back when the pool is closed.
+    ///
+    /// # Errors
+    /// The request, if the pool is closed.
+    pub fn push(&self, request: Request) -> Result<(), Box<Request>> {
+        {
+            let mut waiting = self.waiting();
+            if waiting.closed {
+                return Err(Box::new(request));
+            }
+            waiting.requests.push_back(request);
+        }
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// The oldest request, as soon as there is one; `None` when the pool is closed. Blocks.
+    pub fn take(&self) -> Option<Request> {
+        let mut waiting = self.waiting();
+        loop {
+            if waiting.closed {
+                return None;
+            }
+            if let Some(request) = waiting.requests.pop_front() {
+                return Some(request);
+            }
+            waiting = self.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes no more, and lets the threads go; requests that no thread has taken are dropped.
+    pub fn close(&self) {
+        let dropped = {
+            let mut waiting = self.waiting();
+            waiting.closed = true;
+            std::mem::take(&mut waiting.requests)
+        };
+        self.filled.notify_all();
+        drop(dropped);
+    }
+
+    /// No code of others runs under the lock, so a poisoned one is as good as any.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
