@@ -46,7 +46,9 @@ mod _rgunicorn {
     #[pymodule_export]
     use crate::py::instances;
     #[pymodule_export]
-    use crate::wsgi::{EarlyHints, ErrorStream, FileWrapper, Input, StartResponse, Write, take_socket};
+    use crate::wsgi::{
+        ClientDisconnected, EarlyHints, ErrorStream, FileWrapper, Input, StartResponse, Write, take_socket,
+    };
 
     #[pymodule_export]
     use crate::conf::LogWriter;

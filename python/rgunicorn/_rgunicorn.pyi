@@ -8,6 +8,7 @@ from typing import Any, Final, Self, TypeAlias, final
 from typing_extensions import disjoint_base
 
 __all__ = [
+    "ClientDisconnected",
     "EarlyHints",
     "ErrorStream",
     "FileWrapper",
@@ -88,6 +89,10 @@ class ErrorStream:
     def write(self, text: str) -> None: ...
     def writelines(self, lines: Iterable[str]) -> None: ...
     def flush(self) -> None: ...
+
+@final
+class ClientDisconnected:
+    def __call__(self) -> bool: ...
 
 @final
 class EarlyHints:

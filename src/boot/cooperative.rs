@@ -27,21 +27,44 @@ pub(super) const INSTALL: &str = "pip install 'rgunicorn[gevent]'";
 /// number.
 const KILL_PATIENCE_S: f64 = 1.0;
 
-/// Decides whether requests run in greenlets, and says so in the log, with the reason.
+/// How a worker runs the application's requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// One at a time, on the loop's thread.
+    Direct,
+    /// Each in a greenlet.
+    Greenlets,
+    /// In so many threads beside the loop's.
+    Threads(usize),
+}
+
+/// Decides how requests run, and says so in the log, with the reason. `threads`: how many the configuration asks for; 0: none.
 ///
 /// # Errors
 /// Those of gevent, and for the `gevent` worker a hub that runs another loop.
-pub(super) fn decide(py: Python<'_>, kind: WorkerKind, errors: &ErrorLog) -> PyResult<Result<bool, String>> {
+pub(super) fn decide(
+    py: Python<'_>,
+    (kind, threads): (WorkerKind, usize),
+    errors: &ErrorLog,
+) -> PyResult<Result<Mode, String>> {
+    let pid = std::process::id();
     let direct = |level, reason: &str| {
-        let pid = std::process::id();
         errors.log(level, format_args!("Worker {pid} runs one request at a time: {reason}"));
-        Ok(Ok(false))
+        Ok(Ok(Mode::Direct))
+    };
+    let otherwise = |level, reason: &str| {
+        if threads == 0 {
+            return direct(level, reason);
+        }
+        let s = if threads == 1 { "" } else { "s" };
+        errors.log(level, format_args!("Worker {pid} runs requests in {threads} thread{s}: {reason}"));
+        Ok(Ok(Mode::Threads(threads)))
     };
     let missing = match gevent::patched(py)? {
-        _ if kind == WorkerKind::Sync => return Ok(Ok(false)),
-        Patched::NotUsed => return direct(Level::Info, "the application does not use gevent"),
+        _ if kind == WorkerKind::Sync => return Ok(Ok(Mode::Direct)),
+        Patched::NotUsed => return otherwise(Level::Info, "the application does not use gevent"),
         Patched::No => {
-            return direct(
+            return otherwise(
                 Level::Info,
                 "gevent is imported, but nothing is patched (gevent.monkey.patch_all)",
             );
@@ -51,7 +74,13 @@ pub(super) fn decide(py: Python<'_>, kind: WorkerKind, errors: &ErrorLog) -> PyR
                 "gevent has not patched {}, which requests in greenlets need (gevent.monkey.patch_all)",
                 missing.join(", ")
             );
-            return direct(Level::Warning, &reason);
+            // Patched threads are greenlets, which nobody would run.
+            let threads_are_real = missing.contains(&"threading");
+            return if threads_are_real {
+                otherwise(Level::Warning, &reason)
+            } else {
+                direct(Level::Warning, &reason)
+            };
         }
         Patched::Yes(missing) => missing,
     };
@@ -66,6 +95,11 @@ pub(super) fn decide(py: Python<'_>, kind: WorkerKind, errors: &ErrorLog) -> PyR
         }
         return direct(Level::Warning, reason);
     }
+    tell_greenlets(py, errors, &missing)?;
+    Ok(Ok(Mode::Greenlets))
+}
+
+fn tell_greenlets(py: Python<'_>, errors: &ErrorLog, missing: &[&str]) -> PyResult<()> {
     let version: String = py.import("gevent")?.getattr("__version__")?.extract()?;
     let pid = std::process::id();
     errors.log(Level::Info, format_args!("Worker {pid} runs requests in greenlets (gevent {version})"));
@@ -78,7 +112,7 @@ pub(super) fn decide(py: Python<'_>, kind: WorkerKind, errors: &ErrorLog) -> PyR
             ),
         );
     }
-    Ok(Ok(true))
+    Ok(())
 }
 
 /// The reactor as the loop's guest.

@@ -28,6 +28,8 @@ pub(super) struct Server {
     /// The application, if it was imported before the fork.
     app: Option<Py<PyAny>>,
     pub(super) first_config: Option<arbiter::Config>,
+    /// A worker that is over, but for threads of the application that do not end.
+    pub(super) has_busy_threads: bool,
 }
 
 impl Server {
@@ -39,7 +41,16 @@ impl Server {
         app: Option<Py<PyAny>>,
     ) -> Self {
         let (settings, hooks) = (Arc::new(settings), Arc::new(hooks));
-        Self { sources, settings, hooks, logs, former: None, app, first_config: Some(config) }
+        Self {
+            sources,
+            settings,
+            hooks,
+            logs,
+            former: None,
+            app,
+            first_config: Some(config),
+            has_busy_threads: false,
+        }
     }
 
     /// Reads everything again and opens what it names. The process has changed even where this fails.
@@ -85,7 +96,10 @@ impl Host for Server {
         Python::attach(|py| {
             let app = self.app.as_ref().map(|app| app.clone_ref(py));
             let (settings, hooks) = (&self.settings, &self.hooks);
-            worker::run(py, context, (settings, hooks), &self.logs.errors, self.logs.access.take(), app)
+            let ended =
+                worker::run(py, context, (settings, hooks), &self.logs.errors, self.logs.access.take(), app);
+            self.has_busy_threads = ended.has_busy_threads;
+            ended.status
         })
     }
 

@@ -39,10 +39,11 @@ pub(crate) fn main(py: Python<'_>, argv: Vec<String>) -> i32 {
     match start(py, argv) {
         Ok(mut server) => {
             let config = server.first_config.take();
-            match config {
-                Some(config) => arbiter::run(&mut server, config),
-                None => 1,
+            let status = config.map_or(1, |config| arbiter::run(&mut server, config));
+            if server.has_busy_threads {
+                wsgi::leave_process(py, status);
             }
+            status
         }
         Err(Leave(status)) => status,
     }
@@ -85,7 +86,7 @@ fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), String> {
             }
             gevent::prefer_loop(py)
         }
-        Ok(WorkerKind::Uring) => gevent::prefer_loop(py),
+        Ok(WorkerKind::Uring | WorkerKind::Gthread) => gevent::prefer_loop(py),
         Ok(WorkerKind::Sync) | Err(_) => gevent::withdraw_loop(py),
     };
     done.map_err(|error| format_exception(py, &error))

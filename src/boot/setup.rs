@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::http;
 use crate::io;
-use crate::settings::{Address, Id, Invalid, IoDriver, Settings, WorkerKind};
+use crate::settings::{Address, Id, Invalid, IoDriver, Settings, WorkerKind, worker_class_check};
 use crate::sys::account::{self, Identity};
 use crate::sys::listener;
 use crate::worker::Tuning;
@@ -39,8 +39,25 @@ pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::Config, Str
         socket_owner: owner,
         proc_name: settings.proc_name().unwrap_or(app).to_owned(),
         version: VERSION.to_owned(),
-        worker_name: settings.worker_class().to_owned(),
+        worker_name: worker_name(settings).to_owned(),
     })
+}
+
+/// As `Using worker:` names it: what `sync` became because of `threads`, else the words of the configuration.
+fn worker_name(settings: &Settings) -> &str {
+    let became_threads = settings.worker_kind() == Ok(WorkerKind::Gthread)
+        && worker_class_check(settings.worker_class()) == Ok(WorkerKind::Sync);
+    if became_threads { "gthread" } else { settings.worker_class() }
+}
+
+/// In how many threads a worker runs the application; 0: on the loop's own.
+pub(super) fn threads(settings: &Settings) -> usize {
+    let threads = settings.threads() as usize;
+    match settings.worker_kind() {
+        Ok(WorkerKind::Gthread) => threads.max(1),
+        Ok(WorkerKind::Uring) if threads > 1 => threads,
+        _ => 0,
+    }
 }
 
 /// Gunicorn starts with `bind = []` and serves nobody; here it is refused.

@@ -16,10 +16,11 @@ use crate::logging::{AccessLog, ErrorLog, Level};
 use crate::py::{Watch, Watchdog, WorkerSignals, format_exception, keep_frame_chunks, wakeup_pipe};
 use crate::settings::{Networks, Settings, WorkerKind};
 use crate::sys::listener;
-use crate::worker::{App, Control, ListenerSpec, Reactor, Shared};
-use crate::wsgi::{self, Calls, ErrorStream, ListenerName, LoadError, ServerFacts};
+use crate::worker::{App, Control, ListenerSpec, Mailbox, Reactor, Shared};
+use crate::wsgi::{self, Calls, ErrorStream, ListenerName, LoadError, Office, Recipe, ServerFacts, Threads};
 
-use super::{cooperative, setup};
+use super::cooperative::{self, Mode};
+use super::setup;
 
 /// Why a worker does not reach its loop.
 enum BootError {
@@ -38,12 +39,32 @@ impl From<PyErr> for BootError {
 /// A worker that is ready to serve.
 struct Served {
     reactor: Rc<Reactor>,
-    calls: Rc<Calls>,
+    runs: Runs,
     watch: Arc<Watch>,
     watchdog: Option<Watchdog>,
 }
 
-/// Runs one worker to its end; returns its exit status.
+/// Who runs the application.
+enum Runs {
+    /// The loop's thread, in greenlets or not.
+    Here(Rc<Calls>),
+    Threads(Threads),
+}
+
+/// What is left of a worker.
+pub(super) struct Ended {
+    pub(super) status: i32,
+    /// Threads of the application do not end: the process must go without the interpreter's own end.
+    pub(super) has_busy_threads: bool,
+}
+
+impl From<i32> for Ended {
+    fn from(status: i32) -> Self {
+        Self { status, has_busy_threads: false }
+    }
+}
+
+/// Runs one worker to its end.
 pub(super) fn run(
     py: Python<'_>,
     context: WorkerContext,
@@ -51,20 +72,44 @@ pub(super) fn run(
     errors: &Arc<ErrorLog>,
     access: Option<AccessLog>,
     app: Option<Py<PyAny>>,
-) -> i32 {
+) -> Ended {
     let control = Arc::new(Control::default());
     match boot(py, context, (settings, hooks), errors, access, app, &control) {
         Ok(served) => serve(py, served),
-        Err(error) => control.quitting().unwrap_or_else(|| report(py, errors, &error)),
+        Err(error) => control.quitting().unwrap_or_else(|| report(py, errors, &error)).into(),
     }
 }
 
-fn serve(py: Python<'_>, served: Served) -> i32 {
-    let Served { reactor, calls, watch, watchdog } = served;
-    let (reactor, calls) = (&reactor, &calls);
+fn serve(py: Python<'_>, served: Served) -> Ended {
+    let Served { reactor, runs, watch, watchdog } = served;
     reactor.shared().slot.set_booted();
+    match runs {
+        Runs::Here(calls) => serve_here(py, &reactor, &calls, (&watch, watchdog)).into(),
+        Runs::Threads(threads) => serve_in_threads(py, &reactor, &threads),
+    }
+}
+
+/// The loop has this thread for itself, and the interpreter lock is the others'.
+fn serve_in_threads(py: Python<'_>, reactor: &Reactor, threads: &Threads) -> Ended {
+    let mut status = 0;
+    crate::py::blocking(&mut || status = reactor.run(threads));
+    let has_busy_threads = !threads.finish(py);
+    if has_busy_threads {
+        let errors = &reactor.shared().errors;
+        errors.log(Level::Warning, format_args!("Leaving requests behind that did not end in time"));
+    }
+    wsgi::clear_current();
+    Ended { status, has_busy_threads }
+}
+
+fn serve_here(
+    py: Python<'_>,
+    reactor: &Rc<Reactor>,
+    calls: &Rc<Calls>,
+    (watch, watchdog): (&Arc<Watch>, Option<Watchdog>),
+) -> i32 {
     let status = if calls.is_cooperative() {
-        cooperative::serve(py, reactor, (calls, &watch)).unwrap_or_else(|error| {
+        cooperative::serve(py, reactor, (calls, watch)).unwrap_or_else(|error| {
             let text = format_exception(py, &error);
             reactor.shared().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
             1
@@ -130,8 +175,14 @@ fn boot(
         Some(app) => app,
         None => load(py, settings)?,
     };
-    let cooperative = cooperative::decide(py, kind, errors)?.map_err(BootError::Other)?;
-    let calls = Rc::new(calls(py, app, settings, errors, &listeners, (cooperative, &watch))?);
+    let mode =
+        cooperative::decide(py, (kind, setup::threads(settings)), errors)?.map_err(BootError::Other)?;
+    let recipe = recipe(py, app, settings, errors, &listeners, (mode, &watch))?;
+    let in_threads = matches!(mode, Mode::Threads(_));
+    let mailbox = in_threads.then(Mailbox::new).transpose();
+    let mailbox =
+        mailbox.map_err(|error| BootError::Other(format!("Cannot make a mailbox: {error}")))?.map(Arc::new);
+    let renderer = access.as_ref().map(AccessLog::line_renderer);
     let driver = open_driver(settings, errors)?;
     let specs: Vec<ListenerSpec> = listeners.iter().map(|socket| spec(socket)).collect();
     let shared = Shared {
@@ -139,6 +190,7 @@ fn boot(
         access: RefCell::new(access),
         slot,
         control: control.clone(),
+        mailbox: mailbox.clone(),
         trusted: Networks::parse(settings.forwarded_allow_ips()).map_err(BootError::Other)?,
         parent: ppid,
         // The sockets must stay open as long as the reactor may accept from them.
@@ -146,12 +198,20 @@ fn boot(
     };
     let mut tuning = setup::tuning(settings, jitter(settings, age));
     // A greenlet may wait for the rest of a body.
-    tuning.stream_bodies = cooperative;
+    tuning.stream_bodies = mode == Mode::Greenlets;
+    tuning.threads = if let Mode::Threads(count) = mode { count } else { 0 };
+    let keeps_alive = !tuning.keepalive.is_zero();
     let reactor = Rc::new(Reactor::new(driver, &specs, Some(wake), shared, tuning, setup::policy(settings)));
+    if let (Mode::Threads(count), Some(mailbox)) = (mode, mailbox) {
+        let office = Office::new(mailbox, control.clone(), errors.clone(), renderer, keeps_alive);
+        let threads = Threads::start(py, count, office, recipe)?;
+        return Ok(Served { reactor, runs: Runs::Threads(threads), watch, watchdog: None });
+    }
+    let calls = Rc::new(recipe.calls(py, mode == Mode::Greenlets)?);
     wsgi::set_current(reactor.clone());
     wsgi::set_calls(calls.clone());
     let watchdog = watchdog(settings, &watch)?;
-    Ok(Served { reactor, calls, watch, watchdog })
+    Ok(Served { reactor, runs: Runs::Here(calls), watch, watchdog })
 }
 
 /// Before anything of the application runs, and before the driver, whose ring belongs to whom opened it.
@@ -170,19 +230,19 @@ fn load(py: Python<'_>, settings: &Settings) -> Result<Py<PyAny>, BootError> {
     })
 }
 
-fn calls(
+fn recipe(
     py: Python<'_>,
     app: Py<PyAny>,
     settings: &Settings,
     errors: &Arc<ErrorLog>,
     listeners: &[Arc<listener::Listener>],
-    (cooperative, watch): (bool, &Arc<Watch>),
-) -> PyResult<Calls> {
+    (mode, watch): (Mode, &Arc<Watch>),
+) -> PyResult<Recipe> {
     let stream = ErrorStream::new(errors.clone(), settings.errorlog() == "-");
     let constants = PyDict::new(py);
     constants.set_item("wsgi.errors", Py::new(py, stream)?)?;
-    let facts = server_facts(settings, listeners, cooperative);
-    Calls::new(py, app, &facts, &constants, true, watch.clone(), cooperative)
+    let facts = server_facts(settings, listeners, mode != Mode::Direct);
+    Ok(Recipe { app, facts, constants: constants.unbind(), sendfile: true, watch: watch.clone() })
 }
 
 /// Not for `sync`, whose requests may take their time as under Gunicorn.
@@ -212,7 +272,7 @@ fn spec(socket: &listener::Listener) -> ListenerSpec {
 fn server_facts(
     settings: &Settings,
     listeners: &[Arc<listener::Listener>],
-    cooperative: bool,
+    multithread: bool,
 ) -> ServerFacts {
     let name = |socket: &Arc<listener::Listener>| match socket.local() {
         listener::Local::Tcp(address) => {
@@ -226,7 +286,7 @@ fn server_facts(
     ServerFacts {
         listeners: listeners.iter().map(name).collect(),
         multiprocess: settings.workers() > 1,
-        multithread: cooperative,
+        multithread,
         software: setup::software(),
         script_name: std::env::var("SCRIPT_NAME").unwrap_or_default(),
     }

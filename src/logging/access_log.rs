@@ -54,11 +54,28 @@ impl AccessLog {
         Ok(Self { file, path, format, renderer, buffer, buffer_bytes_max, write_bytes_max, dropped: 0 })
     }
 
+    /// What renders this log's records elsewhere, on another thread.
+    pub fn line_renderer(&self) -> LineRenderer {
+        LineRenderer { format: self.format.clone(), renderer: Renderer::default() }
+    }
+
+    /// Takes records that were rendered elsewhere: whole lines.
+    pub fn push_lines(&mut self, lines: &[u8]) {
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(lines);
+        self.limit(start);
+    }
+
     /// Renders the record of one request. It is written by the next [`Self::flush`], or now if the buffer is full; if
     /// there is still no room, it is dropped and counted.
     pub fn push(&mut self, source: &impl AtomSource) {
         let start = self.buffer.len();
         self.renderer.render(&self.format, source, &mut self.buffer);
+        self.limit(start);
+    }
+
+    /// What begins at `start` was added.
+    fn limit(&mut self, start: usize) {
         if self.buffer.len() <= self.buffer_bytes_max {
             return;
         }
@@ -131,6 +148,20 @@ impl AccessLog {
             self.buffer.truncate(start);
             self.dropped += 1;
         }
+    }
+}
+
+/// Renders records of a log that is written by somebody else.
+#[derive(Clone, Debug)]
+pub struct LineRenderer {
+    format: AccessFormat,
+    renderer: Renderer,
+}
+
+impl LineRenderer {
+    /// Appends the record of one request, with its newline.
+    pub fn render(&mut self, source: &impl AtomSource, out: &mut Vec<u8>) {
+        self.renderer.render(&self.format, source, out);
     }
 }
 

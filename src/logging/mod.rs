@@ -16,7 +16,7 @@ mod level;
 mod render;
 mod timestamp;
 
-pub use access_log::{AccessLog, BUFFER_BYTES_MAX};
+pub use access_log::{AccessLog, BUFFER_BYTES_MAX, LineRenderer};
 pub use atoms::{AtomSource, AtomText};
 pub use error_log::ErrorLog;
 pub use format::{AccessFormat, FormatError};

@@ -12,7 +12,7 @@ use super::timestamp::ClfTime;
 const DAY_SECONDS: u64 = 86_400;
 
 /// What rendering keeps from one record to the next.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Renderer {
     time: ClfTime,
     /// The bare value of a field that is padded or cut.

@@ -16,7 +16,7 @@ pub(super) fn push_iso(out: &mut String, unix_seconds: i64) {
 }
 
 /// `[22/Nov/2026:08:01:41 +0000]`, the access log's `t`. Made once a second.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct ClfTime {
     second: Option<i64>,
     text: String,

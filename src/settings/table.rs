@@ -259,11 +259,12 @@ settings! {
     workers: Count = Int(1), Workers, "-w --workers INT", EVER, env("WEB_CONCURRENCY");
 
     /// The kind of worker: sync (each answer closes its connection), uring (keep-alive connections, thousands per process;
-    /// requests run in greenlets if the application is patched by gevent, else one at a time) or gevent (as uring, and
-    /// the server patches before it imports the application).
+    /// requests run in greenlets if the application is patched by gevent, in threads if there are more than one, else one at
+    /// a time), gthread (as uring, always in threads; also what sync becomes with more than one) or gevent (as uring, and the
+    /// server patches before it imports the application).
     worker_class: Class = Text("sync"), Workers, "-k --worker-class STRING", EVER;
 
-    /// Threads per worker. This release has workers of one thread only.
+    /// Threads in which a worker runs the application; with more than one, sync becomes gthread. gevent needs none.
     threads: Count = Int(1), Workers, "--threads INT", "19.0";
 
     /// Most client connections of one worker, and so most of its requests in greenlets; at the limit it stops accepting.

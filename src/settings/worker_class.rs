@@ -7,6 +7,8 @@ use super::raw::python_repr;
 pub enum WorkerKind {
     /// `sync`: the uring engine under Gunicorn's sync contract, every answer closes its connection.
     Sync,
+    /// `gthread`: as `uring`, with the application in threads and the loop apart; also `sync` with more than one thread.
+    Gthread,
     /// `uring`: keep-alive connections multiplexed on one ring (or epoll).
     Uring,
     /// `gevent`: as `uring`, with everything patched by gevent before the application is imported; requests run in
@@ -22,7 +24,7 @@ const GUNICORN_CLASSES: [(&str, &str); 4] = [
     ("gunicorn.workers.ggevent.GeventPyWSGIWorker", "gevent_pywsgi"),
 ];
 
-const AVAILABLE: &str = "available: sync, uring, gevent";
+const AVAILABLE: &str = "available: sync, gthread, gevent, uring";
 
 /// The worker that `name` (alias, `egg:gunicorn#ALIAS` or dotted path) stands for.
 ///
@@ -36,9 +38,11 @@ pub fn worker_class_check(name: &str) -> Result<WorkerKind, String> {
         "sync" => Ok(WorkerKind::Sync),
         "uring" => Ok(WorkerKind::Uring),
         "gevent" | "gevent_wsgi" => Ok(WorkerKind::Gevent),
-        "gthread" | "gevent_pywsgi" => {
-            Err(format!("worker class {shown} is not available yet in this release ({AVAILABLE})"))
-        }
+        "gthread" => Ok(WorkerKind::Gthread),
+        "gevent_pywsgi" => Err(format!(
+            "worker class {shown} is not supported: rgunicorn has its own HTTP server, use gevent, which patches the same way \
+             ({AVAILABLE})"
+        )),
         "eventlet" => Err(format!(
             "worker class {shown} is not supported: eventlet is retired, use gevent ({AVAILABLE})"
         )),
@@ -55,12 +59,8 @@ pub fn worker_class_check(name: &str) -> Result<WorkerKind, String> {
 /// [`worker_class_check`], and what `threads` makes of the class: Gunicorn turns `sync` into `gthread` when it is
 /// above 1.
 pub(super) fn worker_kind(class: &str, threads: u32) -> Result<WorkerKind, String> {
-    let kind = worker_class_check(class)?;
-    if threads > 1 {
-        return Err(format!(
-            "threads = {threads} needs the gthread worker, which is not available yet in this release \
-             (allowed: threads = 1, and more workers)"
-        ));
-    }
-    Ok(kind)
+    Ok(match worker_class_check(class)? {
+        WorkerKind::Sync if threads > 1 => WorkerKind::Gthread,
+        kind => kind,
+    })
 }

@@ -38,18 +38,30 @@ impl Reactor {
         self.shared.access.borrow().is_some()
     }
 
+    /// Writes records that a thread has rendered.
+    pub fn log_lines(&self, lines: &[u8]) {
+        if !lines.is_empty()
+            && let Some(log) = &mut *self.shared.access.borrow_mut()
+        {
+            log.push_lines(lines);
+        }
+    }
+
     /// Writes the record of `request`, if an access log is kept. `facts` may run Python, so the log is out of its cell
     /// meanwhile.
     pub fn log_access(&self, request: &Request, facts: &AccessFacts<'_>) {
         let mut lent = Lent::take(&self.shared.access);
         if let Some(log) = &mut lent.log {
-            log.push(&AccessLine {
-                request,
-                facts,
-                remote_addr: request.peer.ip_text(),
-                path_info: percent_decode_path(request.head.path()),
-            });
+            log.push(&AccessLine::new(request, facts));
         }
+    }
+}
+
+impl<'a> AccessLine<'a> {
+    /// The record of `request`.
+    pub fn new(request: &'a Request, facts: &'a AccessFacts<'a>) -> Self {
+        let remote_addr = request.peer.ip_text();
+        Self { request, facts, remote_addr, path_info: percent_decode_path(request.head.path()) }
     }
 }
 

@@ -32,6 +32,7 @@ pub use body::Body;
 pub use control::Control;
 pub use incoming::{BodyFault, BodyRead};
 pub use mailbox::{Mailbox, Task};
+pub use output::CLIENT_CLOSED_REQUEST;
 pub use pool::Pool;
 pub use reactor::{Census, FOREIGN, ListenerSpec, Reactor, Shared, is_foreign};
 pub use tuning::Tuning;

@@ -27,8 +27,8 @@ const FILE_SLICE_BYTES_MAX: u64 = 256 * 1024;
 /// A client that has shut its side of the connection may be gone, or wait for its answer all the same (RFC 9112 section
 /// 9.6 lets it): TCP cannot tell. One whose request had to wait for its turn for this long is taken for gone.
 const HALF_CLOSED_WAIT_MAX: Duration = Duration::from_millis(500);
-/// The status for the access log; nginx's number.
-const CLIENT_CLOSED_REQUEST: u16 = 499;
+/// The status in the access log of a request whose client has left before its turn; nginx's number.
+pub const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 impl Reactor {
     /// Gives a piece of a response to a connection. `last`: the application has nothing further, so the piece may
@@ -116,14 +116,13 @@ impl Reactor {
         read_closed || state.driver.has_peer_left(fd)
     }
 
-    /// Nobody waits for the answer to this request any more, which has waited for its turn until now. One whose client
-    /// has only shut its side is abandoned after [`HALF_CLOSED_WAIT_MAX`].
-    pub fn is_abandoned(&self, request: &Request, now: Instant) -> bool {
-        self.is_gone(request.conn)
-            || now.since(request.arrived) >= HALF_CLOSED_WAIT_MAX && self.has_client_left(request.conn)
+    /// Nobody waits for the answer to a request any more, which has waited for its turn from `arrived` to `now`. One whose
+    /// client has only shut its side is abandoned after [`HALF_CLOSED_WAIT_MAX`].
+    pub fn is_abandoned(&self, id: ConnId, arrived: Instant, now: Instant) -> bool {
+        self.is_gone(id) || now.since(arrived) >= HALF_CLOSED_WAIT_MAX && self.has_client_left(id)
     }
 
-    /// The answer to [`Self::is_abandoned`]: nginx's status for a client that has closed its request, in the log only.
+    /// What then becomes of it: nothing but a record of the access log.
     pub fn drop_abandoned<A: App>(&self, app: &A, request: &Request) {
         app.refused(self, request, CLIENT_CLOSED_REQUEST);
         self.abort(request.conn);

@@ -470,9 +470,14 @@ mod tests {
     #[test]
     fn tokens_name_their_source_again() {
         let id = ConnId { index: 0xfedc_ba98, generation: 0x00ab_cdef };
-        for source in
-            [Source::Listener(7), Source::Recv(id), Source::Send(id), Source::Writable(id), Source::Wake, Source::Mail]
-        {
+        for source in [
+            Source::Listener(7),
+            Source::Recv(id),
+            Source::Send(id),
+            Source::Writable(id),
+            Source::Wake,
+            Source::Mail,
+        ] {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }
         assert_eq!(Source::from_token(Token(0)), None);

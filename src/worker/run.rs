@@ -291,7 +291,9 @@ impl Reactor {
     fn run_job<A: App>(&self, app: &A, job: Job) {
         match job {
             Job::Call(request) if self.state().leaving => self.abort(request.conn),
-            Job::Call(request) if self.is_abandoned(&request, self.now()) => self.drop_abandoned(app, &request),
+            Job::Call(request) if self.is_abandoned(request.conn, request.arrived, self.now()) => {
+                self.drop_abandoned(app, &request);
+            }
             Job::Call(request) => app.call(self, request),
             Job::Resume(id) => app.resume(self, id),
             Job::Abandon(id) => app.abandon(self, id),

@@ -19,14 +19,17 @@ use crate::http::{HttpError, ResponseFacts};
 use crate::logging::Level;
 use crate::py::{Watch, exit_status, shielded};
 use crate::sys::atfork;
-use crate::worker::{App, ConnId, Exit, Reactor, Request};
+use crate::worker::{App, ConnId, Exit, Flow, Reactor, Request};
 
+use super::client::ClientDisconnected;
 use super::cooperative::Pause;
 use super::current::ticket;
 use super::environ::{EnvironFactory, ServerFacts};
 use super::file_wrapper::FileWrapper;
+use super::finish::refuse;
 use super::hints::{EarlyHints, HintTarget};
 use super::input::Input;
+use super::link::Link;
 use super::log_line;
 use super::response::StartResponse;
 use super::running::Running;
@@ -38,7 +41,7 @@ pub struct Calls {
     environs: EnvironFactory,
     pub(super) sockets: SocketFactory,
     empty_input: Py<Input>,
-    /// The pair of the last request, if the application kept neither.
+    /// Those of the last request, if the application kept none.
     pub(super) spare: RefCell<Option<Callables>>,
     pub(super) parked: RefCell<HashMap<ConnId, Call>>,
     pub(super) sendfile: bool,
@@ -50,8 +53,8 @@ pub struct Calls {
     running: Arc<Running>,
 }
 
-/// `start_response` and the early hints that end when its head leaves.
-pub(super) type Callables = (Py<StartResponse>, Py<EarlyHints>);
+/// `start_response`, the early hints that end when its head leaves, and whether the client has left.
+pub(super) type Callables = (Py<StartResponse>, Py<EarlyHints>, Py<ClientDisconnected>);
 
 /// A response in progress.
 pub(super) struct Call {
@@ -61,6 +64,7 @@ pub(super) struct Call {
     pub(super) input: Option<Py<Input>>,
     pub(super) response: Py<StartResponse>,
     pub(super) hints: Py<EarlyHints>,
+    pub(super) client: Py<ClientDisconnected>,
     pub(super) socket: Py<PyAny>,
     /// What the application returned; closed at the end.
     pub(super) iterable: Option<Py<PyAny>>,
@@ -123,6 +127,18 @@ impl Calls {
         atfork::generation() != self.forks
     }
 
+    /// Waits until all output of a connection has left or its client has; `None` where the loop itself would have to wait.
+    pub(super) fn drained(&self, py: Python<'_>, link: Link<'_>, conn: ConnId) -> Option<PyResult<Flow>> {
+        match (link, &self.pause) {
+            (Link::Thread(desk), _) => Some(Ok(desk.drained(conn))),
+            (Link::Loop(reactor), Some(pause)) => {
+                let drained = pause.drained(py, reactor, conn);
+                Some(drained.map(|()| if reactor.is_gone(conn) { Flow::Gone } else { Flow::Sent }))
+            }
+            (Link::Loop(_), None) => None,
+        }
+    }
+
     /// The greenlets of the requests in progress; none in direct mode.
     ///
     /// # Errors
@@ -132,14 +148,14 @@ impl Calls {
     }
 
     /// A request in its own greenlet, from beginning to end.
-    pub(super) fn guarded_start(&self, py: Python<'_>, reactor: &Reactor, request: Request) {
+    pub(super) fn guarded_start(&self, py: Python<'_>, link: Link<'_>, request: Request) {
         let conn = request.conn;
-        let done = catch_unwind(AssertUnwindSafe(|| self.start(py, reactor, request)));
+        let done = catch_unwind(AssertUnwindSafe(|| self.start(py, link, request)));
         if done.is_err() && !self.is_forked_copy() {
             // The text of the panic is on stderr; the others go on.
-            let errors = &reactor.shared().errors;
+            let errors = link.errors();
             errors.log(Level::Error, format_args!("Internal error while handling a request"));
-            reactor.abort(conn);
+            link.abort(conn);
         }
     }
 
@@ -147,23 +163,24 @@ impl Calls {
     /// `close()` is called however a request ends).
     pub fn close_parked(&self, reactor: &Reactor) {
         let calls = std::mem::take(&mut *self.parked.borrow_mut());
-        Python::attach(|py| calls.into_values().for_each(|call| self.close_call(py, reactor, call)));
+        let link = Link::Loop(reactor);
+        Python::attach(|py| calls.into_values().for_each(|call| self.close_call(py, link, call)));
     }
 
-    fn start(&self, py: Python<'_>, reactor: &Reactor, mut request: Request) {
+    fn start(&self, py: Python<'_>, link: Link<'_>, mut request: Request) {
         let body = std::mem::take(&mut request.body);
         let call = match self.prepare(py, request, body) {
             Ok(call) => call,
-            Err(refused) => return self.refuse(py, reactor, &refused.0, refused.1.as_ref()),
+            Err(refused) => return refuse(link, &refused.0, refused.1.as_ref()),
         };
-        reactor.count_request();
+        link.count_request();
         let result = shielded(|| self.app.bind(py).call1((call.environ.bind(py), call.response.bind(py))));
         if self.is_forked_copy() {
-            return self.leave_child(py, reactor, result.err().as_ref());
+            return self.leave_child(py, link, result.err().as_ref());
         }
         match result {
-            Ok(iterable) => self.iterate(py, reactor, call, iterable),
-            Err(error) => self.fail(py, reactor, call, &error),
+            Ok(iterable) => self.iterate(py, link, call, iterable),
+            Err(error) => self.fail(py, link, call, &error),
         }
     }
 
@@ -195,17 +212,19 @@ impl Calls {
                 connect: request.head.method() == b"CONNECT",
                 keep_alive: request.keep_alive,
             };
-            let (response, hints) = self.callables(py, request.conn, facts)?;
-            environ.set_item(intern!(py, "wsgi.early_hints"), &hints)?;
-            Ok(Ok((environ.unbind(), input, response, hints, socket.unbind())))
+            let callables = self.callables(py, request.conn, facts)?;
+            environ.set_item(intern!(py, "wsgi.early_hints"), &callables.1)?;
+            environ.set_item(intern!(py, "rgunicorn.client_disconnected"), &callables.2)?;
+            Ok(Ok((environ.unbind(), input, callables, socket.unbind())))
         })();
         match made {
-            Ok(Ok((environ, input, response, hints, socket))) => Ok(Call {
+            Ok(Ok((environ, input, (response, hints, client), socket))) => Ok(Call {
                 request,
                 environ,
                 input,
                 response,
                 hints,
+                client,
                 socket,
                 iterable: None,
                 stage: Stage::Ending,
@@ -221,13 +240,16 @@ impl Calls {
 
     fn callables(&self, py: Python<'_>, conn: ConnId, facts: ResponseFacts) -> PyResult<Callables> {
         let spare = self.spare.borrow_mut().take();
-        if let Some((response, hints)) = spare {
+        if let Some((response, hints, client)) = spare {
             response.get().reset(conn, facts);
-            return Ok((response, hints));
+            client.get().aim(ticket(conn));
+            return Ok((response, hints, client));
         }
         let target = HintTarget::default();
         let hints = Py::new(py, EarlyHints::new(target.clone()))?;
-        Ok((Py::new(py, StartResponse::new(conn, facts, target))?, hints))
+        let client = Py::new(py, ClientDisconnected::new())?;
+        client.get().aim(ticket(conn));
+        Ok((Py::new(py, StartResponse::new(conn, facts, target))?, hints, client))
     }
 
     /// Runs `work` on behalf of a connection, watched and with the interpreter lock held. A panic ends the connection
@@ -250,25 +272,15 @@ impl App for Calls {
         crate::py::blocking(wait);
     }
 
-    fn check_signals(&self) -> Result<(), Exit> {
-        Python::attach(|py| {
-            py.check_signals().map_err(|error| {
-                if error.is_instance_of::<PySystemExit>(py) {
-                    return Exit(exit_status(py, &error));
-                }
-                if !error.is_instance_of::<PyKeyboardInterrupt>(py) {
-                    error.print(py);
-                }
-                Exit(1)
-            })
-        })
+    fn check_signals(&self, _: bool) -> Result<(), Exit> {
+        check_signals()
     }
 
     fn call(&self, reactor: &Reactor, request: Request) {
         let conn = request.conn;
         let Some(pause) = &self.pause else {
             self.running.set(&request);
-            return self.serve(reactor, conn, |py| self.start(py, reactor, request));
+            return self.serve(reactor, conn, |py| self.start(py, Link::Loop(reactor), request));
         };
         self.serve(reactor, conn, |py| {
             if let Err(error) = pause.spawn(py, request) {
@@ -285,7 +297,7 @@ impl App for Calls {
         let call = self.parked.borrow_mut().remove(&conn);
         if let Some(call) = call {
             self.running.set(&call.request);
-            self.serve(reactor, conn, |py| self.pump(py, reactor, call));
+            self.serve(reactor, conn, |py| self.pump(py, Link::Loop(reactor), call));
         }
     }
 
@@ -296,17 +308,33 @@ impl App for Calls {
         let call = self.parked.borrow_mut().remove(&conn);
         if let Some(call) = call {
             self.running.set(&call.request);
-            self.serve(reactor, conn, |py| self.close_call(py, reactor, call));
+            self.serve(reactor, conn, |py| self.close_call(py, Link::Loop(reactor), call));
         }
     }
 
     fn refused(&self, reactor: &Reactor, request: &Request, status: u16) {
-        Python::attach(|py| {
-            log_line::write(py, reactor, request, None, None, (status, 0), Duration::ZERO);
-        });
+        log_line::write(Link::Loop(reactor), request, None, None, (status, 0), Duration::ZERO);
     }
 
     fn is_forked_child(&self) -> bool {
         self.is_forked_copy()
     }
+}
+
+/// Runs the handlers of signals that have come. On the main thread, which is the loop's.
+///
+/// # Errors
+/// [`Exit`] when one of them wants the process to leave.
+pub(super) fn check_signals() -> Result<(), Exit> {
+    Python::attach(|py| {
+        py.check_signals().map_err(|error| {
+            if error.is_instance_of::<PySystemExit>(py) {
+                return Exit(exit_status(py, &error));
+            }
+            if !error.is_instance_of::<PyKeyboardInterrupt>(py) {
+                error.print(py);
+            }
+            Exit(1)
+        })
+    })
 }

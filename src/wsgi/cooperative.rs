@@ -21,7 +21,8 @@ use pyo3::types::PyList;
 use crate::py::{Describe, GilCell, Greenlets, crossing, shielded};
 use crate::worker::{ConnId, Reactor, Request};
 
-use super::current::{calls, current, from_ticket, ticket};
+use super::current::{calls, from_ticket, reactor, ticket};
+use super::link::Link;
 use super::running::Line;
 
 /// What cooperative mode adds to the application's calls.
@@ -221,13 +222,13 @@ impl ServeRequest {
     fn __call__(&self, py: Python<'_>, ticket: u64) -> PyResult<()> {
         let conn = from_ticket(ticket);
         // Counted handles, on the heap: this frame may be copied away and never come back.
-        let (calls, reactor) = (calls()?, current()?);
+        let (calls, reactor) = (calls()?, reactor()?);
         let Some(pause) = calls.pause() else {
             return Err(PyRuntimeError::new_err("the worker is over"));
         };
         let Some(request) = pause.begin(conn) else { return Ok(()) };
         reactor.hold(conn);
-        calls.guarded_start(py, &reactor, request);
+        calls.guarded_start(py, Link::Loop(&reactor), request);
         if calls.is_forked_copy() {
             // The application has forked in here: the child leaves, and the client is its parent's.
             let status = reactor.shared().control.quitting().unwrap_or(0);

@@ -11,6 +11,8 @@ use crate::sys::atfork;
 use crate::worker::{ConnId, Reactor};
 
 use super::Calls;
+use super::desk::Desk;
+use super::link::Link;
 
 const NOT_HERE: &str = "this belongs to a request of the worker's own thread";
 
@@ -18,12 +20,33 @@ thread_local! {
     // The application's calls, for the greenlets of cooperative mode.
     static CALLS: RefCell<Option<Rc<Calls>>> = const { RefCell::new(None) };
     // Holds a counted handle, never a pointer into a stack; and how many forks ago it was made.
-    static CURRENT: RefCell<Option<(Rc<Reactor>, u32)>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<(Here, u32)>> = const { RefCell::new(None) };
+}
+
+/// What requests of a thread reach their connections by.
+#[derive(Clone)]
+pub(super) enum Here {
+    Loop(Rc<Reactor>),
+    Thread(Rc<Desk>),
+}
+
+impl Here {
+    pub(super) fn link(&self) -> Link<'_> {
+        match self {
+            Self::Loop(reactor) => Link::Loop(reactor),
+            Self::Thread(desk) => Link::Thread(desk),
+        }
+    }
 }
 
 /// Makes `reactor` the one of this thread, for as long as the worker lives.
 pub fn set_current(reactor: Rc<Reactor>) {
-    CURRENT.set(Some((reactor, atfork::generation())));
+    CURRENT.set(Some((Here::Loop(reactor), atfork::generation())));
+}
+
+/// Makes `desk` the one of this thread, for as long as it works.
+pub(super) fn set_desk(desk: Rc<Desk>) {
+    CURRENT.set(Some((Here::Thread(desk), atfork::generation())));
 }
 
 /// Makes `calls` the ones of this thread, for as long as the worker lives.
@@ -49,11 +72,22 @@ pub(super) fn calls() -> PyResult<Rc<Calls>> {
 /// The reactor of this thread.
 ///
 /// # Errors
+/// As [`current`], and for a thread that only has a desk.
+pub(super) fn reactor() -> PyResult<Rc<Reactor>> {
+    match current()? {
+        Here::Loop(reactor) => Ok(reactor),
+        Here::Thread(_) => Err(PyRuntimeError::new_err(NOT_HERE)),
+    }
+}
+
+/// The way to the connections of this thread's requests.
+///
+/// # Errors
 /// `RuntimeError` on a thread that is not the worker's, and in a child that the application forked: its connections
 /// and rings are the parent's.
-pub(super) fn current() -> PyResult<Rc<Reactor>> {
+pub(super) fn current() -> PyResult<Here> {
     match CURRENT.with_borrow(Clone::clone) {
-        Some((reactor, forks)) if forks == atfork::generation() => Ok(reactor),
+        Some((here, forks)) if forks == atfork::generation() => Ok(here),
         Some(_) => Err(PyRuntimeError::new_err("this belongs to a request of the parent process")),
         None => Err(PyRuntimeError::new_err(NOT_HERE)),
     }

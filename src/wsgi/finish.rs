@@ -10,10 +10,11 @@ use crate::http::HttpError;
 use crate::logging::Level;
 use crate::py::{exit_status, format_exception, is_only_reference};
 use crate::sys::clock;
-use crate::worker::{Outgoing, Reactor, Request};
+use crate::worker::{Outgoing, Request};
 
 use super::calls::{Call, Calls};
 use super::input::RequestBodyError;
+use super::link::Link;
 use super::log_line;
 
 const INTERNAL: &str = "Internal Server Error";
@@ -22,7 +23,7 @@ const KILLED: &str = "A request's greenlet was killed";
 
 impl Calls {
     /// Everything has been given to the kernel (or is small and about to be): log, free, go on.
-    pub(super) fn complete(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
+    pub(super) fn complete(&self, py: Python<'_>, link: Link<'_>, call: Call) {
         let (keep, fault) = {
             let progress = call.response.get().progress();
             (progress.keeps_alive(), progress.fault())
@@ -30,29 +31,29 @@ impl Calls {
         let conn = call.request.conn;
         if let Some(fault) = fault {
             let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
-            reactor.shared().errors.log(Level::Warning, format_args!("Response to {uri}: {fault}"));
+            link.errors().log(Level::Warning, format_args!("Response to {uri}: {fault}"));
         }
         // The next request on this connection waits for the application's close(), which in a greenlet may take its time; a
         // client that waits for the end of the connection does not.
-        let after = keep && self.pause.is_some();
+        let after = keep && (self.pause.is_some() || link.is_thread());
         if !after {
-            reactor.finish(conn, keep);
+            link.finish(conn, keep);
         }
-        self.close_call(py, reactor, call);
+        self.close_call(py, link, call);
         if after {
-            reactor.finish(conn, keep);
+            link.finish(conn, keep);
         }
     }
 
     /// Writes the access line and closes the application's iterable.
-    pub(super) fn close_call(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
-        if reactor.logs_access() {
-            self.log_access(py, reactor, &call, None);
+    pub(super) fn close_call(&self, py: Python<'_>, link: Link<'_>, call: Call) {
+        if link.logs_access() {
+            self.log_access(link, &call, None);
         }
-        self.release(py, reactor, call);
+        self.release(py, link, call);
     }
 
-    fn log_access(&self, py: Python<'_>, reactor: &Reactor, call: &Call, instead: Option<u16>) {
+    fn log_access(&self, link: Link<'_>, call: &Call, instead: Option<u16>) {
         let elapsed = clock::now().since(call.request.received);
         let (head, status, sent) = {
             let mut progress = call.response.get().progress();
@@ -61,37 +62,41 @@ impl Calls {
             (head, status, if instead.is_some() { 0 } else { progress.sent_bytes })
         };
         let environ = Some(&call.environ);
-        log_line::write(py, reactor, &call.request, environ, Some(&head), (status, sent), elapsed);
+        log_line::write(link, &call.request, environ, Some(&head), (status, sent), elapsed);
         call.response.get().progress().head = head;
     }
 
     /// Closes what the application returned and keeps the objects that can be used again.
-    fn release(&self, py: Python<'_>, reactor: &Reactor, call: Call) {
-        let Call { request, environ, input, response, hints, socket, iterable, stage, materialised } = call;
+    fn release(&self, py: Python<'_>, link: Link<'_>, call: Call) {
+        let Call { request, environ, input, response, hints, client, socket, iterable, stage, materialised } =
+            call;
         if let Some(input) = &input {
             input.get().close();
         }
         drop(stage);
         if let Some(iterable) = iterable {
             let iterable = iterable.into_bound(py);
-            if !materialised
-                && let Ok(close) = iterable.getattr(intern!(py, "close"))
-                && let Err(error) = close.call0()
-            {
-                self.log_close_error(py, reactor, &request, &error);
+            if !materialised && let Ok(close) = iterable.getattr(intern!(py, "close")) {
+                // It may take its time.
+                link.flush();
+                if let Err(error) = close.call0() {
+                    self.log_close_error(py, link, &request, &error);
+                }
             }
         }
         response.get().close();
         drop((environ, input));
         self.sockets.put_back(py, socket);
-        if is_only_reference(response.bind(py)) && is_only_reference(hints.bind(py)) {
-            let before = self.spare.borrow_mut().replace((response, hints));
+        client.get().aim(0);
+        let unkept = is_only_reference(response.bind(py)) && is_only_reference(hints.bind(py));
+        if unkept && is_only_reference(client.bind(py)) {
+            let before = self.spare.borrow_mut().replace((response, hints, client));
             drop(before);
         }
     }
 
-    fn log_close_error(&self, py: Python<'_>, reactor: &Reactor, request: &Request, error: &PyErr) {
-        let errors = &reactor.shared().errors;
+    fn log_close_error(&self, py: Python<'_>, link: Link<'_>, request: &Request, error: &PyErr) {
+        let errors = link.errors();
         if self.pause.as_ref().is_some_and(|pause| pause.is_exit(py, error)) {
             return errors.log(Level::Debug, format_args!("{KILLED}"));
         }
@@ -101,51 +106,48 @@ impl Calls {
     }
 
     /// The application raised, or gave something that cannot be sent.
-    pub(super) fn fail(&self, py: Python<'_>, reactor: &Reactor, call: Call, error: &PyErr) {
+    pub(super) fn fail(&self, py: Python<'_>, link: Link<'_>, call: Call, error: &PyErr) {
         call.response.get().close();
         let conn = call.request.conn;
         if self.pause.as_ref().is_some_and(|pause| pause.is_exit(py, error)) {
-            reactor.shared().errors.log(Level::Debug, format_args!("{KILLED}"));
-            reactor.abort(conn);
-            return self.close_call(py, reactor, call);
+            link.errors().log(Level::Debug, format_args!("{KILLED}"));
+            link.abort(conn);
+            return self.close_call(py, link, call);
         }
         let taken = self.sockets.is_taken(py, &call.socket);
         if taken && crate::py::is_stop_iteration(py, error) {
-            reactor.abort(conn);
-            return self.release(py, reactor, call);
+            link.abort(conn);
+            return self.release(py, link, call);
         }
-        if reactor.is_gone(conn) && error.is_instance_of::<PyConnectionError>(py) {
-            reactor.shared().errors.log(Level::Debug, format_args!("Ignoring client disconnection: {error}"));
-            return self.close_call(py, reactor, call);
+        if link.is_gone(conn) && error.is_instance_of::<PyConnectionError>(py) {
+            link.errors().log(Level::Debug, format_args!("Ignoring client disconnection: {error}"));
+            return self.close_call(py, link, call);
         }
         let head_sent = call.response.get().progress().head_sent();
         if let Some(status) = body_fault(py, error) {
-            return self.fail_body(py, reactor, call, (error, status), head_sent || taken);
+            return self.fail_body(py, link, call, (error, status), head_sent || taken);
         }
         let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
         let method = String::from_utf8_lossy(call.request.head.method()).into_owned();
         let text = format_exception(py, error);
-        reactor
-            .shared()
-            .errors
-            .log(Level::Error, format_args!("Error handling request {method} {uri}\n{text}"));
+        link.errors().log(Level::Error, format_args!("Error handling request {method} {uri}\n{text}"));
         if !head_sent && !taken {
-            let mut page = reactor.buffer();
+            let mut page = link.buffer();
             crate::http::error_response_with(500, INTERNAL, "", &mut page);
-            reactor.send(conn, Outgoing::from(page), true);
+            link.send(conn, Outgoing::from(page), true);
         }
-        reactor.abort(conn);
-        if reactor.logs_access() {
-            self.log_access(py, reactor, &call, (!head_sent).then_some(500));
+        link.abort(conn);
+        if link.logs_access() {
+            self.log_access(link, &call, (!head_sent).then_some(500));
         }
-        self.release(py, reactor, call);
+        self.release(py, link, call);
     }
 
     /// The application has met a body that cannot be read, and left the answer to us.
     fn fail_body(
         &self,
         py: Python<'_>,
-        reactor: &Reactor,
+        link: Link<'_>,
         call: Call,
         (error, status): (&PyErr, u16),
         begun: bool,
@@ -153,25 +155,22 @@ impl Calls {
         let conn = call.request.conn;
         let ip = call.request.peer.ip_text();
         let text = error.value(py);
-        reactor
-            .shared()
-            .errors
-            .log(Level::Warning, format_args!("Invalid request body from ip={ip}: {text}"));
+        link.errors().log(Level::Warning, format_args!("Invalid request body from ip={ip}: {text}"));
         if !begun {
-            let mut page = reactor.buffer();
+            let mut page = link.buffer();
             crate::http::error_response_with(status, reason(status), "", &mut page);
-            reactor.send(conn, Outgoing::from(page), true);
+            link.send(conn, Outgoing::from(page), true);
         }
-        reactor.abort(conn);
-        if reactor.logs_access() {
-            self.log_access(py, reactor, &call, (!begun).then_some(status));
+        link.abort(conn);
+        if link.logs_access() {
+            self.log_access(link, &call, (!begun).then_some(status));
         }
-        self.release(py, reactor, call);
+        self.release(py, link, call);
     }
 
     /// A child that the application forked has come back out of it: only its own exit is left to do. The client is the
     /// parent's.
-    pub(super) fn leave_child(&self, py: Python<'_>, reactor: &Reactor, error: Option<&PyErr>) {
+    pub(super) fn leave_child(&self, py: Python<'_>, link: Link<'_>, error: Option<&PyErr>) {
         let status = match error {
             None => 0,
             Some(error) if error.is_instance_of::<PySystemExit>(py) => exit_status(py, error),
@@ -180,27 +179,21 @@ impl Calls {
                 1
             }
         };
-        reactor.shared().control.quit(status);
+        link.control().quit(status);
     }
+}
 
-    /// Answers without the application: `error`, or 500 when the call could not be made.
-    pub(super) fn refuse(
-        &self,
-        py: Python<'_>,
-        reactor: &Reactor,
-        request: &Request,
-        error: Option<&HttpError>,
-    ) {
-        let mut page = reactor.buffer();
-        match error {
-            Some(error) => crate::http::error_response(error, &mut page),
-            None => crate::http::error_response_with(500, INTERNAL, "", &mut page),
-        }
-        let status = error.map_or(500, HttpError::status);
-        reactor.send(request.conn, Outgoing::from(page), true);
-        reactor.abort(request.conn);
-        log_line::write(py, reactor, request, None, None, (status, 0), Duration::ZERO);
+/// Answers without the application: `error`, or 500 when the call could not be made.
+pub(super) fn refuse(link: Link<'_>, request: &Request, error: Option<&HttpError>) {
+    let mut page = link.buffer();
+    match error {
+        Some(error) => crate::http::error_response(error, &mut page),
+        None => crate::http::error_response_with(500, INTERNAL, "", &mut page),
     }
+    let status = error.map_or(500, HttpError::status);
+    link.send(request.conn, Outgoing::from(page), true);
+    link.abort(request.conn);
+    log_line::write(link, request, None, None, (status, 0), Duration::ZERO);
 }
 
 /// The status to answer with, if an error says that the request's body cannot be read.

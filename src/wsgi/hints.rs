@@ -57,7 +57,9 @@ impl EarlyHints {
             .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
         let ticket = self.target.ticket.load(Ordering::Relaxed);
         if ticket != 0 {
-            current()?.send(from_ticket(ticket), Outgoing::from(hints), false);
+            let here = current()?;
+            here.link().send(from_ticket(ticket), Outgoing::from(hints), false);
+            here.link().flush();
         }
         Ok(())
     }

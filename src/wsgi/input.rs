@@ -14,7 +14,7 @@ use pyo3::types::{PyBytes, PyList};
 
 use crate::worker::{Body, BodyFault, BodyRead, ConnId, Reactor};
 
-use super::current::{calls, current, from_ticket};
+use super::current::{calls, from_ticket, reactor};
 
 /// Bytes looked at per step when a line is searched in a file.
 const LINE_STEP_BYTES: u64 = 8192;
@@ -67,7 +67,7 @@ impl Input {
                 Reading::Incoming { ticket, ahead, used } if !enough(&ahead[*used..]) => *ticket,
                 _ => return Ok(()),
             };
-            let (reactor, conn) = (current()?, from_ticket(ticket));
+            let (reactor, conn) = (reactor()?, from_ticket(ticket));
             match reactor.read_body(conn, READ_BYTES_MAX) {
                 BodyRead::Data(data) => {
                     if let Reading::Incoming { ahead, used, .. } = &mut *self.state() {

@@ -6,20 +6,21 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::http::ResponseHead;
-use crate::worker::{AccessFacts, Reactor, Request};
+use crate::worker::{AccessFacts, Request};
+
+use super::link::Link;
 
 /// Writes the record, if the access log is on.
 pub(super) fn write(
-    py: Python<'_>,
-    reactor: &Reactor,
+    link: Link<'_>,
     request: &Request,
     environ: Option<&Py<PyDict>>,
     response: Option<&ResponseHead>,
     (status, bytes_sent): (u16, u64),
     elapsed: Duration,
 ) {
-    let lookup = |name: &str| environ.and_then(|environ| find(environ.bind(py), name));
-    reactor.log_access(request, &AccessFacts { status, bytes_sent, response, elapsed, environ: &lookup });
+    let lookup = |name: &str| environ.and_then(|environ| Python::attach(|py| find(environ.bind(py), name)));
+    link.log_access(request, &AccessFacts { status, bytes_sent, response, elapsed, environ: &lookup });
 }
 
 /// The value of a key, whatever its case: format strings name environ keys in any (Gunicorn folds both). No Python runs

@@ -4,26 +4,32 @@
 //!
 //! Read it in this order: `load` (from `module:expr` to a callable), `environ`, `response` (start_response, write and
 //! the bytes they make), `calls` (the call), `respond` (what came back, pulled as fast as it leaves), `finish` (how a call
-//! ends), `cooperative` (greenlets), then the small objects an application meets: `input`, `errors`, `file_wrapper`, `hints`, `socket`.
+//! ends), `cooperative` (greenlets), `threads` with `desk` (threads; `link` hides the difference), then the small objects an application meets: `input`, `errors`, `file_wrapper`, `hints`, `socket`.
 
 mod calls;
+mod client;
 mod cooperative;
 mod current;
+mod desk;
 mod environ;
 mod errors;
 mod file_wrapper;
 mod finish;
 mod hints;
 mod input;
+mod link;
 mod load;
 mod log_line;
 mod respond;
 mod response;
 mod running;
 mod socket;
+mod threads;
 
 pub use calls::Calls;
+pub use client::ClientDisconnected;
 pub use current::{clear_current, set_calls, set_current};
+pub use desk::Office;
 pub use environ::{ListenerName, ServerFacts};
 pub use errors::ErrorStream;
 pub use file_wrapper::FileWrapper;
@@ -32,3 +38,4 @@ pub use input::{Input, RequestBodyError};
 pub use load::{LoadError, load};
 pub use response::{StartResponse, Write};
 pub use socket::take_socket;
+pub use threads::{Recipe, Threads, leave_process};

@@ -5,10 +5,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::py::shielded;
-use crate::worker::{ConnId, Flow, Outgoing, Reactor};
+use crate::worker::{ConnId, Flow, Outgoing};
 
 use super::calls::{Call, Calls, Stage};
 use super::file_wrapper::FileWrapper;
+use super::link::Link;
 use super::response::Pieces;
 
 /// Items pulled from one response before the others get their turn.
@@ -20,24 +21,18 @@ const PARK_BYTES_MIN: usize = 64 * 1024;
 
 impl Calls {
     /// The application returned `iterable`.
-    pub(super) fn iterate(
-        &self,
-        py: Python<'_>,
-        reactor: &Reactor,
-        mut call: Call,
-        iterable: Bound<'_, PyAny>,
-    ) {
+    pub(super) fn iterate(&self, py: Python<'_>, link: Link<'_>, mut call: Call, iterable: Bound<'_, PyAny>) {
         call.iterable = Some(iterable.clone().unbind());
         if let Ok(list) = iterable.cast_exact::<PyList>() {
             call.materialised = true;
             if list.len() == 1
                 && let Ok(item) = list.get_item(0)
             {
-                return self.single(py, reactor, call, &item);
+                return self.single(py, link, call, &item);
             }
         } else if let Ok(wrapper) = iterable.cast_exact::<FileWrapper>() {
             let wrapper = wrapper.clone();
-            match self.send_file(py, reactor, call, &wrapper) {
+            match self.send_file(py, link, call, &wrapper) {
                 None => return,
                 Some(unsent) => call = unsent,
             }
@@ -49,104 +44,100 @@ impl Calls {
                 call.stage = Stage::Items(items.unbind());
                 // Its end may wait, and the next request begins when this one is complete.
                 drop(iterable);
-                self.pump(py, reactor, call);
+                self.pump(py, link, call);
             }
-            Err(error) => self.fail(py, reactor, call, &error),
+            Err(error) => self.fail(py, link, call, &error),
         }
     }
 
     /// The whole response is one item: head, body and end leave together.
-    fn single(&self, py: Python<'_>, reactor: &Reactor, call: Call, item: &Bound<'_, PyAny>) {
+    fn single(&self, py: Python<'_>, link: Link<'_>, call: Call, item: &Bound<'_, PyAny>) {
         match checked(item) {
-            Ok(item) => self.end(py, reactor, call, Pieces::new(reactor.buffer()), item),
-            Err(error) => self.fail(py, reactor, call, &error),
+            Ok(item) => self.end(py, link, call, Pieces::new(link.buffer()), item),
+            Err(error) => self.fail(py, link, call, &error),
         }
     }
 
     /// Pulls items until the response ends, its reader is slower, or others should run.
-    pub(super) fn pump(&self, py: Python<'_>, reactor: &Reactor, mut call: Call) {
-        while let Some(rest) = self.pump_some(py, reactor, call) {
+    pub(super) fn pump(&self, py: Python<'_>, link: Link<'_>, mut call: Call) {
+        while let Some(rest) = self.pump_some(py, link, call) {
             call = rest;
         }
     }
 
     /// The same for one turn; gives the call back if it can go on at once.
-    fn pump_some(&self, py: Python<'_>, reactor: &Reactor, mut call: Call) -> Option<Call> {
+    fn pump_some(&self, py: Python<'_>, link: Link<'_>, mut call: Call) -> Option<Call> {
         let Stage::Items(items) = &call.stage else {
-            self.complete(py, reactor, call);
+            self.complete(py, link, call);
             return None;
         };
         let mut items = items.bind(py).clone();
         let conn = call.request.conn;
-        let mut pieces = Pieces::new(reactor.buffer());
+        let mut pieces = Pieces::new(link.buffer());
         let items_max = if call.materialised { LISTED_ITEMS_PER_TURN_MAX } else { ITEMS_PER_TURN_MAX };
         for count in 1..=items_max {
             let item = shielded(|| items.next().transpose()).transpose();
             if self.is_forked_copy() {
-                self.leave_child(py, reactor, item.and_then(Result::err).as_ref());
+                self.leave_child(py, link, item.and_then(Result::err).as_ref());
                 return None;
             }
             let Some(item) = item else {
                 drop(items);
-                self.end(py, reactor, call, pieces, None);
+                self.end(py, link, call, pieces, None);
                 return None;
             };
-            if let Err(error) = item.and_then(|item| append(reactor, &call, &mut pieces, &item)) {
-                pieces.send(reactor, conn, false);
-                self.fail(py, reactor, call, &error);
+            if let Err(error) = item.and_then(|item| append(link, &call, &mut pieces, &item)) {
+                pieces.send(link, conn, false);
+                self.fail(py, link, call, &error);
                 return None;
             }
             // The items of a list exist already: those that are small leave together.
             if pieces.is_empty() || (call.materialised && count < items_max && !pieces.is_large()) {
                 continue;
             }
-            let flow =
-                std::mem::replace(&mut pieces, Pieces::new(reactor.buffer())).send(reactor, conn, false);
-            call = self.after_sending(py, reactor, call, flow)?;
+            let flow = std::mem::replace(&mut pieces, Pieces::new(link.buffer())).send(link, conn, false);
+            call = self.after_sending(py, link, call, flow)?;
         }
-        if let Some(pause) = &self.pause {
-            let gave_way = pause.give_way(py, reactor, conn);
-            return self.unless_failed(py, reactor, call, gave_way);
+        match (link, &self.pause) {
+            // The interpreter lets other threads run by itself.
+            (Link::Thread(_), _) => Some(call),
+            (Link::Loop(reactor), Some(pause)) => match pause.give_way(py, reactor, conn) {
+                Ok(()) => Some(call),
+                Err(error) => {
+                    self.fail(py, link, call, &error);
+                    None
+                }
+            },
+            (Link::Loop(reactor), None) => {
+                self.keep(conn, call);
+                reactor.yield_turn(conn);
+                None
+            }
         }
-        self.keep(conn, call);
-        reactor.yield_turn(conn);
-        None
     }
 
-    /// Some output was given to the reactor; gives the call back if it can go on.
-    fn after_sending(&self, py: Python<'_>, reactor: &Reactor, call: Call, flow: Flow) -> Option<Call> {
+    /// Some output was given to the link; gives the call back if it can go on.
+    fn after_sending(&self, py: Python<'_>, link: Link<'_>, call: Call, flow: Flow) -> Option<Call> {
         let conn = call.request.conn;
-        match (flow, &self.pause) {
-            (Flow::Sent, _) => Some(call),
-            (Flow::Queued, Some(pause)) => {
-                let drained = pause.drained(py, reactor, conn);
-                self.unless_failed(py, reactor, call, drained)
+        let drained = match flow {
+            Flow::Sent | Flow::Gone => Some(Ok(flow)),
+            Flow::Queued => self.drained(py, link, conn),
+        };
+        match drained {
+            Some(Ok(Flow::Gone)) => {
+                self.close_call(py, link, call);
+                None
             }
-            (Flow::Queued, None) if reactor.park(conn) => {
+            Some(Ok(Flow::Sent | Flow::Queued)) => Some(call),
+            Some(Err(error)) => {
+                self.fail(py, link, call, &error);
+                None
+            }
+            None if park(link, conn) => {
                 self.keep(conn, call);
                 None
             }
-            (Flow::Queued, None) => Some(call),
-            (Flow::Gone, _) => {
-                self.close_call(py, reactor, call);
-                None
-            }
-        }
-    }
-
-    fn unless_failed(
-        &self,
-        py: Python<'_>,
-        reactor: &Reactor,
-        call: Call,
-        result: PyResult<()>,
-    ) -> Option<Call> {
-        match result {
-            Ok(()) => Some(call),
-            Err(error) => {
-                self.fail(py, reactor, call, &error);
-                None
-            }
+            None => Some(call),
         }
     }
 
@@ -159,7 +150,7 @@ impl Calls {
     fn end(
         &self,
         py: Python<'_>,
-        reactor: &Reactor,
+        link: Link<'_>,
         call: Call,
         mut pieces: Pieces,
         item: Option<&Bound<'_, PyBytes>>,
@@ -167,42 +158,46 @@ impl Calls {
         let started = {
             let mut progress = call.response.get().progress();
             if let Some(item) = item {
-                progress.append(reactor, &mut pieces, item);
+                progress.append(link, &mut pieces, item);
             }
-            progress.end(reactor, &mut pieces)
+            progress.end(link, &mut pieces)
         };
         if !started {
-            return self.fail(py, reactor, call, &not_started());
+            return self.fail(py, link, call, &not_started());
         }
         call.response.get().close();
         let conn = call.request.conn;
         // An application object's close() may take its time: nothing of the response waits for it.
         let batch = call.materialised;
         let large = item.is_some_and(|item| item.as_bytes().len() > PARK_BYTES_MIN);
-        let flow = pieces.send(reactor, conn, batch && !large);
-        let patient = flow == Flow::Queued && (large || !batch);
-        if patient { self.finish_sent(py, reactor, call) } else { self.complete(py, reactor, call) }
+        let flow = pieces.send(link, conn, batch && !large);
+        // A thread has better things to do than to wait for a reader.
+        let patient = flow == Flow::Queued && (large || !batch) && !link.is_thread();
+        if patient { self.finish_sent(py, link, call) } else { self.complete(py, link, call) }
     }
 
     /// Everything was produced: the call is complete when its last bytes have left.
-    fn finish_sent(&self, py: Python<'_>, reactor: &Reactor, mut call: Call) {
+    fn finish_sent(&self, py: Python<'_>, link: Link<'_>, mut call: Call) {
         let conn = call.request.conn;
-        if let Some(pause) = &self.pause {
-            if let Err(error) = pause.drained(py, reactor, conn) {
-                return self.fail(py, reactor, call, &error);
-            }
-        } else if reactor.park(conn) {
-            call.stage = Stage::Ending;
-            return self.keep(conn, call);
+        if link.is_thread() {
+            return self.complete(py, link, call);
         }
-        self.complete(py, reactor, call);
+        match self.drained(py, link, conn) {
+            Some(Err(error)) => return self.fail(py, link, call, &error),
+            None if park(link, conn) => {
+                call.stage = Stage::Ending;
+                return self.keep(conn, call);
+            }
+            Some(Ok(_)) | None => {}
+        }
+        self.complete(py, link, call);
     }
 
     /// Sends a wrapped file by sendfile(2) if that can be done; otherwise gives the call back, to be read in blocks.
     fn send_file(
         &self,
         py: Python<'_>,
-        reactor: &Reactor,
+        link: Link<'_>,
         call: Call,
         wrapper: &Bound<'_, FileWrapper>,
     ) -> Option<Call> {
@@ -216,25 +211,30 @@ impl Calls {
             return Some(call);
         };
         let conn = call.request.conn;
-        let mut pieces = Pieces::new(reactor.buffer());
-        let (len, suffix) = call.response.get().progress().append_file(reactor, &mut pieces, rest);
+        let mut pieces = Pieces::new(link.buffer());
+        let (len, suffix) = call.response.get().progress().append_file(link, &mut pieces, rest);
         call.response.get().close();
-        pieces.send(reactor, conn, false);
+        pieces.send(link, conn, false);
         if len > 0 {
-            reactor.send(conn, Outgoing::File { file, offset, len }, false);
+            link.send(conn, Outgoing::File { file, offset, len }, false);
         }
         if !suffix.is_empty() {
-            reactor.send(conn, Outgoing::from(suffix), false);
+            link.send(conn, Outgoing::from(suffix), false);
         }
-        self.finish_sent(py, reactor, call);
+        self.finish_sent(py, link, call);
         None
     }
 }
 
+/// Direct mode: asks for the call to be resumed when the output has left. `false`: it can go on at once.
+fn park(link: Link<'_>, conn: ConnId) -> bool {
+    matches!(link, Link::Loop(reactor) if reactor.park(conn))
+}
+
 /// Adds an item to what leaves next; an empty one does nothing.
-fn append(reactor: &Reactor, call: &Call, pieces: &mut Pieces, item: &Bound<'_, PyAny>) -> PyResult<()> {
+fn append(link: Link<'_>, call: &Call, pieces: &mut Pieces, item: &Bound<'_, PyAny>) -> PyResult<()> {
     match checked(item)? {
-        Some(item) if !call.response.get().append(reactor, pieces, item) => Err(not_started()),
+        Some(item) if !call.response.get().append(link, pieces, item) => Err(not_started()),
         _ => Ok(()),
     }
 }

@@ -9,10 +9,11 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use crate::http::{Framing, ResponseFacts, ResponseHead};
 use crate::py::{native_bytes, pair, shared_bytes};
-use crate::worker::{ConnId, Flow, Outgoing, Reactor};
+use crate::worker::{ConnId, Flow, Outgoing};
 
 use super::current::{calls, current, ticket};
 use super::hints::HintTarget;
+use super::link::Link;
 
 /// Body items up to this size are copied behind the head into one buffer and leave in one segment; larger ones leave from
 /// the Python object itself. Copying 16 KiB costs about as much as the second I/O vector saves.
@@ -65,22 +66,22 @@ impl Pieces {
     }
 
     /// Gives everything to the connection, in order. `last`: the response ends here.
-    pub(super) fn send(self, reactor: &Reactor, conn: ConnId, last: bool) -> Flow {
+    pub(super) fn send(self, link: Link<'_>, conn: ConnId, last: bool) -> Flow {
         let mut flow = Flow::Sent;
         let tail = if self.tail.is_empty() {
-            reactor.recycle(self.tail);
+            link.recycle(self.tail);
             None
         } else {
             Some(Outgoing::from(self.tail))
         };
         for piece in self.ready.into_iter().chain(tail) {
-            flow = reactor.send(conn, piece, last);
+            flow = link.send(conn, piece, last);
             if flow == Flow::Gone {
                 break;
             }
         }
         // What has left is let go of now: one call may send more than memory holds.
-        reactor.collect_garbage();
+        link.collect_garbage();
         flow
     }
 }
@@ -92,30 +93,25 @@ impl Progress {
     }
 
     /// Appends the head, if it has not left yet.
-    fn begin(&mut self, reactor: &Reactor, pieces: &mut Pieces) {
+    fn begin(&mut self, link: Link<'_>, pieces: &mut Pieces) {
         if self.framing.is_none() && self.started {
             let facts = ResponseFacts {
-                keep_alive: self.facts.keep_alive && reactor.keeps_alive() && !reactor.is_detached(self.conn),
+                keep_alive: self.facts.keep_alive && link.keeps_alive() && !link.is_detached(self.conn),
                 ..self.facts
             };
-            let date = reactor.date();
+            let date = link.date();
             self.framing = Some(self.head.finish(&facts, SERVER, &date, &mut pieces.tail));
         }
     }
 
     /// Appends one item of the body (and the head before it, if that has not left). `false`: there is no head, because
     /// the application has not called `start_response`.
-    pub(super) fn append(
-        &mut self,
-        reactor: &Reactor,
-        pieces: &mut Pieces,
-        item: &Bound<'_, PyBytes>,
-    ) -> bool {
+    pub(super) fn append(&mut self, link: Link<'_>, pieces: &mut Pieces, item: &Bound<'_, PyBytes>) -> bool {
         let data = item.as_bytes();
         if data.is_empty() {
             return true;
         }
-        self.begin(reactor, pieces);
+        self.begin(link, pieces);
         let Some(framing) = &mut self.framing else {
             return false;
         };
@@ -137,13 +133,8 @@ impl Progress {
 
     /// Appends the head and the framing of a file's part of `rest` bytes. Returns how many of them to send and what
     /// follows them.
-    pub(super) fn append_file(
-        &mut self,
-        reactor: &Reactor,
-        pieces: &mut Pieces,
-        rest: u64,
-    ) -> (u64, Vec<u8>) {
-        self.begin(reactor, pieces);
+    pub(super) fn append_file(&mut self, link: Link<'_>, pieces: &mut Pieces, rest: u64) -> (u64, Vec<u8>) {
+        self.begin(link, pieces);
         let Some(framing) = &mut self.framing else {
             return (0, Vec::new());
         };
@@ -157,8 +148,8 @@ impl Progress {
     }
 
     /// Appends what ends the response: the head if there was no body, and the last chunk. `false` as [`Self::append`].
-    pub(super) fn end(&mut self, reactor: &Reactor, pieces: &mut Pieces) -> bool {
-        self.begin(reactor, pieces);
+    pub(super) fn end(&mut self, link: Link<'_>, pieces: &mut Pieces) -> bool {
+        self.begin(link, pieces);
         if let Some(framing) = &mut self.framing {
             pieces.tail.extend_from_slice(framing.last());
         }
@@ -237,9 +228,9 @@ impl StartResponse {
     }
 
     /// Appends an item as [`Progress::append`] does. The head leaves with the first: early hints end here.
-    pub(super) fn append(&self, reactor: &Reactor, pieces: &mut Pieces, item: &Bound<'_, PyBytes>) -> bool {
+    pub(super) fn append(&self, link: Link<'_>, pieces: &mut Pieces, item: &Bound<'_, PyBytes>) -> bool {
         let mut progress = self.progress();
-        let appended = progress.append(reactor, pieces, item);
+        let appended = progress.append(link, pieces, item);
         if progress.head_sent() {
             self.hints.aim(0);
         }
@@ -315,7 +306,8 @@ impl Write {
         let Ok(data) = data.cast::<PyBytes>() else {
             return Err(PyTypeError::new_err(format!("{} is not a byte", data.repr()?)));
         };
-        let reactor = current()?;
+        let here = current()?;
+        let link = here.link();
         let response = self.response.get();
         let (conn, over) = {
             let progress = response.progress();
@@ -324,15 +316,15 @@ impl Write {
         if over {
             return Err(PyRuntimeError::new_err("write() after the end of the response"));
         }
-        let mut pieces = Pieces::new(reactor.buffer());
+        let mut pieces = Pieces::new(link.buffer());
         // `write` exists only after start_response.
-        let _ = response.append(&reactor, &mut pieces, data);
-        let mut flow = pieces.send(&reactor, conn, false);
+        let _ = response.append(link, &mut pieces, data);
+        let mut flow = pieces.send(link, conn, false);
         if flow == Flow::Queued
-            && let Some(pause) = calls().ok().as_ref().and_then(|calls| calls.pause())
+            && let Ok(calls) = calls()
+            && let Some(drained) = calls.drained(py, link, conn)
         {
-            pause.drained(py, &reactor, conn)?;
-            flow = if reactor.is_gone(conn) { Flow::Gone } else { Flow::Sent };
+            flow = drained?;
         }
         match flow {
             // Without this an application that writes for ever would never learn of it.

@@ -160,6 +160,8 @@ fn worker_classes() {
         ("sync", WorkerKind::Sync),
         ("egg:gunicorn#sync", WorkerKind::Sync),
         ("gunicorn.workers.sync.SyncWorker", WorkerKind::Sync),
+        ("gthread", WorkerKind::Gthread),
+        ("gunicorn.workers.gthread.ThreadWorker", WorkerKind::Gthread),
         ("uring", WorkerKind::Uring),
         ("gevent", WorkerKind::Gevent),
         ("gunicorn.workers.ggevent.GeventWorker", WorkerKind::Gevent),
@@ -180,13 +182,13 @@ fn worker_classes() {
         assert!(
             message.contains(words)
                 && message.contains(&text(name).repr())
-                && message.contains("sync, uring"),
+                && message.contains("sync, gthread, gevent, uring"),
             "{message}"
         );
     }
     let threads = |count| from_file("threads", Raw::Int(count)).unwrap().worker_kind();
     assert_eq!(threads(1), Ok(WorkerKind::Sync));
-    assert!(threads(2).unwrap_err().contains("threads = 2"));
+    assert_eq!(threads(2), Ok(WorkerKind::Gthread));
 }
 
 #[test]

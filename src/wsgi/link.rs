@@ -1,0 +1,167 @@
+//! The way from a request's Python side to its connection: straight to the reactor, on the loop's own thread; through the
+//! reactor's mailbox from a thread that only runs the application.
+
+use std::io;
+
+use crate::logging::ErrorLog;
+use crate::worker::{AccessFacts, ConnId, Control, Flow, Handover, Outgoing, Reactor, Request};
+
+use super::desk::Desk;
+
+/// Who does what a response asks for.
+#[derive(Clone, Copy)]
+pub(super) enum Link<'a> {
+    /// The reactor, on its thread.
+    Loop(&'a Reactor),
+    /// The desk of another thread.
+    Thread(&'a Desk),
+}
+
+impl<'a> Link<'a> {
+    /// Another thread than the loop's: it may wait, and what it gives leaves a little later.
+    pub(super) fn is_thread(self) -> bool {
+        matches!(self, Self::Thread(_))
+    }
+
+    pub(super) fn errors(self) -> &'a ErrorLog {
+        match self {
+            Self::Loop(reactor) => &reactor.shared().errors,
+            Self::Thread(desk) => desk.errors(),
+        }
+    }
+
+    pub(super) fn control(self) -> &'a Control {
+        match self {
+            Self::Loop(reactor) => &reactor.shared().control,
+            Self::Thread(desk) => desk.control(),
+        }
+    }
+
+    /// An empty buffer for output.
+    pub(super) fn buffer(self) -> Vec<u8> {
+        match self {
+            Self::Loop(reactor) => reactor.buffer(),
+            Self::Thread(_) => Vec::with_capacity(512),
+        }
+    }
+
+    /// Gives one back.
+    pub(super) fn recycle(self, buffer: Vec<u8>) {
+        match self {
+            Self::Loop(reactor) => reactor.recycle(buffer),
+            Self::Thread(_) => drop(buffer),
+        }
+    }
+
+    /// See [`Reactor::send`]. A thread always hears [`Flow::Queued`]: the desk is emptied by whatever waits or ends.
+    pub(super) fn send(self, conn: ConnId, piece: Outgoing, last: bool) -> Flow {
+        match self {
+            Self::Loop(reactor) => reactor.send(conn, piece, last),
+            Self::Thread(desk) => {
+                desk.send(piece, last);
+                Flow::Queued
+            }
+        }
+    }
+
+    /// What was given so far leaves now, however long the application goes on.
+    pub(super) fn flush(self) {
+        if let Self::Thread(desk) = self {
+            desk.flush();
+        }
+    }
+
+    /// See [`Reactor::collect_garbage`].
+    pub(super) fn collect_garbage(self) {
+        if let Self::Loop(reactor) = self {
+            reactor.collect_garbage();
+        }
+    }
+
+    /// See [`Reactor::finish`].
+    pub(super) fn finish(self, conn: ConnId, keep: bool) {
+        match self {
+            Self::Loop(reactor) => reactor.finish(conn, keep),
+            Self::Thread(desk) => desk.finish(keep),
+        }
+    }
+
+    /// See [`Reactor::abort`].
+    pub(super) fn abort(self, conn: ConnId) {
+        match self {
+            Self::Loop(reactor) => reactor.abort(conn),
+            Self::Thread(desk) => desk.abort(),
+        }
+    }
+
+    /// The connection is closed.
+    pub(super) fn is_gone(self, conn: ConnId) -> bool {
+        match self {
+            Self::Loop(reactor) => reactor.is_gone(conn),
+            Self::Thread(desk) => desk.ask(move |reactor| reactor.is_gone(conn)).unwrap_or(true),
+        }
+    }
+
+    /// See [`Reactor::has_client_left`].
+    pub(super) fn has_client_left(self, conn: ConnId) -> bool {
+        match self {
+            Self::Loop(reactor) => reactor.has_client_left(conn),
+            Self::Thread(desk) => desk.ask(move |reactor| reactor.has_client_left(conn)).unwrap_or(true),
+        }
+    }
+
+    /// The application has taken the socket.
+    pub(super) fn is_detached(self, conn: ConnId) -> bool {
+        match self {
+            Self::Loop(reactor) => reactor.is_detached(conn),
+            Self::Thread(desk) => desk.is_detached(),
+        }
+    }
+
+    /// See [`Reactor::hand_over`].
+    pub(super) fn hand_over(self, conn: ConnId) -> io::Result<Handover> {
+        match self {
+            Self::Loop(reactor) => reactor.hand_over(conn),
+            Self::Thread(desk) => desk.hand_over(conn),
+        }
+    }
+
+    /// The worker is willing to keep connections open at this moment.
+    pub(super) fn keeps_alive(self) -> bool {
+        match self {
+            Self::Loop(reactor) => reactor.keeps_alive(),
+            Self::Thread(desk) => desk.keeps_alive(),
+        }
+    }
+
+    /// The `Date` header value of now.
+    pub(super) fn date(self) -> [u8; 29] {
+        match self {
+            Self::Loop(reactor) => reactor.date(),
+            Self::Thread(desk) => desk.date(),
+        }
+    }
+
+    /// A request is about to run. Those of threads were counted when they were handed out.
+    pub(super) fn count_request(self) {
+        if let Self::Loop(reactor) = self {
+            reactor.count_request();
+        }
+    }
+
+    /// Whether an access log is kept.
+    pub(super) fn logs_access(self) -> bool {
+        match self {
+            Self::Loop(reactor) => reactor.logs_access(),
+            Self::Thread(desk) => desk.logs_access(),
+        }
+    }
+
+    /// Writes a record of the access log, if that is kept.
+    pub(super) fn log_access(self, request: &Request, facts: &AccessFacts<'_>) {
+        match self {
+            Self::Loop(reactor) => reactor.log_access(request, facts),
+            Self::Thread(desk) => desk.log_access(request, facts),
+        }
+    }
+}

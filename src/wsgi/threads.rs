@@ -1,0 +1,244 @@
+//! Threads mode: the loop, on the main thread, only receives and sends; the application runs in threads of its own, one
+//! request at a time in each. They are Python's threads (`threading.Thread`), so that `threading.local` keeps what an
+//! application puts there from one request to the next, as under Gunicorn's gthread worker.
+//!
+//! The loop never holds the interpreter lock while it works: a thread that keeps it busy holds up the other threads, and
+//! no connection.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::logging::Level;
+use crate::py::{Describe, GilCell, Watch};
+use crate::sys::{atfork, clock, process};
+use crate::worker::{AccessFacts, App, ConnId, Exit, Flow, Pool, Reactor, Request};
+
+use super::calls::{Calls, check_signals};
+use super::current::{clear_current, set_calls, set_desk};
+use super::desk::{Desk, Office};
+use super::environ::ServerFacts;
+use super::link::Link;
+use super::running::Line;
+
+/// A thread asks whether the client of a request is still there if that has waited for so long: the question costs a trip
+/// to the loop and back.
+const ASK_AFTER: Duration = Duration::from_millis(20);
+/// What threads have to end when the worker leaves, each, in seconds. Those that work on requests were waited for before.
+const JOIN_PATIENCE_S: f64 = 0.1;
+
+/// All that threads need to run the application.
+pub struct Recipe {
+    /// The application.
+    pub app: Py<PyAny>,
+    /// What is the same in every environ.
+    pub facts: ServerFacts,
+    /// `wsgi.errors` and the like.
+    pub constants: Py<PyDict>,
+    /// Wrapped files leave by sendfile(2).
+    pub sendfile: bool,
+    /// Told how to describe what runs.
+    pub watch: Arc<Watch>,
+}
+
+impl Recipe {
+    /// The application's calls, for the thread that this is called on.
+    ///
+    /// # Errors
+    /// Those of [`Calls::new`].
+    pub fn calls(&self, py: Python<'_>, cooperative: bool) -> PyResult<Calls> {
+        let Self { app, facts, constants, sendfile, watch } = self;
+        let (app, constants) = (app.clone_ref(py), constants.bind(py));
+        Calls::new(py, app, facts, constants, *sendfile, Arc::clone(watch), cooperative)
+    }
+}
+
+/// The application's threads, as the loop sees them.
+pub struct Threads {
+    pool: Arc<Pool>,
+    office: Office,
+    threads: Vec<Py<PyAny>>,
+    forks: u32,
+}
+
+impl Threads {
+    /// Starts `count` threads.
+    ///
+    /// # Errors
+    /// `RuntimeError` when there can be no further thread.
+    pub fn start(py: Python<'_>, count: usize, office: Office, recipe: Recipe) -> PyResult<Self> {
+        let pool = Arc::new(Pool::default());
+        let running: Arc<Running> = Arc::new(GilCell::new((0..count).map(|_| None).collect()));
+        recipe.watch.describe_by(describe(&running));
+        let recipe = Arc::new(recipe);
+        let class = py.import("threading")?.getattr("Thread")?;
+        let mut threads = Vec::new();
+        for number in 0..count {
+            let (pool, office, running) = (Arc::clone(&pool), office.clone(), Arc::clone(&running));
+            let main =
+                Py::new(py, ThreadMain { recipe: Arc::clone(&recipe), pool, office, running, number })?;
+            let kwargs = PyDict::new(py);
+            kwargs.set_item("target", main)?;
+            // The name that they have under Gunicorn.
+            kwargs.set_item("name", format!("ThreadPoolExecutor-0_{number}"))?;
+            // The end of the process does not wait for one that hangs.
+            kwargs.set_item("daemon", true)?;
+            let thread = class.call((), Some(&kwargs))?;
+            thread.call_method0("start")?;
+            threads.push(thread.unbind());
+        }
+        Ok(Self { pool, office, threads, forks: atfork::generation() })
+    }
+
+    /// The loop is over. `false`: threads are still at work, and the interpreter must not be finalized under them.
+    pub fn finish(&self, py: Python<'_>) -> bool {
+        self.pool.close();
+        self.office.mailbox.close();
+        self.office.waits.clear();
+        let is_over = |thread: &Py<PyAny>| -> PyResult<bool> {
+            thread.call_method1(py, "join", (JOIN_PATIENCE_S,))?;
+            Ok(!thread.call_method0(py, "is_alive")?.extract(py)?)
+        };
+        // Each is to have its time.
+        self.threads.iter().fold(true, |all, thread| is_over(thread).unwrap_or(false) && all)
+    }
+}
+
+impl App for Threads {
+    /// The loop's thread does not hold the interpreter lock.
+    fn blocking(&self, wait: &mut dyn FnMut()) {
+        wait();
+    }
+
+    fn check_signals(&self, arrived: bool) -> Result<(), Exit> {
+        if arrived { check_signals() } else { Ok(()) }
+    }
+
+    fn call(&self, reactor: &Reactor, mut request: Request) {
+        let conn = request.conn;
+        reactor.count_request();
+        request.keep_alive &= reactor.has_idle_room();
+        reactor.hold(conn);
+        if let Err(request) = self.pool.push(request) {
+            reactor.abort(request.conn);
+            reactor.let_go(request.conn);
+        }
+    }
+
+    fn resume(&self, _: &Reactor, conn: ConnId) {
+        self.office.waits.answer(conn, Flow::Sent);
+    }
+
+    fn abandon(&self, _: &Reactor, conn: ConnId) {
+        self.office.waits.answer(conn, Flow::Gone);
+    }
+
+    fn refused(&self, reactor: &Reactor, request: &Request, status: u16) {
+        let elapsed = Duration::ZERO;
+        reactor.log_access(
+            request,
+            &AccessFacts { status, bytes_sent: 0, response: None, elapsed, environ: &|_| None },
+        );
+    }
+
+    fn is_forked_child(&self) -> bool {
+        atfork::generation() != self.forks
+    }
+}
+
+/// What each thread works on.
+type Running = GilCell<Vec<Option<Line>>>;
+
+/// A line for each request at work, for reports of an aborted worker.
+fn describe(running: &Arc<Running>) -> Describe {
+    let running = Arc::clone(running);
+    Box::new(move |py| running.with(py, |all| all.iter().flatten().map(Line::text).collect()))
+}
+
+/// What one thread runs.
+#[pyclass(frozen, module = "rgunicorn._rgunicorn")]
+struct ThreadMain {
+    recipe: Arc<Recipe>,
+    pool: Arc<Pool>,
+    office: Office,
+    running: Arc<Running>,
+    number: usize,
+}
+
+#[pymethods]
+impl ThreadMain {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let desk = Rc::new(Desk::new(self.office.clone()));
+        set_desk(Rc::clone(&desk));
+        let calls = Rc::new(self.recipe.calls(py, false)?);
+        set_calls(Rc::clone(&calls));
+        while let Some(request) = py.detach(|| self.pool.take()) {
+            self.note(py, Some(Line::of(&request)));
+            serve(py, &desk, &calls, request);
+            self.note(py, None);
+        }
+        clear_current();
+        Ok(())
+    }
+}
+
+impl ThreadMain {
+    fn note(&self, py: Python<'_>, line: Option<Line>) {
+        self.running.with(py, |all| {
+            if let Some(place) = all.get_mut(self.number) {
+                *place = line;
+            }
+        });
+    }
+}
+
+/// One request, from beginning to end.
+fn serve(py: Python<'_>, desk: &Desk, calls: &Calls, request: Request) {
+    desk.begin(request.conn);
+    if is_abandoned(desk, &request) {
+        desk.errors().log(Level::Debug, format_args!("The client has left before its request's turn"));
+        desk.abandon(&request);
+    } else {
+        calls.guarded_start(py, Link::Thread(desk), request);
+        if App::is_forked_child(calls) {
+            leave_child(py, desk);
+        }
+    }
+    desk.end();
+}
+
+fn is_abandoned(desk: &Desk, request: &Request) -> bool {
+    let (conn, arrived, now) = (request.conn, request.arrived, clock::now());
+    now.since(arrived) >= ASK_AFTER
+        && desk.ask(move |reactor| reactor.is_abandoned(conn, arrived, now)).unwrap_or(true)
+}
+
+/// The application has forked, and its child has come back out of it: of the process's threads it has only this one, which
+/// now is all of it.
+fn leave_child(py: Python<'_>, desk: &Desk) -> ! {
+    let status = desk.control().quitting().unwrap_or(0);
+    leave_process(py, status)
+}
+
+/// Ends the process while threads are at work, which the interpreter's own end would not survive: they would come out of
+/// their calls into an interpreter that is no more. What Python does at its end for the program's sake is done.
+pub fn leave_process(py: Python<'_>, status: i32) -> ! {
+    let tidy = || -> PyResult<()> {
+        py.import("atexit")?.call_method0("_run_exitfuncs")?;
+        let sys = py.import("sys")?;
+        for name in ["stdout", "stderr"] {
+            let stream = sys.getattr(name)?;
+            if !stream.is_none() {
+                stream.call_method0("flush")?;
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = tidy() {
+        error.write_unraisable(py, Some(&PyTuple::empty(py)));
+    }
+    process::exit_now(status)
+}
