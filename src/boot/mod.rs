@@ -64,7 +64,7 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
     let config = arbiter_config(&settings).map_err(|text| complain(py, &text))?;
     sources.enter(py, &settings).map_err(|error| complain(py, &format!("Error: {error}")))?;
     let logs = Logs::open(&settings).map_err(|text| complain(py, &text))?;
-    import_for_workers(py);
+    import_for_workers(py, setup::threads(&settings) > 0);
     prepare_gevent(py, &settings).map_err(|text| complain(py, &text))?;
     let app = if settings.preload_app() { Some(preload(py, &settings)?) } else { None };
     for unknown in settings.unknown_names() {
@@ -111,8 +111,9 @@ fn preload(py: Python<'_>, settings: &Settings) -> Result<Py<PyAny>, Leave> {
 
 /// Imports what workers need of the standard library, once for all of them: they share the memory, and a worker that
 /// became another user may not be allowed to read it.
-fn import_for_workers(py: Python<'_>) {
-    for module in ["ast", "signal", "socket", "traceback", "rgunicorn._handover", "rgunicorn._stacks"] {
+fn import_for_workers(py: Python<'_>, threads: bool) {
+    let all = ["ast", "signal", "socket", "traceback", "rgunicorn._handover", "rgunicorn._stacks"];
+    for module in all.into_iter().chain(threads.then_some("threading")) {
         // Who misses it will say so.
         drop(py.import(module));
     }

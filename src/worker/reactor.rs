@@ -137,8 +137,9 @@ pub(super) struct State {
     pub(super) signalled: bool,
     /// The poll of the mailbox.
     pub(super) mail: Option<OpKey>,
-    /// When the last wait was over: what came since then is seen after the next one.
-    pub(super) looked: Instant,
+    /// When the last two waits were over, the older one first: a connection that waits to be accepted is seen by one, and
+    /// its request by the next.
+    pub(super) looked: [Instant; 2],
     /// When what this turn reads has arrived, at the earliest.
     pub(super) arrived: Instant,
     generation: u32,
@@ -255,7 +256,7 @@ impl Reactor {
             wake: wake.map(|fd| (fd, None)),
             signalled: true,
             mail: None,
-            looked: now,
+            looked: [now; 2],
             arrived: now,
             generation: 0,
         };

@@ -231,11 +231,14 @@ impl Reactor {
     fn tick(&self) -> clock::Instant {
         let state = &mut *self.state();
         let before = std::mem::replace(&mut state.now, state.driver.now());
-        let looked = std::mem::replace(&mut state.looked, state.now);
+        let now = state.now;
         // What ends a sleep has just come.
-        let slept = state.now.since(before) >= SLEPT_MIN;
-        state.arrived = if slept { state.now } else { looked };
-        state.now
+        if now.since(before) >= SLEPT_MIN {
+            state.looked = [now; 2];
+        }
+        state.arrived = state.looked[0];
+        state.looked = [state.looked[1], now];
+        now
     }
 
     /// A signal has come since the last call.

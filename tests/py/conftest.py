@@ -2,7 +2,7 @@
 
 Every test that starts a server runs once per flavour (`harness.FLAVOURS`). Tests of gevent applications run on the
 same servers' cooperative workers instead (`harness.COOPERATIVE`). Two markers say whose promise it is: `parity` (the
-default) holds for Gunicorn and for rgunicorn, `own` for rgunicorn alone.
+default) holds for Gunicorn and for rgunicorn, `own` for rgunicorn alone; `one_thread` leaves workers with threads out.
 """
 
 from __future__ import annotations
@@ -49,7 +49,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     servers = chosen(metafunc.config)
-    cooperative = list(dict.fromkeys(COOPERATIVE.get(server.name, server) for server in servers))
+    cooperative = list(
+        dict.fromkeys(
+            COOPERATIVE.get(server.name, server) for server in servers if not (server.own and server.threads)
+        )
+    )
     # Where the application patches itself, `-k uring` has to notice; Gunicorn's threads are not meant for that.
     patched = cooperative + [server for server in servers if server.own and server not in cooperative]
     for name, flavours in (("flavour", servers), ("gevent_flavour", cooperative), ("patched_flavour", patched)):
@@ -70,6 +74,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if own is None:
             item.add_marker(pytest.mark.parity)
         elif any(isinstance(value, Flavour) and not value.own for value in parameters(item)):
+            foreign.append(item)
+        threaded = any(isinstance(value, Flavour) and value.own and value.threads for value in parameters(item))
+        if threaded and item.get_closest_marker("one_thread"):
+            foreign.append(item)
+        # Of greenlets, and none of the chosen servers has any.
+        if any(name.endswith("flavour") for name in item.fixturenames) and not any(
+            isinstance(value, Flavour) for value in parameters(item)
+        ):
             foreign.append(item)
     if foreign:
         config.hook.pytest_deselected(items=foreign)

@@ -50,6 +50,11 @@ class Flavour:
         return self.program == "rgunicorn"
 
     @property
+    def threads(self) -> bool:
+        """Whether requests run in threads beside the loop's."""
+        return "--threads" in self.options
+
+    @property
     def path(self) -> str | None:
         """The executable: beside the running Python first, else on PATH."""
         beside = Path(sys.executable).with_name(self.program)
@@ -66,6 +71,8 @@ FLAVOURS = {
     for flavour in (
         Flavour("rgunicorn-uring", "rgunicorn", ("-k", "uring", "--io-driver", "uring")),
         Flavour("rgunicorn-epoll", "rgunicorn", ("-k", "uring", "--io-driver", "epoll")),
+        Flavour("rgunicorn-threads-uring", "rgunicorn", ("-k", "gthread", "--threads", "4", "--io-driver", "uring")),
+        Flavour("rgunicorn-threads-epoll", "rgunicorn", ("-k", "gthread", "--threads", "4", "--io-driver", "epoll")),
         # Four threads, so that a second connection of a test never waits for the first.
         Flavour("gunicorn", "gunicorn", ("-k", "gthread", "--threads", "4", "--no-control-socket")),
     )

@@ -43,6 +43,7 @@ def test_a_burst_goes_to_all_workers(server):
         assert set(Counter(client.response().body for client in clients).values()) == {1}
 
 
+@pytest.mark.one_thread
 @pytest.mark.own(reason="a gthread worker is never busy in this sense")
 def test_an_idle_worker_answers_while_the_others_are_busy(server):
     with contextlib.ExitStack() as stack:

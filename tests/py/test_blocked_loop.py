@@ -10,7 +10,7 @@ import pytest
 from harness import APPS, wait_for
 from rawhttp import request
 
-pytestmark = pytest.mark.own
+pytestmark = [pytest.mark.own, pytest.mark.one_thread]
 
 SLOW = "s=1.3"
 BLOCKED = r"\[WARNING\] Loop blocked for (\d+\.\d\d) s so far by "

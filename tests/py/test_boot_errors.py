@@ -227,7 +227,7 @@ def test_values_that_mean_nothing_here(run, args, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("threads = 4\n", "threads = 4 needs the gthread worker"),
+        ("threads = -4\n", "threads: -4 is negative"),
         ("user = 1.5\n", "user: 1.5 is neither a name nor a number"),
         ("access_log_format = '%(h'\n", "Error: access_log_format: "),
         ("raw_env = ['=x']\n", "Invalid value for raw_env: ['=x']"),
@@ -243,7 +243,7 @@ def test_values_that_this_server_refuses(run, text, message):
     [
         ("class Worker: pass\nworker_class = Worker\n", "worker class \"<class '__config__.Worker'>\" cannot run"),
         ("def choose(): return 'sync'\nworker_class = choose\n", "worker class '<function choose at"),
-        ("worker_class = 'wonder'\n", "worker class 'wonder' is unknown (available: sync, uring, gevent)"),
+        ("worker_class = 'wonder'\n", "worker class 'wonder' is unknown (available: sync, gthread, gevent, uring)"),
     ],
 )
 def test_worker_classes_in_the_file(flavour, workdir, text, message):

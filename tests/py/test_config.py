@@ -385,7 +385,7 @@ BROKEN = {
     "raise ValueError('odd')\n": "ValueError: odd",
     "import sys\nsys.exit(1)\n": "SystemExit: 1",
     "workers = -1\n": "Error: workers: -1 is negative",
-    "threads = 4\n": "threads = 4 needs the gthread worker",
+    "worker_class = 'eventlet'\n": "worker class 'eventlet' is not supported: eventlet is retired, use gevent",
     "user = 'no-such-user'\n": "No such user: 'no-such-user'",
     "chdir = '/no/such/directory'\n": "/no/such/directory",
     "accesslog = '/no/such/directory/log'\n": "'/no/such/directory/log' isn't writable",

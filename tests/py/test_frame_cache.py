@@ -107,6 +107,7 @@ def test_forks_beside_threads(server):
     assert ask(server, "/fork") == [0] * 20
 
 
+@pytest.mark.one_thread  # Its greenlets belong to the thread that imports the application.
 @pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["imported by the worker", "preloaded"])
 def test_chunks_from_before(launch, preload):
     """Greenlets of the import end in the worker; a preloaded one's have their chunks from the master."""

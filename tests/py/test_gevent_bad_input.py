@@ -195,6 +195,7 @@ def one_by_one(server):
 
 @pytest.mark.parametrize("uses", ["tries", "does not"])
 @pytest.mark.parametrize("missing", ["gevent missing", "gevent broken", "greenlet missing"])
+@pytest.mark.one_thread
 def test_the_uring_worker_does_without_gevent(launch, workdir, tmp_path, missing, uses):
     REFUSED[missing][0](tmp_path)
     server = launch_with(launch, workdir, {"PYTHONPATH": f"{tmp_path}{os.pathsep}{APPS}"}, USES[uses])
@@ -203,6 +204,7 @@ def test_the_uring_worker_does_without_gevent(launch, workdir, tmp_path, missing
 
 
 @pytest.mark.parametrize("old", ["gevent too old", "greenlet too old"])
+@pytest.mark.one_thread
 def test_the_uring_worker_does_without_an_old_gevent(launch, workdir, tmp_path, old):
     make, reason = REFUSED[old]
     make(tmp_path)
@@ -222,6 +224,7 @@ PATCHED = {
 
 
 @pytest.mark.parametrize("what", list(PATCHED))
+@pytest.mark.one_thread
 def test_too_little_is_patched(launch, workdir, what):
     call, level, reason = PATCHED[what]
     code = f"from gevent import monkey\nmonkey.{call}\n" if call.endswith(")") else f"{call}\n"

@@ -155,6 +155,7 @@ def test_reload_lets_old_requests_finish(launch_gevent):
 
 
 @pytest.mark.own
+@pytest.mark.one_thread
 def test_reload_can_make_a_server_cooperative(launch):
     """`-k sync` has left gevent alone; the workers of the next settings are as if it had never been so."""
     server = launch("coop:app", config="worker_class = 'sync'\n", untyped=True)

@@ -73,6 +73,7 @@ def test_a_hook_patches_after_preloading(launch_patched):
 
 
 @pytest.mark.own
+@pytest.mark.one_thread
 def test_without_patching_requests_run_one_by_one(launch):
     server = launch("coop_bare:app")
     found = json.loads(server.get("/patched").body)

@@ -212,6 +212,7 @@ def test_timeout_aborts_a_blocked_worker(launch):
     assert server.worker_pid() in server.wait_workers(1, without=stopped)
 
 
+@pytest.mark.one_thread
 @pytest.mark.own
 def test_timeout_is_the_limit_of_a_request(launch):
     """As under Gunicorn's sync worker: the application runs on the thread that beats."""
@@ -225,6 +226,7 @@ def test_timeout_is_the_limit_of_a_request(launch):
     assert server.worker_pid() in server.wait_workers(1, without=hung)
 
 
+@pytest.mark.one_thread
 @pytest.mark.own
 def test_timeout_kills_a_worker_that_ignores_the_abort(launch):
     """Gunicorn's gthread beats on another thread than the application's."""

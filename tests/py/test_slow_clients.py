@@ -58,7 +58,8 @@ def test_slow_readers(address):
             assert client.get("/pid").status == 200
 
 
-@pytest.mark.own(reason="Gunicorn's thread waits inside write()")
+@pytest.mark.one_thread
+@pytest.mark.own(reason="a thread waits inside write()")
 def test_slow_readers_of_written_output(server, address):
     """`write()` does not wait; what the clients have not taken is on disk, not in memory."""
     before = rss_kb(server.worker_pid())
@@ -109,6 +110,7 @@ def test_slow_uploads_arrive(address):
             assert client.response().body == hashlib.sha256(body).hexdigest().encode()
 
 
+@pytest.mark.one_thread
 @pytest.mark.own
 def test_responses_progress_side_by_side(address):
     """Ten generators of 8 MB, read in turns: nobody has to wait until another has finished."""
