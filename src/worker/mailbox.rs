@@ -96,3 +96,101 @@ impl Mailbox {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::http::Policy;
+    use crate::io::{Choice, Config, Driver};
+    use crate::logging::{ErrorLog, Level};
+    use crate::sys::process;
+    use crate::sys::shared::Scoreboard;
+    use crate::worker::{App, ConnId, Control, Exit, Request, Shared, Tuning};
+
+    struct NoApp;
+
+    impl App for NoApp {
+        fn blocking(&self, wait: &mut dyn FnMut()) {
+            wait();
+        }
+        fn check_signals(&self, _: bool) -> Result<(), Exit> {
+            Ok(())
+        }
+        fn call(&self, _: &Reactor, _: Request) {}
+        fn resume(&self, _: &Reactor, _: ConnId) {}
+        fn abandon(&self, _: &Reactor, _: ConnId) {}
+    }
+
+    /// On every driver that there is.
+    fn each_reactor(test: impl Fn(&Reactor, &Arc<Mailbox>)) {
+        for choice in [Choice::Uring, Choice::Epoll] {
+            let Ok((driver, _)) = Driver::open(&Config { choice, ..Config::default() }) else { continue };
+            let mailbox = Arc::new(Mailbox::new().unwrap());
+            let shared = Shared {
+                errors: Arc::new(ErrorLog::open("/dev/null", Level::Debug).unwrap()),
+                access: RefCell::new(None),
+                slot: Scoreboard::new().unwrap().claim(1).unwrap(),
+                control: Arc::new(Control::default()),
+                mailbox: Some(Arc::clone(&mailbox)),
+                trusted: crate::settings::Networks::default(),
+                parent: process::parent_id(),
+                keep: RefCell::new(None),
+            };
+            // Only mail ends its sleep in time.
+            let tuning = Tuning { idle_wait_max: Duration::from_secs(60), ..Tuning::default() };
+            test(&Reactor::new(driver, &[], None, shared, tuning, Policy::default()), &mailbox);
+        }
+    }
+
+    #[test]
+    fn a_sleeping_loop_wakes_for_each_task_and_does_them_in_order() {
+        each_reactor(|reactor, mailbox| {
+            let (sender, done) = channel();
+            let other = thread::spawn({
+                let mailbox = Arc::clone(mailbox);
+                move || {
+                    let mut seen = Vec::new();
+                    for number in 0..1000 {
+                        let sender = sender.clone();
+                        mailbox.post(Box::new(move |_: &Reactor| sender.send(number).unwrap()));
+                        // Every tenth is waited for, so that the loop sleeps in between.
+                        if number % 10 == 9 {
+                            seen.extend((0..10).map(|_| done.recv().unwrap()));
+                        }
+                    }
+                    mailbox.post(Box::new(|reactor: &Reactor| reactor.shared().control.quit(7)));
+                    seen
+                }
+            });
+            assert_eq!(reactor.run(&NoApp), 7);
+            assert_eq!(other.join().unwrap(), (0..1000).collect::<Vec<i32>>());
+        });
+    }
+
+    #[test]
+    fn who_waits_for_a_task_of_a_loop_that_is_over_is_told() {
+        each_reactor(|_, mailbox| {
+            let (sender, answer) = channel::<()>();
+            let late = sender.clone();
+            mailbox.post(Box::new(move |_: &Reactor| sender.send(()).unwrap()));
+            mailbox.close();
+            mailbox.post(Box::new(move |_: &Reactor| late.send(()).unwrap()));
+            assert!(answer.recv().is_err());
+        });
+    }
+
+    #[test]
+    fn a_task_that_panics_stops_no_other() {
+        each_reactor(|reactor, mailbox| {
+            mailbox.post(Box::new(|_: &Reactor| panic!("a task fails")));
+            mailbox.post(Box::new(|reactor: &Reactor| reactor.shared().control.quit(3)));
+            assert_eq!(reactor.run(&NoApp), 3);
+        });
+    }
+}

@@ -92,7 +92,8 @@ def test_a_stop_lets_requests_end(launch, flavour, kind):
         for client in clients:
             answer = client.response()
             assert answer.status == 200
-            assert answer.header("Connection") == "close"
+            # Gunicorn decides before the application runs.
+            assert answer.header("Connection") == "close" or not flavour.own
     assert server.wait_exit() == 0
 
 
@@ -151,6 +152,7 @@ def test_idle_connections_leave_room_for_requests(launch, flavour, connections):
         clients = [stack.enter_context(server.client()) for _ in range(room)]
         for client in clients:
             assert client.get("/pid").header("Connection") == "keep-alive"
+            server.settle()  # Gunicorn counts a connection a moment after its answer.
         for _ in range(3):
             with server.client() as client:
                 assert client.get("/pid").header("Connection") == "close"

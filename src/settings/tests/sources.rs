@@ -169,8 +169,7 @@ fn worker_classes() {
         assert_eq!(worker_class_check(name), Ok(kind));
     }
     for (name, words) in [
-        ("gthread", "not available yet"),
-        ("gevent_pywsgi", "not available yet"),
+        ("gevent_pywsgi", "is not supported"),
         ("eventlet", "use gevent"),
         ("asgi", "WSGI"),
         ("uvicorn.workers.UvicornWorker", "cannot run on rgunicorn's engine"),
