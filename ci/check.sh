@@ -126,6 +126,7 @@ elif step "wheel, profile ci" wheel && step "test requirements" requirements; th
     try "gevent's tests on epoll" gevent_tests epoll
     try "suite on uring" suite rgunicorn-uring
     try "suite on epoll" suite rgunicorn-epoll
+    try "suite on uring, in threads" suite rgunicorn-threads-uring
     try "suite on the real gunicorn" suite gunicorn
     try "suite on uring, torture sizes" suite rgunicorn-uring RGUNICORN_TORTURE=1
     if step "wheel, profile ci-release" release_wheel; then
