@@ -7,6 +7,7 @@
 mod cooperative;
 mod host;
 mod logs;
+mod reloader;
 mod setup;
 mod sources;
 mod worker;

@@ -114,6 +114,7 @@ impl Sources {
             let reason = format!("environment setting '{entry}' invalid (allowed: KEY=VALUE)");
             return Err(settings.refuse(Id::raw_env, reason).into());
         }
+        super::reloader::check(py, &settings)?;
         if settings.app().is_none() {
             return Err("Error: No application module specified.".to_owned().into());
         }

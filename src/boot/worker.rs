@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::worker::{App, Control, ListenerSpec, Mailbox, Reactor, Shared};
 use crate::wsgi::{self, Calls, ErrorStream, ListenerName, LoadError, Office, Recipe, ServerFacts, Threads};
 
 use super::cooperative::{self, Mode};
-use super::setup;
+use super::{reloader, setup};
 
 /// Why a worker does not reach its loop.
 enum BootError {
@@ -171,10 +172,11 @@ fn boot(
     if kind == WorkerKind::Gevent {
         gevent::patch_all(py)?;
     }
-    let app = match app {
-        Some(app) => app,
-        None => load(py, settings)?,
+    let (app, broken) = match app {
+        Some(app) => (app, Vec::new()),
+        None => load(py, settings, errors)?,
     };
+    reloader::start(py, settings, errors, broken).map_err(BootError::Other)?;
     let mode =
         cooperative::decide(py, (kind, setup::threads(settings)), errors)?.map_err(BootError::Other)?;
     let recipe = recipe(py, app, settings, errors, &listeners, (mode, &watch))?;
@@ -223,11 +225,20 @@ fn become_user(settings: &Settings) -> Result<(), BootError> {
     })
 }
 
-fn load(py: Python<'_>, settings: &Settings) -> Result<Py<PyAny>, BootError> {
-    wsgi::load(py, settings.app().unwrap_or_default()).map(Bound::unbind).map_err(|error| match error {
-        LoadError::App(text) => BootError::App(text),
-        LoadError::Raised(error) => BootError::Python(error),
-    })
+/// The application; and files that are to be watched although they could not be loaded.
+fn load(
+    py: Python<'_>,
+    settings: &Settings,
+    errors: &ErrorLog,
+) -> Result<(Py<PyAny>, Vec<PathBuf>), BootError> {
+    match wsgi::load(py, settings.app().unwrap_or_default()) {
+        Ok(app) => Ok((app.unbind(), Vec::new())),
+        Err(LoadError::App(text)) => Err(BootError::App(text)),
+        Err(LoadError::Raised(error)) => {
+            let stand_in = reloader::stand_in(py, settings, errors, &error)?;
+            stand_in.ok_or(BootError::Python(error))
+        }
+    }
 }
 
 fn recipe(

@@ -148,11 +148,12 @@ pub enum Section {
     Mechanics,
     Logging,
     Naming,
+    Debugging,
 }
 
 impl Section {
     /// All sections, in the order of `--help`.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Config,
         Self::Socket,
         Self::Workers,
@@ -160,6 +161,7 @@ impl Section {
         Self::Mechanics,
         Self::Logging,
         Self::Naming,
+        Self::Debugging,
     ];
 
     /// The heading.
@@ -172,6 +174,7 @@ impl Section {
             Self::Mechanics => "Server Mechanics",
             Self::Logging => "Logging",
             Self::Naming => "Process Naming",
+            Self::Debugging => "Debugging",
         }
     }
 }
@@ -387,6 +390,16 @@ settings! {
 
     /// The name in process titles. Without it: the application's.
     proc_name: Maybe = Unset, Naming, "-n --name STRING", EVER;
+
+    /// Replace workers when a source file of what they have loaded changes. For development: an application with a syntax
+    /// error then answers with it instead of ending the server.
+    reload: Flag = Flag(false), Debugging, "--reload", "18.0";
+
+    /// How changes are noticed: poll looks every second, inotify hears of them at once, auto is inotify where it works.
+    reload_engine: Text ["auto", "poll", "inotify"] = Text("auto"), Debugging, "--reload-engine STRING", "19.7";
+
+    /// A further file to watch, or a pattern of files. Repeat it for several.
+    reload_extra_files: List = List(&[]), Debugging, "--reload-extra-file FILES", "19.8";
 }
 
 /// Functions of a configuration file that are called.
@@ -449,9 +462,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "proxy_allow_ips",
     "proxy_protocol",
     "raw_paste_global_conf",
-    "reload",
-    "reload_engine",
-    "reload_extra_files",
     "reuse_port",
     "root_path",
     "sendfile",

@@ -6,6 +6,7 @@ pub mod account;
 pub mod atfork;
 pub mod clock;
 pub mod file;
+pub mod filewatch;
 pub mod listener;
 pub mod localtime;
 pub mod logfile;

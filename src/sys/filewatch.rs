@@ -1,0 +1,137 @@
+//! Noticing that files have changed: by their modification times, looked at in intervals, and sooner if the kernel says that
+//! something happened beside them (inotify).
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+/// A set of files and how they were when they were first seen.
+#[derive(Debug, Default)]
+pub struct FileWatch {
+    /// `None`: only intervals.
+    inotify: Option<Inotify>,
+    directories: HashSet<PathBuf>,
+    seen: HashMap<PathBuf, SystemTime>,
+}
+
+impl FileWatch {
+    /// Looks at modification times only.
+    pub fn polling() -> Self {
+        Self::default()
+    }
+
+    /// Looks as soon as something changes in a file's directory, too.
+    ///
+    /// # Errors
+    /// Those of inotify_init1(2): EMFILE when this user has too many already.
+    pub fn inotify() -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        Ok(Self { inotify: Some(inotify), ..Self::default() })
+    }
+
+    /// The first of `files` that has been changed since it was first given here. One that is not there is not changed: an
+    /// editor may be about to put the new one into its place.
+    pub fn changed(&mut self, files: Vec<PathBuf>) -> Option<PathBuf> {
+        for file in files {
+            self.watch_directory(&file);
+            let Ok(modified) = std::fs::metadata(&file).and_then(|found| found.modified()) else { continue };
+            match self.seen.get(&file) {
+                Some(before) if *before != modified => return Some(file),
+                Some(_) => {}
+                None => {
+                    self.seen.insert(file, modified);
+                }
+            }
+        }
+        None
+    }
+
+    /// Sleeps for `time`, or until something changes beside a file.
+    pub fn wait(&self, time: Duration) {
+        let Some(inotify) = &self.inotify else { return thread::sleep(time) };
+        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+        let ready = poll(&mut [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)], timeout);
+        if ready.is_ok_and(|count| count > 0) {
+            // What happened, the modification times say.
+            let _ = inotify.read_events();
+        }
+    }
+
+    /// The directory, because editors replace files; that of a symbolic link's target, too.
+    fn watch_directory(&mut self, file: &Path) {
+        let Some(inotify) = &self.inotify else { return };
+        let target = std::fs::canonicalize(file).ok();
+        for directory in [Some(file), target.as_deref()].into_iter().flatten().filter_map(Path::parent) {
+            if self.directories.contains(directory) {
+                continue;
+            }
+            let flags = AddWatchFlags::IN_CLOSE_WRITE
+                | AddWatchFlags::IN_MODIFY
+                | AddWatchFlags::IN_ATTRIB
+                | AddWatchFlags::IN_CREATE
+                | AddWatchFlags::IN_MOVED_TO;
+            // One that cannot be watched is still looked at in intervals.
+            let _ = inotify.add_watch(directory, flags);
+            self.directories.insert(directory.to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn directory(name: &str) -> PathBuf {
+        let directory =
+            std::env::temp_dir().join(format!("rgunicorn-filewatch-{name}-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        directory
+    }
+
+    fn touch(file: &Path, seconds: u64) {
+        let opened = fs::File::create(file).unwrap();
+        opened.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+    }
+
+    #[test]
+    fn only_a_change_after_the_first_look_counts() {
+        let directory = directory("changes");
+        let (first, second) = (directory.join("first"), directory.join("second"));
+        let mut watch = FileWatch::polling();
+        let both = || vec![first.clone(), second.clone()];
+        touch(&first, 1000);
+        assert_eq!(watch.changed(both()), None, "the second is not there");
+        touch(&second, 1000);
+        assert_eq!(watch.changed(both()), None, "the second is new");
+        touch(&second, 900);
+        assert_eq!(watch.changed(both()), Some(second.clone()), "an older file is another one, too");
+        fs::remove_file(&first).unwrap();
+        assert_eq!(watch.changed(vec![first.clone()]), None);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn inotify_ends_the_wait() {
+        let directory = directory("inotify");
+        let file = directory.join("file");
+        touch(&file, 1000);
+        let mut watch = FileWatch::inotify().unwrap();
+        assert_eq!(watch.changed(vec![file.clone()]), None);
+        let replacement = directory.join("new");
+        touch(&replacement, 2000);
+        fs::rename(&replacement, &file).unwrap();
+        let begun = crate::sys::clock::now();
+        while watch.changed(vec![file.clone()]).is_none() {
+            watch.wait(Duration::from_secs(30));
+            let waited = crate::sys::clock::now().since(begun);
+            assert!(waited < Duration::from_secs(20), "the wait was not ended");
+        }
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
