@@ -1,6 +1,9 @@
 //! Floor 4: configuration files. A file is Python; its module-level names become [`Raw`] values for the settings floor.
 
-mod hooks;
+mod handle;
+mod live;
+mod log_writer;
+mod table;
 
 use std::path::Path;
 
@@ -9,7 +12,10 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyModule, PyString, Py
 
 use crate::settings::{ConfigSource, Raw};
 
-pub use hooks::{Hooks, LogWriter};
+pub use handle::WorkerHandle;
+pub use live::{Live, ServerObject};
+pub use log_writer::LogWriter;
+pub use table::{check_setting, hook_arities, settings_table};
 
 /// The name that a configuration file's module gets in `sys.modules`, as under Gunicorn.
 const MODULE_NAME: &str = "__config__";
@@ -33,8 +39,8 @@ pub enum ConfError {
 pub struct Conf {
     /// Its names in order; `None`: there is no configuration.
     pub values: Option<Vec<(String, Raw)>>,
-    /// Its functions that are called at certain moments.
-    pub hooks: Hooks,
+    /// The same as Python objects, for the settings that are Python's own.
+    pub objects: Option<Py<PyDict>>,
 }
 
 /// Runs the configuration. Relative paths are relative to `directory`, where the server was started (a reload may happen
@@ -65,8 +71,7 @@ pub fn read(py: Python<'_>, source: &ConfigSource, directory: &Path) -> Result<C
             values.push((key, raw(&value).map_err(raised)?));
         }
     }
-    let hooks = Hooks::of(&names).map_err(raised)?;
-    Ok(Conf { values: Some(values), hooks })
+    Ok(Conf { values: Some(values), objects: Some(names.unbind()) })
 }
 
 fn run_file<'py>(py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyDict>> {

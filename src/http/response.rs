@@ -148,17 +148,18 @@ impl ResponseHead {
         self.content_length.map(|known| known.length)
     }
 
+    /// The application's headers that are sent: names and values, in order.
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.lines.split(|byte| *byte == b'\n').filter_map(|line| {
+            let at = memchr::memchr(b':', line)?;
+            Some((&line[..at], trim(line[at + 1..].strip_suffix(b"\r").unwrap_or_default())))
+        })
+    }
+
     /// The value of the last header of this name, in any case, among those that are sent.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        let lines = self.lines.split(|byte| *byte == b'\n');
-        let mut values = lines.filter_map(|line| {
-            let at = memchr::memchr(b':', line)?;
-            line[..at]
-                .eq_ignore_ascii_case(name)
-                .then(|| trim(line[at + 1..].strip_suffix(b"\r").unwrap_or_default()))
-        });
-        values.next_back()
+        self.fields().filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).last()
     }
 
     /// Appends the head to `out`: status line, `Server`, `Date`, `Connection`, `Transfer-Encoding`, the application's

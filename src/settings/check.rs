@@ -9,6 +9,9 @@ use super::table::{Fallback, Row, Shape, Value};
 /// Why a value was refused, without the setting's name.
 pub(super) type Reason = String;
 
+/// The texts of the environment variable `SENDFILE` that switch it on; any other one switches it off.
+const SENDFILE_ON: [&str; 4] = ["y", "1", "yes", "true"];
+
 /// The checked form of `raw` for `row`.
 pub(super) fn check(row: &Row, raw: &Raw) -> Result<Value, Reason> {
     match row.shape {
@@ -24,6 +27,10 @@ pub(super) fn check(row: &Row, raw: &Raw) -> Result<Value, Reason> {
         Shape::Peers => peers(raw),
         Shape::Map => map(raw),
         Shape::Class => class(row, raw),
+        Shape::Proxy => proxy(raw),
+        Shape::Sendfile => sendfile(raw),
+        Shape::Hook => hook(row, raw),
+        Shape::Object => Ok(Value::Text(raw.to_string())),
     }
 }
 
@@ -51,6 +58,7 @@ pub(super) fn from_outside(row: &Row, text: &str) -> Result<Raw, Reason> {
     let notation = match row.shape {
         Shape::Count | Shape::Seconds => Notation::Decimal,
         Shape::Mode => Notation::Octal,
+        Shape::Sendfile => return Ok(Raw::Bool(SENDFILE_ON.contains(&text.to_ascii_lowercase().as_str()))),
         _ => return Ok(Raw::Str(text.to_owned())),
     };
     match number::parse(text, notation) {
@@ -175,6 +183,36 @@ fn map(raw: &Raw) -> Result<Value, Reason> {
         other => Err(format!("the value {} of {} is not a string", other.repr(), python_repr(key))),
     });
     Ok(Value::Map(texts.collect::<Result<_, _>>()?))
+}
+
+fn proxy(raw: &Raw) -> Result<Value, Reason> {
+    let folded = match raw {
+        Raw::None | Raw::Bool(false) => "off".to_owned(),
+        Raw::Bool(true) => "auto".to_owned(),
+        Raw::Str(text) => text.trim().to_ascii_lowercase(),
+        _ => String::new(),
+    };
+    let mode = match folded.as_str() {
+        "off" | "false" | "0" | "none" => "off",
+        "auto" | "true" | "1" => "auto",
+        "v1" => "v1",
+        "v2" => "v2",
+        _ => return Err(format!("{} is unknown (allowed: off, v1, v2, auto)", raw.repr())),
+    };
+    Ok(Value::Text(mode.to_owned()))
+}
+
+fn sendfile(raw: &Raw) -> Result<Value, Reason> {
+    if *raw == Raw::None { Ok(Value::None) } else { flag(raw) }
+}
+
+/// How a function is shown; that it is one, and takes the right arguments, only Python can tell.
+fn hook(row: &Row, raw: &Raw) -> Result<Value, Reason> {
+    match raw {
+        Raw::None => Ok(builtin(row)),
+        Raw::Str(_) | Raw::Other { .. } => Ok(Value::Text(raw.to_string())),
+        _ => Err(format!("{} is not callable", raw.repr())),
+    }
 }
 
 /// A class object keeps its `repr`, so that the refusal can name it.

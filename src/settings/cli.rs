@@ -7,8 +7,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::check::from_outside;
 use super::help::{self, help};
 use super::raw::Raw;
+use super::rows::{Id, ROWS};
 use super::suggest::nearest;
-use super::table::{Id, ROWS, Row, Shape};
+use super::table::{Row, Shape};
 
 /// The status of a usage error, as argparse has it.
 const USAGE_STATUS: i32 = 2;
@@ -115,12 +116,15 @@ fn command() -> Command {
         .arg(Arg::new(APP).num_args(0..).action(ArgAction::Append))
 }
 
+/// What `--proxy-protocol` without a value means.
+const BARE_PROXY_FLAG: &str = "auto";
+
 /// The name of the positional argument. No setting is called so.
 const APP: &str = "APP_MODULE";
 
 fn argument(row: &'static Row) -> Arg {
     let mut arg = Arg::new(row.name).action(match row.shape {
-        Shape::Flag => ArgAction::SetTrue,
+        Shape::Flag | Shape::Sendfile => ArgAction::SetTrue,
         Shape::List => ArgAction::Append,
         _ => ArgAction::Set,
     });
@@ -136,8 +140,11 @@ fn argument(row: &'static Row) -> Arg {
             (None, None) => arg,
         };
     }
-    if row.shape == Shape::Flag {
+    if matches!(row.shape, Shape::Flag | Shape::Sendfile) {
         return arg;
+    }
+    if row.shape == Shape::Proxy {
+        arg = arg.num_args(0..=1).default_missing_value(BARE_PROXY_FLAG);
     }
     // `--timeout -5` must reach the check that refuses it by name.
     arg.allow_negative_numbers(true).value_parser(move |text: &str| from_outside(row, text))
@@ -148,6 +155,7 @@ fn value_of(row: &Row, matches: &ArgMatches) -> Option<Raw> {
     match row.shape {
         _ if row.usage.is_empty() => None,
         Shape::Flag => matches.get_flag(row.name).then_some(Raw::Bool(true)),
+        Shape::Sendfile => matches.get_flag(row.name).then_some(Raw::Bool(false)),
         Shape::List => matches.get_many::<Raw>(row.name).map(|items| Raw::List(items.cloned().collect())),
         _ => matches.get_one::<Raw>(row.name).cloned(),
     }

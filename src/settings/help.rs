@@ -1,7 +1,8 @@
 //! `--help`, made from the table.
 
 use super::check::builtin;
-use super::table::{ROWS, Row, Section, Value};
+use super::rows::ROWS;
+use super::table::{Row, Section, Shape, Value};
 
 /// The width of the page, in columns: what a terminal has that nobody resized.
 const WIDTH_COLUMNS: usize = 80;
@@ -60,6 +61,7 @@ fn right(row: &Row) -> String {
         text.push_str(&format!(" Environment: {}.", env.name));
     }
     match builtin(row) {
+        _ if row.shape == Shape::Hook => {}
         Value::None | Value::Flag(false) => {}
         Value::List(items) if items.is_empty() => {}
         Value::List(items) => text.push_str(&format!(" [{}]", items.join(","))),

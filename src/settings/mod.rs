@@ -4,9 +4,9 @@
 //! Pure: no file is opened, no environment read, no clock, no Python. The composition floor brings the texts (arguments,
 //! environment, the names of the configuration file as [`Raw`] values) and gets a [`Settings`] or a message back.
 //!
-//! How to read it: `table.rs` (the rows) -> `check.rs` (what each shape of value accepts) -> `resolve.rs` (which source
+//! How to read it: `table.rs` and `rows.rs` (the rows) -> `check.rs` (what each shape of value accepts) -> `resolve.rs` (which source
 //! wins) -> `cli.rs` and `help.rs` (the command line). `address.rs`, `network.rs` and `worker_class.rs` give texts that
-//! the checks let through their meaning. A new setting is one row in `table.rs`, and its effect elsewhere.
+//! the checks let through their meaning. A new setting is one row in `rows.rs`, and its effect elsewhere.
 
 mod address;
 mod check;
@@ -16,6 +16,7 @@ mod network;
 mod number;
 mod raw;
 mod resolve;
+mod rows;
 mod shell;
 mod source;
 mod suggest;
@@ -27,10 +28,11 @@ pub use cli::{CommandLine, Exit, parse_command_line};
 pub use help::help;
 pub use network::{Network, Networks};
 pub use raw::Raw;
-pub use resolve::{Environment, Invalid, Origin, Settings, UnknownName, resolve};
+pub use resolve::{Environment, Invalid, Origin, Settings, UnknownName, checked_value, defaults, resolve};
+pub use rows::{Id, ROWS};
 pub use shell::split_cmd_args;
 pub use source::{ConfigSource, DEFAULT_CONFIG, config_source};
-pub use table::{Env, Fallback, HOOKS, Id, IoDriver, OWN, ROWS, Row, Section, Shape, Value};
+pub use table::{Env, Fallback, IoDriver, OWN, Row, Section, Shape, Value};
 pub use worker_class::{WorkerKind, worker_class_check};
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::check::{builtin, check, from_outside};
 use super::cli::CommandLine;
 use super::raw::{Raw, python_repr};
+use super::rows::{Id, ROWS, WITHOUT_EFFECT};
 use super::suggest::nearest;
-use super::table::{HOOKS, Id, IoDriver, NOT_YET, ROWS, Row, Value};
+use super::table::{IoDriver, Row, Value};
 use super::worker_class::{WorkerKind, worker_kind};
 
 /// The variable whose text is parsed like a command line.
@@ -134,14 +135,39 @@ pub fn resolve(
             // Too late by definition, but still checked.
             Some(Id::config) => drop(checked(Id::config, raw, Origin::File)?),
             Some(id) => settings.set(id, raw, Origin::File)?,
-            None if HOOKS.contains(&name.as_str()) => {}
             None => settings.unknown_names.extend(unknown(name, raw)),
         }
     }
     for (id, raw) in env_args.given().chain(cli.given()) {
         settings.set(id, raw, Origin::Arguments)?;
     }
+    settings.refuse_what_is_not_there()?;
+    let idle = WITHOUT_EFFECT.iter().filter(|id| *settings.value(**id) != builtin(id.row()));
+    let idle = idle.map(|id| UnknownName { name: id.row().name.to_owned(), nearest: None, not_yet: true });
+    let idle: Vec<_> = idle.collect();
+    settings.unknown_names.extend(idle);
     Ok(settings)
+}
+
+/// The values of all settings, as the environment leaves them, in the order of the table.
+///
+/// # Errors
+/// A variable with a value that its setting refuses.
+pub fn defaults(env: &Environment) -> Result<Vec<Value>, Invalid> {
+    ROWS.iter().map(|row| Ok(default(row, env)?.0)).collect()
+}
+
+/// A value in the form in which a setting holds it.
+///
+/// # Errors
+/// It is refused.
+pub fn checked_value(id: Id, raw: &Raw) -> Result<Value, Invalid> {
+    check(id.row(), raw).map_err(|reason| Invalid {
+        setting: id.row().name,
+        value: raw.to_string(),
+        origin: None,
+        reason,
+    })
 }
 
 fn default(row: &'static Row, env: &Environment) -> Result<(Value, Option<Origin>), Invalid> {
@@ -167,28 +193,13 @@ fn checked(id: Id, raw: &Raw, origin: Origin) -> Result<Value, Invalid> {
 /// Every module-level name of a configuration file arrives here: imports, helpers, private names. Reported is only what
 /// was surely meant as a setting: a near miss of one, or one of Gunicorn's that is switched on and does nothing here.
 fn unknown(name: &str, raw: &Raw) -> Option<UnknownName> {
-    let not_yet = NOT_YET.contains(&name);
     let helper =
         matches!(raw, Raw::Other { type_name, .. } if ["module", "type"].contains(&type_name.as_str()));
-    if not_yet {
-        return (!is_off(raw)).then(|| UnknownName { name: name.to_owned(), nearest: None, not_yet });
-    }
     if helper || name.starts_with('_') {
         return None;
     }
-    let nearest = nearest(name, ROWS.iter().map(|row| row.name).chain(NOT_YET.iter().copied()).chain(HOOKS))?;
-    Some(UnknownName { name: name.to_owned(), nearest: Some(nearest), not_yet })
-}
-
-/// A value that Python takes for false: of a setting that this release lacks, the way to switch it off.
-fn is_off(raw: &Raw) -> bool {
-    match raw {
-        Raw::None | Raw::Bool(false) | Raw::Int(0) => true,
-        Raw::Str(text) => text.is_empty(),
-        Raw::List(items) => items.is_empty(),
-        Raw::Dict(pairs) => pairs.is_empty(),
-        _ => false,
-    }
+    let nearest = nearest(name, ROWS.iter().map(|row| row.name))?;
+    Some(UnknownName { name: name.to_owned(), nearest: Some(nearest), not_yet: false })
 }
 
 impl Id {
@@ -223,6 +234,11 @@ impl Settings {
         Invalid { setting: id.row().name, value, origin, reason: reason.into() }
     }
 
+    /// Where a setting's value came from; `None` for the built-in one.
+    pub fn origin(&self, id: Id) -> Option<Origin> {
+        self.origins[id as usize]
+    }
+
     /// Names in the configuration file that set nothing, in its order.
     pub fn unknown_names(&self) -> &[UnknownName] {
         &self.unknown_names
@@ -236,13 +252,31 @@ impl Settings {
         pairs.into_iter()
     }
 
+    /// What cannot be ignored, because the server would not be what was asked for.
+    fn refuse_what_is_not_there(&self) -> Result<(), Invalid> {
+        let unless =
+            |there: bool, id, reason: &str| if there { Ok(()) } else { Err(self.refuse(id, reason)) };
+        let protocol = self.protocol().to_ascii_lowercase();
+        unless(protocol == "http", Id::protocol, &format!("{protocol:?} is not available (allowed: http)"))?;
+        let h1_only = self.http_protocols().split(',').all(|version| version.trim() == "h1");
+        unless(h1_only, Id::http_protocols, "HTTP/2 is not available yet (allowed: h1)")?;
+        let dirty = self.dirty_workers() > 0 && !self.dirty_apps().is_empty();
+        unless(!dirty, Id::dirty_workers, "dirty workers are not available (allowed: 0)")?;
+        for id in [Id::certfile, Id::keyfile] {
+            let off = self.maybe(id).is_none();
+            unless(off, id, "TLS is not available yet: leave it to a proxy in front (allowed: None)")?;
+        }
+        unless(self.cert_reqs() <= 2, Id::cert_reqs, "is unknown (allowed: 0, 1, 2)")
+    }
+
     fn set(&mut self, id: Id, raw: &Raw, origin: Origin) -> Result<(), Invalid> {
         self.values[id as usize] = checked(id, raw, origin)?;
         self.origins[id as usize] = Some(origin);
         Ok(())
     }
 
-    fn value(&self, id: Id) -> &Value {
+    /// A setting's value.
+    pub fn value(&self, id: Id) -> &Value {
         &self.values[id as usize]
     }
 
@@ -255,6 +289,10 @@ impl Settings {
 
     pub(super) fn int(&self, id: Id) -> u32 {
         if let Value::Int(number) = self.value(id) { *number } else { 0 }
+    }
+
+    pub(super) fn unless_off(&self, id: Id) -> bool {
+        !matches!(self.value(id), Value::Flag(false))
     }
 
     pub(super) fn seconds(&self, id: Id) -> Duration {

@@ -2,7 +2,7 @@
 //! the file of the usual name if the start directory has one.
 
 use super::cli::CommandLine;
-use super::table::Id;
+use super::rows::Id;
 
 /// The file that is picked up without being named. Gunicorn's name, so that its users need not rename theirs.
 pub const DEFAULT_CONFIG: &str = "./gunicorn.conf.py";

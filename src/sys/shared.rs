@@ -191,6 +191,11 @@ impl Slot {
         self.cells().requests.fetch_add(1, Relaxed);
     }
 
+    /// Counts requests on from another number.
+    pub fn set_requests(&self, requests: u64) {
+        self.cells().requests.store(requests, Relaxed);
+    }
+
     /// Says how many connections are open.
     pub fn set_connections(&self, connections: u32) {
         self.cells().connections.store(connections, Relaxed);

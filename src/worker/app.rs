@@ -46,6 +46,8 @@ pub struct Request {
     pub arrived: Instant,
     /// The client asked for keep-alive and the worker agrees.
     pub keep_alive: bool,
+    /// The how many-th request of its connection, from 1.
+    pub number: u32,
 }
 
 /// What became of bytes given to a connection.

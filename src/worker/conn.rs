@@ -57,6 +57,8 @@ pub(super) struct Conn {
     pub(super) served: bool,
     /// A greenlet works on its request ([`super::Reactor::hold`]).
     pub(super) held: bool,
+    /// Requests received.
+    pub(super) requests: u32,
     pub(super) recv: Option<OpKey>,
     pub(super) send: Option<OpKey>,
     pub(super) parser: RequestParser,
@@ -167,6 +169,7 @@ impl Conn {
             detached: false,
             served: false,
             held: false,
+            requests: 0,
             recv: None,
             send: None,
             parser: RequestParser::new(),
@@ -307,6 +310,7 @@ impl Conn {
 
     fn request(&mut self, ctx: &FeedContext<'_>, index: u32, head: RequestHead, body: Body) -> Request {
         self.phase = Phase::Running;
+        self.requests = self.requests.saturating_add(1);
         let keep_alive = head.keep_alive() && !head.close_after() && ctx.keep_alive;
         Request {
             conn: ConnId { index, generation: self.generation },
@@ -317,6 +321,7 @@ impl Conn {
             received: ctx.now,
             arrived: ctx.arrived,
             keep_alive,
+            number: self.requests,
         }
     }
 }

@@ -219,6 +219,7 @@ impl Reactor {
                 received: state.now,
                 arrived: state.now,
                 keep_alive: false,
+                number: 0,
             };
             state.jobs.push_back(Job::Refused(request, refusal.status));
         }

@@ -28,6 +28,7 @@ use super::environ::{EnvironFactory, ServerFacts};
 use super::file_wrapper::FileWrapper;
 use super::finish::refuse;
 use super::hints::{EarlyHints, HintTarget};
+use super::hooks::RequestHooks;
 use super::input::Input;
 use super::link::Link;
 use super::log_line;
@@ -51,6 +52,7 @@ pub struct Calls {
     /// Told about every call into the application; it asks `running` what that is for.
     watch: Arc<Watch>,
     running: Arc<Running>,
+    pub(super) hooks: Option<RequestHooks>,
 }
 
 /// `start_response`, the early hints that end when its head leaves, and whether the client has left.
@@ -69,6 +71,8 @@ pub(super) struct Call {
     /// What the application returned; closed at the end.
     pub(super) iterable: Option<Py<PyAny>>,
     pub(super) stage: Stage,
+    /// What hooks get for it, if there are any.
+    pub(super) req: Option<Py<PyAny>>,
     /// A list or a tuple: all items exist already, so nothing has to leave before the next is asked for.
     pub(super) materialised: bool,
 }
@@ -93,7 +97,7 @@ impl Calls {
         constants: &Bound<'_, PyDict>,
         sendfile: bool,
         watch: Arc<Watch>,
-        cooperative: bool,
+        (cooperative, hooks): (bool, Option<RequestHooks>),
     ) -> PyResult<Self> {
         let running = Arc::new(Running::default());
         let pause = if cooperative { Some(Pause::new(py)?) } else { None };
@@ -111,6 +115,7 @@ impl Calls {
             pause,
             watch,
             running,
+            hooks,
         })
     }
 
@@ -169,7 +174,11 @@ impl Calls {
 
     fn start(&self, py: Python<'_>, link: Link<'_>, mut request: Request) {
         let body = std::mem::take(&mut request.body);
-        let call = match self.prepare(py, request, body) {
+        let req = match self.announce(py, &mut request) {
+            Ok(req) => req,
+            Err(error) => return self.refuse_announced(py, link, &request, &error),
+        };
+        let call = match self.prepare(py, request, body, req) {
             Ok(call) => call,
             Err(refused) => return refuse(link, &refused.0, refused.1.as_ref()),
         };
@@ -184,12 +193,22 @@ impl Calls {
         }
     }
 
+    /// Runs `pre_request`, and gives what hooks get for this request; `None` where there are none.
+    fn announce<'py>(&self, py: Python<'py>, request: &mut Request) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(hooks) = &self.hooks else { return Ok(None) };
+        let req = hooks.request_object(py, request)?;
+        shielded(|| hooks.before(py, &req))?;
+        request.keep_alive &= !req.getattr(intern!(py, "must_close"))?.is_truthy()?;
+        Ok(Some(req))
+    }
+
     /// Everything the application gets.
     fn prepare(
         &self,
         py: Python<'_>,
         request: Request,
         body: crate::worker::Body,
+        req: Option<Bound<'_, PyAny>>,
     ) -> Result<Call, Box<(Request, Option<HttpError>)>> {
         let request_streams = matches!(body, crate::worker::Body::Incoming);
         let made = (|| -> PyResult<Result<_, HttpError>> {
@@ -197,6 +216,9 @@ impl Calls {
                 Ok(environ) => environ,
                 Err(error) => return Ok(Err(error)),
             };
+            if let (Some(hooks), Some(req)) = (&self.hooks, &req) {
+                hooks.apply(py, req, &environ)?;
+            }
             let input = match body {
                 crate::worker::Body::Empty => self.empty_input.clone_ref(py),
                 crate::worker::Body::Incoming => Py::new(py, Input::incoming(ticket(request.conn)))?,
@@ -227,6 +249,7 @@ impl Calls {
                 client,
                 socket,
                 iterable: None,
+                req: req.map(Bound::unbind),
                 stage: Stage::Ending,
                 materialised: false,
             }),

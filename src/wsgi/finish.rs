@@ -5,17 +5,20 @@ use std::time::Duration;
 use pyo3::exceptions::{PyConnectionError, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::http::HttpError;
 use crate::logging::Level;
-use crate::py::{exit_status, format_exception, is_only_reference};
+use crate::py::{exit_status, format_exception, is_only_reference, shielded};
 use crate::sys::clock;
 use crate::worker::{Outgoing, Request};
 
 use super::calls::{Call, Calls};
+use super::hooks;
 use super::input::RequestBodyError;
 use super::link::Link;
 use super::log_line;
+use super::response::StartResponse;
 
 const INTERNAL: &str = "Internal Server Error";
 /// Who kills a greenlet knows it: nobody else has to be told.
@@ -47,13 +50,17 @@ impl Calls {
 
     /// Writes the access line and closes the application's iterable.
     pub(super) fn close_call(&self, py: Python<'_>, link: Link<'_>, call: Call) {
-        if link.logs_access() {
-            self.log_access(link, &call, None);
+        if self.logs_access(link) {
+            self.log_access(py, link, &call, None);
         }
         self.release(py, link, call);
     }
 
-    fn log_access(&self, link: Link<'_>, call: &Call, instead: Option<u16>) {
+    fn logs_access(&self, link: Link<'_>) -> bool {
+        link.logs_access() || self.hooks.as_ref().is_some_and(|hooks| hooks.access.is_some())
+    }
+
+    fn log_access(&self, py: Python<'_>, link: Link<'_>, call: &Call, instead: Option<u16>) {
         let elapsed = clock::now().since(call.request.received);
         let (head, status, sent) = {
             let mut progress = call.response.get().progress();
@@ -63,13 +70,26 @@ impl Calls {
         };
         let environ = Some(&call.environ);
         log_line::write(link, &call.request, environ, Some(&head), (status, sent), elapsed);
+        if let (Some(hooks), Some(req)) = (&self.hooks, &call.req) {
+            let resp = instead.map_or_else(
+                || hooks::response_object(py, &head, (sent, true, false, false), req.bind(py)),
+                |status| hooks::refusal_object(py, status, req.bind(py)),
+            );
+            let logged =
+                resp.and_then(|resp| hooks.log_access(py, &resp, req.bind(py), &call.environ, elapsed));
+            if let Err(error) = logged {
+                let text = format_exception(py, &error);
+                link.errors().log(Level::Error, format_args!("The access logger failed\n{text}"));
+            }
+        }
         call.response.get().progress().head = head;
     }
 
     /// Closes what the application returned and keeps the objects that can be used again.
     fn release(&self, py: Python<'_>, link: Link<'_>, call: Call) {
-        let Call { request, environ, input, response, hints, client, socket, iterable, stage, materialised } =
-            call;
+        let Call {
+            request, environ, input, response, hints, client, socket, iterable, req, stage, materialised,
+        } = call;
         if let Some(input) = &input {
             input.get().close();
         }
@@ -84,6 +104,9 @@ impl Calls {
                 }
             }
         }
+        if let Some(req) = req {
+            self.after_request(py, link, (req.bind(py), environ.bind(py)), response.get());
+        }
         response.get().close();
         drop((environ, input));
         self.sockets.put_back(py, socket);
@@ -93,6 +116,46 @@ impl Calls {
             let before = self.spare.borrow_mut().replace((response, hints, client));
             drop(before);
         }
+    }
+
+    /// Runs `post_request`.
+    fn after_request(
+        &self,
+        py: Python<'_>,
+        link: Link<'_>,
+        (req, environ): (&Bound<'_, PyAny>, &Bound<'_, PyDict>),
+        response: &StartResponse,
+    ) {
+        let Some(hooks) = self.hooks.as_ref().filter(|hooks| hooks.post.is_some()) else { return };
+        link.flush();
+        let (head, facts) = {
+            let mut progress = response.progress();
+            let head = std::mem::take(&mut progress.head);
+            let close = !progress.keeps_alive();
+            (head, (progress.sent_bytes, progress.head_sent(), progress.is_chunked(), close))
+        };
+        let run = || {
+            let resp = if head.status_code() == 0 {
+                py.None().into_bound(py)
+            } else {
+                hooks::response_object(py, &head, facts, req)?
+            };
+            hooks.after(py, req, environ, &resp)
+        };
+        if let Err(error) = shielded(run) {
+            let text = format_exception(py, &error);
+            link.errors().log(Level::Error, format_args!("Exception in post_request hook\n{text}"));
+        }
+        response.progress().head = head;
+    }
+
+    /// `pre_request` has failed: the request is answered with 500.
+    pub(super) fn refuse_announced(&self, py: Python<'_>, link: Link<'_>, request: &Request, error: &PyErr) {
+        let method = String::from_utf8_lossy(request.head.method()).into_owned();
+        let uri = String::from_utf8_lossy(request.head.target()).into_owned();
+        let text = format_exception(py, error);
+        link.errors().log(Level::Error, format_args!("Error handling request {method} {uri}\n{text}"));
+        refuse(link, request, None);
     }
 
     fn log_close_error(&self, py: Python<'_>, link: Link<'_>, request: &Request, error: &PyErr) {
@@ -137,8 +200,8 @@ impl Calls {
             link.send(conn, Outgoing::from(page), true);
         }
         link.abort(conn);
-        if link.logs_access() {
-            self.log_access(link, &call, (!head_sent).then_some(500));
+        if self.logs_access(link) {
+            self.log_access(py, link, &call, (!head_sent).then_some(500));
         }
         self.release(py, link, call);
     }
@@ -162,8 +225,8 @@ impl Calls {
             link.send(conn, Outgoing::from(page), true);
         }
         link.abort(conn);
-        if link.logs_access() {
-            self.log_access(link, &call, (!begun).then_some(status));
+        if self.logs_access(link) {
+            self.log_access(py, link, &call, (!begun).then_some(status));
         }
         self.release(py, link, call);
     }

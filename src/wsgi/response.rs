@@ -156,6 +156,11 @@ impl Progress {
         self.framing.is_some()
     }
 
+    /// The body is sent in chunks.
+    pub(super) fn is_chunked(&self) -> bool {
+        self.framing.as_ref().is_some_and(Framing::is_chunked)
+    }
+
     /// The connection may serve another request.
     pub(super) fn keeps_alive(&self) -> bool {
         self.framing.as_ref().is_some_and(|framing| framing.keep_alive() && framing.complete())

@@ -21,6 +21,7 @@ use super::calls::{Calls, check_signals};
 use super::current::{clear_current, set_calls, set_desk};
 use super::desk::{Desk, Office};
 use super::environ::ServerFacts;
+use super::hooks::RequestHooks;
 use super::link::Link;
 use super::running::Line;
 
@@ -42,6 +43,8 @@ pub struct Recipe {
     pub sendfile: bool,
     /// Told how to describe what runs.
     pub watch: Arc<Watch>,
+    /// What runs for every request, if there is anything.
+    pub hooks: Option<RequestHooks>,
 }
 
 impl Recipe {
@@ -50,9 +53,10 @@ impl Recipe {
     /// # Errors
     /// Those of [`Calls::new`].
     pub fn calls(&self, py: Python<'_>, cooperative: bool) -> PyResult<Calls> {
-        let Self { app, facts, constants, sendfile, watch } = self;
+        let Self { app, facts, constants, sendfile, watch, hooks } = self;
+        let hooks = hooks.as_ref().map(|hooks| hooks.clone_ref(py));
         let (app, constants) = (app.clone_ref(py), constants.bind(py));
-        Calls::new(py, app, facts, constants, *sendfile, Arc::clone(watch), cooperative)
+        Calls::new(py, app, facts, constants, *sendfile, Arc::clone(watch), (cooperative, hooks))
     }
 }
 

@@ -1,0 +1,3 @@
+"""`gunicorn.app.base`."""
+
+from rgunicorn.app.base import Application, BaseApplication  # noqa: F401

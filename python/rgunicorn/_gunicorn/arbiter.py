@@ -1,0 +1,3 @@
+"""`gunicorn.arbiter`."""
+
+from rgunicorn.arbiter import Arbiter  # noqa: F401

@@ -1,0 +1,3 @@
+"""`gunicorn.debug`."""
+
+from rgunicorn.debug import Spew, spew, unspew  # noqa: F401

@@ -1,0 +1,3 @@
+"""`gunicorn.util`."""
+
+from rgunicorn.util import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""`gunicorn.workers.base`."""
+
+from rgunicorn._server import Worker  # noqa: F401

@@ -1,0 +1,5 @@
+"""`gunicorn.workers.sync`."""
+
+from rgunicorn._server import worker_class
+
+SyncWorker = worker_class("sync")

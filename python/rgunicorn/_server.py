@@ -1,0 +1,336 @@
+"""The objects that hooks are given: the server (the master), its workers, a request, a response.
+
+The native module tells `Server` about each moment at which a hook may run (`Server.on_starting`, `Server.pre_fork`, ...),
+in the process where Gunicorn runs it; what a hook raises goes back to the native module, which knows what that means.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rgunicorn._rgunicorn import WorkerHandle
+    from rgunicorn.config import Config
+
+
+class Listener:
+    """A listening socket, as `server.LISTENERS` holds it."""
+
+    def __init__(self, fd: int, name: Any, text: str) -> None:
+        self._fd, self._name, self._text = fd, name, text
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._fd
+
+    def getsockname(self) -> Any:
+        """What it is bound to."""
+        return self._name
+
+    @property
+    def sock(self) -> Any:
+        """A socket object of its own on the same listening socket."""
+        import socket
+
+        return socket.socket(fileno=os.dup(self._fd))
+
+    def __str__(self) -> str:
+        return self._text
+
+
+class Heartbeat:
+    """`worker.tmp`."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def notify(self) -> None:
+        """Says that the worker is alive."""
+        self._worker.notify()
+
+    def last_update(self) -> float:
+        """When it last said so, on the monotonic clock, in seconds; 0 before."""
+        handle = self._worker._handle
+        return 0.0 if handle is None else handle.last_beat()
+
+    def fileno(self) -> int:
+        """There is no file: heartbeats are in shared memory."""
+        return -1
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class App:
+    """`worker.app` and `server.app`."""
+
+    def __init__(self, cfg: Config, uri: str) -> None:
+        self.cfg = cfg
+        self.app_uri = uri
+        #: The WSGI application, once it is loaded.
+        self.callable: Any = None
+        self.prog = "rgunicorn"
+        self.usage: str | None = None
+        self.logger: Any = None
+
+    def wsgi(self) -> Any:
+        """The WSGI application; loads it if nobody has."""
+        if self.callable is None:
+            self.callable = self.load()
+        return self.callable
+
+    def load(self) -> Any:
+        """Loads it."""
+        from rgunicorn.util import import_app
+
+        return import_app(self.app_uri)
+
+
+class Worker:
+    """A worker, in the master and, as a copy, in its own process. Attributes may be added."""
+
+    def __init__(self, age: int, ppid: int, sockets: list[Listener], app: Any, timeout: float, cfg: Config, log: Any) -> None:
+        self.age, self.ppid, self.sockets, self.app, self.timeout, self.cfg, self.log = (
+            age, ppid, sockets, app, timeout, cfg, log,
+        )  # fmt: skip
+        self.pid: Any = "[booting]"
+        self.booted = False
+        self.aborted = False
+        self.reloader: Any = None
+        self.tmp = Heartbeat(self)
+        self.wsgi: Any = None
+        self._handle: WorkerHandle | None = None
+        self._alive = True
+        self._nr = 0
+        self.max_requests: float = cfg.max_requests or sys.maxsize
+
+    def __str__(self) -> str:
+        return f"<Worker {self.pid}>"
+
+    @property
+    def alive(self) -> bool:
+        """False: the worker stops, or has stopped. May be set so."""
+        return self._alive if self._handle is None else self._handle.alive
+
+    @alive.setter
+    def alive(self, value: bool) -> None:
+        self._alive = value
+        if self._handle is not None:
+            self._handle.alive = value
+
+    @property
+    def nr(self) -> int:
+        """Requests so far. May be set, to be nearer to `max_requests` or farther from it."""
+        return self._nr if self._handle is None else self._handle.requests
+
+    @nr.setter
+    def nr(self, value: int) -> None:
+        self._nr = value
+        if self._handle is not None:
+            self._handle.requests = value
+
+    def notify(self) -> None:
+        """Says that the worker is alive: its time-out begins anew."""
+        if self._handle is not None:
+            self._handle.notify()
+
+
+_CLASSES: dict[str, type[Worker]] = {}
+
+
+def worker_class(name: str) -> type[Worker]:
+    """`Worker` under the name of a worker type."""
+    names = {"sync": "SyncWorker", "gthread": "ThreadWorker", "gevent": "GeventWorker", "uring": "UringWorker"}
+    return _CLASSES.setdefault(name, type(names.get(name, name), (Worker,), {}))
+
+
+class Server:
+    """The master. Attributes may be added."""
+
+    def __init__(self, cfg: Config, app: Any, log: Any) -> None:
+        self.cfg, self.app, self.log = cfg, app, log
+        self.pid = self.master_pid = os.getpid()
+        self.reexec_pid = 0
+        self.systemd = False
+        self.pidfile: Any = None
+        self.master_name = "Master"
+        self.WORKERS: dict[int, Worker] = {}
+        self.LISTENERS: list[Listener] = []
+        self.START_CTX: dict[Any, Any] = {"args": list(sys.argv), "cwd": os.getcwd(), 0: sys.executable}
+        self._num_workers = cfg.workers
+        #: What a hook has asked for by setting `num_workers`; the native module takes it from here.
+        self._wanted: int | None = None
+        self._coming: dict[int, Worker] = {}
+
+    @property
+    def num_workers(self) -> int:
+        """How many workers are wanted. May be set."""
+        return self._num_workers
+
+    @num_workers.setter
+    def num_workers(self, value: int) -> None:
+        self._num_workers = self._wanted = max(int(value), 0)
+
+    @property
+    def address(self) -> Any:
+        """The configured addresses."""
+        return self.cfg.address
+
+    @property
+    def timeout(self) -> int:
+        """Seconds of silence after which a worker is killed."""
+        return int(self.cfg.timeout)
+
+    @property
+    def proc_name(self) -> str:
+        """The name in process titles."""
+        return self.cfg.proc_name
+
+    @property
+    def worker_class(self) -> Any:
+        """The class of workers."""
+        return self.cfg.worker_class
+
+    # What follows is called by the native module.
+
+    def _take_wanted(self) -> int | None:
+        wanted, self._wanted = self._wanted, None
+        return wanted
+
+    def _configure(self, cfg: Config, log: Any) -> None:
+        """A reload: what was read anew."""
+        self.cfg, self.log = cfg, log
+        self.app.cfg = cfg
+
+    def _listen(self, listeners: list[tuple[int, Any, str]]) -> None:
+        self.LISTENERS = [Listener(*listener) for listener in listeners]
+
+    def _nworkers_changed(self, new: int, old: int | None) -> None:
+        self._num_workers = new
+        self.cfg.nworkers_changed(self, new, old)
+
+    def _pre_fork(self, age: int) -> None:
+        worker = self.worker_class(
+            age, self.pid, self.LISTENERS, self.app, self.cfg.timeout / 2.0, self.cfg, self.log
+        )
+        self._coming[age] = worker
+        self.cfg.pre_fork(self, worker)
+
+    def _forked(self, age: int, pid: int) -> None:
+        worker = self._coming.pop(age, None)
+        if worker is not None:
+            worker.pid = pid
+            self.WORKERS[pid] = worker
+
+    def _not_forked(self, age: int) -> None:
+        self._coming.pop(age, None)
+
+    def _in_worker(self, age: int, handle: WorkerHandle) -> Worker:
+        """In the child: the worker that this process is."""
+        worker = self._coming.pop(age)
+        worker.pid = os.getpid()
+        worker._handle = handle
+        if worker._nr:
+            handle.requests = worker._nr
+        return worker
+
+    def _child_exit(self, pid: int) -> None:
+        worker = self.WORKERS.pop(pid, None)
+        if worker is not None:
+            self.cfg.child_exit(self, worker)
+
+
+class Body:
+    """`req.body` of a request whose body is the application's."""
+
+    def read(self, size: int | None = None) -> bytes:
+        """Nothing: the body is read through ``wsgi.input``."""
+        return b""
+
+
+class Request:
+    """A request, as `pre_request`, `post_request` and loggers see it. What `pre_request` changes changes the environ."""
+
+    def __init__(
+        self,
+        line: tuple[str, str, str, str, tuple[int, int]],
+        headers: list[tuple[str, str]],
+        peer: tuple[Any, Any],
+        scheme: str,
+        must_close: bool,
+        number: int,
+    ) -> None:
+        self.method, self.uri, self.path, self.query, self.version = line
+        self.fragment = ""
+        self.headers = headers
+        self.trailers: list[tuple[str, str]] = []
+        self.body: Any = Body()
+        self.scheme = scheme
+        self.remote_addr, self.peer_addr = peer
+        self.proxy_protocol_info: Any = None
+        self.req_number = number
+        self.must_close = must_close
+        self._headers_before = list(headers)
+        self._scheme_before = scheme
+
+    def force_close(self) -> None:
+        """The connection closes after the response."""
+        self.must_close = True
+
+    def should_close(self) -> bool:
+        """Whether the connection closes after the response."""
+        if self.must_close:
+            return True
+        for name, value in self.headers:
+            if name == "CONNECTION":
+                return value.lower().strip(" \t") == "close"
+        return self.version <= (1, 0)
+
+
+class Response:
+    """A response, as `post_request` and loggers see it."""
+
+    def __init__(self, status: str, headers: list[tuple[str, str]], sent: int, flags: tuple[bool, bool, bool], req: Any) -> None:
+        self.status = status
+        code = status.partition(" ")[0]
+        self.status_code = int(code) if code.isdigit() else None
+        self.headers = headers
+        self.sent = sent
+        self.headers_sent, self.chunked, self.must_close = flags
+        self.req = req
+        lengths = [value for name, value in headers if name.lower() == "content-length"]
+        self.response_length = int(lengths[0]) if lengths and lengths[0].isdigit() else None
+        self.upgrade = False
+
+    def force_close(self) -> None:
+        """The connection closes after the response."""
+        self.must_close = True
+
+    def should_close(self) -> bool:
+        """Whether the connection closes after the response."""
+        return self.must_close or self.req is None or self.req.should_close()
+
+
+def apply_edits(req: Request, environ: dict[str, Any]) -> None:
+    """What `pre_request` has done to the request's headers and scheme becomes part of its environ."""
+    if req.scheme != req._scheme_before:
+        environ["wsgi.url_scheme"] = req.scheme
+    if req.headers == req._headers_before:
+        return
+    for key in [key for key in environ if key.startswith("HTTP_") or key in ("CONTENT_TYPE", "CONTENT_LENGTH")]:
+        del environ[key]
+    for name, value in req.headers:
+        key = name.upper().replace("-", "_")
+        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            key = f"HTTP_{key}"
+        if key in environ and key.startswith("HTTP_"):
+            value = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ','}{value}"
+        environ[key] = value
+
+
+def log_access(logger: Any, resp: Any, req: Any, environ: dict[str, Any], microseconds: int) -> None:
+    """A record of the access log by a logger that is not the server's own."""
+    logger.access(resp, req, environ, timedelta(microseconds=microseconds))

@@ -1,0 +1,1 @@
+"""Embedding: applications that bring their server along."""

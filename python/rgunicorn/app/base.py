@@ -1,0 +1,128 @@
+"""`BaseApplication`: a server around an application object, configured by a program instead of a command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Any
+
+from rgunicorn.arbiter import Arbiter
+from rgunicorn.config import Config
+
+
+class BaseApplication:
+    """Subclass it: `load_config` sets what is to be configured (``self.cfg.set(name, value)``), `load` gives the WSGI
+    application, `run` serves until the server stops, and exits."""
+
+    def __init__(self, usage: str | None = None, prog: str | None = None) -> None:
+        self.usage = usage
+        self.cfg: Any = None
+        self.callable: Any = None
+        self.prog = prog
+        self.logger: Any = None
+        self.do_load_config()
+
+    def do_load_config(self) -> None:
+        """Makes a fresh configuration. A bad one ends the program with status 1."""
+        try:
+            self.load_default_config()
+            self.load_config()
+        except Exception as error:
+            print(f"\nError: {error}", file=sys.stderr)
+            sys.stderr.flush()
+            sys.exit(1)
+
+    def load_default_config(self) -> None:
+        """Begins with the defaults."""
+        self.cfg = Config(self.usage, prog=self.prog)
+
+    def init(self, parser: Any, opts: Any, args: Any) -> Any:
+        """Programs that read a command line give a dict of settings back."""
+        raise NotImplementedError
+
+    def load(self) -> Any:
+        """Gives the WSGI application; called in each worker, or in the master with `preload_app`."""
+        raise NotImplementedError
+
+    def load_config(self) -> None:
+        """Sets what is to be configured."""
+        raise NotImplementedError
+
+    def reload(self) -> None:
+        """The server got HUP."""
+        self.do_load_config()
+        if self.cfg.spew:
+            from rgunicorn.debug import spew
+
+            spew()
+
+    def wsgi(self) -> Any:
+        """The WSGI application; loads it if nobody has."""
+        if self.callable is None:
+            self.callable = self.load()
+        return self.callable
+
+    def run(self) -> None:
+        """Serves. Does not return."""
+        try:
+            Arbiter(self).run()
+        except RuntimeError as error:
+            print(f"\nError: {error}\n", file=sys.stderr)
+            sys.stderr.flush()
+            sys.exit(1)
+
+
+class Application(BaseApplication):
+    """As `BaseApplication`, with the command line and the configuration file of the server."""
+
+    def chdir(self) -> None:
+        """Changes to the directory of the settings, and makes it importable."""
+        os.chdir(self.cfg.chdir)
+        if self.cfg.chdir not in sys.path:
+            sys.path.insert(0, self.cfg.chdir)
+
+    def get_config_from_filename(self, filename: str) -> dict[str, Any]:
+        """The names that a configuration file sets."""
+        if not os.path.exists(filename):
+            raise RuntimeError(f"{filename!r} doesn't exist")
+        names: dict[str, Any] = {"__builtins__": __builtins__, "__file__": filename, "__name__": "__config__"}
+        try:
+            with open(filename, "rb") as file:
+                exec(compile(file.read(), filename, "exec"), names)
+        except Exception:
+            print(f"Failed to read config file: {filename}", file=sys.stderr)
+            traceback.print_exc()
+            sys.stderr.flush()
+            sys.exit(1)
+        return names
+
+    def load_config_from_file(self, filename: str) -> dict[str, Any]:
+        """Takes the settings of a configuration file."""
+        names = self.get_config_from_filename(filename.removeprefix("file:"))
+        for name, value in names.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+        return names
+
+    def load_config(self) -> None:
+        """The settings of `init`, then the configuration file, ``GUNICORN_CMD_ARGS`` and the command line."""
+        parser = self.cfg.parser()
+        args = parser.parse_args()
+        env_args = parser.parse_args(self.cfg.get_cmd_args_from_env())
+        given = self.init(parser, args, args.args)
+        for name, value in (given or {}).items():
+            if value is not None:
+                self.cfg.set(name.lower(), value)
+        file = args.config or env_args.config
+        if file:
+            self.load_config_from_file(file)
+        elif os.path.exists("gunicorn.conf.py"):
+            self.load_config_from_file("gunicorn.conf.py")
+        for source in (env_args, args):
+            for name, value in vars(source).items():
+                if value is not None and name not in ("args", "config"):
+                    # A flag that is not given is no wish to switch it off.
+                    if value is False and name != "sendfile":
+                        continue
+                    self.cfg.set(name, value)

@@ -1,0 +1,25 @@
+"""`Arbiter`: runs the server for an application object."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+from rgunicorn import _rgunicorn
+
+
+class Arbiter:
+    """Gunicorn's name for the master. Only running it is public; hooks get `rgunicorn._server.Server`."""
+
+    #: The exit status of a worker that failed before it had booted.
+    WORKER_BOOT_ERROR = 3
+    #: The exit status of a worker that could not load its application.
+    APP_LOAD_ERROR = 4
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.cfg = app.cfg
+
+    def run(self) -> NoReturn:
+        """Serves, and exits with the server's status."""
+        sys.exit(_rgunicorn._run_app(self.app))

@@ -1,0 +1,86 @@
+"""Helpers that configuration files and embedding programs import."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from rgunicorn.config import import_object
+
+
+def parse_address(netloc: str, default_port: str = "8000") -> Any:
+    """An address text as Python's `socket` wants it: (host, port), a path, or the number of a descriptor."""
+    for prefix in ("unix://", "unix:"):
+        if netloc.startswith(prefix):
+            return netloc[len(prefix) :]
+    if netloc.startswith("fd://"):
+        return int(netloc[len("fd://") :])
+    text = netloc.removeprefix("tcp://")
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        port = rest.removeprefix(":")
+    else:
+        host, _, port = text.partition(":")
+    port = port or default_port
+    if not port.isdigit():
+        raise RuntimeError(f"{port!r} is not a valid port number.")
+    return (host.lower() or "0.0.0.0", int(port))
+
+
+def is_ipv6(addr: str) -> bool:
+    """Whether a text is an IPv6 address."""
+    try:
+        socket.inet_pton(socket.AF_INET6, addr)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def getcwd() -> str:
+    """The working directory, as `PWD` spells it if that is the same."""
+    here = os.getcwd()
+    named = os.environ.get("PWD", "")
+    try:
+        return named if os.path.samefile(named, here) else here
+    except OSError:
+        return here
+
+
+def import_app(module: str) -> Any:
+    """The application of ``MODULE:EXPR``."""
+    from rgunicorn import _rgunicorn
+
+    return _rgunicorn._load_app(module)
+
+
+def load_class(uri: Any, default: str = "", section: str = "") -> Any:
+    """A class that is given as one, or by its dotted path."""
+    return uri if isinstance(uri, type) else import_object(uri)
+
+
+def to_bytestring(value: str | bytes, encoding: str = "utf-8") -> bytes:
+    """Text as bytes."""
+    return value.encode(encoding) if isinstance(value, str) else value
+
+
+def http_date(timestamp: float | None = None) -> str:
+    """A time as HTTP headers show it."""
+    from email.utils import formatdate
+
+    return formatdate(timestamp, localtime=False, usegmt=True)
+
+
+def bytes_to_str(value: str | bytes) -> str:
+    """One code point per byte."""
+    return value if isinstance(value, str) else value.decode("latin-1")
+
+
+def close_on_exec(fd: int) -> None:
+    """Programs that this one executes do not get the descriptor."""
+    os.set_inheritable(fd, False)
+
+
+def daemonize(enable_stdio_inheritance: bool = False) -> None:
+    """Not here: `daemon = True` or `--daemon` does it, at the one moment when it can be done."""
+    raise NotImplementedError("use the setting daemon")

@@ -1,0 +1,62 @@
+//! A worker's side of what its hooks may change: `worker.alive`, `worker.nr`, `worker.notify()`.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+use crate::sys::clock;
+use crate::sys::shared::Slot;
+use crate::worker::Control;
+
+/// The control block and the score-board slot of this process's worker.
+#[pyclass(frozen, module = "rgunicorn._rgunicorn")]
+pub struct WorkerHandle {
+    control: Arc<Control>,
+    slot: Slot,
+}
+
+impl WorkerHandle {
+    /// See the fields.
+    pub fn new(control: Arc<Control>, slot: Slot) -> Self {
+        Self { control, slot }
+    }
+}
+
+#[pymethods]
+impl WorkerHandle {
+    /// Whether the worker goes on.
+    #[getter]
+    fn alive(&self) -> bool {
+        !self.control.stopping()
+    }
+
+    /// `False`: it stops gracefully. It cannot be called back.
+    #[setter]
+    fn set_alive(&self, alive: bool) {
+        if !alive {
+            self.control.stop();
+        }
+    }
+
+    /// Requests begun.
+    #[getter]
+    fn requests(&self) -> u64 {
+        self.slot.read().requests
+    }
+
+    /// Counts on from another number.
+    #[setter]
+    fn set_requests(&self, requests: u64) {
+        self.slot.set_requests(requests);
+    }
+
+    /// The worker is alive: its time-out begins anew.
+    fn notify(&self) {
+        self.slot.beat(clock::now());
+    }
+
+    /// When it last said so, in seconds of the monotonic clock; 0 before.
+    fn last_beat(&self) -> f64 {
+        self.slot.read().beat.map_or(0.0, |beat| beat.0 as f64 / 1e9)
+    }
+}

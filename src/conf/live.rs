@@ -1,0 +1,135 @@
+//! The configuration and the server as Python objects (`rgunicorn.config.Config`, `rgunicorn._server.Server`), and the hooks,
+//! which are called through them.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::settings::{Id, Invalid, Origin, Settings, Shape};
+
+use super::table::value_of;
+
+/// What hooks, loggers and the application's side see of one configuration.
+#[derive(Debug)]
+pub struct Live {
+    config: Py<PyAny>,
+}
+
+impl Live {
+    /// Makes the configuration object of `settings`. `names`: what the configuration file defines, for the values that are
+    /// Python's own: functions, classes, dicts.
+    ///
+    /// # Errors
+    /// A function that takes the wrong number of arguments, something that is no function, and the like.
+    pub fn new(py: Python<'_>, settings: &Settings, names: Option<&Bound<'_, PyDict>>) -> Result<Self, Invalid> {
+        let unexpected = |error: PyErr| settings.refuse(Id::config, error.to_string());
+        let made = (|| py.import("rgunicorn.config")?.getattr("Config")?.call0())();
+        let config = made.map_err(unexpected)?;
+        for id in Id::ALL.iter().copied() {
+            fill(py, &config, settings, (id, names))?;
+        }
+        Ok(Self { config: config.unbind() })
+    }
+
+    /// The configuration object of an embedding program.
+    pub fn of_object(config: Py<PyAny>) -> Self {
+        Self { config }
+    }
+
+    /// `rgunicorn.config.Config`.
+    pub fn config<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.config.bind(py)
+    }
+
+    /// A hook of the configuration's own; `None` where nothing was configured.
+    ///
+    /// # Errors
+    /// Those of attributes.
+    pub fn own_hook<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let hook = self.config(py).call_method1("_own_hook", (name,))?;
+        Ok((!hook.is_none()).then_some(hook))
+    }
+}
+
+/// Gives the configuration object the value of one setting.
+fn fill(
+    py: Python<'_>,
+    config: &Bound<'_, PyAny>,
+    settings: &Settings,
+    (id, names): (Id, Option<&Bound<'_, PyDict>>),
+) -> Result<(), Invalid> {
+    let row = id.row();
+    let python_own = matches!(row.shape, Shape::Hook | Shape::Object);
+    let from_file = settings.origin(id) == Some(Origin::File);
+    let refuse = |error: PyErr| {
+        let text = error.value(py).to_string();
+        settings.refuse(id, text.strip_prefix(&format!("{}: ", row.name)).unwrap_or(&text))
+    };
+    let given = (|| {
+        let object = names.filter(|_| python_own && from_file).map(|names| names.get_item(row.name)).transpose()?;
+        if let Some(object) = object.flatten().filter(|object| !object.is_none()) {
+            return config.call_method1("_give", (row.name, object));
+        }
+        if python_own && settings.origin(id).is_none() {
+            return Ok(py.None().into_bound(py));
+        }
+        config.call_method1("_take", (row.name, value_of(py, settings, id)?))
+    })();
+    given.map(drop).map_err(refuse)
+}
+
+/// The master as hooks see it, in the master and in the copies of it that its workers have.
+#[derive(Debug)]
+pub struct ServerObject(Py<PyAny>);
+
+impl ServerObject {
+    /// Makes it. `app`: what `server.app` is.
+    ///
+    /// # Errors
+    /// Those of making objects.
+    pub fn new(py: Python<'_>, live: &Live, app: &Bound<'_, PyAny>, log: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let class = py.import("rgunicorn._server")?.getattr("Server")?;
+        Ok(Self(class.call1((live.config(py), app, log))?.unbind()))
+    }
+
+    /// The object.
+    pub fn bind<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.0.bind(py)
+    }
+
+    /// A reload: another configuration is in force.
+    ///
+    /// # Errors
+    /// Those of attributes.
+    pub fn configure(&self, py: Python<'_>, live: &Live, log: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.bind(py).call_method1("_configure", (live.config(py), log)).map(drop)
+    }
+
+    /// One of its moments (`_pre_fork`, ...): hooks run.
+    ///
+    /// # Errors
+    /// What a hook raises.
+    pub fn moment<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        args: impl pyo3::call::PyCallArgs<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.bind(py).call_method1(name, args)
+    }
+
+    /// A hook that takes only the server.
+    ///
+    /// # Errors
+    /// What it raises.
+    pub fn hook(&self, py: Python<'_>, live: &Live, name: &str) -> PyResult<()> {
+        live.config(py).getattr(name)?.call1(PyTuple::new(py, [self.bind(py)])?).map(drop)
+    }
+
+    /// The number of workers that a hook has asked for since the last call.
+    ///
+    /// # Errors
+    /// Those of attributes.
+    pub fn take_wanted(&self, py: Python<'_>) -> PyResult<Option<u32>> {
+        self.bind(py).call_method0("_take_wanted")?.extract()
+    }
+}

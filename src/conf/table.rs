@@ -1,0 +1,91 @@
+//! The table of settings for Python: what `rgunicorn.config` is a view of.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::settings::{Environment, Id, ROWS, Settings, Value, checked_value, defaults};
+
+use super::raw;
+
+/// A setting's value as a Python object.
+///
+/// # Errors
+/// `MemoryError`.
+pub(super) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match value {
+        Value::None => py.None().into_bound(py),
+        Value::Flag(on) => on.into_pyobject(py)?.to_owned().into_any(),
+        Value::Int(number) => number.into_pyobject(py)?.into_any(),
+        Value::Text(text) => text.into_pyobject(py)?.into_any(),
+        Value::List(items) => PyList::new(py, items)?.into_any(),
+        Value::Map(pairs) => {
+            let dict = PyDict::new(py);
+            for (key, value) in pairs {
+                dict.set_item(key, value)?;
+            }
+            dict.into_any()
+        }
+    })
+}
+
+/// The value of a setting as a Python object.
+///
+/// # Errors
+/// As [`to_python`].
+pub(super) fn value_of<'py>(py: Python<'py>, settings: &Settings, id: Id) -> PyResult<Bound<'py, PyAny>> {
+    to_python(py, settings.value(id))
+}
+
+/// One row of the table.
+type Row<'py> = (
+    &'static str,
+    String,
+    &'static str,
+    Vec<&'static str>,
+    &'static str,
+    &'static str,
+    Bound<'py, PyAny>,
+);
+
+/// All rows: name, shape, section, flags, metavar, text, and the default as the environment makes it.
+///
+/// # Errors
+/// `ValueError` when a variable of the environment has a value that its setting refuses.
+#[pyfunction]
+#[pyo3(name = "_settings_table")]
+pub fn settings_table(py: Python<'_>) -> PyResult<Vec<Row<'_>>> {
+    let pairs = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+    let environment = Environment::from_pairs(pairs);
+    let values = defaults(&environment).map_err(|invalid| PyValueError::new_err(invalid.to_string()))?;
+    ROWS.iter()
+        .zip(&values)
+        .map(|(row, value)| {
+            let (shape, flags) = (format!("{:?}", row.shape), row.flags().collect());
+            let (section, text) = (row.section.title(), row.text.trim());
+            Ok((row.name, shape, section, flags, row.metavar(), text, to_python(py, value)?))
+        })
+        .collect()
+}
+
+/// Checks a value for a setting; gives it as the setting holds it.
+///
+/// # Errors
+/// `ValueError`, which says what is allowed.
+#[pyfunction]
+#[pyo3(name = "_check_setting")]
+pub fn check_setting<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let id = Id::by_name(name)
+        .ok_or_else(|| PyValueError::new_err(format!("No configuration setting for: {name}")))?;
+    let checked = checked_value(id, &raw(value)?).map_err(|invalid| PyValueError::new_err(invalid.to_string()))?;
+    to_python(value.py(), &checked)
+}
+
+/// How many positional parameters a hook may take.
+#[pyfunction]
+#[pyo3(name = "_hook_arities")]
+pub fn hook_arities(name: &str) -> Vec<usize> {
+    let row = Id::by_name(name).map(Id::row);
+    row.map(|row| row.choices.iter().filter_map(|text| text.parse().ok()).collect()).unwrap_or_default()
+}

@@ -1,0 +1,165 @@
+//! What of the configuration runs for every request: `pre_request`, `post_request`, and a logger that is not the server's
+//! own. Nothing of it is made where none of them is configured.
+
+use std::time::Duration;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+use crate::http::{ResponseHead, Scheme};
+use crate::py::{latin1, shielded};
+use crate::worker::Request;
+
+/// The configured functions.
+pub struct RequestHooks {
+    /// `rgunicorn._server.Worker` of this process.
+    pub worker: Py<PyAny>,
+    /// `pre_request`.
+    pub pre: Option<Py<PyAny>>,
+    /// `post_request`, and how many arguments it takes.
+    pub post: Option<(Py<PyAny>, usize)>,
+    /// The logger whose `access` writes access records.
+    pub access: Option<Py<PyAny>>,
+}
+
+impl RequestHooks {
+    /// Whether any of them is there.
+    pub fn is_empty(&self) -> bool {
+        self.pre.is_none() && self.post.is_none() && self.access.is_none()
+    }
+
+    /// The same for another thread.
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        let clone = |object: &Py<PyAny>| object.clone_ref(py);
+        Self {
+            worker: clone(&self.worker),
+            pre: self.pre.as_ref().map(clone),
+            post: self.post.as_ref().map(|(post, arity)| (clone(post), *arity)),
+            access: self.access.as_ref().map(clone),
+        }
+    }
+
+    /// `rgunicorn._server.Request` of a request.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub(super) fn request_object<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Request,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let head = &request.head;
+        let text = |bytes: &[u8]| latin1(py, bytes);
+        let line = (
+            text(head.method())?,
+            text(head.target())?,
+            text(head.path())?,
+            text(head.query())?,
+            head.version(),
+        );
+        let headers = PyList::empty(py);
+        for field in head.fields() {
+            headers.append((text(&field.name.to_ascii_uppercase())?, text(field.value)?))?;
+        }
+        let peer = match request.peer.port() {
+            Some(port) => (request.peer.ip_text(), port).into_pyobject(py)?.into_any(),
+            None => text(b"")?.into_any(),
+        };
+        let scheme = if head.scheme() == Some(Scheme::Https) { "https" } else { "http" };
+        let class = py.import(intern!(py, "rgunicorn._server"))?.getattr(intern!(py, "Request"))?;
+        class.call1((line, headers, (&peer, &peer), scheme, false, request.number))
+    }
+
+    /// Runs `pre_request`.
+    ///
+    /// # Errors
+    /// What it raises.
+    pub(super) fn before(&self, py: Python<'_>, req: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.pre.as_ref().map_or(Ok(()), |pre| pre.bind(py).call1((&self.worker, req)).map(drop))
+    }
+
+    /// Carries what `pre_request` has changed of the request over to its environ.
+    ///
+    /// # Errors
+    /// Headers that are no pairs of texts.
+    pub(super) fn apply(
+        &self,
+        py: Python<'_>,
+        req: &Bound<'_, PyAny>,
+        environ: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
+        if self.pre.is_none() {
+            return Ok(());
+        }
+        let module = py.import(intern!(py, "rgunicorn._server"))?;
+        module.call_method1(intern!(py, "apply_edits"), (req, environ)).map(drop)
+    }
+
+    /// Has a logger that is not the server's own write an access record.
+    ///
+    /// # Errors
+    /// What it raises.
+    pub(super) fn log_access(
+        &self,
+        py: Python<'_>,
+        resp: &Bound<'_, PyAny>,
+        req: &Bound<'_, PyAny>,
+        environ: &Py<PyDict>,
+        elapsed: Duration,
+    ) -> PyResult<()> {
+        let Some(logger) = &self.access else { return Ok(()) };
+        let module = py.import(intern!(py, "rgunicorn._server"))?;
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        let log = module.getattr(intern!(py, "log_access"))?;
+        shielded(|| log.call1((logger, resp, req, environ, micros)).map(drop))
+    }
+
+    /// Runs `post_request`. `resp` is `None` for a request that failed early.
+    ///
+    /// # Errors
+    /// What it raises.
+    pub(super) fn after(
+        &self,
+        py: Python<'_>,
+        req: &Bound<'_, PyAny>,
+        environ: &Bound<'_, PyAny>,
+        resp: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let Some((post, arity)) = &self.post else { return Ok(()) };
+        let all = [self.worker.bind(py), req, environ, resp];
+        post.bind(py).call1(PyTuple::new(py, all.into_iter().take(*arity))?).map(drop)
+    }
+}
+
+/// The same of an answer that the server makes by itself.
+///
+/// # Errors
+/// `MemoryError`.
+pub(super) fn refusal_object<'py>(
+    py: Python<'py>,
+    status: u16,
+    req: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let class = py.import(intern!(py, "rgunicorn._server"))?.getattr(intern!(py, "Response"))?;
+    class.call1((status.to_string(), PyList::empty(py), 0, (true, false, true), req))
+}
+
+/// `rgunicorn._server.Response` of a response.
+///
+/// # Errors
+/// `MemoryError`.
+pub(super) fn response_object<'py>(
+    py: Python<'py>,
+    head: &ResponseHead,
+    (sent, headers_sent, chunked, must_close): (u64, bool, bool, bool),
+    req: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let headers = PyList::empty(py);
+    for (name, value) in head.fields() {
+        headers.append((latin1(py, name)?, latin1(py, value)?))?;
+    }
+    let class = py.import(intern!(py, "rgunicorn._server"))?.getattr(intern!(py, "Response"))?;
+    let flags = (headers_sent, chunked, must_close);
+    class.call1((latin1(py, head.status_text())?, headers, sent, flags, req))
+}
