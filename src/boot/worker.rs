@@ -55,7 +55,7 @@ pub(super) fn run(
     let control = Arc::new(Control::default());
     match boot(py, context, (settings, hooks), errors, access, app, &control) {
         Ok(served) => serve(py, served),
-        Err(error) => control.quitting().unwrap_or_else(|| report(py, errors, &error)),
+        Err(error) => control.quitting().unwrap_or_else(|| report(py, settings, errors, &error)),
     }
 }
 
@@ -83,7 +83,7 @@ fn serve(py: Python<'_>, served: Served) -> i32 {
     status
 }
 
-fn report(py: Python<'_>, errors: &ErrorLog, error: &BootError) -> i32 {
+fn report(py: Python<'_>, settings: &Settings, errors: &ErrorLog, error: &BootError) -> i32 {
     match error {
         BootError::Python(error) => {
             let text = format_exception(py, error);
@@ -96,6 +96,10 @@ fn report(py: Python<'_>, errors: &ErrorLog, error: &BootError) -> i32 {
         }
         BootError::App(text) => {
             super::write_text(py, "", &format!("{text}\n"));
+            // Nobody reads the standard error of a daemon.
+            if settings.daemon() {
+                errors.log(Level::Error, format_args!("{text}"));
+            }
             STATUS_APP_LOAD_ERROR
         }
     }
