@@ -68,11 +68,11 @@ impl State {
             return false;
         }
         self.lineage.heir = None;
-        let how = match exit {
-            Exit::Code(code) => format!("exited with code {code}"),
-            Exit::Signal(signal) => format!("was sent {signal}"),
+        let (level, how) = match exit {
+            Exit::Code(0) => (Level::Info, "has left".to_owned()),
+            Exit::Code(code) => (Level::Error, format!("exited with code {code}")),
+            Exit::Signal(signal) => (Level::Error, format!("was sent {signal}")),
         };
-        let level = if exit == Exit::Code(0) { Level::Info } else { Level::Error };
         log(out, level, format!("New master (pid:{pid}) {how}. This one goes on."));
         out.push(Action::RemoveHeirPidFile { pid });
         true

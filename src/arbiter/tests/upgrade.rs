@@ -53,7 +53,7 @@ fn a_heir_is_not_upgraded_before_its_promotion() {
 #[test]
 fn the_end_of_a_heir_changes_nothing() {
     let table = [
-        (Exit::Code(0), Level::Info, "New master (pid:500) exited with code 0. This one goes on."),
+        (Exit::Code(0), Level::Info, "New master (pid:500) has left. This one goes on."),
         (Exit::Code(1), Level::Error, "New master (pid:500) exited with code 1. This one goes on."),
         (Exit::Code(3), Level::Error, "New master (pid:500) exited with code 3. This one goes on."),
         (
