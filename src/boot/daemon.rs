@@ -2,7 +2,6 @@
 
 use pyo3::prelude::*;
 
-use crate::arbiter::SOCKETS_VARIABLE;
 use crate::gevent;
 use crate::settings::Settings;
 use crate::sys::{daemon, process};
@@ -10,22 +9,18 @@ use crate::sys::{daemon, process};
 /// The umask of a daemon. Gunicorn's.
 const UMASK: u32 = 0o022;
 
-/// Leaves the terminal, if the settings say so: the process that returns is another one, without terminal, in a session
-/// that nobody leads, and its standard streams are `/dev/null`. To be called before there is anything that a fork takes
-/// away or duplicates: threads, sockets, the pid file, log files.
+/// Leaves the terminal, unless the process `is_detached`: the process that returns is another one, without terminal, in a
+/// session that nobody leads, and its standard streams are `/dev/null`. To be called before there is anything that a fork
+/// takes away or duplicates: threads, sockets, the pid file, log files.
 ///
 /// # Errors
 /// The text for stderr.
-pub(super) fn detach(py: Python<'_>, settings: &Settings) -> Result<(), String> {
-    if !settings.daemon() {
-        return Ok(());
-    }
+pub(super) fn detach(py: Python<'_>, settings: &Settings, is_detached: bool) -> Result<(), String> {
     if std::env::var_os("NOTIFY_SOCKET").is_some() {
         let text = "Warning: with daemon = True the server leaves the process that systemd waits for (Type=notify)\n";
         super::write_text(py, "", text);
     }
-    // The master before this one is a daemon, and so are its children.
-    if std::env::var_os(SOCKETS_VARIABLE).is_some() {
+    if is_detached {
         return Ok(());
     }
     let failed = |error: &dyn std::fmt::Display| format!("Error: cannot become a daemon: {error}");

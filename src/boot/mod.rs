@@ -58,6 +58,8 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
         Leave(exit.status)
     })?;
     let start_directory = sources.start_directory();
+    // The master before this one is a daemon, and so are its children.
+    let is_detached = std::env::var_os(arbiter::SOCKETS_VARIABLE).is_some();
     let launch =
         launch::of_process(py, start_directory).map_err(|text| complain(py, &format!("Error: {text}")))?;
     // A hub that the configuration file makes runs our loop, too.
@@ -67,7 +69,9 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
         Leave(refused.status)
     })?;
     let config = arbiter_config(&settings).map_err(|text| complain(py, &text))?;
-    daemon::detach(py, &settings).map_err(|text| complain(py, &text))?;
+    if settings.daemon() {
+        daemon::detach(py, &settings, is_detached).map_err(|text| complain(py, &text))?;
+    }
     sources.enter(py, &settings).map_err(|error| complain(py, &format!("Error: {error}")))?;
     let logs = Logs::open(&settings).map_err(|text| complain(py, &text))?;
     import_for_workers(py);

@@ -168,11 +168,12 @@ class Server:
     def start(
         self, app: str | None, *args: str, bind: str | None = "127.0.0.1:0", config: str | None = None,
         env: dict[str, str] | None = None, prefix: Sequence[str] = (), errorlog: Path | None = None,
-        quiet: bool = False, untyped: bool = False,
+        quiet: bool = False, untyped: bool = False, at: Address | None = None,
     ) -> Server:  # fmt: skip
         """Start the server and wait until it listens.
 
-        A `quiet` one does not log its address: a unix path. An `untyped` one has its worker type from `config`.
+        A `quiet` one does not log its address: a unix path. Nor does one with `at`: that is where it listens. An
+        `untyped` one has its worker type from `config`.
         """
         command = [*prefix, *self.flavour.command()]
         if untyped:
@@ -195,22 +196,24 @@ class Server:
                 start_new_session=True,
             )  # fmt: skip
         self.pid = self.sid = self.process.pid
-        self.addresses = [self._appeared(str(bind))] if quiet else self._listening()
+        if at is not None:
+            self.addresses = [self._appeared(at)]
+        else:
+            self.addresses = [self._appeared(str(self.workdir / str(bind).removeprefix("unix:")))] if quiet else self._listening()
         self.address = self.addresses[0]
         return self
 
-    def _appeared(self, bind: str) -> Address:
-        path = str(self.workdir / bind.removeprefix("unix:"))
+    def _appeared(self, at: Address) -> Address:
 
         def listens() -> bool:
             try:
-                connect(path).close()
+                connect(at).close()
             except OSError:
                 return False
             return True
 
-        wait_for(f"a listener at {path}", listens)
-        return path
+        wait_for(f"a listener at {at}", listens)
+        return at
 
     def _listening(self) -> list[Address]:
         line = self.wait_log(r"Listening at: (\S+) \(\d+\)")

@@ -5,6 +5,7 @@ What such a process leaves with is its parent's to know. Their tests look at wha
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import re
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import harness
-from harness import Server, environment, is_alive, proc_stat, wait_for
+from harness import Server, all_pids, environment, is_alive, wait_for
 from rawhttp import TIMEOUT_S, Address, Client
 
 # Pause of a client between two requests: a few clients are a load that a busy test machine bears.
@@ -70,6 +71,11 @@ def upgrade(server: Server) -> Server:
     return new
 
 
+def wait_no_workers(server: Server) -> None:
+    """Wait until the last worker has gone."""
+    wait_for("the workers to leave", lambda: not server.workers())
+
+
 def wait_answers(server: Server, pids: Sequence[int]) -> None:
     """Wait until each of these workers has answered."""
     missing = set(pids)
@@ -87,42 +93,56 @@ def wait_content(path: Path, text: str) -> None:
 
 
 class Daemon(Server):
-    """A server in the background (`-D`). It is found by its pid file, and by the session that it has made."""
+    """A server in the background (`-D`), whose processes are known by a variable that they have inherited."""
 
-    launcher: subprocess.CompletedProcess[str]
+    MARK = "RGUNICORN_TEST_DAEMON"
+    launcher: subprocess.CompletedProcess[bytes]
 
-    def start(self, app: str | None, *args: str, **options) -> Daemon:
+    def start(
+        self, app: str | None, *args: str, bind: str = "127.0.0.1:0", env: dict[str, str] | None = None,
+        errorlog: Path | None = None, listens: bool = True,
+    ) -> Daemon:  # fmt: skip
         """Run the start command to its end, with status 0, and wait until the daemon listens.
 
-        The log is a file unless `errorlog` is None. `bind` and `env` are as for any server.
+        It logs to the file `errorlog`, or else to its standard error.
         """
         self.pidfile = self.workdir / "daemon.pid"
-        errorlog = options.pop("errorlog", self.workdir / "error.log")
-        env = options.pop("env", None)
-        command = [
-            *self.flavour.command(), "-D", "--pid", str(self.pidfile), "--bind", options.pop("bind", "127.0.0.1:0"), *args,
-        ]  # fmt: skip
-        assert not options, options
+        command = [*self.flavour.command(), "-D", "--pid", str(self.pidfile), "--bind", bind, *args]
         if errorlog is not None:
             self.errorlog = errorlog
             command += ["--error-logfile", str(errorlog)]
-        command.append(app)
-        with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
-            self.launcher = subprocess.run(
-                command, cwd=self.workdir, env=environment(env), stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                start_new_session=True, timeout=TIMEOUT_S, check=True,
-            )  # fmt: skip
-        pid = wait_for("the daemon's pid file", self.read_pid)
-        self.pid, self.process = pid, Foreign(pid)
-        # The leader of its session has left: a daemon leads none.
-        self.sid = int(proc_stat(pid)[3])
-        self.addresses = self._listening()
-        self.address = self.addresses[0]
+        if app is not None:
+            command.append(app)
+        env = environment(env) | {self.MARK: str(self.workdir)}
+        try:
+            with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
+                self.launcher = subprocess.run(
+                    command, cwd=self.workdir, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                    start_new_session=True, timeout=TIMEOUT_S, check=True,
+                )  # fmt: skip
+            if listens:
+                self.pid = wait_for("the daemon's pid file", self.read_pid)
+                self.process = Foreign(self.pid)
+                self.addresses = self._listening()
+                self.address = self.addresses[0]
+        except BaseException:
+            for pid in self.session():
+                os.kill(pid, signal.SIGKILL)
+            raise
         return self
 
     def read_pid(self) -> int | None:
         """The pid in the file, None before there is one."""
         return int(self.pidfile.read_text()) if self.pidfile.exists() else None
+
+    def session(self) -> list[int]:
+        """Every living process of this server."""
+        found = []
+        for pid in all_pids():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+                if is_alive(pid) and variable(pid, self.MARK) == str(self.workdir):
+                    found.append(pid)
+        return found
 
 
 class Load:
