@@ -155,7 +155,7 @@ pub struct WorkerContext {
     pub ppid: Pid,
     /// Its place on the score-board. [`Slot::set_booted`] when the application is loaded, then [`Slot::beat`].
     pub slot: Slot,
-    /// The listening sockets: shared ones, and with `reuse_port` its own.
+    /// The listening sockets: shared ones, and with `reuse_port` its own, which do not listen yet ([`Listener::listen`]).
     pub listeners: Vec<Arc<Listener>>,
     /// The configuration under which it was forked.
     pub config: Arc<Config>,

@@ -3,7 +3,7 @@
 use super::event::{Action, Event};
 use super::handover::{create_pidfile, set_title};
 use super::plan::{State, plan};
-use super::setup::{Setup, limits};
+use super::setup::{SHARED_HINT, Setup, limits};
 use super::{Config, Fork, HookEvent, Host, Launch, Level, STATUS_WORKER_BOOT_ERROR, WorkerContext};
 use crate::sys::exec::Program;
 use crate::sys::pidfile::PidFile;
@@ -62,7 +62,6 @@ impl<'h> Master<'h> {
     fn start(host: &'h mut dyn Host, config: Config, launch: Launch) -> Result<Self, i32> {
         let Launch { program, predecessor } = launch;
         let parent = predecessor.as_ref().map(|predecessor| predecessor.pid);
-        let inherited = predecessor.map(|predecessor| predecessor.sockets).unwrap_or_default();
         let state = State::new(limits(&config)).heir_of(parent);
         set_title("master", &config, state.suffix());
         host.event(HookEvent::NumWorkersChanged { new: config.workers, old: None });
@@ -78,7 +77,7 @@ impl<'h> Master<'h> {
         let resources = Scoreboard::new().and_then(|board| Ok((board, SignalQueue::install(&SIGNALS)?)));
         let opened = match resources {
             Ok((board, signals)) => {
-                Setup::start(host, config, &inherited).map(|setup| (board, signals, setup))
+                Setup::start(host, config, predecessor.as_ref()).map(|setup| (board, signals, setup))
             }
             Err(error) => {
                 host.startup_error(&error.to_string());
@@ -92,6 +91,9 @@ impl<'h> Master<'h> {
         })?;
         host.log(Level::Debug, format_args!("Arbiter booted"));
         host.log(Level::Info, format_args!("Listening at: {} ({})", setup.text(), process::id()));
+        if setup.shares_beyond_wish() {
+            host.log(Level::Warning, format_args!("{SHARED_HINT}"));
+        }
         host.log(Level::Info, format_args!("Using worker: {}", setup.config.worker_name));
         host.event(HookEvent::WhenReady);
         let (slots, signals) = (HashMap::new(), Some(signals));
@@ -252,6 +254,9 @@ impl<'h> Master<'h> {
             Ok(next) => {
                 if !same(&next.listeners, &self.setup.listeners) {
                     self.host.log(Level::Info, format_args!("Listening at: {}", next.text()));
+                }
+                if next.shares_beyond_wish() {
+                    self.host.log(Level::Warning, format_args!("{SHARED_HINT}"));
                 }
                 let limits = limits(&next.config);
                 self.candidate = Some(next);

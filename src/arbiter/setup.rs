@@ -7,7 +7,7 @@
 //! A master that another one has started gets the shared listeners from that one, and opens none by itself until a reload
 //! asks for more.
 
-use super::{Config, Host, Level, Limits};
+use super::{Config, Host, Level, Limits, Predecessor};
 use crate::sys::listener::{Address, Listener, Options};
 use std::io;
 use std::os::fd::RawFd;
@@ -20,6 +20,9 @@ const BIND_PAUSE: Duration = Duration::from_secs(1);
 /// What an operator has to know who changes `reuse_port` and reloads: our own sockets are in the way.
 const RESTART_HINT: &str = " (reuse_port has changed: that takes a restart)";
 
+/// What an operator has to know where the former sockets stay.
+pub(super) const SHARED_HINT: &str = "reuse_port takes a restart: the sockets that are open stay shared";
+
 /// A configuration and the sockets that it names.
 #[derive(Debug)]
 pub(super) struct Setup {
@@ -30,33 +33,38 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    /// Opens the sockets of the first configuration, patiently; or takes over the `inherited` ones of the master before
-    /// this one. `Err` is the exit status.
-    pub(super) fn start(host: &mut dyn Host, config: Config, inherited: &[RawFd]) -> Result<Self, i32> {
-        let (own, shared) = wanted(&config);
-        let (own, options) = (own.into_iter().cloned().collect::<Vec<_>>(), options(&config));
-        let mut listeners = Vec::new();
-        if inherited.is_empty() {
-            for address in shared {
-                match patiently(host, address, || Listener::open(address, &options)) {
-                    Ok(listener) => listeners.push(Arc::new(listener)),
-                    Err(status) => {
-                        unlink(&listeners);
-                        return Err(status);
-                    }
-                }
+    /// Opens the sockets of the first configuration, patiently; or takes over those of the master before this one. `Err` is
+    /// the exit status.
+    pub(super) fn start(
+        host: &mut dyn Host,
+        config: Config,
+        predecessor: Option<&Predecessor>,
+    ) -> Result<Self, i32> {
+        let mut options = options(&config);
+        let numbers = predecessor.map(|predecessor| predecessor.sockets.as_slice()).unwrap_or_default();
+        let inherited = inherit(host, numbers, &options)?;
+        // Its workers have sockets of their own, beside which ours have to be.
+        options.reuse_port |= predecessor.is_some() && inherited.is_empty();
+        let (own, shared) =
+            wanted(&config, |address| inherited.iter().any(|listener| listener.is_at(address)));
+        let own: Vec<Address> = own.into_iter().cloned().collect();
+        let made_here = inherited.is_empty();
+        let mut listeners = name(host, inherited, &shared);
+        let opened = shared.iter().filter(|_| made_here).try_for_each(|address| {
+            let listener = patiently(host, address, || Listener::open(address, &options))?;
+            listeners.push(Arc::new(listener));
+            Ok(())
+        });
+        let tried = opened.and_then(|()| {
+            own.iter().try_for_each(|address| {
+                patiently(host, address, || Listener::bind(address, &options).map(drop))
+            })
+        });
+        if let Err(status) = tried {
+            if made_here {
+                unlink(&listeners);
             }
-        } else {
-            listeners = inherit(host, inherited, &shared, &options)?;
-        }
-        for address in &own {
-            let tried = patiently(host, address, || Listener::try_bind(address, &options));
-            if let Err(status) = tried {
-                if inherited.is_empty() {
-                    unlink(&listeners);
-                }
-                return Err(status);
-            }
+            return Err(status);
         }
         Ok(Self { config: Arc::new(config), listeners, own })
     }
@@ -68,16 +76,24 @@ impl Setup {
     /// The address and the reason; nothing is left open.
     pub(super) fn next(&self, config: Config) -> Result<Self, String> {
         let options = options(&config);
-        let (own, shared) = wanted(&config);
-        let own: Vec<Address> = own.into_iter().cloned().collect();
+        let is_shared =
+            |address: &Address| self.listeners.iter().any(|listener| listener.address() == address);
+        let (own, shared) = wanted(&config, is_shared);
+        let own = own.into_iter().cloned().collect();
         let mut next = Self { config: Arc::new(config.clone()), listeners: Vec::new(), own };
-        let opened = next.open_beyond(self, &shared, &options);
-        if let Err((address, error)) = opened {
+        if let Err((address, error)) = next.open_beyond(self, &shared, &options) {
             next.unlink_beyond(self);
             let hint = if config.reuse_port == self.config.reuse_port { "" } else { RESTART_HINT };
             return Err(format!("connection to {address} failed: {}{hint}", python_text(&error)));
         }
         Ok(next)
+    }
+
+    /// Does `reuse_port` ask for more than there is? A socket that is shared once stays so until the server is started
+    /// anew: beside it no other can be bound.
+    pub(super) fn shares_beyond_wish(&self) -> bool {
+        self.config.reuse_port
+            && self.listeners.iter().any(|one| matches!(one.address(), Address::Tcp { .. }))
     }
 
     fn open_beyond(
@@ -97,12 +113,14 @@ impl Setup {
             self.listeners.push(listener);
         }
         for address in self.own.iter().filter(|address| !before.own.contains(address)) {
-            Listener::try_bind(address, options).map_err(|error| (address.clone(), error))?;
+            Listener::bind(address, options).map(drop).map_err(|error| (address.clone(), error))?;
         }
         Ok(())
     }
 
-    /// In a worker: the shared listeners, and those that it opens by itself. There are none here afterwards.
+    /// In a worker: the shared listeners, and those that it opens by itself. There are none here afterwards. Its own do not
+    /// listen yet: while the application is imported, connections go to other workers, and none is lost with a worker that
+    /// does not boot.
     ///
     /// # Errors
     /// The address and the reason.
@@ -110,7 +128,7 @@ impl Setup {
         let mut listeners = std::mem::take(&mut self.listeners);
         let options = options(&self.config);
         for address in &self.own {
-            let opened = Listener::open(address, &options);
+            let opened = Listener::bind(address, &options);
             let opened =
                 opened.map_err(|error| format!("connection to {address} failed: {}", python_text(&error)))?;
             listeners.push(Arc::new(opened));
@@ -165,49 +183,50 @@ fn options(config: &Config) -> Options {
 
 /// The addresses to open, by each worker and by the master. As in Gunicorn, descriptors that were handed over silence all
 /// others.
-fn wanted(config: &Config) -> (Vec<&Address>, Vec<&Address>) {
+fn wanted(config: &Config, is_shared: impl Fn(&Address) -> bool) -> (Vec<&Address>, Vec<&Address>) {
     let handed_over = config.binds.iter().any(|address| matches!(address, Address::Fd(_)));
     let binds = config.binds.iter().filter(|address| !handed_over || matches!(address, Address::Fd(_)));
-    binds.partition(|address| config.reuse_port && matches!(address, Address::Tcp { .. }))
+    binds.partition(|address| {
+        config.reuse_port && matches!(address, Address::Tcp { .. }) && !is_shared(address)
+    })
 }
 
-/// Takes over what a predecessor listens on, all of it, as Gunicorn does. Each socket gets the address that the
-/// configuration has for it; a descriptor of the configuration (`fd://N`) was the predecessor's, and stands for the next
-/// socket without one.
-fn inherit(
-    host: &mut dyn Host,
-    inherited: &[RawFd],
-    shared: &[&Address],
-    options: &Options,
-) -> Result<Vec<Arc<Listener>>, i32> {
-    let mut named = vec![false; shared.len()];
-    let mut listeners = Vec::new();
-    for fd in inherited {
-        let listener = Listener::inherit(*fd, options).map_err(|error| {
+/// Takes over what a predecessor listens on, all of it, as Gunicorn does.
+fn inherit(host: &mut dyn Host, numbers: &[RawFd], options: &Options) -> Result<Vec<Listener>, i32> {
+    let listener = |fd: &RawFd| {
+        Listener::inherit(*fd, options).map_err(|error| {
             host.startup_error(&format!(
                 "cannot take over the listening socket {fd}: {}",
                 python_text(&error)
             ));
             1
-        })?;
-        let free = |index: &usize| !named[*index];
-        let by_address = (0..shared.len()).filter(free).find(|index| listener.is_at(shared[*index]));
-        let by_turn =
-            || (0..shared.len()).filter(free).find(|index| matches!(shared[*index], Address::Fd(_)));
-        let listener = match by_address.or_else(by_turn) {
-            Some(index) => {
-                named[index] = true;
-                listener.named(shared[index].clone())
-            }
+        })
+    };
+    numbers.iter().map(listener).collect()
+}
+
+/// Gives inherited sockets the addresses that the configuration has for them. A descriptor of the configuration (`fd://N`)
+/// was the predecessor's, and stands for the next socket without an address.
+fn name(host: &mut dyn Host, inherited: Vec<Listener>, shared: &[&Address]) -> Vec<Arc<Listener>> {
+    if inherited.is_empty() {
+        return Vec::new();
+    }
+    let mut free = shared.to_vec();
+    let mut listeners = Vec::new();
+    for listener in inherited {
+        let by_address = free.iter().position(|address| listener.is_at(address));
+        let by_turn = || free.iter().position(|address| matches!(address, Address::Fd(_)));
+        let named = match by_address.or_else(by_turn) {
+            Some(index) => listener.named(free.remove(index).clone()),
             None => listener,
         };
-        listeners.push(Arc::new(listener));
+        listeners.push(Arc::new(named));
     }
-    for (address, _) in shared.iter().zip(named).filter(|(_, named)| !named) {
+    for address in free {
         let text = "is not open: the former master had no such socket. A reload (HUP) opens it";
         host.log(Level::Warning, format_args!("{address} {text}"));
     }
-    Ok(listeners)
+    listeners
 }
 
 /// Tries to open `address`, several times if it must be.

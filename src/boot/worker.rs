@@ -137,6 +137,11 @@ fn boot(
     let cooperative = cooperative::decide(py, kind, errors)?.map_err(BootError::Other)?;
     let calls = Rc::new(calls(py, app, settings, errors, &listeners, (cooperative, &watch))?);
     let driver = open_driver(settings, errors)?;
+    for listener in &listeners {
+        // Its own ones, with `reuse_port`: from here on they are served.
+        let failed = |error| BootError::Other(format!("Cannot listen at {}: {error}", listener.local()));
+        listener.listen().map_err(failed)?;
+    }
     let specs: Vec<ListenerSpec> = listeners.iter().map(|socket| spec(socket)).collect();
     let shared = Shared {
         errors: errors.clone(),

@@ -91,6 +91,7 @@ pub struct Listener {
     local: Local,
     /// Device and inode of the socket file that we, or who has handed the socket over to us, made.
     file: Option<(u64, u64)>,
+    backlog: i32,
 }
 
 impl AsFd for Listener {
@@ -106,15 +107,36 @@ impl Listener {
     /// `AddrInUse`, `AddrNotAvailable` and whatever else the system calls answer; `InvalidInput` (without an errno) if the
     /// path of a unix socket is taken by something that is not a socket; a resolver's error for an unknown host.
     pub fn open(address: &Address, options: &Options) -> io::Result<Self> {
+        let listener = Self::bind(address, options)?;
+        listener.listen()?;
+        Ok(listener)
+    }
+
+    /// As [`Listener::open`], but does not listen yet: nobody can connect.
+    ///
+    /// # Errors
+    /// As [`Listener::open`].
+    pub fn bind(address: &Address, options: &Options) -> io::Result<Self> {
         let (fd, file) = match address {
             Address::Tcp { host, port } => (open_tcp(resolve(host, *port)?, options.reuse_port)?, None),
             Address::Unix(path) => open_unix_path(path, options)?,
             Address::Abstract(name) => (open_unix(&UnixAddr::new_abstract(name)?)?, None),
             Address::Fd(number) => (adopt(*number)?, None),
         };
-        listen(&fd, options)?;
         let local = local(&fd)?;
-        Ok(Self { fd, address: address.clone(), local, file })
+        Ok(Self { fd, address: address.clone(), local, file, backlog: options.backlog })
+    }
+
+    /// Listens, unless it does already: a second listen(2) may be forbidden.
+    ///
+    /// # Errors
+    /// What listen(2) answers.
+    pub fn listen(&self) -> io::Result<()> {
+        if !socket::getsockopt(&self.fd, sockopt::AcceptConn)? {
+            // SAFETY: listen(2) touches no memory; the descriptor is open as `fd` owns it.
+            check(unsafe { libc::listen(self.fd.as_raw_fd(), self.backlog) })?;
+        }
+        Ok(())
     }
 
     /// Takes over descriptor `number`, a socket that a predecessor has opened, with its socket file: whoever has got the
@@ -124,14 +146,15 @@ impl Listener {
     /// EBADF, ENOTSOCK: it is no socket. What the system calls answer.
     pub fn inherit(number: RawFd, options: &Options) -> io::Result<Self> {
         let fd = adopt(number)?;
-        listen(&fd, options)?;
         let local = local(&fd)?;
         let (address, file) = match &local {
             Local::Tcp(bound) => (Address::Tcp { host: bound.ip().to_string(), port: bound.port() }, None),
             Local::Unix(path) => (Address::Unix(path.clone()), socket_file(path)),
             Local::Abstract(name) => (Address::Abstract(name.clone()), None),
         };
-        Ok(Self { fd, address, local, file })
+        let inherited = Self { fd, address, local, file, backlog: options.backlog };
+        inherited.listen()?;
+        Ok(inherited)
     }
 
     /// Would opening `address` give a socket bound to what this one is bound to?
@@ -151,19 +174,6 @@ impl Listener {
     #[must_use]
     pub fn named(self, address: Address) -> Self {
         Self { address, ..self }
-    }
-
-    /// Could `address` be opened now? Binds a socket to it for a moment, without listening.
-    ///
-    /// # Errors
-    /// As [`Listener::open`].
-    pub fn try_bind(address: &Address, options: &Options) -> io::Result<()> {
-        match address {
-            Address::Tcp { host, port } => open_tcp(resolve(host, *port)?, options.reuse_port).map(drop),
-            Address::Unix(_) | Address::Abstract(_) | Address::Fd(_) => {
-                Self::open(address, options).map(drop)
-            }
-        }
     }
 
     /// The configured address.
@@ -248,15 +258,6 @@ fn open_unix_path(path: &Path, options: &Options) -> io::Result<(OwnedFd, Option
 fn socket_file(path: &Path) -> Option<(u64, u64)> {
     let found = fs::symlink_metadata(path).ok().filter(|found| found.file_type().is_socket())?;
     Some((found.dev(), found.ino()))
-}
-
-/// Unless it listens already: a second listen(2) may be forbidden.
-fn listen(fd: &OwnedFd, options: &Options) -> io::Result<()> {
-    if !socket::getsockopt(fd, sockopt::AcceptConn)? {
-        // SAFETY: listen(2) touches no memory; the descriptor is open as `fd` owns it.
-        check(unsafe { libc::listen(fd.as_raw_fd(), options.backlog) })?;
-    }
-    Ok(())
 }
 
 /// Takes over descriptor `number`: a close-on-exec duplicate, the original is closed.

@@ -123,6 +123,7 @@ impl Host for TestHost {
         let _unheard = deaf.then(|| signal::block(&[Signal::ABRT]));
         let mut signals = SignalQueue::install(if deaf { &[] } else { &taken }).unwrap();
         let _blocked = deaf.then_some(worker.blocked);
+        worker.listeners.iter().for_each(|listener| listener.listen().unwrap());
         worker.slot.set_booted();
         say("worker booted");
         loop {

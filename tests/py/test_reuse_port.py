@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness import run_to_end, wait_for
-from masters import Load, heir, listening_sockets, sockets_of, starts, wait_answers, wait_content
+from masters import Load, heir, listening_sockets, sockets_of, starts, upgrade, wait_answers, wait_content
 
 LISTENING = r"\[INFO\] Listening at:  \((\d+)\)"
 
@@ -138,19 +138,68 @@ def test_unix_sockets_are_shared_all_the_same(launch, port):
     assert not (server.workdir / "server.sock").exists()
 
 
-@pytest.mark.own
-@pytest.mark.parametrize("first", [True, False])
-def test_a_reload_cannot_switch_it(launch, port, first):
-    """Under Gunicorn the server ends with its next worker."""
+def switched(launch, port, first):
+    """A server that is told to reload with the other value of reuse_port."""
     text = "bind = '127.0.0.1:{}'\nreuse_port = {}\n"
     server = launch("life:app", bind=None, config=text.format(port, first), at=("127.0.0.1", port))
-    workers = server.wait_workers(1)
-    wait_answers(server, workers)
+    wait_answers(server, server.wait_workers(1))
     (server.workdir / "test.conf.py").write_text(text.format(port, not first))
+    return server
+
+
+@pytest.mark.own
+def test_a_reload_cannot_switch_it_off(launch, port):
+    """Under Gunicorn the master tries to open what its workers have, and serves nobody."""
+    server = switched(launch, port, True)
+    workers = server.workers()
     server.kill(signal.SIGHUP)
     server.wait_log("Reload failed, nothing has changed: .*reuse_port has changed: that takes a restart")
     assert server.workers() == workers
     assert server.worker_pid() == workers[0]
+
+
+@pytest.mark.own
+def test_a_reload_cannot_switch_it_on(launch, port):
+    """Gunicorn's next workers cannot listen."""
+    server = switched(launch, port, False)
+    before, sockets = server.workers(), listening_sockets(port)
+    server.kill(signal.SIGHUP)
+    wait_answers(server, server.wait_workers(1, without=before))
+    server.wait_log(r"\[WARNING\] reuse_port takes a restart: the sockets that are open stay shared")
+    assert listening_sockets(port) == sockets
+
+
+@pytest.mark.own
+@pytest.mark.parametrize("first", [True, False], ids=["off", "on"])
+def test_an_upgrade_can_switch_it_off_and_keeps_shared_sockets(launch, port, first):
+    server = switched(launch, port, first)
+    new = upgrade(server)
+    wait_answers(server, new.wait_workers(1))
+    assert server.terminate() == 0
+    server.wait_log("Master has been promoted")
+    assert len(listening_sockets(port) & sockets_of(new.pid)) == 1
+    before = new.workers()
+    new.kill(signal.SIGHUP)
+    wait_answers(new, new.wait_workers(1, without=before))
+
+
+@pytest.mark.own
+def test_connections_do_not_wait_for_an_application_that_is_not_imported(launch, port, workdir):
+    """Under Gunicorn half of them do, and are lost with a worker that does not boot."""
+    (workdir / "late.py").write_text(
+        "import os, time\nfrom life import app\nwhile os.path.exists('hold'):\n    time.sleep(0.01)\n"
+    )
+    server = launch("late:app", "--reuse-port", bind=f"127.0.0.1:{port}", at=("127.0.0.1", port), workdir=workdir)
+    first = server.worker_pid()
+    (workdir / "hold").touch()
+    server.kill(signal.SIGTTIN)
+    server.wait_log("Booting worker", count=2)
+    assert len(server.wait_workers(2)) == 2
+    assert {server.worker_pid() for _ in range(30)} == {first}
+    assert len(listening_sockets(port)) == 1
+    (workdir / "hold").unlink()
+    wait_answers(server, server.workers())
+    assert len(listening_sockets(port)) == 2
 
 
 @pytest.mark.own
