@@ -92,7 +92,7 @@ pub enum Action {
         /// Its former process id.
         pid: Pid,
     },
-    /// Tell the workers how many of them are wanted.
+    /// Tell the workers how many of them are wanted: at least two while there is another master beside this one.
     ShareWorkers(u32),
     /// Read the configuration again; answer with `Reloaded` or `ReloadFailed`.
     Reload,

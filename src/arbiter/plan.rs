@@ -146,7 +146,7 @@ impl State {
         self.target = self.limits.workers;
         self.last_check = now;
         self.last_turn = now;
-        out.push(Action::ShareWorkers(self.target));
+        self.share_target(out);
     }
 
     fn signal(&mut self, signal: Signal, now: Instant, out: &mut Vec<Action>) {
@@ -182,7 +182,7 @@ impl State {
     /// Tells workers and hooks, even if the number is the same: Gunicorn runs the hook at every reload.
     pub(super) fn set_target(&mut self, target: u32, out: &mut Vec<Action>) {
         let old = std::mem::replace(&mut self.target, target);
-        out.push(Action::ShareWorkers(target));
+        self.share_target(out);
         out.push(Action::Hook(HookEvent::NumWorkersChanged { new: target, old: Some(old) }));
     }
 

@@ -47,6 +47,13 @@ impl State {
         self.lineage.parent.or(self.lineage.heir).is_some()
     }
 
+    /// Tells the workers how many they are. One that has no sibling takes connections even while it is busy; beside another
+    /// master it has some.
+    pub(super) fn share_target(&self, out: &mut Vec<Action>) {
+        let siblings_at_least = if self.shares_sockets() { 2 } else { 0 };
+        out.push(Action::ShareWorkers(self.target.max(siblings_at_least)));
+    }
+
     pub(super) fn upgrade(&mut self, out: &mut Vec<Action>) {
         if self.lineage.heir.is_some() {
             log(out, Level::Warning, "USR2 signal ignored. Child exists.");
@@ -60,6 +67,7 @@ impl State {
     pub(super) fn upgrade_started(&mut self, pid: Pid, out: &mut Vec<Action>) {
         self.lineage.heir = Some(pid);
         log(out, Level::Info, format!("Upgrade: starting a new master (pid:{pid})"));
+        self.share_target(out);
     }
 
     /// The end of the heir, if it is its end.
@@ -75,6 +83,7 @@ impl State {
         };
         log(out, level, format!("New master (pid:{pid}) {how}. This one goes on."));
         out.push(Action::RemoveHeirPidFile { pid });
+        self.share_target(out);
         true
     }
 
@@ -86,6 +95,7 @@ impl State {
             self.lineage.parent = None;
             log(out, Level::Info, "Master has been promoted.");
             out.push(Action::Promote { former });
+            self.share_target(out);
         }
     }
 

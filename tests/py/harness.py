@@ -177,8 +177,8 @@ class Server:
         """
         command = [*prefix, *self.flavour.command()]
         if untyped:
-            at = command.index("-k")
-            del command[at : at + 2]
+            index = command.index("-k")
+            del command[index : index + 2]
         if bind is not None:
             command += ["--bind", bind]
         command += args
@@ -199,7 +199,8 @@ class Server:
         if at is not None:
             self.addresses = [self._appeared(at)]
         else:
-            self.addresses = [self._appeared(str(self.workdir / str(bind).removeprefix("unix:")))] if quiet else self._listening()
+            path = str(self.workdir / str(bind).removeprefix("unix:"))
+            self.addresses = [self._appeared(path)] if quiet else self._listening()
         self.address = self.addresses[0]
         return self
 

@@ -97,9 +97,13 @@ def test_a_terminal_is_never_kept(flavour, workdir, options):
 
 @pytest.mark.parametrize(
     ("args", "text"),
-    [(["--workers", "many", "life:app"], "many"), ([], "No application module specified"), (["--chdir", "/no", "life:app"], "/no")],
+    [
+        (["--workers", "many", "life:app"], "many"),
+        ([], "No application module specified"),
+        (["--chdir", "/no", "life:app"], "/no"),
+    ],
     ids=["usage", "no application", "directory"],
-)  # fmt: skip
+)
 def test_errors_before_the_fork_are_seen(flavour, workdir, args, text):
     ended = run_to_end(flavour, workdir, "-D", *args)
     assert ended.returncode in (1, 2)

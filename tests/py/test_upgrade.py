@@ -171,9 +171,7 @@ def test_the_directory_is_where_the_start_directory_leads_by_now(launch, workdir
     assert os.readlink(f"/proc/{new.workers()[0]}/cwd") == str(workdir / "two")
 
 
-@pytest.mark.own
 def test_python_dash_m(launch):
-    """Gunicorn runs its `__main__.py` as a script, in a directory with modules that hide others."""
     server = launch("life:app", prefix=as_module())
     new = upgrade(server)
     assert server.terminate() == 0
@@ -184,13 +182,17 @@ def test_python_dash_m(launch):
 @pytest.mark.own
 def test_options_of_the_interpreter_stay(launch, workdir):
     """Gunicorn loses them."""
-    prefix = ["sh", "-c", 'exec "$0" -X utf8 -W ignore "$@"', sys.executable]
-    server = launch("life:app", prefix=prefix)
-    new = upgrade(server)
-    assert server.terminate() == 0
-    server.wait_log("Master has been promoted")
-    assert new.worker_pid() in new.workers()
-    upgrade(new)
+    (workdir / "flags.py").write_text(
+        "import sys\nfrom life import app\napp.text('/x')(lambda environ: str(sys._xoptions))\n"
+    )
+    prefix = ["sh", "-c", 'exec "$0" -X mine=1 "$@"', sys.executable]
+    server = launch("flags:app", prefix=prefix, workdir=workdir)
+    masters = [server]
+    for _ in range(2):
+        masters.append(upgrade(masters[-1]))
+        assert masters[-2].terminate() == 0
+        server.wait_log("Master has been promoted", count=len(masters) - 1)
+        assert server.get("/x").body == b"{'mine': '1'}"
 
 
 @pytest.mark.own

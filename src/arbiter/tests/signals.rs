@@ -25,7 +25,7 @@ fn table_of_signals() -> Vec<(Signal, Vec<Action>)> {
         (Signal::INT, stops("int", Signal::QUIT)),
         (Signal::QUIT, stops("quit", Signal::QUIT)),
         (Signal::USR1, vec![say("usr1"), Action::ReopenLogs, kill(1, Signal::USR1), kill(2, Signal::USR1)]),
-        (Signal::USR2, vec![say("usr2"), Action::Upgrade, upgrade]),
+        (Signal::USR2, vec![say("usr2"), Action::Upgrade, upgrade, Action::ShareWorkers(2)]),
         (Signal::TTIN, vec![say("ttin"), Action::ShareWorkers(3), workers_changed(3, 2), more, count(3)]),
         (Signal::TTOU, vec![say("ttou"), Action::ShareWorkers(1), workers_changed(1, 2), less, count(1)]),
         (Signal::WINCH, vec![say("winch"), logged(Level::Debug, "SIGWINCH ignored. Not daemonized")]),

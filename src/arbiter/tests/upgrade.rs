@@ -66,7 +66,11 @@ fn the_end_of_a_heir_changes_nothing() {
         let mut world = World::unbooted(2);
         world.signal(Signal::USR2);
         let actions = world.heir_ends(exit);
-        assert_eq!(actions, [logged(level, line), Action::RemoveHeirPidFile { pid: HEIR }], "{exit:?}");
+        assert_eq!(
+            actions,
+            [logged(level, line), Action::RemoveHeirPidFile { pid: HEIR }, Action::ShareWorkers(2)],
+            "{exit:?}"
+        );
         assert_eq!(unlinks(&world.signal(Signal::TERM)), Some(true), "its own again");
     }
 }
@@ -87,7 +91,8 @@ fn promotion() {
     let mut world = World::heir(1);
     assert_eq!((world.state.suffix(), world.state.is_heir()), (".2", true));
     assert_eq!(world.feed(Event::Parent(PARENT)), []);
-    let promoted = [logged(Level::Info, "Master has been promoted."), Action::Promote { former: PARENT }];
+    let line = logged(Level::Info, "Master has been promoted.");
+    let promoted = [line, Action::Promote { former: PARENT }, Action::ShareWorkers(1)];
     assert_eq!(world.feed(Event::Parent(1)), promoted);
     assert_eq!((world.state.suffix(), world.state.is_heir()), ("", false));
     assert_eq!(world.feed(Event::Parent(1)), []);
@@ -108,6 +113,25 @@ fn socket_files_stay_while_another_master_serves_on_them() {
     old.signal(Signal::USR2);
     old.signal(Signal::HUP);
     assert!(old.boot(2).contains(&Action::Commit { unlink: false }), "nor does a reload remove them");
+}
+
+#[test]
+fn a_lone_worker_is_not_alone_beside_another_master() {
+    let told = |actions: &[Action]| {
+        actions.iter().rev().find_map(|action| match action {
+            Action::ShareWorkers(workers) => Some(*workers),
+            _ => None,
+        })
+    };
+    let mut old = World::serving(1);
+    assert_eq!(told(&old.signal(Signal::USR2)), Some(2));
+    old.signal(Signal::TTIN);
+    assert_eq!(told(&old.signal(Signal::TTOU)), Some(2));
+    assert_eq!(told(&old.heir_ends(Exit::Code(0))), Some(1));
+    let mut new = World::unbooted(0);
+    new.state = State::new(limits(1)).heir_of(Some(PARENT));
+    assert_eq!(told(&new.feed(Event::Started)), Some(2));
+    assert_eq!(told(&new.feed(Event::Parent(1))), Some(1));
 }
 
 #[test]
