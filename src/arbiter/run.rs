@@ -1,9 +1,11 @@
 //! The executor: turns the world into events and performs the actions. It decides nothing.
 
 use super::event::{Action, Event};
+use super::handover::{create_pidfile, set_title};
 use super::plan::{State, plan};
-use super::setup::{Setup, limits};
-use super::{Config, Fork, HookEvent, Host, Level, WorkerContext};
+use super::setup::{SHARED_HINT, Setup, limits};
+use super::{Config, Fork, HookEvent, Host, Launch, Level, STATUS_WORKER_BOOT_ERROR, WorkerContext};
+use crate::sys::exec::Program;
 use crate::sys::pidfile::PidFile;
 use crate::sys::process::{self, Pid};
 use crate::sys::shared::{Reading, Scoreboard, Slot};
@@ -14,7 +16,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 
 /// The signals that the master takes. A worker starts with all of them blocked and at their default actions.
-const SIGNALS: [Signal; 10] = [
+pub(super) const SIGNALS: [Signal; 10] = [
     Signal::HUP,
     Signal::INT,
     Signal::QUIT,
@@ -27,39 +29,44 @@ const SIGNALS: [Signal; 10] = [
     Signal::CHLD,
 ];
 
-/// Runs the server: opens what `config` names, keeps workers alive, returns the exit status. It returns in the master, and
+/// Runs the server: opens what `config` names, or takes it over as `launch` says, keeps workers alive, returns the exit status. It returns in the master, and
 /// in each worker after `Host::run_worker`: the caller lets the interpreter finalize in both.
 ///
 /// There can be one at a time in a process: signal dispositions are the process's.
-pub fn run(host: &mut dyn Host, config: Config) -> i32 {
-    match Master::start(host, config) {
+pub fn run(host: &mut dyn Host, config: Config, launch: Launch) -> i32 {
+    match Master::start(host, config, launch) {
         Ok(master) => master.serve(),
         Err(status) => status,
     }
 }
 
 /// The process that forks.
-struct Master<'h> {
-    host: &'h mut dyn Host,
-    state: State,
-    setup: Setup,
+pub(super) struct Master<'h> {
+    pub(super) host: &'h mut dyn Host,
+    pub(super) state: State,
+    pub(super) setup: Setup,
     /// The setup on trial during a reload; workers are forked under it while there is one.
     candidate: Option<Setup>,
     /// `None` only in a child.
-    signals: Option<SignalQueue>,
+    pub(super) signals: Option<SignalQueue>,
     board: Scoreboard,
     /// Of the workers that live or are not reaped yet.
     slots: HashMap<Pid, Slot>,
-    pidfile: Option<PidFile>,
+    pub(super) pidfile: Option<PidFile>,
+    /// What a new master is.
+    pub(super) program: Program,
 }
 
 impl<'h> Master<'h> {
     /// Gunicorn's start-up order: pid file, `on_starting`, signals, sockets, `when_ready`.
-    fn start(host: &'h mut dyn Host, config: Config) -> Result<Self, i32> {
-        process::set_title("rgunicorn", &format!("rgunicorn: master [{}]", config.proc_name));
+    fn start(host: &'h mut dyn Host, config: Config, launch: Launch) -> Result<Self, i32> {
+        let Launch { program, predecessor } = launch;
+        let parent = predecessor.as_ref().map(|predecessor| predecessor.pid);
+        let state = State::new(limits(&config)).heir_of(parent);
+        set_title("master", &config, state.suffix());
         host.event(HookEvent::NumWorkersChanged { new: config.workers, old: None });
         host.log(Level::Info, format_args!("Starting rgunicorn {}", config.version));
-        let pidfile = match config.pidfile.as_deref().map(PidFile::create).transpose() {
+        let pidfile = match create_pidfile(&config, state.suffix()) {
             Ok(pidfile) => pidfile,
             Err(error) => {
                 host.startup_error(&error.to_string());
@@ -69,7 +76,9 @@ impl<'h> Master<'h> {
         host.event(HookEvent::OnStarting);
         let resources = Scoreboard::new().and_then(|board| Ok((board, SignalQueue::install(&SIGNALS)?)));
         let opened = match resources {
-            Ok((board, signals)) => Setup::start(host, config).map(|setup| (board, signals, setup)),
+            Ok((board, signals)) => {
+                Setup::start(host, config, predecessor.as_ref()).map(|setup| (board, signals, setup))
+            }
             Err(error) => {
                 host.startup_error(&error.to_string());
                 Err(1)
@@ -82,11 +91,13 @@ impl<'h> Master<'h> {
         })?;
         host.log(Level::Debug, format_args!("Arbiter booted"));
         host.log(Level::Info, format_args!("Listening at: {} ({})", setup.text(), process::id()));
+        if setup.shares_beyond_wish() {
+            host.log(Level::Warning, format_args!("{SHARED_HINT}"));
+        }
         host.log(Level::Info, format_args!("Using worker: {}", setup.config.worker_name));
         host.event(HookEvent::WhenReady);
-        let state = State::new(limits(&setup.config));
         let (slots, signals) = (HashMap::new(), Some(signals));
-        Ok(Self { host, state, setup, candidate: None, signals, board, slots, pidfile })
+        Ok(Self { host, state, setup, candidate: None, signals, board, slots, pidfile, program })
     }
 
     /// The loop. A turn: sleep, signals in order, ended children, heartbeats and counts.
@@ -115,6 +126,9 @@ impl<'h> Master<'h> {
         if let Err(status) = self.host.check_signals() {
             self.apply(Event::Leave(status))?;
         }
+        if self.state.is_heir() {
+            self.apply(Event::Parent(process::parent_id()))?;
+        }
         while let Some(signal) = self.signals.as_mut().and_then(SignalQueue::take) {
             self.apply(Event::Signal(signal))?;
         }
@@ -135,7 +149,7 @@ impl<'h> Master<'h> {
         Continue(())
     }
 
-    fn answer(&mut self, event: Event<'_>) -> ControlFlow<i32, Vec<Action>> {
+    pub(super) fn answer(&mut self, event: Event<'_>) -> ControlFlow<i32, Vec<Action>> {
         Continue(plan(&mut self.state, event, clock::now()))
     }
 
@@ -151,13 +165,16 @@ impl<'h> Master<'h> {
             }
             Action::ShareWorkers(workers) => self.board.set_workers(workers),
             Action::Reload => return self.reload(),
-            Action::Commit => self.commit(),
+            Action::Commit { unlink } => self.commit(unlink),
             Action::Rollback => self.rollback(),
             Action::ReopenLogs => self.host.reopen_logs(),
             Action::Hook(event) => self.host.event(event),
-            Action::CloseListeners => {
+            Action::Upgrade => return self.upgrade(),
+            Action::Promote { former } => self.promote(former),
+            Action::RemoveHeirPidFile { pid } => self.remove_heir_pidfile(pid),
+            Action::CloseListeners { unlink } => {
                 self.rollback();
-                self.setup.close();
+                self.setup.close(unlink);
             }
             Action::RemovePidFile => {
                 if let Some(pidfile) = self.pidfile.take() {
@@ -207,16 +224,22 @@ impl<'h> Master<'h> {
         }
         self.slots.clear();
         self.pidfile = None;
-        let setup = self.candidate.take().unwrap_or_else(|| Setup {
-            config: Arc::clone(&self.setup.config),
-            listeners: self.setup.listeners.clone(),
-        });
-        self.setup.listeners.clear();
-        process::set_title("rgunicorn", &format!("rgunicorn: worker [{}]", setup.config.proc_name));
+        if let Some(candidate) = self.candidate.take() {
+            self.setup = candidate;
+        }
+        let config = Arc::clone(&self.setup.config);
+        set_title("worker", &config, self.state.suffix());
         let pid = process::id();
         self.host.log(Level::Info, format_args!("Booting worker with pid: {pid}"));
-        let Setup { config, listeners } = setup;
-        let status = self.host.run_worker(WorkerContext { age, ppid, slot, listeners, config, blocked });
+        let status = match self.setup.take_listeners() {
+            Ok(listeners) => {
+                self.host.run_worker(WorkerContext { age, ppid, slot, listeners, config, blocked })
+            }
+            Err(error) => {
+                self.host.log(Level::Error, format_args!("{error}"));
+                STATUS_WORKER_BOOT_ERROR
+            }
+        };
         self.host.log(Level::Info, format_args!("Worker exiting (pid: {pid})"));
         self.host.event(HookEvent::WorkerExit { age });
         status
@@ -232,6 +255,9 @@ impl<'h> Master<'h> {
                 if !same(&next.listeners, &self.setup.listeners) {
                     self.host.log(Level::Info, format_args!("Listening at: {}", next.text()));
                 }
+                if next.shares_beyond_wish() {
+                    self.host.log(Level::Warning, format_args!("{SHARED_HINT}"));
+                }
                 let limits = limits(&next.config);
                 self.candidate = Some(next);
                 self.answer(Event::Reloaded(limits))
@@ -243,27 +269,15 @@ impl<'h> Master<'h> {
         }
     }
 
-    fn commit(&mut self) {
+    fn commit(&mut self, unlink: bool) {
         let Some(next) = self.candidate.take() else { return };
         let before = std::mem::replace(&mut self.setup, next);
-        before.unlink_beyond(&self.setup);
-        self.rewrite_pidfile();
-        process::set_title("rgunicorn", &format!("rgunicorn: master [{}]", self.setup.config.proc_name));
-        self.host.reload_done(true);
-    }
-
-    /// The file may have a new name, or have been removed by hand. At no moment is there none.
-    fn rewrite_pidfile(&mut self) {
-        let path = self.setup.config.pidfile.as_deref();
-        let before = self.pidfile.take();
-        if let Some(before) = before.as_ref().filter(|before| Some(before.path()) != path) {
-            before.remove();
+        if unlink {
+            before.unlink_beyond(&self.setup);
         }
-        self.pidfile = path.and_then(|path| {
-            PidFile::create(path)
-                .inspect_err(|error| self.host.log(Level::Error, format_args!("{error}")))
-                .ok()
-        });
+        self.rewrite_pidfile();
+        self.set_title();
+        self.host.reload_done(true);
     }
 
     fn rollback(&mut self) {

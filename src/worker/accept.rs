@@ -36,6 +36,10 @@ impl Listener {
     pub(super) fn new(spec: &ListenerSpec) -> Self {
         Self { fd: spec.fd, unix: spec.unix, op: None, batch: 1 }
     }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.fd
+    }
 }
 
 impl Reactor {

@@ -69,6 +69,11 @@ impl Reactor {
         state.draining = true;
         state.drain_deadline = Some(state.now.after(self.tuning.graceful_timeout));
         self.disarm_listeners(state);
+        for listener in &state.listeners {
+            // Before the last look: siblings have the same socket, so that closing it here does not take this worker out of
+            // the kernel's queue of those who wait, and a wake-up that is used up for it would be lost.
+            state.driver.let_go(listener.fd());
+        }
         self.accept_rest(state);
         state.listeners.clear();
         self.shared.keep.take();

@@ -5,6 +5,7 @@ mod property;
 mod reload;
 mod signals;
 mod stop;
+mod upgrade;
 mod watch;
 
 use super::event::{Action, Event, Limits};
@@ -25,7 +26,13 @@ fn pid_of(age: u64) -> Pid {
 }
 
 fn limits(workers: u32) -> Limits {
-    Limits { workers, timeout: SECOND * 30, graceful_timeout: SECOND * 30 }
+    Limits {
+        workers,
+        timeout: SECOND * 30,
+        graceful_timeout: SECOND * 30,
+        boot_timeout: Duration::ZERO,
+        daemon: false,
+    }
 }
 
 fn kill(age: u64, signal: Signal) -> Action {
@@ -46,6 +53,11 @@ struct World {
     reload: Result<Limits, &'static str>,
     forks_fail: bool,
 }
+
+/// The process id that a new master gets.
+const HEIR: Pid = 500;
+/// The process id of the master before this one, in tests of one that is a heir.
+const PARENT: Pid = 400;
 
 impl World {
     /// A started master with `workers` workers that have booted and beat.
@@ -86,6 +98,8 @@ impl World {
                 self.board.insert(*age, fresh(*age));
                 Event::Forked { age: *age, pid: pid_of(*age) }
             }
+            Action::Upgrade if self.forks_fail => Event::UpgradeFailed("EAGAIN"),
+            Action::Upgrade => Event::UpgradeStarted { pid: HEIR },
             Action::Reload => match self.reload {
                 Ok(limits) => Event::Reloaded(limits),
                 Err(error) => Event::ReloadFailed(error),

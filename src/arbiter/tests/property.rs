@@ -11,6 +11,8 @@ enum Step {
     Pass(u32),
     ForksFail(bool),
     ReloadAnswers(Option<u32>),
+    HeirEnds(Exit),
+    ParentEnds,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -29,7 +31,13 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (1u32..3000).prop_map(Step::Pass),
         1 => any::<bool>().prop_map(Step::ForksFail),
         1 => prop::option::of(1u32..5).prop_map(Step::ReloadAnswers),
+        1 => exit_of_heir().prop_map(Step::HeirEnds),
+        1 => Just(Step::ParentEnds),
     ]
+}
+
+fn exit_of_heir() -> impl Strategy<Value = Exit> {
+    prop_oneof![Just(Exit::Code(0)), Just(Exit::Code(1)), Just(Exit::Signal(Signal::KILL))]
 }
 
 impl World {
@@ -49,6 +57,8 @@ impl World {
                 self.reload = workers.map(limits).ok_or("broken");
                 Vec::new()
             }
+            Step::HeirEnds(exit) => self.feed(Event::Ended { pid: HEIR, exit, booted: false }),
+            Step::ParentEnds => self.feed(Event::Parent(1)),
             Step::Boot(_) | Step::End(..) => Vec::new(),
         };
         for action in kills(&actions) {
