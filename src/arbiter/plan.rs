@@ -32,8 +32,10 @@ pub(super) struct Worker {
     pub(super) generation: u32,
     pub(super) beat: Option<Instant>,
     pub(super) booted: bool,
-    /// It has been told to stop.
+    /// It has been told to stop, or has begun to leave by itself.
     pub(super) stopping: bool,
+    /// It has begun to leave by itself (`max_requests`, a signal of somebody else).
+    leaving: bool,
     /// It was silent for too long and has got its ABRT.
     aborted: bool,
 }
@@ -85,6 +87,7 @@ pub fn plan(state: &mut State, event: Event<'_>, now: Instant) -> Vec<Action> {
             log(&mut out, Level::Error, format!("Reload failed, nothing has changed: {error}"));
         }
         Event::Tick(readings) => state.tick(readings, now, &mut out),
+        Event::Recycling { age } => state.recycling(age, &mut out),
         Event::Leave(status) => state.stop(false, status, None, now, &mut out),
     }
     match state.phase {
@@ -258,6 +261,9 @@ impl State {
             if let Some(reading) = readings.iter().find(|reading| reading.age == worker.age) {
                 worker.booted = reading.booted;
                 worker.beat = reading.beat;
+                // Who was told to has nothing new to say.
+                worker.leaving |= reading.leaving && !worker.stopping;
+                worker.stopping |= worker.leaving;
             }
         }
         let late = CHECK_PERIOD + LATE_AFTER;
@@ -273,6 +279,16 @@ impl State {
             self.watch(now, out);
         }
         self.judge_trial(out);
+    }
+
+    /// The permit is free again when its holder has been reaped and as many workers as are wanted have booted. While that
+    /// fails, no further worker gives up its place.
+    fn recycling(&self, age: u64, out: &mut Vec<Action>) {
+        let holder_lives = self.workers.iter().any(|worker| worker.age == age);
+        let serving = self.count(|worker, _| worker.booted && !worker.stopping);
+        if !holder_lives && serving >= self.target as usize {
+            out.push(Action::EndRecycling { age });
+        }
     }
 
     /// Kills who has been silent for too long: ABRT first, so that it can say where it hangs, KILL at the next check.
@@ -299,7 +315,7 @@ impl State {
         let wanted = self.wanted_of_this_generation();
         let present = self.count(|worker, generation| worker.generation == generation && !worker.stopping);
         if now >= self.fork_after {
-            for _ in present..wanted {
+            for _ in present + self.leavers_to_wait_for()..wanted {
                 self.fork_one(out);
             }
         }
@@ -313,6 +329,12 @@ impl State {
             self.counted = Some(count);
             log(out, Level::Debug, format!("{count} workers"));
         }
+    }
+
+    /// Workers that leave by themselves are replaced before they are gone, for their last request may be a long one. As
+    /// many as are wanted at most: if the replacements leave as well, it is the processes that would add up.
+    fn leavers_to_wait_for(&self) -> usize {
+        self.count(|worker, _| worker.leaving).saturating_sub(self.target as usize)
     }
 
     pub(super) fn count(&self, which: impl Fn(&Worker, u32) -> bool) -> usize {
@@ -329,6 +351,7 @@ impl State {
             beat: None,
             booted: false,
             stopping: false,
+            leaving: false,
             aborted: false,
         });
         out.push(Action::Fork { age });

@@ -278,12 +278,18 @@ impl Reactor {
     }
 
     /// Counts a request that is about to run. At the limit (`max_requests`) the worker begins to leave: the request
-    /// is answered with `Connection: close` and this is the last turn that accepts.
+    /// is answered with `Connection: close` and this is the last turn that accepts. While another worker is being
+    /// replaced for that reason it goes on, and asks again at its next request.
     pub fn count_request(&self) {
         let count = self.requests.get() + 1;
         self.requests.set(count);
         self.shared.slot.add_request();
-        if self.tuning.requests_max == count {
+        let limit = self.tuning.requests_max;
+        if limit != 0
+            && count >= limit
+            && !self.shared.control.stopping()
+            && self.shared.slot.begin_recycling()
+        {
             self.shared.errors.log(
                 crate::logging::Level::Info,
                 format_args!("Autorestarting worker after current request."),

@@ -2,6 +2,7 @@
 //! forks and reloads at once and holds what the score-board would say.
 
 mod property;
+mod recycling;
 mod reload;
 mod signals;
 mod stop;
@@ -141,7 +142,16 @@ impl World {
 }
 
 fn fresh(age: u64) -> Reading {
-    Reading { age, beat: None, booted: false, connections: 0, requests: 0 }
+    Reading {
+        age,
+        beat: None,
+        booted: false,
+        connections: 0,
+        requests: 0,
+        accepted: None,
+        ready: false,
+        leaving: false,
+    }
 }
 
 /// The kills among actions.
