@@ -20,6 +20,7 @@ use crate::sys::shared::Slot;
 use super::accept::Listener;
 use super::app::{ConnId, Request};
 use super::conn::{Conn, FeedContext};
+use super::fair::Fairness;
 use super::{Control, Tuning};
 
 /// A listening socket as the worker gets it.
@@ -120,6 +121,7 @@ pub(super) struct State {
     pub(super) drain_deadline: Option<Instant>,
     pub(super) accept_paused_until: Option<Instant>,
     pub(super) emfile_warned: Option<Instant>,
+    pub(super) fair: Fairness,
     /// Requests that the present turn brought; one alone is answered at once, several are batched.
     pub(super) turn_requests: usize,
     /// The last turn accepted a connection.
@@ -232,6 +234,7 @@ impl Reactor {
             drain_deadline: None,
             accept_paused_until: None,
             emfile_warned: None,
+            fair: Fairness::default(),
             turn_requests: 0,
             just_accepted: false,
             slow_until: now,

@@ -1,0 +1,167 @@
+//! Long-lived connections spread evenly. Exclusive wake-ups deal new connections out in turns, but know nothing of those
+//! that are open: after a worker was replaced, or when clients of some workers stay longer, the counts differ. The rule: a
+//! worker with clearly more connections than the mean of those siblings that can take one **now** leaves the next ones to
+//! them.
+//!
+//! No connection waits because of it for longer than [`LOOK_EVERY`]: a sibling that computes, leaves, is full or silent
+//! is none that can take one, and with every look the worker takes what nobody else has taken.
+
+use std::time::Duration;
+
+use crate::sys::clock::Instant;
+use crate::sys::shared::Reading;
+
+use super::reactor::{Reactor, State};
+
+/// So many connections more than the siblings' mean are nothing to care about. Applications that answer one-shot clients
+/// one at a time never have more, and never ask the score-board.
+const SLACK_CONNECTIONS: u64 = 8;
+/// Nor is this part of the mean (one in so many): 1.0625 times is well below a noticeable 1.2 times.
+const SLACK_PART: u64 = 16;
+/// How often a worker that holds back looks again. The longest time that a connection can wait because of it.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// When nobody has accepted anything for so long, holding back is over: an idle worker sleeps. The next connection that
+/// it takes may make it hold back again.
+const FLOW_MEMORY: Duration = Duration::from_secs(1);
+/// A waiting worker beats every second. One that says that it waits and has not beaten for so long is stopped.
+const SILENT_AFTER: Duration = Duration::from_millis(2500);
+
+/// What a worker remembers for this rule.
+#[derive(Debug, Default)]
+pub(super) struct Fairness {
+    /// It holds back, and looks again then.
+    pub(super) next_look: Option<Instant>,
+    /// It has accepted a connection since it last looked.
+    pub(super) accepted: bool,
+}
+
+impl Reactor {
+    /// Leaves this worker the next connections to its siblings? Asks the score-board only after it has taken one, and
+    /// while it holds back.
+    pub(super) fn leaves_to_siblings(&self, state: &mut State) -> bool {
+        let own = state.conns.len() as u64;
+        let held = state.fair.next_look.take();
+        if !std::mem::take(&mut state.fair.accepted) && held.is_none() {
+            return false;
+        }
+        if own <= SLACK_CONNECTIONS || self.is_solo() {
+            return false;
+        }
+        if held.is_some_and(|at| state.now < at) {
+            state.fair.next_look = held;
+            return true;
+        }
+        let board = self.shared.slot.board();
+        if !is_rich(self.shared.slot.read().age, own, state.now, board.readings()) {
+            return false;
+        }
+        state.fair.next_look = Some(state.now.after(LOOK_EVERY));
+        if held.is_some() {
+            self.accept_left_over(state);
+        }
+        true
+    }
+}
+
+/// Has a worker with `own` connections clearly more than the mean of the siblings that can take one?
+fn is_rich(age: u64, own: u64, now: Instant, readings: impl Iterator<Item = Reading>) -> bool {
+    let (mut siblings, mut connections, mut flows) = (0, 0, false);
+    for reading in readings {
+        flows |= reading.accepted.is_some_and(|at| now.since(at) < FLOW_MEMORY);
+        if reading.age != age && can_take(&reading, now) {
+            siblings += 1;
+            connections += u64::from(reading.connections);
+        }
+    }
+    let excess = (own.saturating_sub(SLACK_CONNECTIONS) * siblings).saturating_sub(connections);
+    flows && excess * SLACK_PART > connections
+}
+
+/// It is in its wait, its listeners armed (so it is not full), and the wait is one that it wakes from.
+fn can_take(reading: &Reading, now: Instant) -> bool {
+    let beats = reading.beat.is_some_and(|at| now.since(at) < SILENT_AFTER);
+    reading.booted && reading.ready && !reading.leaving && beats
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Instant = Instant(1_000_000_000_000);
+
+    fn ago(time: Duration) -> Option<Instant> {
+        Some(Instant(NOW.0 - time.as_nanos() as u64))
+    }
+
+    fn waiting(age: u64, connections: u32) -> Reading {
+        Reading {
+            age,
+            beat: ago(Duration::from_millis(900)),
+            booted: true,
+            connections,
+            requests: 0,
+            accepted: ago(Duration::from_millis(100)),
+            ready: true,
+            leaving: false,
+        }
+    }
+
+    /// The judgement of worker 1 with `own` connections.
+    fn rich(own: u64, siblings: &[Reading]) -> bool {
+        let myself = Reading { ready: false, ..waiting(1, own as u32) };
+        is_rich(1, own, NOW, siblings.iter().copied().chain([myself]))
+    }
+
+    #[test]
+    fn clearly_more_than_the_mean_is_rich() {
+        let table: &[(u64, &[u32], bool)] = &[
+            (8, &[0, 0, 0], false),
+            (9, &[0, 0, 0], true),
+            (12, &[0, 12], false),
+            (15, &[0, 12], true),
+            (250, &[240, 240, 240], false),
+            (263, &[240, 240, 240], false),
+            (264, &[240, 240, 240], true),
+            (333, &[333, 333, 0], true),
+            (250, &[333, 333, 0], true),
+            (200, &[333, 333, 0], false),
+            (1000, &[], false),
+            (u64::from(u32::MAX), &[0], true),
+        ];
+        for (own, others, expected) in table {
+            let siblings: Vec<Reading> =
+                (2..).zip(*others).map(|(age, count)| waiting(age, *count)).collect();
+            assert_eq!(rich(*own, &siblings), *expected, "{own} against {others:?}");
+        }
+    }
+
+    #[test]
+    fn who_cannot_take_a_connection_does_not_count() {
+        let poor = waiting(2, 0);
+        assert!(rich(100, &[poor]));
+        let cannot = [
+            Reading { ready: false, ..poor },
+            Reading { booted: false, ..poor },
+            Reading { leaving: true, ..poor },
+            Reading { beat: None, ..poor },
+            Reading { beat: ago(Duration::from_secs(3)), ..poor },
+        ];
+        for sibling in cannot {
+            assert!(!rich(100, &[sibling]), "{sibling:?}");
+            assert!(!rich(100, &[sibling, waiting(3, 100)]), "the other one is as rich");
+            assert!(rich(100, &[sibling, waiting(3, 50)]));
+        }
+    }
+
+    #[test]
+    fn without_a_flow_of_connections_nobody_holds_back() {
+        let long_ago = ago(Duration::from_millis(1100));
+        let (quiet, myself) = (Reading { accepted: long_ago, ..waiting(2, 0) }, waiting(1, 100));
+        let judge = |myself: Reading| is_rich(1, 100, NOW, [quiet, myself].into_iter());
+        assert!(!judge(Reading { accepted: long_ago, ..myself }));
+        assert!(!judge(Reading { accepted: None, ..myself }));
+        assert!(judge(myself), "its own count as well");
+        // The sibling's clock was read a moment later.
+        assert!(judge(Reading { accepted: Some(Instant(NOW.0 + 1000)), ..myself }));
+    }
+}
