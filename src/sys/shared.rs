@@ -50,8 +50,8 @@ struct Cells {
     requests: AtomicU64,
     /// Nanoseconds of the monotonic clock when it last accepted a connection; 0 before the first.
     accepted: AtomicU64,
-    /// 1 while it waits with its listeners armed.
-    ready: AtomicU32,
+    /// An [`Accepting`].
+    accepting: AtomicU32,
     /// 1 once it has begun to leave.
     leaving: AtomicU32,
 }
@@ -183,6 +183,18 @@ impl Scoreboard {
     }
 }
 
+/// What a worker does about new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Accepting {
+    /// It takes none at present.
+    No = 0,
+    /// It takes one when it has done what it is doing.
+    Soon = 1,
+    /// It waits for one, its listeners armed.
+    Now = 2,
+}
+
 /// One worker's values at about one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
@@ -198,8 +210,8 @@ pub struct Reading {
     pub requests: u64,
     /// When it last accepted a connection; `None` before the first.
     pub accepted: Option<Instant>,
-    /// It waits, with its listeners armed: the next connection may be its own.
-    pub ready: bool,
+    /// What it would do about a new connection.
+    pub accepting: Accepting,
     /// It has begun to leave.
     pub leaving: bool,
 }
@@ -213,7 +225,11 @@ fn reading(cells: &Cells) -> Reading {
         connections: cells.connections.load(Relaxed),
         requests: cells.requests.load(Relaxed),
         accepted: instant(&cells.accepted),
-        ready: cells.ready.load(Relaxed) != 0,
+        accepting: match cells.accepting.load(Relaxed) {
+            0 => Accepting::No,
+            1 => Accepting::Soon,
+            _ => Accepting::Now,
+        },
         leaving: cells.leaving.load(Relaxed) != 0,
     }
 }
@@ -294,9 +310,9 @@ impl Slot {
         self.set_connections(connections);
     }
 
-    /// "I wait, and the next connection may be mine" (`true`), or it cannot be.
-    pub fn set_ready(&self, ready: bool) {
-        self.cells().ready.store(ready.into(), Relaxed);
+    /// Says what becomes of new connections here.
+    pub fn set_accepting(&self, accepting: Accepting) {
+        self.cells().accepting.store(accepting as u32, Relaxed);
     }
 
     /// Gives the slot back. The master's, when the worker has been reaped.
@@ -307,7 +323,7 @@ impl Slot {
 
     fn clear(&self) {
         let cells = self.cells();
-        for cell in [&cells.booted, &cells.connections, &cells.ready, &cells.leaving] {
+        for cell in [&cells.booted, &cells.connections, &cells.accepting, &cells.leaving] {
             cell.store(0, Relaxed);
         }
         for cell in [&cells.beat, &cells.requests, &cells.accepted] {

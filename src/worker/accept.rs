@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::io::OpKey;
 use crate::logging::Level;
+use crate::sys::shared::Accepting;
 
 use super::app::ConnId;
 use super::conn::Conn;
@@ -70,7 +71,8 @@ impl Reactor {
                 }
             }
         }
-        self.shared.slot.set_ready(state.listeners.iter().all(|listener| listener.op.is_some()));
+        let all_armed = state.listeners.iter().all(|listener| listener.op.is_some());
+        self.shared.slot.set_accepting(if all_armed { Accepting::Now } else { Accepting::No });
     }
 
     /// Requests wait, or have probably just arrived: clients send the first one right behind the connection. A wake-up
@@ -84,7 +86,7 @@ impl Reactor {
         if self.is_solo() && !state.draining {
             return;
         }
-        self.shared.slot.set_ready(false);
+        self.shared.slot.set_accepting(if state.draining { Accepting::No } else { Accepting::Soon });
         for index in 0..state.listeners.len() {
             if let Some(op) = state.listeners[index].op.take()
                 && state.driver.listen_cancel(op)
@@ -97,7 +99,7 @@ impl Reactor {
     /// This worker takes no more for now: its siblings get the wake-ups. Where one has been used up for us already, its
     /// connection waits for us alone and is taken, above the limit if need be (by one per listener at most).
     fn hand_back_listeners(&self, state: &mut State) {
-        self.shared.slot.set_ready(false);
+        self.shared.slot.set_accepting(Accepting::No);
         for index in 0..state.listeners.len() {
             if let Some(op) = state.listeners[index].op.take()
                 && state.driver.listen_cancel(op)
@@ -114,7 +116,7 @@ impl Reactor {
             return;
         };
         listener.op = None;
-        self.shared.slot.set_ready(false);
+        self.shared.slot.set_accepting(Accepting::Soon);
         match result {
             Ok(_) => self.accept_some(state, index as usize),
             Err(error) => self.pause_accepting(state, error),
@@ -144,13 +146,9 @@ impl Reactor {
         }
     }
 
-    /// While this worker leaves connections to its siblings: takes one of each listener that none of them has taken.
-    pub(super) fn accept_left_over(&self, state: &mut State) {
-        for index in 0..state.listeners.len() {
-            if state.load() < self.tuning.connections_max {
-                self.accept_one(state, index);
-            }
-        }
+    /// While this worker leaves connections to its siblings: takes one that none of them has taken. `false`: there is none.
+    pub(super) fn accept_left_over(&self, state: &mut State) -> bool {
+        (0..state.listeners.len()).any(|index| self.accept_one(state, index))
     }
 
     /// `false`: nothing (more) to accept now.

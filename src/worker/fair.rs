@@ -3,13 +3,14 @@
 //! worker with clearly more connections than the mean of those siblings that can take one **now** leaves the next ones to
 //! them.
 //!
-//! No connection waits because of it for longer than [`LOOK_EVERY`]: a sibling that computes, leaves, is full or silent
-//! is none that can take one, and with every look the worker takes what nobody else has taken.
+//! A connection waits because of it for [`LOOK_EVERY`] at most: with every look the worker takes one that nobody else has
+//! taken, and looks again soon. A sibling that leaves, is full, silent, or busy for longer than [`BRISK`] is none that can
+//! take one.
 
 use std::time::Duration;
 
 use crate::sys::clock::Instant;
-use crate::sys::shared::Reading;
+use crate::sys::shared::{Accepting, Reading};
 
 use super::reactor::{Reactor, State};
 
@@ -20,6 +21,11 @@ const SLACK_CONNECTIONS: u64 = 8;
 const SLACK_PART: u64 = 16;
 /// How often a worker that holds back looks again. The longest time that a connection can wait because of it.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How soon it looks again when it has found a connection that nobody had taken.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// A sibling that has begun to work so recently is back in a moment, as a rule. Longer than it may wait for its CPU where
+/// all are busy: in a burst the counts would differ otherwise by what the others' slices of time bring.
+const BRISK: Duration = Duration::from_millis(20);
 /// When nobody has accepted anything for so long, holding back is over: an idle worker sleeps. The next connection that
 /// it takes may make it hold back again.
 const FLOW_MEMORY: Duration = Duration::from_secs(1);
@@ -55,10 +61,8 @@ impl Reactor {
         if !is_rich(self.shared.slot.read().age, own, state.now, board.readings()) {
             return false;
         }
-        state.fair.next_look = Some(state.now.after(LOOK_EVERY));
-        if held.is_some() {
-            self.accept_left_over(state);
-        }
+        let left_over = held.is_some() && self.accept_left_over(state);
+        state.fair.next_look = Some(state.now.after(if left_over { LOOK_AGAIN } else { LOOK_EVERY }));
         true
     }
 }
@@ -77,10 +81,15 @@ fn is_rich(age: u64, own: u64, now: Instant, readings: impl Iterator<Item = Read
     flows && excess * SLACK_PART > connections
 }
 
-/// It is in its wait, its listeners armed (so it is not full), and the wait is one that it wakes from.
+/// It is in its wait, its listeners armed, and the wait is one that it wakes from; or it has begun to compute just now,
+/// and most often will be back in a moment.
 fn can_take(reading: &Reading, now: Instant) -> bool {
-    let beats = reading.beat.is_some_and(|at| now.since(at) < SILENT_AFTER);
-    reading.booted && reading.ready && !reading.leaving && beats
+    let patience = match reading.accepting {
+        Accepting::No => return false,
+        Accepting::Soon => BRISK,
+        Accepting::Now => SILENT_AFTER,
+    };
+    reading.booted && !reading.leaving && reading.beat.is_some_and(|at| now.since(at) < patience)
 }
 
 #[cfg(test)]
@@ -101,14 +110,14 @@ mod tests {
             connections,
             requests: 0,
             accepted: ago(Duration::from_millis(100)),
-            ready: true,
+            accepting: Accepting::Now,
             leaving: false,
         }
     }
 
     /// The judgement of worker 1 with `own` connections.
     fn rich(own: u64, siblings: &[Reading]) -> bool {
-        let myself = Reading { ready: false, ..waiting(1, own as u32) };
+        let myself = Reading { accepting: Accepting::No, ..waiting(1, own as u32) };
         is_rich(1, own, NOW, siblings.iter().copied().chain([myself]))
     }
 
@@ -139,8 +148,11 @@ mod tests {
     fn who_cannot_take_a_connection_does_not_count() {
         let poor = waiting(2, 0);
         assert!(rich(100, &[poor]));
+        let brisk = Reading { accepting: Accepting::Soon, beat: ago(Duration::from_millis(19)), ..poor };
+        assert!(rich(100, &[brisk]));
         let cannot = [
-            Reading { ready: false, ..poor },
+            Reading { accepting: Accepting::No, ..poor },
+            Reading { accepting: Accepting::Soon, ..poor },
             Reading { booted: false, ..poor },
             Reading { leaving: true, ..poor },
             Reading { beat: None, ..poor },

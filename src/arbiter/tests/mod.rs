@@ -13,7 +13,7 @@ use super::plan::{State, plan};
 use super::{HookEvent, Level};
 use crate::sys::clock::Instant;
 use crate::sys::process::{Exit, Pid};
-use crate::sys::shared::Reading;
+use crate::sys::shared::{Accepting, Reading};
 use crate::sys::signal::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -149,7 +149,7 @@ fn fresh(age: u64) -> Reading {
         connections: 0,
         requests: 0,
         accepted: None,
-        ready: false,
+        accepting: Accepting::No,
         leaving: false,
     }
 }

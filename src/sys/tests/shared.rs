@@ -12,7 +12,7 @@ fn a_slot_tells_what_its_worker_wrote() {
     slot.add_request();
     slot.add_request();
     slot.set_accepted(Instant(4), 3);
-    slot.set_ready(true);
+    slot.set_accepting(Accepting::Soon);
     slot.set_leaving();
     let expected = Reading {
         age: 7,
@@ -21,7 +21,7 @@ fn a_slot_tells_what_its_worker_wrote() {
         connections: 3,
         requests: 2,
         accepted: Some(Instant(4)),
-        ready: true,
+        accepting: Accepting::Soon,
         leaving: true,
     };
     assert_eq!(slot.read(), expected);
@@ -35,7 +35,7 @@ fn a_released_slot_is_reused_clean() {
     first.set_booted();
     first.beat(Instant(9));
     first.set_accepted(Instant(9), 5);
-    first.set_ready(true);
+    first.set_accepting(Accepting::Now);
     first.set_leaving();
     first.add_request();
     first.release();
