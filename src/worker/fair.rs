@@ -26,6 +26,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// A sibling that has begun to work so recently is back in a moment, as a rule. Longer than it may wait for its CPU where
 /// all are busy: in a burst the counts would differ otherwise by what the others' slices of time bring.
 const BRISK: Duration = Duration::from_millis(20);
+/// So much more time without an idle sibling than with one, and there are more connections than the siblings can take: to
+/// be brisk is to be busy then. Longer than a burst that is over soon.
+const CROWDED_AFTER: Duration = Duration::from_millis(200);
+/// How long that is remembered. Clients that come again for each request lose next to nothing to the rule then.
+const CROWDED_FOR: Duration = Duration::from_secs(5);
 /// When nobody has accepted anything for so long, holding back is over: an idle worker sleeps. The next connection that
 /// it takes may make it hold back again.
 const FLOW_MEMORY: Duration = Duration::from_secs(1);
@@ -39,6 +44,37 @@ pub(super) struct Fairness {
     pub(super) next_look: Option<Instant>,
     /// It has accepted a connection since it last looked.
     pub(super) accepted: bool,
+    /// When it last looked.
+    looked: Instant,
+    /// How much longer than otherwise there was no idle sibling, or a connection that nobody had taken.
+    crowded: Duration,
+    /// Until then brisk siblings are busy ones.
+    crowded_until: Option<Instant>,
+}
+
+impl Fairness {
+    /// Holding back goes on. With the last look, `since` ago, this was found.
+    fn note(&mut self, since: Duration, idle: bool, left_over: bool, now: Instant) {
+        self.crowded = if idle && !left_over {
+            self.crowded.saturating_sub(since)
+        } else {
+            self.crowded.saturating_add(since)
+        };
+        if self.crowded >= CROWDED_AFTER {
+            self.crowded = Duration::ZERO;
+            self.crowded_until = Some(now.after(CROWDED_FOR));
+        }
+        self.hold(if left_over { LOOK_AGAIN } else { LOOK_EVERY }, now);
+    }
+
+    fn hold(&mut self, time: Duration, now: Instant) {
+        (self.looked, self.next_look) = (now, Some(now.after(time)));
+    }
+
+    /// How long a sibling may have been working to count as one that can take a connection.
+    fn brisk(&self, now: Instant) -> Duration {
+        if self.crowded_until.is_some_and(|until| now < until) { Duration::ZERO } else { BRISK }
+    }
 }
 
 impl Reactor {
@@ -57,36 +93,60 @@ impl Reactor {
             state.fair.next_look = held;
             return true;
         }
-        let board = self.shared.slot.board();
-        if !is_rich(self.shared.slot.read().age, own, state.now, board.readings()) {
+        let (slot, brisk) = (&self.shared.slot, state.fair.brisk(state.now));
+        let siblings = Siblings::of(slot.read().age, (state.now, brisk), slot.board().readings());
+        if !siblings.are_poor_beside(own) {
             return false;
         }
-        let left_over = held.is_some() && self.accept_left_over(state);
-        state.fair.next_look = Some(state.now.after(if left_over { LOOK_AGAIN } else { LOOK_EVERY }));
+        if held.is_none() {
+            state.fair.hold(LOOK_EVERY, state.now);
+            return true;
+        }
+        let since = state.now.since(state.fair.looked);
+        let left_over = self.accept_left_over(state);
+        state.fair.note(since, siblings.idle > 0, left_over, state.now);
         true
     }
 }
 
-/// Has a worker with `own` connections clearly more than the mean of the siblings that can take one?
-fn is_rich(age: u64, own: u64, now: Instant, readings: impl Iterator<Item = Reading>) -> bool {
-    let (mut siblings, mut connections, mut flows) = (0, 0, false);
-    for reading in readings {
-        flows |= reading.accepted.is_some_and(|at| now.since(at) < FLOW_MEMORY);
-        if reading.age != age && can_take(&reading, now) {
-            siblings += 1;
-            connections += u64::from(reading.connections);
+/// What the score-board says about those siblings that can take a connection.
+#[derive(Debug, Default)]
+struct Siblings {
+    count: u64,
+    /// Those of them that wait.
+    idle: u64,
+    connections: u64,
+    /// Somebody, perhaps this worker, has accepted a connection not long ago.
+    flows: bool,
+}
+
+impl Siblings {
+    fn of(age: u64, (now, brisk): (Instant, Duration), readings: impl Iterator<Item = Reading>) -> Self {
+        let mut found = Self::default();
+        for reading in readings {
+            found.flows |= reading.accepted.is_some_and(|at| now.since(at) < FLOW_MEMORY);
+            if reading.age != age && can_take(&reading, now, brisk) {
+                found.count += 1;
+                found.idle += u64::from(reading.accepting == Accepting::Now);
+                found.connections += u64::from(reading.connections);
+            }
         }
+        found
     }
-    let excess = (own.saturating_sub(SLACK_CONNECTIONS) * siblings).saturating_sub(connections);
-    flows && excess * SLACK_PART > connections
+
+    /// Has a worker with `own` connections clearly more than their mean?
+    fn are_poor_beside(&self, own: u64) -> bool {
+        let part = own.saturating_sub(SLACK_CONNECTIONS) * self.count;
+        self.flows && part.saturating_sub(self.connections) * SLACK_PART > self.connections
+    }
 }
 
 /// It is in its wait, its listeners armed, and the wait is one that it wakes from; or it has begun to compute just now,
 /// and most often will be back in a moment.
-fn can_take(reading: &Reading, now: Instant) -> bool {
+fn can_take(reading: &Reading, now: Instant, brisk: Duration) -> bool {
     let patience = match reading.accepting {
         Accepting::No => return false,
-        Accepting::Soon => BRISK,
+        Accepting::Soon => brisk,
         Accepting::Now => SILENT_AFTER,
     };
     reading.booted && !reading.leaving && reading.beat.is_some_and(|at| now.since(at) < patience)
@@ -118,7 +178,7 @@ mod tests {
     /// The judgement of worker 1 with `own` connections.
     fn rich(own: u64, siblings: &[Reading]) -> bool {
         let myself = Reading { accepting: Accepting::No, ..waiting(1, own as u32) };
-        is_rich(1, own, NOW, siblings.iter().copied().chain([myself]))
+        Siblings::of(1, (NOW, BRISK), siblings.iter().copied().chain([myself])).are_poor_beside(own)
     }
 
     #[test]
@@ -169,11 +229,34 @@ mod tests {
     fn without_a_flow_of_connections_nobody_holds_back() {
         let long_ago = ago(Duration::from_millis(1100));
         let (quiet, myself) = (Reading { accepted: long_ago, ..waiting(2, 0) }, waiting(1, 100));
-        let judge = |myself: Reading| is_rich(1, 100, NOW, [quiet, myself].into_iter());
+        let judge =
+            |myself: Reading| Siblings::of(1, (NOW, BRISK), [quiet, myself].into_iter()).are_poor_beside(100);
         assert!(!judge(Reading { accepted: long_ago, ..myself }));
         assert!(!judge(Reading { accepted: None, ..myself }));
         assert!(judge(myself), "its own count as well");
         // The sibling's clock was read a moment later.
         assert!(judge(Reading { accepted: Some(Instant(NOW.0 + 1000)), ..myself }));
+    }
+
+    #[test]
+    fn when_siblings_are_busy_most_of_the_time_the_brisk_ones_are_busy() {
+        let look = |fair: &mut Fairness, (idle, left_over)| fair.note(LOOK_EVERY, idle, left_over, NOW);
+        let (free, busy, behind) = ((true, false), (false, false), (true, true));
+        let mut fair = Fairness::default();
+        for _ in 0..100 {
+            [free, busy, free, behind, free].into_iter().for_each(|found| look(&mut fair, found));
+            assert_eq!(fair.brisk(NOW), BRISK, "there is room");
+        }
+        let looks = (1..).find(|_| {
+            [free, busy, behind].into_iter().for_each(|found| look(&mut fair, found));
+            fair.brisk(NOW) == Duration::ZERO
+        });
+        assert!(looks.is_some_and(|looks| (30..=41).contains(&looks)), "{looks:?}");
+        let later = NOW.after(CROWDED_FOR);
+        assert_eq!(fair.brisk(later), BRISK);
+        look(&mut fair, busy);
+        assert_eq!((fair.brisk(later), fair.next_look), (BRISK, Some(NOW.after(LOOK_EVERY))));
+        look(&mut fair, behind);
+        assert_eq!(fair.next_look, Some(NOW.after(LOOK_AGAIN)));
     }
 }
