@@ -64,8 +64,13 @@ pub enum Event<'a> {
     Reloaded(Limits),
     /// The configuration could not be read again, or what it names not opened.
     ReloadFailed(&'a str),
-    /// A turn of the loop, with what the score-board says. Comes after all other events of the turn.
+    /// A turn of the loop, with what the score-board says. Comes after all other events of the turn but `Recycling`.
     Tick(&'a [Reading]),
+    /// After a tick: the worker of this age has the permit to recycle itself.
+    Recycling {
+        /// Its age; it may be gone.
+        age: u64,
+    },
     /// A Python-level signal handler wants to leave with this status.
     Leave(i32),
 }
@@ -91,6 +96,11 @@ pub enum Action {
     Release {
         /// Its former process id.
         pid: Pid,
+    },
+    /// Take the permit to recycle itself back from the worker of this age: the next one may have it.
+    EndRecycling {
+        /// Its age.
+        age: u64,
     },
     /// Tell the workers how many of them are wanted: at least two while there is another master beside this one.
     ShareWorkers(u32),

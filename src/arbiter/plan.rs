@@ -35,8 +35,10 @@ pub(super) struct Worker {
     pub(super) booted: bool,
     /// When it was decided to fork it.
     born: Instant,
-    /// It has been told to stop.
+    /// It has been told to stop, or has begun to leave by itself.
     pub(super) stopping: bool,
+    /// It has begun to leave by itself (`max_requests`, a signal of somebody else).
+    leaving: bool,
     /// It was silent, or did not boot, for too long, and has got its ABRT.
     aborted: bool,
 }
@@ -94,6 +96,7 @@ pub fn plan(state: &mut State, event: Event<'_>, now: Instant) -> Vec<Action> {
             log(&mut out, Level::Error, format!("Reload failed, nothing has changed: {error}"));
         }
         Event::Tick(readings) => state.tick(readings, now, &mut out),
+        Event::Recycling { age } => state.recycling(age, &mut out),
         Event::Leave(status) => state.stop(false, status, None, now, &mut out),
     }
     match state.phase {
@@ -274,6 +277,9 @@ impl State {
             if let Some(reading) = readings.iter().find(|reading| reading.age == worker.age) {
                 worker.booted = reading.booted;
                 worker.beat = reading.beat;
+                // Who was told to has nothing new to say.
+                worker.leaving |= reading.leaving && !worker.stopping;
+                worker.stopping |= worker.leaving;
             }
         }
         let late = CHECK_PERIOD + LATE_AFTER;
@@ -289,6 +295,16 @@ impl State {
             self.watch(now, out);
         }
         self.judge_trial(out);
+    }
+
+    /// The permit is free again when its holder has been reaped and as many workers as are wanted have booted. While that
+    /// fails, no further worker gives up its place.
+    fn recycling(&self, age: u64, out: &mut Vec<Action>) {
+        let holder_lives = self.workers.iter().any(|worker| worker.age == age);
+        let serving = self.count(|worker, _| worker.booted && !worker.stopping);
+        if !holder_lives && serving >= self.target as usize {
+            out.push(Action::EndRecycling { age });
+        }
     }
 
     /// Kills who has been silent, or has not booted, for too long: ABRT first, so that it can say where it hangs, KILL at
@@ -332,7 +348,7 @@ impl State {
         let wanted = self.wanted_of_this_generation();
         let present = self.count(|worker, generation| worker.generation == generation && !worker.stopping);
         if now >= self.fork_after {
-            for _ in present..wanted {
+            for _ in present + self.leavers_to_wait_for()..wanted {
                 self.fork_one(now, out);
             }
         }
@@ -346,6 +362,12 @@ impl State {
             self.counted = Some(count);
             log(out, Level::Debug, format!("{count} workers"));
         }
+    }
+
+    /// Workers that leave by themselves are replaced before they are gone, for their last request may be a long one. As
+    /// many as are wanted at most: if the replacements leave as well, it is the processes that would add up.
+    fn leavers_to_wait_for(&self) -> usize {
+        self.count(|worker, _| worker.leaving).saturating_sub(self.target as usize)
     }
 
     pub(super) fn count(&self, which: impl Fn(&Worker, u32) -> bool) -> usize {
@@ -363,6 +385,7 @@ impl State {
             booted: false,
             born: now,
             stopping: false,
+            leaving: false,
             aborted: false,
         });
         out.push(Action::Fork { age });

@@ -118,7 +118,7 @@ impl<'h> Master<'h> {
     fn sleep(&mut self) {
         let timeout = self.state.wait(clock::now());
         if let Some(signals) = &self.signals {
-            self.host.blocking(&mut || signals.wait(timeout));
+            self.host.blocking(&mut || signals.wait_also_for(self.board.bell(), timeout));
         }
     }
 
@@ -136,8 +136,13 @@ impl<'h> Master<'h> {
             let booted = self.slots.get(&pid).is_some_and(|slot| slot.read().booted);
             self.apply(Event::Ended { pid, exit, booted })?;
         }
+        self.board.answer_bell();
         let readings: Vec<Reading> = self.board.readings().collect();
-        self.apply(Event::Tick(&readings))
+        self.apply(Event::Tick(&readings))?;
+        match self.board.recycling() {
+            Some(age) => self.apply(Event::Recycling { age }),
+            None => Continue(()),
+        }
     }
 
     /// Feeds an event to the table and performs what it says, and what the answers to that say.
@@ -163,6 +168,7 @@ impl<'h> Master<'h> {
                     slot.release();
                 }
             }
+            Action::EndRecycling { age } => self.board.end_recycling(age),
             Action::ShareWorkers(workers) => self.board.set_workers(workers),
             Action::Reload => return self.reload(),
             Action::Commit { unlink } => self.commit(unlink),

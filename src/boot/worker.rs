@@ -74,7 +74,7 @@ pub(super) fn run(
     access: Option<AccessLog>,
     app: Option<Py<PyAny>>,
 ) -> Ended {
-    let control = Arc::new(Control::default());
+    let control = Arc::new(Control::of(context.slot.clone()));
     match boot(py, context, (settings, hooks), errors, access, app, &control) {
         Ok(served) => serve(py, served),
         Err(error) => control.quitting().unwrap_or_else(|| report(py, settings, errors, &error)).into(),

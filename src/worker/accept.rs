@@ -1,6 +1,6 @@
 //! New connections. The rule (docs/architecture.md): a listener's wake-up is armed only while this worker waits, and is
 //! taken back before the application runs, so that a busy worker never swallows a connection that an idle sibling could
-//! serve. A lone worker has no sibling and keeps it armed.
+//! serve. A lone worker has no sibling and keeps it armed. How the counts of open connections come into it: `fair`.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::io::OpKey;
 use crate::logging::Level;
+use crate::sys::shared::Accepting;
 
 use super::app::ConnId;
 use super::conn::Conn;
@@ -53,11 +54,16 @@ impl Reactor {
         // First of all, because a pause that is over must not shorten the wait to nothing.
         state.accept_paused_until =
             state.accept_paused_until.filter(|until| state.now < *until && !state.draining);
+        state.fair.next_look = state.fair.next_look.filter(|_| !state.draining);
         if state.draining || (self.has_work_at_hand(state) && !self.is_solo()) {
             return;
         }
         let full = state.load() >= self.tuning.connections_max || self.has_no_thread(state);
         if full || state.accept_paused_until.is_some() {
+            state.fair.next_look = None;
+            return self.hand_back_listeners(state);
+        }
+        if self.leaves_to_siblings(state) {
             return self.hand_back_listeners(state);
         }
         for index in 0..state.listeners.len() {
@@ -70,6 +76,8 @@ impl Reactor {
                 }
             }
         }
+        let all_armed = state.listeners.iter().all(|listener| listener.op.is_some());
+        self.shared.slot.set_accepting(if all_armed { Accepting::Now } else { Accepting::No });
     }
 
     /// Requests wait, or have probably just arrived: clients send the first one right behind the connection. A wake-up
@@ -88,6 +96,7 @@ impl Reactor {
         if self.is_solo() && !state.draining {
             return;
         }
+        self.shared.slot.set_accepting(if state.draining { Accepting::No } else { Accepting::Soon });
         for index in 0..state.listeners.len() {
             if let Some(op) = state.listeners[index].op.take()
                 && state.driver.listen_cancel(op)
@@ -100,6 +109,7 @@ impl Reactor {
     /// This worker takes no more for now: its siblings get the wake-ups. Where one has been used up for us already, its
     /// connection waits for us alone and is taken, above the limit if need be (by one per listener at most).
     fn hand_back_listeners(&self, state: &mut State) {
+        self.shared.slot.set_accepting(Accepting::No);
         for index in 0..state.listeners.len() {
             if let Some(op) = state.listeners[index].op.take()
                 && state.driver.listen_cancel(op)
@@ -116,6 +126,7 @@ impl Reactor {
             return;
         };
         listener.op = None;
+        self.shared.slot.set_accepting(Accepting::Soon);
         match result {
             Ok(_) => self.accept_some(state, index as usize),
             Err(error) => self.pause_accepting(state, error),
@@ -145,6 +156,11 @@ impl Reactor {
         }
     }
 
+    /// While this worker leaves connections to its siblings: takes one that none of them has taken. `false`: there is none.
+    pub(super) fn accept_left_over(&self, state: &mut State) -> bool {
+        (0..state.listeners.len()).any(|index| self.accept_one(state, index))
+    }
+
     /// `false`: nothing (more) to accept now.
     fn accept_one(&self, state: &mut State, index: usize) -> bool {
         let Listener { fd: listener_fd, unix, .. } = state.listeners[index];
@@ -167,6 +183,8 @@ impl Reactor {
         state.start_timer(id.index, Timer::Header, self.tuning.header_timeout);
         self.arm_recv(state, id);
         state.just_accepted = true;
+        state.fair.accepted = true;
+        self.shared.slot.set_accepted(state.now, state.conns.len() as u32);
         true
     }
 

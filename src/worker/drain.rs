@@ -128,7 +128,8 @@ impl Reactor {
             return Duration::ZERO;
         }
         let mut wait = self.tuning.idle_wait_max;
-        let nearest = [state.timers.next(), state.drain_deadline, state.accept_paused_until];
+        let nearest =
+            [state.timers.next(), state.drain_deadline, state.accept_paused_until, state.fair.next_look];
         for at in nearest.into_iter().flatten() {
             wait = wait.min(at.since(state.now));
         }

@@ -2,6 +2,7 @@
 //! forks and reloads at once and holds what the score-board would say.
 
 mod property;
+mod recycling;
 mod reload;
 mod signals;
 mod stop;
@@ -13,7 +14,7 @@ use super::plan::{State, plan};
 use super::{HookEvent, Level};
 use crate::sys::clock::Instant;
 use crate::sys::process::{Exit, Pid};
-use crate::sys::shared::Reading;
+use crate::sys::shared::{Accepting, Reading};
 use crate::sys::signal::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -155,7 +156,16 @@ impl World {
 }
 
 fn fresh(age: u64) -> Reading {
-    Reading { age, beat: None, booted: false, connections: 0, requests: 0 }
+    Reading {
+        age,
+        beat: None,
+        booted: false,
+        connections: 0,
+        requests: 0,
+        accepted: None,
+        accepting: Accepting::No,
+        leaving: false,
+    }
 }
 
 /// The kills among actions.
