@@ -93,14 +93,14 @@ def test_ttin_and_ttou(launch):
 # What kills a worker.
 
 
-def assert_only_its_own(load, pid, killed_at, server):
+def assert_only_its_own(load, pid, dead_at, server):
     """Only the connections of the killed worker have failed: those that it had answered on, or those that it may have
     accepted and not answered yet. Nobody fails afterwards."""
     failures = load.failures()
     foreign = [
-        failure for failure in failures if failure.pid != pid and (failure.pid or failure.opened_at > killed_at)
+        failure for failure in failures if failure.pid != pid and (failure.pid or failure.opened_at > dead_at)
     ]
-    assert not foreign, f"{pid} was killed at {killed_at}: {foreign}\n{server.all_output()}"
+    assert not foreign, f"{pid} was dead at {dead_at}: {foreign}\n{server.all_output()}"
     # One exchange at a time for each client.
     assert len(failures) <= sum(CLIENTS.values())
     return len(failures)
@@ -116,18 +116,19 @@ def test_a_dead_worker_fails_what_it_had_begun(launch, bind, way):
         with Load(server.address, seed=seed) as load:
             wait_for("answers of both", lambda load=load, pids=before: all(load.tally.by_pid[pid] for pid in pids))
             if way == "kill":
-                (pid, killed_at) = (before[seed % WORKERS], time.monotonic())
+                pid = before[seed % WORKERS]
                 os.kill(pid, signal.SIGKILL)
             else:
                 with server.client() as client:
                     client.send(request("/crash"))
                     client.assert_closed()
-                killed_at = time.monotonic()
                 (pid,) = set(before) - set(server.workers())
+            wait_for("its death", lambda pid=pid: not is_alive(pid))
+            dead_at = time.monotonic()
             server.wait_workers(WORKERS, without=[pid])
             enough = load.answers() + ANSWERS_PER_STEP
             wait_for("more answers", lambda load=load, enough=enough: load.answers() >= enough)
-        lost += assert_only_its_own(load, pid, killed_at, server)
+        lost += assert_only_its_own(load, pid, dead_at, server)
     # The load would notice: it had requests in there.
     assert lost
 
@@ -207,7 +208,7 @@ def test_usr2(launch, bind):
         go_on(load)
         server.kill(signal.SIGTERM)
         assert server.wait_exit() == 0
-        server.wait_log("Master has been promoted")
+        wait_for("the promotion", lambda: "Master has been promoted" in server.log)
         go_on(load)
     assert (server.workdir / "server.pid").read_text() == f"{master}\n"
     leave(master)
