@@ -21,7 +21,8 @@ pub const SLOTS_MAX: u32 = 4096;
 #[repr(C, align(64))]
 #[derive(Default)]
 struct Header {
-    /// How many workers the master wants. A worker that is alone can skip the rules about sharing.
+    /// How many workers the master wants, 0 once the server stops. A worker that is alone can skip the rules about
+    /// sharing.
     workers: AtomicU32,
     /// One more than the highest slot ever used: where readers stop.
     slots_used: AtomicU32,
@@ -41,6 +42,8 @@ struct Cells {
     connections: AtomicU32,
     /// Requests begun since the worker started.
     requests: AtomicU64,
+    /// 1 once the worker leaves while others go on with its listeners.
+    retired: AtomicU32,
 }
 
 const BOARD_BYTES: usize = size_of::<Header>() + SLOTS_MAX as usize * size_of::<Cells>();
@@ -99,7 +102,7 @@ impl Scoreboard {
         Ok(Self(Arc::new(Mapping(address))))
     }
 
-    /// How many workers the master wants now.
+    /// How many workers the master wants now; 0 when the server stops.
     pub fn workers(&self) -> u32 {
         self.0.header().workers.load(Relaxed)
     }
@@ -196,6 +199,16 @@ impl Slot {
         self.cells().connections.store(connections, Relaxed);
     }
 
+    /// "This worker leaves, and others go on with its listeners." The master's, with the signal, or the worker's own.
+    pub fn retire(&self) {
+        self.cells().retired.store(1, Relaxed);
+    }
+
+    /// Others will accept what waits at the worker's listeners, as far as was known when it was told to leave.
+    pub fn is_retired(&self) -> bool {
+        self.cells().retired.load(Relaxed) != 0
+    }
+
     /// Gives the slot back. The master's, when the worker has been reaped.
     pub fn release(&self) {
         self.clear();
@@ -205,7 +218,7 @@ impl Slot {
     fn clear(&self) {
         let cells = self.cells();
         cells.beat.store(0, Relaxed);
-        for cell in [&cells.booted, &cells.connections] {
+        for cell in [&cells.booted, &cells.connections, &cells.retired] {
             cell.store(0, Relaxed);
         }
         cells.requests.store(0, Relaxed);

@@ -11,6 +11,7 @@ use crate::logging::Level;
 
 use super::app::ConnId;
 use super::conn::Conn;
+use super::drain::DRAIN_FRESH;
 use super::reactor::{ListenerSpec, Reactor, Source, State, Timer};
 
 /// Accepts per wake-up when siblings share the listener: a second one would wait behind the first one's request while a
@@ -48,7 +49,7 @@ impl Reactor {
     pub(super) fn arm_listeners(&self, state: &mut State) {
         // First of all, because a pause that is over must not shorten the wait to nothing.
         state.accept_paused_until =
-            state.accept_paused_until.filter(|until| state.now < *until && !state.draining);
+            state.accept_paused_until.filter(|until| state.now < *until);
         if state.draining || (self.has_work_at_hand(state) && !self.is_solo()) {
             return;
         }
@@ -128,11 +129,20 @@ impl Reactor {
         state.listeners[index].batch = (batch * 2).min(batch_max);
     }
 
-    /// Accepts everything the kernel has queued, for a last answer each: the listener is about to be closed.
-    pub(super) fn accept_rest(&self, state: &mut State) {
+    /// Accepts what the kernel has queued, for a last answer each: the listeners are about to be closed. `false`: there is
+    /// no room for all of it now.
+    pub(super) fn accept_rest(&self, state: &mut State) -> bool {
         for index in 0..state.listeners.len() {
-            while state.load() < self.tuning.connections_max && self.accept_one(state, index) {}
+            loop {
+                if state.load() >= self.tuning.connections_max || state.accept_paused_until.is_some() {
+                    return false;
+                }
+                if !self.accept_one(state, index) {
+                    break;
+                }
+            }
         }
+        state.accept_paused_until.is_none()
     }
 
     /// `false`: nothing (more) to accept now.
@@ -154,7 +164,11 @@ impl Reactor {
         let generation = state.next_generation();
         let conn = Conn::new(fd, generation, peer, index as u16, trusted);
         let id = ConnId { index: state.conns.insert(conn) as u32, generation };
-        state.start_timer(id.index, Timer::Header, self.tuning.header_timeout);
+        if state.draining {
+            state.start_timer(id.index, Timer::Drain, DRAIN_FRESH);
+        } else {
+            state.start_timer(id.index, Timer::Header, self.tuning.header_timeout);
+        }
         self.arm_recv(state, id);
         state.just_accepted = true;
         true

@@ -4,6 +4,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use crate::logging::Level;
+use crate::sys::process;
 
 use super::app::ConnId;
 use super::conn::Phase;
@@ -59,19 +60,20 @@ impl Reactor {
         self.feed_held(state, id, &data);
     }
 
-    /// The worker leaves: stop accepting, take what the kernel has queued for us, close what is idle. Requests in
-    /// flight, and those that still arrive, are answered with `Connection: close`.
-    pub(super) fn begin_drain(&self) {
+    /// The worker leaves, a turn of it: stop accepting, close what is idle, take what the kernel has queued for us. Requests
+    /// in flight, and those that still arrive, are answered with `Connection: close`.
+    pub(super) fn drain(&self) {
         let state = &mut *self.state();
-        if state.draining {
-            return;
+        if !state.draining {
+            self.begin_drain(state);
         }
+        self.take_queue(state);
+    }
+
+    fn begin_drain(&self, state: &mut State) {
         state.draining = true;
         state.drain_deadline = Some(state.now.after(self.tuning.graceful_timeout));
         self.disarm_listeners(state);
-        self.accept_rest(state);
-        state.listeners.clear();
-        self.shared.keep.take();
         let ids: Vec<ConnId> = state
             .conns
             .iter()
@@ -94,6 +96,30 @@ impl Reactor {
         }
     }
 
+    /// Accepts what waits at the listeners, as there is room for it, and then closes them: who connects later must be
+    /// refused, or go to another worker, and not wait for nobody.
+    fn take_queue(&self, state: &mut State) {
+        let for_others = self.queue_is_for_others();
+        state.queue_waits = !state.listeners.is_empty() && !state.leaving && !for_others;
+        if !state.queue_waits || state.accept_paused_until.is_some_and(|until| state.now < until) {
+            return;
+        }
+        state.accept_paused_until = None;
+        if self.accept_rest(state) {
+            state.queue_waits = false;
+            state.listeners.clear();
+            self.shared.keep.take();
+        }
+    }
+
+    /// What waits at the listeners is left to the siblings and successors. A worker that leaves could take more of it than
+    /// it can answer within its `graceful_timeout`; they have all the time. Asked in each turn, because the server may
+    /// stop, or lose its master, while the worker is leaving: then nobody else would take it.
+    fn queue_is_for_others(&self) -> bool {
+        let slot = &self.shared.slot;
+        slot.is_retired() && slot.board().workers() > 0 && process::parent_id() == self.shared.parent
+    }
+
     /// An idle connection had its last answer a moment ago: so much of its keep-alive time is left.
     fn was_busy(&self, state: &State, index: u32) -> bool {
         let since_answer =
@@ -110,9 +136,10 @@ impl Reactor {
     /// The worker leaves with this turn or soon: no further request is begun, nothing is accepted. What is in progress may
     /// still be ended by whoever calls the steps of a turn.
     pub fn leave(&self) {
-        self.begin_drain();
+        self.drain();
         let state = &mut *self.state();
         state.leaving = true;
+        state.queue_waits = false;
         // It is over, and must not shorten waits to nothing.
         state.drain_deadline = None;
     }
@@ -134,6 +161,6 @@ impl Reactor {
 impl State {
     /// The worker leaves, and nothing is left to answer or to wait for.
     fn has_drained(&self) -> bool {
-        self.draining && self.jobs.is_empty() && self.load() == 0
+        self.draining && self.jobs.is_empty() && self.load() == 0 && !self.queue_waits
     }
 }

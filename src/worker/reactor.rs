@@ -113,6 +113,8 @@ pub(super) struct State {
     pub(super) now: Instant,
     pub(super) date: DateCache,
     pub(super) draining: bool,
+    /// The worker leaves, and what the kernel has queued for it has not been accepted yet.
+    pub(super) queue_waits: bool,
     /// No further request is begun.
     pub(super) leaving: bool,
     /// Greenlets whose connection is closed ([`Reactor::hold`]).
@@ -227,6 +229,7 @@ impl Reactor {
             now,
             date: DateCache::default(),
             draining: false,
+            queue_waits: false,
             leaving: false,
             orphans: 0,
             drain_deadline: None,
@@ -288,6 +291,9 @@ impl Reactor {
                 crate::logging::Level::Info,
                 format_args!("Autorestarting worker after current request."),
             );
+            if self.tuning.shares_listeners {
+                self.shared.slot.retire();
+            }
             self.shared.control.stop();
         }
     }

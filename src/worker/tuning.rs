@@ -37,6 +37,8 @@ pub struct Tuning {
     pub pipelined_bytes_max: usize,
     /// Requests after which the worker leaves; zero means never (`max_requests` plus its jitter).
     pub requests_max: u64,
+    /// The listeners are other workers' too: one that has had its `requests_max` leaves to them what waits there.
+    pub shares_listeners: bool,
     /// How long a stopping worker may finish its requests (`graceful_timeout`).
     pub graceful_timeout: Duration,
     /// Longest sleep of an idle worker: heartbeat and parent check happen at least this often.
@@ -60,6 +62,7 @@ impl Default for Tuning {
             unread_body_bytes_max: 64 * 1024,
             pipelined_bytes_max: 64 * 1024,
             requests_max: 0,
+            shares_listeners: true,
             graceful_timeout: Duration::from_secs(30),
             idle_wait_max: Duration::from_secs(1),
         }

@@ -24,11 +24,14 @@ fn a_released_slot_is_reused_clean() {
     first.set_booted();
     first.beat(Instant(9));
     first.set_connections(5);
+    first.retire();
+    assert!(first.is_retired() && !second.is_retired());
     first.release();
     assert_eq!(board.readings().map(|reading| reading.age).collect::<Vec<_>>(), [2]);
     let third = board.claim(3).unwrap();
     assert_eq!(third.index, first.index);
     assert_eq!((third.read().booted, third.read().beat, third.read().connections), (false, None, 0));
+    assert!(!third.is_retired());
     assert_eq!(second.read().age, 2);
 }
 
