@@ -37,14 +37,22 @@ impl Reactor {
                         .log(Level::Debug, format_args!("Closing a connection whose client does not read"));
                     state.close(id);
                 }
-                (false, Phase::Idle) => self.close_idle(state, id),
+                (false, Phase::Idle | Phase::Body) => self.close_silent(state, id),
+                (false, Phase::Head) => {
+                    self.close_silent(state, id);
+                    // What had arrived was not the end of it either.
+                    if state.conn(id).is_some_and(|conn| conn.phase == Phase::Head) {
+                        state.close(id);
+                    }
+                }
                 (false, _) => state.close(id),
             }
         }
     }
 
-    /// Closes an idle connection, unless a request has raced in: that one is answered.
-    fn close_idle(&self, state: &mut State, id: ConnId) {
+    /// Closes a connection from which nothing has come in time, unless something has raced in: a loop that was blocked, or
+    /// has more to receive than one turn takes, does not know yet. A request that is complete with it is answered.
+    fn close_silent(&self, state: &mut State, id: ConnId) {
         let Some(conn) = state.conn(id) else { return };
         let (fd, op) = (conn.fd.as_raw_fd(), conn.recv.take());
         let (mut data, mut eof) = op.map(|op| state.driver.recv_stop(op)).unwrap_or_default();
@@ -86,7 +94,7 @@ impl Reactor {
             match phase {
                 // Its client has not seen yet that it may send no further request.
                 Phase::Idle if output => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
-                Phase::Idle if quiet => self.close_idle(state, id),
+                Phase::Idle if quiet => self.close_silent(state, id),
                 Phase::Idle => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
                 Phase::Lingering | Phase::Skipping => {
                     state.start_timer(id.index, Timer::Drain, DRAIN_FRESH);
