@@ -47,6 +47,7 @@ def assert_last_answer(client, token):
     assert (answer.status, answer.body) == (200, token.encode())
     assert answer.header("Connection") == "close"
     assert_clean_end(client)
+    client.close()
 
 
 def assert_clean_end(client):
@@ -175,6 +176,25 @@ def test_what_takes_longer_than_graceful_timeout_is_cut(launch):
         assert long.rest() == b""
         assert 0.9 < time.monotonic() - started < 10
     assert server.wait_exit() == 0
+
+
+@pytest.mark.own(reason="Gunicorn resets them")
+def test_connections_that_wait_at_an_address_that_is_given_up(launch, workdir):
+    """A reload goes on elsewhere: nobody but the old worker can answer what waits at the old address."""
+    server = launch("steady:app", bind=None, workdir=workdir, config="bind = 'unix:old.sock'\n")
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(begin(server, "first", 1))
+        waiting = [stack.enter_context(server.client()) for _ in range(QUEUED)]
+        for number, client in enumerate(waiting):
+            client.send(request(f"/echo?token=w{number}"))
+        (workdir / "test.conf.py").write_text("bind = 'unix:new.sock'\n")
+        server.kill(signal.SIGHUP)
+        server.wait_log(r"Listening at: unix:new\.sock")
+        assert_last_answer(first, "first")
+        for number, client in enumerate(waiting):
+            assert_last_answer(client, f"w{number}")
+        with Client(str(workdir / "new.sock")) as client:
+            assert client.get("/echo?token=new").body == b"new"
 
 
 def test_recycling_under_overload(launch, bind):
