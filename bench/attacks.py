@@ -53,6 +53,9 @@ PATIENCE_S = 2.0
 PACE_S = 0.005
 SLOWER_MAX = 2.0
 RECEIVE_BUFFER_BYTES = 4_096
+SEGMENT_BYTES = 1_460
+"""As on an Ethernet. Loopback's segments of 64 KiB make the kernel buffer 2.6 MB for each slow reader: a thousand of
+them, and it has no memory left for anybody's TCP, whatever the server does."""
 
 Run = dict[str, Any]
 
@@ -228,6 +231,7 @@ def attack(name: str, port: int, count: int) -> None:
     for _ in range(count):
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
         sock.connect(("127.0.0.1", port))
         sock.sendall(OPENINGS[name])
         crowd[sock.fileno()] = sock

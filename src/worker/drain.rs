@@ -53,12 +53,7 @@ impl Reactor {
     /// Closes a connection from which nothing has come in time, unless something has raced in: a loop that was blocked, or
     /// has more to receive than one turn takes, does not know yet. A request that is complete with it is answered.
     fn close_silent(&self, state: &mut State, id: ConnId) {
-        let Some(conn) = state.conn(id) else { return };
-        let (fd, op) = (conn.fd.as_raw_fd(), conn.recv.take());
-        let (mut data, mut eof) = op.map(|op| state.driver.recv_stop(op)).unwrap_or_default();
-        if data.is_empty() && !eof {
-            (data, eof) = state.driver.recv_waiting(fd);
-        }
+        let (data, eof) = state.take_arrived(id);
         if let Some(conn) = state.conn(id) {
             conn.read_closed |= eof;
         }
@@ -167,6 +162,16 @@ impl Reactor {
 }
 
 impl State {
+    /// What has come on a connection and was not told yet, and whether that is its end. Reception is no longer armed.
+    pub(super) fn take_arrived(&mut self, id: ConnId) -> (Vec<u8>, bool) {
+        let Some(conn) = self.conn(id) else {
+            return Default::default();
+        };
+        let (fd, op) = (conn.fd.as_raw_fd(), conn.recv.take());
+        let arrived = op.map(|op| self.driver.recv_stop(op)).unwrap_or_default();
+        if arrived == Default::default() { self.driver.recv_waiting(fd) } else { arrived }
+    }
+
     /// The worker leaves, and nothing is left to answer or to wait for.
     fn has_drained(&self) -> bool {
         self.draining && self.jobs.is_empty() && self.load() == 0 && !self.queue_waits
