@@ -190,12 +190,12 @@ impl<'h> Master<'h> {
         }
     }
 
-    /// The server goes on, and with these listeners.
+    /// These listeners are open still: the server has not begun to stop, and no reload has given them up.
     fn go_on(&self, listeners: &[Weak<Listener>]) -> bool {
         let kept = |listener: &Weak<Listener>| {
             self.setup.listeners.iter().any(|kept| std::ptr::eq(Arc::as_ptr(kept), listener.as_ptr()))
         };
-        !listeners.is_empty() && listeners.iter().all(kept)
+        listeners.iter().all(kept)
     }
 
     fn fork(&mut self, age: u64) -> ControlFlow<i32, Vec<Action>> {

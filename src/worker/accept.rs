@@ -48,8 +48,7 @@ impl Reactor {
     /// Before a wait: arms the listeners if this worker may take more connections.
     pub(super) fn arm_listeners(&self, state: &mut State) {
         // First of all, because a pause that is over must not shorten the wait to nothing.
-        state.accept_paused_until =
-            state.accept_paused_until.filter(|until| state.now < *until);
+        state.accept_paused_until = state.accept_paused_until.filter(|until| state.now < *until);
         if state.draining || (self.has_work_at_hand(state) && !self.is_solo()) {
             return;
         }
