@@ -100,6 +100,7 @@ fn more_and_less_workers() {
     }
     server.signal(Signal::TTOU);
     server.wait_for(&format!("Worker exiting (pid: {first})"));
+    assert_eq!(server.count("the queue is for others: true"), 1);
     server.signal(Signal::USR1);
     server.wait_for("reopened");
     assert_eq!(server.count("worker got SIGTERM"), 1, "only the oldest");
@@ -179,8 +180,10 @@ fn a_good_reload_replaces_everyone() {
     server.wait_for("reload done: true");
     assert_eq!(std::fs::read_to_string(&pidfile).unwrap(), format!("{}\n", server.pid()));
     assert!(all[2..].iter().all(|pid| exists(*pid)));
+    assert_eq!(server.count("the queue is for others: true"), 2);
     server.signal(Signal::TERM);
     assert_eq!(server.exit_status(), Some(0));
+    assert_eq!(server.count("the queue is for others: false"), 3, "the server stops");
 }
 
 #[test]
@@ -219,6 +222,8 @@ fn a_reload_moves_to_other_addresses() {
     assert_eq!(inode(&kept), before, "an unchanged address keeps its socket");
     assert!(new.exists() && !old.exists());
     server.wait_for(&format!("Listening at: unix:{},unix:{}", kept.display(), new.display()));
+    // One of the addresses is nobody else's.
+    server.wait_for("the queue is for others: false");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::sys::signal::{self, Blocked, Signal, SignalQueue};
 use crate::sys::{clock, listener::Listener};
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow::{self, Break, Continue};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// The signals that the master takes. A worker starts with all of them blocked and at their default actions.
 pub(super) const SIGNALS: [Signal; 10] = [
@@ -51,10 +51,17 @@ pub(super) struct Master<'h> {
     pub(super) signals: Option<SignalQueue>,
     board: Scoreboard,
     /// Of the workers that live or are not reaped yet.
-    slots: HashMap<Pid, Slot>,
+    slots: HashMap<Pid, Place>,
     pub(super) pidfile: Option<PidFile>,
     /// What a new master is.
     pub(super) program: Program,
+}
+
+/// What the executor keeps of a worker.
+struct Place {
+    slot: Slot,
+    /// The listeners that it got. They may be closed meanwhile.
+    listeners: Vec<Weak<Listener>>,
 }
 
 impl<'h> Master<'h> {
@@ -133,7 +140,7 @@ impl<'h> Master<'h> {
             self.apply(Event::Signal(signal))?;
         }
         while let Ok(Some((pid, exit))) = process::reap() {
-            let booted = self.slots.get(&pid).is_some_and(|slot| slot.read().booted);
+            let booted = self.slots.get(&pid).is_some_and(|place| place.slot.read().booted);
             self.apply(Event::Ended { pid, exit, booted })?;
         }
         self.board.answer_bell();
@@ -164,8 +171,8 @@ impl<'h> Master<'h> {
             Action::Fork { age } => return self.fork(age),
             Action::Kill { pid, signal } => self.kill(pid, signal),
             Action::Release { pid } => {
-                if let Some(slot) = self.slots.remove(&pid) {
-                    slot.release();
+                if let Some(place) = self.slots.remove(&pid) {
+                    place.slot.release();
                 }
             }
             Action::EndRecycling { age } => self.board.end_recycling(age),
@@ -181,6 +188,8 @@ impl<'h> Master<'h> {
             Action::CloseListeners { unlink } => {
                 self.rollback();
                 self.setup.close(unlink);
+                // Tells the workers, those that are leaving already too, that nobody else will accept.
+                self.board.set_workers(0);
             }
             Action::RemovePidFile => {
                 if let Some(pidfile) = self.pidfile.take() {
@@ -193,10 +202,23 @@ impl<'h> Master<'h> {
     }
 
     fn kill(&mut self, pid: Pid, signal: Signal) {
+        if signal == Signal::TERM
+            && let Some(place) = self.slots.get(&pid).filter(|place| self.go_on(&place.listeners))
+        {
+            place.slot.retire();
+        }
         // `Ok(false)`: it has gone, its end will be reaped in this turn or the next.
         if let Err(error) = process::kill(pid, signal) {
             self.host.log(Level::Error, format_args!("Cannot send {signal} to worker (pid:{pid}): {error}"));
         }
+    }
+
+    /// These listeners are open still: the server has not begun to stop, and no reload has given them up.
+    fn go_on(&self, listeners: &[Weak<Listener>]) -> bool {
+        let kept = |listener: &Weak<Listener>| {
+            self.setup.listeners.iter().any(|kept| std::ptr::eq(Arc::as_ptr(kept), listener.as_ptr()))
+        };
+        listeners.iter().all(kept)
     }
 
     fn fork(&mut self, age: u64) -> ControlFlow<i32, Vec<Action>> {
@@ -211,7 +233,9 @@ impl<'h> Master<'h> {
         match forked {
             Ok((Fork::Parent(pid), blocked)) => {
                 drop(blocked);
-                self.slots.insert(pid, slot);
+                let listeners = &self.candidate.as_ref().unwrap_or(&self.setup).listeners;
+                let listeners = listeners.iter().map(Arc::downgrade).collect();
+                self.slots.insert(pid, Place { slot, listeners });
                 self.answer(Event::Forked { age, pid })
             }
             Ok((Fork::Child, blocked)) => Break(self.become_worker(age, ppid, slot, blocked)),

@@ -186,6 +186,7 @@ pub(super) fn tuning(settings: &Settings, jitter: u64) -> Tuning {
         connections_max: settings.worker_connections().max(1) as usize,
         keepalive: settings.keepalive(),
         close_always: settings.worker_kind() == Ok(WorkerKind::Sync),
+        own_listeners: settings.reuse_port(),
         requests_max: match settings.max_requests() {
             0 => 0,
             most => u64::from(most) + jitter,

@@ -26,7 +26,8 @@ pub const SLOTS_MAX: u32 = 4096;
 #[repr(C, align(64))]
 #[derive(Default)]
 struct Header {
-    /// How many workers the master wants. A worker that is alone can skip the rules about sharing.
+    /// How many workers the master wants, 0 once the server stops. A worker that is alone can skip the rules about
+    /// sharing.
     workers: AtomicU32,
     /// One more than the highest slot ever used: where readers stop.
     slots_used: AtomicU32,
@@ -54,6 +55,8 @@ struct Cells {
     accepting: AtomicU32,
     /// 1 once it has begun to leave.
     leaving: AtomicU32,
+    /// 1 once the worker leaves while others go on with its listeners.
+    retired: AtomicU32,
 }
 
 const BOARD_BYTES: usize = size_of::<Header>() + SLOTS_MAX as usize * size_of::<Cells>();
@@ -154,7 +157,7 @@ impl Scoreboard {
         let _ = self.header().recycling.compare_exchange(age, 0, Relaxed, Relaxed);
     }
 
-    /// How many workers the master wants now.
+    /// How many workers the master wants now; 0 when the server stops.
     pub fn workers(&self) -> u32 {
         self.header().workers.load(Relaxed)
     }
@@ -315,6 +318,16 @@ impl Slot {
         self.cells().accepting.store(accepting as u32, Relaxed);
     }
 
+    /// "This worker leaves, and others go on with its listeners." The master's, with the signal, or the worker's own.
+    pub fn retire(&self) {
+        self.cells().retired.store(1, Relaxed);
+    }
+
+    /// Others will accept what waits at the worker's listeners, as far as was known when it was told to leave.
+    pub fn is_retired(&self) -> bool {
+        self.cells().retired.load(Relaxed) != 0
+    }
+
     /// Gives the slot back. The master's, when the worker has been reaped.
     pub fn release(&self) {
         self.clear();
@@ -323,7 +336,7 @@ impl Slot {
 
     fn clear(&self) {
         let cells = self.cells();
-        for cell in [&cells.booted, &cells.connections, &cells.accepting, &cells.leaving] {
+        for cell in [&cells.booted, &cells.connections, &cells.accepting, &cells.leaving, &cells.retired] {
             cell.store(0, Relaxed);
         }
         for cell in [&cells.beat, &cells.requests, &cells.accepted] {

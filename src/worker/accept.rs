@@ -12,6 +12,7 @@ use crate::sys::shared::Accepting;
 
 use super::app::ConnId;
 use super::conn::Conn;
+use super::drain::DRAIN_FRESH;
 use super::reactor::{ListenerSpec, Reactor, Source, State, Timer};
 
 /// Accepts per wake-up when siblings share the listener: a second one would wait behind the first one's request while a
@@ -52,8 +53,7 @@ impl Reactor {
     /// Before a wait: arms the listeners if this worker may take more connections.
     pub(super) fn arm_listeners(&self, state: &mut State) {
         // First of all, because a pause that is over must not shorten the wait to nothing.
-        state.accept_paused_until =
-            state.accept_paused_until.filter(|until| state.now < *until && !state.draining);
+        state.accept_paused_until = state.accept_paused_until.filter(|until| state.now < *until);
         state.fair.next_look = state.fair.next_look.filter(|_| !state.draining);
         if state.draining || (self.has_work_at_hand(state) && !self.is_solo()) {
             return;
@@ -149,11 +149,20 @@ impl Reactor {
         state.listeners[index].batch = (batch * 2).min(batch_max);
     }
 
-    /// Accepts everything the kernel has queued, for a last answer each: the listener is about to be closed.
-    pub(super) fn accept_rest(&self, state: &mut State) {
+    /// Accepts what the kernel has queued, for a last answer each: the listeners are about to be closed. `false`: there is
+    /// no room for all of it now.
+    pub(super) fn accept_rest(&self, state: &mut State) -> bool {
         for index in 0..state.listeners.len() {
-            while state.load() < self.tuning.connections_max && self.accept_one(state, index) {}
+            loop {
+                if state.load() >= self.tuning.connections_max || state.accept_paused_until.is_some() {
+                    return false;
+                }
+                if !self.accept_one(state, index) {
+                    break;
+                }
+            }
         }
+        state.accept_paused_until.is_none()
     }
 
     /// While this worker leaves connections to its siblings: takes one that none of them has taken. `false`: there is none.
@@ -180,7 +189,11 @@ impl Reactor {
         let generation = state.next_generation();
         let conn = Conn::new(fd, generation, peer, index as u16, trusted);
         let id = ConnId { index: state.conns.insert(conn) as u32, generation };
-        state.start_timer(id.index, Timer::Header, self.tuning.header_timeout);
+        if state.draining {
+            state.start_timer(id.index, Timer::Drain, DRAIN_FRESH);
+        } else {
+            state.start_timer(id.index, Timer::Header, self.tuning.header_timeout);
+        }
         self.arm_recv(state, id);
         state.just_accepted = true;
         state.fair.accepted = true;

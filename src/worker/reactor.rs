@@ -116,6 +116,8 @@ pub(super) struct State {
     pub(super) now: Instant,
     pub(super) date: DateCache,
     pub(super) draining: bool,
+    /// The worker leaves, and what the kernel has queued for it has not been accepted yet.
+    pub(super) queue_waits: bool,
     /// No further request is begun.
     pub(super) leaving: bool,
     /// Greenlets and threads at work ([`Reactor::hold`]).
@@ -245,6 +247,7 @@ impl Reactor {
             now,
             date: DateCache::default(),
             draining: false,
+            queue_waits: false,
             leaving: false,
             held: 0,
             orphans: 0,
@@ -318,6 +321,9 @@ impl Reactor {
                 crate::logging::Level::Info,
                 format_args!("Autorestarting worker after current request."),
             );
+            if self.tuning.shares_listeners {
+                self.shared.slot.retire();
+            }
             self.shared.control.stop();
         }
     }

@@ -137,6 +137,8 @@ impl Host for TestHost {
             signals.wait(Duration::from_millis(200));
             while let Some(signal) = signals.take() {
                 say(&format!("worker got {signal}"));
+                let others = worker.slot.is_retired() && worker.slot.board().workers() > 0;
+                say(&format!("the queue is for others: {others}"));
                 if signal != Signal::USR1 {
                     return 0;
                 }

@@ -105,5 +105,5 @@ fn a_worker_on_trial_that_leaves_after_it_has_booted_was_good() {
     let trial = world.board.get_mut(&2).unwrap();
     (trial.booted, trial.leaving) = (true, true);
     world.tick();
-    assert!(world.end(2, Exit::Code(0)).contains(&Action::Commit));
+    assert!(world.end(2, Exit::Code(0)).iter().any(|action| matches!(action, Action::Commit { .. })));
 }

@@ -38,11 +38,14 @@ fn a_released_slot_is_reused_clean() {
     first.set_accepting(Accepting::Now);
     first.set_leaving();
     first.add_request();
+    first.retire();
+    assert!(first.is_retired() && !second.is_retired());
     first.release();
     assert_eq!(board.readings().map(|reading| reading.age).collect::<Vec<_>>(), [2]);
     let third = board.claim(3).unwrap();
     assert_eq!(third.index, first.index);
     assert_eq!(third.read(), Reading { age: 3, ..untold(&board) });
+    assert!(!third.is_retired());
     assert_eq!(second.read().age, 2);
 }
 
