@@ -272,6 +272,11 @@ impl<'h> Master<'h> {
         };
         self.host.log(Level::Info, format_args!("Worker exiting (pid: {pid})"));
         self.host.event(HookEvent::WorkerExit { age });
+        // The interpreter takes the handlers away at its end, and a signal that comes then (the master's second TERM) would
+        // be the end of this process in place of its status. The master has SIGKILL for one that does not end.
+        if let Ok(blocked) = signal::block(&SIGNALS) {
+            std::mem::forget(blocked);
+        }
         status
     }
 

@@ -32,12 +32,11 @@ def test_a_worker_that_hangs_at_import_is_replaced(launch, workdir, module, text
     assert killed(server, count=2) != first
     module.write_text(WORKS)
     wait_for("an answer", lambda: server.get("/pid").status == 200)
-    workers = server.workers()
     if text == HANGS:
         server.wait_log(r"hanging\.py\", line 2, in <module>")
     else:
         server.wait_log(rf"Worker \(pid:{first}\) was sent SIGKILL! It had not booted within boot_timeout\.")
-    assert server.worker_pid() == workers[0]
+    assert server.worker_pid() in server.wait_workers(1)
 
 
 def test_a_reload_whose_worker_hangs_is_given_up(launch, workdir, module):

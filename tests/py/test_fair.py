@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from harness import wait_for
+from harness import is_alive, wait_for
 from rawhttp import Client, request
 
 WORKERS = 4
@@ -148,6 +148,12 @@ def crowd():
 KEEP = ("--keep-alive", "60")
 
 
+def kill(pid):
+    """By SIGKILL, and wait for its end: until then it may still accept."""
+    os.kill(pid, signal.SIGKILL)
+    wait_for("its end", lambda: not is_alive(pid))
+
+
 @pytest.mark.own(reason="whoever of Gunicorn's workers comes first takes what there is")
 @pytest.mark.parametrize("way", ["open", "open_slowly"])
 @pytest.mark.parametrize("bind", BINDS.values(), ids=BINDS)
@@ -166,7 +172,7 @@ def test_a_new_worker_catches_up(launch, crowd, bind):
     clients = crowd(server.address)
     clients.open(CONNECTIONS)
     victim = server.workers()[0]
-    os.kill(victim, signal.SIGKILL)
+    kill(victim)
     lost = [client for client, pid in clients.owners.items() if pid == victim]
     clients.close(lost)
     clients.open(len(lost))
@@ -186,7 +192,7 @@ def test_a_blocked_worker_with_few_connections_holds_up_nobody(launch, crowd):
     clients = crowd(server.address)
     clients.open(400)
     victim = server.workers()[0]
-    os.kill(victim, signal.SIGKILL)
+    kill(victim)
     clients.close([client for client, pid in clients.owners.items() if pid == victim])
     (new,) = set(server.wait_workers(WORKERS, without=[victim])) - set(clients.owners.values())
     wait_answers(server, [new])
