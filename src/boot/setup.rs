@@ -32,6 +32,9 @@ pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::Config, Str
         workers: settings.workers(),
         timeout_s: settings.timeout().as_secs(),
         graceful_timeout_s: settings.graceful_timeout().as_secs(),
+        boot_timeout_s: settings.boot_timeout().as_secs(),
+        daemon: settings.daemon(),
+        reuse_port: settings.reuse_port(),
         binds: binds(settings).map_err(|invalid| invalid.to_string())?,
         backlog: i32::try_from(settings.backlog()).unwrap_or(i32::MAX),
         pidfile: settings.pidfile().map(Into::into),
@@ -67,12 +70,15 @@ fn binds(settings: &Settings) -> Result<Vec<listener::Address>, Invalid> {
         return Err(settings.refuse(Id::bind, format!("no address to listen on (allowed: {allowed})")));
     }
     let parse = |text: &String| Address::parse(text).map(|parsed| address(&parsed));
-    settings
-        .bind()
-        .iter()
-        .map(parse)
-        .collect::<Result<_, _>>()
-        .map_err(|bad| settings.refuse(Id::bind, bad.to_string()))
+    let binds = settings.bind().iter().map(parse).collect::<Result<Vec<_>, _>>();
+    let binds = binds.map_err(|bad| settings.refuse(Id::bind, bad.to_string()))?;
+    let any_port = |bind: &listener::Address| matches!(bind, listener::Address::Tcp { port: 0, .. });
+    if settings.reuse_port() && binds.iter().any(any_port) {
+        let reason =
+            "with reuse_port each worker would get a port of its own that nobody knows (allowed: 1 to 65535)";
+        return Err(settings.refuse(Id::bind, reason));
+    }
+    Ok(binds)
 }
 
 /// Whom workers shall become.
@@ -180,6 +186,7 @@ pub(super) fn tuning(settings: &Settings, jitter: u64) -> Tuning {
         connections_max: settings.worker_connections().max(1) as usize,
         keepalive: settings.keepalive(),
         close_always: settings.worker_kind() == Ok(WorkerKind::Sync),
+        own_listeners: settings.reuse_port(),
         requests_max: match settings.max_requests() {
             0 => 0,
             most => u64::from(most) + jitter,

@@ -45,6 +45,10 @@ settings! {
     /// Seconds of silence after which a worker is aborted and replaced; 0 is never.
     timeout: Seconds = Int(30), Workers, "-t --timeout INT", EVER;
 
+    /// Seconds that a new worker has to import the application; then it is aborted and replaced. During a reload that gives
+    /// the reload up. 0 is never.
+    boot_timeout: Seconds = Int(0), Workers, "--boot-timeout SECONDS", OWN;
+
     /// Seconds that a stopping worker has for the requests in progress.
     graceful_timeout: Seconds = Int(30), Workers, "--graceful-timeout INT", EVER;
 
@@ -111,8 +115,15 @@ settings! {
     /// Import the application before the workers are forked. It saves memory; a reload does not see new code.
     preload_app: Flag = Flag(false), Mechanics, "--preload", EVER;
 
+    /// Every worker opens TCP listeners of its own (SO_REUSEPORT), between which the kernel distributes connections; the
+    /// master opens none.
+    reuse_port: Flag = Flag(false), Mechanics, "--reuse-port", "19.8";
+
     /// The directory to change to before the application is imported. Without it: where the server was started.
     chdir: Maybe = Unset, Mechanics, "--chdir DIR", EVER;
+
+    /// Detach from the terminal and run in the background.
+    daemon: Flag = Flag(false), Mechanics, "-D --daemon", EVER;
 
     /// An environment variable for the application, KEY=VALUE. Repeat it for several.
     raw_env: List = List(&[]), Mechanics, "-e --env KEY=VALUE", EVER;
@@ -136,7 +147,7 @@ settings! {
     pythonpath: Maybe = Unset, Mechanics, "--pythonpath STRING", EVER;
 
     /// Accepted for Gunicorn's sake and without effect: there is no control socket.
-    control_socket_disable: Flag = Flag(false), Mechanics, "--no-control-socket", "25.1.0";
+    control_socket_disable: Flag = Flag(false), Control, "--no-control-socket", "25.1.0";
 
     /// The access log file; - is the standard output. Without it there is none.
     accesslog: Maybe = Unset, Logging, "--access-logfile FILE", EVER;
@@ -150,6 +161,9 @@ settings! {
 
     /// The least severe level that is logged: debug, info, warning, error or critical. Anything else means info.
     loglevel: Text = Text("info"), Logging, "--log-level LEVEL", EVER;
+
+    /// Keep the standard output and the standard error in daemon mode, unless they are terminals.
+    enable_stdio_inheritance: Flag = Flag(false), Logging, "-R --enable-stdio-inheritance", EVER;
 
     /// The name in process titles. Without it: the application's.
     proc_name: Maybe = Unset, Naming, "-n --name STRING", EVER;

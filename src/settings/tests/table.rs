@@ -67,6 +67,8 @@ bind = ['127.0.0.1:8000']
 casefold_http_method = False
 config = ./gunicorn.conf.py
 control_socket_disable = False
+daemon = False
+enable_stdio_inheritance = False
 errorlog = -
 forwarded_allow_ips = ['127.0.0.1', '::1']
 forwarder_headers = ['SCRIPT_NAME', 'PATH_INFO']
@@ -92,6 +94,7 @@ raw_env = []
 reload = False
 reload_engine = auto
 reload_extra_files = []
+reuse_port = False
 secure_scheme_headers = {'X-FORWARDED-PROTOCOL': 'ssl', 'X-FORWARDED-PROTO': 'https', 'X-FORWARDED-SSL': 'on'}
 strip_header_spaces = False
 threads = 1
@@ -101,7 +104,8 @@ worker_class = sync
 worker_connections = 1000
 workers = 1
 wsgi_app = None"#;
-    let left_out = ["chdir", "frame_cache_chunks", "group", "io_driver", "loop_block_warning", "user"]; // of the machine, or our own
+    let left_out =
+        ["boot_timeout", "chdir", "frame_cache_chunks", "group", "io_driver", "loop_block_warning", "user"]; // of the machine, or our own
     let lines: Vec<String> = defaults()
         .iter()
         .filter(|(name, _)| !left_out.contains(name))
