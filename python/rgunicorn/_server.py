@@ -7,6 +7,7 @@ in the process where Gunicorn runs it; what a hook raises goes back to the nativ
 from __future__ import annotations
 
 import os
+import random
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -105,7 +106,8 @@ class Worker:
         self._handle: WorkerHandle | None = None
         self._alive = True
         self._nr = 0
-        self.max_requests: float = cfg.max_requests or sys.maxsize
+        jitter = random.randint(0, cfg.max_requests_jitter)
+        self.max_requests: float = cfg.max_requests + jitter if cfg.max_requests else sys.maxsize
 
     def __str__(self) -> str:
         return f"<Worker {self.pid}>"

@@ -64,6 +64,8 @@ pub enum Event<'a> {
     Reloaded(Limits),
     /// The configuration could not be read again, or what it names not opened.
     ReloadFailed(&'a str),
+    /// A hook wants so many workers.
+    Wanted(u32),
     /// A turn of the loop, with what the score-board says. Comes after all other events of the turn but `Recycling`.
     Tick(&'a [Reading]),
     /// After a tick: the worker of this age has the permit to recycle itself.

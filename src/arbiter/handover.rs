@@ -43,7 +43,9 @@ impl Master<'_> {
         if let Some(signals) = self.signals.take() {
             signals.leave_in_child();
         }
-        self.host.event(HookEvent::PreExec);
+        if let Err(status) = self.host.event(HookEvent::PreExec) {
+            process::exit_now(status);
+        }
         drop(blocked);
         let Err(error) = image.become_it(sockets);
         self.host.log(Level::Error, format_args!("Cannot start a new master: {error}"));

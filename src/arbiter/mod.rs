@@ -70,6 +70,18 @@ pub enum HookEvent {
         /// The worker's age.
         age: u64,
     },
+    /// No hook: the worker of this age has been forked, and is this process.
+    Forked {
+        /// The worker's age.
+        age: u64,
+        /// Its process id.
+        pid: Pid,
+    },
+    /// No hook: the worker of this age could not be forked.
+    NotForked {
+        /// The worker's age.
+        age: u64,
+    },
     /// `child_exit`: in the master, a worker has been reaped.
     ChildExit {
         /// Its former process id.
@@ -211,7 +223,21 @@ pub trait Host {
     }
 
     /// A moment for hooks.
-    fn event(&mut self, event: HookEvent) {
+    ///
+    /// # Errors
+    /// A hook failed, has been reported, and the server is to end with this status.
+    fn event(&mut self, event: HookEvent) -> Result<(), i32> {
         let _ = event;
+        Ok(())
+    }
+
+    /// The sockets that the master listens at, for hooks to look at.
+    fn listening(&mut self, listeners: &[Arc<Listener>]) {
+        let _ = listeners;
+    }
+
+    /// The number of workers that a hook has asked for since the last call.
+    fn take_wanted(&mut self) -> Option<u32> {
+        None
     }
 }

@@ -95,6 +95,8 @@ pub fn plan(state: &mut State, event: Event<'_>, now: Instant) -> Vec<Action> {
         Event::ReloadFailed(error) => {
             log(&mut out, Level::Error, format!("Reload failed, nothing has changed: {error}"));
         }
+        Event::Wanted(workers) if state.target != workers => state.set_target(workers, &mut out),
+        Event::Wanted(_) => {}
         Event::Tick(readings) => state.tick(readings, now, &mut out),
         Event::Recycling { age } => state.recycling(age, &mut out),
         Event::Leave(status) => state.stop(false, status, None, now, &mut out),

@@ -71,7 +71,7 @@ impl<'h> Master<'h> {
         let parent = predecessor.as_ref().map(|predecessor| predecessor.pid);
         let state = State::new(limits(&config)).heir_of(parent);
         set_title("master", &config, state.suffix());
-        host.event(HookEvent::NumWorkersChanged { new: config.workers, old: None });
+        host.event(HookEvent::NumWorkersChanged { new: config.workers, old: None })?;
         host.log(Level::Info, format_args!("Starting rgunicorn {}", config.version));
         let pidfile = match create_pidfile(&config, state.suffix()) {
             Ok(pidfile) => pidfile,
@@ -80,7 +80,12 @@ impl<'h> Master<'h> {
                 return Err(1);
             }
         };
-        host.event(HookEvent::OnStarting);
+        let withdraw = || {
+            if let Some(pidfile) = &pidfile {
+                pidfile.remove();
+            }
+        };
+        host.event(HookEvent::OnStarting).inspect_err(|_| withdraw())?;
         let resources = Scoreboard::new().and_then(|board| Ok((board, SignalQueue::install(&SIGNALS)?)));
         let opened = match resources {
             Ok((board, signals)) => {
@@ -91,18 +96,18 @@ impl<'h> Master<'h> {
                 Err(1)
             }
         };
-        let (board, signals, setup) = opened.inspect_err(|_| {
-            if let Some(pidfile) = &pidfile {
-                pidfile.remove();
-            }
-        })?;
+        let (board, signals, mut setup) = opened.inspect_err(|_| withdraw())?;
         host.log(Level::Debug, format_args!("Arbiter booted"));
         host.log(Level::Info, format_args!("Listening at: {} ({})", setup.text(), process::id()));
         if setup.shares_beyond_wish() {
             host.log(Level::Warning, format_args!("{SHARED_HINT}"));
         }
         host.log(Level::Info, format_args!("Using worker: {}", setup.config.worker_name));
-        host.event(HookEvent::WhenReady);
+        host.listening(&setup.listeners);
+        host.event(HookEvent::WhenReady).inspect_err(|_| {
+            withdraw();
+            setup.close(!state.shares_sockets());
+        })?;
         let (slots, signals) = (HashMap::new(), Some(signals));
         Ok(Self { host, state, setup, candidate: None, signals, board, slots, pidfile, program })
     }
@@ -181,7 +186,7 @@ impl<'h> Master<'h> {
             Action::Commit { unlink } => self.commit(unlink),
             Action::Rollback => self.rollback(),
             Action::ReopenLogs => self.host.reopen_logs(),
-            Action::Hook(event) => self.host.event(event),
+            Action::Hook(event) => return self.hook(event),
             Action::Upgrade => return self.upgrade(),
             Action::Promote { former } => self.promote(former),
             Action::RemoveHeirPidFile { pid } => self.remove_heir_pidfile(pid),
@@ -199,6 +204,17 @@ impl<'h> Master<'h> {
             Action::Exit(status) => return Break(status),
         }
         Continue(Vec::new())
+    }
+
+    /// A hook runs; it may want the end, or another number of workers.
+    fn hook(&mut self, event: HookEvent) -> ControlFlow<i32, Vec<Action>> {
+        if let Err(status) = self.host.event(event) {
+            return self.answer(Event::Leave(status));
+        }
+        match self.host.take_wanted() {
+            Some(workers) => self.answer(Event::Wanted(workers)),
+            None => Continue(Vec::new()),
+        }
     }
 
     fn kill(&mut self, pid: Pid, signal: Signal) {
@@ -225,7 +241,13 @@ impl<'h> Master<'h> {
         let Some(slot) = self.board.claim(age) else {
             return self.answer(Event::ForkFailed { age, error: "no free slot on the score-board" });
         };
-        self.host.event(HookEvent::PreFork { age });
+        if let Err(status) = self.host.event(HookEvent::PreFork { age }) {
+            slot.release();
+            let mut actions =
+                plan(&mut self.state, Event::ForkFailed { age, error: "pre_fork failed" }, clock::now());
+            actions.extend(plan(&mut self.state, Event::Leave(status), clock::now()));
+            return Continue(actions);
+        }
         let ppid = process::id();
         // From here until the worker's own handlers stand, signals wait: none may reach the child while the handlers in it
         // are still the master's.
@@ -236,11 +258,13 @@ impl<'h> Master<'h> {
                 let listeners = &self.candidate.as_ref().unwrap_or(&self.setup).listeners;
                 let listeners = listeners.iter().map(Arc::downgrade).collect();
                 self.slots.insert(pid, Place { slot, listeners });
+                let _ = self.host.event(HookEvent::Forked { age, pid });
                 self.answer(Event::Forked { age, pid })
             }
             Ok((Fork::Child, blocked)) => Break(self.become_worker(age, ppid, slot, blocked)),
             Err(error) => {
                 slot.release();
+                let _ = self.host.event(HookEvent::NotForked { age });
                 self.answer(Event::ForkFailed { age, error: &error.to_string() })
             }
         }
@@ -271,7 +295,7 @@ impl<'h> Master<'h> {
             }
         };
         self.host.log(Level::Info, format_args!("Worker exiting (pid: {pid})"));
-        self.host.event(HookEvent::WorkerExit { age });
+        let _ = self.host.event(HookEvent::WorkerExit { age });
         // The interpreter takes the handlers away at its end, and a signal that comes then (the master's second TERM) would
         // be the end of this process in place of its status. The master has SIGKILL for one that does not end.
         if let Ok(blocked) = signal::block(&SIGNALS) {

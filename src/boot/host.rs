@@ -7,23 +7,27 @@ use std::sync::Arc;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 
-use crate::arbiter::{self, Fork, Host, Launch, PARENT_VARIABLE, WorkerContext};
-use crate::conf::{self, Hooks};
+use crate::arbiter::{self, Fork, HookEvent, Host, Launch, PARENT_VARIABLE, WorkerContext};
+use crate::conf::{self, Live};
 use crate::logging::Level;
 use crate::settings::Settings;
+use crate::sys::listener::Listener;
 
 use super::logs::Logs;
 use super::sources::Sources;
+use super::stage::Stage;
+use super::worker::Scene;
 use super::{daemon, setup, worker};
 
 /// The server's side of the arbiter, in the master and, copied by the fork, in each worker.
 pub(super) struct Server {
     sources: Sources,
     settings: Arc<Settings>,
-    hooks: Arc<Hooks>,
+    live: Arc<Live>,
+    stage: Stage,
     logs: Logs,
-    /// Settings, hooks and logs from before a reload that is on trial.
-    former: Option<(Arc<Settings>, Arc<Hooks>, Logs)>,
+    /// Settings, the same as objects, and logs from before a reload that is on trial.
+    former: Option<(Arc<Settings>, Arc<Live>, Logs)>,
     /// The application, if it was imported before the fork.
     app: Option<Py<PyAny>>,
     /// What the arbiter starts with, until it has.
@@ -35,16 +39,17 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn new(
         sources: Sources,
-        (settings, hooks): (Settings, Hooks),
+        (settings, live, stage): (Settings, Live, Stage),
         start: (arbiter::Config, Launch),
         logs: Logs,
         app: Option<Py<PyAny>>,
     ) -> Self {
-        let (settings, hooks) = (Arc::new(settings), Arc::new(hooks));
+        let (settings, live) = (Arc::new(settings), Arc::new(live));
         Self {
             sources,
             settings,
-            hooks,
+            live,
+            stage,
             logs,
             former: None,
             app,
@@ -54,14 +59,22 @@ impl Server {
     }
 
     /// Reads everything again and opens what it names. The process has changed even where this fails.
-    fn read_again(&self, py: Python<'_>) -> Result<((Settings, Hooks), arbiter::Config, Logs), String> {
+    fn read_again(&self, py: Python<'_>) -> Result<((Settings, Live), arbiter::Config, Logs), String> {
         self.sources.leave(py).map_err(|error| error.to_string())?;
-        let (settings, hooks) = self.sources.read(py).map_err(|refused| refused.log)?;
+        let (settings, live) = self.sources.read(py).map_err(|refused| refused.log)?;
         let config = setup::arbiter_config(&settings)?;
         self.sources.enter(py, &settings).map_err(|error| error.to_string())?;
         let logs = Logs::open(&settings)?;
         super::prepare_gevent(py, &settings)?;
-        Ok(((settings, hooks), config, logs))
+        Ok(((settings, live), config, logs))
+    }
+
+    /// Hooks see the configuration that is in force now.
+    fn tell_stage(&self, py: Python<'_>) {
+        match self.logs.object(py) {
+            Ok(log) => self.stage.configure(py, &self.live, &log),
+            Err(error) => error.write_unraisable(py, None),
+        }
     }
 
     /// Back to the directory and variables of the settings in force.
@@ -85,9 +98,9 @@ impl Host for Server {
         self.former = None;
         Python::attach(|py| {
             let app = self.app.as_ref().map(|app| app.clone_ref(py));
-            let (settings, hooks) = (&self.settings, &self.hooks);
-            let ended =
-                worker::run(py, context, (settings, hooks), &self.logs.errors, self.logs.access.take(), app);
+            let access = self.logs.access.take();
+            let scene = Scene { settings: &self.settings, live: &self.live, errors: &self.logs.errors };
+            let ended = worker::run(py, context, &scene, &mut self.stage, access, app);
             self.has_busy_threads = ended.has_busy_threads;
             ended.status
         })
@@ -95,27 +108,43 @@ impl Host for Server {
 
     fn reload(&mut self) -> Result<arbiter::Config, String> {
         Python::attach(|py| {
-            let ((settings, hooks), config, logs) = self.read_again(py).inspect_err(|_| self.re_enter(py))?;
+            let ((settings, live), config, logs) = self.read_again(py).inspect_err(|_| self.re_enter(py))?;
             for unknown in settings.unknown_names() {
                 logs.errors.warning(format_args!("{unknown}"));
             }
             let logs = std::mem::replace(&mut self.logs, logs);
             let settings = std::mem::replace(&mut self.settings, Arc::new(settings));
-            let hooks = std::mem::replace(&mut self.hooks, Arc::new(hooks));
-            self.former = Some((settings, hooks, logs));
+            let live = std::mem::replace(&mut self.live, Arc::new(live));
+            self.former = Some((settings, live, logs));
+            self.tell_stage(py);
             Ok(config)
         })
     }
 
     fn reload_done(&mut self, accepted: bool) {
-        if let Some((settings, hooks, logs)) = self.former.take()
+        if let Some((settings, live, logs)) = self.former.take()
             && !accepted
         {
             self.settings = settings;
-            self.hooks = hooks;
+            self.live = live;
             self.logs = logs;
-            Python::attach(|py| self.re_enter(py));
+            Python::attach(|py| {
+                self.re_enter(py);
+                self.tell_stage(py);
+            });
         }
+    }
+
+    fn event(&mut self, event: HookEvent) -> Result<(), i32> {
+        Python::attach(|py| self.stage.event(py, &self.live, &self.logs.errors, event))
+    }
+
+    fn listening(&mut self, listeners: &[Arc<Listener>]) {
+        Python::attach(|py| self.stage.listening(py, listeners));
+    }
+
+    fn take_wanted(&mut self) -> Option<u32> {
+        Python::attach(|py| self.stage.take_wanted(py))
     }
 
     fn promoted(&mut self) {

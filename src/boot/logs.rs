@@ -4,6 +4,9 @@ use std::io;
 use std::os::unix::fs::chown;
 use std::sync::Arc;
 
+use pyo3::prelude::*;
+
+use crate::conf::LogWriter;
 use crate::logging::{AccessFormat, AccessLog, ErrorLog, Level};
 use crate::settings::{Id, Settings};
 
@@ -40,6 +43,15 @@ impl Logs {
         logs.give_away()
             .map_err(|(path, error)| format!("Error: cannot change the owner of '{path}': {error}"))?;
         Ok(logs)
+    }
+
+    /// The error log as hooks get it (`server.log`).
+    ///
+    /// # Errors
+    /// Those of making objects.
+    pub(super) fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let write = Py::new(py, LogWriter::new(Arc::clone(&self.errors)))?;
+        py.import("rgunicorn._hooks")?.getattr("Log")?.call1((write,))
     }
 
     /// Opens the files again. What fails goes on into the old file, and says so there.

@@ -13,12 +13,15 @@ mod logs;
 mod reloader;
 mod setup;
 mod sources;
+mod stage;
 mod worker;
 
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::arbiter;
+use crate::conf::Live;
 use crate::gevent;
 use crate::py::{exit_status, format_exception};
 use crate::settings::{Settings, WorkerKind};
@@ -28,6 +31,7 @@ use host::Server;
 use logs::Logs;
 use setup::arbiter_config;
 use sources::Sources;
+use stage::Stage;
 
 /// The name of the program in messages.
 const PROG: &str = "rgunicorn";
@@ -64,13 +68,23 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
     let is_detached = std::env::var_os(arbiter::SOCKETS_VARIABLE).is_some();
     let launch =
         launch::of_process(py, start_directory).map_err(|text| complain(py, &format!("Error: {text}")))?;
+    // What configuration files import of Gunicorn is ours.
+    py.import("rgunicorn.compat").map_err(|error| complain(py, &format_exception(py, &error)))?;
     // A hub that the configuration file makes runs our loop, too.
     gevent::prefer_loop(py).map_err(|error| complain(py, &format_exception(py, &error)))?;
-    let (settings, hooks) = sources.read(py).map_err(|refused| {
+    let (settings, live) = sources.read(py).map_err(|refused| {
         complain(py, &refused.stderr);
         Leave(refused.status)
     })?;
     let config = arbiter_config(&settings).map_err(|text| complain(py, &text))?;
+    if settings.print_config() || settings.check_config() {
+        return Err(check(py, &sources, &settings, &live));
+    }
+    if settings.spew() {
+        py.import("rgunicorn.debug")
+            .and_then(|debug| debug.call_method0("spew"))
+            .map_err(|error| complain(py, &format_exception(py, &error)))?;
+    }
     if settings.daemon() {
         daemon::detach(py, &settings, is_detached).map_err(|text| complain(py, &text))?;
     }
@@ -78,11 +92,40 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
     let logs = Logs::open(&settings).map_err(|text| complain(py, &text))?;
     import_for_workers(py, setup::threads(&settings) > 0);
     prepare_gevent(py, &settings).map_err(|text| complain(py, &text))?;
-    let app = if settings.preload_app() { Some(preload(py, &settings, &logs)?) } else { None };
+    let app = if settings.preload_app() { Some(preload(py, &settings, &live, &logs)?) } else { None };
     for unknown in settings.unknown_names() {
         logs.errors.warning(format_args!("{unknown}"));
     }
-    Ok(Server::new(sources, (settings, hooks), (config, launch), logs, app))
+    let stage = made_stage(py, &settings, &live, &logs)
+        .map_err(|error| complain(py, &format_exception(py, &error)))?;
+    Ok(Server::new(sources, (settings, live, stage), (config, launch), logs, app))
+}
+
+/// `--check-config` and `--print-config`: the application is loaded in this process, and that is all.
+fn check(py: Python<'_>, sources: &Sources, settings: &Settings, live: &Live) -> Leave {
+    if settings.print_config() {
+        let shown = live.config(py).str().map(|text| text.to_string_lossy().into_owned());
+        match shown {
+            Ok(text) => write_text(py, &format!("{text}\n"), ""),
+            Err(error) => return complain(py, &format_exception(py, &error)),
+        }
+    }
+    if let Err(error) = sources.enter(py, settings) {
+        return complain(py, &format!("Error: {error}"));
+    }
+    let text = match load_app(py, settings, live) {
+        Ok(_) => return Leave(0),
+        Err(LoadError::App(text)) => text,
+        Err(LoadError::Raised(error)) => format_exception(py, &error),
+    };
+    complain(py, &format!("\nError while loading the application:\n\n{text}"))
+}
+
+/// What hooks are called with.
+fn made_stage(py: Python<'_>, settings: &Settings, live: &Live, logs: &Logs) -> PyResult<Stage> {
+    let app = py.import("rgunicorn._server")?.getattr("App")?;
+    let app = app.call1((live.config(py), settings.app().unwrap_or_default()))?;
+    Stage::new(py, live, &app, &logs.object(py)?)
 }
 
 /// What the worker type has to do with gevent, before anything of the application is imported.
@@ -104,7 +147,7 @@ fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), String> {
     done.map_err(|error| format_exception(py, &error))
 }
 
-fn preload(py: Python<'_>, settings: &Settings, logs: &Logs) -> Result<Py<PyAny>, Leave> {
+fn preload(py: Python<'_>, settings: &Settings, live: &Live, logs: &Logs) -> Result<Py<PyAny>, Leave> {
     let complain = |py, text: &str| {
         // Nobody reads the standard error of a daemon.
         if settings.daemon() {
@@ -117,7 +160,12 @@ fn preload(py: Python<'_>, settings: &Settings, logs: &Logs) -> Result<Py<PyAny>
         // the patching back.
         gevent::patch_all(py).map_err(|error| complain(py, &format_exception(py, &error)))?;
     }
-    wsgi::load(py, settings.app().unwrap_or_default()).map(Bound::unbind).map_err(|error| match error {
+    let loaded = load_app(py, settings, live).and_then(|app| {
+        // What the workers share is to stay shared: a collection would touch every object.
+        py.import("gc")?.call_method0("freeze")?;
+        Ok(app.unbind())
+    });
+    loaded.map_err(|error| match error {
         LoadError::App(text) => complain(py, &text),
         // An application that leaves is believed, as Python would.
         LoadError::Raised(error) if error.is_instance_of::<PySystemExit>(py) => {
@@ -126,6 +174,17 @@ fn preload(py: Python<'_>, settings: &Settings, logs: &Logs) -> Result<Py<PyAny>
         }
         LoadError::Raised(error) => complain(py, &format_exception(py, &error)),
     })
+}
+
+/// The application, by whichever way the settings name it.
+fn load_app<'py>(py: Python<'py>, settings: &Settings, live: &Live) -> Result<Bound<'py, PyAny>, LoadError> {
+    let Some(paste) = settings.paste() else {
+        return wsgi::load(py, settings.app().unwrap_or_default());
+    };
+    let kwargs = PyDict::new(py);
+    kwargs.set_item("defaults", live.config(py).getattr("paste_global_conf")?)?;
+    let module = py.import("rgunicorn.app.pasterapp")?;
+    Ok(module.call_method("get_wsgi_app", (paste,), Some(&kwargs))?)
 }
 
 /// Imports what workers need of the standard library, once for all of them: they share the memory, and a worker that

@@ -179,18 +179,15 @@ pub(super) fn policy(settings: &Settings) -> http::Policy {
     }
 }
 
-/// The numbers a worker runs by. `jitter` is this worker's random addition to `max_requests`.
-pub(super) fn tuning(settings: &Settings, jitter: u64) -> Tuning {
+/// The numbers a worker runs by.
+pub(super) fn tuning(settings: &Settings, requests_max: u64) -> Tuning {
     let usual = Tuning::default();
     Tuning {
         connections_max: settings.worker_connections().max(1) as usize,
         keepalive: settings.keepalive(),
         close_always: settings.worker_kind() == Ok(WorkerKind::Sync),
         own_listeners: settings.reuse_port(),
-        requests_max: match settings.max_requests() {
-            0 => 0,
-            most => u64::from(most) + jitter,
-        },
+        requests_max,
         graceful_timeout: settings.graceful_timeout(),
         idle_wait_max: match settings.timeout() {
             Duration::ZERO => usual.idle_wait_max,

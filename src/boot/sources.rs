@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::VERSION;
-use crate::conf::{self, ConfError, Hooks};
+use crate::conf::{self, ConfError, Live};
 use crate::py::{exit_status, format_exception};
 use crate::settings::{
     CommandLine, DEFAULT_CONFIG, Environment, Exit, Id, Invalid, Settings, config_source, parse_command_line,
@@ -102,7 +102,7 @@ impl Sources {
     ///
     /// # Errors
     /// [`Refused`].
-    pub(super) fn read(&self, py: Python<'_>) -> Result<(Settings, Hooks), Refused> {
+    pub(super) fn read(&self, py: Python<'_>) -> Result<(Settings, Live), Refused> {
         let start = &self.start_directory;
         let source = config_source(&self.command_line, &self.env_args, start.join(DEFAULT_CONFIG).exists());
         conf::prepend_path(py, &text(start)).map_err(|error| error.to_string())?;
@@ -121,10 +121,12 @@ impl Sources {
             return Err(settings.refuse(Id::raw_env, reason).into());
         }
         super::reloader::check(py, &settings)?;
-        if settings.app().is_none() {
+        if settings.app().is_none() && settings.paste().is_none() {
             return Err("Error: No application module specified.".to_owned().into());
         }
-        Ok((settings, file.hooks))
+        let names = file.objects.as_ref().map(|names| names.bind(py));
+        let live = Live::new(py, &settings, names)?;
+        Ok((settings, live))
     }
 
     /// Takes `raw_env` back, so that a configuration is read in the environment that the server was started in.

@@ -10,17 +10,22 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerContext};
-use crate::conf::Hooks;
+use crate::conf::{Live, WorkerHandle};
 use crate::gevent;
 use crate::io::Driver;
 use crate::logging::{AccessLog, ErrorLog, Level};
-use crate::py::{Watch, Watchdog, WorkerSignals, format_exception, keep_frame_chunks, wakeup_pipe};
+use crate::py::{
+    SignalHooks, Watch, Watchdog, WorkerSignals, format_exception, keep_frame_chunks, wakeup_pipe,
+};
 use crate::settings::{Networks, Settings, WorkerKind};
 use crate::sys::listener;
 use crate::worker::{App, Control, ListenerSpec, Mailbox, Reactor, Shared};
-use crate::wsgi::{self, Calls, ErrorStream, ListenerName, LoadError, Office, Recipe, ServerFacts, Threads};
+use crate::wsgi::{
+    self, Calls, ErrorStream, ListenerName, LoadError, Office, Recipe, RequestHooks, ServerFacts, Threads,
+};
 
 use super::cooperative::{self, Mode};
+use super::stage::Stage;
 use super::{reloader, setup};
 
 /// Why a worker does not reach its loop.
@@ -37,8 +42,16 @@ impl From<PyErr> for BootError {
     }
 }
 
+/// What a worker is configured by.
+pub(super) struct Scene<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) live: &'a Live,
+    pub(super) errors: &'a Arc<ErrorLog>,
+}
+
 /// A worker that is ready to serve.
 struct Served {
+    worker: Py<PyAny>,
     reactor: Rc<Reactor>,
     runs: Runs,
     watch: Arc<Watch>,
@@ -69,21 +82,27 @@ impl From<i32> for Ended {
 pub(super) fn run(
     py: Python<'_>,
     context: WorkerContext,
-    (settings, hooks): (&Settings, &Hooks),
-    errors: &Arc<ErrorLog>,
+    scene: &Scene<'_>,
+    stage: &mut Stage,
     access: Option<AccessLog>,
     app: Option<Py<PyAny>>,
 ) -> Ended {
     let control = Arc::new(Control::of(context.slot.clone()));
-    match boot(py, context, (settings, hooks), errors, access, app, &control) {
+    match boot(py, context, (scene, stage), access, app, &control) {
         Ok(served) => serve(py, served),
-        Err(error) => control.quitting().unwrap_or_else(|| report(py, settings, errors, &error)).into(),
+        Err(error) => {
+            let report = || report(py, scene.settings, scene.errors, &error);
+            control.quitting().unwrap_or_else(report).into()
+        }
     }
 }
 
 fn serve(py: Python<'_>, served: Served) -> Ended {
-    let Served { reactor, runs, watch, watchdog } = served;
+    let Served { worker, reactor, runs, watch, watchdog } = served;
     reactor.shared().slot.set_booted();
+    if let Err(error) = worker.setattr(py, "booted", true) {
+        error.write_unraisable(py, None);
+    }
     match runs {
         Runs::Here(calls) => serve_here(py, &reactor, &calls, (&watch, watchdog)).into(),
         Runs::Threads(threads) => serve_in_threads(py, &reactor, &threads),
@@ -155,20 +174,24 @@ fn report(py: Python<'_>, settings: &Settings, errors: &ErrorLog, error: &BootEr
 fn boot(
     py: Python<'_>,
     context: WorkerContext,
-    (settings, hooks): (&Settings, &Hooks),
-    errors: &Arc<ErrorLog>,
+    (scene, stage): (&Scene<'_>, &mut Stage),
     access: Option<AccessLog>,
     app: Option<Py<PyAny>>,
     control: &Arc<Control>,
 ) -> Result<Served, BootError> {
+    let Scene { settings, live, errors } = *scene;
     let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
-    hooks.post_fork(py, age, ppid, errors)?;
+    let worker = stage.become_worker(py, age, WorkerHandle::new(control.clone(), slot.clone()))?;
+    stage.post_fork(py, live, &worker)?;
     become_user(settings)?;
     // Here and not in the master: what serves is what gains, and no thread of the application can be in the allocator.
     keep_frame_chunks(py, settings.frame_cache_chunks());
     let wake = wakeup_pipe(py)?;
     let watch = Arc::new(Watch::new(py, errors.clone())?);
-    WorkerSignals { control: control.clone(), errors: errors.clone(), watch: watch.clone() }.install(py)?;
+    let hooks =
+        SignalHooks::new(live.own_hook(py, "worker_int")?, live.own_hook(py, "worker_abort")?, &worker);
+    WorkerSignals { control: control.clone(), errors: errors.clone(), watch: watch.clone(), hooks }
+        .install(py)?;
     // From here on a signal runs a handler of ours; what came in since the fork is delivered now.
     drop(blocked);
     py.check_signals()?;
@@ -178,12 +201,16 @@ fn boot(
     }
     let (app, broken) = match app {
         Some(app) => (app, Vec::new()),
-        None => load(py, settings, errors)?,
+        None => load(py, scene)?,
     };
+    worker.setattr("wsgi", &app)?;
+    worker.getattr("app")?.setattr("callable", &app)?;
+    live.config(py).getattr("post_worker_init")?.call1((&worker,))?;
     reloader::start(py, settings, errors, broken).map_err(BootError::Other)?;
     let mode =
         cooperative::decide(py, (kind, setup::threads(settings)), errors)?.map_err(BootError::Other)?;
-    let recipe = recipe(py, app, settings, errors, &listeners, (mode, &watch))?;
+    name_server(py);
+    let recipe = recipe(py, app, scene, &listeners, (mode, &watch), request_hooks(live, &worker)?)?;
     let in_threads = matches!(mode, Mode::Threads(_));
     let mailbox = in_threads.then(Mailbox::new).transpose();
     let mailbox =
@@ -207,7 +234,7 @@ fn boot(
         // The sockets must stay open as long as the reactor may accept from them.
         keep: RefCell::new(Some(Box::new(listeners))),
     };
-    let mut tuning = setup::tuning(settings, jitter(settings, age));
+    let mut tuning = setup::tuning(settings, requests_max(&worker)?);
     // A greenlet may wait for the rest of a body.
     tuning.stream_bodies = mode == Mode::Greenlets;
     tuning.threads = if let Mode::Threads(count) = mode { count } else { 0 };
@@ -216,13 +243,19 @@ fn boot(
     if let (Mode::Threads(count), Some(mailbox)) = (mode, mailbox) {
         let office = Office::new(mailbox, control.clone(), errors.clone(), renderer, keeps_alive);
         let threads = Threads::start(py, count, office, recipe)?;
-        return Ok(Served { reactor, runs: Runs::Threads(threads), watch, watchdog: None });
+        return Ok(Served {
+            worker: worker.unbind(),
+            reactor,
+            runs: Runs::Threads(threads),
+            watch,
+            watchdog: None,
+        });
     }
     let calls = Rc::new(recipe.calls(py, mode == Mode::Greenlets)?);
     wsgi::set_current(reactor.clone());
     wsgi::set_calls(calls.clone());
     let watchdog = watchdog(settings, &watch)?;
-    Ok(Served { reactor, runs: Runs::Here(calls), watch, watchdog })
+    Ok(Served { worker: worker.unbind(), reactor, runs: Runs::Here(calls), watch, watchdog })
 }
 
 /// Before anything of the application runs, and before the driver, whose ring belongs to whom opened it.
@@ -235,34 +268,67 @@ fn become_user(settings: &Settings) -> Result<(), BootError> {
 }
 
 /// The application; and files that are to be watched although they could not be loaded.
-fn load(
-    py: Python<'_>,
-    settings: &Settings,
-    errors: &ErrorLog,
-) -> Result<(Py<PyAny>, Vec<PathBuf>), BootError> {
-    match wsgi::load(py, settings.app().unwrap_or_default()) {
+fn load(py: Python<'_>, scene: &Scene<'_>) -> Result<(Py<PyAny>, Vec<PathBuf>), BootError> {
+    match super::load_app(py, scene.settings, scene.live) {
         Ok(app) => Ok((app.unbind(), Vec::new())),
         Err(LoadError::App(text)) => Err(BootError::App(text)),
         Err(LoadError::Raised(error)) => {
-            let stand_in = reloader::stand_in(py, settings, errors, &error)?;
+            let stand_in = reloader::stand_in(py, scene.settings, scene.errors, &error)?;
             stand_in.ok_or(BootError::Python(error))
         }
     }
 }
 
+/// What of the configuration runs for each request; `None` if nothing does.
+fn request_hooks(live: &Live, worker: &Bound<'_, PyAny>) -> PyResult<Option<RequestHooks>> {
+    let py = worker.py();
+    let post = live.own_hook(py, "post_request")?;
+    let arity = |hook: Bound<'_, PyAny>| -> PyResult<_> {
+        let taken = py.import("rgunicorn.config")?.call_method1("positional", (&hook,))?;
+        // One that does not say how many takes all.
+        Ok((hook.unbind(), taken.extract::<Option<usize>>()?.unwrap_or(4)))
+    };
+    let hooks = RequestHooks {
+        worker: worker.clone().unbind(),
+        pre: live.own_hook(py, "pre_request")?.map(Bound::unbind),
+        post: post.map(arity).transpose()?,
+        access: None,
+    };
+    Ok((!hooks.is_empty()).then_some(hooks))
+}
+
+/// `gunicorn.SERVER = ...` of a configuration file is the `Server` header's value.
+fn name_server(py: Python<'_>) {
+    let name = py.import("gunicorn").and_then(|module| module.getattr("SERVER")?.extract::<String>());
+    match name {
+        Ok(name) => wsgi::set_server(&name),
+        // The real Gunicorn was imported before, and is what it is.
+        Err(error) => error.write_unraisable(py, None),
+    }
+}
+
+/// After how many requests the worker leaves, as its object says after all hooks; 0: never.
+fn requests_max(worker: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let most: f64 = worker.getattr("max_requests")?.extract()?;
+    // `sys.maxsize` is Gunicorn's word for never.
+    Ok(if most >= i64::MAX as f64 { 0 } else { most.max(0.0) as u64 })
+}
+
 fn recipe(
     py: Python<'_>,
     app: Py<PyAny>,
-    settings: &Settings,
-    errors: &Arc<ErrorLog>,
+    scene: &Scene<'_>,
     listeners: &[Arc<listener::Listener>],
     (mode, watch): (Mode, &Arc<Watch>),
+    hooks: Option<RequestHooks>,
 ) -> PyResult<Recipe> {
+    let Scene { settings, errors, .. } = *scene;
     let stream = ErrorStream::new(errors.clone(), settings.errorlog() == "-");
     let constants = PyDict::new(py);
     constants.set_item("wsgi.errors", Py::new(py, stream)?)?;
     let facts = server_facts(settings, listeners, mode != Mode::Direct);
-    Ok(Recipe { app, facts, constants: constants.unbind(), sendfile: true, watch: watch.clone() })
+    let (constants, sendfile) = (constants.unbind(), settings.sendfile());
+    Ok(Recipe { app, facts, constants, sendfile, watch: watch.clone(), hooks })
 }
 
 /// Not for `sync`, whose requests may take their time as under Gunicorn.
@@ -310,15 +376,4 @@ fn server_facts(
         software: setup::software(),
         script_name: std::env::var("SCRIPT_NAME").unwrap_or_default(),
     }
-}
-
-/// This worker's random part of `max_requests`. The age and the clock are random enough to spread restarts.
-fn jitter(settings: &Settings, age: u64) -> u64 {
-    let most = u64::from(settings.max_requests_jitter());
-    let mut seed = crate::sys::clock::now().0 ^ age.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    // One round of xorshift64*.
-    seed ^= seed >> 12;
-    seed ^= seed << 25;
-    seed ^= seed >> 27;
-    seed.wrapping_mul(0x2545_f491_4f6c_dd1d) % (most + 1)
 }

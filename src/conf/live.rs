@@ -20,7 +20,11 @@ impl Live {
     ///
     /// # Errors
     /// A function that takes the wrong number of arguments, something that is no function, and the like.
-    pub fn new(py: Python<'_>, settings: &Settings, names: Option<&Bound<'_, PyDict>>) -> Result<Self, Invalid> {
+    pub fn new(
+        py: Python<'_>,
+        settings: &Settings,
+        names: Option<&Bound<'_, PyDict>>,
+    ) -> Result<Self, Invalid> {
         let unexpected = |error: PyErr| settings.refuse(Id::config, error.to_string());
         let made = (|| py.import("rgunicorn.config")?.getattr("Config")?.call0())();
         let config = made.map_err(unexpected)?;
@@ -65,7 +69,8 @@ fn fill(
         settings.refuse(id, text.strip_prefix(&format!("{}: ", row.name)).unwrap_or(&text))
     };
     let given = (|| {
-        let object = names.filter(|_| python_own && from_file).map(|names| names.get_item(row.name)).transpose()?;
+        let object =
+            names.filter(|_| python_own && from_file).map(|names| names.get_item(row.name)).transpose()?;
         if let Some(object) = object.flatten().filter(|object| !object.is_none()) {
             return config.call_method1("_give", (row.name, object));
         }
@@ -86,7 +91,12 @@ impl ServerObject {
     ///
     /// # Errors
     /// Those of making objects.
-    pub fn new(py: Python<'_>, live: &Live, app: &Bound<'_, PyAny>, log: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub fn new(
+        py: Python<'_>,
+        live: &Live,
+        app: &Bound<'_, PyAny>,
+        log: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
         let class = py.import("rgunicorn._server")?.getattr("Server")?;
         Ok(Self(class.call1((live.config(py), app, log))?.unbind()))
     }

@@ -38,15 +38,8 @@ pub(super) fn value_of<'py>(py: Python<'py>, settings: &Settings, id: Id) -> PyR
 }
 
 /// One row of the table.
-type Row<'py> = (
-    &'static str,
-    String,
-    &'static str,
-    Vec<&'static str>,
-    &'static str,
-    &'static str,
-    Bound<'py, PyAny>,
-);
+type Row<'py> =
+    (&'static str, String, &'static str, Vec<&'static str>, &'static str, &'static str, Bound<'py, PyAny>);
 
 /// All rows: name, shape, section, flags, metavar, text, and the default as the environment makes it.
 ///
@@ -78,7 +71,8 @@ pub fn settings_table(py: Python<'_>) -> PyResult<Vec<Row<'_>>> {
 pub fn check_setting<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let id = Id::by_name(name)
         .ok_or_else(|| PyValueError::new_err(format!("No configuration setting for: {name}")))?;
-    let checked = checked_value(id, &raw(value)?).map_err(|invalid| PyValueError::new_err(invalid.to_string()))?;
+    let checked =
+        checked_value(id, &raw(value)?).map_err(|invalid| PyValueError::new_err(invalid.to_string()))?;
     to_python(value.py(), &checked)
 }
 

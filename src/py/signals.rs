@@ -26,6 +26,48 @@ pub struct WorkerSignals {
     pub errors: Arc<ErrorLog>,
     /// Says before an abort what the worker was doing.
     pub watch: Arc<Watch>,
+    /// Functions of the configuration.
+    pub hooks: SignalHooks,
+}
+
+/// `worker_int` and `worker_abort`, and the worker that they get.
+#[derive(Clone)]
+pub struct SignalHooks(Arc<SignalFunctions>);
+
+struct SignalFunctions {
+    int: Option<Py<PyAny>>,
+    abort: Option<Py<PyAny>>,
+    worker: Py<PyAny>,
+}
+
+impl SignalHooks {
+    /// `None`: nothing is configured.
+    pub fn new(
+        int: Option<Bound<'_, PyAny>>,
+        abort: Option<Bound<'_, PyAny>>,
+        worker: &Bound<'_, PyAny>,
+    ) -> Self {
+        let (int, abort) = (int.map(Bound::unbind), abort.map(Bound::unbind));
+        Self(Arc::new(SignalFunctions { int, abort, worker: worker.clone().unbind() }))
+    }
+
+    fn on_int(&self, py: Python<'_>) {
+        self.run(py, self.0.int.as_ref());
+    }
+
+    fn on_abort(&self, py: Python<'_>) {
+        if let Err(error) = self.0.worker.setattr(py, "aborted", true) {
+            error.write_unraisable(py, None);
+        }
+        self.run(py, self.0.abort.as_ref());
+    }
+
+    /// The worker leaves in any case; what a hook raises is told.
+    fn run(&self, py: Python<'_>, hook: Option<&Py<PyAny>>) {
+        if let Some(Err(error)) = hook.map(|hook| hook.call1(py, (&self.0.worker,))) {
+            error.write_unraisable(py, None);
+        }
+    }
 }
 
 impl WorkerSignals {
@@ -42,18 +84,20 @@ impl WorkerSignals {
         let control = self.control.clone();
         set("SIGTERM", &handler(py, c"handle_exit", move |_| control.stop_ok())?)?;
         for name in ["SIGINT", "SIGQUIT"] {
-            let control = self.control.clone();
+            let (control, hooks) = (self.control.clone(), self.hooks.clone());
             let leave = handler(py, c"handle_quit", move |py| {
                 control.quit(0);
+                hooks.on_int(py);
                 py.detach(|| std::thread::sleep(QUICK_STOP_PAUSE));
                 Err(PySystemExit::new_err(0))
             })?;
             set(name, &leave)?;
         }
-        let (watch, control) = (self.watch.clone(), self.control.clone());
+        let (watch, control, hooks) = (self.watch.clone(), self.control.clone(), self.hooks.clone());
         let abort = handler(py, c"handle_abort", move |py| {
             control.quit(1);
             watch.report_abort(py);
+            hooks.on_abort(py);
             Err(PySystemExit::new_err(1))
         })?;
         set("SIGABRT", &abort)?;

@@ -297,9 +297,9 @@ impl Slot {
         permit.compare_exchange(0, self.read().age, Relaxed, Relaxed).is_ok()
     }
 
-    /// Counts one more request begun.
-    pub fn add_request(&self) {
-        self.cells().requests.fetch_add(1, Relaxed);
+    /// Counts one more request begun; how many they are now.
+    pub fn add_request(&self) -> u64 {
+        self.cells().requests.fetch_add(1, Relaxed) + 1
     }
 
     /// Counts requests on from another number.

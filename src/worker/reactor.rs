@@ -1,7 +1,7 @@
 //! The state of all connections and the events that change it. Nothing here calls the application: completions
 //! become [`Job`]s, and `run` works through those with nothing borrowed.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
@@ -96,7 +96,6 @@ pub struct Reactor {
     pub(super) shared: Shared,
     pub(super) tuning: Tuning,
     pub(super) policy: Policy,
-    requests: Cell<u64>,
 }
 
 /// Everything that changes; behind one `RefCell`, borrowed briefly.
@@ -266,7 +265,7 @@ impl Reactor {
             arrived: now,
             generation: 0,
         };
-        Self { state: RefCell::new(state), shared, tuning, policy, requests: Cell::new(0) }
+        Self { state: RefCell::new(state), shared, tuning, policy }
     }
 
     pub(super) fn state(&self) -> RefMut<'_, State> {
@@ -308,9 +307,7 @@ impl Reactor {
     /// is answered with `Connection: close` and this is the last turn that accepts. While another worker is being
     /// replaced for that reason it goes on, and asks again at its next request.
     pub fn count_request(&self) {
-        let count = self.requests.get() + 1;
-        self.requests.set(count);
-        self.shared.slot.add_request();
+        let count = self.shared.slot.add_request();
         let limit = self.tuning.requests_max;
         if limit != 0
             && count >= limit

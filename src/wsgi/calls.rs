@@ -174,6 +174,12 @@ impl Calls {
 
     fn start(&self, py: Python<'_>, link: Link<'_>, mut request: Request) {
         let body = std::mem::take(&mut request.body);
+        if self.hooks.as_ref().is_none_or(|hooks| hooks.pre.is_none()) && link.errors().enabled(Level::Debug)
+        {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let (method, path) = (text(request.head.method()), text(request.head.path()));
+            link.errors().log(Level::Debug, format_args!("{method} {path}"));
+        }
         let req = match self.announce(py, &mut request) {
             Ok(req) => req,
             Err(error) => return self.refuse_announced(py, link, &request, &error),

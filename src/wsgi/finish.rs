@@ -88,7 +88,17 @@ impl Calls {
     /// Closes what the application returned and keeps the objects that can be used again.
     fn release(&self, py: Python<'_>, link: Link<'_>, call: Call) {
         let Call {
-            request, environ, input, response, hints, client, socket, iterable, req, stage, materialised,
+            request,
+            environ,
+            input,
+            response,
+            hints,
+            client,
+            socket,
+            iterable,
+            req,
+            stage,
+            materialised,
         } = call;
         if let Some(input) = &input {
             input.get().close();

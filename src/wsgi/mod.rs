@@ -38,6 +38,6 @@ pub use hints::EarlyHints;
 pub use hooks::RequestHooks;
 pub use input::{Input, RequestBodyError};
 pub use load::{LoadError, load};
-pub use response::{StartResponse, Write};
+pub use response::{StartResponse, Write, set_server};
 pub use socket::take_socket;
 pub use threads::{Recipe, Threads, leave_process};

@@ -1,6 +1,6 @@
 //! `start_response`, `write`, and the bytes that a response becomes.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError, PyValueError};
@@ -100,7 +100,7 @@ impl Progress {
                 ..self.facts
             };
             let date = link.date();
-            self.framing = Some(self.head.finish(&facts, SERVER, &date, &mut pieces.tail));
+            self.framing = Some(self.head.finish(&facts, server(), &date, &mut pieces.tail));
         }
     }
 
@@ -177,8 +177,21 @@ impl Progress {
     }
 }
 
-/// The `Server` header's value.
-pub(super) const SERVER: &[u8] = b"rgunicorn";
+/// The `Server` header's value, unless the configuration has another one.
+const SERVER: &[u8] = b"rgunicorn";
+/// The configuration's.
+static OWN_SERVER: OnceLock<Vec<u8>> = OnceLock::new();
+
+/// Makes `name` the value of the `Server` header, once per process. A name that is no header value is not taken.
+pub fn set_server(name: &str) {
+    if !name.is_empty() && name.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+        let _ = OWN_SERVER.set(name.as_bytes().to_vec());
+    }
+}
+
+fn server() -> &'static [u8] {
+    OWN_SERVER.get().map_or(SERVER, Vec::as_slice)
+}
 
 /// The ticket for early hints; HTTP/1.0 knows no interim responses.
 fn hinted(conn: ConnId, facts: ResponseFacts) -> u64 {

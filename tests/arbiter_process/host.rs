@@ -166,10 +166,11 @@ impl Host for TestHost {
         say("promoted");
     }
 
-    fn event(&mut self, event: HookEvent) {
+    fn event(&mut self, event: HookEvent) -> Result<(), i32> {
         if event == HookEvent::PreExec {
             say("pre_exec");
         }
+        Ok(())
     }
 
     fn reopen_logs(&mut self) {

@@ -1,0 +1,159 @@
+//! The Python side of the server: the configuration and the master as objects, and the hooks that are called with them.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+use pyo3::exceptions::PySystemExit;
+use pyo3::prelude::*;
+
+use crate::arbiter::HookEvent;
+use crate::conf::{Live, ServerObject, WorkerHandle};
+use crate::logging::{ErrorLog, Level};
+use crate::py::{exit_status, format_exception};
+use crate::sys::listener::{Listener, Local};
+
+/// The status of a master that a hook has failed in, once it serves; Gunicorn's -1.
+const STATUS_HOOK_ERROR: i32 = 255;
+
+/// What hooks are called with.
+pub(super) struct Stage {
+    server: ServerObject,
+    /// In a worker: itself.
+    worker: Option<Py<PyAny>>,
+    /// The master serves; a hook that fails is not the end of its start any more.
+    serves: bool,
+}
+
+impl Stage {
+    /// Makes the server's object. `app`: what `server.app` is.
+    ///
+    /// # Errors
+    /// Those of making objects.
+    pub(super) fn new(
+        py: Python<'_>,
+        live: &Live,
+        app: &Bound<'_, PyAny>,
+        log: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
+        Ok(Self { server: ServerObject::new(py, live, app, log)?, worker: None, serves: false })
+    }
+
+    /// Another configuration is in force.
+    pub(super) fn configure(&self, py: Python<'_>, live: &Live, log: &Bound<'_, PyAny>) {
+        if let Err(error) = self.server.configure(py, live, log) {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// The sockets that the master listens at.
+    pub(super) fn listening(&self, py: Python<'_>, listeners: &[Arc<Listener>]) {
+        let told = || -> PyResult<()> {
+            let mut shown = Vec::new();
+            for listener in listeners {
+                let name = match listener.local() {
+                    Local::Tcp(address) => {
+                        (address.ip().to_string(), address.port()).into_pyobject(py)?.into_any()
+                    }
+                    Local::Unix(path) => path.into_pyobject(py)?.into_any().str()?.into_any(),
+                    Local::Abstract(name) => {
+                        format!("\0{}", String::from_utf8_lossy(name)).into_pyobject(py)?.into_any()
+                    }
+                };
+                shown.push((listener.as_fd().as_raw_fd(), name, listener.local().to_string()));
+            }
+            self.server.moment(py, "_listen", (shown,)).map(drop)
+        };
+        if let Err(error) = told() {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// A moment of the master's, or (`worker_exit`) of this worker's.
+    ///
+    /// # Errors
+    /// The status to end with: a hook has failed, and that has been reported.
+    pub(super) fn event(
+        &mut self,
+        py: Python<'_>,
+        live: &Live,
+        errors: &ErrorLog,
+        event: HookEvent,
+    ) -> Result<(), i32> {
+        let server = &self.server;
+        self.serves |= matches!(event, HookEvent::PreFork { .. });
+        let done = match event {
+            HookEvent::NumWorkersChanged { new, old } => {
+                server.moment(py, "_nworkers_changed", (new, old)).map(drop)
+            }
+            HookEvent::OnStarting => server.hook(py, live, "on_starting"),
+            HookEvent::WhenReady => server.hook(py, live, "when_ready"),
+            HookEvent::PreFork { age } => server.moment(py, "_pre_fork", (age,)).map(drop),
+            HookEvent::Forked { age, pid } => server.moment(py, "_forked", (age, pid)).map(drop),
+            HookEvent::NotForked { age } => server.moment(py, "_not_forked", (age,)).map(drop),
+            HookEvent::ChildExit { pid, .. } => server.moment(py, "_child_exit", (pid,)).map(drop),
+            HookEvent::OnReload => server.hook(py, live, "on_reload"),
+            HookEvent::PreExec => server.hook(py, live, "pre_exec"),
+            HookEvent::OnExit => server.hook(py, live, "on_exit"),
+            HookEvent::WorkerExit { .. } => return self.worker_exit(py, live, errors),
+        };
+        done.map_err(|error| self.report(py, errors, event, &error))
+    }
+
+    fn worker_exit(&self, py: Python<'_>, live: &Live, errors: &ErrorLog) -> Result<(), i32> {
+        let Some(worker) = &self.worker else { return Ok(()) };
+        let done = live
+            .config(py)
+            .getattr("worker_exit")
+            .and_then(|hook| hook.call1((self.server.bind(py), worker)));
+        if let Err(error) = done {
+            let text = format_exception(py, &error);
+            errors.log(Level::Warning, format_args!("Exception during worker exit:\n{text}"));
+        }
+        Ok(())
+    }
+
+    /// A hook has failed; the status.
+    fn report(&self, py: Python<'_>, errors: &ErrorLog, event: HookEvent, error: &PyErr) -> i32 {
+        if error.is_instance_of::<PySystemExit>(py) {
+            return exit_status(py, error);
+        }
+        let text = format_exception(py, error);
+        if self.serves || event == HookEvent::OnExit {
+            errors.log(Level::Error, format_args!("Unhandled exception in main loop\n{text}"));
+            return STATUS_HOOK_ERROR;
+        }
+        super::write_text(py, "", &format!("{text}\n"));
+        1
+    }
+
+    /// The number of workers that a hook has asked for.
+    pub(super) fn take_wanted(&self, py: Python<'_>) -> Option<u32> {
+        self.server.take_wanted(py).unwrap_or_else(|error| {
+            error.write_unraisable(py, None);
+            None
+        })
+    }
+
+    /// In a worker: who it is.
+    ///
+    /// # Errors
+    /// Those of making objects.
+    pub(super) fn become_worker<'py>(
+        &mut self,
+        py: Python<'py>,
+        age: u64,
+        handle: WorkerHandle,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let worker = self.server.moment(py, "_in_worker", (age, Py::new(py, handle)?))?;
+        self.worker = Some(worker.clone().unbind());
+        Ok(worker)
+    }
+
+    /// Calls `post_fork(server, worker)`.
+    ///
+    /// # Errors
+    /// What it raises.
+    pub(super) fn post_fork(&self, py: Python<'_>, live: &Live, worker: &Bound<'_, PyAny>) -> PyResult<()> {
+        live.config(py).getattr("post_fork")?.call1((self.server.bind(py), worker)).map(drop)
+    }
+}
