@@ -25,6 +25,7 @@ pub(super) fn software() -> String {
 /// A worker class, an address or an account that cannot be, or a driver that does not work here: the text for stderr.
 pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::Config, String> {
     settings.worker_kind().map_err(|text| format!("Error: {text}"))?;
+    bound_clients(settings).map_err(|invalid| invalid.to_string())?;
     prove_driver(settings)?;
     let owner = file_owner(settings).map_err(|invalid| invalid.to_string())?;
     let app = settings.app().unwrap_or_default();
@@ -61,6 +62,19 @@ pub(super) fn threads(settings: &Settings) -> usize {
         Ok(WorkerKind::Uring) if threads > 1 => threads,
         _ => 0,
     }
+}
+
+/// No client may wait, or let us wait, for ever.
+fn bound_clients(settings: &Settings) -> Result<(), Invalid> {
+    let timeouts = [
+        (Id::header_timeout, settings.header_timeout()),
+        (Id::body_timeout, settings.body_timeout()),
+        (Id::write_timeout, settings.write_timeout()),
+    ];
+    let unbounded = timeouts.into_iter().find(|(_, timeout)| timeout.is_zero());
+    unbounded.map_or(Ok(()), |(id, _)| {
+        Err(settings.refuse(id, "0 would let clients hold their connections for ever (allowed: 1 or more)"))
+    })
 }
 
 /// Gunicorn starts with `bind = []` and serves nobody; here it is refused.
@@ -186,6 +200,9 @@ pub(super) fn tuning(settings: &Settings, requests_max: u64) -> Tuning {
         connections_max: settings.worker_connections().max(1) as usize,
         keepalive: settings.keepalive(),
         close_always: settings.worker_kind() == Ok(WorkerKind::Sync),
+        header_timeout: settings.header_timeout(),
+        body_stall_timeout: settings.body_timeout(),
+        write_stall_timeout: settings.write_timeout(),
         own_listeners: settings.reuse_port(),
         requests_max,
         graceful_timeout: settings.graceful_timeout(),

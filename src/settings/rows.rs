@@ -55,6 +55,15 @@ settings! {
     /// Seconds that an idle keep-alive connection stays open; 0 switches keep-alive off.
     keepalive: Seconds = Int(2), Workers, "--keep-alive INT", EVER;
 
+    /// Seconds that a client has to send the head of a request, from its first byte or from the accept.
+    header_timeout: Seconds = Int(10), Workers, "--header-timeout SECONDS", OWN;
+
+    /// Seconds for which a client may be silent in the middle of a request's body.
+    body_timeout: Seconds = Int(30), Workers, "--body-timeout SECONDS", OWN;
+
+    /// Seconds for which a client may take nothing of a response that waits for it.
+    write_timeout: Seconds = Int(60), Workers, "--write-timeout SECONDS", OWN;
+
     /// auto, fast or python: accepted for Gunicorn's sake and without effect, there is one parser.
     http_parser: Text ["auto", "fast", "python"] = Text("auto"), Workers, "--http-parser STRING", "25.0.0";
 

@@ -104,8 +104,18 @@ worker_class = sync
 worker_connections = 1000
 workers = 1
 wsgi_app = None"#;
-    let left_out =
-        ["boot_timeout", "chdir", "frame_cache_chunks", "group", "io_driver", "loop_block_warning", "user"]; // of the machine, or our own
+    let left_out = [
+        "boot_timeout",
+        "chdir",
+        "body_timeout",
+        "frame_cache_chunks",
+        "group",
+        "header_timeout",
+        "write_timeout",
+        "io_driver",
+        "loop_block_warning",
+        "user",
+    ]; // of the machine, or our own
     let lines: Vec<String> = defaults()
         .iter()
         .filter(|(name, _)| !left_out.contains(name))
