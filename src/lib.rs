@@ -65,6 +65,22 @@ mod _rgunicorn {
         module.add("__version__", crate::VERSION)
     }
 
+    /// Serves a program's application; returns the exit status.
+    #[pyfunction]
+    fn _run_app(py: Python<'_>, app: Py<PyAny>) -> i32 {
+        crate::boot::run_program(py, app)
+    }
+
+    /// The application of `MODULE:EXPR`.
+    #[pyfunction]
+    fn _load_app<'py>(py: Python<'py>, uri: &str) -> PyResult<Bound<'py, PyAny>> {
+        use crate::wsgi::LoadError;
+        crate::wsgi::load(py, uri).map_err(|error| match error {
+            LoadError::App(text) => pyo3::exceptions::PyImportError::new_err(text),
+            LoadError::Raised(error) => error,
+        })
+    }
+
     /// Runs the server with these arguments (without the program's name); returns the exit status.
     #[pyfunction]
     fn main(py: Python<'_>, argv: Vec<String>) -> i32 {

@@ -134,6 +134,15 @@ class Config:
             # Names that were set here, and not by a source that the server reads by itself.
             _changed=set(),
         )
+        self._settle()
+
+    def _settle(self) -> None:
+        """What the machine says where nothing was configured, as under Gunicorn."""
+        from rgunicorn.util import getcwd
+
+        self.settings["chdir"].value = getcwd()
+        self.settings["user"].value = os.geteuid()
+        self.settings["group"].value = os.getegid()
 
     def __getattr__(self, name: str) -> Any:
         settings = self.__dict__.get("settings", {})
@@ -162,11 +171,22 @@ class Config:
 
     def _take(self, name: str, value: Any) -> None:
         """A value that was checked already."""
+        if value is None and name in ("chdir", "user", "group"):
+            return
+        if name == "user":
+            value = account(value, pwd.getpwnam, os.geteuid)
+        elif name == "group":
+            value = account(value, grp.getgrnam, os.getegid)
         self.settings[name].value = value
 
     def _give(self, name: str, value: Any) -> None:
         """A value of a configuration file."""
         self.settings[name].set(value)
+
+    def _changed_values(self) -> list[tuple[str, Any]]:
+        """What `set` has changed, in the order of the table."""
+        changed = self.__dict__["_changed"]
+        return [(name, setting.value) for name, setting in self.settings.items() if name in changed]
 
     def _own_hook(self, name: str) -> Callable[..., Any] | None:
         hook: Callable[..., Any] = self.settings[name].value

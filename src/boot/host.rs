@@ -61,6 +61,7 @@ impl Server {
     /// Reads everything again and opens what it names. The process has changed even where this fails.
     fn read_again(&self, py: Python<'_>) -> Result<((Settings, Live), arbiter::Config, Logs), String> {
         self.sources.leave(py).map_err(|error| error.to_string())?;
+        self.sources.read_program_again(py)?;
         let (settings, live) = self.sources.read(py).map_err(|refused| refused.log)?;
         let config = setup::arbiter_config(&settings)?;
         self.sources.enter(py, &settings).map_err(|error| error.to_string())?;
@@ -99,7 +100,12 @@ impl Host for Server {
         Python::attach(|py| {
             let app = self.app.as_ref().map(|app| app.clone_ref(py));
             let access = self.logs.access.take();
-            let scene = Scene { settings: &self.settings, live: &self.live, errors: &self.logs.errors };
+            let scene = Scene {
+                settings: &self.settings,
+                live: &self.live,
+                errors: &self.logs.errors,
+                program: self.sources.embedding(py),
+            };
             let ended = worker::run(py, context, &scene, &mut self.stage, access, app);
             self.has_busy_threads = ended.has_busy_threads;
             ended.status

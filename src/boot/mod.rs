@@ -44,7 +44,21 @@ pub(crate) struct Leave(pub(crate) i32);
 pub(crate) fn main(py: Python<'_>, argv: Vec<String>) -> i32 {
     // Where there is no /dev/null, closed streams stay closed.
     drop(crate::sys::file::open_missing_standard_streams());
-    match start(py, argv) {
+    let sources = Sources::of_process(argv).map_err(|exit| {
+        write_text(py, &exit.stdout, &exit.stderr);
+        Leave(exit.status)
+    });
+    run(py, sources)
+}
+
+/// Serves a program's application (`rgunicorn.app.base.BaseApplication`) and returns as [`main`] does.
+pub(crate) fn run_program(py: Python<'_>, app: Py<PyAny>) -> i32 {
+    drop(crate::sys::file::open_missing_standard_streams());
+    run(py, Ok(Sources::of_program(app)))
+}
+
+fn run(py: Python<'_>, sources: Result<Sources, Leave>) -> i32 {
+    match sources.and_then(|sources| start(py, sources)) {
         Ok(mut server) => {
             let start = server.start.take();
             let status = start.map_or(1, |(config, launch)| arbiter::run(&mut server, config, launch));
@@ -58,11 +72,7 @@ pub(crate) fn main(py: Python<'_>, argv: Vec<String>) -> i32 {
 }
 
 /// Everything up to the arbiter's own start.
-fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
-    let sources = Sources::of_process(argv).map_err(|exit| {
-        write_text(py, &exit.stdout, &exit.stderr);
-        Leave(exit.status)
-    })?;
+fn start(py: Python<'_>, sources: Sources) -> Result<Server, Leave> {
     let start_directory = sources.start_directory();
     // The master before this one is a daemon, and so are its children.
     let is_detached = std::env::var_os(arbiter::SOCKETS_VARIABLE).is_some();
@@ -92,11 +102,16 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
     let logs = Logs::open(&settings).map_err(|text| complain(py, &text))?;
     import_for_workers(py, setup::threads(&settings) > 0);
     prepare_gevent(py, &settings).map_err(|text| complain(py, &text))?;
-    let app = if settings.preload_app() { Some(preload(py, &settings, &live, &logs)?) } else { None };
+    let program = sources.embedding(py);
+    let app = if settings.preload_app() {
+        Some(preload(py, &settings, (&live, program.as_ref()), &logs)?)
+    } else {
+        None
+    };
     for unknown in settings.unknown_names() {
         logs.errors.warning(format_args!("{unknown}"));
     }
-    let stage = made_stage(py, &settings, &live, &logs)
+    let stage = made_stage(py, &settings, (&live, program), &logs)
         .map_err(|error| complain(py, &format_exception(py, &error)))?;
     Ok(Server::new(sources, (settings, live, stage), (config, launch), logs, app))
 }
@@ -113,7 +128,7 @@ fn check(py: Python<'_>, sources: &Sources, settings: &Settings, live: &Live) ->
     if let Err(error) = sources.enter(py, settings) {
         return complain(py, &format!("Error: {error}"));
     }
-    let text = match load_app(py, settings, live) {
+    let text = match load_app(py, settings, (live, sources.embedding(py).as_ref())) {
         Ok(_) => return Leave(0),
         Err(LoadError::App(text)) => text,
         Err(LoadError::Raised(error)) => format_exception(py, &error),
@@ -122,9 +137,17 @@ fn check(py: Python<'_>, sources: &Sources, settings: &Settings, live: &Live) ->
 }
 
 /// What hooks are called with.
-fn made_stage(py: Python<'_>, settings: &Settings, live: &Live, logs: &Logs) -> PyResult<Stage> {
-    let app = py.import("rgunicorn._server")?.getattr("App")?;
-    let app = app.call1((live.config(py), settings.app().unwrap_or_default()))?;
+fn made_stage(
+    py: Python<'_>,
+    settings: &Settings,
+    (live, program): (&Live, Option<Bound<'_, PyAny>>),
+    logs: &Logs,
+) -> PyResult<Stage> {
+    let made = || {
+        let class = py.import("rgunicorn._server")?.getattr("App")?;
+        class.call1((live.config(py), settings.app().unwrap_or_default()))
+    };
+    let app = program.map_or_else(made, Ok)?;
     Stage::new(py, live, &app, &logs.object(py)?)
 }
 
@@ -147,7 +170,12 @@ fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), String> {
     done.map_err(|error| format_exception(py, &error))
 }
 
-fn preload(py: Python<'_>, settings: &Settings, live: &Live, logs: &Logs) -> Result<Py<PyAny>, Leave> {
+fn preload(
+    py: Python<'_>,
+    settings: &Settings,
+    (live, program): (&Live, Option<&Bound<'_, PyAny>>),
+    logs: &Logs,
+) -> Result<Py<PyAny>, Leave> {
     let complain = |py, text: &str| {
         // Nobody reads the standard error of a daemon.
         if settings.daemon() {
@@ -160,7 +188,7 @@ fn preload(py: Python<'_>, settings: &Settings, live: &Live, logs: &Logs) -> Res
         // the patching back.
         gevent::patch_all(py).map_err(|error| complain(py, &format_exception(py, &error)))?;
     }
-    let loaded = load_app(py, settings, live).and_then(|app| {
+    let loaded = load_app(py, settings, (live, program)).and_then(|app| {
         // What the workers share is to stay shared: a collection would touch every object.
         py.import("gc")?.call_method0("freeze")?;
         Ok(app.unbind())
@@ -177,7 +205,14 @@ fn preload(py: Python<'_>, settings: &Settings, live: &Live, logs: &Logs) -> Res
 }
 
 /// The application, by whichever way the settings name it.
-fn load_app<'py>(py: Python<'py>, settings: &Settings, live: &Live) -> Result<Bound<'py, PyAny>, LoadError> {
+fn load_app<'py>(
+    py: Python<'py>,
+    settings: &Settings,
+    (live, program): (&Live, Option<&Bound<'py, PyAny>>),
+) -> Result<Bound<'py, PyAny>, LoadError> {
+    if let Some(program) = program {
+        return Ok(program.call_method0("wsgi")?);
+    }
     let Some(paste) = settings.paste() else {
         return wsgi::load(py, settings.app().unwrap_or_default());
     };

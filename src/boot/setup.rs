@@ -28,7 +28,6 @@ pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::Config, Str
     bound_clients(settings).map_err(|invalid| invalid.to_string())?;
     prove_driver(settings)?;
     let owner = file_owner(settings).map_err(|invalid| invalid.to_string())?;
-    let app = settings.app().unwrap_or_default();
     Ok(arbiter::Config {
         workers: settings.workers(),
         timeout_s: settings.timeout().as_secs(),
@@ -41,7 +40,7 @@ pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::Config, Str
         pidfile: settings.pidfile().map(Into::into),
         umask: settings.umask(),
         socket_owner: owner,
-        proc_name: settings.proc_name().unwrap_or(app).to_owned(),
+        proc_name: settings.proc_name().unwrap_or(settings.default_proc_name()).to_owned(),
         version: VERSION.to_owned(),
         worker_name: worker_name(settings).to_owned(),
     })

@@ -24,6 +24,8 @@ pub(super) struct Sources {
     env_args: CommandLine,
     command_line: CommandLine,
     start_directory: PathBuf,
+    /// The program whose application is served, if it is one that embeds the server: its `cfg` is the configuration.
+    embedding: Option<Py<PyAny>>,
     /// What the environment had where `raw_env` stands now, in the order of the changes.
     replaced: Cell<Vec<conf::Variable>>,
 }
@@ -90,7 +92,52 @@ impl Sources {
         })?;
         let env_args = parse_command_line(PROG, VERSION, &words)?;
         let start_directory = working_directory();
-        Ok(Self { environment, env_args, command_line, start_directory, replaced: Cell::default() })
+        Ok(Self {
+            environment,
+            env_args,
+            command_line,
+            start_directory,
+            embedding: None,
+            replaced: Cell::default(),
+        })
+    }
+
+    /// Takes a program's `BaseApplication` instead of a command line and a file.
+    pub(super) fn of_program(app: Py<PyAny>) -> Self {
+        let pairs = std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+        Self {
+            environment: Environment::from_pairs(pairs),
+            env_args: CommandLine::default(),
+            command_line: CommandLine::default(),
+            start_directory: working_directory(),
+            embedding: Some(app),
+            replaced: Cell::default(),
+        }
+    }
+
+    /// The program that embeds the server.
+    pub(super) fn embedding<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.embedding.as_ref().map(|app| app.bind(py).clone())
+    }
+
+    /// A reload: the program makes its configuration anew.
+    ///
+    /// # Errors
+    /// What it raises, `SystemExit` included: the text for the log.
+    pub(super) fn read_program_again(&self, py: Python<'_>) -> Result<(), String> {
+        let Some(app) = &self.embedding else { return Ok(()) };
+        app.call_method0(py, "reload").map(drop).map_err(|error| format_exception(py, &error))
+    }
+
+    /// The settings of the program that embeds the server.
+    fn read_program(&self, py: Python<'_>, app: &Py<PyAny>) -> Result<(Settings, Live), Refused> {
+        let failed = |error: PyErr| Refused::from(format_exception(py, &error));
+        let config = app.bind(py).getattr("cfg").map_err(failed)?;
+        let values = conf::changed_values(&config).map_err(failed)?;
+        let settings = resolve(&self.environment, Some(&values), &self.env_args, &self.command_line)?;
+        self.check(py, &settings)?;
+        Ok((settings, Live::of_object(config.unbind())))
     }
 
     /// Where the server was started.
@@ -103,12 +150,27 @@ impl Sources {
     /// # Errors
     /// [`Refused`].
     pub(super) fn read(&self, py: Python<'_>) -> Result<(Settings, Live), Refused> {
+        if let Some(app) = &self.embedding {
+            return self.read_program(py, app);
+        }
         let start = &self.start_directory;
         let source = config_source(&self.command_line, &self.env_args, start.join(DEFAULT_CONFIG).exists());
         conf::prepend_path(py, &text(start)).map_err(|error| error.to_string())?;
         let file = conf::read(py, &source, start).map_err(|error| Refused::by_file(py, &error))?;
         let values = file.values.as_deref();
         let settings = resolve(&self.environment, values, &self.env_args, &self.command_line)?;
+        self.check(py, &settings)?;
+        if settings.app().is_none() && settings.paste().is_none() {
+            return Err("Error: No application module specified.".to_owned().into());
+        }
+        let names = file.objects.as_ref().map(|names| names.bind(py));
+        let live = Live::new(py, &settings, names)?;
+        Ok((settings, live))
+    }
+
+    /// What only the system can tell of the settings.
+    fn check(&self, py: Python<'_>, settings: &Settings) -> Result<(), Refused> {
+        let start = &self.start_directory;
         if let Some(directory) = settings.chdir()
             && !start.join(directory).is_dir()
         {
@@ -120,13 +182,8 @@ impl Sources {
             let reason = format!("environment setting '{entry}' invalid (allowed: KEY=VALUE)");
             return Err(settings.refuse(Id::raw_env, reason).into());
         }
-        super::reloader::check(py, &settings)?;
-        if settings.app().is_none() && settings.paste().is_none() {
-            return Err("Error: No application module specified.".to_owned().into());
-        }
-        let names = file.objects.as_ref().map(|names| names.bind(py));
-        let live = Live::new(py, &settings, names)?;
-        Ok((settings, live))
+        super::reloader::check(py, settings)?;
+        Ok(())
     }
 
     /// Takes `raw_env` back, so that a configuration is read in the environment that the server was started in.

@@ -47,6 +47,8 @@ pub(super) struct Scene<'a> {
     pub(super) settings: &'a Settings,
     pub(super) live: &'a Live,
     pub(super) errors: &'a Arc<ErrorLog>,
+    /// The program that embeds the server.
+    pub(super) program: Option<Bound<'a, PyAny>>,
 }
 
 /// A worker that is ready to serve.
@@ -179,7 +181,7 @@ fn boot(
     app: Option<Py<PyAny>>,
     control: &Arc<Control>,
 ) -> Result<Served, BootError> {
-    let Scene { settings, live, errors } = *scene;
+    let Scene { settings, live, errors, .. } = *scene;
     let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
     let worker = stage.become_worker(py, age, WorkerHandle::new(control.clone(), slot.clone()))?;
     stage.post_fork(py, live, &worker)?;
@@ -268,8 +270,8 @@ fn become_user(settings: &Settings) -> Result<(), BootError> {
 }
 
 /// The application; and files that are to be watched although they could not be loaded.
-fn load(py: Python<'_>, scene: &Scene<'_>) -> Result<(Py<PyAny>, Vec<PathBuf>), BootError> {
-    match super::load_app(py, scene.settings, scene.live) {
+fn load<'py>(py: Python<'py>, scene: &Scene<'py>) -> Result<(Py<PyAny>, Vec<PathBuf>), BootError> {
+    match super::load_app(py, scene.settings, (scene.live, scene.program.as_ref())) {
         Ok(app) => Ok((app.unbind(), Vec::new())),
         Err(LoadError::App(text)) => Err(BootError::App(text)),
         Err(LoadError::Raised(error)) => {

@@ -144,6 +144,15 @@ fn is_path(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     value.hasattr("__fspath__")
 }
 
+/// The settings that a program has made by `cfg.set`, for the resolver.
+///
+/// # Errors
+/// Those of attributes.
+pub fn changed_values(config: &Bound<'_, PyAny>) -> PyResult<Vec<(String, Raw)>> {
+    let changed: Vec<(String, Bound<'_, PyAny>)> = config.call_method0("_changed_values")?.extract()?;
+    changed.into_iter().map(|(name, value)| Ok((name, raw(&value)?))).collect()
+}
+
 /// Puts a directory at the front of `sys.path`, unless it is there.
 ///
 /// # Errors

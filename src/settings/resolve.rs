@@ -97,7 +97,7 @@ impl fmt::Display for UnknownName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, nearest, not_yet } = self;
         match nearest {
-            _ if *not_yet => write!(f, "Setting {name} has no effect yet in this release"),
+            _ if *not_yet => write!(f, "Setting {name} has no effect in this release"),
             Some(nearest) => {
                 write!(f, "Unknown setting {name} in the configuration file: did you mean {nearest}?")
             }
@@ -140,6 +140,11 @@ pub fn resolve(
     }
     for (id, raw) in env_args.given().chain(cli.given()) {
         settings.set(id, raw, Origin::Arguments)?;
+    }
+    if let Some(app) = settings.app().map(str::to_owned)
+        && settings.origin(Id::default_proc_name).is_none()
+    {
+        settings.values[Id::default_proc_name as usize] = Value::Text(app);
     }
     settings.refuse_what_is_not_there()?;
     let idle = WITHOUT_EFFECT.iter().filter(|id| *settings.value(**id) != builtin(id.row()));
@@ -258,7 +263,7 @@ impl Settings {
             |there: bool, id, reason: &str| if there { Ok(()) } else { Err(self.refuse(id, reason)) };
         let protocol = self.protocol().to_ascii_lowercase();
         unless(protocol == "http", Id::protocol, &format!("{protocol:?} is not available (allowed: http)"))?;
-        let h1_only = self.http_protocols().split(',').all(|version| version.trim() == "h1");
+        let h1_only = self.http_protocols().iter().all(|version| version.eq_ignore_ascii_case("h1"));
         unless(h1_only, Id::http_protocols, "HTTP/2 is not available yet (allowed: h1)")?;
         let dirty = self.dirty_workers() > 0 && !self.dirty_apps().is_empty();
         unless(!dirty, Id::dirty_workers, "dirty workers are not available (allowed: 0)")?;

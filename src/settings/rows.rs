@@ -220,7 +220,7 @@ settings! {
     /// Peers that may send a PROXY header: IP addresses and networks, or * for all. Others get a 403.
     proxy_allow_ips: Peers = Text("127.0.0.1,::1"), Mechanics, "--proxy-allow-from IPS", EVER;
 
-    /// The protocol that is spoken: http. (Gunicorn's uwsgi is not there.)
+    /// The protocol that is spoken: http, as Gunicorn's uwsgi is not there.
     protocol: Text = Text("http"), Mechanics, "--protocol STRING", "25.0.0";
 
     /// Peers that may speak uwsgi. Without effect: the protocol is not there.
@@ -363,7 +363,7 @@ settings! {
     websocket_max_message_size: Count = Int(16_777_216), Workers, "--websocket-max-message-size INT", "25.0.0";
 
     /// HTTP versions, h1 or h2, by preference. Only h1 is there.
-    http_protocols: Text = Text("h1"), Http2, "--http-protocols STRING", "25.0.0";
+    http_protocols: Commas = Text("h1"), Http2, "--http-protocols STRING", "25.0.0";
 
     /// HTTP/2 without TLS. Without effect: HTTP/2 is not there.
     http2_cleartext: Text = Text("off"), Http2, "--http2-cleartext STRING", "26.0.0";
