@@ -49,7 +49,7 @@ struct Served {
 enum Runs {
     /// The loop's thread, in greenlets or not.
     Here(Rc<Calls>),
-    Threads(Threads),
+    Threads(Box<Threads>),
 }
 
 /// What is left of a worker.
@@ -216,7 +216,7 @@ fn boot(
     if let (Mode::Threads(count), Some(mailbox)) = (mode, mailbox) {
         let office = Office::new(mailbox, control.clone(), errors.clone(), renderer, keeps_alive);
         let threads = Threads::start(py, count, office, recipe)?;
-        return Ok(Served { reactor, runs: Runs::Threads(threads), watch, watchdog: None });
+        return Ok(Served { reactor, runs: Runs::Threads(Box::new(threads)), watch, watchdog: None });
     }
     let calls = Rc::new(recipe.calls(py, mode == Mode::Greenlets)?);
     wsgi::set_current(reactor.clone());

@@ -57,10 +57,8 @@ fn rows_are_complete() {
     }
 }
 
-#[test]
-fn defaults_are_gunicorns() {
-    // `gunicorn --print-config` of 27.0.1, the rows that exist here and do not depend on the machine.
-    let expected = r#"access_log_format = %(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"
+/// `gunicorn --print-config` of 27.0.1, the rows that exist here and do not depend on the machine.
+const GUNICORNS: &str = r#"access_log_format = %(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"
 accesslog = None
 backlog = 2048
 bind = ['127.0.0.1:8000']
@@ -104,6 +102,9 @@ worker_class = sync
 worker_connections = 1000
 workers = 1
 wsgi_app = None"#;
+
+#[test]
+fn defaults_are_gunicorns() {
     let left_out = [
         "boot_timeout",
         "chdir",
@@ -121,5 +122,5 @@ wsgi_app = None"#;
         .filter(|(name, _)| !left_out.contains(name))
         .map(|(name, value)| format!("{name} = {value}"))
         .collect();
-    assert_eq!(lines.join("\n"), expected);
+    assert_eq!(lines.join("\n"), GUNICORNS);
 }
