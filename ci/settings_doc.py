@@ -43,8 +43,10 @@ def page() -> str:
     for section, group in groupby(sorted(rows, key=lambda row: order[row[2]]), key=lambda row: row[2]):
         parts.append(f"## {section}\n\n")
         for row in group:
-            name, _, _, flags, metavar, text, _ = row
+            name, _, _, flags, metavar, text, _, since = row
             parts.append(f"### {name}\n\n")
+            if since == "rgunicorn":
+                parts.append("*rgunicorn*  \n")
             if flags:
                 shown = ", ".join(f"`{flag} {metavar}`".replace(" `", "`") for flag in flags)
                 parts.append(f"{shown}  \n")

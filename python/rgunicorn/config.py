@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
-#: What a row of the table says: name, shape, section, flags, metavar, text, default.
-Row = tuple[str, str, str, list[str], str, str, Any]
+#: What a row of the table says: name, shape, section, flags, metavar, text, default, since when.
+Row = tuple[str, str, str, list[str], str, str, Any, str]
 
 
 def import_object(path: str) -> Any:
@@ -67,7 +67,7 @@ class Setting:
     """One setting: its row of the table, and its value."""
 
     def __init__(self, row: Row) -> None:
-        self.name, self.shape, self.section, self.cli, self.meta, self.desc, self.default = row
+        self.name, self.shape, self.section, self.cli, self.meta, self.desc, self.default, self.since = row
         self.short = self.desc.partition(". ")[0]
         self.order = -1
         self.value: Any = self._own(self.default)
@@ -89,7 +89,19 @@ class Setting:
         elif self.shape == "Object":
             self.value = self._object(value)
         else:
-            self.value = _rgunicorn._check_setting(self.name, value)
+            self.take(_rgunicorn._check_setting(self.name, value))
+
+    def take(self, value: Any) -> None:
+        """Takes a value that was checked already, in the form that Gunicorn gives it."""
+        if value is None and self.name in ("chdir", "user", "group"):
+            return
+        if self.name == "user":
+            value = account(value, pwd.getpwnam, os.geteuid)
+        elif self.name == "group":
+            value = account(value, grp.getgrnam, os.getegid)
+        elif self.name == "statsd_host" and value is not None:
+            value = host_port(value)
+        self.value = value
 
     def _hook(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -171,13 +183,7 @@ class Config:
 
     def _take(self, name: str, value: Any) -> None:
         """A value that was checked already."""
-        if value is None and name in ("chdir", "user", "group"):
-            return
-        if name == "user":
-            value = account(value, pwd.getpwnam, os.geteuid)
-        elif name == "group":
-            value = account(value, grp.getgrnam, os.getegid)
-        self.settings[name].value = value
+        self.settings[name].take(value)
 
     def _give(self, name: str, value: Any) -> None:
         """A value of a configuration file."""
@@ -334,6 +340,16 @@ def account(value: Any, find: Callable[[str], Any], own: Callable[[], int]) -> i
         return int(value)
     except ValueError:
         return int(find(value)[2])
+
+
+def host_port(text: str) -> Any:
+    """HOST:PORT as a pair; the path of a unix socket alone."""
+    if text.startswith("unix://"):
+        return text.removeprefix("unix://")
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isdigit():
+        raise ValueError(f"statsd_host: {text!r} is neither HOST:PORT nor unix://PATH")
+    return (host, int(port))
 
 
 def shown(value: Any) -> str:

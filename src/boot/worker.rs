@@ -64,7 +64,7 @@ struct Served {
 enum Runs {
     /// The loop's thread, in greenlets or not.
     Here(Rc<Calls>),
-    Threads(Threads),
+    Threads(Box<Threads>),
 }
 
 /// What is left of a worker.
@@ -245,13 +245,8 @@ fn boot(
     if let (Mode::Threads(count), Some(mailbox)) = (mode, mailbox) {
         let office = Office::new(mailbox, control.clone(), errors.clone(), renderer, keeps_alive);
         let threads = Threads::start(py, count, office, recipe)?;
-        return Ok(Served {
-            worker: worker.unbind(),
-            reactor,
-            runs: Runs::Threads(threads),
-            watch,
-            watchdog: None,
-        });
+        let runs = Runs::Threads(Box::new(threads));
+        return Ok(Served { worker: worker.unbind(), reactor, runs, watch, watchdog: None });
     }
     let calls = Rc::new(recipe.calls(py, mode == Mode::Greenlets)?);
     wsgi::set_current(reactor.clone());

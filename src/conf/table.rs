@@ -39,9 +39,10 @@ pub(super) fn value_of<'py>(py: Python<'py>, settings: &Settings, id: Id) -> PyR
 
 /// One row of the table.
 type Row<'py> =
-    (&'static str, String, &'static str, Vec<&'static str>, &'static str, &'static str, Bound<'py, PyAny>);
+    (&'static str, String, &'static str, Vec<&'static str>, &'static str, &'static str, Bound<'py, PyAny>, &'static str);
 
-/// All rows: name, shape, section, flags, metavar, text, and the default as the environment makes it.
+/// All rows: name, shape, section, flags, metavar, text, the default as the environment makes it, and the release of
+/// Gunicorn that has brought it (`rgunicorn`: none).
 ///
 /// # Errors
 /// `ValueError` when a variable of the environment has a value that its setting refuses.
@@ -57,7 +58,7 @@ pub fn settings_table(py: Python<'_>) -> PyResult<Vec<Row<'_>>> {
         .map(|(row, value)| {
             let (shape, flags) = (format!("{:?}", row.shape), row.flags().collect());
             let (section, text) = (row.section.title(), row.text.trim());
-            Ok((row.name, shape, section, flags, row.metavar(), text, to_python(py, value)?))
+            Ok((row.name, shape, section, flags, row.metavar(), text, to_python(py, value)?, row.since))
         })
         .collect()
 }

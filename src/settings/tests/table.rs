@@ -58,10 +58,8 @@ fn rows_are_complete() {
     }
 }
 
-#[test]
-fn defaults_are_gunicorns() {
-    // `gunicorn --print-config` of 27.0.1, the rows that exist here and do not depend on the machine.
-    let expected = r#"access_log_format = %(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"
+/// `gunicorn --print-config` of 27.0.1, the rows that exist here and do not depend on the machine.
+const GUNICORNS: &str = r#"access_log_format = %(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"
 accesslog = None
 asgi_disconnect_grace_period = 3
 asgi_lifespan = auto
@@ -176,6 +174,9 @@ worker_int = <WorkerInt.worker_int()>
 worker_tmp_dir = None
 workers = 1
 wsgi_app = None"#;
+
+#[test]
+fn defaults_are_gunicorns() {
     // Of the machine.
     let left_out = ["chdir", "user", "group", "control_socket", "default_proc_name"];
     let lines: Vec<String> = defaults()
@@ -184,5 +185,5 @@ wsgi_app = None"#;
         .filter(|(name, _)| Id::by_name(name).is_some_and(|id| id.row().since != OWN))
         .map(|(name, value)| format!("{name} = {value}"))
         .collect();
-    assert_eq!(lines.join("\n"), expected);
+    assert_eq!(lines.join("\n"), GUNICORNS);
 }
