@@ -149,15 +149,19 @@ class _Before:
         for log, level, propagate, handlers in self._state:
             log.setLevel(level)
             log.propagate = propagate
-            log.handlers[:] = handlers
+            new, log.handlers[:] = list(log.handlers), handlers
+            self._close(handler for handler in new if handler not in handlers)
 
     def close_replaced(self) -> None:
         """Frees the files of our handlers that are no longer used."""
         for log, _, _, handlers in self._state:
-            for handler in handlers:
-                if getattr(handler, "_gunicorn", False) and handler not in log.handlers:
-                    with contextlib.suppress(OSError):
-                        handler.close()
+            self._close(handler for handler in handlers if handler not in log.handlers)
+
+    def _close(self, handlers: Iterable[logging.Handler]) -> None:
+        for handler in handlers:
+            if getattr(handler, "_gunicorn", False):
+                with contextlib.suppress(OSError):
+                    handler.close()
 
 
 class Logger:
@@ -326,7 +330,8 @@ class Logger:
             "L": f"{seconds}.{micros:06}",
             "p": f"<{os.getpid()}>",
         }
-        sources: tuple[tuple[str, Any], ...] = (("i", getattr(req, "headers", req)), ("o", resp.headers), ("e", environ))
+        headers: Any = getattr(req, "headers", req)
+        sources: tuple[tuple[str, Any], ...] = (("i", headers), ("o", resp.headers), ("e", environ))
         for letter, pairs in sources:
             for name, value in pairs.items() if hasattr(pairs, "items") else pairs:
                 atoms[f"{{{name.lower()}}}{letter}"] = value

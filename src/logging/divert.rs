@@ -93,8 +93,11 @@ impl Diversion {
 
     /// The queue of this process.
     fn lock(&self) -> Option<MutexGuard<'_, Queue>> {
+        self.lock_as(std::process::id())
+    }
+
+    fn lock_as(&self, pid: u32) -> Option<MutexGuard<'_, Queue>> {
         let mut queue = self.try_lock()?;
-        let pid = std::process::id();
         if queue.pid != pid {
             let dropped_told = self.dropped();
             *queue = Queue { pid, dropped_told, ..Queue::default() };
@@ -125,5 +128,49 @@ impl Queue {
         self.bytes = bytes;
         self.records.push_back(record);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        Record { level: Level::Info, text: "x".to_owned() }
+    }
+
+    #[test]
+    fn a_child_begins_with_an_empty_queue_and_tells_nothing_of_its_parents_losses() {
+        let diversion = Diversion::default();
+        diversion.push(record());
+        diversion.dropped.store(3, Ordering::Relaxed);
+        // As after a fork: the same memory, another process.
+        let queue = diversion.lock_as(std::process::id().wrapping_add(1)).unwrap();
+        assert_eq!((queue.records.len(), queue.bytes, queue.dropped_told), (0, 0, 3));
+    }
+
+    #[test]
+    fn a_lock_that_nobody_will_open_again_drops() {
+        let diversion = Diversion::default();
+        let held = diversion.queue.try_lock().unwrap();
+        diversion.push(record());
+        assert_eq!((diversion.dropped(), diversion.take().len()), (1, 0));
+        drop(held);
+        assert_eq!(diversion.take().len(), 1);
+    }
+
+    #[test]
+    fn a_panic_with_the_lock_stops_nobody() {
+        let diversion = Diversion::default();
+        let panicked = std::thread::scope(|scope| {
+            let broken = || {
+                let _held = diversion.queue.try_lock();
+                panic!("with the lock held");
+            };
+            scope.spawn(broken).join()
+        });
+        assert!(panicked.is_err());
+        diversion.push(record());
+        assert_eq!(diversion.take(), [record()]);
     }
 }

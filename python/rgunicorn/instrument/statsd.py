@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 
 from rgunicorn.glogging import Logger
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Any
 
-    Address = str | tuple[str, int]
-
 METRIC_VAR = "metric"
 VALUE_VAR = "value"
 MTYPE_VAR = "mtype"
@@ -27,6 +26,11 @@ COUNTER_TYPE = "counter"
 HISTOGRAM_TYPE = "histogram"
 TIMER_TYPE = "timer"
 
+# A unix socket holds ten datagrams (net.unix.max_dgram_qlen), so a send has to wait for a reader now and then; but not
+# for one that has stopped. After that, metrics are dropped for a while.
+_SEND_SECONDS_MAX = 0.1
+_PAUSE_SECONDS = 1.0
+
 
 def _full_prefix(prefix: str) -> str:
     stem = prefix.rstrip(".")
@@ -34,15 +38,14 @@ def _full_prefix(prefix: str) -> str:
     return stem + "." if len(stem) > 1 else prefix
 
 
-def _connect(address: Address) -> socket.socket:
+def _connect(address: str | tuple[str, int]) -> socket.socket:
     if isinstance(address, str):
         family = socket.AF_UNIX
     else:
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
-        # A statsd that does not read must not hold up a worker: its datagrams are lost.
-        sock.setblocking(False)
+        sock.settimeout(_SEND_SECONDS_MAX)
         sock.connect(address)
     except BaseException:
         sock.close()
@@ -57,12 +60,13 @@ class Statsd(Logger):
     prefix: str = ""
     dogstatsd_tags: str = ""
     sock: socket.socket | None = None
+    _paused_until: float = 0.0
 
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
         self.prefix = _full_prefix(cfg.statsd_prefix)
         self.dogstatsd_tags = cfg.dogstatsd_tags
-        self._address: Address = cfg.statsd_host
+        self._address: str | tuple[str, int] = cfg.statsd_host
         self._reconnect()
 
     def _reconnect(self) -> None:
@@ -157,10 +161,12 @@ class Statsd(Logger):
             data = msg.encode("ascii") if isinstance(msg, str) else msg
             if self.dogstatsd_tags:
                 data += b"|#" + self.dogstatsd_tags.encode("ascii")
-            if self.sock is not None:
+            if self.sock is not None and time.monotonic() >= self._paused_until:
                 self.sock.send(data)
         except Exception as error:
             super().warning("Cannot send to statsd", exc_info=True)
+            if isinstance(error, TimeoutError):
+                self._paused_until = time.monotonic() + _PAUSE_SECONDS
             # A unix socket leads to a server that has gone, also after another one has taken its path.
             if isinstance(error, ConnectionError) and isinstance(self._address, str):
                 self._reconnect()
