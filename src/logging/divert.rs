@@ -41,7 +41,7 @@ pub(super) struct Diversion {
 struct Queue {
     records: VecDeque<Record>,
     bytes: usize,
-    /// The process that pushed them: a child must not give out what its parent will.
+    /// The process that pushed them, 0 before the first: a child must not give out what its parent will.
     pid: u32,
     /// What [`Diversion::dropped`] was when records were last taken.
     dropped_told: u64,
@@ -99,7 +99,7 @@ impl Diversion {
     fn lock_as(&self, pid: u32) -> Option<MutexGuard<'_, Queue>> {
         let mut queue = self.try_lock()?;
         if queue.pid != pid {
-            let dropped_told = self.dropped();
+            let dropped_told = if queue.pid == 0 { 0 } else { self.dropped() };
             *queue = Queue { pid, dropped_told, ..Queue::default() };
         }
         Some(queue)
@@ -143,6 +143,7 @@ mod tests {
     fn a_child_begins_with_an_empty_queue_and_tells_nothing_of_its_parents_losses() {
         let diversion = Diversion::default();
         diversion.push(record());
+        assert_eq!(diversion.lock().unwrap().records.len(), 1);
         diversion.dropped.store(3, Ordering::Relaxed);
         // As after a fork: the same memory, another process.
         let queue = diversion.lock_as(std::process::id().wrapping_add(1)).unwrap();
