@@ -66,7 +66,7 @@ impl AccessLog {
         self.limit(start);
     }
 
-    /// Renders the record of one request. It is written by the next [`Self::flush`], or now if the buffer is full; if
+    /// Renders the record of one request, unless the format excludes it. It is written by the next [`Self::flush`], or now if the buffer is full; if
     /// there is still no room, it is dropped and counted.
     pub fn push(&mut self, source: &impl AtomSource) {
         let start = self.buffer.len();
@@ -74,9 +74,9 @@ impl AccessLog {
         self.limit(start);
     }
 
-    /// What begins at `start` was added.
+    /// What begins at `start` was added. That is nothing if the format excludes the request.
     fn limit(&mut self, start: usize) {
-        if self.buffer.len() <= self.buffer_bytes_max {
+        if self.buffer.len() <= self.buffer_bytes_max || self.buffer.len() == start {
             return;
         }
         let record_bytes = self.buffer.len() - start;
@@ -159,7 +159,7 @@ pub struct LineRenderer {
 }
 
 impl LineRenderer {
-    /// Appends the record of one request, with its newline.
+    /// Appends the record of one request, with its newline; nothing if the format excludes it.
     pub fn render(&mut self, source: &impl AtomSource, out: &mut Vec<u8>) {
         self.renderer.render(&self.format, source, out);
     }

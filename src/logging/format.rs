@@ -1,18 +1,29 @@
-//! The access log's format string: Python's %-format with names, compiled once. What Python finds out at each record
-//! (a conversion that its value does not take), this finds out at the start.
+//! What an access record looks like: JSON, or Python's %-format with names, compiled once. What Python finds out at each
+//! record (a conversion that its value does not take), this finds out at the start.
 
 use std::fmt;
 
 use super::atoms::Atom;
+use super::exclude::AccessExclude;
 
 /// The most a width or a precision may ask for, in characters. Python has no bound; no log has such fields, and a slip
 /// of the finger must not cost gigabytes per request.
 const FIELD_CHARS_MAX: usize = 4096;
 
-/// A compiled format string.
+/// How requests are recorded, and which are not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessFormat {
-    pub(super) pieces: Vec<Piece>,
+    pub(super) shape: Shape,
+    pub(super) exclude: AccessExclude,
+}
+
+/// How a record is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// A compiled format string.
+    Fields(Vec<Piece>),
+    /// One JSON object.
+    Json,
 }
 
 /// A part of the format.
@@ -79,6 +90,17 @@ impl fmt::Display for FormatError {
 impl std::error::Error for FormatError {}
 
 impl AccessFormat {
+    /// One JSON object a line. Keys: `time` (RFC 3339, local with its offset), `remote_addr`, `method`, `path`, `query`,
+    /// `protocol`, `status`, `bytes`, `duration_us`, `referer`, `user_agent`, `pid`, `request_line`.
+    pub fn json() -> Self {
+        Self { shape: Shape::Json, exclude: AccessExclude::default() }
+    }
+
+    /// The same, without records of the requests that `exclude` names.
+    pub fn excluding(self, exclude: AccessExclude) -> Self {
+        Self { exclude, ..self }
+    }
+
     /// Compiles a format string.
     ///
     /// # Errors
@@ -101,7 +123,7 @@ impl AccessFormat {
             rest = parser.rest;
         }
         push_literal(&mut pieces, rest);
-        Ok(Self { pieces })
+        Ok(Self { shape: Shape::Fields(pieces), exclude: AccessExclude::default() })
     }
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::atoms::{Atom, AtomSource, AtomText};
 use super::base64::basic_user;
-use super::format::{AccessFormat, Conversion, Piece, Spec};
-use super::timestamp::ClfTime;
+use super::format::{AccessFormat, Conversion, Piece, Shape, Spec};
+use super::json;
+use super::timestamp::{ClfTime, RfcTime};
 
 /// Times wrap at a day: Gunicorn reads the seconds of a `timedelta`, which leave whole days out.
 const DAY_SECONDS: u64 = 86_400;
@@ -15,14 +16,26 @@ const DAY_SECONDS: u64 = 86_400;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Renderer {
     time: ClfTime,
+    rfc_time: RfcTime,
     /// The bare value of a field that is padded or cut.
     scratch: Vec<u8>,
 }
 
 impl Renderer {
-    /// Appends the record of `source` and a newline to `out`.
+    /// Appends the record of `source` and a newline to `out`: nothing if the format excludes it.
     pub(super) fn render(&mut self, format: &AccessFormat, source: &impl AtomSource, out: &mut Vec<u8>) {
-        for piece in &format.pieces {
+        if format.exclude.matches(source) {
+            return;
+        }
+        match &format.shape {
+            Shape::Json => json::push_record(out, source, &mut self.rfc_time),
+            Shape::Fields(pieces) => self.render_fields(pieces, source, out),
+        }
+        out.push(b'\n');
+    }
+
+    fn render_fields(&mut self, pieces: &[Piece], source: &impl AtomSource, out: &mut Vec<u8>) {
+        for piece in pieces {
             match piece {
                 Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
                 Piece::Field(atom, spec) if spec.conversion != Conversion::Text => {
@@ -40,7 +53,6 @@ impl Renderer {
                 }
             }
         }
-        out.push(b'\n');
     }
 
     /// Appends the value as `str()` gives it, quotes escaped.

@@ -1,8 +1,11 @@
 //! Tests of the logs, by question.
 
 mod access;
+mod divert;
 mod errors;
+mod exclude;
 mod formats;
+mod json;
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -41,21 +44,29 @@ fn read(path: &str) -> String {
 /// A request whose every atom can be told from the others.
 #[derive(Clone)]
 struct Request {
+    raw_uri: Vec<u8>,
     path: Vec<u8>,
+    query: Vec<u8>,
+    user_agent: Option<Vec<u8>>,
     authorization: Option<Vec<u8>>,
     status: u16,
     bytes_sent: Option<u64>,
+    elapsed: Duration,
     unix_time: Duration,
 }
 
 impl Default for Request {
     fn default() -> Self {
         Self {
+            raw_uri: b"/a%20b?x=\"1\"".to_vec(),
             path: b"/a b\xe9".to_vec(),
+            query: b"x=\"1\"".to_vec(),
+            user_agent: Some(b"Mozilla \"5.0\" \xfc".to_vec()),
             // zoë "z", the colon and a password.
             authorization: Some(b"Basic em/DqyAieiI6cGFzcw==".to_vec()),
             status: 200,
             bytes_sent: Some(1234),
+            elapsed: Duration::from_micros((86_400 + 3725) * 1_000_000 + 45_678),
             unix_time: Duration::from_secs(1_795_334_501),
         }
     }
@@ -69,7 +80,7 @@ impl AtomSource for Request {
         b"GET"
     }
     fn raw_uri(&self) -> &[u8] {
-        b"/a%20b?x=\"1\""
+        &self.raw_uri
     }
     fn protocol(&self) -> &[u8] {
         b"HTTP/1.1"
@@ -78,7 +89,7 @@ impl AtomSource for Request {
         &self.path
     }
     fn query(&self) -> &[u8] {
-        b"x=\"1\""
+        &self.query
     }
     fn status(&self) -> u16 {
         self.status
@@ -90,7 +101,7 @@ impl AtomSource for Request {
         match name {
             "authorization" => self.authorization.as_deref(),
             "host" => Some(b"example.org"),
-            "user-agent" => Some(b"Mozilla \"5.0\" \xfc"),
+            "user-agent" => self.user_agent.as_deref(),
             "referer" => Some(b"r2"),
             "x-q" => Some(b"\""),
             "x}y" => Some(b"brace"),
@@ -108,7 +119,7 @@ impl AtomSource for Request {
         (name == "wsgi.url_scheme").then_some(AtomText::Utf8(Cow::Borrowed("http")))
     }
     fn elapsed(&self) -> Duration {
-        Duration::from_micros((86_400 + 3725) * 1_000_000 + 45_678)
+        self.elapsed
     }
     fn unix_time(&self) -> Duration {
         self.unix_time
