@@ -339,7 +339,11 @@ def account(value: Any, find: Callable[[str], Any], own: Callable[[], int]) -> i
     try:
         return int(value)
     except ValueError:
-        return int(find(value)[2])
+        kind = "user" if find is pwd.getpwnam else "group"
+        try:
+            return int(find(value)[2])
+        except KeyError:
+            raise ValueError(f"No such {kind}: {value!r}") from None
 
 
 def host_port(text: str) -> Any:

@@ -126,6 +126,23 @@ def relay(logger: Any, records: Iterable[tuple[str, str]]) -> None:
             _complain(traceback.format_exc())
 
 
+def is_stock(logger: Any, cfg: Any) -> bool:
+    """Whether the native error log writes what this logger would: nobody has configured or changed anything."""
+    configured = cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json or cfg.syslog
+    return type(logger) is Logger and not configured and _is_untouched(logger.error_log)
+
+
+def access_is_stock(logger: Any, cfg: Any) -> bool:
+    """The same of the access log."""
+    configured = cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json or cfg.syslog
+    return type(logger) is Logger and not configured and _is_untouched(logger.access_log)
+
+
+def _is_untouched(log: logging.Logger) -> bool:
+    ours = all(getattr(handler, "_gunicorn", False) and not handler.filters for handler in log.handlers)
+    return ours and not log.filters and not log.propagate and not log.disabled
+
+
 def _complain(text: str) -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(text)

@@ -134,6 +134,7 @@ impl Guest for Serving {
     }
 
     fn begin_turn(&self) {
+        self.calls.relay_logs();
         if self.status.get().is_some() {
             return;
         }

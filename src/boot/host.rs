@@ -65,17 +65,14 @@ impl Server {
         let (settings, live) = self.sources.read(py).map_err(|refused| refused.log)?;
         let config = setup::arbiter_config(&settings)?;
         self.sources.enter(py, &settings).map_err(|error| error.to_string())?;
-        let logs = Logs::open(&settings)?;
+        let logs = Logs::open(py, &settings, &live, Some(&self.logs))?;
         super::prepare_gevent(py, &settings)?;
         Ok(((settings, live), config, logs))
     }
 
     /// Hooks see the configuration that is in force now.
     fn tell_stage(&self, py: Python<'_>) {
-        match self.logs.object(py) {
-            Ok(log) => self.stage.configure(py, &self.live, &log),
-            Err(error) => error.write_unraisable(py, None),
-        }
+        self.stage.configure(py, &self.live, &self.logs.object(py));
     }
 
     /// Back to the directory and variables of the settings in force.
@@ -99,14 +96,9 @@ impl Host for Server {
         self.former = None;
         Python::attach(|py| {
             let app = self.app.as_ref().map(|app| app.clone_ref(py));
-            let access = self.logs.access.take();
-            let scene = Scene {
-                settings: &self.settings,
-                live: &self.live,
-                errors: &self.logs.errors,
-                program: self.sources.embedding(py),
-            };
-            let ended = worker::run(py, context, &scene, &mut self.stage, access, app);
+            let program = self.sources.embedding(py);
+            let scene = Scene { settings: &self.settings, live: &self.live, program };
+            let ended = worker::run(py, context, &scene, &mut self.stage, &mut self.logs, app);
             self.has_busy_threads = ended.has_busy_threads;
             ended.status
         })
@@ -135,6 +127,7 @@ impl Host for Server {
             self.live = live;
             self.logs = logs;
             Python::attach(|py| {
+                self.logs.restore(py, &self.live);
                 self.re_enter(py);
                 self.tell_stage(py);
             });
@@ -142,7 +135,9 @@ impl Host for Server {
     }
 
     fn event(&mut self, event: HookEvent) -> Result<(), i32> {
-        Python::attach(|py| self.stage.event(py, &self.live, &self.logs.errors, event))
+        let done = Python::attach(|py| self.stage.event(py, &self.live, &self.logs.errors, event));
+        self.logs.flush();
+        done
     }
 
     fn listening(&mut self, listeners: &[Arc<Listener>]) {
@@ -193,5 +188,6 @@ impl Host for Server {
 
     fn log(&mut self, level: Level, message: fmt::Arguments<'_>) {
         self.logs.errors.log(level, message);
+        self.logs.flush();
     }
 }

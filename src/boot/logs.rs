@@ -4,33 +4,44 @@ use std::io;
 use std::os::unix::fs::chown;
 use std::sync::Arc;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use crate::conf::LogWriter;
-use crate::logging::{AccessFormat, AccessLog, ErrorLog, Level};
+use crate::conf::Live;
+use crate::logging::{AccessExclude, AccessFormat, AccessLog, ErrorLog, Level};
+use crate::py::{LogRelay, format_exception};
 use crate::settings::{Id, Settings};
 
 use super::setup;
 
-/// The two logs of a configuration.
+/// The logs of a configuration: the two native ones, and the logger object that hooks and applications know.
 pub(super) struct Logs {
     pub(super) errors: Arc<ErrorLog>,
     pub(super) access: Option<AccessLog>,
+    /// An instance of `logger_class`.
+    logger: Py<PyAny>,
+    /// Records of the error log go to that logger.
+    relay: Option<Arc<LogRelay>>,
     /// Files, and who gets them: workers that became somebody else must be able to open them again.
     files: Vec<String>,
     owner: Option<(u32, u32)>,
 }
 
 impl Logs {
-    /// Opens both logs.
+    /// Opens the logs. `former`: those that are in force; a logger of the same class goes on with the new settings.
     ///
     /// # Errors
-    /// A file that cannot be written or given away, or a record format that means nothing: the text for stderr.
-    pub(super) fn open(settings: &Settings) -> Result<Self, String> {
+    /// A file that cannot be written or given away, a record format that means nothing, a logger that cannot be made: the
+    /// text for stderr.
+    pub(super) fn open(
+        py: Python<'_>,
+        settings: &Settings,
+        live: &Live,
+        former: Option<&Self>,
+    ) -> Result<Self, String> {
         let unwritable = |path: &str, error| format!("Error: '{path}' isn't writable [{error}]");
         let owner = setup::file_owner(settings).map_err(|invalid| invalid.to_string())?;
-        let format = AccessFormat::compile(settings.access_log_format())
-            .map_err(|error| settings.refuse(Id::access_log_format, error.to_string()).to_string())?;
+        let format = access_format(settings)?;
         let target = settings.errorlog();
         let errors = ErrorLog::open(target, Level::from_text(settings.loglevel()))
             .map_err(|error| unwritable(target, error))?;
@@ -39,19 +50,72 @@ impl Logs {
             .map(|target| AccessLog::open(target, format).map_err(|error| unwritable(target, error)));
         let targets = [Some(target), settings.accesslog()].into_iter().flatten();
         let files = targets.filter(|target| *target != "-").map(str::to_owned).collect();
-        let logs = Self { errors: Arc::new(errors), access: access.transpose()?, files, owner };
+        let access = access.transpose()?;
+        let former = former.map(|former| former.logger.bind(py));
+        let logger = made_logger(py, live, former).map_err(|error| logger_error(py, &error))?.unbind();
+        let mut logs = Self { errors: Arc::new(errors), access, logger, relay: None, files, owner };
         logs.give_away()
             .map_err(|(path, error)| format!("Error: cannot change the owner of '{path}': {error}"))?;
+        logs.settle(py, live).map_err(|error| format_exception(py, &error))?;
         Ok(logs)
     }
 
-    /// The error log as hooks get it (`server.log`).
+    /// Decides who writes: the native logs, or Python's logger where something of it is not as it came. Handlers and filters
+    /// may be added by whoever runs later, so it is asked again in the worker.
     ///
     /// # Errors
-    /// Those of making objects.
-    pub(super) fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let write = Py::new(py, LogWriter::new(Arc::clone(&self.errors)))?;
-        py.import("rgunicorn._hooks")?.getattr("Log")?.call1((write,))
+    /// Those of attributes.
+    pub(super) fn settle(&mut self, py: Python<'_>, live: &Live) -> PyResult<()> {
+        let stock = py.import("rgunicorn.glogging")?;
+        let of = (&self.logger, live.config(py));
+        if self.relay.is_none() && !stock.call_method1("is_stock", of)?.is_truthy()? {
+            let log = self.logger.getattr(py, "error_log").ok();
+            let level =
+                log.and_then(|log| log.call_method0(py, "getEffectiveLevel").ok()?.extract::<u32>(py).ok());
+            if let Some(level) = level {
+                self.errors.set_level(python_level(level));
+            }
+            self.errors.divert();
+            let relay = LogRelay::new(self.logger.clone_ref(py), Arc::clone(&self.errors));
+            self.relay = Some(Arc::new(relay));
+        }
+        Ok(())
+    }
+
+    /// The logger that writes access records, if the native access log does not.
+    ///
+    /// # Errors
+    /// Those of attributes.
+    pub(super) fn access_logger(&self, py: Python<'_>, live: &Live) -> PyResult<Option<Py<PyAny>>> {
+        let stock = py
+            .import("rgunicorn.glogging")?
+            .call_method1("access_is_stock", (&self.logger, live.config(py)))?;
+        Ok((!stock.is_truthy()?).then(|| self.logger.clone_ref(py)))
+    }
+
+    /// These are in force again, after others were on trial: a logger that both have was set up for those.
+    pub(super) fn restore(&self, py: Python<'_>, live: &Live) {
+        if let Err(error) = self.logger.call_method1(py, "setup", (live.config(py),)) {
+            let text = format_exception(py, &error);
+            self.errors.error(format_args!("Cannot go back to the former log settings: {text}"));
+        }
+    }
+
+    /// Where records of the error log go, if not into its file.
+    pub(super) fn relay(&self) -> Option<Arc<LogRelay>> {
+        self.relay.clone()
+    }
+
+    /// Hands diverted records over. Where nothing is borrowed.
+    pub(super) fn flush(&self) {
+        if let Some(relay) = &self.relay {
+            relay.relay();
+        }
+    }
+
+    /// The logger object: `server.log`, `worker.log`.
+    pub(super) fn object<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.logger.bind(py).clone()
     }
 
     /// Opens the files again. What fails goes on into the old file, and says so there.
@@ -63,6 +127,12 @@ impl Logs {
                 self.errors.error(format_args!("Cannot open the {name} log again: {error}"));
             }
         }
+        Python::attach(|py| {
+            if let Err(error) = self.logger.call_method0(py, "reopen_files") {
+                let text = format_exception(py, &error);
+                self.errors.error(format_args!("The logger cannot open its files again: {text}"));
+            }
+        });
         if let Err((path, error)) = self.give_away() {
             self.errors.error(format_args!("Cannot change the owner of '{path}': {error}"));
         }
@@ -76,5 +146,55 @@ impl Logs {
             chown(path, Some(user), Some(group)).map_err(|error| (path.as_str(), error))?;
         }
         Ok(())
+    }
+}
+
+/// The form of access records, and which requests have none.
+fn access_format(settings: &Settings) -> Result<AccessFormat, String> {
+    let refuse = |id, text: String| settings.refuse(id, text).to_string();
+    let format = if settings.access_log_json() {
+        AccessFormat::json()
+    } else {
+        AccessFormat::compile(settings.access_log_format())
+            .map_err(|error| refuse(Id::access_log_format, error.to_string()))?
+    };
+    let entries = settings.access_log_exclude().iter().map(String::as_str);
+    let exclude =
+        AccessExclude::parse(entries).map_err(|error| refuse(Id::access_log_exclude, error.to_string()))?;
+    Ok(format.excluding(exclude))
+}
+
+/// An instance of the configured class; the one that there is, with the new settings, if it is of that class.
+fn made_logger<'py>(
+    py: Python<'py>,
+    live: &Live,
+    former: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let config = live.config(py);
+    let class = config.getattr("logger_class")?;
+    if let Some(former) = former.filter(|former| former.get_type().is(&class)) {
+        former.call_method1("setup", (config,))?;
+        return Ok(former.clone());
+    }
+    class.call1((config,))
+}
+
+/// `Error: TEXT` for what Gunicorn's loggers raise on purpose, a traceback for anything else.
+fn logger_error(py: Python<'_>, error: &PyErr) -> String {
+    if !error.is_instance_of::<PyRuntimeError>(py) {
+        return format_exception(py, error);
+    }
+    let text = error.value(py).to_string();
+    if text.starts_with("Error: ") { text } else { format!("Error: {text}") }
+}
+
+/// A level of Python's `logging`.
+fn python_level(level: u32) -> Level {
+    match level {
+        0..=10 => Level::Debug,
+        11..=20 => Level::Info,
+        21..=30 => Level::Warning,
+        31..=40 => Level::Error,
+        _ => Level::Critical,
     }
 }

@@ -99,7 +99,7 @@ fn start(py: Python<'_>, sources: Sources) -> Result<Server, Leave> {
         daemon::detach(py, &settings, is_detached).map_err(|text| complain(py, &text))?;
     }
     sources.enter(py, &settings).map_err(|error| complain(py, &format!("Error: {error}")))?;
-    let logs = Logs::open(&settings).map_err(|text| complain(py, &text))?;
+    let logs = Logs::open(py, &settings, &live, None).map_err(|text| complain(py, &text))?;
     import_for_workers(py, setup::threads(&settings) > 0);
     prepare_gevent(py, &settings).map_err(|text| complain(py, &text))?;
     let program = sources.embedding(py);
@@ -148,7 +148,7 @@ fn made_stage(
         class.call1((live.config(py), settings.app().unwrap_or_default()))
     };
     let app = program.map_or_else(made, Ok)?;
-    Stage::new(py, live, &app, &logs.object(py)?)
+    Stage::new(py, live, &app, &logs.object(py))
 }
 
 /// What the worker type has to do with gevent, before anything of the application is imported.

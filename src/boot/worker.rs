@@ -15,7 +15,7 @@ use crate::gevent;
 use crate::io::Driver;
 use crate::logging::{AccessLog, ErrorLog, Level};
 use crate::py::{
-    SignalHooks, Watch, Watchdog, WorkerSignals, format_exception, keep_frame_chunks, wakeup_pipe,
+    LogRelay, SignalHooks, Watch, Watchdog, WorkerSignals, format_exception, keep_frame_chunks, wakeup_pipe,
 };
 use crate::settings::{Networks, Settings, WorkerKind};
 use crate::sys::listener;
@@ -25,6 +25,7 @@ use crate::wsgi::{
 };
 
 use super::cooperative::{self, Mode};
+use super::logs::Logs;
 use super::stage::Stage;
 use super::{reloader, setup};
 
@@ -46,7 +47,6 @@ impl From<PyErr> for BootError {
 pub(super) struct Scene<'a> {
     pub(super) settings: &'a Settings,
     pub(super) live: &'a Live,
-    pub(super) errors: &'a Arc<ErrorLog>,
     /// The program that embeds the server.
     pub(super) program: Option<Bound<'a, PyAny>>,
 }
@@ -86,17 +86,20 @@ pub(super) fn run(
     context: WorkerContext,
     scene: &Scene<'_>,
     stage: &mut Stage,
-    access: Option<AccessLog>,
+    logs: &mut Logs,
     app: Option<Py<PyAny>>,
 ) -> Ended {
     let control = Arc::new(Control::of(context.slot.clone()));
-    match boot(py, context, (scene, stage), access, app, &control) {
+    let errors = Arc::clone(&logs.errors);
+    let ended = match boot(py, context, (scene, stage), logs, app, &control) {
         Ok(served) => serve(py, served),
         Err(error) => {
-            let report = || report(py, scene.settings, scene.errors, &error);
+            let report = || report(py, scene.settings, &errors, &error);
             control.quitting().unwrap_or_else(report).into()
         }
-    }
+    };
+    logs.flush();
+    ended
 }
 
 fn serve(py: Python<'_>, served: Served) -> Ended {
@@ -177,11 +180,12 @@ fn boot(
     py: Python<'_>,
     context: WorkerContext,
     (scene, stage): (&Scene<'_>, &mut Stage),
-    access: Option<AccessLog>,
+    logs: &mut Logs,
     app: Option<Py<PyAny>>,
     control: &Arc<Control>,
 ) -> Result<Served, BootError> {
-    let Scene { settings, live, errors, .. } = *scene;
+    let Scene { settings, live, .. } = *scene;
+    let errors = &Arc::clone(&logs.errors);
     let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
     let worker = stage.become_worker(py, age, WorkerHandle::new(control.clone(), slot.clone()))?;
     stage.post_fork(py, live, &worker)?;
@@ -203,16 +207,21 @@ fn boot(
     }
     let (app, broken) = match app {
         Some(app) => (app, Vec::new()),
-        None => load(py, scene)?,
+        None => load(py, scene, errors)?,
     };
     worker.setattr("wsgi", &app)?;
     worker.getattr("app")?.setattr("callable", &app)?;
     live.config(py).getattr("post_worker_init")?.call1((&worker,))?;
+    // Handlers and filters of the application and the hooks are there by now.
+    logs.settle(py, live)?;
+    let access_logger = logs.access_logger(py, live)?.filter(|_| logs_access(&worker));
+    let access = logs.access.take().filter(|_| access_logger.is_none());
     reloader::start(py, settings, errors, broken).map_err(BootError::Other)?;
     let mode =
         cooperative::decide(py, (kind, setup::threads(settings)), errors)?.map_err(BootError::Other)?;
     name_server(py);
-    let recipe = recipe(py, app, scene, &listeners, (mode, &watch), request_hooks(live, &worker)?)?;
+    let hooks = request_hooks(live, &worker, access_logger)?;
+    let recipe = recipe(py, app, scene, (errors, logs.relay()), &listeners, (mode, &watch), hooks)?;
     let in_threads = matches!(mode, Mode::Threads(_));
     let mailbox = in_threads.then(Mailbox::new).transpose();
     let mailbox =
@@ -265,19 +274,27 @@ fn become_user(settings: &Settings) -> Result<(), BootError> {
 }
 
 /// The application; and files that are to be watched although they could not be loaded.
-fn load<'py>(py: Python<'py>, scene: &Scene<'py>) -> Result<(Py<PyAny>, Vec<PathBuf>), BootError> {
+fn load<'py>(
+    py: Python<'py>,
+    scene: &Scene<'py>,
+    errors: &ErrorLog,
+) -> Result<(Py<PyAny>, Vec<PathBuf>), BootError> {
     match super::load_app(py, scene.settings, (scene.live, scene.program.as_ref())) {
         Ok(app) => Ok((app.unbind(), Vec::new())),
         Err(LoadError::App(text)) => Err(BootError::App(text)),
         Err(LoadError::Raised(error)) => {
-            let stand_in = reloader::stand_in(py, scene.settings, scene.errors, &error)?;
+            let stand_in = reloader::stand_in(py, scene.settings, errors, &error)?;
             stand_in.ok_or(BootError::Python(error))
         }
     }
 }
 
 /// What of the configuration runs for each request; `None` if nothing does.
-fn request_hooks(live: &Live, worker: &Bound<'_, PyAny>) -> PyResult<Option<RequestHooks>> {
+fn request_hooks(
+    live: &Live,
+    worker: &Bound<'_, PyAny>,
+    access: Option<Py<PyAny>>,
+) -> PyResult<Option<RequestHooks>> {
     let py = worker.py();
     let post = live.own_hook(py, "post_request")?;
     let arity = |hook: Bound<'_, PyAny>| -> PyResult<_> {
@@ -289,7 +306,7 @@ fn request_hooks(live: &Live, worker: &Bound<'_, PyAny>) -> PyResult<Option<Requ
         worker: worker.clone().unbind(),
         pre: live.own_hook(py, "pre_request")?.map(Bound::unbind),
         post: post.map(arity).transpose()?,
-        access: None,
+        access,
     };
     Ok((!hooks.is_empty()).then_some(hooks))
 }
@@ -304,6 +321,13 @@ fn name_server(py: Python<'_>) {
     }
 }
 
+/// Whether Python's logger would write access records: it computes nothing otherwise.
+fn logs_access(worker: &Bound<'_, PyAny>) -> bool {
+    let enabled = worker.getattr("log").and_then(|log| log.getattr("access_log_enabled")?.is_truthy());
+    // A logger of somebody's own need not have it.
+    enabled.unwrap_or(true)
+}
+
 /// After how many requests the worker leaves, as its object says after all hooks; 0: never.
 fn requests_max(worker: &Bound<'_, PyAny>) -> PyResult<u64> {
     let most: f64 = worker.getattr("max_requests")?.extract()?;
@@ -315,17 +339,18 @@ fn recipe(
     py: Python<'_>,
     app: Py<PyAny>,
     scene: &Scene<'_>,
+    (errors, relay): (&Arc<ErrorLog>, Option<Arc<LogRelay>>),
     listeners: &[Arc<listener::Listener>],
     (mode, watch): (Mode, &Arc<Watch>),
     hooks: Option<RequestHooks>,
 ) -> PyResult<Recipe> {
-    let Scene { settings, errors, .. } = *scene;
+    let settings = scene.settings;
     let stream = ErrorStream::new(errors.clone(), settings.errorlog() == "-");
     let constants = PyDict::new(py);
     constants.set_item("wsgi.errors", Py::new(py, stream)?)?;
     let facts = server_facts(settings, listeners, mode != Mode::Direct);
     let (constants, sendfile) = (constants.unbind(), settings.sendfile());
-    Ok(Recipe { app, facts, constants, sendfile, watch: watch.clone(), hooks })
+    Ok(Recipe { app, facts, constants, sendfile, watch: watch.clone(), hooks, relay })
 }
 
 /// Not for `sync`, whose requests may take their time as under Gunicorn.

@@ -38,8 +38,16 @@ pub(super) fn value_of<'py>(py: Python<'py>, settings: &Settings, id: Id) -> PyR
 }
 
 /// One row of the table.
-type Row<'py> =
-    (&'static str, String, &'static str, Vec<&'static str>, &'static str, &'static str, Bound<'py, PyAny>, &'static str);
+type Row<'py> = (
+    &'static str,
+    String,
+    &'static str,
+    Vec<&'static str>,
+    &'static str,
+    &'static str,
+    Bound<'py, PyAny>,
+    &'static str,
+);
 
 /// All rows: name, shape, section, flags, metavar, text, the default as the environment makes it, and the release of
 /// Gunicorn that has brought it (`rgunicorn`: none).

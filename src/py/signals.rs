@@ -62,6 +62,13 @@ impl SignalHooks {
         self.run(py, self.0.abort.as_ref());
     }
 
+    fn reopen_logs(&self, py: Python<'_>) {
+        let log = self.0.worker.getattr(py, "log");
+        if let Err(error) = log.and_then(|log| log.call_method0(py, "reopen_files")) {
+            error.write_unraisable(py, None);
+        }
+    }
+
     /// The worker leaves in any case; what a hook raises is told.
     fn run(&self, py: Python<'_>, hook: Option<&Py<PyAny>>) {
         if let Some(Err(error)) = hook.map(|hook| hook.call1(py, (&self.0.worker,))) {
@@ -101,12 +108,13 @@ impl WorkerSignals {
             Err(PySystemExit::new_err(1))
         })?;
         set("SIGABRT", &abort)?;
-        let (errors, control) = (self.errors.clone(), self.control.clone());
+        let (errors, control, hooks) = (self.errors.clone(), self.control.clone(), self.hooks.clone());
         set(
             "SIGUSR1",
-            &handler(py, c"handle_usr1", move |_| {
+            &handler(py, c"handle_usr1", move |py| {
                 let _ = errors.reopen();
                 control.reopen();
+                hooks.reopen_logs(py);
                 Ok(())
             })?,
         )?;

@@ -17,7 +17,7 @@ use pyo3::types::{PyDict, PyIterator, PyList};
 
 use crate::http::{HttpError, ResponseFacts};
 use crate::logging::Level;
-use crate::py::{Watch, exit_status, shielded};
+use crate::py::{LogRelay, Watch, exit_status, shielded};
 use crate::sys::atfork;
 use crate::worker::{App, ConnId, Exit, Flow, Reactor, Request};
 
@@ -53,6 +53,7 @@ pub struct Calls {
     watch: Arc<Watch>,
     running: Arc<Running>,
     pub(super) hooks: Option<RequestHooks>,
+    relay: Option<Arc<LogRelay>>,
 }
 
 /// `start_response`, the early hints that end when its head leaves, and whether the client has left.
@@ -97,7 +98,7 @@ impl Calls {
         constants: &Bound<'_, PyDict>,
         sendfile: bool,
         watch: Arc<Watch>,
-        (cooperative, hooks): (bool, Option<RequestHooks>),
+        (cooperative, hooks, relay): (bool, Option<RequestHooks>, Option<Arc<LogRelay>>),
     ) -> PyResult<Self> {
         let running = Arc::new(Running::default());
         let pause = if cooperative { Some(Pause::new(py)?) } else { None };
@@ -116,7 +117,15 @@ impl Calls {
             watch,
             running,
             hooks,
+            relay,
         })
+    }
+
+    /// Hands diverted records of the error log over. Where nothing is borrowed.
+    pub fn relay_logs(&self) {
+        if let Some(relay) = &self.relay {
+            relay.relay();
+        }
     }
 
     /// Whether requests run in greenlets.
@@ -302,6 +311,7 @@ impl App for Calls {
     }
 
     fn check_signals(&self, _: bool) -> Result<(), Exit> {
+        self.relay_logs();
         check_signals()
     }
 

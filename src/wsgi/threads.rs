@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::logging::Level;
-use crate::py::{Describe, GilCell, Watch};
+use crate::py::{Describe, GilCell, LogRelay, Watch};
 use crate::sys::{atfork, clock, process};
 use crate::worker::{AccessFacts, App, ConnId, Exit, Flow, Pool, Reactor, Request};
 
@@ -45,6 +45,8 @@ pub struct Recipe {
     pub watch: Arc<Watch>,
     /// What runs for every request, if there is anything.
     pub hooks: Option<RequestHooks>,
+    /// Where records of the error log go, if not into its file.
+    pub relay: Option<Arc<LogRelay>>,
 }
 
 impl Recipe {
@@ -53,10 +55,18 @@ impl Recipe {
     /// # Errors
     /// Those of [`Calls::new`].
     pub fn calls(&self, py: Python<'_>, cooperative: bool) -> PyResult<Calls> {
-        let Self { app, facts, constants, sendfile, watch, hooks } = self;
+        let Self { app, facts, constants, sendfile, watch, hooks, relay } = self;
         let hooks = hooks.as_ref().map(|hooks| hooks.clone_ref(py));
         let (app, constants) = (app.clone_ref(py), constants.bind(py));
-        Calls::new(py, app, facts, constants, *sendfile, Arc::clone(watch), (cooperative, hooks))
+        Calls::new(
+            py,
+            app,
+            facts,
+            constants,
+            *sendfile,
+            Arc::clone(watch),
+            (cooperative, hooks, relay.clone()),
+        )
     }
 }
 
@@ -65,6 +75,7 @@ pub struct Threads {
     pool: Arc<Pool>,
     office: Office,
     threads: Vec<Py<PyAny>>,
+    relay: Option<Arc<LogRelay>>,
     forks: u32,
 }
 
@@ -77,6 +88,7 @@ impl Threads {
         let pool = Arc::new(Pool::default());
         let running: Arc<Running> = Arc::new(GilCell::new((0..count).map(|_| None).collect()));
         recipe.watch.describe_by(describe(&running));
+        let relay = recipe.relay.clone();
         let recipe = Arc::new(recipe);
         let class = py.import("threading")?.getattr("Thread")?;
         let mut threads = Vec::new();
@@ -94,7 +106,7 @@ impl Threads {
             thread.call_method0("start")?;
             threads.push(thread.unbind());
         }
-        Ok(Self { pool, office, threads, forks: atfork::generation() })
+        Ok(Self { pool, office, threads, relay, forks: atfork::generation() })
     }
 
     /// The loop is over. `false`: threads are still at work, and the interpreter must not be finalized under them.
@@ -118,6 +130,9 @@ impl App for Threads {
     }
 
     fn check_signals(&self, arrived: bool) -> Result<(), Exit> {
+        if let Some(relay) = &self.relay {
+            relay.relay();
+        }
         if arrived { check_signals() } else { Ok(()) }
     }
 

@@ -303,13 +303,13 @@ def test_names_that_set_nothing(launch):
     """Near misses and what is not there yet get one line each; helpers and what is switched off get none."""
     text = (
         "import multiprocessing\ncores = 4\nname = 'x'\ndef half(n):\n    return n // 2\n"
-        "worker = 2\nkeyfile = None\nreuse_port = False\nspew = True\n"
+        "worker = 2\nkeyfile = None\nreuse_port = False\ndirty_timeout = 5\n"
     )
     server = launch("life:app", config=text)
     warnings = [line.rpartition("[WARNING] ")[2] for line in server.log.splitlines() if "[WARNING]" in line]
     assert warnings == [
         "Unknown setting worker in the configuration file: did you mean workers?",
-        "Setting spew has no effect yet in this release",
+        "Setting dirty_timeout has no effect in this release",
     ]
 
 

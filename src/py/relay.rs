@@ -1,0 +1,40 @@
+//! The error log's records on their way to a Python logger: a class of the user's, `logconfig`, syslog, statsd. They were
+//! diverted (`ErrorLog::divert`), because they come up where Python must not run.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+use crate::logging::ErrorLog;
+
+/// The logger, and the log whose records it gets.
+#[derive(Debug)]
+pub struct LogRelay {
+    logger: Py<PyAny>,
+    errors: Arc<ErrorLog>,
+}
+
+impl LogRelay {
+    /// See the fields.
+    pub fn new(logger: Py<PyAny>, errors: Arc<ErrorLog>) -> Self {
+        Self { logger, errors }
+    }
+
+    /// Hands over what there is. To be called where nothing is borrowed: the logger may do anything.
+    pub fn relay(&self) {
+        let records = self.errors.take_diverted();
+        if records.is_empty() {
+            return;
+        }
+        Python::attach(|py| {
+            let pairs: Vec<(&str, String)> =
+                records.into_iter().map(|record| (record.level.name(), record.text)).collect();
+            let done = py
+                .import("rgunicorn.glogging")
+                .and_then(|module| module.call_method1("relay", (&self.logger, pairs)));
+            if let Err(error) = done {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+}
