@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from rgunicorn.config import Config
 
 
+# Of struct tcp_info (linux/tcp.h): enough of it, and where tcpi_unacked is, which is the queue's length for a listener.
+_TCP_INFO_BYTES = 104
+_UNACKED = 24
+
+
 class Listener:
     """A listening socket, as `server.LISTENERS` holds it."""
 
@@ -37,6 +42,16 @@ class Listener:
         import socket
 
         return socket.socket(fileno=os.dup(self._fd))
+
+    def waiting(self) -> int:
+        """Connections in the accept queue; 0 where the kernel does not tell (unix sockets)."""
+        import socket
+
+        if not isinstance(self._name, tuple):
+            return 0
+        with self.sock as sock:
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        return int.from_bytes(info[_UNACKED : _UNACKED + 4], sys.byteorder)
 
     def __str__(self) -> str:
         return self._text
@@ -166,6 +181,7 @@ class Server:
         #: What a hook has asked for by setting `num_workers`; the native module takes it from here.
         self._wanted: int | None = None
         self._coming: dict[int, Worker] = {}
+        self._counted_before = -1
 
     @property
     def num_workers(self) -> int:
@@ -213,6 +229,17 @@ class Server:
     def _nworkers_changed(self, new: int, old: int | None) -> None:
         self._num_workers = new
         self.cfg.nworkers_changed(self, new, old)
+
+    def _counted(self, workers: int) -> None:
+        """A pass of the master's loop: metrics."""
+        gauge = getattr(self.log, "gauge", None)
+        if gauge is not None and workers != self._counted_before:
+            self._counted_before = workers
+            gauge("gunicorn.workers", workers)
+        if self.cfg.enable_backlog_metric:
+            backlog = sum(listener.waiting() for listener in self.LISTENERS)
+            extra = {"metric": "gunicorn.backlog", "value": backlog, "mtype": "histogram"}
+            self.log.debug("socket backlog: %d", backlog, extra=extra)
 
     def _pre_fork(self, age: int) -> None:
         worker = self.worker_class(

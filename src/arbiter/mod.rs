@@ -236,6 +236,11 @@ pub trait Host {
         let _ = listeners;
     }
 
+    /// A turn of the loop is over; so many workers live. For metrics.
+    fn counted(&mut self, workers: usize) {
+        let _ = workers;
+    }
+
     /// The number of workers that a hook has asked for since the last call.
     fn take_wanted(&mut self) -> Option<u32> {
         None

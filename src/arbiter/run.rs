@@ -124,6 +124,9 @@ impl<'h> Master<'h> {
             }
             self.sleep();
             turn = self.turn();
+            if turn.is_continue() {
+                self.host.counted(self.slots.len());
+            }
         }
     }
 
@@ -333,6 +336,7 @@ impl<'h> Master<'h> {
         let before = std::mem::replace(&mut self.setup, next);
         if unlink {
             before.unlink_beyond(&self.setup);
+            self.host.listening(&self.setup.listeners);
         }
         self.rewrite_pidfile();
         self.set_title();

@@ -144,6 +144,12 @@ impl Host for Server {
         Python::attach(|py| self.stage.listening(py, listeners));
     }
 
+    fn counted(&mut self, workers: usize) {
+        if self.settings.statsd_host().is_some() || self.settings.enable_backlog_metric() {
+            Python::attach(|py| self.stage.counted(py, workers));
+        }
+    }
+
     fn take_wanted(&mut self) -> Option<u32> {
         Python::attach(|py| self.stage.take_wanted(py))
     }

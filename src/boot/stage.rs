@@ -126,6 +126,13 @@ impl Stage {
         1
     }
 
+    /// Metrics of the master.
+    pub(super) fn counted(&self, py: Python<'_>, workers: usize) {
+        if let Err(error) = self.server.moment(py, "_counted", (workers,)) {
+            error.write_unraisable(py, None);
+        }
+    }
+
     /// The number of workers that a hook has asked for.
     pub(super) fn take_wanted(&self, py: Python<'_>) -> Option<u32> {
         self.server.take_wanted(py).unwrap_or_else(|error| {

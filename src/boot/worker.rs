@@ -321,11 +321,15 @@ fn name_server(py: Python<'_>) {
     }
 }
 
-/// Whether Python's logger would write access records: it computes nothing otherwise.
+/// Whether Python's logger has to hear of requests: the stock class computes nothing where no access log is kept, one of
+/// somebody's own may count them in any case.
 fn logs_access(worker: &Bound<'_, PyAny>) -> bool {
-    let enabled = worker.getattr("log").and_then(|log| log.getattr("access_log_enabled")?.is_truthy());
-    // A logger of somebody's own need not have it.
-    enabled.unwrap_or(true)
+    let asked = || -> PyResult<bool> {
+        let log = worker.getattr("log")?;
+        let stock = worker.py().import("rgunicorn.glogging")?.getattr("Logger")?;
+        Ok(!log.get_type().is(&stock) || log.getattr("access_log_enabled")?.is_truthy()?)
+    };
+    asked().unwrap_or(true)
 }
 
 /// After how many requests the worker leaves, as its object says after all hooks; 0: never.
