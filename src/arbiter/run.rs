@@ -336,8 +336,8 @@ impl<'h> Master<'h> {
         let before = std::mem::replace(&mut self.setup, next);
         if unlink {
             before.unlink_beyond(&self.setup);
-            self.host.listening(&self.setup.listeners);
         }
+        self.host.listening(&self.setup.listeners);
         self.rewrite_pidfile();
         self.set_title();
         self.host.reload_done(true);
