@@ -323,7 +323,8 @@ class Response:
     """A response, as `post_request` and loggers see it."""
 
     def __init__(self, status: str, headers: list[tuple[str, str]], sent: int, flags: tuple[bool, bool, bool], req: Any) -> None:
-        self.status = status
+        # None: the application has failed before it began one.
+        self.status = status or None
         code = status.partition(" ")[0]
         self.status_code = int(code) if code.isdigit() else None
         self.headers = headers

@@ -26,13 +26,22 @@ Row = tuple[str, str, str, list[str], str, str, Any, str]
 
 def import_object(path: str) -> Any:
     """The object of a dotted path, ``package.module.name`` or ``package.module:name``."""
-    module, separator, name = path.rpartition(":") if ":" in path else path.rpartition(".")
-    if not separator or not module:
+    parts = path.replace(":", ".").split(".")
+    if len(parts) < 2 or not all(parts):
         raise ValueError(f"{path!r} is not a dotted path")
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
+    for count in range(len(parts) - 1, 0, -1):
+        module = ".".join(parts[:count])
+        try:
+            found: Any = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            # The name may be that of an attribute; a module that misses another one is to say so.
+            if count == 1 or not module.startswith(error.name or module):
+                raise
+            continue
+        for part in parts[count:]:
+            found = getattr(found, part)
+        return found
+    raise ValueError(f"{path!r} is not a dotted path")
 
 
 def positional(function: Callable[..., Any]) -> int | None:
@@ -180,6 +189,10 @@ class Config:
             raise AttributeError(f"No configuration setting for: {name}")
         self.settings[name].set(value)
         self.__dict__["_changed"].add(name)
+
+    def _dump(self) -> str:
+        """All settings, for the log."""
+        return "\n".join(f"  {name}: {value}" for name, value in self._pairs())
 
     def _take(self, name: str, value: Any) -> None:
         """A value that was checked already."""

@@ -115,6 +115,10 @@ impl<'h> Master<'h> {
     /// The loop. A turn: sleep, signals in order, ended children, heartbeats and counts.
     fn serve(mut self) -> i32 {
         let mut turn = self.apply(Event::Started);
+        // What hooks of the start have asked for.
+        if let (Continue(()), Some(workers)) = (turn, self.host.take_wanted()) {
+            turn = self.apply(Event::Wanted(workers));
+        }
         loop {
             if let Break(status) = turn {
                 if let Some(signals) = self.signals.take() {

@@ -23,6 +23,7 @@ use pyo3::types::PyDict;
 use crate::arbiter;
 use crate::conf::Live;
 use crate::gevent;
+use crate::logging::Level;
 use crate::py::{exit_status, format_exception};
 use crate::settings::{Settings, WorkerKind};
 use crate::wsgi::{self, LoadError};
@@ -100,6 +101,11 @@ fn start(py: Python<'_>, sources: Sources) -> Result<Server, Leave> {
     }
     sources.enter(py, &settings).map_err(|error| complain(py, &format!("Error: {error}")))?;
     let logs = Logs::open(py, &settings, &live, None).map_err(|text| complain(py, &text))?;
+    if logs.errors.enabled(Level::Debug) {
+        let shown = live.config(py).call_method0("_dump").and_then(|text| text.extract::<String>());
+        logs.errors.debug(format_args!("Current configuration:\n{}", shown.unwrap_or_default()));
+        logs.flush();
+    }
     import_for_workers(py, setup::threads(&settings) > 0);
     prepare_gevent(py, &settings).map_err(|text| complain(py, &text))?;
     let program = sources.embedding(py);

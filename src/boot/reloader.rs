@@ -16,6 +16,8 @@ use crate::sys::filewatch::FileWatch;
 use crate::sys::process;
 use crate::sys::signal::{self, Signal};
 
+/// What Gunicorn gives a `worker_int` hook.
+const HOOK_PAUSE: Duration = Duration::from_millis(100);
 /// How often the files are looked at, as under Gunicorn; inotify makes it sooner.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -36,7 +38,8 @@ fn missing(py: Python<'_>, settings: &Settings) -> PyResult<(Vec<String>, Vec<St
     py.import("rgunicorn._reload")?.call_method1("missing", (extra,))?.extract()
 }
 
-/// Begins to watch, if the settings say so. `broken`: files that could not be loaded.
+/// Begins to watch, if the settings say so. `broken`: files that could not be loaded; `leave`: what happens first when one
+/// has changed.
 ///
 /// # Errors
 /// `inotify` was asked for and cannot be had; there can be no further thread.
@@ -45,6 +48,7 @@ pub(super) fn start(
     settings: &Settings,
     errors: &Arc<ErrorLog>,
     broken: Vec<PathBuf>,
+    leave: impl Fn(Python<'_>) + Send + 'static,
 ) -> Result<(), String> {
     if !settings.reload() {
         return Ok(());
@@ -64,12 +68,17 @@ pub(super) fn start(
     let blocked = signal::block_all().map_err(|error| error.to_string())?;
     let started = thread::Builder::new()
         .name("reloader".to_owned())
-        .spawn(move || keep_watch(watch, &extra, &broken, &errors));
+        .spawn(move || keep_watch(watch, &extra, (&broken, &errors), &leave));
     drop(blocked);
     started.map(drop).map_err(|error| format!("cannot watch files (reload): {error}"))
 }
 
-fn keep_watch(mut watch: FileWatch, extra: &[String], broken: &[PathBuf], errors: &ErrorLog) {
+fn keep_watch(
+    mut watch: FileWatch,
+    extra: &[String],
+    (broken, errors): (&[PathBuf], &ErrorLog),
+    leave: &dyn Fn(Python<'_>),
+) {
     loop {
         // `None`: the interpreter ends, and the worker with it.
         let Some(files) = Python::try_attach(|py| files(py, extra)) else { return };
@@ -77,6 +86,10 @@ fn keep_watch(mut watch: FileWatch, extra: &[String], broken: &[PathBuf], errors
         files.extend_from_slice(broken);
         if let Some(file) = watch.changed(files) {
             errors.log(Level::Info, format_args!("Worker reloading: {} modified", file.display()));
+            if Python::try_attach(|py| leave(py)).is_none() {
+                return;
+            }
+            thread::sleep(HOOK_PAUSE);
             // As the master would: whatever mode the worker is in, and whoever wraps its handler.
             let _ = process::kill(process::id(), Signal::TERM);
             return;

@@ -196,8 +196,13 @@ fn boot(
     let watch = Arc::new(Watch::new(py, errors.clone())?);
     let hooks =
         SignalHooks::new(live.own_hook(py, "worker_int")?, live.own_hook(py, "worker_abort")?, &worker);
-    WorkerSignals { control: control.clone(), errors: errors.clone(), watch: watch.clone(), hooks }
-        .install(py)?;
+    WorkerSignals {
+        control: control.clone(),
+        errors: errors.clone(),
+        watch: watch.clone(),
+        hooks: hooks.clone(),
+    }
+    .install(py)?;
     // From here on a signal runs a handler of ours; what came in since the fork is delivered now.
     drop(blocked);
     py.check_signals()?;
@@ -216,7 +221,14 @@ fn boot(
     logs.settle(py, live)?;
     let access_logger = logs.access_logger(py, live)?.filter(|_| logs_access(&worker));
     let access = logs.access.take().filter(|_| access_logger.is_none());
-    reloader::start(py, settings, errors, broken).map_err(BootError::Other)?;
+    let leave = {
+        let (control, hooks) = (control.clone(), hooks.clone());
+        move |py: Python<'_>| {
+            control.stop();
+            hooks.on_int(py);
+        }
+    };
+    reloader::start(py, settings, errors, broken, leave).map_err(BootError::Other)?;
     let mode =
         cooperative::decide(py, (kind, setup::threads(settings)), errors)?.map_err(BootError::Other)?;
     name_server(py);

@@ -8,7 +8,7 @@ mod table;
 use std::path::Path;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyModule, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyModule, PyString, PyTuple, PyType};
 
 use crate::settings::{ConfigSource, Raw};
 
@@ -141,7 +141,7 @@ fn raw(value: &Bound<'_, PyAny>) -> PyResult<Raw> {
 }
 
 fn is_path(value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    value.hasattr("__fspath__")
+    Ok(!value.is_instance_of::<PyType>() && value.hasattr("__fspath__")?)
 }
 
 /// The settings that a program has made by `cfg.set`, for the resolver.

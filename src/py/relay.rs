@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::logging::ErrorLog;
 
@@ -18,6 +19,18 @@ impl LogRelay {
     /// See the fields.
     pub fn new(logger: Py<PyAny>, errors: Arc<ErrorLog>) -> Self {
         Self { logger, errors }
+    }
+
+    /// Has the logger write an exception, with its traceback as it wants it, after what there is.
+    pub fn exception(&self, py: Python<'_>, message: &str, error: &PyErr) {
+        self.relay();
+        let kwargs = PyDict::new(py);
+        let told = kwargs
+            .set_item("exc_info", error.value(py))
+            .and_then(|()| self.logger.bind(py).call_method("exception", ("%s", message), Some(&kwargs)));
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
+        }
     }
 
     /// Hands over what there is. To be called where nothing is borrowed: the logger may do anything.

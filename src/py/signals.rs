@@ -51,7 +51,8 @@ impl SignalHooks {
         Self(Arc::new(SignalFunctions { int, abort, worker: worker.clone().unbind() }))
     }
 
-    fn on_int(&self, py: Python<'_>) {
+    /// Runs `worker_int`.
+    pub fn on_int(&self, py: Python<'_>) {
         self.run(py, self.0.int.as_ref());
     }
 

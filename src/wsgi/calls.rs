@@ -53,7 +53,7 @@ pub struct Calls {
     watch: Arc<Watch>,
     running: Arc<Running>,
     pub(super) hooks: Option<RequestHooks>,
-    relay: Option<Arc<LogRelay>>,
+    pub(super) relay: Option<Arc<LogRelay>>,
 }
 
 /// `start_response`, the early hints that end when its head leaves, and whether the client has left.

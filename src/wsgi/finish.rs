@@ -145,11 +145,7 @@ impl Calls {
             (head, (progress.sent_bytes, progress.head_sent(), progress.is_chunked(), close))
         };
         let run = || {
-            let resp = if head.status_code() == 0 {
-                py.None().into_bound(py)
-            } else {
-                hooks::response_object(py, &head, facts, req)?
-            };
+            let resp = hooks::response_object(py, &head, facts, req)?;
             hooks.after(py, req, environ, &resp)
         };
         if let Err(error) = shielded(run) {
@@ -163,8 +159,7 @@ impl Calls {
     pub(super) fn refuse_announced(&self, py: Python<'_>, link: Link<'_>, request: &Request, error: &PyErr) {
         let method = String::from_utf8_lossy(request.head.method()).into_owned();
         let uri = String::from_utf8_lossy(request.head.target()).into_owned();
-        let text = format_exception(py, error);
-        link.errors().log(Level::Error, format_args!("Error handling request {method} {uri}\n{text}"));
+        self.log_exception(py, link, &format!("Error handling request {method} {uri}"), error);
         refuse(link, request, None);
     }
 
@@ -176,6 +171,18 @@ impl Calls {
         let text = format_exception(py, error);
         let uri = String::from_utf8_lossy(request.head.target()).into_owned();
         errors.log(Level::Error, format_args!("Error handling request {uri}\n{text}"));
+    }
+
+    /// Writes an exception of the application's: by Python's logger, where that writes, for it has ideas of its own about
+    /// tracebacks.
+    fn log_exception(&self, py: Python<'_>, link: Link<'_>, message: &str, error: &PyErr) {
+        match &self.relay {
+            Some(relay) => relay.exception(py, message, error),
+            None => {
+                let text = format_exception(py, error);
+                link.errors().log(Level::Error, format_args!("{message}\n{text}"));
+            }
+        }
     }
 
     /// The application raised, or gave something that cannot be sent.
@@ -202,8 +209,7 @@ impl Calls {
         }
         let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
         let method = String::from_utf8_lossy(call.request.head.method()).into_owned();
-        let text = format_exception(py, error);
-        link.errors().log(Level::Error, format_args!("Error handling request {method} {uri}\n{text}"));
+        self.log_exception(py, link, &format!("Error handling request {method} {uri}"), error);
         if !head_sent && !taken {
             let mut page = link.buffer();
             crate::http::error_response_with(500, INTERNAL, "", &mut page);

@@ -16,7 +16,10 @@ def start(launch, name: str, *args: str, app: str | None = APP, **options) -> Se
     """Start with a file of tests/confs: its values decide, the worker type included."""
     path = CONFS / f"{name}.py"
     assert path.exists(), path
-    return launch(app, "--config", str(path), *args, untyped=True, **options)
+    # Gunicorn's flavour has threads, with which `sync` is gthread; so have ours here.
+    flavour = launch.flavour
+    threads = ("--threads", "4") if flavour.own and not flavour.threads else ()
+    return launch(app, "--config", str(path), *threads, *args, untyped=True, **options)
 
 
 def notes(server: Server, *events: str) -> list[Note]:

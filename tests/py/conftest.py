@@ -98,6 +98,7 @@ def launcher(flavour: Flavour, make_dir: Callable[[], Path], kind: type[Server] 
         servers.append(server)
         return server.start(app, *args, **options)
 
+    launch.flavour = flavour  # type: ignore[attr-defined]
     yield launch
     errors = []
     for server in reversed([server for server in servers if hasattr(server, "process")]):
