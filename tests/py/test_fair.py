@@ -246,6 +246,7 @@ def test_idle_processes_sleep(launch, crowd, connections):
     assert sum(used) < 0.05, used
 
 
+@pytest.mark.one_thread  # With threads there is one more, for the answer.
 @pytest.mark.own(reason="Gunicorn's workers all wake up")
 @pytest.mark.parametrize("bind", BINDS.values(), ids=BINDS)
 def test_a_connection_wakes_one_worker(launch, bind):
