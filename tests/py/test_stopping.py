@@ -200,6 +200,7 @@ def test_connections_that_wait_at_an_address_that_is_given_up(launch, workdir):
             assert client.get("/echo?token=new").body == b"new"
 
 
+@pytest.mark.own(reason="Gunicorn's worker hangs at its end now and then, until its time-out")
 def test_recycling_under_overload(launch, bind):
     """A worker that leaves must not take more of the queue with it than it can answer within its graceful_timeout."""
     args = ["-w", "2", "--max-requests", "5", "--graceful-timeout", "1"]
