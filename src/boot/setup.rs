@@ -202,7 +202,7 @@ pub(super) fn tuning(settings: &Settings, requests_max: u64) -> Tuning {
         header_timeout: settings.header_timeout(),
         body_stall_timeout: settings.body_timeout(),
         write_stall_timeout: settings.write_timeout(),
-        own_listeners: settings.reuse_port(),
+        shares_listeners: !settings.reuse_port(),
         requests_max,
         graceful_timeout: settings.graceful_timeout(),
         idle_wait_max: match settings.timeout() {

@@ -264,7 +264,8 @@ fn boot(
     let keeps_alive = !tuning.keepalive.is_zero();
     let reactor = Rc::new(Reactor::new(driver, &specs, Some(wake), shared, tuning, setup::policy(settings)));
     if let (Mode::Threads(count), Some(mailbox)) = (mode, mailbox) {
-        let office = Office::new(mailbox, control.clone(), errors.clone(), renderer, keeps_alive);
+        let counted = (reactor.shared().slot.clone(), reactor.count());
+        let office = Office::new(mailbox, control.clone(), errors.clone(), renderer, keeps_alive, counted);
         let threads = Threads::start(py, count, office, recipe)?;
         let runs = Runs::Threads(Box::new(threads));
         return Ok(Served { worker: worker.unbind(), reactor, runs, watch, watchdog: None });

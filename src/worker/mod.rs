@@ -35,5 +35,5 @@ pub use incoming::{BodyFault, BodyRead};
 pub use mailbox::{Mailbox, Task};
 pub use output::CLIENT_CLOSED_REQUEST;
 pub use pool::Pool;
-pub use reactor::{Census, FOREIGN, ListenerSpec, Reactor, Shared, is_foreign};
+pub use reactor::{Census, FOREIGN, ListenerSpec, Reactor, RequestCount, Shared, is_foreign};
 pub use tuning::Tuning;

@@ -98,6 +98,30 @@ pub struct Reactor {
     pub(super) policy: Policy,
 }
 
+/// How requests are counted; for any thread.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestCount {
+    /// See [`Tuning`].
+    pub requests_max: u64,
+    /// See [`Tuning`].
+    pub shares_listeners: bool,
+}
+
+impl RequestCount {
+    /// See [`Reactor::count_request`].
+    pub fn add(self, slot: &Slot, control: &Control, errors: &ErrorLog) {
+        let count = slot.add_request();
+        let limit = self.requests_max;
+        if limit != 0 && count >= limit && !control.stopping() && slot.begin_recycling() {
+            errors.info(format_args!("Autorestarting worker after current request."));
+            if self.shares_listeners {
+                slot.retire();
+            }
+            control.stop();
+        }
+    }
+}
+
 /// Everything that changes; behind one `RefCell`, borrowed briefly.
 pub(super) struct State {
     pub(super) driver: Driver,
@@ -307,22 +331,14 @@ impl Reactor {
     /// is answered with `Connection: close` and this is the last turn that accepts. While another worker is being
     /// replaced for that reason it goes on, and asks again at its next request.
     pub fn count_request(&self) {
-        let count = self.shared.slot.add_request();
-        let limit = self.tuning.requests_max;
-        if limit != 0
-            && count >= limit
-            && !self.shared.control.stopping()
-            && self.shared.slot.begin_recycling()
-        {
-            self.shared.errors.log(
-                crate::logging::Level::Info,
-                format_args!("Autorestarting worker after current request."),
-            );
-            if self.tuning.shares_listeners {
-                self.shared.slot.retire();
-            }
-            self.shared.control.stop();
-        }
+        let Shared { slot, control, errors, .. } = &self.shared;
+        self.count().add(slot, control, errors);
+    }
+
+    /// How requests are counted.
+    pub fn count(&self) -> RequestCount {
+        let Tuning { requests_max, shares_listeners, .. } = self.tuning;
+        RequestCount { requests_max, shares_listeners }
     }
 
     /// The worker is willing to keep connections open at this moment.

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use crate::http::DateCache;
 use crate::logging::{ErrorLog, LineRenderer};
 use crate::sys::clock;
+use crate::sys::shared::Slot;
 use crate::worker::{
     AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, ConnId, Control, Flow, Handover, Mailbox, Outgoing,
     Reactor, Request,
@@ -31,6 +32,10 @@ pub struct Office {
     pub access: Option<LineRenderer>,
     /// Connections may be kept open at all.
     pub keeps_alive: bool,
+    /// This worker's place on the score-board.
+    pub slot: Slot,
+    /// How requests are counted there.
+    pub count: RequestCount,
     /// Threads that wait for their client.
     pub(super) waits: Arc<Waits>,
 }
@@ -43,8 +48,9 @@ impl Office {
         errors: Arc<ErrorLog>,
         access: Option<LineRenderer>,
         keeps_alive: bool,
+        (slot, count): (Slot, RequestCount),
     ) -> Self {
-        Self { mailbox, control, errors, access, keeps_alive, waits: Arc::default() }
+        Self { mailbox, control, errors, access, keeps_alive, slot, count, waits: Arc::default() }
     }
 }
 
@@ -126,6 +132,11 @@ impl Desk {
 
     pub(super) fn control(&self) -> &Control {
         &self.office.control
+    }
+
+    pub(super) fn count_request(&self) {
+        let Office { slot, control, errors, count, .. } = &self.office;
+        count.add(slot, control, errors);
     }
 
     pub(super) fn keeps_alive(&self) -> bool {

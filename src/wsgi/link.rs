@@ -142,10 +142,11 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// A request is about to run. Those of threads were counted when they were handed out.
+    /// A request is about to run.
     pub(super) fn count_request(self) {
-        if let Self::Loop(reactor) = self {
-            reactor.count_request();
+        match self {
+            Self::Loop(reactor) => reactor.count_request(),
+            Self::Thread(desk) => desk.count_request(),
         }
     }
 

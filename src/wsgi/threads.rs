@@ -138,7 +138,6 @@ impl App for Threads {
 
     fn call(&self, reactor: &Reactor, mut request: Request) {
         let conn = request.conn;
-        reactor.count_request();
         request.keep_alive &= reactor.has_idle_room();
         reactor.hold(conn);
         if let Err(request) = self.pool.push(request) {
