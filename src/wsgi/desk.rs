@@ -16,7 +16,7 @@ use crate::sys::clock;
 use crate::sys::shared::Slot;
 use crate::worker::{
     AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, ConnId, Control, Flow, Handover, Mailbox, Outgoing,
-    Reactor, Request,
+    Reactor, Request, RequestCount,
 };
 
 /// What threads need of the worker.
