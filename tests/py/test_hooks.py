@@ -208,8 +208,8 @@ def test_timeout_of_a_request(launch):
     seen = len(notes(server))
     with server.client() as client:
         client.send(request("/sleep?s=60"))
-        wait_notes(server, "post_worker_init", 2)
         assert b"200" not in client.rest()
+    wait_notes(server, "post_worker_init", 2)
     assert since(server, seen, pid) == ["pre_request", "worker_abort", "post_request", "worker_exit"]
     assert since(server, seen, server.pid) == ["child_exit", "pre_fork"]
     (note,) = notes(server, "post_request")
@@ -340,7 +340,7 @@ def test_the_worker_object(launch):
         "alive": True, "booted": False, "unlimited": 2**63 - 1, "sockets": 1, "same": [True, True, True],
     } == before  # fmt: skip
     assert after | {
-        "text": f"<Worker {after['pid']}>", "worker": after["pid"], "loaded": [True, True, True], "later": True,
+        "text": f"<Worker {after['pid']}>", "worker": after["pid"], "loaded": [True, True, True], "beaten": True,
         "app_uri": "team_app:app", "fileno": True,
     } == after  # fmt: skip
 
