@@ -102,9 +102,7 @@ class CommandApplication(base.Application):
 
     def init(self, parser, opts, args):
         record("init", args=args)
-        options = read_options()
-        options.pop("word", None)
-        return options
+        return {key: value for key, value in read_options().items() if key != "argv"}
 
     def load(self):
         return handler_app
@@ -121,7 +119,7 @@ def main():
     elif KIND == "named":
         NamedApplication("team_app:app", read_options()).run()
     elif KIND == "command":
-        sys.argv[1:] = read_options().pop("argv", [])
+        sys.argv[1:] = read_options()["argv"]
         CommandApplication("%(prog)s [OPTIONS] [WORD]", prog="team").run()
     elif KIND == "run":
         sys.argv[1:] = read_options()["argv"]

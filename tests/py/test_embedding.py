@@ -151,7 +151,7 @@ def test_an_application_that_cannot_load_in_the_master(programs):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [({"workers": "many"}, "many"), ({"bind": 42}, "Not a string"), ({"umask": {}}, "")]
+    ("options", "words"), [({"workers": "many"}, "many"), ({"proc_name": 42}, "42"), ({"umask": {}}, "")]
 )
 def test_an_invalid_option(programs, options, words):
     done = programs.run("standalone", **options)
@@ -193,7 +193,8 @@ def test_the_command_line_of_a_program(programs, argv, status):
 
 
 def test_running_as_the_command_does(programs):
-    server = programs.start("run", argv=["--bind", "127.0.0.1:0", "--workers", "1", *programs.flavour.options, "team_app:app"])
+    argv = ["--bind", "127.0.0.1:0", "--workers", "1", *programs.flavour.options, "team_app:app"]
+    server = programs.start("run", argv=argv)
     pid = server.worker_pid()
     server.kill(signal.SIGHUP)
     server.wait_workers(1, without=[pid])
