@@ -65,7 +65,8 @@ def when_ready(server):
     (listener,) = server.LISTENERS
     record(
         "when_ready", missing=missing(listener, "sock fileno getsockname"), text=str(listener),
-        name=list(listener.getsockname()), address=server.address, listening=listener.sock.fileno() == listener.fileno(),
+        name=list(listener.getsockname()), address=server.address,
+        listening=listener.sock.fileno() == listener.fileno(),
         worker_class=hasattr(server.worker_class, "init_process") or callable(server.worker_class),
         master_pid=server.master_pid, reexec_pid=server.reexec_pid, systemd=server.systemd, pidfile=server.pidfile,
         proc_name=server.proc_name,
@@ -86,7 +87,8 @@ def post_worker_init(worker):
     record(
         "post_worker_init", missing=missing(worker, WORKER + " wsgi"), text=str(worker), worker=worker.pid,
         loaded=[callable(worker.wsgi), worker.wsgi is worker.app.callable, worker.app.wsgi() is worker.wsgi],
-        beaten=abs(worker.tmp.last_update() - time.monotonic()) < 10, app_uri=worker.app.app_uri, fileno=worker.tmp.fileno() >= 0,
+        beaten=abs(worker.tmp.last_update() - time.monotonic()) < 10, app_uri=worker.app.app_uri,
+        fileno=worker.tmp.fileno() >= 0,
         writable=writable(worker, "nr", "alive", "max_requests", "timeout", "cfg", "log", "wsgi"),
     )  # fmt: skip
 

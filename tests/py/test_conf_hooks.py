@@ -199,7 +199,8 @@ def test_numbered_workers(launch):
     slots = {note["pid"]: note["slot"] for note in notes(server, "post_fork")}
     assert sorted(slots.values()) == [1, 2]
     assert [note["slots"] for note in notes(server, "post_fork")] in ([[1], [1, 2]], [[1, 2], [1]])
-    assert {note["slot"] for note in notes(server, "post_request")} == {1, 2}
+    for slot in (1, 2):
+        wait_notes(server, "post_request", slot=slot)
     assert {note["lost"] for note in notes(server, "post_request")} == {"set in the worker"}
     os.kill(pids[0], signal.SIGKILL)
     (note,) = wait_notes(server, "child_exit")
@@ -259,7 +260,9 @@ def test_flushing_at_the_end_of_a_worker(launch, how):
     wait_for("the worker to leave", lambda: not is_alive(pid))
     wait_notes(server, "atexit", pid=pid)
     assert events(notes(server), pid) == ["flushed", "atexit"]
-    assert facts(notes(server, "flushed")[0]) == {"paths": ["/pid", "/created"], "log": True}
+    (note,) = notes(server, "flushed")
+    assert sorted(note["paths"]) == ["/created", "/pid"]
+    assert note["log"]
 
 
 # Requests.
@@ -297,7 +300,7 @@ def test_edited_headers(launch):
     [
         ("post_request_two", {}),
         ("post_request_three", {"query": "a=b"}),
-        ("post_request_four", {"query": "a=b", "status": "201 Created", "fields": ["Content-Type", "Content-Length", "X-Made"]}),
+        ("post_request_four", {"query": "a=b", "status": "201 Created", "fields": 3}),
     ],
 )
 def test_arguments_of_post_request(launch, name, said):

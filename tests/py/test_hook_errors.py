@@ -221,7 +221,8 @@ def test_hooks_that_are_refused(flavour, workdir, line, words):
         "class Starting:\n    def __call__(self, server):\n        record('on_starting')\non_starting = Starting()\n",
         "import functools\ndef base(word, server):\n    record(word)\n"
         "on_starting = functools.partial(base, 'on_starting')\n",
-        "class Hooks:\n    def starting(self, server):\n        record('on_starting')\non_starting = Hooks().starting\n",
+        "class Hooks:\n    def starting(self, server):\n        record('on_starting')\n"
+        "on_starting = Hooks().starting\n",
         "class Hooks:\n    @staticmethod\n    def starting(server):\n        record('on_starting')\n"
         "on_starting = Hooks.starting\n",
     ],
