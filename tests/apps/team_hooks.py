@@ -12,12 +12,8 @@ def post_fork(server, worker):
     record("post_fork", age=worker.age)
 
 
-class Hooks:
-    """A name space."""
-
-    @staticmethod
-    def post_request(worker, req, environ, resp):
-        record("post_request", path=req.path, status=resp.status_code)
+def post_request(worker, req, environ, resp):
+    record("post_request", path=req.path, status=resp.status_code)
 
 
 class ShoutingLogger(Logger):

@@ -2,4 +2,4 @@
 
 when_ready = "team_hooks.when_ready"
 post_fork = "team_hooks.post_fork"
-post_request = "team_hooks.Hooks.post_request"
+post_request = "team_hooks.post_request"

@@ -1,5 +1,7 @@
 """Which attributes the objects of the hooks have, and which of them can be written."""
 
+import time
+
 import gunicorn
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
@@ -63,7 +65,8 @@ def when_ready(server):
     (listener,) = server.LISTENERS
     record(
         "when_ready", missing=missing(listener, "sock fileno getsockname"), text=str(listener),
-        name=list(listener.getsockname()), address=server.address, listening=listener.sock.fileno() == listener.fileno(),
+        name=list(listener.getsockname()), address=server.address,
+        listening=listener.sock.fileno() == listener.fileno(),
         worker_class=hasattr(server.worker_class, "init_process") or callable(server.worker_class),
         master_pid=server.master_pid, reexec_pid=server.reexec_pid, systemd=server.systemd, pidfile=server.pidfile,
         proc_name=server.proc_name,
@@ -80,12 +83,12 @@ def pre_fork(server, worker):
 
 
 def post_worker_init(worker):
-    before = worker.tmp.last_update()
     worker.notify()
     record(
         "post_worker_init", missing=missing(worker, WORKER + " wsgi"), text=str(worker), worker=worker.pid,
         loaded=[callable(worker.wsgi), worker.wsgi is worker.app.callable, worker.app.wsgi() is worker.wsgi],
-        later=worker.tmp.last_update() >= before, app_uri=worker.app.app_uri, fileno=worker.tmp.fileno() >= 0,
+        beaten=abs(worker.tmp.last_update() - time.monotonic()) < 10, app_uri=worker.app.app_uri,
+        fileno=worker.tmp.fileno() >= 0,
         writable=writable(worker, "nr", "alive", "max_requests", "timeout", "cfg", "log", "wsgi"),
     )  # fmt: skip
 
@@ -114,5 +117,5 @@ def on_exit(server):
     record(
         "on_exit", value=settings["tmp_upload_dir"].value, got=settings["workers"].get(), size=len(settings) > 80,
         base=isinstance(server.app, BaseApplication), version=gunicorn.__version__, software=gunicorn.SERVER_SOFTWARE,
-        server=gunicorn.SERVER, is_ssl=server.cfg.is_ssl, ids=[server.cfg.uid, server.cfg.gid],
+        server=gunicorn.SERVER, is_ssl=bool(server.cfg.is_ssl), ids=[server.cfg.uid, server.cfg.gid],
     )  # fmt: skip

@@ -1,6 +1,6 @@
-"""Another name in the Server header."""
+"""Another name in the Server header, and in what applications are told."""
 
 import gunicorn
 
 gunicorn.SERVER = "Shop/2.0"
-gunicorn.SERVER_SOFTWARE = "ignored"
+gunicorn.SERVER_SOFTWARE = "Shop/2.0.1"
