@@ -100,6 +100,7 @@ fn more_and_less_workers() {
     }
     server.signal(Signal::TTOU);
     server.wait_for(&format!("Worker exiting (pid: {first})"));
+    assert_eq!(server.count("the queue is for others: true"), 1);
     server.signal(Signal::USR1);
     server.wait_for("reopened");
     assert_eq!(server.count("worker got SIGTERM"), 1, "only the oldest");
@@ -179,8 +180,10 @@ fn a_good_reload_replaces_everyone() {
     server.wait_for("reload done: true");
     assert_eq!(std::fs::read_to_string(&pidfile).unwrap(), format!("{}\n", server.pid()));
     assert!(all[2..].iter().all(|pid| exists(*pid)));
+    assert_eq!(server.count("the queue is for others: true"), 2);
     server.signal(Signal::TERM);
     assert_eq!(server.exit_status(), Some(0));
+    assert_eq!(server.count("the queue is for others: false"), 3, "the server stops");
 }
 
 #[test]
@@ -219,6 +222,8 @@ fn a_reload_moves_to_other_addresses() {
     assert_eq!(inode(&kept), before, "an unchanged address keeps its socket");
     assert!(new.exists() && !old.exists());
     server.wait_for(&format!("Listening at: unix:{},unix:{}", kept.display(), new.display()));
+    // One of the addresses is nobody else's.
+    server.wait_for("the queue is for others: false");
 }
 
 #[test]
@@ -271,11 +276,11 @@ fn workers_leave_when_the_master_is_gone_and_hold_nothing_of_it() {
     let directory = Directory::new();
     let mut server = Server::start(&directory, "workers 2\ntcp 127.0.0.1 0");
     for pid in server.booted(2) {
-        // 0, 1, 2, the listener, and the test worker's own signal queue: no eventfd of the master.
+        // 0, 1, 2, the listener, the bell, and the test worker's own signal queue: no eventfd of the master's queue.
         let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
         let links = open.map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap());
         let named: Vec<String> = links.map(|link| link.display().to_string()).collect();
-        assert_eq!(named.iter().filter(|name| name.contains("eventfd")).count(), 1, "{named:?}");
+        assert_eq!(named.iter().filter(|name| name.contains("eventfd")).count(), 2, "{named:?}");
         assert_eq!(named.iter().filter(|name| name.contains("socket:")).count(), 1, "{named:?}");
     }
     server.signal(Signal::KILL);
@@ -291,4 +296,121 @@ fn an_idle_master_hardly_runs() {
     let before = server.cpu_seconds();
     std::thread::sleep(std::time::Duration::from_secs(3));
     assert!(server.cpu_seconds() - before < 0.1);
+}
+
+/// The sockets that a process has open.
+fn sockets(pid: i32) -> Vec<String> {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let links = open.map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap().display().to_string());
+    links.filter(|name| name.contains("socket:")).collect()
+}
+
+/// The pid of the `number`-th master that has said where it listens.
+fn master(server: &Server, number: usize) -> i32 {
+    server.wait_until("a master", |lines| {
+        lines.iter().filter(|line| line.contains("Listening at")).count() >= number
+    });
+    let text = server.text();
+    let line = text.lines().filter(|line| line.contains("Listening at")).nth(number - 1).unwrap();
+    line[1..line.find(']').unwrap()].parse().unwrap()
+}
+
+#[test]
+fn an_upgrade_forward() {
+    let directory = Directory::new();
+    let (socket, pidfile) = (directory.path("app.sock"), directory.path("app.pid"));
+    let second = directory.path("app.pid.2");
+    let config = format!("workers 1\nunix {}\npidfile {}", socket.display(), pidfile.display());
+    let mut server = Server::start(&directory, &config);
+    let old = server.booted(1)[0];
+    server.signal(Signal::USR2);
+    let heir = master(&server, 2);
+    let new = server.booted(2)[1];
+    assert!(server.has("] pre_exec"));
+    assert_eq!(std::fs::read_to_string(&pidfile).unwrap(), format!("{}\n", server.pid()));
+    assert_eq!(std::fs::read_to_string(&second).unwrap(), format!("{heir}\n"));
+    assert_eq!(server::title(heir), "rgunicorn: master [test.2]");
+    assert_eq!(server::title(new), "rgunicorn: worker [test.2]");
+    assert_eq!(sockets(server.pid()), sockets(heir), "the same socket, once");
+    assert_eq!(sockets(new), sockets(heir));
+
+    server.signal(Signal::TERM);
+    server.wait_for(&format!("[{heir}] INFO Master has been promoted."));
+    server.wait_for(&format!("[{heir}] promoted"));
+    assert!(!exists(old) && exists(new));
+    // The title changes before the pid file does, and both after the line.
+    server.reconfigure_at(heir, &config);
+    server.booted(3);
+    assert_eq!(std::fs::read_to_string(&pidfile).unwrap(), format!("{heir}\n"));
+    assert!(!second.exists() && socket.exists());
+    assert_eq!(server::title(heir), "rgunicorn: master [test]");
+    Server::kill(heir, Signal::TERM);
+    assert_eq!(server.exit_status(), Some(0));
+    assert!(!socket.exists() && !pidfile.exists());
+}
+
+#[test]
+fn an_upgrade_that_fails_and_one_that_is_killed() {
+    let directory = Directory::new();
+    let (socket, pidfile) = (directory.path("app.sock"), directory.path("app.pid"));
+    let config = format!("workers 1\nunix {}\npidfile {}", socket.display(), pidfile.display());
+    let mut server = Server::start(&directory, &config);
+    let old = server.booted(1)[0];
+    server.configure(&format!("{config}\nmode exit3"));
+    server.signal(Signal::USR2);
+    server.wait_for("exited with code 3. This one goes on.");
+    server.configure(&config);
+    server.signal(Signal::USR2);
+    let heir = master(&server, 3);
+    server.booted(2);
+    Server::kill(heir, Signal::KILL);
+    server.wait_for(&format!("New master (pid:{heir}) was sent SIGKILL. This one goes on."));
+    assert!(exists(old) && socket.exists());
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit_status(), Some(0));
+    assert!(!socket.exists() && !directory.path("app.pid.2").exists() && !pidfile.exists());
+}
+
+#[test]
+fn winch_and_back() {
+    let directory = Directory::new();
+    let config = "workers 2\ndaemon";
+    let mut server = Server::start(&directory, config);
+    let old = server.booted(2);
+    server.signal(Signal::WINCH);
+    for pid in &old {
+        server.wait_for(&format!("Worker exiting (pid: {pid})"));
+    }
+    server.signal(Signal::TTIN);
+    server.booted(3);
+    server.reconfigure(config);
+    server.booted(5);
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit_status(), Some(0));
+}
+
+#[test]
+fn every_worker_has_a_socket_of_its_own() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let directory = Directory::new();
+    let mut server = Server::start(&directory, &format!("workers 2\nreuse_port\ntcp 127.0.0.1 {port}"));
+    let workers = server.booted(2);
+    assert!(server.has(&format!("INFO Listening at:  ({})", server.pid())), "{}", server.text());
+    assert!(sockets(server.pid()).is_empty());
+    assert_eq!((sockets(workers[0]).len(), sockets(workers[1]).len()), (1, 1));
+    assert_ne!(sockets(workers[0]), sockets(workers[1]));
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit_status(), Some(0));
+}
+
+#[test]
+fn a_worker_that_does_not_boot_in_time_is_killed() {
+    let directory = Directory::new();
+    let server = Server::start(&directory, "workers 1\nmode late\nboot_timeout 1");
+    let pid = server.worker_pids(1)[0];
+    server.wait_for(&format!("CRITICAL WORKER BOOT TIMEOUT (pid:{pid}): not booted after 1 s"));
+    server.wait_for(&format!("Worker (pid:{pid}) was sent SIGABRT!"));
+    server.worker_pids(2);
+    std::fs::write(directory.path("go"), "").unwrap();
+    server.booted(1);
 }

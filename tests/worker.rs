@@ -18,6 +18,8 @@ mod output;
 mod owner;
 #[path = "worker/panics.rs"]
 mod panics;
+#[path = "worker/queue.rs"]
+mod queue;
 #[path = "worker/random.rs"]
 mod random;
 #[path = "worker/requests.rs"]

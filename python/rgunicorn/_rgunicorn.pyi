@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from os import PathLike, stat_result
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias, final
+from typing import Any, Final, Never, Self, TypeAlias, final
 
 from typing_extensions import disjoint_base
 
@@ -92,7 +92,9 @@ class ErrorStream:
 
 @final
 class ClientDisconnected:
-    def __call__(self) -> bool: ...
+    """``rgunicorn.client_disconnected``: whether the client has left. Takes no arguments."""
+
+    def __call__(self, *args: Never, **kwargs: Never) -> bool: ...
 
 @final
 class EarlyHints:

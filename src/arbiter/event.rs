@@ -15,6 +15,10 @@ pub struct Limits {
     pub timeout: Duration,
     /// How long a stopping server waits for its workers.
     pub graceful_timeout: Duration,
+    /// Time for a worker to boot, after which it is killed; zero = for ever.
+    pub boot_timeout: Duration,
+    /// The server is a daemon: WINCH counts.
+    pub daemon: bool,
 }
 
 /// What happened.
@@ -38,6 +42,15 @@ pub enum Event<'a> {
         /// What went wrong.
         error: &'a str,
     },
+    /// A new master has been forked, as asked for, and is about to start.
+    UpgradeStarted {
+        /// Its process id.
+        pid: Pid,
+    },
+    /// No new master could be forked.
+    UpgradeFailed(&'a str),
+    /// This process's parent now. Comes before all other events of a turn, while the state waits for its end.
+    Parent(Pid),
     /// A child has been reaped.
     Ended {
         /// Its process id.
@@ -51,8 +64,13 @@ pub enum Event<'a> {
     Reloaded(Limits),
     /// The configuration could not be read again, or what it names not opened.
     ReloadFailed(&'a str),
-    /// A turn of the loop, with what the score-board says. Comes after all other events of the turn.
+    /// A turn of the loop, with what the score-board says. Comes after all other events of the turn but `Recycling`.
     Tick(&'a [Reading]),
+    /// After a tick: the worker of this age has the permit to recycle itself.
+    Recycling {
+        /// Its age; it may be gone.
+        age: u64,
+    },
     /// A Python-level signal handler wants to leave with this status.
     Leave(i32),
 }
@@ -79,20 +97,43 @@ pub enum Action {
         /// Its former process id.
         pid: Pid,
     },
-    /// Tell the workers how many of them are wanted.
+    /// Take the permit to recycle itself back from the worker of this age: the next one may have it.
+    EndRecycling {
+        /// Its age.
+        age: u64,
+    },
+    /// Tell the workers how many of them are wanted: at least two while there is another master beside this one.
     ShareWorkers(u32),
     /// Read the configuration again; answer with `Reloaded` or `ReloadFailed`.
     Reload,
-    /// The configuration on trial is in force from now on.
-    Commit,
+    /// The configuration on trial is in force from now on. `unlink`: remove the socket files that it does not use.
+    Commit {
+        /// No other master serves on them.
+        unlink: bool,
+    },
     /// Go back to the configuration before the trial.
     Rollback,
     /// Open the log files again.
     ReopenLogs,
     /// Run the hooks of this moment.
     Hook(HookEvent),
-    /// Close the listening sockets and remove their files.
-    CloseListeners,
+    /// Start a new master beside this one; answer with `UpgradeStarted` or `UpgradeFailed`.
+    Upgrade,
+    /// The master before this one has gone: take its names.
+    Promote {
+        /// Its former process id.
+        former: Pid,
+    },
+    /// A new master has ended: remove its pid file if it has left it.
+    RemoveHeirPidFile {
+        /// Its former process id.
+        pid: Pid,
+    },
+    /// Close the listening sockets. `unlink`: and remove their files.
+    CloseListeners {
+        /// No other master serves on them.
+        unlink: bool,
+    },
     /// Remove the pid file.
     RemovePidFile,
     /// Leave with this status.

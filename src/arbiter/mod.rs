@@ -3,7 +3,7 @@
 //! It is a decision table with a thin executor. [`plan()`] is pure: a state, an event and the time go in, actions come out;
 //! it makes no system call and reads no clock, so every rule is a table test without a process. [`run`](run()) turns
 //! signals, ended children and heartbeats into events, and performs the actions. Read `plan.rs` for what happens and why,
-//! `run.rs` for how.
+//! `run.rs` for how; `upgrade.rs` and `handover.rs` are what an upgrade in place adds to each.
 //!
 //! It may know `sys`, `settings` and the levels of `logging`. It knows no worker, no HTTP and no Python: what needs those comes through [`Host`],
 //! which the floor above implements.
@@ -12,6 +12,7 @@
 //! forked under it must prove themselves; until then nothing is taken away, and if they fail everything stays as it was.
 
 mod event;
+mod handover;
 mod plan;
 mod reload;
 mod run;
@@ -19,17 +20,20 @@ mod setup;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 pub use event::{Action, Event, Limits};
 pub use plan::{State, plan};
 pub use run::run;
 
 use crate::logging::Level;
+use crate::sys::exec::Program;
 use crate::sys::listener::{Address, Listener};
 use crate::sys::process::Pid;
 use crate::sys::shared::Slot;
 use crate::sys::signal::Blocked;
 use std::io;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -80,6 +84,8 @@ pub enum HookEvent {
     },
     /// `on_reload`: the configuration was read again, no new worker exists.
     OnReload,
+    /// `pre_exec`: in a child of the master that is about to become a new master (USR2).
+    PreExec,
     /// `on_exit`: the last thing in the master.
     OnExit,
 }
@@ -93,10 +99,16 @@ pub struct Config {
     pub timeout_s: u64,
     /// How long a stopping server waits for its workers, in seconds.
     pub graceful_timeout_s: u64,
+    /// Time in seconds for a worker to boot, after which it is killed; 0 = for ever.
+    pub boot_timeout_s: u64,
+    /// The server was told to be a daemon: WINCH sends the workers home.
+    pub daemon: bool,
     /// Where to listen.
     pub binds: Vec<Address>,
     /// Length of the accept queues.
     pub backlog: i32,
+    /// Each worker opens TCP sockets of its own.
+    pub reuse_port: bool,
     /// Where to write the master's process id.
     pub pidfile: Option<PathBuf>,
     /// The umask under which unix socket files are made.
@@ -111,6 +123,29 @@ pub struct Config {
     pub worker_name: String,
 }
 
+/// How this master came into being.
+#[derive(Clone, Debug, Default)]
+pub struct Launch {
+    /// What to start for an upgrade in place: this program as it was started itself.
+    pub program: Program,
+    /// Set in a master that another one has started in its place.
+    pub predecessor: Option<Predecessor>,
+}
+
+/// The variable that tells a new master the process id of the one that has started it. Gunicorn's name.
+pub const PARENT_VARIABLE: &str = "GUNICORN_PID";
+/// The variable that tells a new master the descriptors of its listening sockets, separated by commas. Gunicorn's name.
+pub const SOCKETS_VARIABLE: &str = "GUNICORN_FD";
+
+/// The master that has started this one, and what it has handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Predecessor {
+    /// Its process id.
+    pub pid: Pid,
+    /// Its listening sockets, by descriptor.
+    pub sockets: Vec<RawFd>,
+}
+
 /// All that a worker gets from the arbiter.
 #[derive(Debug)]
 pub struct WorkerContext {
@@ -120,7 +155,7 @@ pub struct WorkerContext {
     pub ppid: Pid,
     /// Its place on the score-board. [`Slot::set_booted`] when the application is loaded, then [`Slot::beat`].
     pub slot: Slot,
-    /// The shared listening sockets.
+    /// The listening sockets: shared ones, and with `reuse_port` its own, which do not listen yet ([`Listener::listen`]).
     pub listeners: Vec<Arc<Listener>>,
     /// The configuration under which it was forked.
     pub config: Arc<Config>,
@@ -151,6 +186,9 @@ pub trait Host {
     fn reload_done(&mut self, accepted: bool) {
         let _ = accepted;
     }
+
+    /// The master that has started this one has gone: [`PARENT_VARIABLE`] is no longer true.
+    fn promoted(&mut self) {}
 
     /// Opens the log files again (USR1, HUP).
     fn reopen_logs(&mut self);

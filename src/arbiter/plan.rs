@@ -2,11 +2,12 @@
 //!
 //! Top-down: [`plan`] is the table; below it one function per row, the watch over heartbeats, and what every row ends with
 //! while the master serves ([`State::balance`]). The words are in `event.rs`, the way out in `stop.rs`, what a reload
-//! changes in `reload.rs`.
+//! changes in `reload.rs`, a second master in `upgrade.rs`.
 
 use super::event::{Action, Event, Limits};
 use super::reload::Trial;
 use super::stop::Stop;
+use super::upgrade::Lineage;
 use super::{HookEvent, Level, STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR};
 use crate::sys::clock::Instant;
 use crate::sys::process::{Exit, Pid};
@@ -32,9 +33,13 @@ pub(super) struct Worker {
     pub(super) generation: u32,
     pub(super) beat: Option<Instant>,
     pub(super) booted: bool,
-    /// It has been told to stop.
+    /// When it was decided to fork it.
+    born: Instant,
+    /// It has been told to stop, or has begun to leave by itself.
     pub(super) stopping: bool,
-    /// It was silent for too long and has got its ABRT.
+    /// It has begun to leave by itself (`max_requests`, a signal of somebody else).
+    leaving: bool,
+    /// It was silent, or did not boot, for too long, and has got its ABRT.
     aborted: bool,
 }
 
@@ -58,6 +63,7 @@ pub struct State {
     pub(super) trial: Option<Trial>,
     next_age: u64,
     pub(super) phase: Phase,
+    pub(super) lineage: Lineage,
     /// When the last turn ended.
     last_turn: Instant,
     /// When heartbeats were last judged.
@@ -79,12 +85,18 @@ pub fn plan(state: &mut State, event: Event<'_>, now: Instant) -> Vec<Action> {
         Event::Signal(signal) => state.signal(signal, now, &mut out),
         Event::Forked { age, pid } => state.forked(age, pid, &mut out),
         Event::ForkFailed { age, error } => state.fork_failed(age, error, now, &mut out),
+        Event::UpgradeStarted { pid } => state.upgrade_started(pid, &mut out),
+        Event::UpgradeFailed(error) => {
+            log(&mut out, Level::Error, format!("Upgrade failed, nothing has changed: {error}"));
+        }
+        Event::Parent(pid) => state.parent_is(pid, &mut out),
         Event::Ended { pid, exit, booted } => state.ended(pid, exit, booted, now, &mut out),
         Event::Reloaded(limits) => state.reloaded(limits, &mut out),
         Event::ReloadFailed(error) => {
             log(&mut out, Level::Error, format!("Reload failed, nothing has changed: {error}"));
         }
         Event::Tick(readings) => state.tick(readings, now, &mut out),
+        Event::Recycling { age } => state.recycling(age, &mut out),
         Event::Leave(status) => state.stop(false, status, None, now, &mut out),
     }
     match state.phase {
@@ -110,6 +122,7 @@ impl State {
             trial: None,
             next_age: 1,
             phase: Phase::Serving,
+            lineage: Lineage::default(),
             last_turn: Instant(0),
             last_check: Instant(0),
             watch_from: Instant(0),
@@ -136,7 +149,7 @@ impl State {
         self.target = self.limits.workers;
         self.last_check = now;
         self.last_turn = now;
-        out.push(Action::ShareWorkers(self.target));
+        self.share_target(out);
     }
 
     fn signal(&mut self, signal: Signal, now: Instant, out: &mut Vec<Action>) {
@@ -150,12 +163,10 @@ impl State {
                 out.push(Action::ReopenLogs);
                 self.kill_all(Signal::USR1, out);
             }
-            Signal::USR2 => {
-                log(out, Level::Warning, "SIGUSR2 ignored: upgrading in place is not available yet")
-            }
+            Signal::USR2 => self.upgrade(out),
             Signal::TTIN => self.move_target(1, out),
             Signal::TTOU => self.move_target(-1, out),
-            Signal::WINCH => log(out, Level::Debug, "SIGWINCH ignored. Not daemonized"),
+            Signal::WINCH => self.send_workers_home(out),
             _ => {} // CHLD: children are reaped in every turn.
         }
     }
@@ -174,7 +185,7 @@ impl State {
     /// Tells workers and hooks, even if the number is the same: Gunicorn runs the hook at every reload.
     pub(super) fn set_target(&mut self, target: u32, out: &mut Vec<Action>) {
         let old = std::mem::replace(&mut self.target, target);
-        out.push(Action::ShareWorkers(target));
+        self.share_target(out);
         out.push(Action::Hook(HookEvent::NumWorkersChanged { new: target, old: Some(old) }));
     }
 
@@ -197,6 +208,9 @@ impl State {
     }
 
     fn ended(&mut self, pid: Pid, exit: Exit, booted: bool, now: Instant, out: &mut Vec<Action>) {
+        if self.heir_ended(pid, exit, out) {
+            return;
+        }
         let Some(place) = self.workers.iter().position(|worker| worker.pid == pid) else {
             let status = match exit {
                 Exit::Code(code) => code.to_string(),
@@ -216,6 +230,8 @@ impl State {
             (true, true) => return self.accept_trial(out),
             (true, false) => return,
             (false, true) => return self.reject_trial("a new worker did not boot", out),
+            // Its status is not its own: it was told to leave.
+            (false, false) if worker.aborted => return,
             (false, false) => {}
         }
         match exit {
@@ -238,6 +254,9 @@ impl State {
             }
             Exit::Signal(signal) => {
                 let (level, remark) = match signal {
+                    Signal::KILL if worker.aborted && worker.beat.is_none() => {
+                        (Level::Error, " It had not booted within boot_timeout.")
+                    }
                     Signal::KILL if worker.aborted => {
                         (Level::Error, " It had been silent for longer than its timeout.")
                     }
@@ -258,6 +277,9 @@ impl State {
             if let Some(reading) = readings.iter().find(|reading| reading.age == worker.age) {
                 worker.booted = reading.booted;
                 worker.beat = reading.beat;
+                // Who was told to has nothing new to say.
+                worker.leaving |= reading.leaving && !worker.stopping;
+                worker.stopping |= worker.leaving;
             }
         }
         let late = CHECK_PERIOD + LATE_AFTER;
@@ -275,22 +297,49 @@ impl State {
         self.judge_trial(out);
     }
 
-    /// Kills who has been silent for too long: ABRT first, so that it can say where it hangs, KILL at the next check.
-    fn watch(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if self.limits.timeout.is_zero() {
-            return;
+    /// The permit is free again when its holder has been reaped and as many workers as are wanted have booted. While that
+    /// fails, no further worker gives up its place.
+    fn recycling(&self, age: u64, out: &mut Vec<Action>) {
+        let holder_lives = self.workers.iter().any(|worker| worker.age == age);
+        let serving = self.count(|worker, _| worker.booted && !worker.stopping);
+        if !holder_lives && serving >= self.target as usize {
+            out.push(Action::EndRecycling { age });
         }
-        for worker in &mut self.workers {
-            let Some(beat) = worker.beat else { continue };
-            if now.since(beat.max(self.watch_from)) <= self.limits.timeout {
+    }
+
+    /// Kills who has been silent, or has not booted, for too long: ABRT first, so that it can say where it hangs, KILL at
+    /// the next check.
+    fn watch(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let mut failed_trial = false;
+        for worker in self.workers.iter_mut().filter(|worker| worker.pid != 0) {
+            // Under these limits or, when they were taken back meanwhile, under others: the sentence stands.
+            let condemned = worker.aborted && worker.beat.is_none();
+            let (since, patience) = match (worker.beat, worker.booted) {
+                (Some(beat), _) => (beat, self.limits.timeout),
+                (None, false) => (worker.born, self.limits.boot_timeout),
+                (None, true) => continue,
+            };
+            let is_over = !patience.is_zero() && now.since(since.max(self.watch_from)) > patience;
+            if !is_over && !condemned {
                 continue;
             }
+            let pid = worker.pid;
             let signal = if worker.aborted { Signal::KILL } else { Signal::ABRT };
             if !worker.aborted {
                 worker.aborted = true;
-                log(out, Level::Critical, format!("WORKER TIMEOUT (pid:{})", worker.pid));
+                let line = match worker.beat {
+                    Some(_) => format!("WORKER TIMEOUT (pid:{pid})"),
+                    None => {
+                        format!("WORKER BOOT TIMEOUT (pid:{pid}): not booted after {} s", patience.as_secs())
+                    }
+                };
+                log(out, Level::Critical, line);
+                failed_trial |= worker.beat.is_none() && worker.generation == self.generation;
             }
-            out.push(Action::Kill { pid: worker.pid, signal });
+            out.push(Action::Kill { pid, signal });
+        }
+        if failed_trial {
+            self.reject_trial("a new worker did not boot within boot_timeout", out);
         }
     }
 
@@ -299,8 +348,8 @@ impl State {
         let wanted = self.wanted_of_this_generation();
         let present = self.count(|worker, generation| worker.generation == generation && !worker.stopping);
         if now >= self.fork_after {
-            for _ in present..wanted {
-                self.fork_one(out);
+            for _ in present + self.leavers_to_wait_for()..wanted {
+                self.fork_one(now, out);
             }
         }
         if self.trial.is_none() {
@@ -315,11 +364,17 @@ impl State {
         }
     }
 
+    /// Workers that leave by themselves are replaced before they are gone, for their last request may be a long one. As
+    /// many as are wanted at most: if the replacements leave as well, it is the processes that would add up.
+    fn leavers_to_wait_for(&self) -> usize {
+        self.count(|worker, _| worker.leaving).saturating_sub(self.target as usize)
+    }
+
     pub(super) fn count(&self, which: impl Fn(&Worker, u32) -> bool) -> usize {
         self.workers.iter().filter(|worker| which(worker, self.generation)).count()
     }
 
-    fn fork_one(&mut self, out: &mut Vec<Action>) {
+    fn fork_one(&mut self, now: Instant, out: &mut Vec<Action>) {
         let age = self.next_age;
         self.next_age += 1;
         self.workers.push(Worker {
@@ -328,7 +383,9 @@ impl State {
             generation: self.generation,
             beat: None,
             booted: false,
+            born: now,
             stopping: false,
+            leaving: false,
             aborted: false,
         });
         out.push(Action::Fork { age });

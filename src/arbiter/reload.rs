@@ -22,7 +22,7 @@ pub(super) struct Trial {
 
 impl State {
     pub(super) fn hang_up(&mut self, out: &mut Vec<Action>) {
-        log(out, Level::Info, "Hang up: Master");
+        log(out, Level::Info, format!("Hang up: Master{}", self.suffix()));
         if self.trial.is_some() {
             self.reject_trial("another reload was asked for", out);
         }
@@ -46,7 +46,7 @@ impl State {
 
     pub(super) fn accept_trial(&mut self, out: &mut Vec<Action>) {
         self.trial = None;
-        out.push(Action::Commit);
+        out.push(Action::Commit { unlink: !self.shares_sockets() });
     }
 
     /// Goes back: the workers on trial are told to stop, and the ones before them are this generation again.

@@ -1,9 +1,11 @@
 //! The executor: turns the world into events and performs the actions. It decides nothing.
 
 use super::event::{Action, Event};
+use super::handover::{create_pidfile, set_title};
 use super::plan::{State, plan};
-use super::setup::{Setup, limits};
-use super::{Config, Fork, HookEvent, Host, Level, WorkerContext};
+use super::setup::{SHARED_HINT, Setup, limits};
+use super::{Config, Fork, HookEvent, Host, Launch, Level, STATUS_WORKER_BOOT_ERROR, WorkerContext};
+use crate::sys::exec::Program;
 use crate::sys::pidfile::PidFile;
 use crate::sys::process::{self, Pid};
 use crate::sys::shared::{Reading, Scoreboard, Slot};
@@ -11,10 +13,10 @@ use crate::sys::signal::{self, Blocked, Signal, SignalQueue};
 use crate::sys::{clock, listener::Listener};
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow::{self, Break, Continue};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// The signals that the master takes. A worker starts with all of them blocked and at their default actions.
-const SIGNALS: [Signal; 10] = [
+pub(super) const SIGNALS: [Signal; 10] = [
     Signal::HUP,
     Signal::INT,
     Signal::QUIT,
@@ -27,39 +29,51 @@ const SIGNALS: [Signal; 10] = [
     Signal::CHLD,
 ];
 
-/// Runs the server: opens what `config` names, keeps workers alive, returns the exit status. It returns in the master, and
+/// Runs the server: opens what `config` names, or takes it over as `launch` says, keeps workers alive, returns the exit status. It returns in the master, and
 /// in each worker after `Host::run_worker`: the caller lets the interpreter finalize in both.
 ///
 /// There can be one at a time in a process: signal dispositions are the process's.
-pub fn run(host: &mut dyn Host, config: Config) -> i32 {
-    match Master::start(host, config) {
+pub fn run(host: &mut dyn Host, config: Config, launch: Launch) -> i32 {
+    match Master::start(host, config, launch) {
         Ok(master) => master.serve(),
         Err(status) => status,
     }
 }
 
 /// The process that forks.
-struct Master<'h> {
-    host: &'h mut dyn Host,
-    state: State,
-    setup: Setup,
+pub(super) struct Master<'h> {
+    pub(super) host: &'h mut dyn Host,
+    pub(super) state: State,
+    pub(super) setup: Setup,
     /// The setup on trial during a reload; workers are forked under it while there is one.
     candidate: Option<Setup>,
     /// `None` only in a child.
-    signals: Option<SignalQueue>,
+    pub(super) signals: Option<SignalQueue>,
     board: Scoreboard,
     /// Of the workers that live or are not reaped yet.
-    slots: HashMap<Pid, Slot>,
-    pidfile: Option<PidFile>,
+    slots: HashMap<Pid, Place>,
+    pub(super) pidfile: Option<PidFile>,
+    /// What a new master is.
+    pub(super) program: Program,
+}
+
+/// What the executor keeps of a worker.
+struct Place {
+    slot: Slot,
+    /// The listeners that it got. They may be closed meanwhile.
+    listeners: Vec<Weak<Listener>>,
 }
 
 impl<'h> Master<'h> {
     /// Gunicorn's start-up order: pid file, `on_starting`, signals, sockets, `when_ready`.
-    fn start(host: &'h mut dyn Host, config: Config) -> Result<Self, i32> {
-        process::set_title("rgunicorn", &format!("rgunicorn: master [{}]", config.proc_name));
+    fn start(host: &'h mut dyn Host, config: Config, launch: Launch) -> Result<Self, i32> {
+        let Launch { program, predecessor } = launch;
+        let parent = predecessor.as_ref().map(|predecessor| predecessor.pid);
+        let state = State::new(limits(&config)).heir_of(parent);
+        set_title("master", &config, state.suffix());
         host.event(HookEvent::NumWorkersChanged { new: config.workers, old: None });
         host.log(Level::Info, format_args!("Starting rgunicorn {}", config.version));
-        let pidfile = match config.pidfile.as_deref().map(PidFile::create).transpose() {
+        let pidfile = match create_pidfile(&config, state.suffix()) {
             Ok(pidfile) => pidfile,
             Err(error) => {
                 host.startup_error(&error.to_string());
@@ -69,7 +83,9 @@ impl<'h> Master<'h> {
         host.event(HookEvent::OnStarting);
         let resources = Scoreboard::new().and_then(|board| Ok((board, SignalQueue::install(&SIGNALS)?)));
         let opened = match resources {
-            Ok((board, signals)) => Setup::start(host, config).map(|setup| (board, signals, setup)),
+            Ok((board, signals)) => {
+                Setup::start(host, config, predecessor.as_ref()).map(|setup| (board, signals, setup))
+            }
             Err(error) => {
                 host.startup_error(&error.to_string());
                 Err(1)
@@ -82,11 +98,13 @@ impl<'h> Master<'h> {
         })?;
         host.log(Level::Debug, format_args!("Arbiter booted"));
         host.log(Level::Info, format_args!("Listening at: {} ({})", setup.text(), process::id()));
+        if setup.shares_beyond_wish() {
+            host.log(Level::Warning, format_args!("{SHARED_HINT}"));
+        }
         host.log(Level::Info, format_args!("Using worker: {}", setup.config.worker_name));
         host.event(HookEvent::WhenReady);
-        let state = State::new(limits(&setup.config));
         let (slots, signals) = (HashMap::new(), Some(signals));
-        Ok(Self { host, state, setup, candidate: None, signals, board, slots, pidfile })
+        Ok(Self { host, state, setup, candidate: None, signals, board, slots, pidfile, program })
     }
 
     /// The loop. A turn: sleep, signals in order, ended children, heartbeats and counts.
@@ -107,7 +125,7 @@ impl<'h> Master<'h> {
     fn sleep(&mut self) {
         let timeout = self.state.wait(clock::now());
         if let Some(signals) = &self.signals {
-            self.host.blocking(&mut || signals.wait(timeout));
+            self.host.blocking(&mut || signals.wait_also_for(self.board.bell(), timeout));
         }
     }
 
@@ -115,15 +133,23 @@ impl<'h> Master<'h> {
         if let Err(status) = self.host.check_signals() {
             self.apply(Event::Leave(status))?;
         }
+        if self.state.is_heir() {
+            self.apply(Event::Parent(process::parent_id()))?;
+        }
         while let Some(signal) = self.signals.as_mut().and_then(SignalQueue::take) {
             self.apply(Event::Signal(signal))?;
         }
         while let Ok(Some((pid, exit))) = process::reap() {
-            let booted = self.slots.get(&pid).is_some_and(|slot| slot.read().booted);
+            let booted = self.slots.get(&pid).is_some_and(|place| place.slot.read().booted);
             self.apply(Event::Ended { pid, exit, booted })?;
         }
+        self.board.answer_bell();
         let readings: Vec<Reading> = self.board.readings().collect();
-        self.apply(Event::Tick(&readings))
+        self.apply(Event::Tick(&readings))?;
+        match self.board.recycling() {
+            Some(age) => self.apply(Event::Recycling { age }),
+            None => Continue(()),
+        }
     }
 
     /// Feeds an event to the table and performs what it says, and what the answers to that say.
@@ -135,7 +161,7 @@ impl<'h> Master<'h> {
         Continue(())
     }
 
-    fn answer(&mut self, event: Event<'_>) -> ControlFlow<i32, Vec<Action>> {
+    pub(super) fn answer(&mut self, event: Event<'_>) -> ControlFlow<i32, Vec<Action>> {
         Continue(plan(&mut self.state, event, clock::now()))
     }
 
@@ -145,19 +171,25 @@ impl<'h> Master<'h> {
             Action::Fork { age } => return self.fork(age),
             Action::Kill { pid, signal } => self.kill(pid, signal),
             Action::Release { pid } => {
-                if let Some(slot) = self.slots.remove(&pid) {
-                    slot.release();
+                if let Some(place) = self.slots.remove(&pid) {
+                    place.slot.release();
                 }
             }
+            Action::EndRecycling { age } => self.board.end_recycling(age),
             Action::ShareWorkers(workers) => self.board.set_workers(workers),
             Action::Reload => return self.reload(),
-            Action::Commit => self.commit(),
+            Action::Commit { unlink } => self.commit(unlink),
             Action::Rollback => self.rollback(),
             Action::ReopenLogs => self.host.reopen_logs(),
             Action::Hook(event) => self.host.event(event),
-            Action::CloseListeners => {
+            Action::Upgrade => return self.upgrade(),
+            Action::Promote { former } => self.promote(former),
+            Action::RemoveHeirPidFile { pid } => self.remove_heir_pidfile(pid),
+            Action::CloseListeners { unlink } => {
                 self.rollback();
-                self.setup.close();
+                self.setup.close(unlink);
+                // Tells the workers, those that are leaving already too, that nobody else will accept.
+                self.board.set_workers(0);
             }
             Action::RemovePidFile => {
                 if let Some(pidfile) = self.pidfile.take() {
@@ -170,10 +202,23 @@ impl<'h> Master<'h> {
     }
 
     fn kill(&mut self, pid: Pid, signal: Signal) {
+        if signal == Signal::TERM
+            && let Some(place) = self.slots.get(&pid).filter(|place| self.go_on(&place.listeners))
+        {
+            place.slot.retire();
+        }
         // `Ok(false)`: it has gone, its end will be reaped in this turn or the next.
         if let Err(error) = process::kill(pid, signal) {
             self.host.log(Level::Error, format_args!("Cannot send {signal} to worker (pid:{pid}): {error}"));
         }
+    }
+
+    /// These listeners are open still: the server has not begun to stop, and no reload has given them up.
+    fn go_on(&self, listeners: &[Weak<Listener>]) -> bool {
+        let kept = |listener: &Weak<Listener>| {
+            self.setup.listeners.iter().any(|kept| std::ptr::eq(Arc::as_ptr(kept), listener.as_ptr()))
+        };
+        listeners.iter().all(kept)
     }
 
     fn fork(&mut self, age: u64) -> ControlFlow<i32, Vec<Action>> {
@@ -188,7 +233,9 @@ impl<'h> Master<'h> {
         match forked {
             Ok((Fork::Parent(pid), blocked)) => {
                 drop(blocked);
-                self.slots.insert(pid, slot);
+                let listeners = &self.candidate.as_ref().unwrap_or(&self.setup).listeners;
+                let listeners = listeners.iter().map(Arc::downgrade).collect();
+                self.slots.insert(pid, Place { slot, listeners });
                 self.answer(Event::Forked { age, pid })
             }
             Ok((Fork::Child, blocked)) => Break(self.become_worker(age, ppid, slot, blocked)),
@@ -207,18 +254,29 @@ impl<'h> Master<'h> {
         }
         self.slots.clear();
         self.pidfile = None;
-        let setup = self.candidate.take().unwrap_or_else(|| Setup {
-            config: Arc::clone(&self.setup.config),
-            listeners: self.setup.listeners.clone(),
-        });
-        self.setup.listeners.clear();
-        process::set_title("rgunicorn", &format!("rgunicorn: worker [{}]", setup.config.proc_name));
+        if let Some(candidate) = self.candidate.take() {
+            self.setup = candidate;
+        }
+        let config = Arc::clone(&self.setup.config);
+        set_title("worker", &config, self.state.suffix());
         let pid = process::id();
         self.host.log(Level::Info, format_args!("Booting worker with pid: {pid}"));
-        let Setup { config, listeners } = setup;
-        let status = self.host.run_worker(WorkerContext { age, ppid, slot, listeners, config, blocked });
+        let status = match self.setup.take_listeners() {
+            Ok(listeners) => {
+                self.host.run_worker(WorkerContext { age, ppid, slot, listeners, config, blocked })
+            }
+            Err(error) => {
+                self.host.log(Level::Error, format_args!("{error}"));
+                STATUS_WORKER_BOOT_ERROR
+            }
+        };
         self.host.log(Level::Info, format_args!("Worker exiting (pid: {pid})"));
         self.host.event(HookEvent::WorkerExit { age });
+        // The interpreter takes the handlers away at its end, and a signal that comes then (the master's second TERM) would
+        // be the end of this process in place of its status. The master has SIGKILL for one that does not end.
+        if let Ok(blocked) = signal::block(&SIGNALS) {
+            std::mem::forget(blocked);
+        }
         status
     }
 
@@ -232,6 +290,9 @@ impl<'h> Master<'h> {
                 if !same(&next.listeners, &self.setup.listeners) {
                     self.host.log(Level::Info, format_args!("Listening at: {}", next.text()));
                 }
+                if next.shares_beyond_wish() {
+                    self.host.log(Level::Warning, format_args!("{SHARED_HINT}"));
+                }
                 let limits = limits(&next.config);
                 self.candidate = Some(next);
                 self.answer(Event::Reloaded(limits))
@@ -243,27 +304,15 @@ impl<'h> Master<'h> {
         }
     }
 
-    fn commit(&mut self) {
+    fn commit(&mut self, unlink: bool) {
         let Some(next) = self.candidate.take() else { return };
         let before = std::mem::replace(&mut self.setup, next);
-        before.unlink_beyond(&self.setup);
-        self.rewrite_pidfile();
-        process::set_title("rgunicorn", &format!("rgunicorn: master [{}]", self.setup.config.proc_name));
-        self.host.reload_done(true);
-    }
-
-    /// The file may have a new name, or have been removed by hand. At no moment is there none.
-    fn rewrite_pidfile(&mut self) {
-        let path = self.setup.config.pidfile.as_deref();
-        let before = self.pidfile.take();
-        if let Some(before) = before.as_ref().filter(|before| Some(before.path()) != path) {
-            before.remove();
+        if unlink {
+            before.unlink_beyond(&self.setup);
         }
-        self.pidfile = path.and_then(|path| {
-            PidFile::create(path)
-                .inspect_err(|error| self.host.log(Level::Error, format_args!("{error}")))
-                .ok()
-        });
+        self.rewrite_pidfile();
+        self.set_title();
+        self.host.reload_done(true);
     }
 
     fn rollback(&mut self) {

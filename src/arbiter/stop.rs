@@ -63,7 +63,7 @@ impl State {
         if self.is_stopping() {
             return;
         }
-        out.push(Action::CloseListeners);
+        out.push(Action::CloseListeners { unlink: !self.shares_sockets() });
         let margin = if graceful { LEAVE_MARGIN } else { Duration::ZERO };
         let deadline = now.after(self.limits.graceful_timeout + margin);
         self.phase = Phase::Stopping(Stop { deadline, quick: !graceful, killed: false, status, reason });
@@ -75,6 +75,7 @@ impl State {
 
     /// Ends it when nobody is left, or when patience is.
     pub(super) fn finish_if_over(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let suffix = self.suffix();
         let Phase::Stopping(stop) = &mut self.phase else {
             return;
         };
@@ -89,7 +90,7 @@ impl State {
             }
         }
         let level = if stop.status == 0 { Level::Info } else { Level::Error };
-        log(out, level, "Shutting down: Master");
+        log(out, level, format!("Shutting down: Master{suffix}"));
         if let Some(reason) = stop.reason {
             log(out, level, format!("Reason: {reason}"));
         }

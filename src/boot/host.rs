@@ -7,15 +7,14 @@ use std::sync::Arc;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 
-use crate::arbiter::{self, Fork, Host, WorkerContext};
-use crate::conf::Hooks;
-use crate::gevent;
+use crate::arbiter::{self, Fork, Host, Launch, PARENT_VARIABLE, WorkerContext};
+use crate::conf::{self, Hooks};
 use crate::logging::Level;
 use crate::settings::Settings;
 
 use super::logs::Logs;
 use super::sources::Sources;
-use super::{setup, worker};
+use super::{daemon, setup, worker};
 
 /// The server's side of the arbiter, in the master and, copied by the fork, in each worker.
 pub(super) struct Server {
@@ -27,7 +26,8 @@ pub(super) struct Server {
     former: Option<(Arc<Settings>, Arc<Hooks>, Logs)>,
     /// The application, if it was imported before the fork.
     app: Option<Py<PyAny>>,
-    pub(super) first_config: Option<arbiter::Config>,
+    /// What the arbiter starts with, until it has.
+    pub(super) start: Option<(arbiter::Config, Launch)>,
     /// A worker that is over, but for threads of the application that do not end.
     pub(super) has_busy_threads: bool,
 }
@@ -36,7 +36,7 @@ impl Server {
     pub(super) fn new(
         sources: Sources,
         (settings, hooks): (Settings, Hooks),
-        config: arbiter::Config,
+        start: (arbiter::Config, Launch),
         logs: Logs,
         app: Option<Py<PyAny>>,
     ) -> Self {
@@ -48,7 +48,7 @@ impl Server {
             logs,
             former: None,
             app,
-            first_config: Some(config),
+            start: Some(start),
             has_busy_threads: false,
         }
     }
@@ -75,18 +75,8 @@ impl Server {
 impl Host for Server {
     fn fork(&mut self) -> io::Result<Fork> {
         Python::attach(|py| {
-            // Python's own: gevent's makes the parent watch the child through the hub, and takes SIGCHLD for that.
-            let pid: i32 = gevent::original(py, "os", "fork")
-                .and_then(|fork| fork.call0())
-                .and_then(|pid| pid.extract())
-                .map_err(|error: PyErr| io::Error::other(error.to_string()))?;
-            if pid == 0 {
-                if let Err(error) = gevent::after_fork(py) {
-                    error.write_unraisable(py, None);
-                }
-                return Ok(Fork::Child);
-            }
-            Ok(Fork::Parent(pid))
+            let pid = daemon::fork(py).map_err(|error| io::Error::other(error.to_string()))?;
+            Ok(if pid == 0 { Fork::Child } else { Fork::Parent(pid) })
         })
     }
 
@@ -125,6 +115,24 @@ impl Host for Server {
             self.hooks = hooks;
             self.logs = logs;
             Python::attach(|py| self.re_enter(py));
+        }
+    }
+
+    fn promoted(&mut self) {
+        let removed =
+            Python::attach(|py| conf::set_environ(py, (PARENT_VARIABLE.to_owned(), None)).map(drop));
+        if let Err(error) = removed {
+            self.logs
+                .errors
+                .error(format_args!("Cannot remove {PARENT_VARIABLE} from the environment: {error}"));
+        }
+    }
+
+    fn startup_error(&mut self, text: &str) {
+        eprintln!("\nError: {text}\n");
+        // Nobody reads the standard error of a daemon.
+        if self.settings.daemon() {
+            self.logs.errors.error(format_args!("{text}"));
         }
     }
 

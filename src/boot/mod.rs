@@ -2,10 +2,13 @@
 //! that one of them could decide.
 //!
 //! Read it in this order: here (start-up in Gunicorn's order), `sources` (settings from all sources), `setup` (their
-//! translation for the floors below), `logs`, `host` (what the arbiter asks of us), `worker` (the life of a worker).
+//! translation for the floors below), `launch` and `daemon`, `logs`, `host` (what the arbiter asks of us), `worker` (the
+//! life of a worker).
 
 mod cooperative;
+mod daemon;
 mod host;
+mod launch;
 mod logs;
 mod reloader;
 mod setup;
@@ -39,8 +42,8 @@ pub(crate) fn main(py: Python<'_>, argv: Vec<String>) -> i32 {
     drop(crate::sys::file::open_missing_standard_streams());
     match start(py, argv) {
         Ok(mut server) => {
-            let config = server.first_config.take();
-            let status = config.map_or(1, |config| arbiter::run(&mut server, config));
+            let start = server.start.take();
+            let status = start.map_or(1, |(config, launch)| arbiter::run(&mut server, config, launch));
             if server.has_busy_threads {
                 wsgi::leave_process(py, status);
             }
@@ -56,6 +59,11 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
         write_text(py, &exit.stdout, &exit.stderr);
         Leave(exit.status)
     })?;
+    let start_directory = sources.start_directory();
+    // The master before this one is a daemon, and so are its children.
+    let is_detached = std::env::var_os(arbiter::SOCKETS_VARIABLE).is_some();
+    let launch =
+        launch::of_process(py, start_directory).map_err(|text| complain(py, &format!("Error: {text}")))?;
     // A hub that the configuration file makes runs our loop, too.
     gevent::prefer_loop(py).map_err(|error| complain(py, &format_exception(py, &error)))?;
     let (settings, hooks) = sources.read(py).map_err(|refused| {
@@ -63,15 +71,18 @@ fn start(py: Python<'_>, argv: Vec<String>) -> Result<Server, Leave> {
         Leave(refused.status)
     })?;
     let config = arbiter_config(&settings).map_err(|text| complain(py, &text))?;
+    if settings.daemon() {
+        daemon::detach(py, &settings, is_detached).map_err(|text| complain(py, &text))?;
+    }
     sources.enter(py, &settings).map_err(|error| complain(py, &format!("Error: {error}")))?;
     let logs = Logs::open(&settings).map_err(|text| complain(py, &text))?;
     import_for_workers(py, setup::threads(&settings) > 0);
     prepare_gevent(py, &settings).map_err(|text| complain(py, &text))?;
-    let app = if settings.preload_app() { Some(preload(py, &settings)?) } else { None };
+    let app = if settings.preload_app() { Some(preload(py, &settings, &logs)?) } else { None };
     for unknown in settings.unknown_names() {
         logs.errors.warning(format_args!("{unknown}"));
     }
-    Ok(Server::new(sources, (settings, hooks), config, logs, app))
+    Ok(Server::new(sources, (settings, hooks), (config, launch), logs, app))
 }
 
 /// What the worker type has to do with gevent, before anything of the application is imported.
@@ -93,7 +104,14 @@ fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), String> {
     done.map_err(|error| format_exception(py, &error))
 }
 
-fn preload(py: Python<'_>, settings: &Settings) -> Result<Py<PyAny>, Leave> {
+fn preload(py: Python<'_>, settings: &Settings, logs: &Logs) -> Result<Py<PyAny>, Leave> {
+    let complain = |py, text: &str| {
+        // Nobody reads the standard error of a daemon.
+        if settings.daemon() {
+            logs.errors.error(format_args!("{text}"));
+        }
+        complain(py, text)
+    };
     if settings.worker_kind() == Ok(WorkerKind::Gevent) {
         // Locks and sockets that the application makes must be gevent's. A reload imports nothing here, and could not take
         // the patching back.

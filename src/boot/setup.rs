@@ -25,6 +25,7 @@ pub(super) fn software() -> String {
 /// A worker class, an address or an account that cannot be, or a driver that does not work here: the text for stderr.
 pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::Config, String> {
     settings.worker_kind().map_err(|text| format!("Error: {text}"))?;
+    bound_clients(settings).map_err(|invalid| invalid.to_string())?;
     prove_driver(settings)?;
     let owner = file_owner(settings).map_err(|invalid| invalid.to_string())?;
     let app = settings.app().unwrap_or_default();
@@ -32,6 +33,9 @@ pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::Config, Str
         workers: settings.workers(),
         timeout_s: settings.timeout().as_secs(),
         graceful_timeout_s: settings.graceful_timeout().as_secs(),
+        boot_timeout_s: settings.boot_timeout().as_secs(),
+        daemon: settings.daemon(),
+        reuse_port: settings.reuse_port(),
         binds: binds(settings).map_err(|invalid| invalid.to_string())?,
         backlog: i32::try_from(settings.backlog()).unwrap_or(i32::MAX),
         pidfile: settings.pidfile().map(Into::into),
@@ -60,6 +64,19 @@ pub(super) fn threads(settings: &Settings) -> usize {
     }
 }
 
+/// No client may wait, or let us wait, for ever.
+fn bound_clients(settings: &Settings) -> Result<(), Invalid> {
+    let timeouts = [
+        (Id::header_timeout, settings.header_timeout()),
+        (Id::body_timeout, settings.body_timeout()),
+        (Id::write_timeout, settings.write_timeout()),
+    ];
+    let unbounded = timeouts.into_iter().find(|(_, timeout)| timeout.is_zero());
+    unbounded.map_or(Ok(()), |(id, _)| {
+        Err(settings.refuse(id, "0 would let clients hold their connections for ever (allowed: 1 or more)"))
+    })
+}
+
 /// Gunicorn starts with `bind = []` and serves nobody; here it is refused.
 fn binds(settings: &Settings) -> Result<Vec<listener::Address>, Invalid> {
     if settings.bind().is_empty() {
@@ -67,12 +84,15 @@ fn binds(settings: &Settings) -> Result<Vec<listener::Address>, Invalid> {
         return Err(settings.refuse(Id::bind, format!("no address to listen on (allowed: {allowed})")));
     }
     let parse = |text: &String| Address::parse(text).map(|parsed| address(&parsed));
-    settings
-        .bind()
-        .iter()
-        .map(parse)
-        .collect::<Result<_, _>>()
-        .map_err(|bad| settings.refuse(Id::bind, bad.to_string()))
+    let binds = settings.bind().iter().map(parse).collect::<Result<Vec<_>, _>>();
+    let binds = binds.map_err(|bad| settings.refuse(Id::bind, bad.to_string()))?;
+    let any_port = |bind: &listener::Address| matches!(bind, listener::Address::Tcp { port: 0, .. });
+    if settings.reuse_port() && binds.iter().any(any_port) {
+        let reason =
+            "with reuse_port each worker would get a port of its own that nobody knows (allowed: 1 to 65535)";
+        return Err(settings.refuse(Id::bind, reason));
+    }
+    Ok(binds)
 }
 
 /// Whom workers shall become.
@@ -180,6 +200,10 @@ pub(super) fn tuning(settings: &Settings, jitter: u64) -> Tuning {
         connections_max: settings.worker_connections().max(1) as usize,
         keepalive: settings.keepalive(),
         close_always: settings.worker_kind() == Ok(WorkerKind::Sync),
+        header_timeout: settings.header_timeout(),
+        body_stall_timeout: settings.body_timeout(),
+        write_stall_timeout: settings.write_timeout(),
+        own_listeners: settings.reuse_port(),
         requests_max: match settings.max_requests() {
             0 => 0,
             most => u64::from(most) + jitter,

@@ -1,6 +1,7 @@
 //! Settings from all their sources, and what they change in the process before the application is imported.
 
 use std::cell::Cell;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use pyo3::exceptions::PySystemExit;
@@ -88,8 +89,13 @@ impl Sources {
             stderr: format!("{PROG}: error: GUNICORN_CMD_ARGS: {reason}\n"),
         })?;
         let env_args = parse_command_line(PROG, VERSION, &words)?;
-        let start_directory = std::env::current_dir().unwrap_or_default();
+        let start_directory = working_directory();
         Ok(Self { environment, env_args, command_line, start_directory, replaced: Cell::default() })
+    }
+
+    /// Where the server was started.
+    pub(super) fn start_directory(&self) -> &Path {
+        &self.start_directory
     }
 
     /// Reads the configuration file and resolves all settings.
@@ -154,6 +160,22 @@ impl Sources {
         }
         self.replaced.set(replaced);
         Ok(())
+    }
+}
+
+/// The working directory under the name that the shell has for it, as Gunicorn: where that is a link (`current` of a
+/// deployment), a reload and an upgrade go where the link leads by then.
+fn working_directory() -> PathBuf {
+    let real = std::env::current_dir().unwrap_or_default();
+    let identity = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    match std::env::var_os("PWD").map(PathBuf::from) {
+        Some(named)
+            if named.is_absolute()
+                && identity(&named).is_ok_and(|at| identity(&real).is_ok_and(|it| it == at)) =>
+        {
+            named
+        }
+        _ => real,
     }
 }
 

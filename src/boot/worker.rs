@@ -49,7 +49,7 @@ struct Served {
 enum Runs {
     /// The loop's thread, in greenlets or not.
     Here(Rc<Calls>),
-    Threads(Threads),
+    Threads(Box<Threads>),
 }
 
 /// What is left of a worker.
@@ -74,10 +74,10 @@ pub(super) fn run(
     access: Option<AccessLog>,
     app: Option<Py<PyAny>>,
 ) -> Ended {
-    let control = Arc::new(Control::default());
+    let control = Arc::new(Control::of(context.slot.clone()));
     match boot(py, context, (settings, hooks), errors, access, app, &control) {
         Ok(served) => serve(py, served),
-        Err(error) => control.quitting().unwrap_or_else(|| report(py, errors, &error)).into(),
+        Err(error) => control.quitting().unwrap_or_else(|| report(py, settings, errors, &error)).into(),
     }
 }
 
@@ -129,7 +129,7 @@ fn serve_here(
     status
 }
 
-fn report(py: Python<'_>, errors: &ErrorLog, error: &BootError) -> i32 {
+fn report(py: Python<'_>, settings: &Settings, errors: &ErrorLog, error: &BootError) -> i32 {
     match error {
         BootError::Python(error) => {
             let text = format_exception(py, error);
@@ -142,6 +142,10 @@ fn report(py: Python<'_>, errors: &ErrorLog, error: &BootError) -> i32 {
         }
         BootError::App(text) => {
             super::write_text(py, "", &format!("{text}\n"));
+            // Nobody reads the standard error of a daemon.
+            if settings.daemon() {
+                errors.log(Level::Error, format_args!("{text}"));
+            }
             STATUS_APP_LOAD_ERROR
         }
     }
@@ -186,6 +190,11 @@ fn boot(
         mailbox.map_err(|error| BootError::Other(format!("Cannot make a mailbox: {error}")))?.map(Arc::new);
     let renderer = access.as_ref().map(AccessLog::line_renderer);
     let driver = open_driver(settings, errors)?;
+    for listener in &listeners {
+        // Its own ones, with `reuse_port`: from here on they are served.
+        let failed = |error| BootError::Other(format!("Cannot listen at {}: {error}", listener.local()));
+        listener.listen().map_err(failed)?;
+    }
     let specs: Vec<ListenerSpec> = listeners.iter().map(|socket| spec(socket)).collect();
     let shared = Shared {
         errors: errors.clone(),
@@ -207,7 +216,7 @@ fn boot(
     if let (Mode::Threads(count), Some(mailbox)) = (mode, mailbox) {
         let office = Office::new(mailbox, control.clone(), errors.clone(), renderer, keeps_alive);
         let threads = Threads::start(py, count, office, recipe)?;
-        return Ok(Served { reactor, runs: Runs::Threads(threads), watch, watchdog: None });
+        return Ok(Served { reactor, runs: Runs::Threads(Box::new(threads)), watch, watchdog: None });
     }
     let calls = Rc::new(recipe.calls(py, mode == Mode::Greenlets)?);
     wsgi::set_current(reactor.clone());

@@ -282,11 +282,24 @@ settings! {
     /// Seconds of silence after which a worker is aborted and replaced; 0 is never.
     timeout: Seconds = Int(30), Workers, "-t --timeout INT", EVER;
 
+    /// Seconds that a new worker has to import the application; then it is aborted and replaced. During a reload that gives
+    /// the reload up. 0 is never.
+    boot_timeout: Seconds = Int(0), Workers, "--boot-timeout SECONDS", OWN;
+
     /// Seconds that a stopping worker has for the requests in progress.
     graceful_timeout: Seconds = Int(30), Workers, "--graceful-timeout INT", EVER;
 
     /// Seconds that an idle keep-alive connection stays open; 0 switches keep-alive off.
     keepalive: Seconds = Int(2), Workers, "--keep-alive INT", EVER;
+
+    /// Seconds that a client has to send the head of a request, from its first byte or from the accept.
+    header_timeout: Seconds = Int(10), Workers, "--header-timeout SECONDS", OWN;
+
+    /// Seconds for which a client may be silent in the middle of a request's body.
+    body_timeout: Seconds = Int(30), Workers, "--body-timeout SECONDS", OWN;
+
+    /// Seconds for which a client may take nothing of a response that waits for it.
+    write_timeout: Seconds = Int(60), Workers, "--write-timeout SECONDS", OWN;
 
     /// auto, fast or python: accepted for Gunicorn's sake and without effect, there is one parser.
     http_parser: Text ["auto", "fast", "python"] = Text("auto"), Workers, "--http-parser STRING", "25.0.0";
@@ -348,8 +361,15 @@ settings! {
     /// Import the application before the workers are forked. It saves memory; a reload does not see new code.
     preload_app: Flag = Flag(false), Mechanics, "--preload", EVER;
 
+    /// Every worker opens TCP listeners of its own (SO_REUSEPORT), between which the kernel distributes connections; the
+    /// master opens none.
+    reuse_port: Flag = Flag(false), Mechanics, "--reuse-port", "19.8";
+
     /// The directory to change to before the application is imported. Without it: where the server was started.
     chdir: Maybe = Unset, Mechanics, "--chdir DIR", EVER;
+
+    /// Detach from the terminal and run in the background.
+    daemon: Flag = Flag(false), Mechanics, "-D --daemon", EVER;
 
     /// An environment variable for the application, KEY=VALUE. Repeat it for several.
     raw_env: List = List(&[]), Mechanics, "-e --env KEY=VALUE", EVER;
@@ -388,6 +408,9 @@ settings! {
     /// The least severe level that is logged: debug, info, warning, error or critical. Anything else means info.
     loglevel: Text = Text("info"), Logging, "--log-level LEVEL", EVER;
 
+    /// Keep the standard output and the standard error in daemon mode, unless they are terminals.
+    enable_stdio_inheritance: Flag = Flag(false), Logging, "-R --enable-stdio-inheritance", EVER;
+
     /// The name in process titles. Without it: the application's.
     proc_name: Maybe = Unset, Naming, "-n --name STRING", EVER;
 
@@ -420,7 +443,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "ciphers",
     "control_socket",
     "control_socket_mode",
-    "daemon",
     "default_proc_name",
     "dirty_apps",
     "dirty_graceful_timeout",
@@ -434,7 +456,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "do_handshake_on_connect",
     "dogstatsd_tags",
     "enable_backlog_metric",
-    "enable_stdio_inheritance",
     "http2_cleartext",
     "http2_initial_window_size",
     "http2_max_concurrent_streams",
@@ -462,7 +483,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "proxy_allow_ips",
     "proxy_protocol",
     "raw_paste_global_conf",
-    "reuse_port",
     "root_path",
     "sendfile",
     "spew",

@@ -64,6 +64,15 @@ pub fn open_missing_standard_streams() -> io::Result<()> {
     }
 }
 
+/// Keeps a descriptor that this process has inherited from programs that it runs.
+///
+/// # Errors
+/// EBADF: there is no such descriptor.
+pub fn set_close_on_exec(fd: RawFd) -> io::Result<()> {
+    // SAFETY: F_SETFD takes no pointer.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
+}
+
 /// A second descriptor of the same open file, closed on exec.
 ///
 /// # Errors

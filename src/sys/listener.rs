@@ -78,6 +78,8 @@ pub struct Options {
     pub umask: u32,
     /// User and group that get a unix socket file.
     pub owner: Option<(u32, u32)>,
+    /// Several TCP sockets may be bound to one address, each with a queue of its own (SO_REUSEPORT).
+    pub reuse_port: bool,
 }
 
 /// A listening socket. Dropping it closes this process's descriptor and leaves a socket file alone: a child must not
@@ -87,8 +89,9 @@ pub struct Listener {
     fd: OwnedFd,
     address: Address,
     local: Local,
-    /// Device and inode of the socket file that we made.
+    /// Device and inode of the socket file that we, or who has handed the socket over to us, made.
     file: Option<(u64, u64)>,
+    backlog: i32,
 }
 
 impl AsFd for Listener {
@@ -104,18 +107,73 @@ impl Listener {
     /// `AddrInUse`, `AddrNotAvailable` and whatever else the system calls answer; `InvalidInput` (without an errno) if the
     /// path of a unix socket is taken by something that is not a socket; a resolver's error for an unknown host.
     pub fn open(address: &Address, options: &Options) -> io::Result<Self> {
+        let listener = Self::bind(address, options)?;
+        listener.listen()?;
+        Ok(listener)
+    }
+
+    /// As [`Listener::open`], but does not listen yet: nobody can connect.
+    ///
+    /// # Errors
+    /// As [`Listener::open`].
+    pub fn bind(address: &Address, options: &Options) -> io::Result<Self> {
         let (fd, file) = match address {
-            Address::Tcp { host, port } => (open_tcp(resolve(host, *port)?)?, None),
+            Address::Tcp { host, port } => (open_tcp(resolve(host, *port)?, options.reuse_port)?, None),
             Address::Unix(path) => open_unix_path(path, options)?,
             Address::Abstract(name) => (open_unix(&UnixAddr::new_abstract(name)?)?, None),
             Address::Fd(number) => (adopt(*number)?, None),
         };
-        if !socket::getsockopt(&fd, sockopt::AcceptConn)? {
-            // SAFETY: listen(2) touches no memory; the descriptor is open as `fd` owns it.
-            check(unsafe { libc::listen(fd.as_raw_fd(), options.backlog) })?;
-        }
         let local = local(&fd)?;
-        Ok(Self { fd, address: address.clone(), local, file })
+        Ok(Self { fd, address: address.clone(), local, file, backlog: options.backlog })
+    }
+
+    /// Listens, unless it does already: a second listen(2) may be forbidden.
+    ///
+    /// # Errors
+    /// What listen(2) answers.
+    pub fn listen(&self) -> io::Result<()> {
+        if !socket::getsockopt(&self.fd, sockopt::AcceptConn)? {
+            // SAFETY: listen(2) touches no memory; the descriptor is open as `fd` owns it.
+            check(unsafe { libc::listen(self.fd.as_raw_fd(), self.backlog) })?;
+        }
+        Ok(())
+    }
+
+    /// Takes over descriptor `number`, a socket that a predecessor has opened, with its socket file: whoever has got the
+    /// socket removes the file. The address is what the socket is bound to, until it is [`Listener::named`].
+    ///
+    /// # Errors
+    /// EBADF, ENOTSOCK: it is no socket. What the system calls answer.
+    pub fn inherit(number: RawFd, options: &Options) -> io::Result<Self> {
+        let fd = adopt(number)?;
+        let local = local(&fd)?;
+        let (address, file) = match &local {
+            Local::Tcp(bound) => (Address::Tcp { host: bound.ip().to_string(), port: bound.port() }, None),
+            Local::Unix(path) => (Address::Unix(path.clone()), socket_file(path)),
+            Local::Abstract(name) => (Address::Abstract(name.clone()), None),
+        };
+        let inherited = Self { fd, address, local, file, backlog: options.backlog };
+        inherited.listen()?;
+        Ok(inherited)
+    }
+
+    /// Would opening `address` give a socket bound to what this one is bound to?
+    pub fn is_at(&self, address: &Address) -> bool {
+        match (address, &self.local) {
+            (Address::Tcp { host, port }, Local::Tcp(bound)) => {
+                let same = |wanted: SocketAddr| wanted.ip() == bound.ip() && [0, bound.port()].contains(port);
+                resolve(host, *port).is_ok_and(same)
+            }
+            (Address::Unix(path), Local::Unix(bound)) => path == bound,
+            (Address::Abstract(name), Local::Abstract(bound)) => name == bound,
+            _ => false,
+        }
+    }
+
+    /// The same socket under the address that the configuration has for it.
+    #[must_use]
+    pub fn named(self, address: Address) -> Self {
+        Self { address, ..self }
     }
 
     /// The configured address.
@@ -157,10 +215,13 @@ fn stream_socket(family: AddressFamily) -> io::Result<OwnedFd> {
     Ok(socket::socket(family, SockType::Stream, flags, None)?)
 }
 
-fn open_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
+fn open_tcp(address: SocketAddr, reuse_port: bool) -> io::Result<OwnedFd> {
     let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
     let fd = stream_socket(family)?;
     socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    if reuse_port {
+        socket::setsockopt(&fd, sockopt::ReusePort, &true)?;
+    }
     // Accepted sockets inherit it on Linux: no call per connection.
     socket::setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
     socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
@@ -190,8 +251,13 @@ fn open_unix_path(path: &Path, options: &Options) -> io::Result<(OwnedFd, Option
     if let Some((user, group)) = options.owner {
         chown(path, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?;
     }
-    let made = fs::symlink_metadata(path)?;
-    Ok((fd, Some((made.dev(), made.ino()))))
+    Ok((fd, socket_file(path)))
+}
+
+/// Device and inode of the socket file at `path`.
+fn socket_file(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::symlink_metadata(path).ok().filter(|found| found.file_type().is_socket())?;
+    Some((found.dev(), found.ino()))
 }
 
 /// Takes over descriptor `number`: a close-on-exec duplicate, the original is closed.

@@ -5,6 +5,8 @@
 pub mod account;
 pub mod atfork;
 pub mod clock;
+pub mod daemon;
+pub mod exec;
 pub mod file;
 pub mod filewatch;
 pub mod listener;

@@ -48,8 +48,18 @@ impl PidFile {
     /// # Errors
     /// See [`PidFileError`].
     pub fn create(path: &Path) -> Result<Self, PidFileError> {
+        Self::create_after(path, process::id())
+    }
+
+    /// As [`PidFile::create`], in the place of `predecessor`, whose number in the file does not count: it may be a
+    /// process that has ended and that its parent has not waited for.
+    ///
+    /// # Errors
+    /// See [`PidFileError`].
+    pub fn create_after(path: &Path, predecessor: Pid) -> Result<Self, PidFileError> {
         let pid = process::id();
-        if let Some(other) = read(path).filter(|other| *other != pid && process::exists(*other)) {
+        let ours = [pid, predecessor];
+        if let Some(other) = read(path).filter(|other| !ours.contains(other) && process::exists(*other)) {
             return Err(PidFileError::Running(other, path.to_owned()));
         }
         let directory = match path.parent() {
@@ -61,6 +71,11 @@ impl PidFile {
         }
         write(path, directory, pid).map_err(|error| PidFileError::Io(path.to_owned(), error))?;
         Ok(Self { path: path.to_owned(), pid })
+    }
+
+    /// The file that `pid` has written to `path`, to remove it when that process could not.
+    pub fn of(path: PathBuf, pid: Pid) -> Self {
+        Self { path, pid }
     }
 
     /// Where it is.

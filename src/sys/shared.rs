@@ -2,13 +2,18 @@
 //! worker. The master reads heartbeats from it and the workers read each other's load; a write is one relaxed store to a
 //! cache line that nobody else writes, so a beat costs no system call.
 //!
+//! With the board comes a bell, an eventfd: what the master should look at before its next check (a worker leaves, a
+//! worker has booted) rings. A signal would not do: the worker may be another user by then.
+//!
 //! Every field is an atomic of its own and nothing relies on the order between two fields; a reader sees each value
 //! somewhere between old and new, which is all that statistics and a coarse watch-dog need.
 
 use super::clock::Instant;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::io;
 use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -21,10 +26,13 @@ pub const SLOTS_MAX: u32 = 4096;
 #[repr(C, align(64))]
 #[derive(Default)]
 struct Header {
-    /// How many workers the master wants. A worker that is alone can skip the rules about sharing.
+    /// How many workers the master wants, 0 once the server stops. A worker that is alone can skip the rules about
+    /// sharing.
     workers: AtomicU32,
     /// One more than the highest slot ever used: where readers stop.
     slots_used: AtomicU32,
+    /// The age of the worker that recycles itself; 0 while none does.
+    recycling: AtomicU64,
 }
 
 /// What one worker tells. One cache line (64 bytes), so that two workers never write to the same one.
@@ -41,12 +49,25 @@ struct Cells {
     connections: AtomicU32,
     /// Requests begun since the worker started.
     requests: AtomicU64,
+    /// Nanoseconds of the monotonic clock when it last accepted a connection; 0 before the first.
+    accepted: AtomicU64,
+    /// An [`Accepting`].
+    accepting: AtomicU32,
+    /// 1 once it has begun to leave.
+    leaving: AtomicU32,
+    /// 1 once the worker leaves while others go on with its listeners.
+    retired: AtomicU32,
 }
 
 const BOARD_BYTES: usize = size_of::<Header>() + SLOTS_MAX as usize * size_of::<Cells>();
 const _: () = assert!(size_of::<Header>() == 64 && size_of::<Cells>() == 64);
 
 struct Mapping(NonNull<std::ffi::c_void>);
+
+struct Shared {
+    mapping: Mapping,
+    bell: EventFd,
+}
 
 // SAFETY: the mapping lives until the last handle is dropped and holds only atomics, which any thread may touch.
 unsafe impl Send for Mapping {}
@@ -78,7 +99,7 @@ impl Mapping {
 
 /// The whole board: the master's handle, and a worker's view of its siblings.
 #[derive(Clone)]
-pub struct Scoreboard(Arc<Mapping>);
+pub struct Scoreboard(Arc<Shared>);
 
 impl std::fmt::Debug for Scoreboard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -90,42 +111,91 @@ impl Scoreboard {
     /// Maps a fresh board, all zero. Made before the fork, it is the same memory in every child.
     ///
     /// # Errors
-    /// What mmap(2) answers, ENOMEM in practice.
+    /// What mmap(2) and eventfd(2) answer, ENOMEM and EMFILE in practice.
     pub fn new() -> io::Result<Self> {
         const LENGTH: NonZeroUsize = NonZeroUsize::new(BOARD_BYTES).expect("a board has a header");
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
         let address = unsafe { mmap_anonymous(None, LENGTH, protection, MapFlags::MAP_SHARED)? };
-        Ok(Self(Arc::new(Mapping(address))))
+        let mapping = Mapping(address);
+        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        Ok(Self(Arc::new(Shared { mapping, bell })))
     }
 
-    /// How many workers the master wants now.
+    fn header(&self) -> &Header {
+        self.0.mapping.header()
+    }
+
+    fn cells(&self, index: u32) -> &Cells {
+        self.0.mapping.cells(index)
+    }
+
+    /// What the master polls for reading besides its signals.
+    pub fn bell(&self) -> BorrowedFd<'_> {
+        self.0.bell.as_fd()
+    }
+
+    /// Makes the bell ring again. The master's, after its wait and before it reads the slots.
+    pub fn answer_bell(&self) {
+        // EAGAIN: it has not rung.
+        let _ = self.0.bell.read();
+    }
+
+    fn ring(&self) {
+        // A full counter is readable, too.
+        let _ = self.0.bell.write(1);
+    }
+
+    /// The age of the worker that has the permit to recycle itself ([`Slot::begin_recycling`]).
+    pub fn recycling(&self) -> Option<u64> {
+        Some(self.header().recycling.load(Relaxed)).filter(|age| *age != 0)
+    }
+
+    /// Takes the permit back from the worker of this age, if it has it. The master's.
+    pub fn end_recycling(&self, age: u64) {
+        // Otherwise it is somebody else's, or nobody's.
+        let _ = self.header().recycling.compare_exchange(age, 0, Relaxed, Relaxed);
+    }
+
+    /// How many workers the master wants now; 0 when the server stops.
     pub fn workers(&self) -> u32 {
-        self.0.header().workers.load(Relaxed)
+        self.header().workers.load(Relaxed)
     }
 
     /// Tells everyone how many workers are wanted. The master's.
     pub fn set_workers(&self, workers: u32) {
-        self.0.header().workers.store(workers, Relaxed);
+        self.header().workers.store(workers, Relaxed);
     }
 
     /// Gives a free slot to the worker of this age (above 0), everything else in it zero. The master's, before the fork.
     /// `None` if all [`SLOTS_MAX`] are taken.
     pub fn claim(&self, age: u64) -> Option<Slot> {
-        let index = (0..SLOTS_MAX).find(|index| self.0.cells(*index).age.load(Relaxed) == 0)?;
+        let index = (0..SLOTS_MAX).find(|index| self.cells(*index).age.load(Relaxed) == 0)?;
         let slot = Slot { board: self.clone(), index };
         slot.clear();
         slot.cells().age.store(age, Relaxed);
-        self.0.header().slots_used.fetch_max(index + 1, Relaxed);
+        self.header().slots_used.fetch_max(index + 1, Relaxed);
         Some(slot)
     }
 
     /// What every present worker tells, in slot order. For a worker that compares itself with its siblings, and for
     /// statistics.
     pub fn readings(&self) -> impl Iterator<Item = Reading> + '_ {
-        let used = self.0.header().slots_used.load(Relaxed).min(SLOTS_MAX);
-        (0..used).map(|index| reading(self.0.cells(index))).filter(|reading| reading.age != 0)
+        let used = self.header().slots_used.load(Relaxed).min(SLOTS_MAX);
+        (0..used).map(|index| reading(self.cells(index))).filter(|reading| reading.age != 0)
     }
+}
+
+/// What a worker does about new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Accepting {
+    /// It takes none at present.
+    No = 0,
+    /// It takes one when it has done what it is doing.
+    Soon = 1,
+    /// It waits for one, its listeners armed.
+    Now = 2,
 }
 
 /// One worker's values at about one moment.
@@ -141,16 +211,29 @@ pub struct Reading {
     pub connections: u32,
     /// Requests begun since the worker started.
     pub requests: u64,
+    /// When it last accepted a connection; `None` before the first.
+    pub accepted: Option<Instant>,
+    /// What it would do about a new connection.
+    pub accepting: Accepting,
+    /// It has begun to leave.
+    pub leaving: bool,
 }
 
 fn reading(cells: &Cells) -> Reading {
-    let beat = cells.beat.load(Relaxed);
+    let instant = |cell: &AtomicU64| Some(Instant(cell.load(Relaxed))).filter(|at| at.0 != 0);
     Reading {
         age: cells.age.load(Relaxed),
-        beat: (beat != 0).then_some(Instant(beat)),
+        beat: instant(&cells.beat),
         booted: cells.booted.load(Relaxed) != 0,
         connections: cells.connections.load(Relaxed),
         requests: cells.requests.load(Relaxed),
+        accepted: instant(&cells.accepted),
+        accepting: match cells.accepting.load(Relaxed) {
+            0 => Accepting::No,
+            1 => Accepting::Soon,
+            _ => Accepting::Now,
+        },
+        leaving: cells.leaving.load(Relaxed) != 0,
     }
 }
 
@@ -163,7 +246,7 @@ pub struct Slot {
 
 impl Slot {
     fn cells(&self) -> &Cells {
-        self.board.0.cells(self.index)
+        self.board.cells(self.index)
     }
 
     /// The board that the slot is part of.
@@ -181,9 +264,37 @@ impl Slot {
         self.cells().beat.store(now.0.max(1), Relaxed);
     }
 
-    /// "The application is loaded, I serve." During a reload the master tells old workers to stop only after this.
+    /// "The application is loaded, I serve." During a reload the master tells old workers to stop only after this. Rings.
     pub fn set_booted(&self) {
         self.cells().booted.store(1, Relaxed);
+        self.board.ring();
+    }
+
+    /// "I take no more connections and leave when my requests are answered." The master replaces such a worker at once.
+    /// Rings, the first time.
+    pub fn set_leaving(&self) {
+        if self.cells().leaving.swap(1, Relaxed) == 0 {
+            self.board.ring();
+        }
+    }
+
+    /// Asks for the permit to recycle itself (`max_requests`), of which there is one: with it no other worker leaves for
+    /// that reason until the master has seen a replacement. `false`: another worker has it, or not as many workers as
+    /// are wanted serve at present. A worker that is alone needs none.
+    pub fn begin_recycling(&self) -> bool {
+        let wanted = self.board.workers();
+        if wanted <= 1 {
+            return true;
+        }
+        let permit = &self.board.header().recycling;
+        if permit.load(Relaxed) != 0 {
+            return false;
+        }
+        let serve = |reading: &Reading| reading.booted && !reading.leaving;
+        if self.board.readings().filter(serve).count() < wanted as usize {
+            return false;
+        }
+        permit.compare_exchange(0, self.read().age, Relaxed, Relaxed).is_ok()
     }
 
     /// Counts one more request begun.
@@ -196,6 +307,27 @@ impl Slot {
         self.cells().connections.store(connections, Relaxed);
     }
 
+    /// "I have accepted a connection, and now there are so many."
+    pub fn set_accepted(&self, now: Instant, connections: u32) {
+        self.cells().accepted.store(now.0.max(1), Relaxed);
+        self.set_connections(connections);
+    }
+
+    /// Says what becomes of new connections here.
+    pub fn set_accepting(&self, accepting: Accepting) {
+        self.cells().accepting.store(accepting as u32, Relaxed);
+    }
+
+    /// "This worker leaves, and others go on with its listeners." The master's, with the signal, or the worker's own.
+    pub fn retire(&self) {
+        self.cells().retired.store(1, Relaxed);
+    }
+
+    /// Others will accept what waits at the worker's listeners, as far as was known when it was told to leave.
+    pub fn is_retired(&self) -> bool {
+        self.cells().retired.load(Relaxed) != 0
+    }
+
     /// Gives the slot back. The master's, when the worker has been reaped.
     pub fn release(&self) {
         self.clear();
@@ -204,11 +336,12 @@ impl Slot {
 
     fn clear(&self) {
         let cells = self.cells();
-        cells.beat.store(0, Relaxed);
-        for cell in [&cells.booted, &cells.connections] {
+        for cell in [&cells.booted, &cells.connections, &cells.accepting, &cells.leaving, &cells.retired] {
             cell.store(0, Relaxed);
         }
-        cells.requests.store(0, Relaxed);
+        for cell in [&cells.beat, &cells.requests, &cells.accepted] {
+            cell.store(0, Relaxed);
+        }
     }
 }
 

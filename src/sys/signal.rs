@@ -12,7 +12,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -201,7 +201,13 @@ impl SignalQueue {
 
     /// Sleeps until a signal is queued or `timeout` has passed. May return early.
     pub fn wait(&self, timeout: Duration) {
-        let mut fds = [nix::poll::PollFd::new(self.wake.as_fd(), nix::poll::PollFlags::POLLIN)];
+        self.wait_also_for(self.wake.as_fd(), timeout);
+    }
+
+    /// As [`SignalQueue::wait`], and a readable `other` ends it, too.
+    pub fn wait_also_for(&self, other: BorrowedFd<'_>, timeout: Duration) {
+        let mut fds =
+            [self.wake.as_fd(), other].map(|fd| nix::poll::PollFd::new(fd, nix::poll::PollFlags::POLLIN));
         // Rounded up: rounding 0.4 ms down to 0 would spin.
         let milliseconds = u16::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
         // EINTR is a wake-up too: the handler that interrupted has queued its signal. Nothing else can fail here.

@@ -1,6 +1,6 @@
 //! New connections. The rule (docs/architecture.md): a listener's wake-up is armed only while this worker waits, and is
 //! taken back before the application runs, so that a busy worker never swallows a connection that an idle sibling could
-//! serve. A lone worker has no sibling and keeps it armed.
+//! serve. A lone worker has no sibling and keeps it armed. How the counts of open connections come into it: `fair`.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use crate::io::OpKey;
 use crate::logging::Level;
+use crate::sys::shared::Accepting;
 
 use super::app::ConnId;
 use super::conn::Conn;
+use super::drain::DRAIN_FRESH;
 use super::preamble::Preamble;
 use super::reactor::{ListenerSpec, Reactor, Source, State, Timer};
 
@@ -37,6 +39,10 @@ impl Listener {
     pub(super) fn new(spec: &ListenerSpec) -> Self {
         Self { fd: spec.fd, unix: spec.unix, op: None, batch: 1 }
     }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.fd
+    }
 }
 
 impl Reactor {
@@ -48,13 +54,17 @@ impl Reactor {
     /// Before a wait: arms the listeners if this worker may take more connections.
     pub(super) fn arm_listeners(&self, state: &mut State) {
         // First of all, because a pause that is over must not shorten the wait to nothing.
-        state.accept_paused_until =
-            state.accept_paused_until.filter(|until| state.now < *until && !state.draining);
+        state.accept_paused_until = state.accept_paused_until.filter(|until| state.now < *until);
+        state.fair.next_look = state.fair.next_look.filter(|_| !state.draining);
         if state.draining || (self.has_work_at_hand(state) && !self.is_solo()) {
             return;
         }
         let full = state.load() >= self.tuning.connections_max || self.has_no_thread(state);
         if full || state.accept_paused_until.is_some() {
+            state.fair.next_look = None;
+            return self.hand_back_listeners(state);
+        }
+        if self.leaves_to_siblings(state) {
             return self.hand_back_listeners(state);
         }
         for index in 0..state.listeners.len() {
@@ -67,6 +77,8 @@ impl Reactor {
                 }
             }
         }
+        let all_armed = state.listeners.iter().all(|listener| listener.op.is_some());
+        self.shared.slot.set_accepting(if all_armed { Accepting::Now } else { Accepting::No });
     }
 
     /// Requests wait, or have probably just arrived: clients send the first one right behind the connection. A wake-up
@@ -85,6 +97,7 @@ impl Reactor {
         if self.is_solo() && !state.draining {
             return;
         }
+        self.shared.slot.set_accepting(if state.draining { Accepting::No } else { Accepting::Soon });
         for index in 0..state.listeners.len() {
             if let Some(op) = state.listeners[index].op.take()
                 && state.driver.listen_cancel(op)
@@ -97,6 +110,7 @@ impl Reactor {
     /// This worker takes no more for now: its siblings get the wake-ups. Where one has been used up for us already, its
     /// connection waits for us alone and is taken, above the limit if need be (by one per listener at most).
     fn hand_back_listeners(&self, state: &mut State) {
+        self.shared.slot.set_accepting(Accepting::No);
         for index in 0..state.listeners.len() {
             if let Some(op) = state.listeners[index].op.take()
                 && state.driver.listen_cancel(op)
@@ -113,6 +127,7 @@ impl Reactor {
             return;
         };
         listener.op = None;
+        self.shared.slot.set_accepting(Accepting::Soon);
         match result {
             Ok(_) => self.accept_some(state, index as usize),
             Err(error) => self.pause_accepting(state, error),
@@ -135,11 +150,25 @@ impl Reactor {
         state.listeners[index].batch = (batch * 2).min(batch_max);
     }
 
-    /// Accepts everything the kernel has queued, for a last answer each: the listener is about to be closed.
-    pub(super) fn accept_rest(&self, state: &mut State) {
+    /// Accepts what the kernel has queued, for a last answer each: the listeners are about to be closed. `false`: there is
+    /// no room for all of it now.
+    pub(super) fn accept_rest(&self, state: &mut State) -> bool {
         for index in 0..state.listeners.len() {
-            while state.load() < self.tuning.connections_max && self.accept_one(state, index) {}
+            loop {
+                if state.load() >= self.tuning.connections_max || state.accept_paused_until.is_some() {
+                    return false;
+                }
+                if !self.accept_one(state, index) {
+                    break;
+                }
+            }
         }
+        state.accept_paused_until.is_none()
+    }
+
+    /// While this worker leaves connections to its siblings: takes one that none of them has taken. `false`: there is none.
+    pub(super) fn accept_left_over(&self, state: &mut State) -> bool {
+        (0..state.listeners.len()).any(|index| self.accept_one(state, index))
     }
 
     /// `false`: nothing (more) to accept now.
@@ -162,9 +191,15 @@ impl Reactor {
         let mut conn = Conn::new(fd, generation, peer, index as u16, trusted);
         conn.preamble = Preamble::of(&self.tuning, peer);
         let id = ConnId { index: state.conns.insert(conn) as u32, generation };
-        state.start_timer(id.index, Timer::Header, self.tuning.header_timeout);
+        if state.draining {
+            state.start_timer(id.index, Timer::Drain, DRAIN_FRESH);
+        } else {
+            state.start_timer(id.index, Timer::Header, self.tuning.header_timeout);
+        }
         self.arm_recv(state, id);
         state.just_accepted = true;
+        state.fair.accepted = true;
+        self.shared.slot.set_accepted(state.now, state.conns.len() as u32);
         true
     }
 

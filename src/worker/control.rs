@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
+use crate::sys::shared::Slot;
+
 /// Requests to the worker loop; the loop looks at them once per turn and after each application call.
 #[derive(Debug, Default)]
 pub struct Control {
@@ -9,12 +11,23 @@ pub struct Control {
     quit: AtomicBool,
     status: AtomicI32,
     reopen: AtomicBool,
+    /// Where the master reads that the worker leaves.
+    slot: Option<Slot>,
 }
 
 impl Control {
+    /// One that says in `slot` that the worker leaves as soon as that is asked for: its last request may take long, and
+    /// the master does not wait for it with a replacement.
+    pub fn of(slot: Slot) -> Self {
+        Self { slot: Some(slot), ..Self::default() }
+    }
+
     /// Asks for a graceful stop (TERM, max_requests): no new connections, requests in flight are answered.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+        if let Some(slot) = &self.slot {
+            slot.set_leaving();
+        }
     }
 
     /// Asks for an immediate end with this exit status (INT, QUIT: 0, ABRT: 1).

@@ -4,6 +4,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use crate::logging::Level;
+use crate::sys::process;
 
 use super::app::ConnId;
 use super::conn::Phase;
@@ -36,20 +37,23 @@ impl Reactor {
                         .log(Level::Debug, format_args!("Closing a connection whose client does not read"));
                     state.close(id);
                 }
-                (false, Phase::Idle) => self.close_idle(state, id),
+                (false, Phase::Idle | Phase::Body) => self.close_silent(state, id),
+                (false, Phase::Head) => {
+                    self.close_silent(state, id);
+                    // What had arrived was not the end of it either.
+                    if state.conn(id).is_some_and(|conn| conn.phase == Phase::Head) {
+                        state.close(id);
+                    }
+                }
                 (false, _) => state.close(id),
             }
         }
     }
 
-    /// Closes an idle connection, unless a request has raced in: that one is answered.
-    fn close_idle(&self, state: &mut State, id: ConnId) {
-        let Some(conn) = state.conn(id) else { return };
-        let (fd, op) = (conn.fd.as_raw_fd(), conn.recv.take());
-        let (mut data, mut eof) = op.map(|op| state.driver.recv_stop(op)).unwrap_or_default();
-        if data.is_empty() && !eof {
-            (data, eof) = state.driver.recv_waiting(fd);
-        }
+    /// Closes a connection from which nothing has come in time, unless something has raced in: a loop that was blocked, or
+    /// has more to receive than one turn takes, does not know yet. A request that is complete with it is answered.
+    fn close_silent(&self, state: &mut State, id: ConnId) {
+        let (data, eof) = state.take_arrived(id);
         if let Some(conn) = state.conn(id) {
             conn.read_closed |= eof;
         }
@@ -59,19 +63,25 @@ impl Reactor {
         self.feed_held(state, id, &data);
     }
 
-    /// The worker leaves: stop accepting, take what the kernel has queued for us, close what is idle. Requests in
-    /// flight, and those that still arrive, are answered with `Connection: close`.
-    pub(super) fn begin_drain(&self) {
+    /// The worker leaves, a turn of it: stop accepting, close what is idle, take what the kernel has queued for us. Requests
+    /// in flight, and those that still arrive, are answered with `Connection: close`.
+    pub(super) fn drain(&self) {
         let state = &mut *self.state();
-        if state.draining {
-            return;
+        if !state.draining {
+            self.begin_drain(state);
         }
+        self.take_queue(state);
+    }
+
+    fn begin_drain(&self, state: &mut State) {
         state.draining = true;
         state.drain_deadline = Some(state.now.after(self.tuning.graceful_timeout));
         self.disarm_listeners(state);
-        self.accept_rest(state);
-        state.listeners.clear();
-        self.shared.keep.take();
+        for listener in &state.listeners {
+            // Siblings have the same socket, so that closing it here does not take this worker out of the kernel's queue of
+            // those who wait, and a wake-up that is used up for it would be lost.
+            state.driver.let_go(listener.fd());
+        }
         let ids: Vec<ConnId> = state
             .conns
             .iter()
@@ -84,7 +94,7 @@ impl Reactor {
             match phase {
                 // Its client has not seen yet that it may send no further request.
                 Phase::Idle if output => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
-                Phase::Idle if quiet => self.close_idle(state, id),
+                Phase::Idle if quiet => self.close_silent(state, id),
                 Phase::Idle => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
                 Phase::Lingering | Phase::Skipping => {
                     state.start_timer(id.index, Timer::Drain, DRAIN_FRESH);
@@ -92,6 +102,33 @@ impl Reactor {
                 Phase::Head | Phase::Body | Phase::Running | Phase::Flushing | Phase::Closing => {}
             }
         }
+    }
+
+    /// Accepts what waits at the listeners, as there is room for it, and then closes them: who connects later must be
+    /// refused, or go to another worker, and not wait for nobody.
+    fn take_queue(&self, state: &mut State) {
+        let for_others = self.queue_is_for_others();
+        state.queue_waits = !state.listeners.is_empty() && !state.leaving && !for_others;
+        if !state.queue_waits || state.accept_paused_until.is_some_and(|until| state.now < until) {
+            return;
+        }
+        state.accept_paused_until = None;
+        if self.accept_rest(state) {
+            state.queue_waits = false;
+            state.listeners.clear();
+            self.shared.keep.take();
+        }
+    }
+
+    /// What waits at the listeners is left to the siblings and successors. A worker that leaves could take more of it than
+    /// it can answer within its `graceful_timeout`; they have all the time. Asked in each turn, because the server may
+    /// stop, or lose its master, while the worker is leaving: then nobody else would take it.
+    fn queue_is_for_others(&self) -> bool {
+        let slot = &self.shared.slot;
+        !self.tuning.own_listeners
+            && slot.is_retired()
+            && slot.board().workers() > 0
+            && process::parent_id() == self.shared.parent
     }
 
     /// An idle connection had its last answer a moment ago: so much of its keep-alive time is left.
@@ -110,9 +147,10 @@ impl Reactor {
     /// The worker leaves with this turn or soon: no further request is begun, nothing is accepted. What is in progress may
     /// still be ended by whoever calls the steps of a turn.
     pub fn leave(&self) {
-        self.begin_drain();
+        self.drain();
         let state = &mut *self.state();
         state.leaving = true;
+        state.queue_waits = false;
         // It is over, and must not shorten waits to nothing.
         state.drain_deadline = None;
     }
@@ -123,7 +161,8 @@ impl Reactor {
             return Duration::ZERO;
         }
         let mut wait = self.tuning.idle_wait_max;
-        let nearest = [state.timers.next(), state.drain_deadline, state.accept_paused_until];
+        let nearest =
+            [state.timers.next(), state.drain_deadline, state.accept_paused_until, state.fair.next_look];
         for at in nearest.into_iter().flatten() {
             wait = wait.min(at.since(state.now));
         }
@@ -132,8 +171,18 @@ impl Reactor {
 }
 
 impl State {
+    /// What has come on a connection and was not told yet, and whether that is its end. Reception is no longer armed.
+    pub(super) fn take_arrived(&mut self, id: ConnId) -> (Vec<u8>, bool) {
+        let Some(conn) = self.conn(id) else {
+            return Default::default();
+        };
+        let (fd, op) = (conn.fd.as_raw_fd(), conn.recv.take());
+        let arrived = op.map(|op| self.driver.recv_stop(op)).unwrap_or_default();
+        if arrived == Default::default() { self.driver.recv_waiting(fd) } else { arrived }
+    }
+
     /// The worker leaves, and nothing is left to answer or to wait for.
     fn has_drained(&self) -> bool {
-        self.draining && self.jobs.is_empty() && self.load() == 0
+        self.draining && self.jobs.is_empty() && self.load() == 0 && !self.queue_waits
     }
 }

@@ -212,9 +212,19 @@ impl Reactor {
         }
     }
 
-    /// The application has waited too long.
+    /// The application has waited too long, unless something has just come and no completion has told of it.
     pub(super) fn stall_body(&self, state: &mut State, id: ConnId) {
-        if let Some(incoming) = state.conn(id).and_then(Conn::incoming) {
+        let (data, eof) = state.take_arrived(id);
+        let Some(conn) = state.conn(id) else { return };
+        conn.hold(&self.policy, &data);
+        if eof {
+            conn.end_input();
+        }
+        if !data.is_empty() {
+            self.after_body_input(state, id);
+            return self.arm_recv(state, id);
+        }
+        if let Some(incoming) = conn.incoming() {
             incoming.fail(BodyFault::Stalled);
         }
         self.after_body_input(state, id);

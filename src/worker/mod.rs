@@ -16,6 +16,7 @@ mod body;
 mod conn;
 mod control;
 mod drain;
+mod fair;
 mod incoming;
 mod input;
 mod mailbox;

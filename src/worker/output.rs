@@ -117,7 +117,7 @@ impl Reactor {
     }
 
     /// Nobody waits for the answer to a request any more, which has waited for its turn from `arrived` to `now`. One whose
-    /// client has only shut its side is abandoned after [`HALF_CLOSED_WAIT_MAX`].
+    /// client has only shut its side is abandoned after half a second.
     pub fn is_abandoned(&self, id: ConnId, arrived: Instant, now: Instant) -> bool {
         self.is_gone(id) || now.since(arrived) >= HALF_CLOSED_WAIT_MAX && self.has_client_left(id)
     }

@@ -20,6 +20,7 @@ use crate::sys::shared::Slot;
 use super::accept::Listener;
 use super::app::{ConnId, Request};
 use super::conn::{Conn, FeedContext};
+use super::fair::Fairness;
 use super::{Control, Mailbox, Tuning};
 
 /// A listening socket as the worker gets it.
@@ -115,6 +116,8 @@ pub(super) struct State {
     pub(super) now: Instant,
     pub(super) date: DateCache,
     pub(super) draining: bool,
+    /// The worker leaves, and what the kernel has queued for it has not been accepted yet.
+    pub(super) queue_waits: bool,
     /// No further request is begun.
     pub(super) leaving: bool,
     /// Greenlets and threads at work ([`Reactor::hold`]).
@@ -124,6 +127,7 @@ pub(super) struct State {
     pub(super) drain_deadline: Option<Instant>,
     pub(super) accept_paused_until: Option<Instant>,
     pub(super) emfile_warned: Option<Instant>,
+    pub(super) fair: Fairness,
     /// Requests that the present turn brought; one alone is answered at once, several are batched.
     pub(super) turn_requests: usize,
     /// The last turn accepted a connection.
@@ -243,12 +247,14 @@ impl Reactor {
             now,
             date: DateCache::default(),
             draining: false,
+            queue_waits: false,
             leaving: false,
             held: 0,
             orphans: 0,
             drain_deadline: None,
             accept_paused_until: None,
             emfile_warned: None,
+            fair: Fairness::default(),
             turn_requests: 0,
             just_accepted: false,
             slow_until: now,
@@ -299,16 +305,25 @@ impl Reactor {
     }
 
     /// Counts a request that is about to run. At the limit (`max_requests`) the worker begins to leave: the request
-    /// is answered with `Connection: close` and this is the last turn that accepts.
+    /// is answered with `Connection: close` and this is the last turn that accepts. While another worker is being
+    /// replaced for that reason it goes on, and asks again at its next request.
     pub fn count_request(&self) {
         let count = self.requests.get() + 1;
         self.requests.set(count);
         self.shared.slot.add_request();
-        if self.tuning.requests_max == count {
+        let limit = self.tuning.requests_max;
+        if limit != 0
+            && count >= limit
+            && !self.shared.control.stopping()
+            && self.shared.slot.begin_recycling()
+        {
             self.shared.errors.log(
                 crate::logging::Level::Info,
                 format_args!("Autorestarting worker after current request."),
             );
+            if self.tuning.shares_listeners {
+                self.shared.slot.retire();
+            }
             self.shared.control.stop();
         }
     }

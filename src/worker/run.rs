@@ -70,7 +70,7 @@ impl Reactor {
         }
         self.look_around();
         if self.shared.control.stopping() {
-            self.begin_drain();
+            self.drain();
         }
         self.is_drained().then_some(0)
     }

@@ -42,8 +42,12 @@ pub struct Tuning {
     pub unread_body_bytes_max: usize,
     /// Bytes of pipelined requests held back while a response is in progress; above it reception pauses.
     pub pipelined_bytes_max: usize,
+    /// The listeners are the worker's own (`reuse_port`): what waits at them when it leaves, nobody else can take.
+    pub own_listeners: bool,
     /// Requests after which the worker leaves; zero means never (`max_requests` plus its jitter).
     pub requests_max: u64,
+    /// The listeners are other workers' too: one that has had its `requests_max` leaves to them what waits there.
+    pub shares_listeners: bool,
     /// How long a stopping worker may finish its requests (`graceful_timeout`).
     pub graceful_timeout: Duration,
     /// Longest sleep of an idle worker: heartbeat and parent check happen at least this often.
@@ -71,7 +75,9 @@ impl Default for Tuning {
             body_window_bytes_max: 64 * 1024,
             unread_body_bytes_max: 64 * 1024,
             pipelined_bytes_max: 64 * 1024,
+            own_listeners: false,
             requests_max: 0,
+            shares_listeners: true,
             graceful_timeout: Duration::from_secs(30),
             idle_wait_max: Duration::from_secs(1),
             proxy_protocol: proxy::Mode::Off,

@@ -29,6 +29,7 @@ impl ClientDisconnected {
 
 #[pymethods]
 impl ClientDisconnected {
+    #[pyo3(signature = ())]
     fn __call__(&self) -> PyResult<bool> {
         let ticket = self.ticket.load(Ordering::Relaxed);
         if ticket == 0 {

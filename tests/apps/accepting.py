@@ -4,7 +4,7 @@ import os
 import pathlib
 import time
 
-from routes import Routes
+from routes import Routes, parameter
 
 app = Routes()
 WAIT_S = 20.0
@@ -18,4 +18,11 @@ def begin(environ):
     deadline = time.monotonic() + WAIT_S
     while not os.path.exists("gate") and time.monotonic() < deadline:
         time.sleep(POLL_S)
+    return str(os.getpid())
+
+
+@app.text("/sleep")
+def sleep(environ):
+    """?s=SECONDS, then the worker's pid."""
+    time.sleep(float(parameter(environ, "s")))
     return str(os.getpid())

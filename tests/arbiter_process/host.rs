@@ -1,9 +1,12 @@
 //! The server that the tests start: a `Host` whose fork is fork(2) and whose workers only beat and say what signals they
 //! get. Its configuration is a file of lines `KEY VALUE`.
 
-use _rgunicorn::arbiter::{Config, Fork, Host, WorkerContext, run};
+use _rgunicorn::arbiter::{
+    Config, Fork, HookEvent, Host, Launch, PARENT_VARIABLE, Predecessor, SOCKETS_VARIABLE, WorkerContext, run,
+};
 use _rgunicorn::logging::Level;
 use _rgunicorn::sys::clock;
+use _rgunicorn::sys::exec::Program;
 use _rgunicorn::sys::listener::Address;
 use _rgunicorn::sys::process::{id, parent_id};
 use _rgunicorn::sys::signal::{self, Signal, SignalQueue};
@@ -15,8 +18,30 @@ use std::time::Duration;
 pub(crate) fn serve(path: &Path) -> ! {
     let (config, mode) = read(path).expect("a good first configuration");
     let mut host = TestHost { path: path.to_owned(), former_mode: mode.clone(), mode };
-    let status = run(&mut host, config);
+    let status = run(&mut host, config, launch());
     std::process::exit(status)
+}
+
+/// The test binary once more, with the same arguments and environment.
+fn launch() -> Launch {
+    let inherited = [PARENT_VARIABLE, SOCKETS_VARIABLE];
+    let program = Program {
+        executable: std::env::current_exe().unwrap(),
+        arguments: std::env::args_os().collect(),
+        environment: std::env::vars_os()
+            .filter(|(name, _)| inherited.iter().all(|one| name != one))
+            .collect(),
+        directory: std::env::current_dir().unwrap(),
+    };
+    let predecessor = std::env::var(PARENT_VARIABLE).ok().map(|pid| Predecessor {
+        pid: pid.parse().unwrap(),
+        sockets: std::env::var(SOCKETS_VARIABLE)
+            .unwrap()
+            .split(',')
+            .filter_map(|fd| fd.parse().ok())
+            .collect(),
+    });
+    Launch { program, predecessor }
 }
 
 struct TestHost {
@@ -37,6 +62,9 @@ fn read(path: &Path) -> Result<(Config, String), String> {
         workers: 1,
         timeout_s: 30,
         graceful_timeout_s: 30,
+        boot_timeout_s: 0,
+        daemon: false,
+        reuse_port: false,
         binds: Vec::new(),
         backlog: 64,
         pidfile: None,
@@ -52,6 +80,9 @@ fn read(path: &Path) -> Result<(Config, String), String> {
             ["workers", number] => config.workers = number.parse().unwrap(),
             ["timeout", seconds] => config.timeout_s = seconds.parse().unwrap(),
             ["graceful_timeout", seconds] => config.graceful_timeout_s = seconds.parse().unwrap(),
+            ["boot_timeout", seconds] => config.boot_timeout_s = seconds.parse().unwrap(),
+            ["daemon"] => config.daemon = true,
+            ["reuse_port"] => config.reuse_port = true,
             ["unix", path] => config.binds.push(Address::Unix(path.into())),
             ["tcp", host, port] => {
                 config.binds.push(Address::Tcp { host: host.to_owned(), port: port.parse().unwrap() });
@@ -92,6 +123,7 @@ impl Host for TestHost {
         let _unheard = deaf.then(|| signal::block(&[Signal::ABRT]));
         let mut signals = SignalQueue::install(if deaf { &[] } else { &taken }).unwrap();
         let _blocked = deaf.then_some(worker.blocked);
+        worker.listeners.iter().for_each(|listener| listener.listen().unwrap());
         worker.slot.set_booted();
         say("worker booted");
         loop {
@@ -105,6 +137,8 @@ impl Host for TestHost {
             signals.wait(Duration::from_millis(200));
             while let Some(signal) = signals.take() {
                 say(&format!("worker got {signal}"));
+                let others = worker.slot.is_retired() && worker.slot.board().workers() > 0;
+                say(&format!("the queue is for others: {others}"));
                 if signal != Signal::USR1 {
                     return 0;
                 }
@@ -126,6 +160,16 @@ impl Host for TestHost {
             self.mode.clone_from(&self.former_mode);
         }
         say(&format!("reload done: {accepted}"));
+    }
+
+    fn promoted(&mut self) {
+        say("promoted");
+    }
+
+    fn event(&mut self, event: HookEvent) {
+        if event == HookEvent::PreExec {
+            say("pre_exec");
+        }
     }
 
     fn reopen_logs(&mut self) {

@@ -96,12 +96,22 @@ impl Server {
         Self::kill(self.pid(), signal);
     }
 
-    /// Writes another configuration and hangs up.
-    pub(crate) fn reconfigure(&self, config: &str) {
+    /// Writes another configuration.
+    pub(crate) fn configure(&self, config: &str) {
         let fresh = self.config.with_extension("new");
         std::fs::write(&fresh, config).unwrap();
         std::fs::rename(fresh, &self.config).unwrap();
-        self.signal(Signal::HUP);
+    }
+
+    /// Writes another configuration and hangs up.
+    pub(crate) fn reconfigure(&self, config: &str) {
+        self.reconfigure_at(self.pid(), config);
+    }
+
+    /// The same for another master than the first one.
+    pub(crate) fn reconfigure_at(&self, master: Pid, config: &str) {
+        self.configure(config);
+        Self::kill(master, Signal::HUP);
     }
 
     /// Waits until the log fulfils a condition.
@@ -178,13 +188,27 @@ impl Drop for Server {
         // Workers see that their parent has changed and leave; the deaf ones of a failed test are ended by their pids.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        for pid in self.unended() {
+        for pid in self.unended().into_iter().chain(self.heirs()) {
             let _ = process::kill(pid, Signal::KILL);
         }
     }
 }
 
 impl Server {
+    /// Masters that an upgrade has started and that did not say that they leave.
+    fn heirs(&self) -> Vec<Pid> {
+        let lines = self.lines();
+        let pids = lines
+            .iter()
+            .filter_map(|line| line.split_once("a new master (pid:")?.1.strip_suffix(')')?.parse().ok());
+        let left = |pid: Pid| {
+            let (leaving, reaped) =
+                (format!("[{pid}] INFO Shutting down"), format!("New master (pid:{pid}) "));
+            lines.iter().any(|line| line.contains(&leaving) || line.contains(&reaped))
+        };
+        pids.filter(|pid| !left(*pid)).collect()
+    }
+
     /// Workers that booted and did not say that they exit.
     fn unended(&self) -> Vec<Pid> {
         let lines = self.lines();

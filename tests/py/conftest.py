@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 from harness import COOPERATIVE, FLAVOURS, Flavour, Server
+from masters import Daemon
 from services import Backend, PostgreSQL, Redis
 
 Launch = Callable[..., Server]
@@ -88,12 +89,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in set(foreign)]
 
 
-def launcher(flavour: Flavour, make_dir: Callable[[], Path]) -> Iterator[Launch]:
+def launcher(flavour: Flavour, make_dir: Callable[[], Path], kind: type[Server] = Server) -> Iterator[Launch]:
     """A function that starts servers, and the promise that they are closed."""
     servers: list[Server] = []
 
     def launch(app: str | None, *args: str, deaths: bool = False, workdir: Path | None = None, **options) -> Server:
-        server = Server(flavour, workdir or make_dir(), deaths=deaths)
+        server = kind(flavour, workdir or make_dir(), deaths=deaths)
         servers.append(server)
         return server.start(app, *args, **options)
 
@@ -124,6 +125,12 @@ def session() -> Iterator[requests.Session]:
 def launch(flavour: Flavour, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
     """Starts servers that live as long as the test."""
     yield from launcher(flavour, lambda: tmp_path_factory.mktemp("s"))
+
+
+@pytest.fixture
+def launch_daemon(flavour: Flavour, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
+    """As `launch`, for servers in the background."""
+    yield from launcher(flavour, lambda: tmp_path_factory.mktemp("d"), Daemon)
 
 
 @pytest.fixture(scope="module")

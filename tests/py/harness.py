@@ -169,20 +169,23 @@ class Server:
         self.errorlog = self.stderr = workdir / "stderr.txt"
         self.stdout = workdir / "stdout.txt"
         self.address: Address = ""
+        # Masters that this one has started in its place (`masters.upgrade`).
+        self.heirs: list[Server] = []
 
     def start(
         self, app: str | None, *args: str, bind: str | None = "127.0.0.1:0", config: str | None = None,
         env: dict[str, str] | None = None, prefix: Sequence[str] = (), errorlog: Path | None = None,
-        quiet: bool = False, untyped: bool = False,
+        quiet: bool = False, untyped: bool = False, at: Address | None = None,
     ) -> Server:  # fmt: skip
         """Start the server and wait until it listens.
 
-        A `quiet` one does not log its address: a unix path. An `untyped` one has its worker type from `config`.
+        A `quiet` one does not log its address: a unix path. Nor does one with `at`: that is where it listens. An
+        `untyped` one has its worker type from `config`.
         """
         command = [*prefix, *self.flavour.command()]
         if untyped:
-            at = command.index("-k")
-            del command[at : at + 2]
+            index = command.index("-k")
+            del command[index : index + 2]
         if bind is not None:
             command += ["--bind", bind]
         command += args
@@ -199,23 +202,26 @@ class Server:
                 command, cwd=self.workdir, env=environment(env), stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                 start_new_session=True,
             )  # fmt: skip
-        self.pid = self.process.pid
-        self.addresses = [self._appeared(str(bind))] if quiet else self._listening()
+        self.pid = self.sid = self.process.pid
+        if at is not None:
+            self.addresses = [self._appeared(at)]
+        else:
+            path = str(self.workdir / str(bind).removeprefix("unix:"))
+            self.addresses = [self._appeared(path)] if quiet else self._listening()
         self.address = self.addresses[0]
         return self
 
-    def _appeared(self, bind: str) -> Address:
-        path = str(self.workdir / bind.removeprefix("unix:"))
+    def _appeared(self, at: Address) -> Address:
 
         def listens() -> bool:
             try:
-                connect(path).close()
+                connect(at).close()
             except OSError:
                 return False
             return True
 
-        wait_for(f"a listener at {path}", listens)
-        return path
+        wait_for(f"a listener at {at}", listens)
+        return at
 
     def _listening(self) -> list[Address]:
         line = self.wait_log(r"Listening at: (\S+) \(\d+\)")
@@ -243,7 +249,7 @@ class Server:
 
         def found() -> re.Match[str] | None:
             matches = list(re.finditer(pattern, self.log))
-            if len(matches) < count and self.process.poll() is not None:
+            if len(matches) < count and self._has_ended():
                 matches = list(re.finditer(pattern, self.log))
                 assert len(matches) >= count, (
                     f"ended ({self.process.returncode}) before {pattern!r}:\n{self.all_output()}"
@@ -255,6 +261,9 @@ class Server:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.all_output()}") from None
 
+    def _has_ended(self) -> bool:
+        return all(master.process.poll() is not None for master in [self, *self.heirs])
+
     def all_output(self) -> str:
         """What an engineer wants to read when a test fails."""
         stderr = self.stderr.read_text(errors="replace") if self.errorlog != self.stderr else ""
@@ -264,7 +273,7 @@ class Server:
 
     def workers(self) -> list[int]:
         """Pids of the workers, oldest first."""
-        return children(self.pid)
+        return [pid for pid in children(self.pid) if pid not in {heir.pid for heir in self.heirs}]
 
     def wait_workers(self, count: int, *, without: Sequence[int] = ()) -> list[int]:
         """Wait until there are exactly `count` workers and none of `without` is among them."""
@@ -277,7 +286,7 @@ class Server:
 
     def session(self) -> list[int]:
         """Every living process of this server, orphans included."""
-        return [pid for pid in all_pids() if (stat := proc_stat(pid)) and stat[0] != "Z" and int(stat[3]) == self.pid]
+        return [pid for pid in all_pids() if (stat := proc_stat(pid)) and stat[0] != "Z" and int(stat[3]) == self.sid]
 
     # What a client does.
 
@@ -345,11 +354,12 @@ class Server:
         if not self.deaths and (death := DEATH.search(self.log)):
             complaints.append(f"a worker died: {death[0]}")
         try:
-            if self.process.poll() is None:
-                self.settle()
-                self.kill(signal.SIGQUIT)
-                status = self.wait_exit(CLOSE_S[self.flavour.own])
-                assert status == 0, f"exit status {status} after SIGQUIT"
+            for master in [*self.heirs, self]:
+                if master.process.poll() is None:
+                    master.settle()
+                    master.kill(signal.SIGQUIT)
+                    status = master.wait_exit(CLOSE_S[self.flavour.own])
+                    assert status == 0, f"exit status {status} after SIGQUIT"
             wait_for("the last process to leave", lambda: not self.session(), CLOSE_S[self.flavour.own])
         except AssertionError as error:
             if self.flavour.own:

@@ -303,13 +303,13 @@ def test_names_that_set_nothing(launch):
     """Near misses and what is not there yet get one line each; helpers and what is switched off get none."""
     text = (
         "import multiprocessing\ncores = 4\nname = 'x'\ndef half(n):\n    return n // 2\n"
-        "worker = 2\nkeyfile = None\nreuse_port = False\nreload = True\n"
+        "worker = 2\nkeyfile = None\nreuse_port = False\nspew = True\n"
     )
     server = launch("life:app", config=text)
     warnings = [line.rpartition("[WARNING] ")[2] for line in server.log.splitlines() if "[WARNING]" in line]
     assert warnings == [
         "Unknown setting worker in the configuration file: did you mean workers?",
-        "Setting reload has no effect yet in this release",
+        "Setting spew has no effect yet in this release",
     ]
 
 
@@ -385,7 +385,7 @@ BROKEN = {
     "raise ValueError('odd')\n": "ValueError: odd",
     "import sys\nsys.exit(1)\n": "SystemExit: 1",
     "workers = -1\n": "Error: workers: -1 is negative",
-    "worker_class = 'eventlet'\n": "worker class 'eventlet' is not supported: eventlet is retired, use gevent",
+    "threads = -1\n": "Error: threads: -1 is negative",
     "user = 'no-such-user'\n": "No such user: 'no-such-user'",
     "chdir = '/no/such/directory'\n": "/no/such/directory",
     "accesslog = '/no/such/directory/log'\n": "'/no/such/directory/log' isn't writable",

@@ -1,12 +1,14 @@
 """A cooperative worker's life: stopping, reloading, heartbeats and limits, while requests wait inside of it."""
 
 import contextlib
+import os
 import re
 import resource
 import signal
 
 import pytest
 from harness import bodies, is_alive, wait_for
+from masters import listening_sockets, sockets_of
 from rawhttp import request
 
 CROWD = 2000
@@ -152,6 +154,25 @@ def test_reload_lets_old_requests_finish(launch_gevent):
         release(server)
         assert bodies([client.response() for client in clients]) == [str(old)] * 3
     wait_for("the old worker to leave", lambda: not is_alive(old))
+
+
+def test_a_leaving_worker_takes_no_wake_up(launch_gevent):
+    """It waits for requests of its own, and next to it a sibling for the connections that come."""
+    server = launch_gevent("coop:app", "-w", "2")
+    port = server.address[1]
+    wait_for("both workers", lambda: server.worker_pid() == server.wait_workers(2)[0])
+    wait_for("both workers", lambda: server.worker_pid() == server.wait_workers(2)[1])
+    leaving, staying = server.workers()
+    with waiting(server, 8) as clients:
+        # The kernel wakes whoever has waited longest: that is the other one.
+        wait_for("an answer of the one that stays", lambda: server.worker_pid() == staying)
+        os.kill(leaving, signal.SIGTERM)
+        wait_for("the listener to be closed", lambda: not listening_sockets(port) & sockets_of(leaving))
+        for _ in range(20):
+            with server.client(timeout=5) as client:
+                assert int(client.get("/pid").body) == staying
+        release(server)
+        assert set(bodies([client.response() for client in clients])) <= {str(leaving), str(staying)}
 
 
 @pytest.mark.own

@@ -190,6 +190,25 @@ fn the_stall_time_runs_only_while_somebody_waits() {
     stage.assert_nothing_left();
 }
 
+/// The rest arrives in the very moment in which the time is over: no completion has told of it.
+#[test]
+fn a_rest_that_races_the_stall_time_is_read() {
+    for seed in 0..200 {
+        let config = SimConfig { late_per_mille: 900, ..calm() };
+        let short = Tuning { body_stall_timeout: Duration::from_millis(100), ..streaming() };
+        let stage = Stage::new(seed, &config, short);
+        let client = stage.connect();
+        client.send([post("/raced", 5), b"ab".to_vec()].concat());
+        stage.until("the call", || stage.app.count("call") == 1);
+        let start = stage.net.now();
+        stage.until("just before", || stage.net.now().since(start) >= Duration::from_millis(90));
+        client.send("cde");
+        stage.net.advance(Duration::from_millis(20));
+        stage.until("the answer", || client.contains("/raced|abcde") || client.sees_end());
+        assert!(client.contains("/raced|abcde"), "seed {seed}");
+    }
+}
+
 #[test]
 fn a_stalled_body_fails_even_while_output_is_queued() {
     let stage = stage(streaming());

@@ -56,6 +56,28 @@ fn a_request_that_races_the_keepalive_time_is_answered() {
     }
 }
 
+/// The same for the rest of a request, when the time for it is over.
+#[test]
+fn a_rest_that_races_its_time_is_answered() {
+    let pieces = [
+        ("GET /raced HT", "TP/1.1\r\nHost: a\r\n\r\n"),
+        ("POST /raced HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab", "cde"),
+    ];
+    for (seed, (begin, rest)) in (0..200).flat_map(|seed| pieces.map(|piece| (seed, piece))) {
+        let config = _rgunicorn::io::sim::SimConfig { late_per_mille: 900, ..calm() };
+        let short = Tuning { header_timeout: millis(100), body_stall_timeout: millis(100), ..tuning() };
+        let stage = Stage::new(seed, &config, short);
+        let client = stage.connect();
+        client.send(begin);
+        let start = stage.net.now();
+        stage.until("just before", || stage.net.now().since(start) >= millis(90));
+        client.send(rest);
+        stage.net.advance(millis(20));
+        stage.until("the raced answer", || client.contains("/raced|") || client.sees_end());
+        assert!(client.contains("/raced|"), "seed {seed}, {rest}");
+    }
+}
+
 #[test]
 fn a_head_that_never_ends_is_cut_off_however_it_drips() {
     let stage = Stage::calm();

@@ -2,9 +2,11 @@
 //! forks and reloads at once and holds what the score-board would say.
 
 mod property;
+mod recycling;
 mod reload;
 mod signals;
 mod stop;
+mod upgrade;
 mod watch;
 
 use super::event::{Action, Event, Limits};
@@ -12,7 +14,7 @@ use super::plan::{State, plan};
 use super::{HookEvent, Level};
 use crate::sys::clock::Instant;
 use crate::sys::process::{Exit, Pid};
-use crate::sys::shared::Reading;
+use crate::sys::shared::{Accepting, Reading};
 use crate::sys::signal::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -25,7 +27,13 @@ fn pid_of(age: u64) -> Pid {
 }
 
 fn limits(workers: u32) -> Limits {
-    Limits { workers, timeout: SECOND * 30, graceful_timeout: SECOND * 30 }
+    Limits {
+        workers,
+        timeout: SECOND * 30,
+        graceful_timeout: SECOND * 30,
+        boot_timeout: Duration::ZERO,
+        daemon: false,
+    }
 }
 
 fn kill(age: u64, signal: Signal) -> Action {
@@ -46,6 +54,11 @@ struct World {
     reload: Result<Limits, &'static str>,
     forks_fail: bool,
 }
+
+/// The process id that a new master gets.
+const HEIR: Pid = 500;
+/// The process id of the master before this one, in tests of one that is a heir.
+const PARENT: Pid = 400;
 
 impl World {
     /// A started master with `workers` workers that have booted and beat.
@@ -86,6 +99,8 @@ impl World {
                 self.board.insert(*age, fresh(*age));
                 Event::Forked { age: *age, pid: pid_of(*age) }
             }
+            Action::Upgrade if self.forks_fail => Event::UpgradeFailed("EAGAIN"),
+            Action::Upgrade => Event::UpgradeStarted { pid: HEIR },
             Action::Reload => match self.reload {
                 Ok(limits) => Event::Reloaded(limits),
                 Err(error) => Event::ReloadFailed(error),
@@ -141,7 +156,16 @@ impl World {
 }
 
 fn fresh(age: u64) -> Reading {
-    Reading { age, beat: None, booted: false, connections: 0, requests: 0 }
+    Reading {
+        age,
+        beat: None,
+        booted: false,
+        connections: 0,
+        requests: 0,
+        accepted: None,
+        accepting: Accepting::No,
+        leaving: false,
+    }
 }
 
 /// The kills among actions.

@@ -7,10 +7,13 @@ use proptest::prelude::*;
 enum Step {
     Signal(i32),
     Boot(prop::sample::Index),
+    Leave(prop::sample::Index),
     End(prop::sample::Index, Exit),
     Pass(u32),
     ForksFail(bool),
     ReloadAnswers(Option<u32>),
+    HeirEnds(Exit),
+    ParentEnds,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -25,11 +28,18 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => prop::sample::select(serving.to_vec()).prop_map(|signal| Step::Signal(signal.0)),
         4 => any::<prop::sample::Index>().prop_map(Step::Boot),
+        2 => any::<prop::sample::Index>().prop_map(Step::Leave),
         3 => (any::<prop::sample::Index>(), exit).prop_map(|(index, exit)| Step::End(index, exit)),
         4 => (1u32..3000).prop_map(Step::Pass),
         1 => any::<bool>().prop_map(Step::ForksFail),
         1 => prop::option::of(1u32..5).prop_map(Step::ReloadAnswers),
+        1 => exit_of_heir().prop_map(Step::HeirEnds),
+        1 => Just(Step::ParentEnds),
     ]
+}
+
+fn exit_of_heir() -> impl Strategy<Value = Exit> {
+    prop_oneof![Just(Exit::Code(0)), Just(Exit::Code(1)), Just(Exit::Signal(Signal::KILL))]
 }
 
 impl World {
@@ -39,6 +49,7 @@ impl World {
         let actions = match step {
             Step::Signal(number) => self.signal(Signal(number)),
             Step::Boot(index) if !ages.is_empty() => self.boot(*index.get(&ages)),
+            Step::Leave(index) if !ages.is_empty() => self.leave(*index.get(&ages)),
             Step::End(index, exit) if !ages.is_empty() => self.end(*index.get(&ages), exit),
             Step::Pass(milliseconds) => self.pass(Duration::from_millis(milliseconds.into())),
             Step::ForksFail(fail) => {
@@ -49,7 +60,9 @@ impl World {
                 self.reload = workers.map(limits).ok_or("broken");
                 Vec::new()
             }
-            Step::Boot(_) | Step::End(..) => Vec::new(),
+            Step::HeirEnds(exit) => self.feed(Event::Ended { pid: HEIR, exit, booted: false }),
+            Step::ParentEnds => self.feed(Event::Parent(1)),
+            Step::Boot(_) | Step::Leave(_) | Step::End(..) => Vec::new(),
         };
         for action in kills(&actions) {
             let Action::Kill { pid, signal } = action else { unreachable!() };

@@ -24,7 +24,7 @@ fn the_way_of_a_good_reload() {
     );
     assert_eq!(world.state.wait(world.now), Duration::from_millis(50), "the boot is noticed soon");
     let actions = world.boot(3);
-    assert_eq!(actions, [Action::Commit, Action::Fork { age: 4 }, kill(1, Signal::TERM)]);
+    assert_eq!(actions, [Action::Commit { unlink: true }, Action::Fork { age: 4 }, kill(1, Signal::TERM)]);
     let actions = world.boot(4);
     assert_eq!(kills(&actions), [kill(2, Signal::TERM)]);
     world.end(1, Exit::Code(0));
@@ -68,7 +68,7 @@ fn a_configuration_that_cannot_be_read_changes_nothing() {
 fn a_worker_that_does_not_boot_rolls_back_whatever_its_status() {
     for exit in [Exit::Code(3), Exit::Code(4), Exit::Code(0), Exit::Code(1), Exit::Signal(Signal(11))] {
         let mut world = World::serving(2);
-        world.reload = Ok(Limits { workers: 5, timeout: SECOND, graceful_timeout: SECOND });
+        world.reload = Ok(Limits { timeout: SECOND, graceful_timeout: SECOND, ..limits(5) });
         hang_up(&mut world);
         let actions = world.end(3, exit);
         let line =
@@ -97,7 +97,7 @@ fn a_worker_that_booted_and_died_between_two_looks_has_proved_the_configuration(
     hang_up(&mut world);
     world.board.get_mut(&2).unwrap().booted = true;
     let actions = world.end(2, Exit::Signal(Signal::KILL));
-    assert!(actions.contains(&Action::Commit));
+    assert!(actions.contains(&Action::Commit { unlink: true }));
     assert_eq!(forks(&actions), [3]);
     assert_eq!(kills(&actions), [], "the old one serves until there is another");
     assert_eq!(kills(&world.boot(3)), [kill(1, Signal::TERM)]);
@@ -122,8 +122,8 @@ fn an_unbooted_old_worker_cannot_stop_a_server_on_trial() {
     hang_up(&mut world);
     let actions = world.end(1, Exit::Code(3));
     assert_eq!(exit_status(&actions), None);
-    assert!(!actions.contains(&Action::CloseListeners));
-    assert!(world.boot(2).contains(&Action::Commit));
+    assert!(!actions.iter().any(|action| matches!(action, Action::CloseListeners { .. })));
+    assert!(world.boot(2).contains(&Action::Commit { unlink: true }));
 }
 
 #[test]

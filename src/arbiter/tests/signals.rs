@@ -11,12 +11,12 @@ fn workers_changed(new: u32, old: u32) -> Action {
 }
 
 fn stops(name: &str, signal: Signal) -> Vec<Action> {
-    vec![say(name), Action::CloseListeners, kill(1, signal), kill(2, signal)]
+    vec![say(name), Action::CloseListeners { unlink: true }, kill(1, signal), kill(2, signal)]
 }
 
 /// What a master with the workers 1 and 2 does about each signal.
 fn table_of_signals() -> Vec<(Signal, Vec<Action>)> {
-    let upgrade = "SIGUSR2 ignored: upgrading in place is not available yet";
+    let upgrade = logged(Level::Info, "Upgrade: starting a new master (pid:500)");
     let more = Action::Fork { age: 3 };
     let less = kill(1, Signal::TERM);
     let count = |number| logged(Level::Debug, &format!("{number} workers"));
@@ -25,7 +25,7 @@ fn table_of_signals() -> Vec<(Signal, Vec<Action>)> {
         (Signal::INT, stops("int", Signal::QUIT)),
         (Signal::QUIT, stops("quit", Signal::QUIT)),
         (Signal::USR1, vec![say("usr1"), Action::ReopenLogs, kill(1, Signal::USR1), kill(2, Signal::USR1)]),
-        (Signal::USR2, vec![say("usr2"), logged(Level::Warning, upgrade)]),
+        (Signal::USR2, vec![say("usr2"), Action::Upgrade, upgrade, Action::ShareWorkers(2)]),
         (Signal::TTIN, vec![say("ttin"), Action::ShareWorkers(3), workers_changed(3, 2), more, count(3)]),
         (Signal::TTOU, vec![say("ttou"), Action::ShareWorkers(1), workers_changed(1, 2), less, count(1)]),
         (Signal::WINCH, vec![say("winch"), logged(Level::Debug, "SIGWINCH ignored. Not daemonized")]),

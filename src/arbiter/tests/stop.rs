@@ -151,7 +151,7 @@ fn boot_failures_while_stopping_do_not_change_the_status() {
 fn a_python_handler_can_leave() {
     let mut world = World::serving(1);
     let actions = world.feed(Event::Leave(7));
-    assert_eq!(actions, [Action::CloseListeners, kill(1, Signal::QUIT)]);
+    assert_eq!(actions, [Action::CloseListeners { unlink: true }, kill(1, Signal::QUIT)]);
     assert_eq!(exit_status(&world.end(1, Exit::Code(0))), Some(7));
 }
 

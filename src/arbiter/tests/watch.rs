@@ -96,3 +96,75 @@ fn signals_do_not_hasten_the_kill() {
         assert_eq!(kills(&world.tick()), []);
     }
 }
+
+impl World {
+    fn with_boot_timeout(mut self, seconds: u32) -> Self {
+        self.state.limits.boot_timeout = SECOND * seconds;
+        self
+    }
+}
+
+#[test]
+fn a_worker_that_does_not_boot_is_killed_and_replaced() {
+    let mut world = World::unbooted(1).with_boot_timeout(5);
+    assert_eq!(silence(&mut world, 5, &[]), []);
+    let actions = world.pass_only(&[]);
+    let line = "WORKER BOOT TIMEOUT (pid:1001): not booted after 5 s";
+    assert_eq!(actions, [logged(Level::Critical, line), kill(1, Signal::ABRT)]);
+    assert_eq!(world.pass_only(&[]), [kill(1, Signal::KILL)]);
+    let actions = world.end(1, Exit::Signal(Signal::KILL));
+    let line = "Worker (pid:1001) was sent SIGKILL! It had not booted within boot_timeout.";
+    assert_eq!(lines(&actions)[0], (Level::Error, line));
+    assert_eq!(forks(&actions), [2]);
+}
+
+#[test]
+fn the_status_of_an_aborted_boot_does_not_stop_the_server() {
+    for exit in [Exit::Code(1), Exit::Code(3), Exit::Code(4), Exit::Signal(Signal::ABRT)] {
+        let mut world = World::unbooted(1).with_boot_timeout(5);
+        silence(&mut world, 6, &[]);
+        let actions = world.end(1, exit);
+        assert_eq!(forks(&actions), [2], "{exit:?}");
+        assert_eq!(exit_status(&actions), None);
+    }
+}
+
+#[test]
+fn a_booted_worker_has_nothing_to_do_with_boot_timeout() {
+    let mut world = World::serving(1).with_boot_timeout(1);
+    assert_eq!(silence(&mut world, 30, &[]), []);
+    let mut world = World::unbooted(1).with_boot_timeout(1);
+    world.board.get_mut(&1).unwrap().booted = true;
+    assert_eq!(silence(&mut world, 300, &[]), [], "between boot and first beat");
+}
+
+#[test]
+fn boot_timeout_rejects_a_reload_on_trial() {
+    let mut world = World::serving(1);
+    world.reload = Ok(Limits { boot_timeout: SECOND * 3, ..limits(1) });
+    world.signal(Signal::HUP);
+    let mut actions = Vec::new();
+    for _ in 0..4 {
+        actions.extend(world.pass_only(&[1]));
+    }
+    let line = (
+        Level::Error,
+        "Reload given up, the workers stay as they were: a new worker did not boot within boot_timeout",
+    );
+    assert!(lines(&actions).contains(&line) && actions.contains(&Action::Rollback));
+    assert_eq!(kills(&actions), [kill(2, Signal::ABRT), kill(2, Signal::TERM)]);
+    // The limits in force again know no boot_timeout.
+    assert_eq!(kills(&world.pass_only(&[1])), [kill(2, Signal::KILL)]);
+    world.end(2, Exit::Signal(Signal::KILL));
+    assert_eq!(world.active(), [1]);
+}
+
+#[test]
+fn a_suspended_machine_does_not_count_for_boot_timeout() {
+    let mut world = World::unbooted(1).with_boot_timeout(5);
+    silence(&mut world, 1, &[]);
+    world.now = world.now.after(SECOND * 3600);
+    assert_eq!(kills(&world.tick()), []);
+    assert_eq!(silence(&mut world, 5, &[]), []);
+    assert_eq!(silence(&mut world, 1, &[]), [kill(1, Signal::ABRT)]);
+}

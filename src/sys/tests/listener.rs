@@ -8,7 +8,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
-const OPTIONS: Options = Options { backlog: 16, umask: 0, owner: None };
+const OPTIONS: Options = Options { backlog: 16, umask: 0, owner: None, reuse_port: false };
 
 struct Directory(PathBuf);
 
@@ -150,7 +150,7 @@ fn a_descriptor_is_taken_over() {
 
 #[test]
 fn a_bound_descriptor_begins_to_listen() {
-    let bound = open_tcp(resolve("127.0.0.1", 0).unwrap()).unwrap();
+    let bound = open_tcp(resolve("127.0.0.1", 0).unwrap(), false).unwrap();
     let listener = Listener::open(&Address::Fd(bound.into_raw_fd()), &OPTIONS).unwrap();
     assert!(socket::getsockopt(&listener, sockopt::AcceptConn).unwrap());
 }

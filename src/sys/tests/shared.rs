@@ -11,8 +11,19 @@ fn a_slot_tells_what_its_worker_wrote() {
     slot.set_booted();
     slot.add_request();
     slot.add_request();
-    slot.set_connections(3);
-    let expected = Reading { age: 7, beat: Some(Instant(5)), booted: true, connections: 3, requests: 2 };
+    slot.set_accepted(Instant(4), 3);
+    slot.set_accepting(Accepting::Soon);
+    slot.set_leaving();
+    let expected = Reading {
+        age: 7,
+        beat: Some(Instant(5)),
+        booted: true,
+        connections: 3,
+        requests: 2,
+        accepted: Some(Instant(4)),
+        accepting: Accepting::Soon,
+        leaving: true,
+    };
     assert_eq!(slot.read(), expected);
     assert_eq!(board.readings().collect::<Vec<_>>(), [expected]);
 }
@@ -23,12 +34,18 @@ fn a_released_slot_is_reused_clean() {
     let (first, second) = (board.claim(1).unwrap(), board.claim(2).unwrap());
     first.set_booted();
     first.beat(Instant(9));
-    first.set_connections(5);
+    first.set_accepted(Instant(9), 5);
+    first.set_accepting(Accepting::Now);
+    first.set_leaving();
+    first.add_request();
+    first.retire();
+    assert!(first.is_retired() && !second.is_retired());
     first.release();
     assert_eq!(board.readings().map(|reading| reading.age).collect::<Vec<_>>(), [2]);
     let third = board.claim(3).unwrap();
     assert_eq!(third.index, first.index);
-    assert_eq!((third.read().booted, third.read().beat, third.read().connections), (false, None, 0));
+    assert_eq!(third.read(), Reading { age: 3, ..untold(&board) });
+    assert!(!third.is_retired());
     assert_eq!(second.read().age, 2);
 }
 
@@ -68,4 +85,68 @@ fn writers_do_not_lose_each_other_s_counts() {
         }
     });
     assert!(board.readings().all(|reading| reading.requests == 10_000));
+}
+
+/// What a worker tells that has told nothing.
+fn untold(board: &Scoreboard) -> Reading {
+    board.claim(4).unwrap().read()
+}
+
+fn rings(board: &Scoreboard) -> bool {
+    let mut poll = [nix::poll::PollFd::new(board.bell(), nix::poll::PollFlags::POLLIN)];
+    nix::poll::poll(&mut poll, 0u8).unwrap() == 1
+}
+
+#[test]
+fn who_has_booted_or_leaves_rings_once() {
+    let board = Scoreboard::new().unwrap();
+    let slot = board.claim(1).unwrap();
+    for tell in [Slot::set_booted, Slot::set_leaving] {
+        assert!(!rings(&board));
+        tell(&slot);
+        assert!(rings(&board));
+        board.answer_bell();
+        board.answer_bell();
+    }
+    slot.set_leaving();
+    assert!(!rings(&board), "it has said so");
+}
+
+#[test]
+fn one_worker_at_a_time_recycles_itself() {
+    let board = Scoreboard::new().unwrap();
+    let slots: Vec<Slot> = (1..4).map(|age| board.claim(age).unwrap()).collect();
+    board.set_workers(1);
+    assert!(slots[0].begin_recycling() && slots[1].begin_recycling(), "whoever is alone asks nobody");
+    assert_eq!(board.recycling(), None);
+    board.set_workers(3);
+    slots[..2].iter().for_each(Slot::set_booted);
+    assert!(!slots[0].begin_recycling(), "a third one has not booted");
+    slots[2].set_booted();
+    assert!(slots[0].begin_recycling());
+    assert!(!slots[1].begin_recycling(), "one is leaving");
+    assert_eq!(board.recycling(), Some(1));
+    slots[0].set_leaving();
+    board.end_recycling(2);
+    assert_eq!(board.recycling(), Some(1), "it is not the second one's");
+    slots[0].release();
+    board.end_recycling(1);
+    assert!(!slots[1].begin_recycling(), "its replacement has not booted");
+    board.claim(4).unwrap().set_booted();
+    assert!(slots[1].begin_recycling());
+}
+
+#[test]
+fn of_many_that_ask_at_once_one_gets_the_permit() {
+    for _ in 0..50 {
+        let board = Scoreboard::new().unwrap();
+        let slots: Vec<Slot> = (1..5).map(|age| board.claim(age).unwrap()).collect();
+        board.set_workers(4);
+        slots.iter().for_each(Slot::set_booted);
+        let granted: usize = std::thread::scope(|scope| {
+            let asking = slots.iter().map(|slot| scope.spawn(|| usize::from(slot.begin_recycling())));
+            asking.collect::<Vec<_>>().into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(granted, 1);
+    }
 }
