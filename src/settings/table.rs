@@ -345,6 +345,12 @@ settings! {
     forwarded_allow_ips: Peers = Text("127.0.0.1,::1"), Security, "--forwarded-allow-ips STRING", EVER,
         Env { name: "FORWARDED_ALLOW_IPS", prefix: "", empty_counts: true };
 
+    /// off, v1, v2 or auto: the PROXY protocol before the first request of a connection.
+    proxy_protocol: Text ["off", "v1", "v2", "auto"] = Text("off"), Mechanics, "--proxy-protocol MODE", EVER;
+
+    /// Peers that may send a PROXY header, as comma-separated IP addresses or networks; * is everybody.
+    proxy_allow_ips: Peers = Text("127.0.0.1,::1"), Mechanics, "--proxy-allow-from STRING", EVER;
+
     /// Headers by which a trusted proxy says that its client used TLS, and the value that says so.
     secure_scheme_headers: Map = Map(&[
         ("X-FORWARDED-PROTOCOL", "ssl"),
@@ -480,8 +486,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "pre_request",
     "print_config",
     "protocol",
-    "proxy_allow_ips",
-    "proxy_protocol",
     "raw_paste_global_conf",
     "root_path",
     "sendfile",
