@@ -43,6 +43,12 @@ need_services() {
     # Debian keeps PostgreSQL's programs off PATH.
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || (need initdb postgresql) ||
         say "tests that need PostgreSQL will be left out"
+    # The recipes of docs/deploy.md are tried. Debian keeps the front ends in a directory of administrators.
+    local PATH=$PATH:/usr/sbin
+    (need nginx nginx-light) || say "tests that need nginx will be left out"
+    (need haproxy haproxy) || say "tests that need HAProxy will be left out"
+    (need systemd-analyze systemd) || say "the systemd units of the documentation will not be checked"
+    (need openssl openssl) || say "tests that need nginx or HAProxy will fail"
 }
 
 # Debian ships Python without ensurepip; the package that adds it carries the version in its name.

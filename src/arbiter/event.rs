@@ -77,6 +77,23 @@ pub enum Event<'a> {
     Leave(i32),
 }
 
+/// What a service manager is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The service serves: so many workers of so many that are wanted.
+    Ready(usize, u32),
+    /// The number of workers has changed.
+    Workers(usize, u32),
+    /// A reload begins.
+    Reloading,
+    /// The service ends.
+    Stopping,
+    /// This process ends; the service's main process is another one from now on.
+    Successor(Pid),
+    /// The master does not hang.
+    Alive,
+}
+
 /// What to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -131,6 +148,8 @@ pub enum Action {
         /// Its former process id.
         pid: Pid,
     },
+    /// Tell the service manager.
+    Notify(Notice),
     /// Close the listening sockets. `unlink`: and remove their files.
     CloseListeners {
         /// No other master serves on them.

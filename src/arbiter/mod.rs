@@ -13,6 +13,7 @@
 
 mod event;
 mod handover;
+mod notify;
 mod plan;
 mod reload;
 mod run;
@@ -22,7 +23,7 @@ mod stop;
 mod tests;
 mod upgrade;
 
-pub use event::{Action, Event, Limits};
+pub use event::{Action, Event, Limits, Notice};
 pub use plan::{State, plan};
 pub use run::run;
 
@@ -32,10 +33,12 @@ use crate::sys::listener::{Address, Listener};
 use crate::sys::process::Pid;
 use crate::sys::shared::Slot;
 use crate::sys::signal::Blocked;
+use crate::sys::systemd::Notifier;
 use std::io;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Exit status of a worker that failed before it had booted, and of the server that stops for it.
 pub const STATUS_WORKER_BOOT_ERROR: i32 = 3;
@@ -142,6 +145,13 @@ pub struct Launch {
     pub program: Program,
     /// Set in a master that another one has started in its place.
     pub predecessor: Option<Predecessor>,
+    /// Listening sockets that a service manager has opened. They stand for all addresses of every configuration, and their
+    /// files are the manager's.
+    pub activated: Vec<RawFd>,
+    /// Where the service manager wants to be told.
+    pub notifier: Option<Notifier>,
+    /// Within which time it expects signs of life.
+    pub watchdog: Option<Duration>,
 }
 
 /// The variable that tells a new master the process id of the one that has started it. Gunicorn's name.

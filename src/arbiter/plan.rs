@@ -2,9 +2,10 @@
 //!
 //! Top-down: [`plan`] is the table; below it one function per row, the watch over heartbeats, and what every row ends with
 //! while the master serves ([`State::balance`]). The words are in `event.rs`, the way out in `stop.rs`, what a reload
-//! changes in `reload.rs`, a second master in `upgrade.rs`.
+//! changes in `reload.rs`, a second master in `upgrade.rs`, what a service manager is told in `notify.rs`.
 
 use super::event::{Action, Event, Limits};
+use super::notify::News;
 use super::reload::Trial;
 use super::stop::Stop;
 use super::upgrade::Lineage;
@@ -74,6 +75,7 @@ pub struct State {
     fork_after: Instant,
     /// The number of workers that was last logged.
     counted: Option<usize>,
+    pub(super) news: News,
 }
 
 /// Decides. The actions are to be performed in order; events that they give rise to come after all of them.
@@ -93,6 +95,7 @@ pub fn plan(state: &mut State, event: Event<'_>, now: Instant) -> Vec<Action> {
         Event::Ended { pid, exit, booted } => state.ended(pid, exit, booted, now, &mut out),
         Event::Reloaded(limits) => state.reloaded(limits, &mut out),
         Event::ReloadFailed(error) => {
+            state.notify_reloaded();
             log(&mut out, Level::Error, format!("Reload failed, nothing has changed: {error}"));
         }
         Event::Wanted(workers) if state.target != workers => state.set_target(workers, &mut out),
@@ -104,8 +107,9 @@ pub fn plan(state: &mut State, event: Event<'_>, now: Instant) -> Vec<Action> {
     match state.phase {
         Phase::Serving => state.balance(now, &mut out),
         Phase::Stopping(_) => state.finish_if_over(now, &mut out),
-        Phase::Done => {}
+        Phase::Done => return out,
     }
+    state.notify(now, &mut out);
     out
 }
 
@@ -130,17 +134,19 @@ impl State {
             watch_from: Instant(0),
             fork_after: Instant(0),
             counted: None,
+            news: News::default(),
         }
     }
 
     /// How long the loop may sleep if nothing happens.
     pub fn wait(&self, now: Instant) -> Duration {
-        match &self.phase {
+        let wait = match &self.phase {
             Phase::Serving if self.reload_waits() => RELOAD_PERIOD,
             Phase::Serving => self.last_check.after(CHECK_PERIOD).since(now),
             Phase::Stopping(stop) => stop.wait(now),
             Phase::Done => Duration::ZERO,
-        }
+        };
+        wait.min(self.notify_wait(now))
     }
 
     pub(super) fn is_stopping(&self) -> bool {

@@ -26,10 +26,12 @@ impl State {
         if self.trial.is_some() {
             self.reject_trial("another reload was asked for", out);
         }
+        self.notify_reload(out);
         out.push(Action::Reload);
     }
 
     pub(super) fn reloaded(&mut self, limits: Limits, out: &mut Vec<Action>) {
+        self.notify_reloaded();
         self.trial = Some(Trial { limits: self.limits, target: self.target });
         self.generation += 1;
         self.limits = limits;

@@ -1,6 +1,6 @@
 //! The executor: turns the world into events and performs the actions. It decides nothing.
 
-use super::event::{Action, Event};
+use super::event::{Action, Event, Notice};
 use super::handover::{create_pidfile, set_title};
 use super::plan::{State, plan};
 use super::setup::{SHARED_HINT, Setup, limits};
@@ -10,9 +10,14 @@ use crate::sys::pidfile::PidFile;
 use crate::sys::process::{self, Pid};
 use crate::sys::shared::{Reading, Scoreboard, Slot};
 use crate::sys::signal::{self, Blocked, Signal, SignalQueue};
-use crate::sys::{clock, listener::Listener};
+use crate::sys::systemd::Notifier;
+use crate::sys::{
+    clock,
+    listener::{Address, Listener},
+};
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow::{self, Break, Continue};
+use std::os::fd::RawFd;
 use std::sync::{Arc, Weak};
 
 /// The signals that the master takes. A worker starts with all of them blocked and at their default actions.
@@ -55,6 +60,8 @@ pub(super) struct Master<'h> {
     pub(super) pidfile: Option<PidFile>,
     /// What a new master is.
     pub(super) program: Program,
+    activated: Vec<RawFd>,
+    notifier: Option<Notifier>,
 }
 
 /// What the executor keeps of a worker.
@@ -67,9 +74,13 @@ struct Place {
 impl<'h> Master<'h> {
     /// Gunicorn's start-up order: pid file, `on_starting`, signals, sockets, `when_ready`.
     fn start(host: &'h mut dyn Host, config: Config, launch: Launch) -> Result<Self, i32> {
-        let Launch { program, predecessor } = launch;
+        let Launch { program, predecessor, activated, notifier, watchdog } = launch;
+        let config = bound_to(config, &activated);
         let parent = predecessor.as_ref().map(|predecessor| predecessor.pid);
-        let state = State::new(limits(&config)).heir_of(parent);
+        let mut state = State::new(limits(&config)).heir_of(parent);
+        if notifier.is_some() {
+            state = state.notifying(watchdog);
+        }
         set_title("master", &config, state.suffix());
         host.event(HookEvent::NumWorkersChanged { new: config.workers, old: None })?;
         host.log(Level::Info, format_args!("Starting rgunicorn {}", config.version));
@@ -109,7 +120,19 @@ impl<'h> Master<'h> {
             setup.close(!state.shares_sockets());
         })?;
         let (slots, signals) = (HashMap::new(), Some(signals));
-        Ok(Self { host, state, setup, candidate: None, signals, board, slots, pidfile, program })
+        Ok(Self {
+            host,
+            state,
+            setup,
+            candidate: None,
+            signals,
+            board,
+            slots,
+            pidfile,
+            program,
+            activated,
+            notifier,
+        })
     }
 
     /// The loop. A turn: sleep, signals in order, ended children, heartbeats and counts.
@@ -197,6 +220,7 @@ impl<'h> Master<'h> {
             Action::Upgrade => return self.upgrade(),
             Action::Promote { former } => self.promote(former),
             Action::RemoveHeirPidFile { pid } => self.remove_heir_pidfile(pid),
+            Action::Notify(notice) => self.notify(notice),
             Action::CloseListeners { unlink } => {
                 self.rollback();
                 self.setup.close(unlink);
@@ -242,6 +266,15 @@ impl<'h> Master<'h> {
             self.setup.listeners.iter().any(|kept| std::ptr::eq(Arc::as_ptr(kept), listener.as_ptr()))
         };
         listeners.iter().all(kept)
+    }
+
+    fn notify(&mut self, notice: Notice) {
+        let Some(notifier) = &self.notifier else { return };
+        if let Err(error) = notifier.send(&notice.text(clock::now())) {
+            // Signs of life are many.
+            let level = if notice == Notice::Alive { Level::Debug } else { Level::Warning };
+            self.host.log(level, format_args!("Cannot notify the service manager: {error}"));
+        }
     }
 
     fn fork(&mut self, age: u64) -> ControlFlow<i32, Vec<Action>> {
@@ -313,7 +346,7 @@ impl<'h> Master<'h> {
 
     fn reload(&mut self) -> ControlFlow<i32, Vec<Action>> {
         let config = match self.host.reload() {
-            Ok(config) => config,
+            Ok(config) => bound_to(config, &self.activated),
             Err(error) => return self.answer(Event::ReloadFailed(&error)),
         };
         match self.setup.next(config) {
@@ -353,6 +386,14 @@ impl<'h> Master<'h> {
             self.host.reload_done(false);
         }
     }
+}
+
+/// The configuration with the sockets of the service manager, if that has opened any, in the place of its addresses.
+fn bound_to(mut config: Config, activated: &[RawFd]) -> Config {
+    if !activated.is_empty() {
+        config.binds = activated.iter().map(|fd| Address::Fd(*fd)).collect();
+    }
+    config
 }
 
 fn same(left: &[Arc<Listener>], right: &[Arc<Listener>]) -> bool {

@@ -63,6 +63,7 @@ impl State {
         if self.is_stopping() {
             return;
         }
+        self.notify_stop(out);
         out.push(Action::CloseListeners { unlink: !self.shares_sockets() });
         let margin = if graceful { LEAVE_MARGIN } else { Duration::ZERO };
         let deadline = now.after(self.limits.graceful_timeout + margin);

@@ -42,6 +42,10 @@ impl State {
         self.lineage.parent.is_some()
     }
 
+    pub(super) fn heir(&self) -> Option<Pid> {
+        self.lineage.heir
+    }
+
     /// Another master serves on our sockets: their files are not ours to remove.
     pub(super) fn shares_sockets(&self) -> bool {
         self.lineage.parent.or(self.lineage.heir).is_some()

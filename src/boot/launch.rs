@@ -4,25 +4,47 @@
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use crate::arbiter::{Launch, PARENT_VARIABLE, Predecessor, SOCKETS_VARIABLE};
 use crate::conf;
 use crate::sys::exec::Program;
 use crate::sys::file;
+use crate::sys::process::{self, Pid};
+use crate::sys::systemd::{self, Notifier};
 
-/// Takes what the environment says. The descriptors are nobody else's from here on, and the variable that names them goes;
-/// the other one stays, for workers and hooks to see, until the master is promoted.
+/// Tells a new master that a service manager has opened the sockets that it gets, and not the master before it.
+const ACTIVATED_VARIABLE: &str = "RGUNICORN_ACTIVATED";
+
+/// Takes what the environment says. The descriptors are nobody else's from here on, and the variables that name them go;
+/// that of the parent stays, for workers and hooks to see, until the master is promoted.
 ///
 /// # Errors
-/// Descriptors that are none: the text for stderr.
+/// Descriptors that are none, or an address that is none: the text for stderr.
 pub(super) fn of_process(py: Python<'_>, directory: &Path) -> Result<Launch, String> {
-    let program = program(py, directory).map_err(|error| error.to_string())?;
-    let variable = |name| std::env::var(name).ok();
+    let (predecessor, activated) = match predecessor(py)? {
+        // What a service manager had opened for the first master is still its own.
+        Some(Predecessor { pid, sockets }) if variable(ACTIVATED_VARIABLE).is_some() => {
+            (Some(Predecessor { pid, sockets: Vec::new() }), sockets)
+        }
+        Some(predecessor) => (Some(predecessor), Vec::new()),
+        None => (None, activated(py)?),
+    };
+    set(py, ACTIVATED_VARIABLE, None)?;
+    let watchdog = watchdog(py, predecessor.as_ref().map(|predecessor| predecessor.pid))?;
+    let notifier = notifier()?;
+    let program = program(py, directory, !activated.is_empty()).map_err(|error| error.to_string())?;
+    Ok(Launch { program, predecessor, activated, notifier, watchdog })
+}
+
+/// The master that has started this process.
+fn predecessor(py: Python<'_>) -> Result<Option<Predecessor>, String> {
     // A program that a worker of a heir runs sees the first one alone.
     let (Some(pid), Some(list)) = (variable(PARENT_VARIABLE), variable(SOCKETS_VARIABLE)) else {
-        return Ok(Launch { program, predecessor: None });
+        return Ok(None);
     };
     let broken = |what: &dyn std::fmt::Display| format!("{SOCKETS_VARIABLE}={list}: {what}");
     let pid = pid.parse().map_err(|error| format!("{PARENT_VARIABLE}={pid}: {error}"))?;
@@ -32,13 +54,57 @@ pub(super) fn of_process(py: Python<'_>, directory: &Path) -> Result<Launch, Str
         file::set_close_on_exec(fd).map_err(|error| broken(&error))?;
         sockets.push(fd);
     }
-    conf::set_environ(py, (SOCKETS_VARIABLE.to_owned(), None)).map_err(|error| error.to_string())?;
-    Ok(Launch { program, predecessor: Some(Predecessor { pid, sockets }) })
+    set(py, SOCKETS_VARIABLE, None)?;
+    Ok(Some(Predecessor { pid, sockets }))
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Changes the environment, Python's view of it included; without a value the variable goes.
+fn set(py: Python<'_>, name: &str, value: Option<&str>) -> Result<(), String> {
+    let value = value.map(|text| PyString::new(py, text).into_any().unbind());
+    conf::set_environ(py, (name.to_owned(), value)).map(drop).map_err(|error| error.to_string())
+}
+
+/// The sockets that a service manager has opened for this process. Programs that it starts shall not look for them.
+fn activated(py: Python<'_>) -> Result<Vec<RawFd>, String> {
+    let [pid, count] = [systemd::LISTEN_PID, systemd::LISTEN_FDS].map(variable);
+    let sockets = systemd::listen_fds(pid.as_deref(), count.as_deref(), process::id())?;
+    if !sockets.is_empty() {
+        for name in [systemd::LISTEN_PID, systemd::LISTEN_FDS, systemd::LISTEN_FDNAMES] {
+            set(py, name, None)?;
+        }
+    }
+    for fd in &sockets {
+        file::set_close_on_exec(*fd).map_err(|error| format!("{}: {fd}: {error}", systemd::LISTEN_FDS))?;
+    }
+    Ok(sockets)
+}
+
+fn notifier() -> Result<Option<Notifier>, String> {
+    let address = std::env::var_os(systemd::NOTIFY_SOCKET).filter(|address| !address.is_empty());
+    let notifier = address.map(|address| {
+        Notifier::at(&address).map_err(|error| format!("{}: {error}", systemd::NOTIFY_SOCKET))
+    });
+    notifier.transpose()
+}
+
+/// Signs of life that were wanted from the master before this one are wanted from this one, and from the one after it.
+fn watchdog(py: Python<'_>, parent: Option<Pid>) -> Result<Option<Duration>, String> {
+    let [usec, pid] = [systemd::WATCHDOG_USEC, systemd::WATCHDOG_PID].map(variable);
+    let own = [Some(process::id()), parent].into_iter().flatten().collect::<Vec<_>>();
+    let watchdog = systemd::watchdog(usec.as_deref(), pid.as_deref(), &own);
+    if watchdog.is_some() && pid.is_some() {
+        set(py, systemd::WATCHDOG_PID, Some(&process::id().to_string()))?;
+    }
+    Ok(watchdog)
 }
 
 /// The same interpreter with the same command line, in the environment and the directory of now. Not `sys.argv`, which
 /// has lost the interpreter's own options and `-m`.
-fn program(py: Python<'_>, directory: &Path) -> PyResult<Program> {
+fn program(py: Python<'_>, directory: &Path, activated: bool) -> PyResult<Program> {
     let sys = py.import("sys")?;
     let executable: Option<PathBuf> = sys.getattr("executable")?.extract()?;
     let executable = executable.unwrap_or_default();
@@ -47,6 +113,8 @@ fn program(py: Python<'_>, directory: &Path) -> PyResult<Program> {
         *name = executable.clone().into();
     }
     let inherited = [PARENT_VARIABLE, SOCKETS_VARIABLE];
-    let environment = std::env::vars_os().filter(|(name, _)| inherited.iter().all(|one| name != one));
-    Ok(Program { executable, arguments, environment: environment.collect(), directory: directory.to_owned() })
+    let kept = std::env::vars_os().filter(|(name, _)| inherited.iter().all(|one| name != one));
+    let marked = activated.then(|| (ACTIVATED_VARIABLE.into(), "1".into()));
+    let environment = kept.chain(marked).collect();
+    Ok(Program { executable, arguments, environment, directory: directory.to_owned() })
 }

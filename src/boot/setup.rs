@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::http;
 use crate::io;
+use crate::proxy;
 use crate::settings::{Address, Id, Invalid, IoDriver, Settings, WorkerKind, worker_class_check};
 use crate::sys::account::{self, Identity};
 use crate::sys::listener;
@@ -192,6 +193,16 @@ pub(super) fn policy(settings: &Settings) -> http::Policy {
     }
 }
 
+/// Which PROXY headers a worker takes.
+fn proxy_protocol(mode: &str) -> proxy::Mode {
+    match mode {
+        "v1" => proxy::Mode::V1,
+        "v2" => proxy::Mode::V2,
+        "auto" => proxy::Mode::Auto,
+        _ => proxy::Mode::Off,
+    }
+}
+
 /// The numbers a worker runs by.
 pub(super) fn tuning(settings: &Settings, requests_max: u64) -> Tuning {
     let usual = Tuning::default();
@@ -205,6 +216,7 @@ pub(super) fn tuning(settings: &Settings, requests_max: u64) -> Tuning {
         shares_listeners: !settings.reuse_port(),
         requests_max,
         graceful_timeout: settings.graceful_timeout(),
+        proxy_protocol: proxy_protocol(settings.proxy_protocol()),
         idle_wait_max: match settings.timeout() {
             Duration::ZERO => usual.idle_wait_max,
             timeout => usual.idle_wait_max.min(timeout / 2),

@@ -258,6 +258,7 @@ fn boot(
         keep: RefCell::new(Some(Box::new(listeners))),
     };
     let mut tuning = setup::tuning(settings, requests_max(&worker)?);
+    tuning.proxy_allowed = Networks::parse(settings.proxy_allow_ips()).map_err(BootError::Other)?;
     // A greenlet may wait for the rest of a body.
     tuning.stream_bodies = mode == Mode::Greenlets;
     tuning.threads = if let Mode::Threads(count) = mode { count } else { 0 };

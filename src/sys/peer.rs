@@ -1,6 +1,6 @@
 //! Peer addresses as text and numbers.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::net::PeerAddr;
 
@@ -24,6 +24,14 @@ impl PeerAddr {
         match *self {
             Self::V4 { port, .. } | Self::V6 { port, .. } => Some(port),
             Self::Unix => None,
+        }
+    }
+
+    /// An address that somebody else has told us.
+    pub fn told(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(v4) => Self::V4 { addr: v4.ip().octets(), port: v4.port() },
+            SocketAddr::V6(v6) => Self::V6 { addr: v6.ip().octets(), port: v6.port() },
         }
     }
 

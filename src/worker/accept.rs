@@ -13,6 +13,7 @@ use crate::sys::shared::Accepting;
 use super::app::ConnId;
 use super::conn::Conn;
 use super::drain::DRAIN_FRESH;
+use super::preamble::Preamble;
 use super::reactor::{ListenerSpec, Reactor, Source, State, Timer};
 
 /// Accepts per wake-up when siblings share the listener: a second one would wait behind the first one's request while a
@@ -187,7 +188,8 @@ impl Reactor {
         };
         let trusted = unix || self.shared.trusted.trusts(peer.ip());
         let generation = state.next_generation();
-        let conn = Conn::new(fd, generation, peer, index as u16, trusted);
+        let mut conn = Conn::new(fd, generation, peer, index as u16, trusted);
+        conn.preamble = Preamble::of(&self.tuning, peer);
         let id = ConnId { index: state.conns.insert(conn) as u32, generation };
         if state.draining {
             state.start_timer(id.index, Timer::Drain, DRAIN_FRESH);

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::http::RequestHead;
 use crate::io::PeerAddr;
+use crate::proxy;
 use crate::sys::clock::Instant;
 
 use super::{Body, Reactor};
@@ -36,8 +38,10 @@ pub struct Request {
     pub head: RequestHead,
     /// The body, at its first byte.
     pub body: Body,
-    /// The peer's address.
+    /// The client's address: the peer's, or what a PROXY header says.
     pub peer: PeerAddr,
+    /// The PROXY header that the connection began with.
+    pub proxied: Option<Arc<proxy::Header>>,
     /// Index of the listener that accepted the connection.
     pub listener: u16,
     /// When the last byte of the request was seen (or of its head, if the body is still to come).

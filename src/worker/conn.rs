@@ -2,13 +2,16 @@
 //! reception, nothing else; whatever a request needs lives in [`Extra`] or in the [`Request`] itself.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::http::{Event, HttpError, Policy, RequestHead, RequestParser};
 use crate::io::{Fd, OpKey, PeerAddr};
+use crate::proxy;
 use crate::sys::clock::Instant;
 
 use super::app::{ConnId, Outgoing, Request};
 use super::incoming::Incoming;
+use super::preamble::Preamble;
 use super::{Body, Tuning};
 
 /// Pieces of earlier responses that may be queued when the next request of the same connection starts. Generous to
@@ -42,11 +45,16 @@ pub(super) enum Phase {
 pub(super) struct Conn {
     pub(super) fd: Fd,
     pub(super) generation: u32,
+    /// Who is at the other end; with a PROXY header, the client behind it.
     pub(super) peer: PeerAddr,
     pub(super) listener: u16,
     pub(super) phase: Phase,
     /// The peer has shut its write side.
     pub(super) read_closed: bool,
+    /// Whether a PROXY header may come.
+    pub(super) preamble: Preamble,
+    /// The one that has come.
+    pub(super) proxied: Option<Arc<proxy::Header>>,
     /// The peer may set the headers that only a trusted proxy may set.
     pub(super) trusted: bool,
     /// The application waits for the output queue to become empty.
@@ -71,6 +79,8 @@ pub(super) struct Extra {
     /// The request being received: its head, once complete, and what has come of its body.
     head: Option<RequestHead>,
     body: Body,
+    /// The PROXY header being received.
+    pub(super) proxy_header: Option<Box<proxy::Reader>>,
     /// The body of the request in progress, if the application reads it while it arrives.
     pub(super) incoming: Option<Incoming>,
     /// Bytes of later requests.
@@ -131,6 +141,7 @@ impl Extra {
     fn is_unused(&self) -> bool {
         self.head.is_none()
             && self.body.is_empty()
+            && self.proxy_header.is_none()
             && self.incoming.is_none()
             && self.pending.is_empty()
             && self.out.is_empty()
@@ -151,6 +162,8 @@ pub(super) enum Fed {
     Streaming(Request, bool),
     /// The bytes are not an acceptable request. With the request's head, if that was complete.
     Refused(HttpError, Option<RequestHead>),
+    /// The bytes are a PROXY header that is not acceptable.
+    Misled(proxy::ProxyError),
     /// The body could not be stored.
     Unstorable(std::io::Error),
 }
@@ -164,6 +177,8 @@ impl Conn {
             listener,
             phase: Phase::Idle,
             read_closed: false,
+            preamble: Preamble::Over,
+            proxied: None,
             trusted,
             parked: false,
             detached: false,
@@ -208,6 +223,9 @@ impl Conn {
 
     /// Takes input while a request is being received. What follows the request is kept for later.
     pub(super) fn feed(&mut self, ctx: &FeedContext<'_>, index: u32, mut input: &[u8]) -> Fed {
+        if self.preamble != Preamble::Over {
+            return self.feed_preamble(ctx, index, input);
+        }
         let fed = self.feed_one(ctx, index, &mut input);
         if !input.is_empty() {
             self.extra().pending.push(input);
@@ -317,6 +335,7 @@ impl Conn {
             head,
             body,
             peer: self.peer,
+            proxied: self.proxied.clone(),
             listener: self.listener,
             received: ctx.now,
             arrived: ctx.arrived,

@@ -1,8 +1,11 @@
 //! Bytes in: what reception does to a connection.
 
+use std::fmt;
+
 use crate::http::{HttpError, RequestHead, error_response, error_response_with};
 use crate::io::{Received, Token};
 use crate::logging::Level;
+use crate::proxy::ProxyError;
 
 use super::app::{ConnId, Flow, Outgoing, Request};
 use super::conn::{Conn, Fed, Phase};
@@ -172,6 +175,7 @@ impl Reactor {
                 self.send_continue(state, id);
             }
             Fed::Refused(error, head) => self.refuse(state, id, &Refusal::from(error), head),
+            Fed::Misled(error) => self.refuse(state, id, &Refusal::from(error), None),
             Fed::Unstorable(error) => {
                 self.shared.errors.log(Level::Error, format_args!("Cannot store a request body: {error}"));
                 self.refuse(state, id, &Refusal::INTERNAL, None);
@@ -198,9 +202,9 @@ impl Reactor {
     pub(super) fn refuse(&self, state: &mut State, id: ConnId, refusal: &Refusal, head: Option<RequestHead>) {
         let Some(conn) = state.conn(id) else { return };
         conn.phase = Phase::Running;
-        let (peer, listener) = (conn.peer, conn.listener);
+        let (peer, proxied, listener) = (conn.peer, conn.proxied.clone(), conn.listener);
         if refusal.status != 0 {
-            if let Some(error) = refusal.error {
+            if let Some(error) = &refusal.cause {
                 let ip = peer.ip_text();
                 self.shared.errors.log(Level::Warning, format_args!("Invalid request from ip={ip}: {error}"));
             }
@@ -215,6 +219,7 @@ impl Reactor {
                 head,
                 body: super::Body::Empty,
                 peer,
+                proxied,
                 listener,
                 received: state.now,
                 arrived: state.now,
@@ -287,15 +292,33 @@ fn call(state: &mut State, request: Request) {
 pub(super) struct Refusal {
     /// 0: with nothing but a close.
     status: u16,
-    error: Option<HttpError>,
+    cause: Option<Cause>,
+}
+
+/// What the client, or the proxy before it, has done wrong.
+enum Cause {
+    Http(HttpError),
+    Proxy(ProxyError),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(error) => error.fmt(f),
+            Self::Proxy(error) => error.fmt(f),
+        }
+    }
 }
 
 impl Refusal {
-    pub(super) const INTERNAL: Self = Self { status: 500, error: None };
+    pub(super) const INTERNAL: Self = Self { status: 500, cause: None };
 
     fn render(&self, out: &mut Vec<u8>) {
-        match &self.error {
-            Some(error) => error_response(error, out),
+        match &self.cause {
+            Some(Cause::Http(error)) => error_response(error, out),
+            Some(Cause::Proxy(error)) => {
+                error_response_with(self.status, error.reason(), &error.to_string(), out);
+            }
             None => error_response_with(self.status, "Internal Server Error", "", out),
         }
     }
@@ -304,7 +327,13 @@ impl Refusal {
 impl From<HttpError> for Refusal {
     fn from(error: HttpError) -> Self {
         let status = if error.wants_answer() { error.status() } else { 0 };
-        Self { status, error: Some(error) }
+        Self { status, cause: Some(Cause::Http(error)) }
+    }
+}
+
+impl From<ProxyError> for Refusal {
+    fn from(error: ProxyError) -> Self {
+        Self { status: error.status(), cause: Some(Cause::Proxy(error)) }
     }
 }
 

@@ -2,7 +2,7 @@
 //! requests with [`crate::http`] and hands them to an [`App`]; it knows neither Python nor the arbiter.
 //!
 //! Read it in this order: `app` (the contract with the floor above), `conn` (one connection's life), `reactor` (the
-//! state of all of them and the events that change it), `accept`, `incoming`, `output`, `drain` (parts of the reactor),
+//! state of all of them and the events that change it), `preamble`, `accept`, `incoming`, `output`, `drain` (parts of the reactor),
 //! `run` (the loop).
 //!
 //! The stack rule (docs/architecture.md): no borrow of the reactor's state is alive while the [`App`] runs. Every
@@ -22,6 +22,7 @@ mod input;
 mod mailbox;
 mod output;
 mod pool;
+mod preamble;
 mod reactor;
 mod run;
 mod spool;

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::proxy;
+use crate::settings::Networks;
+
 /// Settings and limits of one worker. [`Default`] gives Gunicorn's defaults where Gunicorn has the setting.
 #[derive(Clone, Debug)]
 pub struct Tuning {
@@ -47,6 +50,10 @@ pub struct Tuning {
     pub graceful_timeout: Duration,
     /// Longest sleep of an idle worker: heartbeat and parent check happen at least this often.
     pub idle_wait_max: Duration,
+    /// Which PROXY headers may come before the first request of a connection (`proxy_protocol`).
+    pub proxy_protocol: proxy::Mode,
+    /// Peers that may send them (`proxy_allow_ips`).
+    pub proxy_allowed: Networks,
 }
 
 impl Default for Tuning {
@@ -70,6 +77,8 @@ impl Default for Tuning {
             shares_listeners: true,
             graceful_timeout: Duration::from_secs(30),
             idle_wait_max: Duration::from_secs(1),
+            proxy_protocol: proxy::Mode::Off,
+            proxy_allowed: Networks::default(),
         }
     }
 }

@@ -10,6 +10,7 @@ use pyo3::types::{PyDict, PyString};
 
 use crate::http::{HttpError, RequestHead, Scheme, percent_decode_path};
 use crate::io::PeerAddr;
+use crate::proxy;
 use crate::py::{latin1, set_default};
 use crate::worker::Request;
 
@@ -106,6 +107,9 @@ impl EnvironFactory {
         }
         self.set_headers(py, &environ, head)?;
         self.set_peer(py, &environ, request.peer)?;
+        if let Some(header) = &request.proxied {
+            set_proxy(py, &environ, header)?;
+        }
         if let ListenerName::Unix { path } = &self.listeners[listener] {
             set_unix_server(py, &environ, head, path)?;
         }
@@ -231,6 +235,16 @@ fn protocol<'py>(py: Python<'py>, head: &RequestHead) -> PyResult<Bound<'py, PyS
         (1, 0) => intern!(py, "HTTP/1.0").clone(),
         _ => latin1(py, head.version_text())?,
     })
+}
+
+/// What a PROXY header says. Without addresses the peer is the client, and there is nothing to say about its other end.
+fn set_proxy(py: Python<'_>, environ: &Bound<'_, PyDict>, header: &proxy::Header) -> PyResult<()> {
+    environ.set_item(intern!(py, "PROXY_PROTOCOL"), header.protocol.name())?;
+    if let Some(addresses) = header.addresses {
+        environ.set_item(intern!(py, "PROXY_ADDR"), addresses.destination.ip().to_string())?;
+        environ.set_item(intern!(py, "PROXY_PORT"), addresses.destination.port().to_string())?;
+    }
+    Ok(())
 }
 
 /// SERVER_NAME and SERVER_PORT of a unix socket: those of the Host header, with the scheme's port if it names none.

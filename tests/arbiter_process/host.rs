@@ -41,7 +41,7 @@ fn launch() -> Launch {
             .filter_map(|fd| fd.parse().ok())
             .collect(),
     });
-    Launch { program, predecessor }
+    Launch { program, predecessor, ..Launch::default() }
 }
 
 struct TestHost {

@@ -1,6 +1,7 @@
 //! Table tests of the decision table: no process, no clock, no signal. [`World`] plays the executor's part: it answers
 //! forks and reloads at once and holds what the score-board would say.
 
+mod notify;
 mod property;
 mod recycling;
 mod reload;
@@ -9,7 +10,7 @@ mod stop;
 mod upgrade;
 mod watch;
 
-use super::event::{Action, Event, Limits};
+use super::event::{Action, Event, Limits, Notice};
 use super::plan::{State, plan};
 use super::{HookEvent, Level};
 use crate::sys::clock::Instant;

@@ -1,0 +1,65 @@
+//! Version 2: a signature, four bytes that say what follows, addresses, and extensions that nobody asked for.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::{Addresses, Header, Look, Protocol, ProxyError};
+
+/// How a header begins: no request line of any HTTP version does.
+pub(super) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// Signature, version and command, family and transport, length.
+const FIXED_BYTES: usize = 16;
+const IPV4_BYTES: usize = 2 * (4 + 2);
+const IPV6_BYTES: usize = 2 * (16 + 2);
+/// As much of a header as has to be kept until it is understood.
+pub(super) const KEPT_BYTES_MAX: usize = FIXED_BYTES + IPV6_BYTES;
+
+/// `bytes` begin with [`SIGNATURE`].
+pub(super) fn look(bytes: &[u8]) -> Result<Look, ProxyError> {
+    let Some(fixed) = bytes.get(SIGNATURE.len()..FIXED_BYTES) else {
+        return Ok(Look::NeedMore);
+    };
+    let (version, command) = (fixed[0] >> 4, fixed[0] & 0x0f);
+    let (family, transport) = (fixed[1] >> 4, fixed[1] & 0x0f);
+    let length = u16::from_be_bytes([fixed[2], fixed[3]]);
+    let total_bytes = FIXED_BYTES + usize::from(length);
+    if version != 2 {
+        return Err(ProxyError::Version(version));
+    }
+    let without = |protocol| Ok(Look::Header(Header { protocol, addresses: None }, total_bytes));
+    match (command, family, transport) {
+        // Whatever family it names.
+        (0, _, _) => return without(Protocol::Local),
+        (1, 0, 0 | 1) => return without(Protocol::Unspec),
+        (1, 1 | 2, 1) => {}
+        (1, _, 1) => return Err(ProxyError::Family(family)),
+        (1, _, _) => return Err(ProxyError::Transport(transport)),
+        _ => return Err(ProxyError::Command(command)),
+    }
+    let address_bytes = if family == 1 { IPV4_BYTES } else { IPV6_BYTES };
+    if usize::from(length) < address_bytes {
+        return Err(ProxyError::Length(length));
+    }
+    Ok(match bytes.get(FIXED_BYTES..FIXED_BYTES + address_bytes) {
+        Some(block) => Look::Header(header(block), total_bytes),
+        None => Look::NeedMore,
+    })
+}
+
+/// The block of addresses; its length tells the family.
+fn header(block: &[u8]) -> Header {
+    let port = |at: usize| u16::from_be_bytes([block[at], block[at + 1]]);
+    if block.len() == IPV4_BYTES {
+        let address = |at: usize| Ipv4Addr::new(block[at], block[at + 1], block[at + 2], block[at + 3]);
+        let source = SocketAddr::new(address(0).into(), port(8));
+        let destination = SocketAddr::new(address(4).into(), port(10));
+        return Header { protocol: Protocol::Tcp4, addresses: Some(Addresses { source, destination }) };
+    }
+    let address = |at: usize| {
+        let mut octets = [0; 16];
+        octets.copy_from_slice(&block[at..at + 16]);
+        Ipv6Addr::from(octets)
+    };
+    let source = SocketAddr::new(address(0).into(), port(32));
+    let destination = SocketAddr::new(address(16).into(), port(34));
+    Header { protocol: Protocol::Tcp6, addresses: Some(Addresses { source, destination }) }
+}
