@@ -38,10 +38,17 @@ class Listener:
 
     @property
     def sock(self) -> Any:
-        """A socket object of its own on the same listening socket."""
+        """The same descriptor as a socket object, which cannot be closed."""
         import socket
 
-        return socket.socket(fileno=os.dup(self._fd))
+        class ListeningSocket(socket.socket):
+            def close(self) -> None:
+                pass
+
+            def __del__(self) -> None:
+                pass
+
+        return ListeningSocket(fileno=self._fd)
 
     def waiting(self) -> int:
         """Connections in the accept queue; 0 where the kernel does not tell (unix sockets)."""
@@ -49,8 +56,7 @@ class Listener:
 
         if not isinstance(self._name, tuple):
             return 0
-        with self.sock as sock:
-            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
         return int.from_bytes(info[_UNACKED : _UNACKED + 4], sys.byteorder)
 
     def __str__(self) -> str:
@@ -62,6 +68,7 @@ class Heartbeat:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._fd: int | None = None
 
     def notify(self) -> None:
         """Says that the worker is alive."""
@@ -73,11 +80,16 @@ class Heartbeat:
         return 0.0 if handle is None else handle.last_beat()
 
     def fileno(self) -> int:
-        """There is no file: heartbeats are in shared memory."""
-        return -1
+        """A descriptor, for those who want one: heartbeats are in shared memory."""
+        if self._fd is None:
+            self._fd = os.memfd_create("heartbeat")
+        return self._fd
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Lets go of it."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
 
 
 class App:
@@ -169,7 +181,9 @@ class Server:
 
     def __init__(self, cfg: Config, app: Any, log: Any) -> None:
         self.cfg, self.app, self.log = cfg, app, log
-        self.pid = self.master_pid = os.getpid()
+        self.pid = os.getpid()
+        #: The master before this one, during an upgrade; 0 otherwise.
+        self.master_pid = int(os.environ.get("GUNICORN_PID", 0))
         self.reexec_pid = 0
         self.systemd = False
         self.pidfile: Any = None
@@ -178,6 +192,7 @@ class Server:
         self.LISTENERS: list[Listener] = []
         self.START_CTX: dict[Any, Any] = {"args": list(sys.argv), "cwd": os.getcwd(), 0: sys.executable}
         self._num_workers = cfg.workers
+        self._describe()
         #: What a hook has asked for by setting `num_workers`; the native module takes it from here.
         self._wanted: int | None = None
         self._coming: dict[int, Worker] = {}
@@ -192,27 +207,18 @@ class Server:
     def num_workers(self, value: int) -> None:
         self._num_workers = self._wanted = max(int(value), 0)
 
-    @property
-    def address(self) -> Any:
-        """The configured addresses."""
-        return self.cfg.address
-
-    @property
-    def timeout(self) -> int:
-        """Seconds of silence after which a worker is killed."""
-        return int(self.cfg.timeout)
-
-    @property
-    def proc_name(self) -> str:
-        """The name in process titles."""
-        return self.cfg.proc_name
-
-    @property
-    def worker_class(self) -> Any:
-        """The class of workers."""
-        return self.cfg.worker_class
-
     # What follows is called by the native module.
+
+    def _describe(self) -> None:
+        """What the configuration says, as attributes; hooks may write to them."""
+        #: The configured addresses.
+        self.address = self.cfg.address
+        #: Seconds of silence after which a worker is killed.
+        self.timeout = self.cfg.timeout
+        #: The name in process titles.
+        self.proc_name = self.cfg.proc_name
+        #: The class of workers.
+        self.worker_class = self.cfg.worker_class
 
     def _take_wanted(self) -> int | None:
         wanted, self._wanted = self._wanted, None
@@ -222,6 +228,7 @@ class Server:
         """A reload: what was read anew."""
         self.cfg, self.log = cfg, log
         self.app.cfg = cfg
+        self._describe()
 
     def _listen(self, listeners: list[tuple[int, Any, str]]) -> None:
         self.LISTENERS = [Listener(*listener) for listener in listeners]
@@ -254,6 +261,11 @@ class Server:
             worker.pid = pid
             self.WORKERS[pid] = worker
 
+    def _aborting(self, pid: int) -> None:
+        """A worker has been silent for too long, and is about to get ABRT."""
+        if pid in self.WORKERS:
+            self.WORKERS[pid].aborted = True
+
     def _not_forked(self, age: int) -> None:
         self._coming.pop(age, None)
 
@@ -285,15 +297,14 @@ class Request:
 
     def __init__(
         self,
-        line: tuple[str, str, str, str, tuple[int, int]],
+        line: tuple[str, str, str, str, str, tuple[int, int]],
         headers: list[tuple[str, str]],
         peer: tuple[Any, Any],
         scheme: str,
         must_close: bool,
         number: int,
     ) -> None:
-        self.method, self.uri, self.path, self.query, self.version = line
-        self.fragment = ""
+        self.method, self.uri, self.path, self.query, self.fragment, self.version = line
         self.headers = headers
         self.trailers: list[tuple[str, str]] = []
         self.body: Any = Body()

@@ -11,6 +11,8 @@ import importlib.util
 import os
 import sys
 
+from rgunicorn import __version__
+
 _HOME = os.path.join(os.path.dirname(__file__), "_gunicorn")
 
 
@@ -27,6 +29,16 @@ def install() -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules["gunicorn"] = module
     spec.loader.exec_module(module)
+
+
+def names() -> tuple[str, str]:
+    """`SERVER` and `SERVER_SOFTWARE`, as a configuration file may have set them."""
+    import gunicorn  # type: ignore[import-untyped]
+
+    if getattr(gunicorn, "__file__", None) != os.path.join(_HOME, "__init__.py"):
+        # The real one, which was there first.
+        return ("rgunicorn", f"rgunicorn/{__version__}")
+    return (str(gunicorn.SERVER), str(gunicorn.SERVER_SOFTWARE))
 
 
 install()

@@ -246,6 +246,11 @@ pub trait Host {
         let _ = listeners;
     }
 
+    /// A worker that has been silent for too long is about to get ABRT.
+    fn aborting(&mut self, pid: Pid) {
+        let _ = pid;
+    }
+
     /// A turn of the loop is over; so many workers live. For metrics.
     fn counted(&mut self, workers: usize) {
         let _ = workers;

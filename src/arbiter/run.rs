@@ -224,6 +224,7 @@ impl<'h> Master<'h> {
             Action::CloseListeners { unlink } => {
                 self.rollback();
                 self.setup.close(unlink);
+                self.host.listening(&[]);
                 // Tells the workers, those that are leaving already too, that nobody else will accept.
                 self.board.set_workers(0);
             }
@@ -249,6 +250,9 @@ impl<'h> Master<'h> {
     }
 
     fn kill(&mut self, pid: Pid, signal: Signal) {
+        if signal == Signal::ABRT {
+            self.host.aborting(pid);
+        }
         if signal == Signal::TERM
             && let Some(place) = self.slots.get(&pid).filter(|place| self.go_on(&place.listeners))
         {

@@ -12,6 +12,7 @@ use crate::conf::{self, Live};
 use crate::logging::Level;
 use crate::settings::Settings;
 use crate::sys::listener::Listener;
+use crate::sys::process::Pid;
 
 use super::logs::Logs;
 use super::sources::Sources;
@@ -142,6 +143,10 @@ impl Host for Server {
 
     fn listening(&mut self, listeners: &[Arc<Listener>]) {
         Python::attach(|py| self.stage.listening(py, listeners));
+    }
+
+    fn aborting(&mut self, pid: Pid) {
+        Python::attach(|py| self.stage.aborting(py, pid));
     }
 
     fn counted(&mut self, workers: usize) {

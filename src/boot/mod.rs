@@ -117,7 +117,7 @@ fn start(py: Python<'_>, sources: Sources) -> Result<Server, Leave> {
     for unknown in settings.unknown_names() {
         logs.errors.warning(format_args!("{unknown}"));
     }
-    let stage = made_stage(py, &settings, (&live, program), &logs)
+    let stage = made_stage(py, &settings, (&live, program), (&logs, app.as_ref()))
         .map_err(|error| complain(py, &format_exception(py, &error)))?;
     Ok(Server::new(sources, (settings, live, stage), (config, launch), logs, app))
 }
@@ -147,13 +147,16 @@ fn made_stage(
     py: Python<'_>,
     settings: &Settings,
     (live, program): (&Live, Option<Bound<'_, PyAny>>),
-    logs: &Logs,
+    (logs, app_object): (&Logs, Option<&Py<PyAny>>),
 ) -> PyResult<Stage> {
     let made = || {
         let class = py.import("rgunicorn._server")?.getattr("App")?;
         class.call1((live.config(py), settings.app().unwrap_or_default()))
     };
     let app = program.map_or_else(made, Ok)?;
+    if let Some(object) = app_object {
+        app.setattr("callable", object)?;
+    }
     Stage::new(py, live, &app, &logs.object(py))
 }
 
@@ -208,6 +211,12 @@ fn preload(
         }
         LoadError::Raised(error) => complain(py, &format_exception(py, &error)),
     })
+}
+
+/// The server's name in headers, and `SERVER_SOFTWARE`: a configuration file may set `gunicorn.SERVER` and the other.
+fn names(py: Python<'_>) -> (String, String) {
+    let names = py.import("rgunicorn.compat").and_then(|compat| compat.call_method0("names")?.extract());
+    names.unwrap_or_else(|_| (PROG.to_owned(), setup::software()))
 }
 
 /// The application, by whichever way the settings name it.

@@ -86,7 +86,7 @@ fn keep_watch(
         files.extend_from_slice(broken);
         if let Some(file) = watch.changed(files) {
             errors.log(Level::Info, format_args!("Worker reloading: {} modified", file.display()));
-            if Python::try_attach(|py| leave(py)).is_none() {
+            if Python::try_attach(leave).is_none() {
                 return;
             }
             thread::sleep(HOOK_PAUSE);

@@ -16,7 +16,7 @@ use crate::settings::{
     resolve, split_cmd_args,
 };
 
-use super::{PROG, setup};
+use super::PROG;
 
 /// What the settings are made of, as it was at the start; a reload reads the configuration file again.
 pub(super) struct Sources {
@@ -212,7 +212,7 @@ impl Sources {
         }
         self.leave(py)?;
         let value = |text: &str| Some(PyString::new(py, text).unbind().into_any());
-        conf::set_environ(py, ("SERVER_SOFTWARE".to_owned(), value(&setup::software())))?;
+        conf::set_environ(py, ("SERVER_SOFTWARE".to_owned(), value(&super::names(py).1)))?;
         let mut replaced = Vec::new();
         for (key, text) in settings.raw_env().iter().filter_map(|entry| entry.split_once('=')) {
             replaced.push(conf::set_environ(py, (key.to_owned(), value(text)))?);

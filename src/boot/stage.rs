@@ -11,6 +11,7 @@ use crate::conf::{Live, ServerObject, WorkerHandle};
 use crate::logging::{ErrorLog, Level};
 use crate::py::{exit_status, format_exception};
 use crate::sys::listener::{Listener, Local};
+use crate::sys::process::Pid;
 
 /// The status of a master that a hook has failed in, once it serves; Gunicorn's -1.
 const STATUS_HOOK_ERROR: i32 = 255;
@@ -124,6 +125,13 @@ impl Stage {
         }
         super::write_text(py, "", &format!("{text}\n"));
         1
+    }
+
+    /// A worker is about to get ABRT for its silence.
+    pub(super) fn aborting(&self, py: Python<'_>, pid: Pid) {
+        if let Err(error) = self.server.moment(py, "_aborting", (pid,)) {
+            error.write_unraisable(py, None);
+        }
     }
 
     /// Metrics of the master.

@@ -1,7 +1,7 @@
 //! The life of a worker process, from the fork to its last line.
 
 use std::cell::RefCell;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerCont
 use crate::conf::{Live, WorkerHandle};
 use crate::gevent;
 use crate::io::Driver;
-use crate::logging::{AccessLog, ErrorLog, Level};
+use crate::logging::{AccessLog, ErrorLog, Level, LineRenderer};
 use crate::py::{
     LogRelay, SignalHooks, Watch, Watchdog, WorkerSignals, format_exception, keep_frame_chunks, wakeup_pipe,
 };
 use crate::settings::{Networks, Settings, WorkerKind};
 use crate::sys::listener;
-use crate::worker::{App, Control, ListenerSpec, Mailbox, Reactor, Shared};
+use crate::worker::{App, Control, ListenerSpec, Mailbox, Reactor, Shared, Tuning};
 use crate::wsgi::{
     self, Calls, ErrorStream, ListenerName, LoadError, Office, Recipe, RequestHooks, ServerFacts, Threads,
 };
@@ -175,6 +175,14 @@ fn report(py: Python<'_>, settings: &Settings, errors: &ErrorLog, error: &BootEr
     }
 }
 
+/// A worker that is somebody, before the application.
+struct Begun<'py> {
+    worker: Bound<'py, PyAny>,
+    wake: OwnedFd,
+    watch: Arc<Watch>,
+    signal_hooks: SignalHooks,
+}
+
 /// Everything up to the loop, in Gunicorn's order: account, signals, application, then what serves it.
 fn boot(
     py: Python<'_>,
@@ -189,93 +197,142 @@ fn boot(
     let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
     let worker = stage.become_worker(py, age, WorkerHandle::new(control.clone(), slot.clone()))?;
     stage.post_fork(py, live, &worker)?;
+    let begun = begin(py, scene, (errors, control), worker)?;
+    // From here on a signal runs a handler of ours; what came in since the fork is delivered now.
+    drop(blocked);
+    py.check_signals()?;
+    let app = introduce(py, scene, (errors, control), &begun, app)?;
+    let Begun { worker, wake, watch, .. } = begun;
+    // Handlers and filters of the application and the hooks are there by now.
+    logs.settle(py, live)?;
+    let access_logger = logs.access_logger(py, live)?.filter(|_| logs_access(&worker));
+    let access = logs.access.take().filter(|_| access_logger.is_none());
+    let kind = settings.worker_kind().map_err(BootError::Other)?;
+    let mode =
+        cooperative::decide(py, (kind, setup::threads(settings)), errors)?.map_err(BootError::Other)?;
+    wsgi::set_server(&super::names(py).0);
+    let hooks = request_hooks(live, &worker, access_logger)?;
+    let recipe = recipe(py, app, scene, (errors, logs.relay()), &listeners, (mode, &watch), hooks)?;
+    let renderer = access.as_ref().map(AccessLog::line_renderer);
+    for listener in &listeners {
+        // Its own ones, with `reuse_port`: from here on they are served.
+        let failed = |error| BootError::Other(format!("Cannot listen at {}: {error}", listener.local()));
+        listener.listen().map_err(failed)?;
+    }
+    let shared = Shared {
+        errors: errors.clone(),
+        access: RefCell::new(access),
+        slot,
+        control: control.clone(),
+        mailbox: mailbox(mode)?,
+        trusted: Networks::parse(settings.forwarded_allow_ips()).map_err(BootError::Other)?,
+        parent: ppid,
+        // The sockets must stay open as long as the reactor may accept from them.
+        keep: RefCell::new(None),
+    };
+    let tuning = tuning(settings, &worker, mode)?;
+    let reactor = made_reactor(settings, listeners, wake, shared, tuning)?;
+    let runs = runs(py, (&reactor, mode), recipe, renderer)?;
+    let watchdog = if matches!(runs, Runs::Here(_)) { watchdog(settings, &watch)? } else { None };
+    Ok(Served { worker: worker.unbind(), reactor, runs, watch, watchdog })
+}
+
+/// The process becomes what a worker is: its account, its signal handlers.
+fn begin<'py>(
+    py: Python<'py>,
+    scene: &Scene<'_>,
+    (errors, control): (&Arc<ErrorLog>, &Arc<Control>),
+    worker: Bound<'py, PyAny>,
+) -> Result<Begun<'py>, BootError> {
+    let Scene { settings, live, .. } = *scene;
     become_user(settings)?;
     // Here and not in the master: what serves is what gains, and no thread of the application can be in the allocator.
     keep_frame_chunks(py, settings.frame_cache_chunks());
     let wake = wakeup_pipe(py)?;
     let watch = Arc::new(Watch::new(py, errors.clone())?);
-    let hooks =
+    let signal_hooks =
         SignalHooks::new(live.own_hook(py, "worker_int")?, live.own_hook(py, "worker_abort")?, &worker);
-    WorkerSignals {
-        control: control.clone(),
-        errors: errors.clone(),
-        watch: watch.clone(),
-        hooks: hooks.clone(),
-    }
-    .install(py)?;
-    // From here on a signal runs a handler of ours; what came in since the fork is delivered now.
-    drop(blocked);
-    py.check_signals()?;
-    let kind = settings.worker_kind().map_err(BootError::Other)?;
-    if kind == WorkerKind::Gevent {
+    let (errors, control, hooks) = (errors.clone(), control.clone(), signal_hooks.clone());
+    WorkerSignals { control, errors, watch: watch.clone(), hooks }.install(py)?;
+    Ok(Begun { worker, wake, watch, signal_hooks })
+}
+
+/// The application is loaded, if it was not before the fork, and watched, and the worker's object knows it.
+fn introduce<'py>(
+    py: Python<'py>,
+    scene: &Scene<'py>,
+    (errors, control): (&Arc<ErrorLog>, &Arc<Control>),
+    begun: &Begun<'py>,
+    app: Option<Py<PyAny>>,
+) -> Result<Py<PyAny>, BootError> {
+    let Scene { settings, live, .. } = *scene;
+    if settings.worker_kind() == Ok(WorkerKind::Gevent) {
         gevent::patch_all(py)?;
     }
     let (app, broken) = match app {
         Some(app) => (app, Vec::new()),
         None => load(py, scene, errors)?,
     };
-    worker.setattr("wsgi", &app)?;
-    worker.getattr("app")?.setattr("callable", &app)?;
-    live.config(py).getattr("post_worker_init")?.call1((&worker,))?;
-    // Handlers and filters of the application and the hooks are there by now.
-    logs.settle(py, live)?;
-    let access_logger = logs.access_logger(py, live)?.filter(|_| logs_access(&worker));
-    let access = logs.access.take().filter(|_| access_logger.is_none());
-    let leave = {
-        let (control, hooks) = (control.clone(), hooks.clone());
-        move |py: Python<'_>| {
-            control.stop();
-            hooks.on_int(py);
-        }
+    begun.worker.setattr("wsgi", &app)?;
+    begun.worker.getattr("app")?.setattr("callable", &app)?;
+    live.config(py).getattr("post_worker_init")?.call1((&begun.worker,))?;
+    let (control, hooks) = (control.clone(), begun.signal_hooks.clone());
+    let leave = move |py: Python<'_>| {
+        control.stop();
+        hooks.on_int(py);
     };
     reloader::start(py, settings, errors, broken, leave).map_err(BootError::Other)?;
-    let mode =
-        cooperative::decide(py, (kind, setup::threads(settings)), errors)?.map_err(BootError::Other)?;
-    name_server(py);
-    let hooks = request_hooks(live, &worker, access_logger)?;
-    let recipe = recipe(py, app, scene, (errors, logs.relay()), &listeners, (mode, &watch), hooks)?;
-    let in_threads = matches!(mode, Mode::Threads(_));
-    let mailbox = in_threads.then(Mailbox::new).transpose();
-    let mailbox =
-        mailbox.map_err(|error| BootError::Other(format!("Cannot make a mailbox: {error}")))?.map(Arc::new);
-    let renderer = access.as_ref().map(AccessLog::line_renderer);
-    let driver = open_driver(settings, errors)?;
-    for listener in &listeners {
-        // Its own ones, with `reuse_port`: from here on they are served.
-        let failed = |error| BootError::Other(format!("Cannot listen at {}: {error}", listener.local()));
-        listener.listen().map_err(failed)?;
-    }
-    let specs: Vec<ListenerSpec> = listeners.iter().map(|socket| spec(socket)).collect();
-    let shared = Shared {
-        errors: errors.clone(),
-        access: RefCell::new(access),
-        slot,
-        control: control.clone(),
-        mailbox: mailbox.clone(),
-        trusted: Networks::parse(settings.forwarded_allow_ips()).map_err(BootError::Other)?,
-        parent: ppid,
-        // The sockets must stay open as long as the reactor may accept from them.
-        keep: RefCell::new(Some(Box::new(listeners))),
-    };
-    let mut tuning = setup::tuning(settings, requests_max(&worker)?);
+    Ok(app)
+}
+
+/// For the application's threads to tell the loop what to do.
+fn mailbox(mode: Mode) -> Result<Option<Arc<Mailbox>>, BootError> {
+    let made = matches!(mode, Mode::Threads(_)).then(Mailbox::new).transpose();
+    Ok(made.map_err(|error| BootError::Other(format!("Cannot make a mailbox: {error}")))?.map(Arc::new))
+}
+
+/// The numbers that this worker runs by.
+fn tuning(settings: &Settings, worker: &Bound<'_, PyAny>, mode: Mode) -> Result<Tuning, BootError> {
+    let mut tuning = setup::tuning(settings, requests_max(worker)?);
     tuning.proxy_allowed = Networks::parse(settings.proxy_allow_ips()).map_err(BootError::Other)?;
     // A greenlet may wait for the rest of a body.
     tuning.stream_bodies = mode == Mode::Greenlets;
     tuning.threads = if let Mode::Threads(count) = mode { count } else { 0 };
-    let keeps_alive = !tuning.keepalive.is_zero();
-    let reactor = Rc::new(Reactor::new(driver, &specs, Some(wake), shared, tuning, setup::policy(settings)));
+    Ok(tuning)
+}
+
+fn made_reactor(
+    settings: &Settings,
+    listeners: Vec<Arc<listener::Listener>>,
+    wake: OwnedFd,
+    shared: Shared,
+    tuning: Tuning,
+) -> Result<Rc<Reactor>, BootError> {
+    let driver = open_driver(settings, &shared.errors)?;
+    let specs: Vec<ListenerSpec> = listeners.iter().map(|socket| spec(socket)).collect();
+    shared.keep.replace(Some(Box::new(listeners)));
+    Ok(Rc::new(Reactor::new(driver, &specs, Some(wake), shared, tuning, setup::policy(settings))))
+}
+
+/// Who runs the application.
+fn runs(
+    py: Python<'_>,
+    (reactor, mode): (&Rc<Reactor>, Mode),
+    recipe: Recipe,
+    renderer: Option<LineRenderer>,
+) -> PyResult<Runs> {
+    let Shared { mailbox, control, errors, slot, .. } = reactor.shared();
     if let (Mode::Threads(count), Some(mailbox)) = (mode, mailbox) {
-        let counted = (reactor.shared().slot.clone(), reactor.count());
-        let office = Office::new(mailbox, control.clone(), errors.clone(), renderer, keeps_alive, counted);
-        let threads = Threads::start(py, count, office, recipe)?;
-        let runs = Runs::Threads(Box::new(threads));
-        return Ok(Served { worker: worker.unbind(), reactor, runs, watch, watchdog: None });
+        let keeps_alive = !reactor.tuning().keepalive.is_zero();
+        let counted = (slot.clone(), reactor.count());
+        let office =
+            Office::new(mailbox.clone(), control.clone(), errors.clone(), renderer, keeps_alive, counted);
+        return Ok(Runs::Threads(Box::new(Threads::start(py, count, office, recipe)?)));
     }
     let calls = Rc::new(recipe.calls(py, mode == Mode::Greenlets)?);
     wsgi::set_current(reactor.clone());
     wsgi::set_calls(calls.clone());
-    let watchdog = watchdog(settings, &watch)?;
-    Ok(Served { worker: worker.unbind(), reactor, runs: Runs::Here(calls), watch, watchdog })
+    Ok(Runs::Here(calls))
 }
 
 /// Before anything of the application runs, and before the driver, whose ring belongs to whom opened it.
@@ -325,16 +382,6 @@ fn request_hooks(
     Ok((!hooks.is_empty()).then_some(hooks))
 }
 
-/// `gunicorn.SERVER = ...` of a configuration file is the `Server` header's value.
-fn name_server(py: Python<'_>) {
-    let name = py.import("gunicorn").and_then(|module| module.getattr("SERVER")?.extract::<String>());
-    match name {
-        Ok(name) => wsgi::set_server(&name),
-        // The real Gunicorn was imported before, and is what it is.
-        Err(error) => error.write_unraisable(py, None),
-    }
-}
-
 /// Whether Python's logger has to hear of requests: the stock class computes nothing where no access log is kept, one of
 /// somebody's own may count them in any case.
 fn logs_access(worker: &Bound<'_, PyAny>) -> bool {
@@ -366,7 +413,7 @@ fn recipe(
     let stream = ErrorStream::new(errors.clone(), settings.errorlog() == "-");
     let constants = PyDict::new(py);
     constants.set_item("wsgi.errors", Py::new(py, stream)?)?;
-    let facts = server_facts(settings, listeners, mode != Mode::Direct);
+    let facts = server_facts(settings, listeners, mode != Mode::Direct, super::names(py).1);
     let (constants, sendfile) = (constants.unbind(), settings.sendfile());
     Ok(Recipe { app, facts, constants, sendfile, watch: watch.clone(), hooks, relay })
 }
@@ -399,6 +446,7 @@ fn server_facts(
     settings: &Settings,
     listeners: &[Arc<listener::Listener>],
     multithread: bool,
+    software: String,
 ) -> ServerFacts {
     let name = |socket: &Arc<listener::Listener>| match socket.local() {
         listener::Local::Tcp(address) => {
@@ -413,7 +461,7 @@ fn server_facts(
         listeners: listeners.iter().map(name).collect(),
         multiprocess: settings.workers() > 1,
         multithread,
-        software: setup::software(),
+        software,
         script_name: std::env::var("SCRIPT_NAME").unwrap_or_default(),
     }
 }

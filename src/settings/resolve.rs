@@ -9,7 +9,7 @@ use super::cli::CommandLine;
 use super::raw::{Raw, python_repr};
 use super::rows::{Id, ROWS, WITHOUT_EFFECT};
 use super::suggest::nearest;
-use super::table::{IoDriver, Row, Value};
+use super::table::{IoDriver, Row, Shape, Value};
 use super::worker_class::{WorkerKind, worker_kind};
 
 /// The variable whose text is parsed like a command line.
@@ -198,12 +198,17 @@ fn checked(id: Id, raw: &Raw, origin: Origin) -> Result<Value, Invalid> {
 /// Every module-level name of a configuration file arrives here: imports, helpers, private names. Reported is only what
 /// was surely meant as a setting: a near miss of one, or one of Gunicorn's that is switched on and does nothing here.
 fn unknown(name: &str, raw: &Raw) -> Option<UnknownName> {
-    let helper =
-        matches!(raw, Raw::Other { type_name, .. } if ["module", "type"].contains(&type_name.as_str()));
-    if helper || name.starts_with('_') {
+    if name.starts_with('_') {
         return None;
     }
-    let nearest = nearest(name, ROWS.iter().map(|row| row.name))?;
+    // A function can only have been meant for a hook, and other objects for nothing.
+    let hook = match raw {
+        Raw::Other { type_name, .. } if type_name == "function" => true,
+        Raw::Other { .. } => return None,
+        _ => false,
+    };
+    let rows = ROWS.iter().filter(|row| (row.shape == Shape::Hook) == hook);
+    let nearest = nearest(name, rows.map(|row| row.name))?;
     Some(UnknownName { name: name.to_owned(), nearest: Some(nearest), not_yet: false })
 }
 

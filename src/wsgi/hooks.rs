@@ -56,6 +56,7 @@ impl RequestHooks {
             text(head.target())?,
             text(head.path())?,
             text(head.query())?,
+            text(head.fragment())?,
             head.version(),
         );
         let headers = PyList::empty(py);

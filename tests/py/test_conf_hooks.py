@@ -241,6 +241,10 @@ def test_requests_are_counted(launch):
 
 
 def test_a_worker_class_of_ones_own(launch):
+    if launch.flavour.own:
+        with pytest.raises(AssertionError, match="TeamWorker.* cannot run on rgunicorn's engine"):
+            start(launch, "own_worker")
+        return
     server = start(launch, "own_worker")
     pid = server.worker_pid()
     server.get("/")
