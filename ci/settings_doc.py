@@ -46,13 +46,13 @@ def page() -> str:
             name, _, _, flags, metavar, text, _, since = row
             parts.append(f"### {name}\n\n")
             if since == "rgunicorn":
-                parts.append("*rgunicorn*  \n")
+                parts.append("- *rgunicorn*\n")
             if flags:
                 shown = ", ".join(f"`{flag} {metavar}`".replace(" `", "`") for flag in flags)
-                parts.append(f"{shown}  \n")
+                parts.append(f"- {shown}\n")
             else:
-                parts.append("configuration file only  \n")
-            parts.append(f"default: {default(row)}\n\n{text}\n\n")
+                parts.append("- configuration file only\n")
+            parts.append(f"- default: {default(row)}\n\n{text}\n\n")
     return "".join(parts).rstrip("\n") + "\n"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 # Of struct tcp_info (linux/tcp.h): enough of it, and where tcpi_unacked is, which is the queue's length for a listener.
 _TCP_INFO_BYTES = 104
 _UNACKED = 24
+
+
+class ListeningSocket(socket.socket):
+    """A socket object on a descriptor that is somebody else's."""
+
+    def close(self) -> None:
+        """Leaves the descriptor open."""
+
+    def __del__(self) -> None:
+        """Leaves it open here, too."""
 
 
 class Listener:
@@ -39,21 +50,10 @@ class Listener:
     @property
     def sock(self) -> Any:
         """The same descriptor as a socket object, which cannot be closed."""
-        import socket
-
-        class ListeningSocket(socket.socket):
-            def close(self) -> None:
-                pass
-
-            def __del__(self) -> None:
-                pass
-
         return ListeningSocket(fileno=self._fd)
 
     def waiting(self) -> int:
         """Connections in the accept queue; 0 where the kernel does not tell (unix sockets)."""
-        import socket
-
         if not isinstance(self._name, tuple):
             return 0
         info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from rgunicorn.app.base import BaseApplication
+
 
 def get_wsgi_app(config_uri: str, name: str | None = None, defaults: dict[str, str] | None = None) -> Any:
     """The application of a PasteDeploy file, ``FILE`` or ``FILE#SECTION``.
@@ -17,21 +19,28 @@ def get_wsgi_app(config_uri: str, name: str | None = None, defaults: dict[str, s
     return loadapp(uri, name=name, relative_to=os.getcwd(), global_conf=defaults)
 
 
+class PasteApplication(BaseApplication):
+    """An application that PasteDeploy has made, with the settings of its server section."""
+
+    def __init__(self, app: Any, global_conf: dict[str, str], local_conf: dict[str, str]) -> None:
+        self.made, self.global_conf, self.local_conf = app, global_conf, local_conf
+        super().__init__()
+
+    def load_config(self) -> None:
+        """The settings of the section; `host` and `port` are the address."""
+        local = dict(self.local_conf)
+        host, port = local.pop("host", ""), local.pop("port", "")
+        if host or port:
+            self.cfg.set("bind", f"{host or '127.0.0.1'}:{port or '8000'}")
+        for key, value in local.items():
+            self.cfg.set(key, value)
+        self.cfg.set("default_proc_name", self.global_conf.get("__file__", "rgunicorn"))
+
+    def load(self) -> Any:
+        """It is there."""
+        return self.made
+
+
 def serve(app: Any, global_conf: dict[str, str], **local_conf: str) -> None:
     """A PasteDeploy server runner: ``use = egg:rgunicorn#main``."""
-    from rgunicorn.app.base import BaseApplication
-
-    class Served(BaseApplication):
-        def load_config(self) -> None:
-            local = dict(local_conf)
-            host, port = local.pop("host", ""), local.pop("port", "")
-            if host or port:
-                self.cfg.set("bind", f"{host or '127.0.0.1'}:{port or '8000'}")
-            for key, value in local.items():
-                self.cfg.set(key, value)
-            self.cfg.set("default_proc_name", global_conf.get("__file__", "rgunicorn"))
-
-        def load(self) -> Any:
-            return app
-
-    Served().run()
+    PasteApplication(app, global_conf, local_conf).run()

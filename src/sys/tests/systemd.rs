@@ -1,3 +1,5 @@
+//! What systemd's variables say, and where notices go.
+
 use super::*;
 
 #[test]
