@@ -88,7 +88,7 @@ dirty_worker_init = <DirtyWorkerInit.dirty_worker_init()>
 dirty_workers = 0
 disable_redirect_access_to_syslog = False
 do_handshake_on_connect = False
-dogstatsd_tags = 
+dogstatsd_tags =
 enable_backlog_metric = False
 enable_stdio_inheritance = False
 errorlog = -
@@ -145,14 +145,14 @@ reload = False
 reload_engine = auto
 reload_extra_files = []
 reuse_port = False
-root_path = 
+root_path =
 secure_scheme_headers = {'X-FORWARDED-PROTOCOL': 'ssl', 'X-FORWARDED-PROTO': 'https', 'X-FORWARDED-SSL': 'on'}
 sendfile = None
 spew = False
 ssl_context = <NewSSLContext.ssl_context()>
 ssl_version = 2
 statsd_host = None
-statsd_prefix = 
+statsd_prefix =
 strip_header_spaces = False
 suppress_ragged_eofs = True
 syslog = False
@@ -183,7 +183,7 @@ fn defaults_are_gunicorns() {
         .iter()
         .filter(|(name, _)| !left_out.contains(name))
         .filter(|(name, _)| Id::by_name(name).is_some_and(|id| id.row().since != OWN))
-        .map(|(name, value)| format!("{name} = {value}"))
+        .map(|(name, value)| format!("{name} = {value}").trim_end().to_owned())
         .collect();
     assert_eq!(lines.join("\n"), GUNICORNS);
 }
