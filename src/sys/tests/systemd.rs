@@ -1,3 +1,5 @@
+//! Values of the environment in tables, and datagrams that arrive.
+
 use super::*;
 
 #[test]
