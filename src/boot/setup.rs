@@ -214,7 +214,7 @@ pub(super) fn tuning(settings: &Settings, jitter: u64) -> Tuning {
         header_timeout: settings.header_timeout(),
         body_stall_timeout: settings.body_timeout(),
         write_stall_timeout: settings.write_timeout(),
-        own_listeners: settings.reuse_port(),
+        shares_listeners: !settings.reuse_port(),
         requests_max: match settings.max_requests() {
             0 => 0,
             most => u64::from(most) + jitter,

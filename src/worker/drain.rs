@@ -125,7 +125,7 @@ impl Reactor {
     /// stop, or lose its master, while the worker is leaving: then nobody else would take it.
     fn queue_is_for_others(&self) -> bool {
         let slot = &self.shared.slot;
-        !self.tuning.own_listeners
+        self.tuning.shares_listeners
             && slot.is_retired()
             && slot.board().workers() > 0
             && process::parent_id() == self.shared.parent

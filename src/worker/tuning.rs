@@ -42,8 +42,6 @@ pub struct Tuning {
     pub unread_body_bytes_max: usize,
     /// Bytes of pipelined requests held back while a response is in progress; above it reception pauses.
     pub pipelined_bytes_max: usize,
-    /// The listeners are the worker's own (`reuse_port`): what waits at them when it leaves, nobody else can take.
-    pub own_listeners: bool,
     /// Requests after which the worker leaves; zero means never (`max_requests` plus its jitter).
     pub requests_max: u64,
     /// The listeners are other workers' too: one that has had its `requests_max` leaves to them what waits there.
@@ -75,7 +73,6 @@ impl Default for Tuning {
             body_window_bytes_max: 64 * 1024,
             unread_body_bytes_max: 64 * 1024,
             pipelined_bytes_max: 64 * 1024,
-            own_listeners: false,
             requests_max: 0,
             shares_listeners: true,
             graceful_timeout: Duration::from_secs(30),

@@ -49,6 +49,7 @@ def begin(stack, server, target="/begin"):
     return client
 
 
+@pytest.mark.one_thread
 @pytest.mark.own(reason="Gunicorn's sync worker does so, too; gthread takes several")
 def test_a_burst_goes_to_all_workers(server):
     """As many blocking requests as workers, at once: each worker has one, and none waits behind another."""
@@ -59,6 +60,7 @@ def test_a_burst_goes_to_all_workers(server):
         assert set(Counter(client.response().body for client in clients).values()) == {1}
 
 
+@pytest.mark.one_thread
 @pytest.mark.own(reason="gthread takes several")
 def test_twice_as_many_take_twice_as_long(server):
     """Eight requests of 100 ms on four workers: two each, whatever the clock says. On a quiet machine they take little
@@ -185,6 +187,7 @@ def test_a_new_worker_catches_up(launch, crowd, bind):
     assert clients.unevenness(pids) <= UNEVEN_MAX
 
 
+@pytest.mark.one_thread
 @pytest.mark.own(reason="it is about a rule that Gunicorn does not have")
 def test_a_blocked_worker_with_few_connections_holds_up_nobody(launch, crowd):
     """The successor of a killed worker has no connections, and one request blocks it: the others do not wait for it."""
@@ -243,6 +246,7 @@ def test_idle_processes_sleep(launch, crowd, connections):
     assert sum(used) < 0.05, used
 
 
+@pytest.mark.one_thread  # With threads there is one more, for the answer.
 @pytest.mark.own(reason="Gunicorn's workers all wake up")
 @pytest.mark.parametrize("bind", BINDS.values(), ids=BINDS)
 def test_a_connection_wakes_one_worker(launch, bind):
