@@ -38,8 +38,10 @@ class Connection(Client):
     """One connection of a client, and what is known about it."""
 
     def __init__(self, address: Address):
+        # Before: the kernel may have made the connection long before this thread goes on.
+        self.opened_at = time.monotonic()
         super().__init__(address)
-        self.opened_at = self.last_at = time.monotonic()
+        self.last_at = time.monotonic()
         # When the first piece of the present request had left.
         self.sent_at: float | None = None
         # Who has answered here; a connection never moves to another worker.
