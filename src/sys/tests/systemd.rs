@@ -1,4 +1,4 @@
-//! What systemd's variables say, and where notices go.
+//! Values of the environment in tables, and datagrams that arrive.
 
 use super::*;
 
