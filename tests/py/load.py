@@ -38,8 +38,9 @@ class Connection(Client):
     """One connection of a client, and what is known about it."""
 
     def __init__(self, address: Address):
-        super().__init__(address)
+        # Before the kernel connects it: this thread may be held up right after that.
         self.opened_at = self.last_at = time.monotonic()
+        super().__init__(address)
         # When the first piece of the present request had left.
         self.sent_at: float | None = None
         # Who has answered here; a connection never moves to another worker.

@@ -197,6 +197,7 @@ def test_connections_that_wait_at_an_address_that_is_given_up(launch, workdir):
             assert client.get("/echo?token=new").body == b"new"
 
 
+@pytest.mark.own(reason="Gunicorn's gthread worker hangs now and then when it is recycled, until its timeout")
 def test_recycling_under_overload(launch, bind):
     """A worker that leaves must not take more of the queue with it than it can answer within its graceful_timeout."""
     args = ["-w", "2", "--max-requests", "5", "--graceful-timeout", "1"]
