@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import time
 
 from routes import Routes, parameter, plain
@@ -32,10 +33,12 @@ def echo(environ, start_response):
 
 @app.route("/begun")
 def begun(environ, start_response):
-    """As `/echo`, after it has made the file `begun-TOKEN` so that the test knows that it runs."""
+    """As `/echo`, after it has made the file `begun-TOKEN` so that the test knows that it runs. Nothing else of its
+    thread runs meanwhile, also where gevent has patched `time.sleep`."""
     with open("begun-" + parameter(environ, "token"), "w"):
         pass
-    return echo(environ, start_response)
+    signal.sigtimedwait([], float(parameter(environ, "s", "0")))
+    return tell(start_response, parameter(environ, "token"))
 
 
 @app.route("/digest")
