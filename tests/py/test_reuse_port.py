@@ -76,7 +76,7 @@ def test_upgrade(launch, port):
     assert server.terminate() == 0
     server.wait_log("Master has been promoted")
     wait_content(server.workdir / "app.pid", f"{new.pid}\n")
-    assert not (server.workdir / "app.pid.2").exists()
+    wait_for("the second pid file to go", lambda: not (server.workdir / "app.pid.2").exists())
     wait_answers(new, new.workers())
     assert len(listening_sockets(port)) == 2
     assert starts(server) == [server.pid, new.pid]
