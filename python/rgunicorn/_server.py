@@ -13,6 +13,8 @@ import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from rgunicorn.app.wsgiapp import WSGIApplication
+
 if TYPE_CHECKING:
     from rgunicorn._rgunicorn import WorkerHandle
     from rgunicorn.config import Config
@@ -92,29 +94,17 @@ class Heartbeat:
             self._fd = None
 
 
-class App:
-    """`worker.app` and `server.app`."""
+class App(WSGIApplication):
+    """`worker.app` and `server.app` of a server that was started by its command line, which is read already."""
 
     def __init__(self, cfg: Config, uri: str) -> None:
-        self.cfg = cfg
         self.app_uri = uri
-        #: The WSGI application, once it is loaded.
-        self.callable: Any = None
-        self.prog = "rgunicorn"
-        self.usage: str | None = None
-        self.logger: Any = None
+        self._read = cfg
+        super().__init__()
 
-    def wsgi(self) -> Any:
-        """The WSGI application; loads it if nobody has."""
-        if self.callable is None:
-            self.callable = self.load()
-        return self.callable
-
-    def load(self) -> Any:
-        """Loads it."""
-        from rgunicorn.util import import_app
-
-        return import_app(self.app_uri)
+    def do_load_config(self) -> None:
+        """Takes over what was read."""
+        self.cfg = self._read
 
 
 class Worker:

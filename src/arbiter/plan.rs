@@ -81,6 +81,8 @@ pub struct State {
 /// Decides. The actions are to be performed in order; events that they give rise to come after all of them.
 pub fn plan(state: &mut State, event: Event<'_>, now: Instant) -> Vec<Action> {
     let mut out = Vec::new();
+    // What its `child_exit` says counts still: the tick of the same turn ends the server.
+    let may_be_over = !matches!(event, Event::Ended { .. });
     match event {
         Event::Started => state.start(now, &mut out),
         Event::Signal(signal) if state.is_stopping() => state.signal_while_stopping(signal, now, &mut out),
@@ -102,11 +104,13 @@ pub fn plan(state: &mut State, event: Event<'_>, now: Instant) -> Vec<Action> {
         Event::Wanted(_) => {}
         Event::Tick(readings) => state.tick(readings, now, &mut out),
         Event::Recycling { age } => state.recycling(age, &mut out),
+        Event::Leave(status) if state.is_stopping() => state.fail_stop(status),
         Event::Leave(status) => state.stop(false, status, None, now, &mut out),
     }
     match state.phase {
         Phase::Serving => state.balance(now, &mut out),
-        Phase::Stopping(_) => state.finish_if_over(now, &mut out),
+        Phase::Stopping(_) if may_be_over => state.finish_if_over(now, &mut out),
+        Phase::Stopping(_) => {}
         Phase::Done => return out,
     }
     state.notify(now, &mut out);

@@ -241,7 +241,12 @@ impl<'h> Master<'h> {
     /// A hook runs; it may want the end, or another number of workers.
     fn hook(&mut self, event: HookEvent) -> ControlFlow<i32, Vec<Action>> {
         if let Err(status) = self.host.event(event) {
-            return self.answer(Event::Leave(status));
+            // After the last one there is nothing left to do.
+            return if event == HookEvent::OnExit {
+                Break(status)
+            } else {
+                self.answer(Event::Leave(status))
+            };
         }
         match self.host.take_wanted() {
             Some(workers) => self.answer(Event::Wanted(workers)),

@@ -74,6 +74,15 @@ impl State {
         }
     }
 
+    /// A hook has failed on the way out. The first failure is the status.
+    pub(super) fn fail_stop(&mut self, status: i32) {
+        if let Phase::Stopping(stop) = &mut self.phase
+            && stop.status == 0
+        {
+            stop.status = status;
+        }
+    }
+
     /// Ends it when nobody is left, or when patience is.
     pub(super) fn finish_if_over(&mut self, now: Instant, out: &mut Vec<Action>) {
         let suffix = self.suffix();

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
-use pyo3::exceptions::PySystemExit;
+use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
 
 use crate::arbiter::HookEvent;
@@ -21,8 +21,17 @@ pub(super) struct Stage {
     server: ServerObject,
     /// In a worker: itself.
     worker: Option<Py<PyAny>>,
-    /// The master serves; a hook that fails is not the end of its start any more.
-    serves: bool,
+    phase: Phase,
+}
+
+/// What a hook that fails is the end of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Start,
+    /// From the first fork on.
+    Service,
+    /// The sockets are closed.
+    Stop,
 }
 
 impl Stage {
@@ -36,7 +45,7 @@ impl Stage {
         app: &Bound<'_, PyAny>,
         log: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
-        Ok(Self { server: ServerObject::new(py, live, app, log)?, worker: None, serves: false })
+        Ok(Self { server: ServerObject::new(py, live, app, log)?, worker: None, phase: Phase::Start })
     }
 
     /// Another configuration is in force.
@@ -46,8 +55,11 @@ impl Stage {
         }
     }
 
-    /// The sockets that the master listens at.
-    pub(super) fn listening(&self, py: Python<'_>, listeners: &[Arc<Listener>]) {
+    /// The sockets that the master listens at; none when it stops.
+    pub(super) fn listening(&mut self, py: Python<'_>, listeners: &[Arc<Listener>]) {
+        if listeners.is_empty() {
+            self.phase = Phase::Stop;
+        }
         let told = || -> PyResult<()> {
             let mut shown = Vec::new();
             for listener in listeners {
@@ -81,7 +93,9 @@ impl Stage {
         event: HookEvent,
     ) -> Result<(), i32> {
         let server = &self.server;
-        self.serves |= matches!(event, HookEvent::PreFork { .. });
+        if self.phase == Phase::Start && matches!(event, HookEvent::PreFork { .. }) {
+            self.phase = Phase::Service;
+        }
         let done = match event {
             HookEvent::NumWorkersChanged { new, old } => {
                 server.moment(py, "_nworkers_changed", (new, old)).map(drop)
@@ -97,7 +111,7 @@ impl Stage {
             HookEvent::OnExit => server.hook(py, live, "on_exit"),
             HookEvent::WorkerExit { .. } => return self.worker_exit(py, live, errors),
         };
-        done.map_err(|error| self.report(py, errors, event, &error))
+        done.map_err(|error| self.report(py, errors, &error))
     }
 
     fn worker_exit(&self, py: Python<'_>, live: &Live, errors: &ErrorLog) -> Result<(), i32> {
@@ -114,12 +128,16 @@ impl Stage {
     }
 
     /// A hook has failed; the status.
-    fn report(&self, py: Python<'_>, errors: &ErrorLog, event: HookEvent, error: &PyErr) -> i32 {
+    fn report(&self, py: Python<'_>, errors: &ErrorLog, error: &PyErr) -> i32 {
         if error.is_instance_of::<PySystemExit>(py) {
             return exit_status(py, error);
         }
+        if self.phase == Phase::Start && error.is_instance_of::<PyRuntimeError>(py) {
+            super::write_text(py, "", &format!("\nError: {}\n\n", error.value(py)));
+            return 1;
+        }
         let text = format_exception(py, error);
-        if self.serves || event == HookEvent::OnExit {
+        if self.phase == Phase::Service {
             errors.log(Level::Error, format_args!("Unhandled exception in main loop\n{text}"));
             return STATUS_HOOK_ERROR;
         }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -15,7 +16,8 @@ use crate::gevent;
 use crate::io::Driver;
 use crate::logging::{AccessLog, ErrorLog, Level, LineRenderer};
 use crate::py::{
-    LogRelay, SignalHooks, Watch, Watchdog, WorkerSignals, format_exception, keep_frame_chunks, wakeup_pipe,
+    LogRelay, SignalHooks, Watch, Watchdog, WorkerSignals, exit_status, format_exception, keep_frame_chunks,
+    wakeup_pipe,
 };
 use crate::settings::{Networks, Settings, WorkerKind};
 use crate::sys::listener;
@@ -34,6 +36,8 @@ enum BootError {
     Python(PyErr),
     /// The application cannot be found or loaded: stderr and status 4.
     App(String),
+    /// A hook has ended the worker.
+    Exit(i32),
     Other(String),
 }
 
@@ -164,6 +168,7 @@ fn report(py: Python<'_>, settings: &Settings, errors: &ErrorLog, error: &BootEr
             errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
             STATUS_WORKER_BOOT_ERROR
         }
+        BootError::Exit(status) => *status,
         BootError::App(text) => {
             super::write_text(py, "", &format!("{text}\n"));
             // Nobody reads the standard error of a daemon.
@@ -196,7 +201,10 @@ fn boot(
     let errors = &Arc::clone(&logs.errors);
     let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
     let worker = stage.become_worker(py, age, WorkerHandle::new(control.clone(), slot.clone()))?;
-    stage.post_fork(py, live, &worker)?;
+    stage.post_fork(py, live, &worker).map_err(|error| {
+        let exit = error.is_instance_of::<PySystemExit>(py);
+        if exit { BootError::Exit(exit_status(py, &error)) } else { error.into() }
+    })?;
     let begun = begin(py, scene, (errors, control), worker)?;
     // From here on a signal runs a handler of ours; what came in since the fork is delivered now.
     drop(blocked);
@@ -279,7 +287,9 @@ fn introduce<'py>(
     let (control, hooks) = (control.clone(), begun.signal_hooks.clone());
     let leave = move |py: Python<'_>| {
         control.stop();
-        hooks.on_int(py);
+        if let Err(error) = hooks.on_int(py) {
+            error.write_unraisable(py, None);
+        }
     };
     reloader::start(py, settings, errors, broken, leave).map_err(BootError::Other)?;
     Ok(app)

@@ -9,13 +9,17 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
-use crate::logging::ErrorLog;
+use crate::logging::{ErrorLog, Level};
 use crate::worker::Control;
 
+use super::error::{exit_status, format_exception};
 use super::watch::Watch;
 
 /// Gunicorn gives worker_int hooks and log writers this long before the process leaves.
 const QUICK_STOP_PAUSE: Duration = Duration::from_millis(100);
+
+/// The status of a worker whose `worker_int` or `worker_abort` fails; Gunicorn's -1.
+const STATUS_LOST: i32 = 255;
 
 /// What the handlers act upon.
 #[derive(Clone)]
@@ -52,15 +56,16 @@ impl SignalHooks {
     }
 
     /// Runs `worker_int`.
-    pub fn on_int(&self, py: Python<'_>) {
-        self.run(py, self.0.int.as_ref());
+    ///
+    /// # Errors
+    /// What it raises.
+    pub fn on_int(&self, py: Python<'_>) -> PyResult<()> {
+        self.run(py, self.0.int.as_ref())
     }
 
-    fn on_abort(&self, py: Python<'_>) {
-        if let Err(error) = self.0.worker.setattr(py, "aborted", true) {
-            error.write_unraisable(py, None);
-        }
-        self.run(py, self.0.abort.as_ref());
+    fn on_abort(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.worker.setattr(py, "aborted", true)?;
+        self.run(py, self.0.abort.as_ref())
     }
 
     fn reopen_logs(&self, py: Python<'_>) {
@@ -70,15 +75,24 @@ impl SignalHooks {
         }
     }
 
-    /// The worker leaves in any case; what a hook raises is told.
-    fn run(&self, py: Python<'_>, hook: Option<&Py<PyAny>>) {
-        if let Some(Err(error)) = hook.map(|hook| hook.call1(py, (&self.0.worker,))) {
-            error.write_unraisable(py, None);
-        }
+    fn run(&self, py: Python<'_>, hook: Option<&Py<PyAny>>) -> PyResult<()> {
+        hook.map_or(Ok(()), |hook| hook.call1(py, (&self.0.worker,)).map(drop))
     }
 }
 
 impl WorkerSignals {
+    /// A hook has failed: the worker goes as Gunicorn's does, whose main thread gets the exception.
+    fn lost(&self, py: Python<'_>, error: PyErr) -> PyErr {
+        if error.is_instance_of::<PySystemExit>(py) {
+            self.control.quit(exit_status(py, &error));
+            return error;
+        }
+        let text = format_exception(py, &error);
+        self.errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
+        self.control.quit(STATUS_LOST);
+        PySystemExit::new_err(STATUS_LOST)
+    }
+
     /// Installs the handlers: TERM stops gracefully, INT and QUIT leave at once with status 0, ABRT with status 1, USR1
     /// reopens the logs; HUP, USR2, WINCH, TTIN and TTOU are the master's and ignored here; CHLD is the application's.
     ///
@@ -92,21 +106,25 @@ impl WorkerSignals {
         let control = self.control.clone();
         set("SIGTERM", &handler(py, c"handle_exit", move |_| control.stop_ok())?)?;
         for name in ["SIGINT", "SIGQUIT"] {
-            let (control, hooks) = (self.control.clone(), self.hooks.clone());
+            let way_out = self.clone();
             let leave = handler(py, c"handle_quit", move |py| {
-                control.quit(0);
-                hooks.on_int(py);
+                way_out.control.quit(0);
+                if let Err(error) = way_out.hooks.on_int(py) {
+                    return Err(way_out.lost(py, error));
+                }
                 py.detach(|| std::thread::sleep(QUICK_STOP_PAUSE));
                 Err(PySystemExit::new_err(0))
             })?;
             set(name, &leave)?;
         }
-        let (watch, control, hooks) = (self.watch.clone(), self.control.clone(), self.hooks.clone());
+        let way_out = self.clone();
         let abort = handler(py, c"handle_abort", move |py| {
-            control.quit(1);
-            watch.report_abort(py);
-            hooks.on_abort(py);
-            Err(PySystemExit::new_err(1))
+            way_out.control.quit(1);
+            way_out.watch.report_abort(py);
+            Err(match way_out.hooks.on_abort(py) {
+                Ok(()) => PySystemExit::new_err(1),
+                Err(error) => way_out.lost(py, error),
+            })
         })?;
         set("SIGABRT", &abort)?;
         let (errors, control, hooks) = (self.errors.clone(), self.control.clone(), self.hooks.clone());

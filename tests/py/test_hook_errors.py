@@ -35,7 +35,7 @@ def raising(hook, exception='ValueError("raised in the hook")'):
 
 def launched(launch, hook, *args, deaths=False, **options):
     """A server whose hook raises, once a worker has answered."""
-    server = launch("team_app:app", *args, config=raising(hook, **options), untyped=True, deaths=deaths)
+    server = launch("team_app:app", *args, config=raising(hook, **options), deaths=deaths)
     pid = server.worker_pid() if hook != "pre_request" else wait_for("a worker", server.workers)[0]
     server.settle()
     return server, pid
@@ -175,7 +175,7 @@ def test_pre_exec_ends_the_upgrade_only(launch):
 def test_a_worker_that_cannot_boot_later_ends_the_server(launch):
     """A worker's boot failure is one at any time."""
     config = raising("post_fork").replace("    raise", "    if worker.age > 1:\n        raise")
-    server = launch("team_app:app", config=config, untyped=True, deaths=True)
+    server = launch("team_app:app", config=config, deaths=True)
     server.worker_pid()
     server.settle()
     server.kill(signal.SIGTTIN)
@@ -186,7 +186,7 @@ def test_a_worker_that_cannot_boot_later_ends_the_server(launch):
 def test_a_hook_of_a_worker_may_end_it(launch):
     """SystemExit in post_fork is the worker's own: it is replaced."""
     config = raising("post_fork", "SystemExit(5)").replace("    raise", "    if worker.age == 1:\n        raise")
-    server = launch("team_app:app", config=config, untyped=True, deaths=True)
+    server = launch("team_app:app", config=config, deaths=True)
     pid = server.worker_pid()
     first, second = notes(server, "post_fork")
     assert second["pid"] == pid

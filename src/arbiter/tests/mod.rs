@@ -115,10 +115,14 @@ impl World {
         self.feed(Event::Signal(signal))
     }
 
-    /// The worker of this age ends.
+    /// The worker of this age ends, and during a stop the master's turn with it.
     fn end(&mut self, age: u64, exit: Exit) -> Vec<Action> {
         let reading = self.board.remove(&age).expect("a living worker");
-        self.feed(Event::Ended { pid: pid_of(age), exit, booted: reading.booted })
+        let mut actions = self.feed(Event::Ended { pid: pid_of(age), exit, booted: reading.booted });
+        if self.state.is_stopping() {
+            actions.extend(self.tick());
+        }
+        actions
     }
 
     /// Lets time pass, workers beating, and ends with a tick.

@@ -156,6 +156,18 @@ fn a_python_handler_can_leave() {
 }
 
 #[test]
+fn a_hook_that_fails_on_the_way_out_is_the_status() {
+    let mut world = World::serving(2);
+    world.signal(Signal::TERM);
+    assert_eq!(world.feed(Event::Ended { pid: pid_of(1), exit: Exit::Code(0), booted: true }).len(), 2);
+    assert_eq!(world.feed(Event::Leave(1)), []);
+    world.board.remove(&1);
+    let actions = world.feed(Event::Ended { pid: pid_of(2), exit: Exit::Code(0), booted: true });
+    assert_eq!(exit_status(&actions), None, "its child_exit is still to come");
+    assert_eq!(exit_status(&world.feed(Event::Leave(2))), Some(1), "the first one counts");
+}
+
+#[test]
 fn a_worker_born_into_a_stop_is_told_to_stop() {
     let mut state = State::new(limits(1));
     let now = Instant(5);
