@@ -52,7 +52,7 @@ mod _rgunicorn {
     };
 
     #[pymodule_export]
-    use crate::conf::{LogWriter, WorkerHandle, check_setting, hook_arities, settings_table};
+    use crate::conf::{WorkerHandle, check_setting, hook_arities, settings_table};
     #[pymodule_export]
     use crate::gevent::{
         Async, Callback, Check, Child, Fork, Idle, Io, Loop, Prepare, Signal, Stat, Timer, Watcher,

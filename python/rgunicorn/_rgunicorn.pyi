@@ -13,7 +13,6 @@ __all__ = [
     "ErrorStream",
     "FileWrapper",
     "Input",
-    "LogWriter",
     "Loop",
     "RequestBodyError",
     "StartResponse",
@@ -134,16 +133,6 @@ class Write:
     """The ``write`` that ``start_response`` returns."""
 
     def __call__(self, data: bytes) -> None: ...
-
-@final
-class LogWriter:
-    """Writes ``message % args`` to the error log: behind the ``log`` of a hook's server and worker."""
-
-    def __call__(self, level: str, message: object, args: tuple[object, ...]) -> None: ...
-
-# gevent's loop, which `rgunicorn.gevent` offers under the names that gevent's own loops have.
-
-_Call: TypeAlias = Callable[..., object]
 
 @final
 class callback:

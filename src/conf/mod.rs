@@ -2,7 +2,6 @@
 
 mod handle;
 mod live;
-mod log_writer;
 mod table;
 
 use std::path::Path;
@@ -14,7 +13,6 @@ use crate::settings::{ConfigSource, Raw};
 
 pub use handle::WorkerHandle;
 pub use live::{Live, ServerObject};
-pub use log_writer::LogWriter;
 pub use table::{check_setting, hook_arities, settings_table};
 
 /// The name that a configuration file's module gets in `sys.modules`, as under Gunicorn.
