@@ -134,6 +134,10 @@ class Write:
 
     def __call__(self, data: bytes) -> None: ...
 
+# gevent's loop, which `rgunicorn.gevent` offers under the names that gevent's own loops have.
+
+_Call: TypeAlias = Callable[..., object]
+
 @final
 class callback:
     """A call that `Loop.run_callback` has queued. True until it is over."""
