@@ -57,7 +57,7 @@ def test_the_flags(ours, theirs):
 
 def values(flavour: Flavour, *args: str) -> dict[str, str]:
     """What `--print-config` shows."""
-    command = [flavour.path, "--print-config", *args, "life:app"]
+    command = [flavour.path, "--print-config", *args, "wsgi_app:app"]
     env = {key: value for key, value in os.environ.items() if key not in ("PORT", "WEB_CONCURRENCY")}
     env["PYTHONPATH"] = str(ROOT / "tests" / "apps")
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT / "tests" / "apps")
