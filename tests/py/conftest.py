@@ -2,7 +2,8 @@
 
 Every test that starts a server runs once per flavour (`harness.FLAVOURS`). Tests of gevent applications run on the
 same servers' cooperative workers instead (`harness.COOPERATIVE`). Two markers say whose promise it is: `parity` (the
-default) holds for Gunicorn and for rgunicorn, `own` for rgunicorn alone; `one_thread` leaves workers with threads out.
+default) holds for Gunicorn and for rgunicorn, `own` for rgunicorn alone; `one_thread` leaves workers with threads out,
+and `one_driver` is for those who run the suite several times: such a test need not be among the later runs.
 """
 
 from __future__ import annotations

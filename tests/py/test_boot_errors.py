@@ -11,6 +11,8 @@ import pytest
 from harness import environment, run_to_end, wait_for
 from rawhttp import TIMEOUT_S
 
+pytestmark = pytest.mark.one_driver
+
 # Words that would show an operator our inside instead of his mistake.
 INTERNALS = ("panicked at", "RUST_BACKTRACE", "_rgunicorn")
 

@@ -3,7 +3,7 @@
 import pytest
 from harness import wait_for
 
-pytestmark = pytest.mark.own(reason="Gunicorn never notices an import that hangs")
+pytestmark = [pytest.mark.one_driver, pytest.mark.own(reason="Gunicorn never notices an import that hangs")]
 
 HANGS = "import time\ntime.sleep(600)\n"
 WORKS = "from life import app\n"

@@ -13,6 +13,8 @@ from conf_files import CONFS, facts, notes, start, wait_notes
 from harness import wait_for
 from rawhttp import Client, request
 
+pytestmark = pytest.mark.one_driver
+
 
 class Collector:
     """Receives datagrams."""

@@ -10,6 +10,8 @@ from conf_files import events, facts, notes, start, wait_notes
 from harness import is_alive, wait_for
 from rawhttp import request
 
+pytestmark = pytest.mark.one_driver
+
 
 def wait_seen(server, count):
     """Pids of the workers, once every one of them has answered."""

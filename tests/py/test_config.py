@@ -11,6 +11,8 @@ import pytest
 from harness import wait_for
 from rawhttp import Client
 
+pytestmark = pytest.mark.one_driver
+
 
 def log_says(server):
     """The access log's line for one request."""

@@ -12,6 +12,8 @@ from harness import environment, is_alive, proc_stat, run_to_end, wait_for
 from masters import status_field, upgrade, variable, wait_answers, wait_content, wait_no_workers
 from rawhttp import request
 
+pytestmark = pytest.mark.one_driver
+
 NULL = "/dev/null"
 
 

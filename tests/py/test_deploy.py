@@ -13,6 +13,8 @@ from harness import APPS, environment, wait_for
 from rawhttp import TIMEOUT_S, Client, connect, request
 from services import missing
 
+pytestmark = pytest.mark.one_driver
+
 DOCUMENT = APPS.parents[1] / "docs" / "deploy.md"
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "echo"}
 

@@ -15,6 +15,8 @@ from conftest import launcher
 from harness import APPS, Flavour, environment, wait_for
 from rawhttp import TIMEOUT_S
 
+pytestmark = pytest.mark.one_driver
+
 DRIVER = "--io-driver"
 
 

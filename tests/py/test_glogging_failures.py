@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from glogs import clean, glogging, handlers_of, request, settings
 
-pytestmark = pytest.mark.own
+pytestmark = [pytest.mark.one_driver, pytest.mark.own]
 
 
 @pytest.fixture(autouse=True)

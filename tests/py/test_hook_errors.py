@@ -7,6 +7,8 @@ import pytest
 from conf_files import notes, wait_notes
 from harness import run_to_end, wait_for
 
+pytestmark = pytest.mark.one_driver
+
 RAISING = """
 from hooklog import record
 

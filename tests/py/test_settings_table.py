@@ -24,7 +24,10 @@ OWN = {
     "write_timeout", "access_log_json", "access_log_exclude",
 }  # fmt: skip
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("gunicorn") is None, reason="Gunicorn is not installed")
+pytestmark = [
+    pytest.mark.one_driver,
+    pytest.mark.skipif(importlib.util.find_spec("gunicorn") is None, reason="Gunicorn is not installed"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from glogs import SERVERS, clean, outcomes, request, settings, statsd
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+pytestmark = [pytest.mark.one_driver, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,8 @@ from harness import wait_for
 from masters import Load, starts, upgrade
 from rawhttp import TIMEOUT_S, Client, connect
 
+pytestmark = pytest.mark.one_driver
+
 TCP, UNIX = "127.0.0.1:0", "activated.sock"
 SOCKETS = pytest.mark.parametrize("address", [TCP, UNIX], ids=["tcp", "unix"])
 
