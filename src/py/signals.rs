@@ -172,7 +172,7 @@ fn handler<'py>(
 }
 
 /// The pipe through which every signal wakes the worker's loop, whichever thread received it: Python's own C handler
-/// writes to it (`signal.set_wakeup_fd`). Returns the read end; the write end stays open for the process's life.
+/// writes to it (`signal.set_wakeup_fd`). Returns the read end; both ends stay open for the process's life.
 ///
 /// # Errors
 /// Those of pipe2(2) and `set_wakeup_fd`.
@@ -182,5 +182,7 @@ pub fn wakeup_pipe(py: Python<'_>) -> PyResult<OwnedFd> {
     kwargs.set_item("warn_on_full_buffer", false)?;
     py.import("signal")?.call_method("set_wakeup_fd", (write.as_raw_fd(),), Some(&kwargs))?;
     let _ = write.into_raw_fd();
+    // Where nobody can read any more, Python complains of signals that come late, on stderr.
+    let _ = read.try_clone()?.into_raw_fd();
     Ok(read)
 }

@@ -120,6 +120,16 @@ def test_worker_exit(launch):
     assert server.terminate() == 0
 
 
+def test_a_signal_that_comes_late(launch):
+    """The second TERM, of a supervisor that tells the whole process group, may find a worker at its very end."""
+    hook = "import os, signal\n\ndef worker_exit(server, worker):\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+    server = launch("team_app:app", config=hook)
+    assert server.get("/").body == b"hello"
+    assert server.terminate() == 0
+    assert "wakeup fd" not in server.log
+    assert "Traceback" not in server.log
+
+
 @pytest.mark.parametrize(("hook", "signum"), [("worker_int", signal.SIGINT), ("worker_abort", signal.SIGABRT)])
 def test_signals_of_a_worker(launch, hook, signum):
     """The exception comes out of whatever the main thread did: the worker is lost, and replaced."""
