@@ -1,7 +1,8 @@
 """Server CPU per request and requests per second of a 'hello world', one worker, against other servers.
 
     bench/setup.sh
-    target/venv-bench/bin/python bench/compare.py            (about 15 minutes; --help for less)
+    target/venv-bench/bin/python bench/compare.py                 (about 15 minutes; --help for less)
+    target/venv-bench/bin/python bench/compare.py --configured    (what logs, hooks and threads cost; about 7 minutes)
 
 The server is pinned to one CPU and wrk to another. Servers are interleaved: every round runs each of them once, so
 that a change of the machine's mood hits all alike. CPU time is that of all threads of the server's processes, from
@@ -22,7 +23,7 @@ import servers
 def main() -> None:
     """Measure, then print Markdown on stdout and save JSON."""
     args = arguments()
-    chosen = servers.choose(args.servers)
+    chosen = servers.choose(args.servers, table=servers.CONFIGURED if args.configured else servers.TABLE)
     if not chosen:
         sys.exit("none of the servers is installed: run bench/setup.sh")
     load.check_machine(args, "wrk")
@@ -34,7 +35,8 @@ def main() -> None:
         for run in one_round(args, load.rotated(chosen, round_number), connections, round_number)
     ]
     facts["beside the server"] = load.others(runs)
-    print(report.header("Hello world, one worker", facts))
+    title = "Logs, hooks and threads" if args.configured else "Hello world, one worker"
+    print(report.header(title, facts))
     for connections in args.connections:
         print(f"### {connections} keep-alive connection{'s' if connections > 1 else ''}\n")
         own = [run for run in runs if run["connections"] == connections]
@@ -46,9 +48,12 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--connections", default=[1, 64, 1_000], type=numbers, help="default: 1,64,1000")
+    parser.add_argument("--connections", type=numbers, help="default: 1,64,1000; with --configured 64")
+    parser.add_argument("--configured", action="store_true", help="other servers: the same two with logs, hooks, threads")
     load.add_arguments(parser, "rgunicorn uring")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.connections = args.connections or ([64] if args.configured else [1, 64, 1_000])
+    return args
 
 
 def numbers(text: str) -> list[int]:

@@ -81,6 +81,34 @@ TABLE = [
 ]
 """Order of the reports. The sync worker closes after every answer: its rows pay for a connection per request."""
 
+ACCESS_LOG = ["--access-logfile", "/dev/null"]
+PYTHON_LOG = [*ACCESS_LOG, "--log-config-json", "bench_logging.json"]
+HOOKS = ["-c", "bench_hooks.py"]
+
+
+def _ours(*extra: str) -> Callable[[int], list[str]]:
+    return gunicorn("rgunicorn", "-k", "uring", "--io-driver", "uring", *extra)
+
+
+def _gthread(*extra: str) -> Callable[[int], list[str]]:
+    return gunicorn("gunicorn", "-k", "gthread", "--no-control-socket", *extra)
+
+
+CONFIGURED = [
+    Server("rgunicorn uring", "rgunicorn", _ours()),
+    Server("rgunicorn, access log", "rgunicorn", _ours(*ACCESS_LOG)),
+    Server("rgunicorn, JSON access log", "rgunicorn", _ours(*ACCESS_LOG, "--access-log-json")),
+    Server("rgunicorn, Python's logging", "rgunicorn", _ours(*PYTHON_LOG)),
+    Server("rgunicorn, request hooks", "rgunicorn", _ours(*HOOKS)),
+    Server("rgunicorn, 1 thread", "rgunicorn", gunicorn("rgunicorn", "-k", "gthread", "--threads", "1")),
+    Server("rgunicorn, 4 threads", "rgunicorn", gunicorn("rgunicorn", "-k", "gthread", "--threads", "4")),
+    Server("gunicorn gthread", "gunicorn", _gthread()),
+    Server("gunicorn, access log", "gunicorn", _gthread(*ACCESS_LOG)),
+    Server("gunicorn, request hooks", "gunicorn", _gthread(*HOOKS)),
+    Server("gunicorn, 4 threads", "gunicorn", _gthread("--threads", "4")),
+]
+"""What logs, hooks and threads cost."""
+
 COOPERATIVE_APP = "bench_gevent:app"
 UWSGI_CORES = 4_000
 LIBEV = "gevent.libev.corecext.loop (epoll)"
