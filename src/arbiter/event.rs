@@ -121,8 +121,13 @@ pub enum Action {
         /// Its age.
         age: u64,
     },
-    /// Tell the workers how many of them are wanted: at least two while there is another master beside this one.
-    ShareWorkers(u32),
+    /// Tell the workers how many of them are wanted, and who else is there.
+    ShareWorkers {
+        /// How many are wanted; 0: the server stops.
+        workers: u32,
+        /// Another master's workers accept at the same sockets.
+        company: bool,
+    },
     /// Read the configuration again; answer with `Reloaded` or `ReloadFailed`.
     Reload,
     /// The configuration on trial is in force from now on. `unlink`: remove the socket files that it does not use.

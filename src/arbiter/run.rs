@@ -211,7 +211,10 @@ impl<'h> Master<'h> {
                 }
             }
             Action::EndRecycling { age } => self.board.end_recycling(age),
-            Action::ShareWorkers(workers) => self.board.set_workers(workers),
+            Action::ShareWorkers { workers, company } => {
+                self.board.set_workers(workers);
+                self.board.set_company(company);
+            }
             Action::Reload => return self.reload(),
             Action::Commit { unlink } => self.commit(unlink),
             Action::Rollback => self.rollback(),
@@ -223,9 +226,12 @@ impl<'h> Master<'h> {
             Action::Notify(notice) => self.notify(notice),
             Action::CloseListeners { unlink } => {
                 self.rollback();
+                if self.board.has_company() {
+                    self.retire_all();
+                }
                 self.setup.close(unlink);
                 self.host.listening(&[]);
-                // Tells the workers, those that are leaving already too, that nobody else will accept.
+                // Tells the workers, those that are leaving already too, that nobody of this server will accept.
                 self.board.set_workers(0);
             }
             Action::RemovePidFile => {
@@ -266,6 +272,13 @@ impl<'h> Master<'h> {
         // `Ok(false)`: it has gone, its end will be reaped in this turn or the next.
         if let Err(error) = process::kill(pid, signal) {
             self.host.log(Level::Error, format_args!("Cannot send {signal} to worker (pid:{pid}): {error}"));
+        }
+    }
+
+    /// Another master goes on with the sockets that this one is about to close.
+    fn retire_all(&self) {
+        for place in self.slots.values().filter(|place| self.go_on(&place.listeners)) {
+            place.slot.retire();
         }
     }
 
@@ -336,6 +349,7 @@ impl<'h> Master<'h> {
         self.host.log(Level::Info, format_args!("Booting worker with pid: {pid}"));
         let status = match self.setup.take_listeners() {
             Ok(listeners) => {
+                let slot = slot.adopted();
                 self.host.run_worker(WorkerContext { age, ppid, slot, listeners, config, blocked })
             }
             Err(error) => {

@@ -131,7 +131,7 @@ impl Setup {
             let opened = Listener::bind(address, &options);
             let opened =
                 opened.map_err(|error| format!("connection to {address} failed: {}", python_text(&error)))?;
-            listeners.push(Arc::new(opened));
+            listeners.push(Arc::new(opened.owned()));
         }
         Ok(listeners)
     }

@@ -51,11 +51,10 @@ impl State {
         self.lineage.parent.or(self.lineage.heir).is_some()
     }
 
-    /// Tells the workers how many they are. One that has no sibling takes connections even while it is busy; beside another
-    /// master it has some.
+    /// Tells the workers how many they are to be, and whether others go on when they are told to leave.
     pub(super) fn share_target(&self, out: &mut Vec<Action>) {
-        let siblings_at_least = if self.shares_sockets() { 2 } else { 0 };
-        out.push(Action::ShareWorkers(self.target.max(siblings_at_least)));
+        let workers = if self.is_stopping() { 0 } else { self.target };
+        out.push(Action::ShareWorkers { workers, company: self.shares_sockets() });
     }
 
     pub(super) fn upgrade(&mut self, out: &mut Vec<Action>) {

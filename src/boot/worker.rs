@@ -238,7 +238,8 @@ fn boot(
         // The sockets must stay open as long as the reactor may accept from them.
         keep: RefCell::new(None),
     };
-    let tuning = tuning(settings, &worker, mode)?;
+    let mut tuning = tuning(settings, &worker, mode)?;
+    tuning.shares_listeners = !listeners.iter().any(|listener| listener.is_own());
     let reactor = made_reactor(settings, listeners, wake, shared, tuning)?;
     let runs = runs(py, (&reactor, mode), recipe, renderer)?;
     let watchdog = if matches!(runs, Runs::Here(_)) { watchdog(settings, &watch)? } else { None };
@@ -449,7 +450,7 @@ fn open_driver(settings: &Settings, errors: &ErrorLog) -> Result<Driver, BootErr
 
 fn spec(socket: &listener::Listener) -> ListenerSpec {
     let unix = !matches!(socket.local(), listener::Local::Tcp(_));
-    ListenerSpec { fd: socket.as_fd().as_raw_fd(), unix }
+    ListenerSpec { fd: socket.as_fd().as_raw_fd(), unix, shared: !socket.is_own() }
 }
 
 fn server_facts(

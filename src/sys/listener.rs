@@ -92,6 +92,8 @@ pub struct Listener {
     /// Device and inode of the socket file that we, or who has handed the socket over to us, made.
     file: Option<(u64, u64)>,
     backlog: i32,
+    /// No other process accepts from it.
+    own: bool,
 }
 
 impl AsFd for Listener {
@@ -124,7 +126,7 @@ impl Listener {
             Address::Fd(number) => (adopt(*number)?, None),
         };
         let local = local(&fd)?;
-        Ok(Self { fd, address: address.clone(), local, file, backlog: options.backlog })
+        Ok(Self { fd, address: address.clone(), local, file, backlog: options.backlog, own: false })
     }
 
     /// Listens, unless it does already: a second listen(2) may be forbidden.
@@ -152,7 +154,7 @@ impl Listener {
             Local::Unix(path) => (Address::Unix(path.clone()), socket_file(path)),
             Local::Abstract(name) => (Address::Abstract(name.clone()), None),
         };
-        let inherited = Self { fd, address, local, file, backlog: options.backlog };
+        let inherited = Self { fd, address, local, file, backlog: options.backlog, own: false };
         inherited.listen()?;
         Ok(inherited)
     }
@@ -174,6 +176,17 @@ impl Listener {
     #[must_use]
     pub fn named(self, address: Address) -> Self {
         Self { address, ..self }
+    }
+
+    /// The same socket, said to be of this process alone (`reuse_port`).
+    #[must_use]
+    pub fn owned(self) -> Self {
+        Self { own: true, ..self }
+    }
+
+    /// No other process accepts from it.
+    pub fn is_own(&self) -> bool {
+        self.own
     }
 
     /// The configured address.

@@ -8,6 +8,7 @@
 //! Every field is an atomic of its own and nothing relies on the order between two fields; a reader sees each value
 //! somewhere between old and new, which is all that statistics and a coarse watch-dog need.
 
+use super::atfork;
 use super::clock::Instant;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -26,9 +27,13 @@ pub const SLOTS_MAX: u32 = 4096;
 #[repr(C, align(64))]
 #[derive(Default)]
 struct Header {
-    /// How many workers the master wants, 0 once the server stops. A worker that is alone can skip the rules about
-    /// sharing.
+    /// How many workers the master wants, 0 once the server stops.
     workers: AtomicU32,
+    /// How many slots are taken: workers that there are, those that leave included. A worker that is alone can skip the
+    /// rules about sharing.
+    present: AtomicU32,
+    /// 1 while another master's workers accept at the same listeners.
+    company: AtomicU32,
     /// One more than the highest slot ever used: where readers stop.
     slots_used: AtomicU32,
     /// The age of the worker that recycles itself; 0 while none does.
@@ -157,6 +162,21 @@ impl Scoreboard {
         let _ = self.header().recycling.compare_exchange(age, 0, Relaxed, Relaxed);
     }
 
+    /// Nobody else accepts at the listeners: there is one worker, and no other master.
+    pub fn is_solo(&self) -> bool {
+        self.header().present.load(Relaxed) <= 1 && !self.has_company()
+    }
+
+    /// Another master's workers accept at the same listeners (an upgrade in place is on trial).
+    pub fn has_company(&self) -> bool {
+        self.header().company.load(Relaxed) != 0
+    }
+
+    /// Tells everyone whether another master serves on the same sockets. The master's.
+    pub fn set_company(&self, company: bool) {
+        self.header().company.store(company.into(), Relaxed);
+    }
+
     /// How many workers the master wants now; 0 when the server stops.
     pub fn workers(&self) -> u32 {
         self.header().workers.load(Relaxed)
@@ -171,9 +191,10 @@ impl Scoreboard {
     /// `None` if all [`SLOTS_MAX`] are taken.
     pub fn claim(&self, age: u64) -> Option<Slot> {
         let index = (0..SLOTS_MAX).find(|index| self.cells(*index).age.load(Relaxed) == 0)?;
-        let slot = Slot { board: self.clone(), index };
+        let slot = Slot { board: self.clone(), index, owner: atfork::generation() };
         slot.clear();
         slot.cells().age.store(age, Relaxed);
+        self.header().present.fetch_add(1, Relaxed);
         self.header().slots_used.fetch_max(index + 1, Relaxed);
         Some(slot)
     }
@@ -196,6 +217,8 @@ pub enum Accepting {
     Soon = 1,
     /// It waits for one, its listeners armed.
     Now = 2,
+    /// It does something else, and its listeners are armed, because it was alone: the kernel may wake it, to no purpose.
+    AtWork = 3,
 }
 
 /// One worker's values at about one moment.
@@ -219,6 +242,17 @@ pub struct Reading {
     pub leaving: bool,
 }
 
+impl Reading {
+    /// The kernel may use wake-ups up for it that it does not act upon soon, or ever.
+    pub fn swallows(&self) -> bool {
+        match self.accepting {
+            Accepting::No | Accepting::Soon => false,
+            Accepting::Now => self.leaving,
+            Accepting::AtWork => true,
+        }
+    }
+}
+
 fn reading(cells: &Cells) -> Reading {
     let instant = |cell: &AtomicU64| Some(Instant(cell.load(Relaxed))).filter(|at| at.0 != 0);
     Reading {
@@ -231,22 +265,44 @@ fn reading(cells: &Cells) -> Reading {
         accepting: match cells.accepting.load(Relaxed) {
             0 => Accepting::No,
             1 => Accepting::Soon,
-            _ => Accepting::Now,
+            2 => Accepting::Now,
+            _ => Accepting::AtWork,
         },
         leaving: cells.leaving.load(Relaxed) != 0,
     }
 }
 
-/// One worker's slot. The worker writes, everyone reads. Cheap to clone; usable from any thread.
+/// One worker's slot. The worker writes, everyone reads. Cheap to clone; usable from any thread. In a child that the
+/// application forks it is somebody else's: what that one says about itself (a signal handler that it has inherited, say)
+/// is not written.
 #[derive(Clone, Debug)]
 pub struct Slot {
     board: Scoreboard,
     index: u32,
+    /// The generation of the process that may write.
+    owner: u32,
 }
 
 impl Slot {
     fn cells(&self) -> &Cells {
         self.board.cells(self.index)
+    }
+
+    fn own_cells(&self) -> Option<&Cells> {
+        (atfork::generation() == self.owner).then(|| self.cells())
+    }
+
+    /// Writes a value, if this process may.
+    fn put(&self, cell: impl FnOnce(&Cells) -> &AtomicU32, value: u32) {
+        if let Some(cells) = self.own_cells() {
+            cell(cells).store(value, Relaxed);
+        }
+    }
+
+    /// The slot as this process's own: the worker's, right after its fork.
+    #[must_use]
+    pub fn adopted(self) -> Self {
+        Self { owner: atfork::generation(), ..self }
     }
 
     /// The board that the slot is part of.
@@ -261,19 +317,23 @@ impl Slot {
 
     /// "I am alive." The watch over a worker begins with its first beat. No system call.
     pub fn beat(&self, now: Instant) {
-        self.cells().beat.store(now.0.max(1), Relaxed);
+        if let Some(cells) = self.own_cells() {
+            cells.beat.store(now.0.max(1), Relaxed);
+        }
     }
 
     /// "The application is loaded, I serve." During a reload the master tells old workers to stop only after this. Rings.
     pub fn set_booted(&self) {
-        self.cells().booted.store(1, Relaxed);
-        self.board.ring();
+        if let Some(cells) = self.own_cells() {
+            cells.booted.store(1, Relaxed);
+            self.board.ring();
+        }
     }
 
     /// "I take no more connections and leave when my requests are answered." The master replaces such a worker at once.
     /// Rings, the first time.
     pub fn set_leaving(&self) {
-        if self.cells().leaving.swap(1, Relaxed) == 0 {
+        if self.own_cells().is_some_and(|cells| cells.leaving.swap(1, Relaxed) == 0) {
             self.board.ring();
         }
     }
@@ -287,7 +347,7 @@ impl Slot {
             return true;
         }
         let permit = &self.board.header().recycling;
-        if permit.load(Relaxed) != 0 {
+        if permit.load(Relaxed) != 0 || self.own_cells().is_none() {
             return false;
         }
         let serve = |reading: &Reading| reading.booted && !reading.leaving;
@@ -299,33 +359,38 @@ impl Slot {
 
     /// Counts one more request begun; how many they are now.
     pub fn add_request(&self) -> u64 {
-        self.cells().requests.fetch_add(1, Relaxed) + 1
+        let Some(cells) = self.own_cells() else { return self.read().requests };
+        cells.requests.fetch_add(1, Relaxed) + 1
     }
 
     /// Counts requests on from another number.
     pub fn set_requests(&self, requests: u64) {
-        self.cells().requests.store(requests, Relaxed);
+        if let Some(cells) = self.own_cells() {
+            cells.requests.store(requests, Relaxed);
+        }
     }
 
     /// Says how many connections are open.
     pub fn set_connections(&self, connections: u32) {
-        self.cells().connections.store(connections, Relaxed);
+        self.put(|cells| &cells.connections, connections);
     }
 
     /// "I have accepted a connection, and now there are so many."
     pub fn set_accepted(&self, now: Instant, connections: u32) {
-        self.cells().accepted.store(now.0.max(1), Relaxed);
-        self.set_connections(connections);
+        if let Some(cells) = self.own_cells() {
+            cells.accepted.store(now.0.max(1), Relaxed);
+            cells.connections.store(connections, Relaxed);
+        }
     }
 
     /// Says what becomes of new connections here.
     pub fn set_accepting(&self, accepting: Accepting) {
-        self.cells().accepting.store(accepting as u32, Relaxed);
+        self.put(|cells| &cells.accepting, accepting as u32);
     }
 
     /// "This worker leaves, and others go on with its listeners." The master's, with the signal, or the worker's own.
     pub fn retire(&self) {
-        self.cells().retired.store(1, Relaxed);
+        self.put(|cells| &cells.retired, 1);
     }
 
     /// Others will accept what waits at the worker's listeners, as far as was known when it was told to leave.
@@ -336,7 +401,9 @@ impl Slot {
     /// Gives the slot back. The master's, when the worker has been reaped.
     pub fn release(&self) {
         self.clear();
-        self.cells().age.store(0, Relaxed);
+        if self.cells().age.swap(0, Relaxed) != 0 {
+            self.board.header().present.fetch_sub(1, Relaxed);
+        }
     }
 
     fn clear(&self) {

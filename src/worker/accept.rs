@@ -23,6 +23,10 @@ const ACCEPT_BATCH_SHARED_MAX: u32 = 1;
 const ACCEPT_BATCH_SOLO_MAX: u32 = 64;
 /// Pause after accept found no descriptor or memory: closing connections free some meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often a worker looks for connections whose wake-ups a sibling may have used up that does not accept.
+const LOOK_BEHIND_EVERY: Duration = Duration::from_millis(10);
+/// The same of one that sleeps, and knows of no such sibling (it may be another master's, or killed).
+const LOOK_BEHIND_ASLEEP: Duration = Duration::from_millis(900);
 /// At most one warning about it in this time.
 const ACCEPT_WARNING_EVERY: Duration = Duration::from_secs(1);
 
@@ -30,6 +34,8 @@ const ACCEPT_WARNING_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Listener {
     fd: RawFd,
     unix: bool,
+    /// Siblings accept from it, too.
+    shared: bool,
     op: Option<OpKey>,
     /// Accepts tried per wake-up. Grows while all succeed, shrinks when one finds nothing (a miss costs 4 us).
     batch: u32,
@@ -37,18 +43,31 @@ pub(super) struct Listener {
 
 impl Listener {
     pub(super) fn new(spec: &ListenerSpec) -> Self {
-        Self { fd: spec.fd, unix: spec.unix, op: None, batch: 1 }
+        Self { fd: spec.fd, unix: spec.unix, shared: spec.shared, op: None, batch: 1 }
     }
 
     pub(super) fn fd(&self) -> RawFd {
         self.fd
     }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared
+    }
+}
+
+/// What a worker does about the next connections at listeners that it shares.
+enum Stance {
+    Take,
+    /// Neither arm them nor give them back.
+    Stay,
+    /// They are the siblings'.
+    Leave,
 }
 
 impl Reactor {
-    /// No sibling shares the listeners.
+    /// Nobody else accepts at the listeners.
     pub(super) fn is_solo(&self) -> bool {
-        self.shared.slot.board().workers() <= 1
+        self.shared.slot.board().is_solo()
     }
 
     /// Before a wait: arms the listeners if this worker may take more connections.
@@ -56,20 +75,26 @@ impl Reactor {
         // First of all, because a pause that is over must not shorten the wait to nothing.
         state.accept_paused_until = state.accept_paused_until.filter(|until| state.now < *until);
         state.fair.next_look = state.fair.next_look.filter(|_| !state.draining);
-        if state.draining || (self.has_work_at_hand(state) && !self.is_solo()) {
+        state.look_behind = state.look_behind.filter(|_| !state.draining);
+        if state.draining {
             return;
         }
-        let full = state.load() >= self.tuning.connections_max || self.has_no_thread(state);
-        if full || state.accept_paused_until.is_some() {
+        if state.load() >= self.tuning.connections_max || state.accept_paused_until.is_some() {
             state.fair.next_look = None;
-            return self.hand_back_listeners(state);
+            state.look_behind = None;
+            return self.hand_back_listeners(state, |_| true);
         }
-        if self.leaves_to_siblings(state) {
-            return self.hand_back_listeners(state);
-        }
+        let take = match self.stance(state) {
+            Stance::Take => !self.looks_behind(state),
+            Stance::Stay => false,
+            Stance::Leave => {
+                self.hand_back_listeners(state, |listener| listener.shared);
+                false
+            }
+        };
         for index in 0..state.listeners.len() {
             let listener = &state.listeners[index];
-            if listener.op.is_none() {
+            if listener.op.is_none() && (take || !listener.shared) {
                 let (fd, token) = (listener.fd, Source::Listener(index as u32).token());
                 match state.driver.listen(fd, token) {
                     Ok(op) => state.listeners[index].op = Some(op),
@@ -77,8 +102,42 @@ impl Reactor {
                 }
             }
         }
-        let all_armed = state.listeners.iter().all(|listener| listener.op.is_some());
-        self.shared.slot.set_accepting(if all_armed { Accepting::Now } else { Accepting::No });
+        if take {
+            let all_armed = state.listeners.iter().all(|listener| listener.op.is_some());
+            self.shared.slot.set_accepting(if all_armed { Accepting::Now } else { Accepting::No });
+        }
+    }
+
+    fn stance(&self, state: &mut State) -> Stance {
+        if self.is_solo() {
+            return Stance::Take;
+        }
+        if self.has_work_at_hand(state) {
+            return Stance::Stay;
+        }
+        if self.has_no_thread(state) {
+            state.fair.next_look = None;
+            return Stance::Leave;
+        }
+        if self.leaves_to_siblings(state) { Stance::Leave } else { Stance::Take }
+    }
+
+    /// Looks for a connection that nobody was woken for: the kernel wakes one of those who wait, and that may have been
+    /// one that cannot come, because it works with its listeners armed (it was alone when it began), or because it ends.
+    /// Often while such a sibling is there, else when this worker has slept for so long. `true`: there was one.
+    fn looks_behind(&self, state: &mut State) -> bool {
+        if state.look_behind.is_some_and(|at| state.now < at) {
+            return false;
+        }
+        if state.look_behind.is_none() && state.now.since(state.looked_behind) < LOOK_BEHIND_ASLEEP {
+            return false;
+        }
+        let slot = &self.shared.slot;
+        let age = slot.read().age;
+        let watch = slot.board().readings().any(|reading| reading.age != age && reading.swallows());
+        state.looked_behind = state.now;
+        state.look_behind = watch.then(|| state.now.after(LOOK_BEHIND_EVERY));
+        self.accept_left_over(state)
     }
 
     /// Requests wait, or have probably just arrived: clients send the first one right behind the connection. A wake-up
@@ -89,17 +148,24 @@ impl Reactor {
 
     /// All threads of the application are at work: a request on a new connection would wait, which a sibling could answer.
     fn has_no_thread(&self, state: &State) -> bool {
-        self.tuning.threads > 0 && state.held >= self.tuning.threads && !self.is_solo()
+        self.tuning.threads > 0 && state.held >= self.tuning.threads
+    }
+
+    /// No sibling could take a connection from this listener.
+    fn is_alone_at(&self, listener: &Listener) -> bool {
+        !listener.shared || self.is_solo()
     }
 
     /// Before application work: gives the wake-ups back, and takes the connection of one that had come already.
     pub(super) fn disarm_listeners(&self, state: &mut State) {
         if self.is_solo() && !state.draining {
-            return;
+            return self.shared.slot.set_accepting(Accepting::AtWork);
         }
         self.shared.slot.set_accepting(if state.draining { Accepting::No } else { Accepting::Soon });
         for index in 0..state.listeners.len() {
-            if let Some(op) = state.listeners[index].op.take()
+            let listener = &mut state.listeners[index];
+            if (listener.shared || state.draining)
+                && let Some(op) = listener.op.take()
                 && state.driver.listen_cancel(op)
             {
                 self.accept_some(state, index);
@@ -109,12 +175,14 @@ impl Reactor {
 
     /// This worker takes no more for now: its siblings get the wake-ups. Where one has been used up for us already, its
     /// connection waits for us alone and is taken, above the limit if need be (by one per listener at most).
-    fn hand_back_listeners(&self, state: &mut State) {
+    fn hand_back_listeners(&self, state: &mut State, which: impl Fn(&Listener) -> bool) {
         self.shared.slot.set_accepting(Accepting::No);
         for index in 0..state.listeners.len() {
-            if let Some(op) = state.listeners[index].op.take()
+            let listener = &mut state.listeners[index];
+            if which(listener)
+                && let Some(op) = listener.op.take()
                 && state.driver.listen_cancel(op)
-                && !self.is_solo()
+                && !self.is_alone_at(&state.listeners[index])
             {
                 self.accept_one(state, index);
             }
@@ -136,10 +204,11 @@ impl Reactor {
 
     /// Accepts after a wake-up. A shared one was used up for us: its connection is taken in any case.
     fn accept_some(&self, state: &mut State, index: usize) {
-        let batch_max = if self.is_solo() { ACCEPT_BATCH_SOLO_MAX } else { ACCEPT_BATCH_SHARED_MAX };
+        let alone = self.is_alone_at(&state.listeners[index]);
+        let batch_max = if alone { ACCEPT_BATCH_SOLO_MAX } else { ACCEPT_BATCH_SHARED_MAX };
         let batch = state.listeners[index].batch.min(batch_max);
         for done in 0..batch {
-            if state.load() >= self.tuning.connections_max && (done > 0 || self.is_solo()) {
+            if state.load() >= self.tuning.connections_max && (done > 0 || alone) {
                 return;
             }
             if !self.accept_one(state, index) {
@@ -168,7 +237,7 @@ impl Reactor {
 
     /// While this worker leaves connections to its siblings: takes one that none of them has taken. `false`: there is none.
     pub(super) fn accept_left_over(&self, state: &mut State) -> bool {
-        (0..state.listeners.len()).any(|index| self.accept_one(state, index))
+        (0..state.listeners.len()).any(|index| state.listeners[index].shared && self.accept_one(state, index))
     }
 
     /// `false`: nothing (more) to accept now.

@@ -127,7 +127,7 @@ impl Reactor {
         let slot = &self.shared.slot;
         self.tuning.shares_listeners
             && slot.is_retired()
-            && slot.board().workers() > 0
+            && (slot.board().workers() > 0 || slot.board().has_company())
             && process::parent_id() == self.shared.parent
     }
 
@@ -161,9 +161,8 @@ impl Reactor {
             return Duration::ZERO;
         }
         let mut wait = self.tuning.idle_wait_max;
-        let nearest =
-            [state.timers.next(), state.drain_deadline, state.accept_paused_until, state.fair.next_look];
-        for at in nearest.into_iter().flatten() {
+        let looks = [state.accept_paused_until, state.fair.next_look, state.look_behind];
+        for at in [state.timers.next(), state.drain_deadline].into_iter().chain(looks).flatten() {
             wait = wait.min(at.since(state.now));
         }
         wait

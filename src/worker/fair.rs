@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::sys::clock::Instant;
 use crate::sys::shared::{Accepting, Reading};
 
+use super::accept::Listener;
 use super::reactor::{Reactor, State};
 
 /// So many connections more than the siblings' mean are nothing to care about. Applications that answer one-shot clients
@@ -86,7 +87,7 @@ impl Reactor {
         if !std::mem::take(&mut state.fair.accepted) && held.is_none() {
             return false;
         }
-        if own <= SLACK_CONNECTIONS || self.is_solo() {
+        if own <= SLACK_CONNECTIONS || !state.listeners.iter().any(Listener::is_shared) {
             return false;
         }
         if held.is_some_and(|at| state.now < at) {
@@ -145,7 +146,7 @@ impl Siblings {
 /// and most often will be back in a moment.
 fn can_take(reading: &Reading, now: Instant, brisk: Duration) -> bool {
     let patience = match reading.accepting {
-        Accepting::No => return false,
+        Accepting::No | Accepting::AtWork => return false,
         Accepting::Soon => brisk,
         Accepting::Now => SILENT_AFTER,
     };

@@ -30,6 +30,8 @@ pub struct ListenerSpec {
     pub fd: RawFd,
     /// A unix socket: its peers are always trusted.
     pub unix: bool,
+    /// Other workers accept from it, too. Not so with a socket of this worker's own (`reuse_port`).
+    pub shared: bool,
 }
 
 /// What the worker shares with the floors above and below: logs, score-board slot, control.
@@ -151,6 +153,9 @@ pub(super) struct State {
     pub(super) accept_paused_until: Option<Instant>,
     pub(super) emfile_warned: Option<Instant>,
     pub(super) fair: Fairness,
+    /// When to look for connections that nobody was woken for, and when this worker last did.
+    pub(super) look_behind: Option<Instant>,
+    pub(super) looked_behind: Instant,
     /// Requests that the present turn brought; one alone is answered at once, several are batched.
     pub(super) turn_requests: usize,
     /// The last turn accepted a connection.
@@ -278,6 +283,8 @@ impl Reactor {
             accept_paused_until: None,
             emfile_warned: None,
             fair: Fairness::default(),
+            look_behind: None,
+            looked_behind: Instant::default(),
             turn_requests: 0,
             just_accepted: false,
             slow_until: now,

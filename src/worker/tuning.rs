@@ -44,7 +44,7 @@ pub struct Tuning {
     pub pipelined_bytes_max: usize,
     /// Requests after which the worker leaves; zero means never (`max_requests` plus its jitter).
     pub requests_max: u64,
-    /// The listeners are other workers' too: one that has had its `requests_max` leaves to them what waits there.
+    /// All listeners are other workers' too: one that has had its `requests_max` leaves to them what waits there.
     pub shares_listeners: bool,
     /// How long a stopping worker may finish its requests (`graceful_timeout`).
     pub graceful_timeout: Duration,

@@ -19,7 +19,7 @@ fn at_the_limit_connections_wait_until_one_closes() {
     let tuning = Tuning { connections_max: 2, keepalive: Duration::from_secs(100), ..tuning() };
     for workers in [1, 4] {
         let stage = Stage::new(1, &calm(), tuning.clone());
-        stage.board.set_workers(workers);
+        let _siblings: Vec<_> = (2..=workers).map(|age| stage.board.claim(age).unwrap()).collect();
         let clients: Vec<_> = (0..5).map(|_| stage.connect()).collect();
         clients.iter().for_each(|client| client.get("/a"));
         stage.settle();

@@ -79,7 +79,7 @@ impl Stage {
             parent: process::parent_id(),
             keep: RefCell::new(None),
         };
-        let listeners = [ListenerSpec { fd: listener, unix: false }];
+        let listeners = [ListenerSpec { fd: listener, unix: false, shared: true }];
         let reactor = Rc::new(Reactor::new(driver, &listeners, None, shared, tuning, Policy::default()));
         owner::watch(&reactor);
         let app = TestApp::new(net.clone());

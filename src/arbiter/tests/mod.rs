@@ -41,6 +41,10 @@ fn kill(age: u64, signal: Signal) -> Action {
     Action::Kill { pid: pid_of(age), signal }
 }
 
+fn share(workers: u32, company: bool) -> Action {
+    Action::ShareWorkers { workers, company }
+}
+
 fn logged(level: Level, text: &str) -> Action {
     Action::Log(level, text.to_owned())
 }

@@ -14,7 +14,7 @@ fn the_way_of_a_good_reload() {
         actions[2..],
         [
             Action::Reload,
-            Action::ShareWorkers(2),
+            share(2, false),
             Action::Hook(HookEvent::NumWorkersChanged { new: 2, old: Some(2) }),
             Action::ReopenLogs,
             Action::Hook(HookEvent::OnReload),
@@ -74,7 +74,7 @@ fn a_worker_that_does_not_boot_rolls_back_whatever_its_status() {
         let line =
             (Level::Error, "Reload given up, the workers stay as they were: a new worker did not boot");
         assert!(lines(&actions).contains(&line), "{exit:?}");
-        assert!(actions.contains(&Action::Rollback) && actions.contains(&Action::ShareWorkers(2)));
+        assert!(actions.contains(&Action::Rollback) && actions.contains(&share(2, false)));
         assert_eq!((kills(&actions), forks(&actions)), (vec![], vec![]), "{exit:?}: nobody else is touched");
         assert_eq!(world.state.limits, limits(2));
         assert_eq!(forks(&world.end(1, Exit::Code(0))), [4], "respawn goes on under the old configuration");

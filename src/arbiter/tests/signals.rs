@@ -25,9 +25,9 @@ fn table_of_signals() -> Vec<(Signal, Vec<Action>)> {
         (Signal::INT, stops("int", Signal::QUIT)),
         (Signal::QUIT, stops("quit", Signal::QUIT)),
         (Signal::USR1, vec![say("usr1"), Action::ReopenLogs, kill(1, Signal::USR1), kill(2, Signal::USR1)]),
-        (Signal::USR2, vec![say("usr2"), Action::Upgrade, upgrade, Action::ShareWorkers(2)]),
-        (Signal::TTIN, vec![say("ttin"), Action::ShareWorkers(3), workers_changed(3, 2), more, count(3)]),
-        (Signal::TTOU, vec![say("ttou"), Action::ShareWorkers(1), workers_changed(1, 2), less, count(1)]),
+        (Signal::USR2, vec![say("usr2"), Action::Upgrade, upgrade, share(2, true)]),
+        (Signal::TTIN, vec![say("ttin"), share(3, false), workers_changed(3, 2), more, count(3)]),
+        (Signal::TTOU, vec![say("ttou"), share(1, false), workers_changed(1, 2), less, count(1)]),
         (Signal::WINCH, vec![say("winch"), logged(Level::Debug, "SIGWINCH ignored. Not daemonized")]),
         (Signal::CHLD, vec![logged(Level::Debug, "Handling signal: cld")]),
     ]
@@ -48,7 +48,7 @@ fn the_start_forks_the_configured_number_with_ages_from_one() {
     let mut world = World::unbooted(0);
     world.state = State::new(limits(3));
     let actions = world.feed(Event::Started);
-    assert_eq!(actions[0], Action::ShareWorkers(3));
+    assert_eq!(actions[0], share(3, false));
     assert_eq!(forks(&actions), [1, 2, 3]);
     assert_eq!(lines(&actions), [(Level::Debug, "3 workers")]);
 }

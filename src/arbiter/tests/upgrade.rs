@@ -68,7 +68,7 @@ fn the_end_of_a_heir_changes_nothing() {
         let actions = world.heir_ends(exit);
         assert_eq!(
             actions,
-            [logged(level, line), Action::RemoveHeirPidFile { pid: HEIR }, Action::ShareWorkers(2)],
+            [logged(level, line), Action::RemoveHeirPidFile { pid: HEIR }, share(2, false)],
             "{exit:?}"
         );
         assert_eq!(unlinks(&world.signal(Signal::TERM)), Some(true), "its own again");
@@ -92,7 +92,7 @@ fn promotion() {
     assert_eq!((world.state.suffix(), world.state.is_heir()), (".2", true));
     assert_eq!(world.feed(Event::Parent(PARENT)), []);
     let line = logged(Level::Info, "Master has been promoted.");
-    let promoted = [line, Action::Promote { former: PARENT }, Action::ShareWorkers(1)];
+    let promoted = [line, Action::Promote { former: PARENT }, share(1, false)];
     assert_eq!(world.feed(Event::Parent(1)), promoted);
     assert_eq!((world.state.suffix(), world.state.is_heir()), ("", false));
     assert_eq!(world.feed(Event::Parent(1)), []);
@@ -116,22 +116,30 @@ fn socket_files_stay_while_another_master_serves_on_them() {
 }
 
 #[test]
-fn a_lone_worker_is_not_alone_beside_another_master() {
+fn workers_know_whether_another_master_is_there() {
     let told = |actions: &[Action]| {
         actions.iter().rev().find_map(|action| match action {
-            Action::ShareWorkers(workers) => Some(*workers),
+            Action::ShareWorkers { workers, company } => Some((*workers, *company)),
             _ => None,
         })
     };
     let mut old = World::serving(1);
-    assert_eq!(told(&old.signal(Signal::USR2)), Some(2));
+    assert_eq!(told(&old.signal(Signal::USR2)), Some((1, true)));
     old.signal(Signal::TTIN);
-    assert_eq!(told(&old.signal(Signal::TTOU)), Some(2));
-    assert_eq!(told(&old.heir_ends(Exit::Code(0))), Some(1));
+    assert_eq!(told(&old.signal(Signal::TTOU)), Some((1, true)));
+    assert_eq!(told(&old.heir_ends(Exit::Code(0))), Some((1, false)));
     let mut new = World::unbooted(0);
     new.state = State::new(limits(1)).heir_of(Some(PARENT));
-    assert_eq!(told(&new.feed(Event::Started)), Some(2));
-    assert_eq!(told(&new.feed(Event::Parent(1))), Some(1));
+    assert_eq!(told(&new.feed(Event::Started)), Some((1, true)));
+    assert_eq!(told(&new.feed(Event::Parent(1))), Some((1, false)));
+}
+
+#[test]
+fn workers_of_a_server_that_stops_know_when_the_other_master_is_gone() {
+    let mut old = World::serving(1);
+    old.signal(Signal::USR2);
+    old.signal(Signal::TERM);
+    assert!(old.heir_ends(Exit::Code(3)).contains(&share(0, false)), "what waits is theirs then");
 }
 
 #[test]

@@ -117,6 +117,78 @@ fn who_has_booted_or_leaves_rings_once() {
 }
 
 #[test]
+fn a_child_that_the_application_forks_says_nothing_about_its_parent() {
+    let board = Scoreboard::new().unwrap();
+    let slot = board.claim(1).unwrap();
+    slot.set_requests(7);
+    let before = slot.read();
+    // SAFETY: the child only stores to shared memory and leaves.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        slot.set_leaving();
+        slot.set_booted();
+        slot.beat(Instant(5));
+        slot.set_accepting(Accepting::Now);
+        slot.set_accepted(Instant(5), 5);
+        slot.set_requests(0);
+        slot.retire();
+        let counted = slot.add_request();
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(i32::from(counted != 7 || slot.begin_recycling() && board.workers() > 1)) };
+    }
+    assert_eq!(wait_for(pid), 0);
+    assert_eq!((slot.read(), slot.is_retired(), rings(&board)), (before, false, false));
+    // The worker itself is a child, too.
+    // SAFETY: as above.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        slot.adopted().set_leaving();
+        // SAFETY: as above.
+        unsafe { libc::_exit(0) };
+    }
+    assert_eq!(wait_for(pid), 0);
+    assert!(slot.read().leaving && rings(&board));
+}
+
+fn wait_for(pid: i32) -> i32 {
+    let mut status = -1;
+    // SAFETY: waits for a child of this test's.
+    unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    status
+}
+
+#[test]
+fn a_worker_is_alone_without_siblings_and_without_another_master() {
+    let board = Scoreboard::new().unwrap();
+    let first = board.claim(1).unwrap();
+    assert!(board.is_solo());
+    let second = board.claim(2).unwrap();
+    assert!(!board.is_solo(), "wanted or not");
+    first.release();
+    first.release();
+    assert!(board.is_solo());
+    board.set_company(true);
+    assert!(!board.is_solo() && board.has_company());
+    board.set_company(false);
+    second.release();
+    assert!(board.is_solo());
+}
+
+#[test]
+fn who_uses_wake_ups_up_and_does_not_accept() {
+    let board = Scoreboard::new().unwrap();
+    let slot = board.claim(1).unwrap();
+    let swallows = |accepting| {
+        slot.set_accepting(accepting);
+        slot.read().swallows()
+    };
+    let all = [Accepting::No, Accepting::Soon, Accepting::Now, Accepting::AtWork];
+    assert_eq!(all.map(swallows), [false, false, false, true]);
+    slot.set_leaving();
+    assert_eq!(all.map(swallows), [false, false, true, true]);
+}
+
+#[test]
 fn one_worker_at_a_time_recycles_itself() {
     let board = Scoreboard::new().unwrap();
     let slots: Vec<Slot> = (1..4).map(|age| board.claim(age).unwrap()).collect();
