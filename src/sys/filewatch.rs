@@ -1,14 +1,19 @@
 //! Noticing that files have changed: by their modification times, looked at in intervals, and sooner if the kernel says that
 //! something happened beside them (inotify).
 
+use super::clock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
+
+/// After an event, the time until its consequences are looked at.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// A set of files and how they were when they were first seen.
 #[derive(Debug, Default)]
@@ -16,6 +21,8 @@ pub struct FileWatch {
     /// `None`: only intervals.
     inotify: Option<Inotify>,
     directories: HashSet<PathBuf>,
+    /// Names of the files. What happens to others in their directories is nobody's business here.
+    names: HashSet<OsString>,
     seen: HashMap<PathBuf, SystemTime>,
 }
 
@@ -38,7 +45,9 @@ impl FileWatch {
     /// editor may be about to put the new one into its place.
     pub fn changed(&mut self, files: Vec<PathBuf>) -> Option<PathBuf> {
         for file in files {
-            self.watch_directory(&file);
+            if !self.seen.contains_key(&file) {
+                self.watch_directory(&file);
+            }
             let Ok(modified) = std::fs::metadata(&file).and_then(|found| found.modified()) else { continue };
             match self.seen.get(&file) {
                 Some(before) if *before != modified => return Some(file),
@@ -51,21 +60,43 @@ impl FileWatch {
         None
     }
 
-    /// Sleeps for `time`, or until something changes beside a file.
+    /// Sleeps for `time`, or until something has happened to one of the files.
     pub fn wait(&self, time: Duration) {
         let Some(inotify) = &self.inotify else { return thread::sleep(time) };
-        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
-        let ready = poll(&mut [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)], timeout);
-        if ready.is_ok_and(|count| count > 0) {
-            // What happened, the modification times say.
-            let _ = inotify.read_events();
+        let until = clock::now().after(time);
+        loop {
+            let left = until.since(clock::now());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            let ready = poll(&mut [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)], timeout);
+            if left.is_zero() || !ready.is_ok_and(|count| count > 0) {
+                return;
+            }
+            // The rest of what an editor does follows at once; and where a log or a database is written beside the files,
+            // that must not be looked at for each write.
+            thread::sleep(SETTLE.min(left));
+            if self.take_events(inotify) {
+                return;
+            }
         }
+    }
+
+    /// Was one of them about one of the files? Which one, and what it was, the modification times say.
+    fn take_events(&self, inotify: &Inotify) -> bool {
+        let mut found = false;
+        while let Ok(events) = inotify.read_events() {
+            // Without a name: the directory itself, or events that were lost.
+            found |=
+                events.iter().any(|event| event.name.as_ref().is_none_or(|name| self.names.contains(name)));
+        }
+        found
     }
 
     /// The directory, because editors replace files; that of a symbolic link's target, too.
     fn watch_directory(&mut self, file: &Path) {
         let Some(inotify) = &self.inotify else { return };
         let target = std::fs::canonicalize(file).ok();
+        let files = [Some(file), target.as_deref()].into_iter().flatten();
+        self.names.extend(files.filter_map(Path::file_name).map(OsString::from));
         for directory in [Some(file), target.as_deref()].into_iter().flatten().filter_map(Path::parent) {
             if self.directories.contains(directory) {
                 continue;
@@ -117,6 +148,36 @@ mod tests {
     }
 
     #[test]
+    fn other_files_do_not_end_the_wait() {
+        let directory = directory("others");
+        let file = directory.join("file");
+        touch(&file, 1000);
+        let mut watch = FileWatch::inotify().unwrap();
+        assert_eq!(watch.changed(vec![file.clone()]), None);
+        let done = std::sync::atomic::AtomicBool::new(false);
+        thread::scope(|scope| {
+            let busy = scope.spawn(|| {
+                let mut writes = 0;
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    fs::write(directory.join("log"), "a line").unwrap();
+                    writes += 1;
+                }
+                writes
+            });
+            let (begun, time) = (clock::now(), Duration::from_millis(300));
+            watch.wait(time);
+            assert!(clock::now().since(begun) >= time);
+            touch(&file, 2000);
+            watch.wait(Duration::from_secs(30));
+            assert!(clock::now().since(begun) < Duration::from_secs(20), "its own does");
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(busy.join().unwrap() > 0);
+        });
+        assert_eq!(watch.changed(vec![file.clone()]), Some(file));
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
     fn inotify_ends_the_wait() {
         let directory = directory("inotify");
         let file = directory.join("file");
@@ -126,10 +187,10 @@ mod tests {
         let replacement = directory.join("new");
         touch(&replacement, 2000);
         fs::rename(&replacement, &file).unwrap();
-        let begun = crate::sys::clock::now();
+        let begun = clock::now();
         while watch.changed(vec![file.clone()]).is_none() {
             watch.wait(Duration::from_secs(30));
-            let waited = crate::sys::clock::now().since(begun);
+            let waited = clock::now().since(begun);
             assert!(waited < Duration::from_secs(20), "the wait was not ended");
         }
         fs::remove_dir_all(directory).unwrap();

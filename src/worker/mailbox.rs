@@ -186,6 +186,20 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_that_finds_mail_is_a_turn_like_any_other() {
+        each_reactor(|reactor, mailbox| {
+            {
+                let state = &mut *reactor.state();
+                (state.just_accepted, state.turn_requests) = (true, 5);
+            }
+            mailbox.post(Box::new(|_: &Reactor| ()));
+            assert_eq!(reactor.before_wait(), Duration::ZERO);
+            let state = &*reactor.state();
+            assert_eq!((state.just_accepted, state.turn_requests), (false, 0));
+        });
+    }
+
+    #[test]
     fn a_task_that_panics_stops_no_other() {
         each_reactor(|reactor, mailbox| {
             mailbox.post(Box::new(|_: &Reactor| panic!("a task fails")));

@@ -80,12 +80,10 @@ impl Reactor {
     pub fn before_wait(&self) -> Duration {
         let state = &mut *self.state();
         self.arm_listeners(state);
-        if !self.begin_mail(state) {
-            return Duration::ZERO;
-        }
-        let look_only = self.begin_wait(state) && !self.is_solo();
+        let has_mail = !self.begin_mail(state);
         // After an accept among siblings only a look: the listeners are not armed.
-        if look_only { Duration::ZERO } else { self.wait_time(state) }
+        let look_only = self.begin_wait(state) && !self.is_solo();
+        if has_mail || look_only { Duration::ZERO } else { self.wait_time(state) }
     }
 
     /// The driver, for operations with [`super::FOREIGN`] tokens. To be let go of before any other method is called.
