@@ -213,6 +213,7 @@ pub(super) fn tuning(settings: &Settings, requests_max: u64) -> Tuning {
         header_timeout: settings.header_timeout(),
         body_stall_timeout: settings.body_timeout(),
         write_stall_timeout: settings.write_timeout(),
+        abandon_timeout: settings.abandon_timeout(),
         requests_max,
         graceful_timeout: settings.graceful_timeout(),
         proxy_protocol: proxy_protocol(settings.proxy_protocol()),

@@ -160,6 +160,14 @@ impl Driver {
         }
     }
 
+    /// Whether nothing can reach the other end of a stream socket any more. Asks the kernel.
+    pub fn is_cut_off(&self, fd: RawFd) -> bool {
+        match &self.kind {
+            Kind::Sim(sim) => sim.is_cut_off(fd),
+            _ => net::is_cut_off(fd),
+        }
+    }
+
     /// Ends a reception whose owner has gone: no completion of it is delivered, its bytes are discarded.
     pub fn recv_drop(&mut self, op: OpKey) {
         each!(self, d => d.recv_drop(op));

@@ -64,6 +64,10 @@ settings! {
     /// Seconds for which a client may take nothing of a response that waits for it.
     write_timeout: Seconds = Int(60), Workers, "--write-timeout SECONDS", OWN;
 
+    /// Seconds that a request must have waited for its turn until a client that has shut its side of the connection, and so
+    /// may be gone or wait for its answer, is taken for gone: its request is not run. 0 is never.
+    abandon_timeout: Seconds = Int(5), Workers, "--abandon-timeout SECONDS", OWN;
+
     /// auto, fast or python: accepted for Gunicorn's sake and without effect, there is one parser.
     http_parser: Text ["auto", "fast", "python"] = Text("auto"), Workers, "--http-parser STRING", "25.0.0";
 

@@ -133,6 +133,15 @@ pub fn has_peer_left(fd: RawFd) -> bool {
     ready > 0 && asked.revents & left != 0
 }
 
+/// Whether nothing can reach the other end of a connection any more: it was reset, or (unix sockets) closed. A descriptor
+/// that cannot be asked counts as cut off.
+pub fn is_cut_off(fd: RawFd) -> bool {
+    let mut asked = libc::pollfd { fd, events: 0, revents: 0 };
+    // SAFETY: one pollfd, which outlives the call; a time-out of 0 does not wait.
+    let ready = unsafe { libc::poll(&raw mut asked, 1, 0) };
+    ready > 0 && asked.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0
+}
+
 /// `None` = interrupted before anything moved: ask again.
 fn settled(result: libc::ssize_t) -> Option<io::Result<usize>> {
     if let Ok(n) = usize::try_from(result) {

@@ -24,9 +24,8 @@ use super::reactor::{Job, Reactor, Source, State, Timer};
 const SEND_SLICE_BYTES_MAX: usize = 256 * 1024;
 /// Most bytes of one sendfile(2) call, so that a fast reader of a large file does not hold up the others.
 const FILE_SLICE_BYTES_MAX: u64 = 256 * 1024;
-/// A client that has shut its side of the connection may be gone, or wait for its answer all the same (RFC 9112 section
-/// 9.6 lets it): TCP cannot tell. One whose request had to wait for its turn for this long is taken for gone.
-const HALF_CLOSED_WAIT_MAX: Duration = Duration::from_millis(500);
+/// Requests that have waited for their turn no longer than this are run without a question to the kernel.
+const ASK_AFTER: Duration = Duration::from_millis(100);
 /// The status in the access log of a request whose client has left before its turn; nginx's number.
 pub const CLIENT_CLOSED_REQUEST: u16 = 499;
 
@@ -116,10 +115,21 @@ impl Reactor {
         read_closed || state.driver.has_peer_left(fd)
     }
 
-    /// Nobody waits for the answer to a request any more, which has waited for its turn from `arrived` to `now`. One whose
-    /// client has only shut its side is abandoned after half a second.
+    /// Nobody waits for the answer to a request any more, which has waited for its turn from `arrived` to `now`. A client
+    /// that has shut its side of the connection may be gone, or wait for its answer all the same (RFC 9112 section 9.6 lets
+    /// it), and TCP cannot tell: it is taken for gone after `abandon_timeout`.
     pub fn is_abandoned(&self, id: ConnId, arrived: Instant, now: Instant) -> bool {
-        self.is_gone(id) || now.since(arrived) >= HALF_CLOSED_WAIT_MAX && self.has_client_left(id)
+        let (waited, timeout) = (now.since(arrived), self.tuning.abandon_timeout);
+        self.is_gone(id)
+            || waited >= ASK_AFTER && self.is_cut_off(id)
+            || !timeout.is_zero() && waited >= timeout && self.has_client_left(id)
+    }
+
+    /// An answer cannot reach the client any more: its connection was reset, or (unix sockets) closed.
+    fn is_cut_off(&self, id: ConnId) -> bool {
+        let state = &mut *self.state();
+        let Some(fd) = state.conn(id).map(|conn| conn.fd.as_raw_fd()) else { return true };
+        state.driver.is_cut_off(fd)
     }
 
     /// What then becomes of it: nothing but a record of the access log.

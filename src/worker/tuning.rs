@@ -42,6 +42,9 @@ pub struct Tuning {
     pub unread_body_bytes_max: usize,
     /// Bytes of pipelined requests held back while a response is in progress; above it reception pauses.
     pub pipelined_bytes_max: usize,
+    /// How long a request must have waited for its turn until a client that has shut its side is taken for gone; zero means
+    /// never.
+    pub abandon_timeout: Duration,
     /// Requests after which the worker leaves; zero means never (`max_requests` plus its jitter).
     pub requests_max: u64,
     /// All listeners are other workers' too: one that has had its `requests_max` leaves to them what waits there.
@@ -73,6 +76,7 @@ impl Default for Tuning {
             body_window_bytes_max: 64 * 1024,
             unread_body_bytes_max: 64 * 1024,
             pipelined_bytes_max: 64 * 1024,
+            abandon_timeout: Duration::from_secs(5),
             requests_max: 0,
             shares_listeners: true,
             graceful_timeout: Duration::from_secs(30),

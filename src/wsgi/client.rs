@@ -1,24 +1,35 @@
 //! `rgunicorn.client_disconnected`: whether anybody still waits for what the application does.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::prelude::*;
 
-use super::current::{current, from_ticket};
+use crate::sys::atfork;
+use crate::worker::Mailbox;
+
+use super::current::{Here, current, from_ticket};
+use super::desk;
 
 /// Callable without arguments: whether the client has closed its connection, or its side of it. Asks the kernel, which takes
 /// a microsecond or two (with threads a trip to the loop, some tens): cheap enough for every step of a long work. After
-/// the request it answers `True`.
+/// the request it answers `True`. Where requests run in threads, any thread may ask; else only the worker's.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
 pub struct ClientDisconnected {
     /// The connection's ticket; 0 when the request is over.
     ticket: AtomicU64,
+    /// Where threads of the application's own can ask, and how many forks ago it was made.
+    mailbox: Option<(Arc<Mailbox>, u32)>,
 }
 
 impl ClientDisconnected {
-    /// About no connection yet.
+    /// About no connection yet. Made on the thread whose requests it is for.
     pub(super) fn new() -> Self {
-        Self { ticket: AtomicU64::new(0) }
+        let mailbox = match current() {
+            Ok(Here::Thread(desk)) => Some((desk.mailbox(), atfork::generation())),
+            _ => None,
+        };
+        Self { ticket: AtomicU64::new(0), mailbox }
     }
 
     /// Points at a connection, or at none (0).
@@ -35,6 +46,13 @@ impl ClientDisconnected {
         if ticket == 0 {
             return Ok(true);
         }
-        Ok(current()?.link().has_client_left(from_ticket(ticket)))
+        let conn = from_ticket(ticket);
+        match (current(), &self.mailbox) {
+            (Ok(here), _) => Ok(here.link().has_client_left(conn)),
+            (Err(_), Some((mailbox, forks))) if *forks == atfork::generation() => {
+                Ok(desk::ask(mailbox, move |reactor| reactor.has_client_left(conn)).unwrap_or(true))
+            }
+            (Err(error), _) => Err(error),
+        }
     }
 }

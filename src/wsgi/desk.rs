@@ -220,11 +220,11 @@ impl Desk {
         question: impl FnOnce(&Reactor) -> T + Send + 'static,
     ) -> Option<T> {
         self.flush();
-        let (sender, answer) = channel();
-        self.office.mailbox.post(Box::new(move |reactor: &Reactor| {
-            let _ = sender.send(question(reactor));
-        }));
-        unlocked(move || answer.recv().ok())
+        ask(&self.office.mailbox, question)
+    }
+
+    pub(super) fn mailbox(&self) -> Arc<Mailbox> {
+        Arc::clone(&self.office.mailbox)
     }
 
     /// Waits until all output of the request's connection has left, or the connection is gone.
@@ -249,6 +249,18 @@ impl Desk {
         self.detached.set(true);
         Ok(taken)
     }
+}
+
+/// Has `question` answered by the loop, for any thread but the loop's. `None`: the loop is over.
+pub(super) fn ask<T: Send + 'static>(
+    mailbox: &Mailbox,
+    question: impl FnOnce(&Reactor) -> T + Send + 'static,
+) -> Option<T> {
+    let (sender, answer) = channel();
+    mailbox.post(Box::new(move |reactor: &Reactor| {
+        let _ = sender.send(question(reactor));
+    }));
+    unlocked(move || answer.recv().ok())
 }
 
 /// Waits without the interpreter lock.

@@ -68,6 +68,16 @@ def watch(environ):
     return "done"
 
 
+@app.text("/watch-elsewhere")
+def watch_elsewhere(environ):
+    """As `/watch`, asked by a thread of the application's own."""
+    done = []
+    thread = threading.Thread(target=lambda: done.append(watch(environ)))
+    thread.start()
+    thread.join()
+    return done[0]
+
+
 class Closing:
     """A body whose `close()` takes its time."""
 

@@ -106,6 +106,10 @@ impl Sim {
         world.sockets.get(&fd).is_none_or(|socket| socket.peer_finished || socket.reset)
     }
 
+    pub(crate) fn is_cut_off(&self, fd: RawFd) -> bool {
+        self.world.borrow().sockets.get(&fd).is_none_or(|socket| socket.reset)
+    }
+
     pub(crate) fn recv_drop(&mut self, op: OpKey) {
         if let Some((_, _, Op::Recv { .. })) = self.ops.get(op) {
             self.ops.remove(op);
