@@ -276,11 +276,11 @@ fn workers_leave_when_the_master_is_gone_and_hold_nothing_of_it() {
     let directory = Directory::new();
     let mut server = Server::start(&directory, "workers 2\ntcp 127.0.0.1 0");
     for pid in server.booted(2) {
-        // 0, 1, 2, the listener, the bell, and the test worker's own signal queue: no eventfd of the master's queue.
+        // 0, 1, 2, the listener, the bell, the nudge, and the test worker's own signal queue: no eventfd of the master's queue.
         let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
         let links = open.map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap());
         let named: Vec<String> = links.map(|link| link.display().to_string()).collect();
-        assert_eq!(named.iter().filter(|name| name.contains("eventfd")).count(), 2, "{named:?}");
+        assert_eq!(named.iter().filter(|name| name.contains("eventfd")).count(), 3, "{named:?}");
         assert_eq!(named.iter().filter(|name| name.contains("socket:")).count(), 1, "{named:?}");
     }
     server.signal(Signal::KILL);

@@ -26,6 +26,8 @@ mod queue;
 mod random;
 #[path = "worker/requests.rs"]
 mod requests;
+#[path = "worker/siblings.rs"]
+mod siblings;
 #[path = "worker/sockets.rs"]
 mod sockets;
 #[path = "worker/stage.rs"]

@@ -2,8 +2,9 @@
 //! worker. The master reads heartbeats from it and the workers read each other's load; a write is one relaxed store to a
 //! cache line that nobody else writes, so a beat costs no system call.
 //!
-//! With the board comes a bell, an eventfd: what the master should look at before its next check (a worker leaves, a
-//! worker has booted) rings. A signal would not do: the worker may be another user by then.
+//! With the board come two eventfds. The bell: what the master should look at before its next check (a worker leaves, a
+//! worker has booted) rings. A signal would not do: the worker may be another user by then. The nudge: a worker whose work
+//! does not let it take a connection that it was woken for wakes its siblings.
 //!
 //! Every field is an atomic of its own and nothing relies on the order between two fields; a reader sees each value
 //! somewhere between old and new, which is all that statistics and a coarse watch-dog need.
@@ -72,6 +73,7 @@ struct Mapping(NonNull<std::ffi::c_void>);
 struct Shared {
     mapping: Mapping,
     bell: EventFd,
+    nudge: EventFd,
 }
 
 // SAFETY: the mapping lives until the last handle is dropped and holds only atomics, which any thread may touch.
@@ -123,8 +125,8 @@ impl Scoreboard {
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
         let address = unsafe { mmap_anonymous(None, LENGTH, protection, MapFlags::MAP_SHARED)? };
         let mapping = Mapping(address);
-        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Self(Arc::new(Shared { mapping, bell })))
+        let eventfd = || EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
+        Ok(Self(Arc::new(Shared { mapping, bell: eventfd()?, nudge: eventfd()? })))
     }
 
     fn header(&self) -> &Header {
@@ -144,6 +146,23 @@ impl Scoreboard {
     pub fn answer_bell(&self) {
         // EAGAIN: it has not rung.
         let _ = self.0.bell.read();
+    }
+
+    /// What workers poll for reading: a sibling has been woken for a connection that it leaves to others.
+    pub fn nudged(&self) -> BorrowedFd<'_> {
+        self.0.nudge.as_fd()
+    }
+
+    /// Wakes all workers that wait: there is a connection to accept.
+    pub fn nudge(&self) {
+        // A full counter is readable, too.
+        let _ = self.0.nudge.write(1);
+    }
+
+    /// To be done by each that was woken: the first one ends the nudge.
+    pub fn answer_nudge(&self) {
+        // EAGAIN: somebody else has.
+        let _ = self.0.nudge.read();
     }
 
     fn ring(&self) {

@@ -23,10 +23,6 @@ const ACCEPT_BATCH_SHARED_MAX: u32 = 1;
 const ACCEPT_BATCH_SOLO_MAX: u32 = 64;
 /// Pause after accept found no descriptor or memory: closing connections free some meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often a worker looks for connections whose wake-ups a sibling may have used up that does not accept.
-const LOOK_BEHIND_EVERY: Duration = Duration::from_millis(10);
-/// The same of one that sleeps, and knows of no such sibling (it may be another master's, or killed).
-const LOOK_BEHIND_ASLEEP: Duration = Duration::from_millis(900);
 /// At most one warning about it in this time.
 const ACCEPT_WARNING_EVERY: Duration = Duration::from_secs(1);
 
@@ -36,6 +32,10 @@ pub(super) struct Listener {
     unix: bool,
     /// Siblings accept from it, too.
     shared: bool,
+    /// Its wake-up has come in this turn.
+    woken: bool,
+    /// The connection of the last wake-up was left to siblings.
+    pub(super) left: bool,
     op: Option<OpKey>,
     /// Accepts tried per wake-up. Grows while all succeed, shrinks when one finds nothing (a miss costs 4 us).
     batch: u32,
@@ -43,7 +43,15 @@ pub(super) struct Listener {
 
 impl Listener {
     pub(super) fn new(spec: &ListenerSpec) -> Self {
-        Self { fd: spec.fd, unix: spec.unix, shared: spec.shared, op: None, batch: 1 }
+        Self {
+            fd: spec.fd,
+            unix: spec.unix,
+            shared: spec.shared,
+            woken: false,
+            left: false,
+            op: None,
+            batch: 1,
+        }
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -122,24 +130,6 @@ impl Reactor {
         if self.leaves_to_siblings(state) { Stance::Leave } else { Stance::Take }
     }
 
-    /// Looks for a connection that nobody was woken for: the kernel wakes one of those who wait, and that may have been
-    /// one that cannot come, because it works with its listeners armed (it was alone when it began), or because it ends.
-    /// Often while such a sibling is there, else when this worker has slept for so long. `true`: there was one.
-    fn looks_behind(&self, state: &mut State) -> bool {
-        if state.look_behind.is_some_and(|at| state.now < at) {
-            return false;
-        }
-        if state.look_behind.is_none() && state.now.since(state.looked_behind) < LOOK_BEHIND_ASLEEP {
-            return false;
-        }
-        let slot = &self.shared.slot;
-        let age = slot.read().age;
-        let watch = slot.board().readings().any(|reading| reading.age != age && reading.swallows());
-        state.looked_behind = state.now;
-        state.look_behind = watch.then(|| state.now.after(LOOK_BEHIND_EVERY));
-        self.accept_left_over(state)
-    }
-
     /// Requests wait, or have probably just arrived: clients send the first one right behind the connection. A wake-up
     /// armed now would find the sibling's next connection readable, too, and take it to no purpose.
     pub(super) fn has_work_at_hand(&self, state: &State) -> bool {
@@ -167,6 +157,7 @@ impl Reactor {
             if (listener.shared || state.draining)
                 && let Some(op) = listener.op.take()
                 && state.driver.listen_cancel(op)
+                && !self.leaves_woken(state, index)
             {
                 self.accept_some(state, index);
             }
@@ -197,8 +188,22 @@ impl Reactor {
         listener.op = None;
         self.shared.slot.set_accepting(Accepting::Soon);
         match result {
-            Ok(_) => self.accept_some(state, index as usize),
             Err(error) => self.pause_accepting(state, error),
+            Ok(_) if self.is_alone_at(&state.listeners[index as usize]) => {
+                self.accept_some(state, index as usize);
+            }
+            // What else the turn brings decides.
+            Ok(_) => state.listeners[index as usize].woken = true,
+        }
+    }
+
+    /// After all completions of a turn: takes what shared listeners have woken this worker for, or leaves it.
+    pub(super) fn take_woken(&self) {
+        let state = &mut *self.state();
+        for index in 0..state.listeners.len() {
+            if std::mem::take(&mut state.listeners[index].woken) && !self.leaves_woken(state, index) {
+                self.accept_some(state, index);
+            }
         }
     }
 

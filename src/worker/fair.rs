@@ -94,8 +94,7 @@ impl Reactor {
             state.fair.next_look = held;
             return true;
         }
-        let (slot, brisk) = (&self.shared.slot, state.fair.brisk(state.now));
-        let siblings = Siblings::of(slot.read().age, (state.now, brisk), slot.board().readings());
+        let siblings = self.siblings(state);
         if !siblings.are_poor_beside(own) {
             return false;
         }
@@ -110,9 +109,16 @@ impl Reactor {
     }
 }
 
+impl Reactor {
+    pub(super) fn siblings(&self, state: &State) -> Siblings {
+        let (slot, brisk) = (&self.shared.slot, state.fair.brisk(state.now));
+        Siblings::of(slot.read().age, (state.now, brisk), slot.board().readings())
+    }
+}
+
 /// What the score-board says about those siblings that can take a connection.
 #[derive(Debug, Default)]
-struct Siblings {
+pub(super) struct Siblings {
     count: u64,
     /// Those of them that wait.
     idle: u64,
@@ -133,6 +139,16 @@ impl Siblings {
             }
         }
         found
+    }
+
+    /// There is one.
+    pub(super) fn can_take(&self) -> bool {
+        self.count > 0
+    }
+
+    /// One of them waits.
+    pub(super) fn idle(&self) -> bool {
+        self.idle > 0
     }
 
     /// Has a worker with `own` connections clearly more than their mean?

@@ -27,6 +27,7 @@ mod reactor;
 mod run;
 mod spool;
 mod tuning;
+mod wakeups;
 
 pub use access::{AccessFacts, AccessLine};
 pub use app::{App, ConnId, Exit, Flow, Handover, Outgoing, Request};

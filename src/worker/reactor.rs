@@ -156,6 +156,9 @@ pub(super) struct State {
     /// When to look for connections that nobody was woken for, and when this worker last did.
     pub(super) look_behind: Option<Instant>,
     pub(super) looked_behind: Instant,
+    /// The poll of the siblings' nudges, and when this worker last gave one.
+    pub(super) nudge: Option<OpKey>,
+    pub(super) nudged_at: Instant,
     /// Requests that the present turn brought; one alone is answered at once, several are batched.
     pub(super) turn_requests: usize,
     /// The last turn accepted a connection.
@@ -199,6 +202,7 @@ pub(super) enum Source {
     Writable(ConnId),
     Wake,
     Mail,
+    Nudge,
 }
 
 /// The bit of a token that says that an operation is not the reactor's but was started by whoever shares its driver
@@ -233,6 +237,7 @@ impl Source {
             Self::Writable(id) => pack(4, id),
             Self::Wake => Token(5 << 56),
             Self::Mail => Token(6 << 56),
+            Self::Nudge => Token(7 << 56),
         }
     }
 
@@ -246,6 +251,7 @@ impl Source {
             4 => Some(Self::Writable(id)),
             5 => Some(Self::Wake),
             6 => Some(Self::Mail),
+            7 => Some(Self::Nudge),
             _ => None,
         }
     }
@@ -285,6 +291,8 @@ impl Reactor {
             fair: Fairness::default(),
             look_behind: None,
             looked_behind: Instant::default(),
+            nudge: None,
+            nudged_at: Instant::default(),
             turn_requests: 0,
             just_accepted: false,
             slow_until: now,
@@ -390,6 +398,7 @@ impl Reactor {
                 Some(Source::Writable(id)) => self.on_writable(id),
                 Some(Source::Wake) => self.state().drain_wake(),
                 Some(Source::Mail) => self.drain_mail(),
+                Some(Source::Nudge) => self.on_nudge(),
                 _ => debug_assert!(false, "a poll completion for {token:?}"),
             },
             Completion::Orphan { buf } => self.state().garbage.push(buf),
@@ -513,6 +522,7 @@ mod tests {
             Source::Writable(id),
             Source::Wake,
             Source::Mail,
+            Source::Nudge,
         ] {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }

@@ -120,6 +120,7 @@ impl Reactor {
                 self.close_failed(id);
             }
         }
+        self.guarded("new connections", || self.take_woken());
         self.pause_full();
         self.expire_timers();
     }
@@ -222,6 +223,7 @@ impl Reactor {
         // Those that the last turn left for this one.
         state.turn_requests = state.jobs.len();
         state.arm_wake();
+        self.arm_nudge(state);
         std::mem::take(&mut state.just_accepted)
     }
 
@@ -332,7 +334,7 @@ fn completion_conn(completion: &Completion) -> Option<ConnId> {
     };
     match Source::from_token(*token)? {
         Source::Recv(id) | Source::Send(id) | Source::Writable(id) => Some(id),
-        Source::Listener(_) | Source::Wake | Source::Mail => None,
+        Source::Listener(_) | Source::Wake | Source::Mail | Source::Nudge => None,
     }
 }
 

@@ -40,6 +40,16 @@ impl Net {
     /// # Errors
     /// `ConnectionRefused` if there is no such listener.
     pub fn connect(&self, listener: RawFd) -> io::Result<Peer> {
+        let peer = self.connect_unseen(listener)?;
+        self.world.borrow_mut().wake_one(listener);
+        Ok(peer)
+    }
+
+    /// As [`Net::connect`], but its wake-up goes to somebody else, who does not accept.
+    ///
+    /// # Errors
+    /// As [`Net::connect`].
+    pub fn connect_unseen(&self, listener: RawFd) -> io::Result<Peer> {
         let mut world = self.world.borrow_mut();
         let fd = world.new_fd();
         let Some(listening) = world.listeners.get_mut(&listener) else {
@@ -47,7 +57,6 @@ impl Net {
         };
         listening.backlog.push_back(fd);
         world.sockets.insert(fd, Socket::default());
-        world.wake_one(listener);
         Ok(Peer(fd))
     }
 
