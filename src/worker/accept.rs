@@ -93,7 +93,8 @@ impl Reactor {
             return self.hand_back_listeners(state, |_| true);
         }
         let take = match self.stance(state) {
-            Stance::Take => !self.looks_behind(state),
+            // Among siblings one is enough for this turn; nobody else takes the next one of a lone worker.
+            Stance::Take => !self.looks_behind(state) || self.is_solo(),
             Stance::Stay => false,
             Stance::Leave => {
                 self.hand_back_listeners(state, |listener| listener.shared);

@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from harness import wait_for
+from harness import sockets, wait_for
 from rawhttp import Client, request
 
 IDLE = 1000
@@ -158,8 +158,12 @@ def test_requests_on_kept_alive_connections_during_a_stop(launch, bind):
         assert first.response().body == b"first"
         for number, client in enumerate(kept):
             assert client.response().body == f"a{number}".encode()
+        (pid,) = server.workers()
+        listeners = sockets(pid) & sockets(server.pid)
+        assert listeners
         server.kill(signal.SIGTERM)
-        server.wait_log("Handling signal: term")
+        # It has been told, and knows.
+        wait_for("the worker to close its listener", lambda: not sockets(pid) & listeners)
         for number, client in enumerate(kept):
             client.send(request(f"/echo?token=b{number}"))
         for number, client in enumerate(kept):
