@@ -26,7 +26,6 @@ use super::cooperative::Pause;
 use super::current::ticket;
 use super::environ::{EnvironFactory, ServerFacts};
 use super::file_wrapper::FileWrapper;
-use super::finish::refuse;
 use super::hints::{EarlyHints, HintTarget};
 use super::hooks::RequestHooks;
 use super::input::Input;
@@ -189,13 +188,19 @@ impl Calls {
             let (method, path) = (text(request.head.method()), text(request.head.path()));
             link.errors().log(Level::Debug, format_args!("{method} {path}"));
         }
-        let req = match self.announce(py, &mut request) {
+        let req = match self.hooks.as_ref().map(|hooks| hooks.request_object(py, &request)).transpose() {
             Ok(req) => req,
-            Err(error) => return self.refuse_announced(py, link, &request, &error),
+            Err(error) => return self.refuse_announced(py, link, (&request, None), &error),
         };
-        let call = match self.prepare(py, request, body, req) {
+        if let Err(error) = self.announce(py, &mut request, req.as_ref()) {
+            return self.refuse_announced(py, link, (&request, req.as_ref()), &error);
+        }
+        let call = match self.prepare(py, request, body, req.clone()) {
             Ok(call) => call,
-            Err(refused) => return refuse(link, &refused.0, refused.1.as_ref()),
+            Err(refused) => {
+                let (request, error) = *refused;
+                return self.refuse_call(py, link, (&request, req.as_ref()), error.as_ref());
+            }
         };
         link.count_request();
         let result = shielded(|| self.app.bind(py).call1((call.environ.bind(py), call.response.bind(py))));
@@ -208,13 +213,17 @@ impl Calls {
         }
     }
 
-    /// Runs `pre_request`, and gives what hooks get for this request; `None` where there are none.
-    fn announce<'py>(&self, py: Python<'py>, request: &mut Request) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let Some(hooks) = &self.hooks else { return Ok(None) };
-        let req = hooks.request_object(py, request)?;
-        shielded(|| hooks.before(py, &req))?;
+    /// Runs `pre_request` with what hooks get for this request, if there are any.
+    fn announce(
+        &self,
+        py: Python<'_>,
+        request: &mut Request,
+        req: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (Some(hooks), Some(req)) = (&self.hooks, req) else { return Ok(()) };
+        shielded(|| hooks.before(py, req))?;
         request.keep_alive &= !req.getattr(intern!(py, "must_close"))?.is_truthy()?;
-        Ok(Some(req))
+        Ok(())
     }
 
     /// Everything the application gets.

@@ -156,11 +156,43 @@ impl Calls {
     }
 
     /// `pre_request` has failed: the request is answered with 500.
-    pub(super) fn refuse_announced(&self, py: Python<'_>, link: Link<'_>, request: &Request, error: &PyErr) {
+    pub(super) fn refuse_announced(
+        &self,
+        py: Python<'_>,
+        link: Link<'_>,
+        (request, req): (&Request, Option<&Bound<'_, PyAny>>),
+        error: &PyErr,
+    ) {
         let method = String::from_utf8_lossy(request.head.method()).into_owned();
         let uri = String::from_utf8_lossy(request.head.target()).into_owned();
         self.log_exception(py, link, &format!("Error handling request {method} {uri}"), error);
-        refuse(link, request, None);
+        self.refuse_call(py, link, (request, req), None);
+    }
+
+    /// Answers a request that does not come to the application, and tells those of the configuration who want to know:
+    /// with an empty environ and without a response, as Gunicorn does.
+    pub(super) fn refuse_call(
+        &self,
+        py: Python<'_>,
+        link: Link<'_>,
+        (request, req): (&Request, Option<&Bound<'_, PyAny>>),
+        error: Option<&HttpError>,
+    ) {
+        let status = refuse(link, request, error);
+        let (Some(hooks), Some(req)) = (&self.hooks, req) else { return };
+        link.flush();
+        let logged = shielded(|| {
+            let (resp, environ) =
+                (hooks::refusal_object(py, status, req)?, hooks::bare_environ(py, request, req)?);
+            hooks.log_access(py, &resp, req, &environ.unbind(), Duration::ZERO)
+        });
+        let ran = shielded(|| hooks.after(py, req, PyDict::new(py).as_any(), py.None().bind(py)));
+        for (done, what) in [(logged, "The access logger failed"), (ran, "Exception in post_request hook")] {
+            if let Err(error) = done {
+                let text = format_exception(py, &error);
+                link.errors().log(Level::Error, format_args!("{what}\n{text}"));
+            }
+        }
     }
 
     fn log_close_error(&self, py: Python<'_>, link: Link<'_>, request: &Request, error: &PyErr) {
@@ -262,8 +294,8 @@ impl Calls {
     }
 }
 
-/// Answers without the application: `error`, or 500 when the call could not be made.
-pub(super) fn refuse(link: Link<'_>, request: &Request, error: Option<&HttpError>) {
+/// Answers without the application: `error`, or 500 when the call could not be made. The status.
+fn refuse(link: Link<'_>, request: &Request, error: Option<&HttpError>) -> u16 {
     let mut page = link.buffer();
     match error {
         Some(error) => crate::http::error_response(error, &mut page),
@@ -273,6 +305,7 @@ pub(super) fn refuse(link: Link<'_>, request: &Request, error: Option<&HttpError
     link.send(request.conn, Outgoing::from(page), true);
     link.abort(request.conn);
     log_line::write(link, request, None, None, (status, 0), Duration::ZERO);
+    status
 }
 
 /// The status to answer with, if an error says that the request's body cannot be read.

@@ -133,6 +133,25 @@ impl RequestHooks {
     }
 }
 
+/// What is known of a request whose environ was not made.
+///
+/// # Errors
+/// `MemoryError`.
+pub(super) fn bare_environ<'py>(
+    py: Python<'py>,
+    request: &Request,
+    req: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let environ = PyDict::new(py);
+    for (key, name) in [("REQUEST_METHOD", "method"), ("QUERY_STRING", "query"), ("RAW_URI", "uri")] {
+        environ.set_item(key, req.getattr(name)?)?;
+    }
+    let (major, minor) = request.head.version();
+    environ.set_item("SERVER_PROTOCOL", format!("HTTP/{major}.{minor}"))?;
+    environ.set_item("REMOTE_ADDR", request.peer.ip_text())?;
+    Ok(environ)
+}
+
 /// The same of an answer that the server makes by itself.
 ///
 /// # Errors

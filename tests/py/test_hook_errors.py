@@ -101,6 +101,31 @@ def test_pre_request(launch):
     assert server.workers() == [pid]
 
 
+TOLD = """
+def post_request(worker, req, environ, resp):
+    record("post_request", path=req.path, environ=len(environ), resp=resp)
+
+logconfig_dict = {
+    "formatters": {"named": {"format": "%(name)s: %(message)s"}},
+    "handlers": {"named": {"class": "logging.StreamHandler", "formatter": "named"}},
+    "root": {"level": "INFO", "handlers": ["named"]},
+    "loggers": {
+        name: {"level": "INFO", "handlers": ["named"], "propagate": False} for name in ("gunicorn.error", "gunicorn.access")
+    },
+}
+"""
+
+
+def test_what_pre_request_refuses_is_told_of(launch):
+    """`post_request` and the access log hear of it, as of a request that was answered."""
+    config = raising("pre_request") + TOLD
+    server = launch("team_app:app", config=config)
+    assert server.get("/created").status == 500
+    (note,) = wait_notes(server, "post_request")
+    assert (note["path"], note["environ"], note["resp"]) == ("/created", 0, None)
+    server.wait_log(r'gunicorn\.access: \S+ - - \[[^]]*\] "GET /created HTTP/1\.1" 500 0 "-" "-"')
+
+
 def test_post_request(launch):
     server, pid = launched(launch, "post_request")
     with server.client() as client:
