@@ -131,6 +131,9 @@ fn check(py: Python<'_>, sources: &Sources, settings: &Settings, live: &Live) ->
             Err(error) => return complain(py, &format_exception(py, &error)),
         }
     }
+    for unknown in settings.unknown_names() {
+        write_text(py, "", &format!("Warning: {unknown}\n"));
+    }
     if let Err(error) = sources.enter(py, settings) {
         return complain(py, &format!("Error: {error}"));
     }

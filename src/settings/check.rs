@@ -28,6 +28,7 @@ pub(super) fn check(row: &Row, raw: &Raw) -> Result<Value, Reason> {
         Shape::Map => map(raw),
         Shape::Class => class(row, raw),
         Shape::Proxy => proxy(raw),
+        Shape::Cleartext => cleartext(raw),
         Shape::Sendfile => sendfile(raw),
         Shape::Hook => hook(row, raw),
         Shape::Object => Ok(Value::Text(raw.to_string())),
@@ -200,6 +201,20 @@ fn proxy(raw: &Raw) -> Result<Value, Reason> {
         _ => return Err(format!("{} is unknown (allowed: off, v1, v2, auto)", raw.repr())),
     };
     Ok(Value::Text(mode.to_owned()))
+}
+
+fn cleartext(raw: &Raw) -> Result<Value, Reason> {
+    const MODES: [&str; 4] = ["off", "prior-knowledge", "upgrade", "both"];
+    let folded = match raw {
+        Raw::None | Raw::Bool(false) => "off".to_owned(),
+        Raw::Bool(true) => "prior-knowledge".to_owned(),
+        Raw::Str(text) => text.trim().to_ascii_lowercase(),
+        _ => String::new(),
+    };
+    if MODES.contains(&folded.as_str()) {
+        return Ok(Value::Text(folded));
+    }
+    Err(format!("{} is unknown (allowed: {})", raw.repr(), MODES.join(", ")))
 }
 
 fn sendfile(raw: &Raw) -> Result<Value, Reason> {

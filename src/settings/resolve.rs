@@ -276,7 +276,17 @@ impl Settings {
             let off = self.maybe(id).is_none();
             unless(off, id, "TLS is not available yet: leave it to a proxy in front (allowed: None)")?;
         }
-        unless(self.cert_reqs() <= 2, Id::cert_reqs, "is unknown (allowed: 0, 1, 2)")
+        unless(self.cert_reqs() <= 2, Id::cert_reqs, "is unknown (allowed: 0, 1, 2)")?;
+        let limits = [
+            (Id::http2_max_concurrent_streams, 1..=u32::MAX),
+            (Id::http2_initial_window_size, 0..=0x7fff_ffff),
+            // RFC 9113 section 6.5.2.
+            (Id::http2_max_frame_size, 16_384..=16_777_215),
+        ];
+        limits.into_iter().try_for_each(|(id, allowed)| {
+            let reason = format!("is out of range (allowed: {} to {})", allowed.start(), allowed.end());
+            unless(allowed.contains(&self.int(id)), id, &reason)
+        })
     }
 
     fn set(&mut self, id: Id, raw: &Raw, origin: Origin) -> Result<(), Invalid> {

@@ -370,7 +370,7 @@ settings! {
     http_protocols: Commas = Text("h1"), Http2, "--http-protocols STRING", "25.0.0";
 
     /// HTTP/2 without TLS. Without effect: HTTP/2 is not there.
-    http2_cleartext: Text = Text("off"), Http2, "--http2-cleartext STRING", "26.0.0";
+    http2_cleartext: Cleartext = Text("off"), Http2, "--http2-cleartext STRING", "26.0.0";
 
     /// A limit of HTTP/2. Without effect.
     http2_max_concurrent_streams: Count = Int(100), Http2, "--http2-max-concurrent-streams INT", "25.0.0";

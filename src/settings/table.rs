@@ -88,6 +88,8 @@ pub enum Shape {
     Driver,
     /// `&str`: `off`, `v1`, `v2` or `auto`; booleans and their like are understood. The bare flag is `auto`.
     Proxy,
+    /// `&str`: off, prior-knowledge, upgrade, both; bools mean off and prior-knowledge.
+    Cleartext,
     /// `bool`: True, False or None, which is True. The flag on the command line is False.
     Sendfile,
     /// A function with as many positional parameters as one of the choices says; `&str`: how it is shown.
@@ -206,6 +208,7 @@ impl Section {
 macro_rules! accessor {
     ($doc:expr, $name:ident, Flag) => { accessor!(@ $doc, $name, bool, flag); };
     ($doc:expr, $name:ident, Sendfile) => { accessor!(@ $doc, $name, bool, unless_off); };
+    ($doc:expr, $name:ident, Cleartext) => { accessor!(@ $doc, $name, &str, text); };
     ($doc:expr, $name:ident, Proxy) => { accessor!(@ $doc, $name, &str, text); };
     ($doc:expr, $name:ident, Hook) => { accessor!(@ $doc, $name, &str, text); };
     ($doc:expr, $name:ident, Object) => { accessor!(@ $doc, $name, &str, text); };
