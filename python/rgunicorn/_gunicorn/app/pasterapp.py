@@ -1,0 +1,3 @@
+"""`gunicorn.app.pasterapp`."""
+
+from rgunicorn.app.pasterapp import get_wsgi_app  # noqa: F401
