@@ -181,9 +181,11 @@ impl Scoreboard {
         let _ = self.header().recycling.compare_exchange(age, 0, Relaxed, Relaxed);
     }
 
-    /// Nobody else accepts at the listeners: there is one worker, and no other master.
+    /// Nobody else accepts at the listeners, and nobody is about to: one worker is there, no more are wanted (between the
+    /// end of a sibling and the fork of its successor this worker must not take what is queued for both), and there is no
+    /// other master.
     pub fn is_solo(&self) -> bool {
-        self.header().present.load(Relaxed) <= 1 && !self.has_company()
+        self.workers() <= 1 && self.header().present.load(Relaxed) <= 1 && !self.has_company()
     }
 
     /// Another master's workers accept at the same listeners (an upgrade in place is on trial).

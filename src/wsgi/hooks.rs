@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::http::{ResponseHead, Scheme};
+use crate::proxy;
 use crate::py::{latin1, shielded};
 use crate::worker::Request;
 
@@ -69,7 +70,11 @@ impl RequestHooks {
         };
         let scheme = if head.scheme() == Some(Scheme::Https) { "https" } else { "http" };
         let class = py.import(intern!(py, "rgunicorn._server"))?.getattr(intern!(py, "Request"))?;
-        class.call1((line, headers, (&peer, &peer), scheme, false, request.number))
+        let req = class.call1((line, headers, (&peer, &peer), scheme, false, request.number))?;
+        if let Some(header) = &request.proxied {
+            req.setattr(intern!(py, "proxy_protocol_info"), proxy_info(py, header)?)?;
+        }
+        Ok(req)
     }
 
     /// Runs `pre_request`.
@@ -131,6 +136,19 @@ impl RequestHooks {
         let all = [self.worker.bind(py), req, environ, resp];
         post.bind(py).call1(PyTuple::new(py, all.into_iter().take(*arity))?).map(drop)
     }
+}
+
+/// `req.proxy_protocol_info`.
+fn proxy_info<'py>(py: Python<'py>, header: &proxy::Header) -> PyResult<Bound<'py, PyDict>> {
+    let info = PyDict::new(py);
+    info.set_item("proxy_protocol", header.protocol.name())?;
+    let ends = header.addresses.map(|addresses| (addresses.source, addresses.destination));
+    let (client, proxy) = ends.unzip();
+    for (name, end) in [("client", client), ("proxy", proxy)] {
+        info.set_item(format!("{name}_addr"), end.map(|end| end.ip().to_string()))?;
+        info.set_item(format!("{name}_port"), end.map(|end| end.port()))?;
+    }
+    Ok(info)
 }
 
 /// What is known of a request whose environ was not made.

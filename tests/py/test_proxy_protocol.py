@@ -249,3 +249,25 @@ def test_a_header_has_the_time_of_a_head(launch, pieces):
     with server.client() as client:
         client.send(pieces)
         assert client.rest() == b""
+
+
+INFO = """
+import json
+
+def pre_request(worker, req):
+    with open("info.json", "w") as file:
+        json.dump(req.proxy_protocol_info, file)
+"""
+
+
+@pytest.mark.parametrize("proxied", [True, False])
+def test_hooks_are_told(launch, proxied):
+    server = launch("http_app:app", "--proxy-protocol", "auto", config=INFO)
+    with server.client() as client:
+        client.send((b"PROXY TCP4 192.0.2.9 198.51.100.1 5555 443\r\n" if proxied else b"") + request("/"))
+        assert client.response().status == 200
+    told = {
+        "proxy_protocol": "TCP4", "client_addr": "192.0.2.9", "client_port": 5555,
+        "proxy_addr": "198.51.100.1", "proxy_port": 443,
+    }  # fmt: skip
+    assert json.loads((server.workdir / "info.json").read_text()) == (told if proxied else None)

@@ -210,8 +210,11 @@ def test_recycling_under_overload(launch, bind):
     args = ["-w", "2", "--max-requests", "5", "--graceful-timeout", "1"]
     server = launch("steady:app", *args, bind=bind)
     with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(Client(server.address)) for _ in range(2 * QUEUED)]
-        for number, client in enumerate(clients):
+        clients = []
+        for number in range(2 * QUEUED):
+            client = stack.enter_context(Client(server.address))
+            # At once: a worker that waits for requests takes all connections that bring none.
             client.send(request(f"/echo?token={number}&s=0.1", headers={"Connection": "close"}))
+            clients.append(client)
         for number, client in enumerate(clients):
             assert_last_answer(client, str(number))

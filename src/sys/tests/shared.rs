@@ -160,8 +160,12 @@ fn wait_for(pid: i32) -> i32 {
 #[test]
 fn a_worker_is_alone_without_siblings_and_without_another_master() {
     let board = Scoreboard::new().unwrap();
+    board.set_workers(1);
     let first = board.claim(1).unwrap();
     assert!(board.is_solo());
+    board.set_workers(2);
+    assert!(!board.is_solo(), "the other one is about to be forked");
+    board.set_workers(1);
     let second = board.claim(2).unwrap();
     assert!(!board.is_solo(), "wanted or not");
     first.release();
