@@ -5,12 +5,20 @@ use std::time::Duration;
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::http::{ResponseHead, Scheme};
 use crate::proxy;
 use crate::py::{latin1, shielded};
 use crate::worker::Request;
+
+/// Where the objects come from that hooks get. Kept, because an import takes 2 us each time.
+const SERVER_MODULE: &str = "rgunicorn._server";
+static REQUEST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static RESPONSE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static APPLY_EDITS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static LOG_ACCESS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// The configured functions.
 pub struct RequestHooks {
@@ -69,7 +77,7 @@ impl RequestHooks {
             None => text(b"")?.into_any(),
         };
         let scheme = if head.scheme() == Some(Scheme::Https) { "https" } else { "http" };
-        let class = py.import(intern!(py, "rgunicorn._server"))?.getattr(intern!(py, "Request"))?;
+        let class = REQUEST.import(py, SERVER_MODULE, "Request")?;
         let req = class.call1((line, headers, (&peer, &peer), scheme, false, request.number))?;
         if let Some(header) = &request.proxied {
             req.setattr(intern!(py, "proxy_protocol_info"), proxy_info(py, header)?)?;
@@ -98,8 +106,7 @@ impl RequestHooks {
         if self.pre.is_none() {
             return Ok(());
         }
-        let module = py.import(intern!(py, "rgunicorn._server"))?;
-        module.call_method1(intern!(py, "apply_edits"), (req, environ)).map(drop)
+        APPLY_EDITS.import(py, SERVER_MODULE, "apply_edits")?.call1((req, environ)).map(drop)
     }
 
     /// Has a logger that is not the server's own write an access record.
@@ -115,9 +122,8 @@ impl RequestHooks {
         elapsed: Duration,
     ) -> PyResult<()> {
         let Some(logger) = &self.access else { return Ok(()) };
-        let module = py.import(intern!(py, "rgunicorn._server"))?;
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-        let log = module.getattr(intern!(py, "log_access"))?;
+        let log = LOG_ACCESS.import(py, SERVER_MODULE, "log_access")?;
         shielded(|| log.call1((logger, resp, req, environ, micros)).map(drop))
     }
 
@@ -179,7 +185,7 @@ pub(super) fn refusal_object<'py>(
     status: u16,
     req: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let class = py.import(intern!(py, "rgunicorn._server"))?.getattr(intern!(py, "Response"))?;
+    let class = RESPONSE.import(py, SERVER_MODULE, "Response")?;
     class.call1((status.to_string(), PyList::empty(py), 0, (true, false, true), req))
 }
 
@@ -197,7 +203,7 @@ pub(super) fn response_object<'py>(
     for (name, value) in head.fields() {
         headers.append((latin1(py, name)?, latin1(py, value)?))?;
     }
-    let class = py.import(intern!(py, "rgunicorn._server"))?.getattr(intern!(py, "Response"))?;
+    let class = RESPONSE.import(py, SERVER_MODULE, "Response")?;
     let flags = (headers_sent, chunked, must_close);
     class.call1((latin1(py, head.status_text())?, headers, sent, flags, req))
 }
