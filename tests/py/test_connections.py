@@ -21,6 +21,9 @@ DURATION_S = float(os.environ.get("RGUNICORN_TEST_CROWD_S", "10"))
 PERIOD_S = 4.0
 # What the worker may gain between the first answers and the end, in kB: buffers of the busiest moment, no leak.
 GROWTH_KB_MAX = 8192
+# From the last answer to the end of the server: it waits for none of its time-outs, the shortest of which is 10 s.
+# A quiet machine takes up to one second.
+END_S_MAX = 8.0
 
 pytestmark = pytest.mark.own(reason="Gunicorn's gthread parks a limited number of idle connections and polls them")
 
@@ -64,4 +67,4 @@ def test_crowd(launch, bind, count, duration_s):
     assert found["last"] == count
     assert found["answers"] >= count * (1 + duration_s / PERIOD_S) * 0.8
     assert growth < GROWTH_KB_MAX
-    assert ended - found["last_at"] < 1
+    assert ended - found["last_at"] < END_S_MAX

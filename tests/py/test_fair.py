@@ -169,7 +169,8 @@ def test_long_lived_connections_spread_evenly(launch, crowd, bind, way):
 @pytest.mark.own(reason="whoever of Gunicorn's workers comes first takes what there is")
 @pytest.mark.parametrize("bind", BINDS.values(), ids=BINDS)
 def test_a_new_worker_catches_up(launch, crowd, bind):
-    """A worker is killed, its clients come back before its successor is there; then connections come and go."""
+    """A worker is killed, its clients come back before its successor is there; then connections come and go. The counts
+    become even, and stay so."""
     server = launch_all(launch, bind, *KEEP, deaths=True)
     clients = crowd(server.address)
     clients.open(CONNECTIONS)
@@ -181,10 +182,20 @@ def test_a_new_worker_catches_up(launch, crowd, bind):
     pids = server.wait_workers(WORKERS, without=[victim])
     wait_answers(server, pids)
     choose = random.Random(1)
-    for _ in range(20):
-        clients.close(choose.sample(list(clients.owners), 25))
-        clients.open(25)
-    assert clients.unevenness(pids) <= UNEVEN_MAX
+
+    def come_and_go(times):
+        for _ in range(times):
+            clients.close(choose.sample(list(clients.owners), 25))
+            clients.open(25)
+
+    # Twelve times would do if the new worker got all of them; it misses some while it waits for its CPU.
+    rounds = 20
+    come_and_go(rounds)
+    while clients.unevenness(pids) > UNEVEN_MAX and rounds < 60:
+        come_and_go(1)
+        rounds += 1
+    come_and_go(10)
+    assert clients.unevenness(pids) <= UNEVEN_MAX, (rounds, Counter(clients.owners.values()))
 
 
 @pytest.mark.one_thread
