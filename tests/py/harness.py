@@ -34,6 +34,8 @@ SCRUBBED = (
     "RGUNICORN_IO_DRIVER", "GEVENT_LOOP", "PYTHONPATH", "PYTHONWARNINGS", "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS",
 )  # fmt: skip
 DEATH = re.compile(r"WORKER TIMEOUT|was sent SIG|exited with code|panicked at")
+# The reference tells a worker that leaves to do so again, and at its end that one has no handler any more.
+DEATH_REFERENCE = re.compile(r"WORKER TIMEOUT|was sent SIG(?!TERM)|exited with code")
 
 
 @dataclass(frozen=True)
@@ -361,7 +363,8 @@ class Server:
     def close(self) -> None:
         """Stop the server if it still runs, and fail if it had lost a worker, dies badly or leaves processes."""
         complaints = []
-        if not self.deaths and (death := DEATH.search(self.log)):
+        pattern = DEATH if self.flavour.own else DEATH_REFERENCE
+        if not self.deaths and (death := pattern.search(self.log)):
             complaints.append(f"a worker died: {death[0]}")
         try:
             for master in [*self.heirs, self]:

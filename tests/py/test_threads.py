@@ -33,7 +33,8 @@ def is_refused(server):
     """Whether nobody listens any more: every worker knows that it is to stop."""
     try:
         server.client().close()
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):
+        # Reset: the listener was closed in the middle of the handshake.
         return True
     return False
 
