@@ -34,7 +34,7 @@ SCRUBBED = (
     "RGUNICORN_IO_DRIVER", "GEVENT_LOOP", "PYTHONPATH", "PYTHONWARNINGS", "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS",
 )  # fmt: skip
 DEATH = re.compile(r"WORKER TIMEOUT|was sent SIG|exited with code|panicked at")
-# The reference tells a worker that leaves to do so again, and at its end that one has no handler any more.
+# Of the reference a worker was seen to end by SIGTERM after "Worker exiting" (TTOU): that is no finding about a test.
 DEATH_REFERENCE = re.compile(r"WORKER TIMEOUT|was sent SIG(?!TERM)|exited with code")
 
 

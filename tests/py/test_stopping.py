@@ -213,7 +213,8 @@ def test_recycling_under_overload(launch, bind):
         clients = []
         for number in range(2 * QUEUED):
             client = stack.enter_context(Client(server.address))
-            # At once: a worker that waits for requests takes all connections that bring none.
+            # At once. A connection that brings none is taken by whoever waits, as many as there are; when their requests
+            # come all together, a worker that then leaves cannot answer them in time (docs/architecture.md).
             client.send(request(f"/echo?token={number}&s=0.1", headers={"Connection": "close"}))
             clients.append(client)
         for number, client in enumerate(clients):
