@@ -9,12 +9,10 @@
 //! 3 processes     worker | arbiter          never each other
 //! 2 resources     io | logging
 //! 1 kernel        sys                       the only libc/nix besides io
-//! 0 pure          settings | http | proxy   no I/O, no Python, no clock
+//! 0 pure          settings                  no I/O, no Python, no clock
 //! ```
 #![deny(unsafe_code)]
 
-pub mod http;
-pub mod proxy;
 pub mod settings;
 
 pub mod sys;

@@ -3,14 +3,14 @@
 use std::io as std_io;
 use std::time::Duration;
 
-use crate::http;
 use crate::io;
-use crate::proxy;
 use crate::settings::{Address, Id, Invalid, IoDriver, Settings, WorkerKind, worker_class_check};
 use crate::sys::account::{self, Identity};
 use crate::sys::listener;
 use crate::worker::Tuning;
 use crate::{VERSION, arbiter};
+use rgunicorn_http as http;
+use rgunicorn_http::proxy;
 
 /// Setting this environment variable gives the driver the smallest queues it can work with: for tests of overflow.
 const TORTURE: &str = "RGUNICORN_TORTURE";

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::time::Duration;
 
-use crate::http::{ResponseHead, percent_decode_path};
 use crate::logging::{AccessLog, AtomSource, AtomText};
 use crate::sys::clock;
+use rgunicorn_http::{ResponseHead, percent_decode_path};
 
 use super::{Reactor, Request};
 

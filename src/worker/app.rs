@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::http::RequestHead;
 use crate::io::PeerAddr;
-use crate::proxy;
 use crate::sys::clock::Instant;
+use rgunicorn_http::RequestHead;
+use rgunicorn_http::proxy;
 
 use super::{Body, Reactor};
 

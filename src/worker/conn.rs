@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::http::{Event, HttpError, Policy, RequestHead, RequestParser};
 use crate::io::{Fd, OpKey, PeerAddr};
-use crate::proxy;
 use crate::sys::clock::Instant;
+use rgunicorn_http::proxy;
+use rgunicorn_http::{Event, HttpError, Policy, RequestHead, RequestParser};
 
 use super::app::{ConnId, Outgoing, Request};
 use super::incoming::Incoming;

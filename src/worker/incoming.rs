@@ -1,7 +1,7 @@
 //! A request body that its application reads while it arrives (`Tuning::stream_bodies`). What has come and was not read
 //! is bounded: at the limit reception pauses, and TCP's window holds the client back.
 
-use crate::http::{Event, HttpError, Policy, RequestParser};
+use rgunicorn_http::{Event, HttpError, Policy, RequestParser};
 
 use super::app::ConnId;
 use super::conn::{Conn, Pending, Phase};

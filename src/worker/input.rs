@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::http::{HttpError, RequestHead, error_response, error_response_with};
 use crate::io::{Received, Token};
 use crate::logging::Level;
-use crate::proxy::ProxyError;
+use rgunicorn_http::proxy::ProxyError;
+use rgunicorn_http::{HttpError, RequestHead, error_response, error_response_with};
 
 use super::app::{ConnId, Flow, Outgoing, Request};
 use super::conn::{Conn, Fed, Phase};
@@ -184,7 +184,7 @@ impl Reactor {
     }
 
     fn send_continue(&self, state: &mut State, id: ConnId) -> Flow {
-        let line = crate::http::continue_response((1, 1)).to_vec();
+        let line = rgunicorn_http::continue_response((1, 1)).to_vec();
         self.push_out(state, id, Outgoing::from(line), true)
     }
 

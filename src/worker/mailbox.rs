@@ -106,12 +106,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::http::Policy;
     use crate::io::{Choice, Config, Driver};
     use crate::logging::{ErrorLog, Level};
     use crate::sys::process;
     use crate::sys::shared::Scoreboard;
     use crate::worker::{App, ConnId, Control, Exit, Request, Shared, Tuning};
+    use rgunicorn_http::Policy;
 
     struct NoApp;
 

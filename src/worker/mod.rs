@@ -1,5 +1,5 @@
 //! Floor 3: one worker process. The reactor multiplexes connections on a [`crate::io::Driver`], turns bytes into
-//! requests with [`crate::http`] and hands them to an [`App`]; it knows neither Python nor the arbiter.
+//! requests with [`rgunicorn_http`] and hands them to an [`App`]; it knows neither Python nor the arbiter.
 //!
 //! Read it in this order: `app` (the contract with the floor above), `conn` (one connection's life), `reactor` (the
 //! state of all of them and the events that change it), `preamble`, `accept`, `incoming`, `output`, `drain` (parts of the reactor),

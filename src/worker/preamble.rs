@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::io::PeerAddr;
-use crate::proxy::{self, Step};
+use rgunicorn_http::proxy::{self, Step};
 
 use super::Tuning;
 use super::conn::{Conn, Fed, FeedContext, Phase};

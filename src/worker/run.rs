@@ -363,7 +363,7 @@ mod tests {
             parent: process::parent_id(),
             keep: RefCell::new(None),
         };
-        let policy = crate::http::Policy::default();
+        let policy = rgunicorn_http::Policy::default();
         let reactor = Reactor::new(driver, &[], None, shared, Tuning::default(), policy);
         let open = |generation| {
             let (fd, peer) = net.pair();

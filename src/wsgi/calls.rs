@@ -15,11 +15,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList};
 
-use crate::http::{HttpError, ResponseFacts};
 use crate::logging::Level;
 use crate::py::{LogRelay, Watch, exit_status, shielded};
 use crate::sys::atfork;
 use crate::worker::{App, ConnId, Exit, Flow, Reactor, Request};
+use rgunicorn_http::{HttpError, ResponseFacts};
 
 use super::client::ClientDisconnected;
 use super::cooperative::Pause;

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use crate::http::DateCache;
 use crate::logging::{ErrorLog, LineRenderer};
 use crate::sys::clock;
 use crate::sys::shared::Slot;
@@ -18,6 +17,7 @@ use crate::worker::{
     AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, ConnId, Control, Flow, Handover, Mailbox, Outgoing,
     Reactor, Request, RequestCount,
 };
+use rgunicorn_http::DateCache;
 
 /// What threads need of the worker.
 #[derive(Clone)]

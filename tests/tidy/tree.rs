@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::lexer::{self, code_only};
 
-/// Folders of the repository that people write in. `tests/corpus` and fuzz corpora hold bytes, not text.
-const FOLDERS: [&str; 7] = ["src", "tests", "bench", "ci", "python", "docs", "examples"];
+/// Folders of the repository that people write in. Corpora hold bytes, not text.
+const FOLDERS: [&str; 8] = ["src", "crates", "tests", "bench", "ci", "python", "docs", "examples"];
 const SKIPPED: [&str; 6] = ["target", "corpus", "artifacts", "__pycache__", "node_modules", "results"];
 const TEXT: [&str; 8] = ["rs", "py", "pyi", "sh", "toml", "md", "txt", "yml"];
 

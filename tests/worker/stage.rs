@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use _rgunicorn::http::Policy;
 use _rgunicorn::io::Driver;
 use _rgunicorn::io::sim::{Net, SimConfig};
 use _rgunicorn::logging::{ErrorLog, Level};
@@ -18,6 +17,7 @@ use _rgunicorn::sys::shared::Scoreboard;
 use _rgunicorn::worker::{
     App, Census, ConnId, Control, Exit, ListenerSpec, Reactor, Request, Shared, Tuning,
 };
+use rgunicorn_http::Policy;
 
 use crate::app::TestApp;
 use crate::client::Client;

@@ -1,4 +1,4 @@
-//! Floor 0: HAProxy's PROXY protocol, versions 1 and 2, by which a proxy says whom a connection comes from before it
+//! HAProxy's PROXY protocol, versions 1 and 2, by which a proxy says whom a connection comes from before it
 //! passes its bytes on. Bytes in, a header out; no I/O, no clock.
 //!
 //! Source: "The PROXY protocol, versions 1 & 2" (HAProxy, 2020). What is accepted is Gunicorn's choice where the

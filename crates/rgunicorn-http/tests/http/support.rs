@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use _rgunicorn::http::{BodyKind, Event, Fields, HttpError, Policy, RequestHead, RequestParser};
+use rgunicorn_http::{BodyKind, Event, Fields, HttpError, Policy, RequestHead, RequestParser};
 
 /// What a byte stream came to: a readable transcript, with adjacent body pieces joined.
 #[derive(Debug, Clone, PartialEq, Eq)]

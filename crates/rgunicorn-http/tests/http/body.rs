@@ -1,6 +1,6 @@
 //! Parity section 4.2: how the end of a body is found, and every way to make two readers disagree about it.
 
-use _rgunicorn::http::{BodyKind, Event, HttpError, Policy, RequestParser};
+use rgunicorn_http::{BodyKind, Event, HttpError, Policy, RequestParser};
 
 use super::support::{head, whole};
 

@@ -1,6 +1,6 @@
 //! Parity section 4.3 and 4.4: what leaves the server.
 
-use _rgunicorn::http::{
+use rgunicorn_http::{
     DateCache, Framing, HttpError, ResponseError, ResponseFacts, ResponseHead, continue_response,
     early_hints, error_response, error_response_with,
 };

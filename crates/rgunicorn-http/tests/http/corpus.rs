@@ -1,4 +1,4 @@
-//! The corpus under `tests/corpus/http`: `NAME.http` holds the bytes as they cross the wire (they can be sent to any
+//! The corpus under `tests/corpus`: `NAME.http` holds the bytes as they cross the wire (they can be sent to any
 //! server), `NAME.expect` the transcript they must give, after optional `policy` and `trusted` lines.
 //!
 //! `RGUNICORN_BLESS=1` writes missing transcripts; read them before you commit them.
@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use _rgunicorn::http::{HeaderMap, Policy};
+use rgunicorn_http::{HeaderMap, Policy};
 
 use super::support::{Outcome, run};
 
@@ -21,7 +21,7 @@ pub struct Case {
 
 /// Every case of one half, sorted by name.
 pub fn cases(half: &str) -> Vec<Case> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/http").join(half);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(half);
     let mut paths: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "http"));
     paths.sort();

@@ -1,6 +1,6 @@
 //! Parity section 4.1 and 4.5, rule by rule, on both sides of each limit.
 
-use _rgunicorn::http::{HeaderMap, HttpError, Limits, Policy, RequestParser, Scheme, percent_decode_path};
+use rgunicorn_http::{HeaderMap, HttpError, Limits, Policy, RequestParser, Scheme, percent_decode_path};
 
 use super::support::{head, head_with, run, verdict, whole};
 
@@ -334,7 +334,7 @@ fn the_states_of_a_connection_are_visible() {
     assert_eq!(feed(b"a"), (false, false, true, early));
     // The last byte and the end are two events; the second needs no input.
     assert_eq!(feed(b"b"), (false, false, true, early));
-    assert_eq!(parser.advance(&policy, false, &mut &b""[..]), Ok(_rgunicorn::http::Event::End));
+    assert_eq!(parser.advance(&policy, false, &mut &b""[..]), Ok(rgunicorn_http::Event::End));
     assert!(parser.is_idle());
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::LazyLock;
 
-use _rgunicorn::http::{HeaderMap, Limits, Policy, ResponseFacts, ResponseHead};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use rgunicorn_http::{HeaderMap, Limits, Policy, ResponseFacts, ResponseHead};
 
 use super::corpus::{Case, all_cases, cases};
 use super::support::run;
@@ -166,6 +166,6 @@ proptest! {
     #[test]
     fn percent_encoding_round_trips(path in vec(any::<u8>(), 0..60)) {
         let encoded: String = path.iter().map(|byte| format!("%{byte:02x}")).collect();
-        prop_assert_eq!(&_rgunicorn::http::percent_decode_path(encoded.as_bytes())[..], &path[..]);
+        prop_assert_eq!(&rgunicorn_http::percent_decode_path(encoded.as_bytes())[..], &path[..]);
     }
 }

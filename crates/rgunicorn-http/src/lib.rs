@@ -1,7 +1,8 @@
-//! Floor 0: HTTP/1.1 as a pure function of bytes. Bytes come in, events and bytes go out.
+//! HTTP/1.1 and the PROXY protocol as pure functions of bytes: bytes come in, events and bytes go out.
 //!
-//! What it may not know: sockets, clocks, Python, settings, logging. Limits and switches arrive in a [`Policy`], the
-//! time as whole seconds, the peer's standing as one `trusted` flag.
+//! It is no server: it holds no socket, reads no clock, and knows neither Python nor settings nor logs. Limits and
+//! switches arrive in a [`Policy`], the time as whole seconds, the peer's standing as one `trusted` flag.
+//! `rgunicorn-server` feeds it what sockets receive, `rgunicorn` reads its heads and fills its responses.
 //!
 //! How to read it, in the order in which a request passes:
 //!
@@ -15,10 +16,12 @@
 //! response  the application's status and headers -> head     framing  what the body does afterwards
 //! answer    what the server says by itself                   date     the Date value, made once a second
 //! error     whose fault it was, and what to answer           chars    byte classes under their grammar
+//! proxy     the header by which a proxy says whom a connection comes from
 //! ```
 //!
 //! Two promises hold everywhere and are property-tested: any split of the input gives the same events or the same
 //! error, and no input panics. Sources: RFC 9110, RFC 9112 and the observed behaviour of Gunicorn 27.
+#![forbid(unsafe_code)]
 
 mod answer;
 mod block;
@@ -31,6 +34,7 @@ mod head;
 mod line;
 mod parser;
 mod policy;
+pub mod proxy;
 mod response;
 mod rules;
 mod scan;

@@ -1,4 +1,4 @@
-//! Tests of floor 0 `http`, from the outside: what a worker can see and nothing else.
+//! Tests of the crate from the outside: what a worker can see and nothing else.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests: a panic is the finding")]
 
