@@ -9,11 +9,8 @@
 //! 3 processes     worker | arbiter          never each other
 //! 2 resources     io | logging
 //! 1 kernel        sys                       the only libc/nix besides io
-//! 0 pure          settings                  no I/O, no Python, no clock
 //! ```
 #![deny(unsafe_code)]
-
-pub mod settings;
 
 pub mod sys;
 

@@ -15,9 +15,9 @@ use crate::gevent::{self, Guest, Patched};
 use crate::io::{Completion, Driver};
 use crate::logging::{ErrorLog, Level};
 use crate::py::{Greenlets, Watch, exit_status};
-use crate::settings::WorkerKind;
 use crate::worker::Reactor;
 use crate::wsgi::Calls;
+use rgunicorn_settings::WorkerKind;
 
 /// Gunicorn's gevent worker asks for this version: the first one that is right on all Pythons we run on.
 pub(super) const GEVENT_LEAST: (u32, u32, u32) = (24, 10, 1);

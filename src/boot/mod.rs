@@ -25,8 +25,8 @@ use crate::conf::Live;
 use crate::gevent;
 use crate::logging::Level;
 use crate::py::{exit_status, format_exception};
-use crate::settings::{Settings, WorkerKind};
 use crate::wsgi::{self, LoadError};
+use rgunicorn_settings::{Settings, WorkerKind};
 
 use host::Server;
 use logs::Logs;

@@ -11,10 +11,10 @@ use pyo3::prelude::*;
 
 use crate::logging::{ErrorLog, Level};
 use crate::py::format_exception;
-use crate::settings::{Id, Invalid, Settings};
 use crate::sys::filewatch::FileWatch;
 use crate::sys::process;
 use crate::sys::signal::{self, Signal};
+use rgunicorn_settings::{Id, Invalid, Settings};
 
 /// What Gunicorn gives a `worker_int` hook.
 const HOOK_PAUSE: Duration = Duration::from_millis(100);

@@ -11,7 +11,7 @@ use pyo3::types::PyString;
 use crate::VERSION;
 use crate::conf::{self, ConfError, Live};
 use crate::py::{exit_status, format_exception};
-use crate::settings::{
+use rgunicorn_settings::{
     CommandLine, DEFAULT_CONFIG, Environment, Exit, Id, Invalid, Settings, config_source, parse_command_line,
     resolve, split_cmd_args,
 };

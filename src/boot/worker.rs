@@ -19,12 +19,12 @@ use crate::py::{
     LogRelay, SignalHooks, Watch, Watchdog, WorkerSignals, exit_status, format_exception, keep_frame_chunks,
     wakeup_pipe,
 };
-use crate::settings::{Networks, Settings, WorkerKind};
 use crate::sys::listener;
 use crate::worker::{App, Control, ListenerSpec, Mailbox, Reactor, Shared, Tuning};
 use crate::wsgi::{
     self, Calls, ErrorStream, ListenerName, LoadError, Office, Recipe, RequestHooks, ServerFacts, Threads,
 };
+use rgunicorn_settings::{Networks, Settings, WorkerKind};
 
 use super::cooperative::{self, Mode};
 use super::logs::Logs;

@@ -9,7 +9,7 @@ use std::path::Path;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyModule, PyString, PyTuple, PyType};
 
-use crate::settings::{ConfigSource, Raw};
+use rgunicorn_settings::{ConfigSource, Raw};
 
 pub use handle::WorkerHandle;
 pub use live::{Live, ServerObject};

@@ -138,7 +138,7 @@ mod tests {
                 slot: Scoreboard::new().unwrap().claim(1).unwrap(),
                 control: Arc::new(Control::default()),
                 mailbox: Some(Arc::clone(&mailbox)),
-                trusted: crate::settings::Networks::default(),
+                trusted: rgunicorn_settings::Networks::default(),
                 parent: process::parent_id(),
                 keep: RefCell::new(None),
             };

@@ -12,10 +12,10 @@ use slab::Slab;
 use crate::io::timers::Deadlines;
 use crate::io::{Completion, Driver, OpKey, READABLE, SendBuf, Token};
 use crate::logging::{AccessLog, ErrorLog};
-use crate::settings::Networks;
 use crate::sys::clock::{self, Instant};
 use crate::sys::shared::Slot;
 use rgunicorn_http::{DateCache, Policy};
+use rgunicorn_settings::Networks;
 
 use super::accept::Listener;
 use super::app::{ConnId, Request};

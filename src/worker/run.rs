@@ -359,7 +359,7 @@ mod tests {
             slot: Scoreboard::new().unwrap().claim(1).unwrap(),
             control: Arc::new(Control::default()),
             mailbox: None,
-            trusted: crate::settings::Networks::default(),
+            trusted: rgunicorn_settings::Networks::default(),
             parent: process::parent_id(),
             keep: RefCell::new(None),
         };

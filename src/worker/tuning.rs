@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::settings::Networks;
 use rgunicorn_http::proxy;
+use rgunicorn_settings::Networks;
 
 /// Settings and limits of one worker. [`Default`] gives Gunicorn's defaults where Gunicorn has the setting.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ const LEFTOVERS: [&str; 4] =
 
 /// The source file whose rows are the settings.
 fn is_table(path: &str) -> bool {
-    path.starts_with("src/settings/table")
+    path.starts_with("crates/rgunicorn-settings/src/table")
 }
 
 fn is_code(path: &str) -> bool {
@@ -86,8 +86,11 @@ mod tests {
         let long = "x\n".repeat(LINES_MAX + 1);
         assert_eq!(found(length, "src/http/head.rs", &long), 1);
         assert_eq!(found(length, "src/http/head.rs", &"x\n".repeat(LINES_MAX)), 0);
-        assert_eq!(found(length, "src/settings/table.rs", &long), 0);
-        assert_eq!(found(length, "src/settings/table.rs", &"x\n".repeat(TABLE_LINES_MAX + 1)), 1);
+        assert_eq!(found(length, "crates/rgunicorn-settings/src/table.rs", &long), 0);
+        assert_eq!(
+            found(length, "crates/rgunicorn-settings/src/table.rs", &"x\n".repeat(TABLE_LINES_MAX + 1)),
+            1
+        );
         assert_eq!(found(length, "docs/settings.md", &long), 0);
         let sizes = [10, 1000, 30].map(|lines| File::new("src/x.rs", &"x\n".repeat(lines)));
         assert_eq!((median_lines(&sizes), median_lines(&[])), (30, 0));

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use _rgunicorn::settings::Networks;
 use _rgunicorn::worker::Tuning;
 use rgunicorn_http::proxy::Mode;
+use rgunicorn_settings::Networks;
 
 use crate::app::answer;
 use crate::client::get;

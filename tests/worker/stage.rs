@@ -11,13 +11,13 @@ use std::time::Duration;
 use _rgunicorn::io::Driver;
 use _rgunicorn::io::sim::{Net, SimConfig};
 use _rgunicorn::logging::{ErrorLog, Level};
-use _rgunicorn::settings::Networks;
 use _rgunicorn::sys::process;
 use _rgunicorn::sys::shared::Scoreboard;
 use _rgunicorn::worker::{
     App, Census, ConnId, Control, Exit, ListenerSpec, Reactor, Request, Shared, Tuning,
 };
 use rgunicorn_http::Policy;
+use rgunicorn_settings::Networks;
 
 use crate::app::TestApp;
 use crate::client::Client;

@@ -1,7 +1,7 @@
 //! Which source wins, and what becomes of names that set nothing?
 
 use super::{from_env, from_file, from_line, line, text};
-use crate::settings::{
+use crate::{
     CommandLine, ConfigSource, Environment, Id, IoDriver, Raw, WorkerKind, config_source, resolve,
     worker_class_check,
 };
@@ -187,7 +187,7 @@ fn worker_classes() {
 
 #[test]
 fn a_refusal_from_above_knows_where_the_value_came_from() {
-    let refused = |settings: crate::settings::Settings| settings.refuse(Id::chdir, "no").to_string();
+    let refused = |settings: crate::Settings| settings.refuse(Id::chdir, "no").to_string();
     assert_eq!(
         refused(from_file("chdir", text("x")).unwrap()),
         "Invalid value for chdir: x\nError: chdir: no"

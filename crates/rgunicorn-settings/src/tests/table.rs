@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use crate::settings::check::{builtin, check};
-use crate::settings::table::OWN;
-use crate::settings::{CommandLine, Environment, Fallback, Id, ROWS, Raw, Settings, Shape, resolve};
+use crate::check::{builtin, check};
+use crate::table::OWN;
+use crate::{CommandLine, Environment, Fallback, Id, ROWS, Raw, Settings, Shape, resolve};
 
 fn defaults() -> Settings {
     resolve(&Environment::default(), None, &CommandLine::default(), &CommandLine::default()).unwrap()

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use crate::settings::{Address, Network, Networks, split_cmd_args};
+use crate::{Address, Network, Networks, split_cmd_args};
 
 fn tcp(host: &str, port: u16) -> Address {
     Address::Tcp { host: host.to_owned(), port }

@@ -1,7 +1,7 @@
 //! What does each shape of value take, and what does it say otherwise?
 
 use super::{from_file, shown, text};
-use crate::settings::Raw;
+use crate::Raw;
 
 fn list(items: &[&str]) -> Raw {
     Raw::List(items.iter().map(|item| text(item)).collect())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{from_line, line};
-use crate::settings::{Exit, IoDriver, ROWS, Section, help, parse_command_line, split_cmd_args};
+use crate::{Exit, IoDriver, ROWS, Section, help, parse_command_line, split_cmd_args};
 
 fn exit(args: &[&str]) -> Exit {
     let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
