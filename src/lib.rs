@@ -7,14 +7,10 @@
 //! 5 composition   boot, this file           may import all; nothing imports it
 //! 4 Python        wsgi, conf, gevent  ->  py    pyo3 from here up only (feature `python`)
 //! 3 processes     worker | arbiter          never each other
-//! 2 resources     io | logging
-//! 1 kernel        sys                       the only libc/nix besides io
+//! 2 resources     logging
 //! ```
 #![deny(unsafe_code)]
 
-pub mod sys;
-
-pub mod io;
 pub mod logging;
 
 pub mod arbiter;

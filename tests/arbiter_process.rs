@@ -7,8 +7,8 @@ mod host;
 #[path = "arbiter_process/server.rs"]
 mod server;
 
-use _rgunicorn::sys::process::exists;
-use _rgunicorn::sys::signal::Signal;
+use rgunicorn_io::sys::process::exists;
+use rgunicorn_io::sys::signal::Signal;
 use server::{Directory, Server};
 use std::os::unix::fs::FileTypeExt;
 

@@ -1,9 +1,9 @@
 //! The vocabulary of the decision table: what can happen, and what can be done about it.
 
 use super::{HookEvent, Level};
-use crate::sys::process::{Exit, Pid};
-use crate::sys::shared::Reading;
-use crate::sys::signal::Signal;
+use rgunicorn_io::sys::process::{Exit, Pid};
+use rgunicorn_io::sys::shared::Reading;
+use rgunicorn_io::sys::signal::Signal;
 use std::time::Duration;
 
 /// What a configuration says about the number of workers and the patience with them.

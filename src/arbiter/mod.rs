@@ -28,12 +28,12 @@ pub use plan::{State, plan};
 pub use run::run;
 
 use crate::logging::Level;
-use crate::sys::exec::Program;
-use crate::sys::listener::{Address, Listener};
-use crate::sys::process::Pid;
-use crate::sys::shared::Slot;
-use crate::sys::signal::Blocked;
-use crate::sys::systemd::Notifier;
+use rgunicorn_io::sys::exec::Program;
+use rgunicorn_io::sys::listener::{Address, Listener};
+use rgunicorn_io::sys::process::Pid;
+use rgunicorn_io::sys::shared::Slot;
+use rgunicorn_io::sys::signal::Blocked;
+use rgunicorn_io::sys::systemd::Notifier;
 use std::io;
 use std::os::fd::RawFd;
 use std::path::PathBuf;

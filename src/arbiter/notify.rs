@@ -6,7 +6,7 @@
 
 use super::event::{Action, Notice};
 use super::plan::{RELOAD_PERIOD, State};
-use crate::sys::clock::Instant;
+use rgunicorn_io::sys::clock::Instant;
 use std::time::Duration;
 
 /// What has been said.

@@ -10,10 +10,10 @@ use super::reload::Trial;
 use super::stop::Stop;
 use super::upgrade::Lineage;
 use super::{HookEvent, Level, STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR};
-use crate::sys::clock::Instant;
-use crate::sys::process::{Exit, Pid};
-use crate::sys::shared::Reading;
-use crate::sys::signal::Signal;
+use rgunicorn_io::sys::clock::Instant;
+use rgunicorn_io::sys::process::{Exit, Pid};
+use rgunicorn_io::sys::shared::Reading;
+use rgunicorn_io::sys::signal::Signal;
 use std::time::Duration;
 
 /// The master looks at heartbeats and worker counts this often; an idle one wakes no oftener. As Gunicorn's loop.

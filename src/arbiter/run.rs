@@ -5,13 +5,13 @@ use super::handover::{create_pidfile, set_title};
 use super::plan::{State, plan};
 use super::setup::{SHARED_HINT, Setup, limits};
 use super::{Config, Fork, HookEvent, Host, Launch, Level, STATUS_WORKER_BOOT_ERROR, WorkerContext};
-use crate::sys::exec::Program;
-use crate::sys::pidfile::PidFile;
-use crate::sys::process::{self, Pid};
-use crate::sys::shared::{Reading, Scoreboard, Slot};
-use crate::sys::signal::{self, Blocked, Signal, SignalQueue};
-use crate::sys::systemd::Notifier;
-use crate::sys::{
+use rgunicorn_io::sys::exec::Program;
+use rgunicorn_io::sys::pidfile::PidFile;
+use rgunicorn_io::sys::process::{self, Pid};
+use rgunicorn_io::sys::shared::{Reading, Scoreboard, Slot};
+use rgunicorn_io::sys::signal::{self, Blocked, Signal, SignalQueue};
+use rgunicorn_io::sys::systemd::Notifier;
+use rgunicorn_io::sys::{
     clock,
     listener::{Address, Listener},
 };

@@ -8,7 +8,7 @@
 //! asks for more.
 
 use super::{Config, Host, Level, Limits, Predecessor};
-use crate::sys::listener::{Address, Listener, Options};
+use rgunicorn_io::sys::listener::{Address, Listener, Options};
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 use super::event::Action;
 use super::plan::{CHECK_PERIOD, Phase, State, log};
 use super::{HookEvent, Level};
-use crate::sys::clock::Instant;
-use crate::sys::signal::Signal;
+use rgunicorn_io::sys::clock::Instant;
+use rgunicorn_io::sys::signal::Signal;
 use std::time::Duration;
 
 /// A second, impatient signal cuts the graceful stop to this.

@@ -11,7 +11,7 @@
 use super::Level;
 use super::event::Action;
 use super::plan::{State, log};
-use crate::sys::process::{Exit, Pid};
+use rgunicorn_io::sys::process::{Exit, Pid};
 
 /// What the names of a heir end in: of the pid file, of process titles, in log lines.
 pub(super) const HEIR_SUFFIX: &str = ".2";

@@ -12,11 +12,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::gevent::{self, Guest, Patched};
-use crate::io::{Completion, Driver};
 use crate::logging::{ErrorLog, Level};
 use crate::py::{Greenlets, Watch, exit_status};
 use crate::worker::Reactor;
 use crate::wsgi::Calls;
+use rgunicorn_io::driver::{Completion, Driver};
 use rgunicorn_settings::WorkerKind;
 
 /// Gunicorn's gevent worker asks for this version: the first one that is right on all Pythons we run on.

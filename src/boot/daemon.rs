@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 
 use crate::gevent;
-use crate::sys::{daemon, process};
+use rgunicorn_io::sys::{daemon, process};
 use rgunicorn_settings::Settings;
 
 /// The umask of a daemon. Gunicorn's.

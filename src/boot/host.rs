@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use crate::arbiter::{self, Fork, HookEvent, Host, Launch, PARENT_VARIABLE, WorkerContext};
 use crate::conf::{self, Live};
 use crate::logging::Level;
-use crate::sys::listener::Listener;
-use crate::sys::process::Pid;
+use rgunicorn_io::sys::listener::Listener;
+use rgunicorn_io::sys::process::Pid;
 use rgunicorn_settings::Settings;
 
 use super::logs::Logs;

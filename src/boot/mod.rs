@@ -44,7 +44,7 @@ pub(crate) struct Leave(pub(crate) i32);
 /// in each worker.
 pub(crate) fn main(py: Python<'_>, argv: Vec<String>) -> i32 {
     // Where there is no /dev/null, closed streams stay closed.
-    drop(crate::sys::file::open_missing_standard_streams());
+    drop(rgunicorn_io::sys::file::open_missing_standard_streams());
     let sources = Sources::of_process(argv).map_err(|exit| {
         write_text(py, &exit.stdout, &exit.stderr);
         Leave(exit.status)
@@ -54,7 +54,7 @@ pub(crate) fn main(py: Python<'_>, argv: Vec<String>) -> i32 {
 
 /// Serves a program's application (`rgunicorn.app.base.BaseApplication`) and returns as [`main`] does.
 pub(crate) fn run_program(py: Python<'_>, app: Py<PyAny>) -> i32 {
-    drop(crate::sys::file::open_missing_standard_streams());
+    drop(rgunicorn_io::sys::file::open_missing_standard_streams());
     run(py, Ok(Sources::of_program(app)))
 }
 

@@ -11,9 +11,9 @@ use pyo3::prelude::*;
 
 use crate::logging::{ErrorLog, Level};
 use crate::py::format_exception;
-use crate::sys::filewatch::FileWatch;
-use crate::sys::process;
-use crate::sys::signal::{self, Signal};
+use rgunicorn_io::sys::filewatch::FileWatch;
+use rgunicorn_io::sys::process;
+use rgunicorn_io::sys::signal::{self, Signal};
 use rgunicorn_settings::{Id, Invalid, Settings};
 
 /// What Gunicorn gives a `worker_int` hook.

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use super::atoms::AtomSource;
 use super::format::AccessFormat;
 use super::render::Renderer;
-use crate::sys::logfile::LogFile;
+use rgunicorn_io::sys::logfile::LogFile;
 
 /// How much may wait for a write, in bytes. About 500 records of the default format: enough for one turn of a busy
 /// loop, and little to lose when the file system stalls and memory is short.

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use super::divert::{Diversion, Record};
 use super::level::Level;
 use super::timestamp::push_iso;
-use crate::sys::clock;
-use crate::sys::logfile::LogFile;
+use rgunicorn_io::sys::clock;
+use rgunicorn_io::sys::logfile::LogFile;
 
 /// The server's log. Share it in an `Arc`: it needs no lock, because each record is one write at the end of the file,
 /// and a reopen exchanges the file behind the descriptor in one step.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::sys::localtime::{LocalTime, local};
+use rgunicorn_io::sys::localtime::{LocalTime, local};
 
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

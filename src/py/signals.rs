@@ -177,7 +177,7 @@ fn handler<'py>(
 /// # Errors
 /// Those of pipe2(2) and `set_wakeup_fd`.
 pub fn wakeup_pipe(py: Python<'_>) -> PyResult<OwnedFd> {
-    let (read, write) = crate::sys::file::nonblocking_pipe()?;
+    let (read, write) = rgunicorn_io::sys::file::nonblocking_pipe()?;
     let kwargs = PyDict::new(py);
     kwargs.set_item("warn_on_full_buffer", false)?;
     py.import("signal")?.call_method("set_wakeup_fd", (write.as_raw_fd(),), Some(&kwargs))?;

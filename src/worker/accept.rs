@@ -6,9 +6,9 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use crate::io::OpKey;
 use crate::logging::Level;
-use crate::sys::shared::Accepting;
+use rgunicorn_io::driver::OpKey;
+use rgunicorn_io::sys::shared::Accepting;
 
 use super::app::ConnId;
 use super::conn::Conn;

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use crate::logging::{AccessLog, AtomSource, AtomText};
-use crate::sys::clock;
 use rgunicorn_http::{ResponseHead, percent_decode_path};
+use rgunicorn_io::sys::clock;
 
 use super::{Reactor, Request};
 

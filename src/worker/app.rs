@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::io::PeerAddr;
-use crate::sys::clock::Instant;
 use rgunicorn_http::RequestHead;
 use rgunicorn_http::proxy;
+use rgunicorn_io::driver::PeerAddr;
+use rgunicorn_io::sys::clock::Instant;
 
 use super::{Body, Reactor};
 

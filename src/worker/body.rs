@@ -53,7 +53,7 @@ impl Body {
     }
 
     fn spill(&mut self, data: &[u8]) -> io::Result<()> {
-        let mut file = crate::sys::file::temporary_file()?;
+        let mut file = rgunicorn_io::sys::file::temporary_file()?;
         let mut len = data.len() as u64;
         if let Self::Memory(held) = self {
             file.write_all(held)?;

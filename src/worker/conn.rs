@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::io::{Fd, OpKey, PeerAddr};
-use crate::sys::clock::Instant;
 use rgunicorn_http::proxy;
 use rgunicorn_http::{Event, HttpError, Policy, RequestHead, RequestParser};
+use rgunicorn_io::driver::{Fd, OpKey, PeerAddr};
+use rgunicorn_io::sys::clock::Instant;
 
 use super::app::{ConnId, Outgoing, Request};
 use super::incoming::Incoming;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use crate::sys::shared::Slot;
+use rgunicorn_io::sys::shared::Slot;
 
 /// Requests to the worker loop; the loop looks at them once per turn and after each application call.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use crate::logging::Level;
-use crate::sys::process;
+use rgunicorn_io::sys::process;
 
 use super::app::ConnId;
 use super::conn::Phase;

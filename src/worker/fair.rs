@@ -9,8 +9,8 @@
 
 use std::time::Duration;
 
-use crate::sys::clock::Instant;
-use crate::sys::shared::{Accepting, Reading};
+use rgunicorn_io::sys::clock::Instant;
+use rgunicorn_io::sys::shared::{Accepting, Reading};
 
 use super::accept::Listener;
 use super::reactor::{Reactor, State};

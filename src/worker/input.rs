@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::io::{Received, Token};
 use crate::logging::Level;
 use rgunicorn_http::proxy::ProxyError;
 use rgunicorn_http::{HttpError, RequestHead, error_response, error_response_with};
+use rgunicorn_io::driver::{Received, Token};
 
 use super::app::{ConnId, Flow, Outgoing, Request};
 use super::conn::{Conn, Fed, Phase};

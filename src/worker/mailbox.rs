@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::sys::waker::Waker;
+use rgunicorn_io::sys::waker::Waker;
 
 use super::Reactor;
 
@@ -106,12 +106,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::io::{Choice, Config, Driver};
     use crate::logging::{ErrorLog, Level};
-    use crate::sys::process;
-    use crate::sys::shared::Scoreboard;
     use crate::worker::{App, ConnId, Control, Exit, Request, Shared, Tuning};
     use rgunicorn_http::Policy;
+    use rgunicorn_io::driver::{Choice, Config, Driver};
+    use rgunicorn_io::sys::process;
+    use rgunicorn_io::sys::shared::Scoreboard;
 
     struct NoApp;
 

@@ -1,4 +1,4 @@
-//! Floor 3: one worker process. The reactor multiplexes connections on a [`crate::io::Driver`], turns bytes into
+//! Floor 3: one worker process. The reactor multiplexes connections on a [`rgunicorn_io::driver::Driver`], turns bytes into
 //! requests with [`rgunicorn_http`] and hands them to an [`App`]; it knows neither Python nor the arbiter.
 //!
 //! Read it in this order: `app` (the contract with the floor above), `conn` (one connection's life), `reactor` (the

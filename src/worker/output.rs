@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::io::{SendBuf, Sent, Token, Urgency};
 use crate::logging::Level;
-use crate::sys::clock::Instant;
+use rgunicorn_io::driver::{SendBuf, Sent, Token, Urgency};
+use rgunicorn_io::sys::clock::Instant;
 
 use super::app::{App, ConnId, Flow, Handover, Outgoing, Request};
 use super::conn::Phase;
@@ -147,7 +147,7 @@ impl Reactor {
     pub fn hand_over(&self, id: ConnId) -> io::Result<Handover> {
         let state = &mut *self.state();
         let conn = state.conn(id).ok_or(io::ErrorKind::NotConnected)?;
-        let fd = crate::sys::file::duplicate(conn.fd.as_raw_fd())?;
+        let fd = rgunicorn_io::sys::file::duplicate(conn.fd.as_raw_fd())?;
         conn.detached = true;
         let mut unread = Vec::new();
         if let Some(extra) = &mut conn.extra {
@@ -257,7 +257,7 @@ impl Reactor {
             return Flow::Gone;
         };
         let fd = conn.fd.as_raw_fd();
-        let sent = crate::sys::file::sendfile(fd, &file, offset, len.min(FILE_SLICE_BYTES_MAX));
+        let sent = rgunicorn_io::sys::file::sendfile(fd, &file, offset, len.min(FILE_SLICE_BYTES_MAX));
         match sent {
             Ok(0) if len > 0 => {
                 let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter");
@@ -277,7 +277,7 @@ impl Reactor {
         if len == 0 {
             return Flow::Sent;
         }
-        match state.driver.poll(fd, crate::io::WRITABLE, Source::Writable(id).token()) {
+        match state.driver.poll(fd, rgunicorn_io::driver::WRITABLE, Source::Writable(id).token()) {
             Ok(op) => {
                 if let Some(conn) = state.conn(id) {
                     let extra = conn.extra();

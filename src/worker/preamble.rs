@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::io::PeerAddr;
 use rgunicorn_http::proxy::{self, Step};
+use rgunicorn_io::driver::PeerAddr;
 
 use super::Tuning;
 use super::conn::{Conn, Fed, FeedContext, Phase};

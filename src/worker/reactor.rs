@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use crate::io::timers::Deadlines;
-use crate::io::{Completion, Driver, OpKey, READABLE, SendBuf, Token};
 use crate::logging::{AccessLog, ErrorLog};
-use crate::sys::clock::{self, Instant};
-use crate::sys::shared::Slot;
 use rgunicorn_http::{DateCache, Policy};
+use rgunicorn_io::driver::timers::Deadlines;
+use rgunicorn_io::driver::{Completion, Driver, OpKey, READABLE, SendBuf, Token};
+use rgunicorn_io::sys::clock::{self, Instant};
+use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_settings::Networks;
 
 use super::accept::Listener;
@@ -492,7 +492,7 @@ impl State {
     fn drain_wake(&mut self) {
         if let Some((fd, op)) = &mut self.wake {
             *op = None;
-            crate::sys::file::drain(fd);
+            rgunicorn_io::sys::file::drain(fd);
             self.signalled = true;
         }
     }

@@ -5,9 +5,9 @@ use std::cell::RefMut;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::io::{Completion, Driver, READABLE};
 use crate::logging::Level;
-use crate::sys::{clock, process};
+use rgunicorn_io::driver::{Completion, Driver, READABLE};
+use rgunicorn_io::sys::{clock, process};
 
 use super::app::{App, ConnId, Exit};
 use super::reactor::{Job, Reactor, Source, State, is_foreign};
@@ -344,11 +344,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::io::sim::SimConfig;
     use crate::logging::ErrorLog;
-    use crate::sys::shared::Scoreboard;
     use crate::worker::conn::Conn;
     use crate::worker::{Control, Shared, Tuning};
+    use rgunicorn_io::driver::sim::SimConfig;
+    use rgunicorn_io::sys::shared::Scoreboard;
 
     #[test]
     fn a_panic_over_a_completion_closes_its_connection_only() {
@@ -367,7 +367,7 @@ mod tests {
         let reactor = Reactor::new(driver, &[], None, shared, Tuning::default(), policy);
         let open = |generation| {
             let (fd, peer) = net.pair();
-            let conn = Conn::new(fd, generation, crate::io::PeerAddr::Unix, 0, true);
+            let conn = Conn::new(fd, generation, rgunicorn_io::driver::PeerAddr::Unix, 0, true);
             (ConnId { index: reactor.state().conns.insert(conn) as u32, generation }, peer)
         };
         let ((bad, bad_peer), (good, _)) = (open(1), open(2));

@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 
-use crate::io::SendBuf;
-use crate::sys::file::temporary_file;
+use rgunicorn_io::driver::SendBuf;
+use rgunicorn_io::sys::file::temporary_file;
 
 use super::app::Outgoing;
 use super::conn::Extra;

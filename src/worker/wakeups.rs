@@ -8,8 +8,8 @@
 
 use std::time::Duration;
 
-use crate::io::READABLE;
-use crate::sys::shared::Scoreboard;
+use rgunicorn_io::driver::READABLE;
+use rgunicorn_io::sys::shared::Scoreboard;
 use std::os::fd::AsRawFd;
 
 use super::reactor::{Reactor, Source, State};

@@ -17,9 +17,9 @@ use pyo3::types::{PyDict, PyIterator, PyList};
 
 use crate::logging::Level;
 use crate::py::{LogRelay, Watch, exit_status, shielded};
-use crate::sys::atfork;
 use crate::worker::{App, ConnId, Exit, Flow, Reactor, Request};
 use rgunicorn_http::{HttpError, ResponseFacts};
+use rgunicorn_io::sys::atfork;
 
 use super::client::ClientDisconnected;
 use super::cooperative::Pause;

@@ -11,13 +11,13 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use crate::logging::{ErrorLog, LineRenderer};
-use crate::sys::clock;
-use crate::sys::shared::Slot;
 use crate::worker::{
     AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, ConnId, Control, Flow, Handover, Mailbox, Outgoing,
     Reactor, Request, RequestCount,
 };
 use rgunicorn_http::DateCache;
+use rgunicorn_io::sys::clock;
+use rgunicorn_io::sys::shared::Slot;
 
 /// What threads need of the worker.
 #[derive(Clone)]

@@ -9,9 +9,9 @@ use pyo3::types::PyDict;
 
 use crate::logging::Level;
 use crate::py::{exit_status, format_exception, is_only_reference, shielded};
-use crate::sys::clock;
 use crate::worker::{Outgoing, Request};
 use rgunicorn_http::HttpError;
+use rgunicorn_io::sys::clock;
 
 use super::calls::{Call, Calls};
 use super::hooks;

@@ -5,11 +5,11 @@ use _rgunicorn::arbiter::{
     Config, Fork, HookEvent, Host, Launch, PARENT_VARIABLE, Predecessor, SOCKETS_VARIABLE, WorkerContext, run,
 };
 use _rgunicorn::logging::Level;
-use _rgunicorn::sys::clock;
-use _rgunicorn::sys::exec::Program;
-use _rgunicorn::sys::listener::Address;
-use _rgunicorn::sys::process::{id, parent_id};
-use _rgunicorn::sys::signal::{self, Signal, SignalQueue};
+use rgunicorn_io::sys::clock;
+use rgunicorn_io::sys::exec::Program;
+use rgunicorn_io::sys::listener::Address;
+use rgunicorn_io::sys::process::{id, parent_id};
+use rgunicorn_io::sys::signal::{self, Signal, SignalQueue};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

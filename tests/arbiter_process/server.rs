@@ -1,7 +1,7 @@
 //! Starts servers, reads their log, and cleans up after them.
 
-use _rgunicorn::sys::process::{self, Pid};
-use _rgunicorn::sys::signal::Signal;
+use rgunicorn_io::sys::process::{self, Pid};
+use rgunicorn_io::sys::signal::Signal;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::time::Duration;
 
-use _rgunicorn::io::sim::Net;
 use _rgunicorn::worker::{App, Body, BodyRead, ConnId, Exit, Flow, Handover, Outgoing, Reactor, Request};
+use rgunicorn_io::driver::sim::Net;
 
 use crate::owner::owned;
 
@@ -137,7 +137,7 @@ impl TestApp {
     }
 
     fn file(reactor: &Reactor, conn: ConnId, promised: usize, there: usize, keep: bool) {
-        let mut file = _rgunicorn::sys::file::temporary_file().unwrap();
+        let mut file = rgunicorn_io::sys::file::temporary_file().unwrap();
         file.write_all(&pattern(there)).unwrap();
         let mut head = answer(&vec![0; promised + 1], keep);
         head.truncate(head.len() - promised - 1);

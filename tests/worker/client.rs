@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use _rgunicorn::io::sim::{Net, Peer};
+use rgunicorn_io::driver::sim::{Net, Peer};
 
 pub(crate) struct Client {
     net: Net,

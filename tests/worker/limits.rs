@@ -97,7 +97,7 @@ fn a_pause_in_a_drain_does_not_spin() {
 #[test]
 fn early_requests_are_held_back_and_none_is_lost() {
     for seed in 0..30 {
-        let config = _rgunicorn::io::sim::SimConfig { recv_buffer_bytes: 64, ..Default::default() };
+        let config = rgunicorn_io::driver::sim::SimConfig { recv_buffer_bytes: 64, ..Default::default() };
         let stage = Stage::new(seed, &config, Tuning { pipelined_bytes_max: 300, ..tuning() });
         let client = stage.connect();
         let mut expected = answer(&crate::app::pattern(10).repeat(200), true);

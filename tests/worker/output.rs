@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::app::{answer, pattern};
 use crate::client::get;
 use crate::stage::{Stage, calm, tuning};
-use _rgunicorn::io::sim::SimConfig;
 use _rgunicorn::worker::Tuning;
+use rgunicorn_io::driver::sim::SimConfig;
 
 #[test]
 fn a_slow_reader_gets_a_large_body_whole() {

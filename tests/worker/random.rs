@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use _rgunicorn::io::sim::SimConfig;
 use _rgunicorn::worker::Tuning;
+use rgunicorn_io::driver::sim::SimConfig;
 
 use crate::app::{answer, pattern};
 use crate::client::{Client, get};

@@ -6,8 +6,8 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::client::Client;
 use crate::stage::{Stage, calm, tuning};
-use _rgunicorn::sys::shared::{Accepting, Slot};
 use _rgunicorn::worker::Tuning;
+use rgunicorn_io::sys::shared::{Accepting, Slot};
 
 /// A worker that serves, and does this about new connections.
 fn sibling(stage: &Stage, accepting: Accepting) -> Slot {

@@ -5,9 +5,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 
-use _rgunicorn::io::sim::SimConfig;
-use _rgunicorn::io::{Choice, Config, Driver};
 use _rgunicorn::worker::Tuning;
+use rgunicorn_io::driver::sim::SimConfig;
+use rgunicorn_io::driver::{Choice, Config, Driver};
 
 use crate::app::{answer, pattern};
 use crate::client::get;

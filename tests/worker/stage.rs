@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use _rgunicorn::io::Driver;
-use _rgunicorn::io::sim::{Net, SimConfig};
 use _rgunicorn::logging::{ErrorLog, Level};
-use _rgunicorn::sys::process;
-use _rgunicorn::sys::shared::Scoreboard;
 use _rgunicorn::worker::{
     App, Census, ConnId, Control, Exit, ListenerSpec, Reactor, Request, Shared, Tuning,
 };
 use rgunicorn_http::Policy;
+use rgunicorn_io::driver::Driver;
+use rgunicorn_io::driver::sim::{Net, SimConfig};
+use rgunicorn_io::sys::process;
+use rgunicorn_io::sys::shared::Scoreboard;
 use rgunicorn_settings::Networks;
 
 use crate::app::TestApp;

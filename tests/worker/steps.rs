@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use _rgunicorn::io::{Completion, READABLE, SendBuf, Token, WRITABLE};
 use _rgunicorn::worker::{FOREIGN, Tuning, is_foreign};
+use rgunicorn_io::driver::{Completion, READABLE, SendBuf, Token, WRITABLE};
 
 use crate::owner::{self, owned};
 use crate::stage::{Stage, calm, tuning};

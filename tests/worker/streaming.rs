@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use _rgunicorn::io::sim::SimConfig;
 use _rgunicorn::worker::{BodyFault, BodyRead, Outgoing, Tuning};
 use rgunicorn_http::HttpError;
+use rgunicorn_io::driver::sim::SimConfig;
 
 use crate::app::{answer, pattern};
 use crate::client::{Client, get};

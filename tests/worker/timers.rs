@@ -41,7 +41,7 @@ fn a_request_restarts_the_keepalive_time() {
 #[test]
 fn a_request_that_races_the_keepalive_time_is_answered() {
     for seed in 0..200 {
-        let config = _rgunicorn::io::sim::SimConfig { late_per_mille: 900, ..calm() };
+        let config = rgunicorn_io::driver::sim::SimConfig { late_per_mille: 900, ..calm() };
         let stage = Stage::new(seed, &config, Tuning { keepalive: millis(100), ..tuning() });
         let client = stage.connect();
         client.get("/a");
@@ -64,7 +64,7 @@ fn a_rest_that_races_its_time_is_answered() {
         ("POST /raced HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab", "cde"),
     ];
     for (seed, (begin, rest)) in (0..200).flat_map(|seed| pieces.map(|piece| (seed, piece))) {
-        let config = _rgunicorn::io::sim::SimConfig { late_per_mille: 900, ..calm() };
+        let config = rgunicorn_io::driver::sim::SimConfig { late_per_mille: 900, ..calm() };
         let short = Tuning { header_timeout: millis(100), body_stall_timeout: millis(100), ..tuning() };
         let stage = Stage::new(seed, &config, short);
         let client = stage.connect();

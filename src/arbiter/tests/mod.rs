@@ -13,10 +13,10 @@ mod watch;
 use super::event::{Action, Event, Limits, Notice};
 use super::plan::{State, plan};
 use super::{HookEvent, Level};
-use crate::sys::clock::Instant;
-use crate::sys::process::{Exit, Pid};
-use crate::sys::shared::{Accepting, Reading};
-use crate::sys::signal::Signal;
+use rgunicorn_io::sys::clock::Instant;
+use rgunicorn_io::sys::process::{Exit, Pid};
+use rgunicorn_io::sys::shared::{Accepting, Reading};
+use rgunicorn_io::sys::signal::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 
 use super::{Folder, Request, read};
 use crate::logging::{AccessFormat, AccessLog, BUFFER_BYTES_MAX};
-use crate::sys::logfile::set_nonblocking;
+use rgunicorn_io::sys::logfile::set_nonblocking;
 
 fn format(text: &str) -> AccessFormat {
     AccessFormat::compile(text).unwrap()

@@ -6,7 +6,7 @@ use super::Request;
 use crate::logging::base64::basic_user;
 use crate::logging::render::Renderer;
 use crate::logging::{AccessFormat, AtomSource};
-use crate::sys::localtime::local;
+use rgunicorn_io::sys::localtime::local;
 
 /// Format strings and what CPython 3.11 made of them with Gunicorn's atoms of [`Request`] (`!`: an exception), one pair
 /// a line, separated by a tab. The atom `t` was replaced by `[T]`.

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use super::{Watch, Watchdog};
 use crate::logging::{ErrorLog, Level};
-use crate::sys::clock;
+use rgunicorn_io::sys::clock;
 
 /// A watch whose stacks are what `stacks` evaluates to, and its log.
 fn watch(name: &str, stacks: &CStr) -> (Arc<Watch>, PathBuf) {

@@ -4,8 +4,8 @@
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use _rgunicorn::io::sim::SimConfig;
-use _rgunicorn::io::{Completion, Driver, Received, SendBuf, Token, Urgency};
+use rgunicorn_io::driver::sim::SimConfig;
+use rgunicorn_io::driver::{Completion, Driver, Received, SendBuf, Token, Urgency};
 
 /// Everything that a small busy server sees, as text, with the virtual time of each wait.
 fn history(seed: u64, config: &SimConfig) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::super::driver::Driver;
+use super::super::Driver;
 use super::super::types::Fd;
 use super::world::{Listener, Socket, World};
 use crate::sys::clock::Instant;

@@ -95,11 +95,13 @@ fn open(path: &str) -> io::Result<OwnedFd> {
 }
 
 /// Makes the open file behind `fd` non-blocking, as another program that shares it may do.
-#[cfg(test)]
-pub(crate) fn set_nonblocking(fd: RawFd) {
+///
+/// # Panics
+/// If the descriptor is not open.
+pub fn set_nonblocking(fd: RawFd) {
     // SAFETY: neither call takes a pointer.
     check(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::fcntl(fd, libc::F_GETFL) | libc::O_NONBLOCK) })
-        .unwrap();
+        .expect("the descriptor is open");
 }
 
 #[cfg(test)]

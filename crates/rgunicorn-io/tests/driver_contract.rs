@@ -6,9 +6,9 @@ mod driver;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use _rgunicorn::io::{BufId, Completion, OpKey, Received, SendBuf, Sent, Token, Urgency};
 use bytes::Bytes;
 use driver::{Rig, everywhere, head, pattern};
+use rgunicorn_io::driver::{BufId, Completion, OpKey, Received, SendBuf, Sent, Token, Urgency};
 
 const IN: u32 = libc::POLLIN as u32;
 const OUT: u32 = libc::POLLOUT as u32;
@@ -246,9 +246,9 @@ fn the_peer_sees_the_end_at_once_though_operations_were_armed() {
             }
             rig.driver.close(fd);
             // No further wait of the driver is needed.
-            let deadline = _rgunicorn::sys::clock::now().after(Duration::from_millis(500));
+            let deadline = rgunicorn_io::sys::clock::now().after(Duration::from_millis(500));
             while !peer.sees_end() {
-                assert!(_rgunicorn::sys::clock::now() < deadline, "the peer does not learn of the close");
+                assert!(rgunicorn_io::sys::clock::now() < deadline, "the peer does not learn of the close");
             }
             rig.settle();
             assert!(rig.out.is_empty(), "{:?}", rig.out);

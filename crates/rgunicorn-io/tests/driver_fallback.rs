@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
-use _rgunicorn::io::{Choice, Completion, Config, Driver, Received, Token};
+use rgunicorn_io::driver::{Choice, Completion, Config, Driver, Received, Token};
 
 /// Marks the child's line in the output of the test harness.
 const MARK: &str = "REPORT:";

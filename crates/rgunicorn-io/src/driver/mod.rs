@@ -1,4 +1,25 @@
-//! The interface. One `match` per call: the back ends have the same method names, and no table of pointers stands between.
+//! The driver: what the worker asks of the kernel, in completion style, over three back ends with the same method names:
+//! io_uring, epoll and a simulation for tests. One `match` per call: no table of pointers stands between.
+//!
+//! It knows descriptors, bytes and time-outs. It may not know HTTP, Python or settings, and it never calls anybody: all it
+//! has to say comes out of `Driver::wait` as [`Completion`]s, which the caller handles when no borrow of it is alive.
+//!
+//! To read: `types.rs` (the words), this file (the contract), `optable.rs` (the life of an operation), then one back end.
+//! `timers.rs` and `heap.rs` stand alone: deadlines of the worker's connections, and those of gevent's timers.
+#![expect(unsafe_code, reason = "this floor shares memory with the kernel")]
+
+mod buffers;
+mod config;
+mod epoll;
+mod heap;
+mod optable;
+mod probe;
+mod report;
+mod sendop;
+pub mod sim;
+pub mod timers;
+mod types;
+mod uring;
 
 use std::io;
 use std::marker::PhantomData;
@@ -6,15 +27,22 @@ use std::net::Shutdown;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use super::config::{Choice, Config};
-use super::epoll::Epoll;
-use super::probe;
-use super::report::Report;
-use super::sim::{self, Sim};
-use super::types::{BufId, Completion, Fd, OpKey, SendBuf, Sent, Stats, Token, Urgency};
-use super::uring::Uring;
 use crate::sys::clock::{self, Instant};
-use crate::sys::net::{self, PeerAddr};
+use crate::sys::net;
+use epoll::Epoll;
+use sim::Sim;
+use uring::Uring;
+
+pub use crate::sys::net::PeerAddr;
+pub use config::{BATCHED_AGE_MAX, BATCHED_SENDS_MAX, Choice, Config};
+pub use heap::TimerHeap;
+pub use report::Report;
+pub use types::{BufId, Completion, Fd, OpKey, Received, SendBuf, Sent, Stats, Token, Urgency};
+
+/// Poll mask: bytes can be read, or the peer has closed.
+pub const READABLE: u32 = libc::POLLIN as u32;
+/// Poll mask: bytes can be written.
+pub const WRITABLE: u32 = libc::POLLOUT as u32;
 
 /// One thread's door to the kernel. Made after the fork (and after setuid) by the thread that uses it.
 ///

@@ -1,5 +1,5 @@
-//! Floor 1: the kernel. System calls and their memory, with `io::Error` for every failure. Besides `io/` this is the
-//! only place that names `libc` or `nix`, and the only one that reads a clock.
+//! System calls and their memory, with `io::Error` for every failure. Besides the driver this is the only place that
+//! names `libc` or `nix`, and it is the only one that reads a clock.
 #![expect(unsafe_code, reason = "this floor wraps system calls")]
 
 pub mod account;

@@ -11,11 +11,11 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-use _rgunicorn::io::sim::{self, SimConfig};
-use _rgunicorn::io::{
+use rgunicorn_io::driver::sim::{self, SimConfig};
+use rgunicorn_io::driver::{
     Choice, Completion, Config, Driver, Fd, OpKey, Received, SendBuf, Sent, Token, Urgency,
 };
-use _rgunicorn::sys::clock;
+use rgunicorn_io::sys::clock;
 
 /// No condition that a test waits for takes longer on a healthy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);

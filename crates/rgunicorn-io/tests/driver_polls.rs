@@ -8,11 +8,11 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use _rgunicorn::io::{
+use driver::{PATIENCE, Rig, everywhere, pattern};
+use rgunicorn_io::driver::{
     Choice, Completion, Config, Driver, Fd, PeerAddr, Received, SendBuf, Sent, Token, Urgency,
 };
-use _rgunicorn::sys::clock;
-use driver::{PATIENCE, Rig, everywhere, pattern};
+use rgunicorn_io::sys::clock;
 
 const IN: u32 = libc::POLLIN as u32;
 const OUT: u32 = libc::POLLOUT as u32;
