@@ -20,12 +20,12 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arbiter;
 use crate::conf::Live;
 use crate::gevent;
-use crate::logging::Level;
 use crate::py::{exit_status, format_exception};
 use crate::wsgi::{self, LoadError};
+use rgunicorn_server::arbiter;
+use rgunicorn_server::log::Level;
 use rgunicorn_settings::{Settings, WorkerKind};
 
 use host::Server;

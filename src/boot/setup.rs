@@ -3,13 +3,14 @@
 use std::io as std_io;
 use std::time::Duration;
 
-use crate::worker::Tuning;
-use crate::{VERSION, arbiter};
+use crate::VERSION;
 use rgunicorn_http as http;
 use rgunicorn_http::proxy;
 use rgunicorn_io::driver as io;
 use rgunicorn_io::sys::account::{self, Identity};
 use rgunicorn_io::sys::listener;
+use rgunicorn_server::arbiter;
+use rgunicorn_server::worker::Tuning;
 use rgunicorn_settings::{Address, Id, Invalid, IoDriver, Settings, WorkerKind, worker_class_check};
 
 /// Setting this environment variable gives the driver the smallest queues it can work with: for tests of overflow.

@@ -8,9 +8,9 @@ use pyo3::prelude::*;
 use slab::Slab;
 
 use crate::py::Watch;
-use crate::worker::FOREIGN;
 use rgunicorn_io::driver::{OpKey, TimerHeap, Token};
 use rgunicorn_io::sys::clock::{self, Instant};
+use rgunicorn_server::worker::FOREIGN;
 
 use super::callback::Callback;
 use super::watcher::{Inner, Kind, Watcher};

@@ -9,8 +9,8 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
-use crate::logging::{ErrorLog, Level};
-use crate::worker::Control;
+use rgunicorn_server::log::{ErrorLog, Level};
+use rgunicorn_server::worker::Control;
 
 use super::error::{exit_status, format_exception};
 use super::watch::Watch;
@@ -104,7 +104,11 @@ impl WorkerSignals {
             signal.call_method1("signal", (signal.getattr(name)?, handler)).map(drop)
         };
         let control = self.control.clone();
-        set("SIGTERM", &handler(py, c"handle_exit", move |_| control.stop_ok())?)?;
+        let exit = handler(py, c"handle_exit", move |_| {
+            control.stop();
+            Ok(())
+        })?;
+        set("SIGTERM", &exit)?;
         for name in ["SIGINT", "SIGQUIT"] {
             let way_out = self.clone();
             let leave = handler(py, c"handle_quit", move |py| {
@@ -146,13 +150,6 @@ impl WorkerSignals {
         for name in ["SIGTERM", "SIGUSR1"] {
             signal.call_method1("siginterrupt", (signal.getattr(name)?, false))?;
         }
-        Ok(())
-    }
-}
-
-impl Control {
-    fn stop_ok(&self) -> PyResult<()> {
-        self.stop();
         Ok(())
     }
 }

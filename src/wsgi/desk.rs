@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use crate::logging::{ErrorLog, LineRenderer};
-use crate::worker::{
-    AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, ConnId, Control, Flow, Handover, Mailbox, Outgoing,
-    Reactor, Request, RequestCount,
-};
 use rgunicorn_http::DateCache;
 use rgunicorn_io::sys::clock;
 use rgunicorn_io::sys::shared::Slot;
+use rgunicorn_server::log::{ErrorLog, LineRenderer};
+use rgunicorn_server::worker::{
+    AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, ConnId, Control, Flow, Handover, Mailbox, Outgoing,
+    Reactor, Request, RequestCount,
+};
 
 /// What threads need of the worker.
 #[derive(Clone)]

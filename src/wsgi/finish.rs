@@ -7,11 +7,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::logging::Level;
 use crate::py::{exit_status, format_exception, is_only_reference, shielded};
-use crate::worker::{Outgoing, Request};
 use rgunicorn_http::HttpError;
 use rgunicorn_io::sys::clock;
+use rgunicorn_server::log::Level;
+use rgunicorn_server::worker::{Outgoing, Request};
 
 use super::calls::{Call, Calls};
 use super::hooks;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::worker::Outgoing;
+use rgunicorn_server::worker::Outgoing;
 
 use super::current::{current, from_ticket};
 

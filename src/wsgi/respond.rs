@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::py::shielded;
-use crate::worker::{ConnId, Flow, Outgoing};
+use rgunicorn_server::worker::{ConnId, Flow, Outgoing};
 
 use super::calls::{Call, Calls, Stage};
 use super::file_wrapper::FileWrapper;

@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::py::{native_bytes, pair, shared_bytes};
-use crate::worker::{ConnId, Flow, Outgoing};
 use rgunicorn_http::{Framing, ResponseFacts, ResponseHead};
+use rgunicorn_server::worker::{ConnId, Flow, Outgoing};
 
 use super::current::{calls, current, ticket};
 use super::hints::HintTarget;
