@@ -18,9 +18,6 @@ pub mod gevent;
 pub mod py;
 pub mod wsgi;
 
-/// The version of this package.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
 #[pyo3::pymodule(gil_used = true)]
 mod _rgunicorn {
     use pyo3::prelude::*;
@@ -44,7 +41,7 @@ mod _rgunicorn {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::gevent::speed_up(module.py())?;
-        module.add("__version__", crate::VERSION)
+        module.add("__version__", crate::boot::VERSION)
     }
 
     /// Serves a program's application; returns the exit status.

@@ -34,6 +34,8 @@ use setup::arbiter_config;
 use sources::Sources;
 use stage::Stage;
 
+/// The version of this package.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The name of the program in messages.
 const PROG: &str = "rgunicorn";
 
