@@ -1,4 +1,4 @@
-//! Floor 5: composition. `main` turns the command line into a running server; it joins the floors and decides nothing
+//! Composition. `main` turns the command line into a running server; it joins the floors and decides nothing
 //! that one of them could decide.
 //!
 //! Read it in this order: here (start-up in Gunicorn's order), `sources` (settings from all sources), `setup` (their

@@ -1,4 +1,4 @@
-//! Floor 4: configuration files. A file is Python; its module-level names become [`Raw`] values for the settings floor.
+//! Configuration files. A file is Python; its module-level names become [`Raw`] values for the settings floor.
 
 mod handle;
 mod live;

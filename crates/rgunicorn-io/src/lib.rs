@@ -7,8 +7,8 @@
 //! An import goes down, never up:
 //!
 //! ```text
-//! 2 driver    io_uring, epoll and a simulated network under one interface
-//! 1 sys       system calls and their memory
+//! 2 completions    driver    io_uring, epoll and a simulated network under one interface
+//! 1 system calls   sys       and their memory
 //! ```
 #![deny(unsafe_code)]
 

@@ -1,9 +1,9 @@
-//! The table of floors in the header of `src/lib.rs`, and which imports it allows.
+//! The table of floors in the header of a crate's `lib.rs`, and which imports it allows.
 
 use std::collections::BTreeMap;
 
-use super::lexer::{self, words};
-use super::tree::File;
+use crate::lexer::{self, words};
+use crate::tree::{self, File};
 
 /// The table, read from the documentation that people read, so that the two cannot differ.
 pub struct Floors {
@@ -44,6 +44,11 @@ impl Floors {
         self.floor.extend(users.into_iter().chain(helpers).map(|name| (name, floor)));
     }
 
+    /// Whether no table was found.
+    pub fn is_empty(&self) -> bool {
+        self.floor.is_empty()
+    }
+
     /// The floor of `module`, if the table names it.
     pub fn of(&self, module: &str) -> Option<u8> {
         self.floor.get(module).copied()
@@ -52,7 +57,7 @@ impl Floors {
     /// Why `from` may not import `to`; `None` when it may.
     fn objection(&self, from: &str, to: &str) -> Option<String> {
         let Some(here) = self.of(from) else {
-            return Some(format!("`{from}` has no floor in src/lib.rs"));
+            return Some(format!("`{from}` has no floor in the table of lib.rs"));
         };
         let Some(there) = self.of(to) else {
             // An item of lib.rs itself, which stands on the top floor.
@@ -70,6 +75,13 @@ impl Floors {
         (!helper).then(|| format!("`{from}` imports `{to}` of its own floor {here}, sideways"))
     }
 
+    /// A finding if the module of `file` has no floor.
+    pub fn homeless(&self, file: &File) -> Vec<String> {
+        let module = module_of(&file.path);
+        let known = module == "lib" || self.of(module).is_some();
+        if known { Vec::new() } else { vec![file.finding(0, "not in the table of lib.rs")] }
+    }
+
     /// Every forbidden import of `file`.
     pub fn check(&self, file: &File) -> Vec<String> {
         let from = module_of(&file.path);
@@ -83,10 +95,15 @@ impl Floors {
     }
 }
 
-/// The module under `src/` to which a file belongs: `src/io/uring.rs` and `src/io.rs` are `io`.
+/// The module of its crate to which a file belongs: `src/sys/net.rs` and `src/sys.rs` are `sys`.
 pub fn module_of(path: &str) -> &str {
-    let inside = path.trim_start_matches("src/");
+    let inside = inside(path);
     inside.split('/').next().unwrap_or(inside).trim_end_matches(".rs")
+}
+
+/// The path of a file below the sources of its crate.
+fn inside(path: &str) -> &str {
+    tree::source_of(path).map_or(path, |source| path[source.len()..].trim_start_matches('/'))
 }
 
 /// The modules named by `crate::…` paths, with the offsets of the paths. Groups count once per member.
@@ -150,77 +167,87 @@ fn super_paths(file: &File) -> Vec<(usize, String)> {
     found
 }
 
-/// How many `super::` lead from a file to the root of the crate: 1 for `src/io/mod.rs`, 2 for `src/io/uring.rs`.
+/// How many `super::` lead from a file to the root of the crate: 1 for `src/sys/mod.rs`, 2 for `src/sys/net.rs`.
 fn depth_of(path: &str) -> usize {
-    let parts = path.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
-    parts.split('/').count()
+    inside(path).trim_end_matches(".rs").trim_end_matches("/mod").split('/').count()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const TABLE: &str = "\
+    const PYTHON: &str = "\
 //! ```text
-//! 5 composition   boot, this file           may import all; nothing imports it
-//! 4 Python        wsgi, conf  ->  py        pyo3 from here up only
-//! 3 processes     worker | arbiter          never each other
-//! 2 resources     io | logging
-//! 1 kernel        sys                       the only libc/nix besides io
-//! 0 pure          settings | http           no I/O
+//! 2 composition   boot, this file           may import all; nothing imports it
+//! 1 Python        wsgi, conf  ->  py        a remark
+//! ```
+";
+    const SERVER: &str = "\
+//! ```text
+//! 2 processes   worker | arbiter   never each other
+//! 1 logs        log
 //! ```
 ";
 
     #[test]
     fn the_table_is_read() {
-        let floors = Floors::parse(TABLE);
-        let expected = [
-            ("boot", 5),
-            ("wsgi", 4),
-            ("conf", 4),
-            ("py", 4),
-            ("worker", 3),
-            ("io", 2),
-            ("sys", 1),
-            ("http", 0),
-        ];
-        for (module, floor) in expected {
+        let floors = Floors::parse(PYTHON);
+        for (module, floor) in [("boot", 2), ("wsgi", 1), ("conf", 1), ("py", 1)] {
             assert_eq!(floors.of(module), Some(floor), "{module}");
         }
         assert_eq!(floors.of("nothing"), None);
+        assert!(!floors.is_empty() && Floors::parse("//! No table.\n").is_empty());
+    }
+
+    #[test]
+    fn modules_without_a_floor_are_found() {
+        let floors = Floors::parse(SERVER);
+        let found = |path: &str| floors.homeless(&File::new(path, "")).len();
+        assert_eq!(found("crates/rgunicorn-server/src/master/run.rs"), 1);
+        for good in ["lib.rs", "log.rs", "worker/run.rs"] {
+            assert_eq!(found(&format!("crates/rgunicorn-server/src/{good}")), 0, "{good}");
+        }
     }
 
     #[test]
     fn imports_that_go_down_are_allowed() {
-        let floors = Floors::parse(TABLE);
         let good = [
-            ("src/io/uring.rs", "use crate::sys::clock; use crate::io::x; use super::y;"),
-            ("src/wsgi/environ.rs", "use crate::{py::intern, http::{head, body}};"),
-            ("src/boot/mod.rs", "use crate::worker::run; use crate::{VERSION, arbiter};"),
-            ("src/http/head.rs", "// crate::io is forbidden\nlet x = \"crate::io\"; pub(crate) fn f() {}"),
-            ("src/http/tests/split.rs", "use super::super::head;"),
+            (PYTHON, "src/wsgi/environ.rs", "use crate::{py::intern, wsgi::{head, body}};"),
+            (PYTHON, "src/boot/mod.rs", "use crate::conf::read; use crate::{VERSION, wsgi};"),
+            (PYTHON, "src/py/mod.rs", "use std::io; use rgunicorn_io::{driver, sys::clock};"),
+            (
+                SERVER,
+                "crates/rgunicorn-server/src/worker/conn.rs",
+                "use crate::log::Level; use super::input;",
+            ),
+            (
+                SERVER,
+                "crates/rgunicorn-server/src/log/json.rs",
+                "// crate::worker is forbidden\nlet x = \"crate::worker\"; pub(crate) fn f() {}",
+            ),
+            (SERVER, "crates/rgunicorn-server/src/log/tests/json.rs", "use super::super::json;"),
         ];
-        for (path, text) in good {
-            assert_eq!(floors.check(&File::new(path, text)), [] as [&str; 0], "{path}");
+        for (table, path, text) in good {
+            assert_eq!(Floors::parse(table).check(&File::new(path, text)), [] as [&str; 0], "{path}");
         }
     }
 
     #[test]
     fn other_imports_are_found() {
-        let floors = Floors::parse(TABLE);
+        let server = |path: &str| format!("crates/rgunicorn-server/src/{path}");
         let bad = [
-            ("src/http/head.rs", "use std::fmt;\nuse crate::settings::x;", "2", "sideways"),
-            ("src/http/head.rs", "fn f() { crate::io::poll(); }", "1", "upwards"),
-            ("src/io/mod.rs", "use crate::{\n  sys, logging::Logger,\n};", "1", "sideways"),
-            ("src/worker/conn.rs", "use super::super::arbiter::plan;", "1", "sideways"),
-            ("src/worker/mod.rs", "use super::{io, wsgi};", "1", "upwards"),
-            ("src/py/error.rs", "use crate::wsgi::x;", "1", "sideways"),
-            ("src/wsgi/mod.rs", "use crate::conf;", "1", "sideways"),
-            ("src/sys/mod.rs", "use crate::VERSION;", "1", "top floor or on none"),
-            ("src/arbiter/run.rs", "use crate::boot::main;", "1", "upwards"),
+            (SERVER, server("log/json.rs"), "use std::fmt;\nuse crate::worker::x;", "2", "upwards"),
+            (SERVER, server("log/json.rs"), "fn f() { crate::arbiter::poll(); }", "1", "upwards"),
+            (SERVER, server("worker/mod.rs"), "use crate::{\n  log, arbiter::plan,\n};", "1", "sideways"),
+            (SERVER, server("worker/conn.rs"), "use super::super::arbiter::plan;", "1", "sideways"),
+            (SERVER, server("arbiter/mod.rs"), "use super::{log, worker};", "1", "sideways"),
+            (PYTHON, "src/py/error.rs".to_owned(), "use crate::wsgi::x;", "1", "sideways"),
+            (PYTHON, "src/wsgi/mod.rs".to_owned(), "use crate::conf;", "1", "sideways"),
+            (PYTHON, "src/py/mod.rs".to_owned(), "use crate::VERSION;", "1", "top floor or on none"),
+            (PYTHON, "src/conf/live.rs".to_owned(), "use crate::boot::main;", "1", "upwards"),
         ];
-        for (path, text, line, reason) in bad {
-            let findings = floors.check(&File::new(path, text));
+        for (table, path, text, line, reason) in bad {
+            let findings = Floors::parse(table).check(&File::new(&path, text));
             assert_eq!(findings.len(), 1, "{path} {text}: {findings:?}");
             assert!(findings[0].starts_with(&format!("{path}:{line}: ")), "{findings:?}");
             assert!(findings[0].contains(reason), "{findings:?}");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::lexer::{self, code_only};
+use crate::lexer::{self, code_only};
 
 /// Folders of the repository that people write in. Corpora hold bytes, not text.
 const FOLDERS: [&str; 8] = ["src", "crates", "tests", "bench", "ci", "python", "docs", "examples"];
@@ -13,7 +13,7 @@ const TEXT: [&str; 8] = ["rs", "py", "pyi", "sh", "toml", "md", "txt", "yml"];
 
 /// A text file: its path from the root of the repository, with `/`, and its contents.
 pub struct File {
-    /// `src/io/mod.rs`
+    /// `crates/rgunicorn-io/src/sys/mod.rs`
     pub path: String,
     /// The whole text.
     pub text: String,
@@ -44,8 +44,27 @@ impl File {
 /// The root of the repository.
 pub fn root() -> PathBuf {
     // The variable of the run wins, so that a binary that was built elsewhere looks at the tree it runs in.
-    std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package.ancestors().nth(2).map(Path::to_path_buf).expect("the package lies two folders below the root")
+}
+
+/// The text of the file at `path`, from the root of the repository.
+///
+/// # Panics
+/// If it cannot be read.
+pub fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The folder of a crate's sources in which a file lies: `src`, or `crates/NAME/src`.
+pub fn source_of(path: &str) -> Option<&str> {
+    if path.starts_with("src/") {
+        return Some("src");
+    }
+    let name = path.strip_prefix("crates/")?.split('/').next()?;
+    let source = &path[..("crates/".len() + name.len() + "/src".len()).min(path.len())];
+    (source.ends_with("/src") && path[source.len()..].starts_with('/')).then_some(source)
 }
 
 /// All text files, sorted by path.
@@ -59,21 +78,22 @@ pub fn files() -> Vec<File> {
     for folder in FOLDERS {
         walk(&root().join(folder), &mut paths);
     }
-    let mut files: Vec<File> = paths.iter().filter(|path| is_text(path)).map(|path| read(path)).collect();
+    let mut files: Vec<File> = paths.iter().filter(|path| is_text(path)).map(|path| file(path)).collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     mark_test_modules(&mut files);
     files
 }
 
-/// The Rust files below `src/`.
+/// The Rust files of the product: below `src/` and `crates/*/src/`.
 pub fn sources() -> Vec<File> {
-    files().into_iter().filter(|file| file.path.starts_with("src/") && file.path.ends_with(".rs")).collect()
+    let mut files = files();
+    files.retain(|file| source_of(&file.path).is_some() && file.path.ends_with(".rs"));
+    files
 }
 
-fn read(path: &Path) -> File {
-    let relative = path.strip_prefix(root()).expect("every path was found below the root");
-    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    File::new(&relative.to_string_lossy(), &text)
+fn file(path: &Path) -> File {
+    let relative = path.strip_prefix(root()).expect("every path was found below the root").to_string_lossy();
+    File::new(&relative, &read(&relative))
 }
 
 fn is_text(path: &Path) -> bool {
@@ -174,6 +194,16 @@ fn test_code_is_told_from_the_rest() {
     let is_test = |text: &str| file.in_test(source.find(text).expect("the sample has it"));
     assert!(!is_test("fn a") && is_test("fn b") && !is_test("fn c") && is_test("e()"));
     assert!(File::new("src/http/tests/split.rs", "").is_test && !File::new("src/http/head.rs", "").is_test);
+}
+
+#[test]
+fn sources_are_told_by_their_crate() {
+    assert_eq!(source_of("src/boot/mod.rs"), Some("src"));
+    assert_eq!(source_of("crates/rgunicorn-io/src/sys/net.rs"), Some("crates/rgunicorn-io/src"));
+    for other in ["crates/rgunicorn-io/tests/driver.rs", "crates/rgunicorn-io/srcs/x.rs", "bench/src/main.rs"]
+    {
+        assert_eq!(source_of(other), None, "{other}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Rules about text, whatever the language: length, leftovers, headers, blanks.
 
-use super::lexer::words;
-use super::tree::File;
+use crate::lexer::words;
+use crate::tree::File;
 
 /// A file that a reader can hold in mind. What grows beyond it is two things.
 pub const LINES_MAX: usize = 600;

@@ -5,19 +5,25 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Every mandatory dependency is code that each user runs; more than this many need a better reason than comfort.
 pub const MANDATORY_MAX: usize = 12;
 
+/// How the names of the workspace's own packages begin.
+const OWN: &str = "rgunicorn-";
+
 /// What the load generator brings in, which must never reach the wheel.
 const BENCH_ONLY: [&str; 3] = ["rgunicorn-bench", "tokio", "tokio-uring"];
 
-/// The names in `[dependencies]` that are not optional.
-pub fn mandatory(cargo_toml: &str) -> Vec<String> {
-    dependencies(cargo_toml).filter(|line| !line.contains("optional = true")).map(name).collect()
+/// The names in `[dependencies]` of these manifests that are neither optional nor packages of the workspace, once each.
+pub fn mandatory(cargo_tomls: &[String]) -> Vec<String> {
+    let lines = cargo_tomls.iter().flat_map(|toml| dependencies(toml));
+    let names = lines.filter(|line| !line.contains("optional = true")).map(name);
+    let names: BTreeSet<String> = names.filter(|name| !name.starts_with(OWN)).collect();
+    names.into_iter().collect()
 }
 
-/// Packages of the bench that the package `rgunicorn` reaches, by its own list or through others.
-pub fn bench_leaks(cargo_toml: &str, cargo_lock: &str) -> Vec<String> {
+/// Packages of the bench that `names` are or reach through others.
+pub fn bench_leaks(names: &[String], cargo_lock: &str) -> Vec<String> {
     let graph = graph(cargo_lock);
     let mut reached = BTreeSet::new();
-    let mut open: Vec<String> = dependencies(cargo_toml).map(name).collect();
+    let mut open = names.to_vec();
     while let Some(package) = open.pop() {
         open.extend(graph.get(&package).into_iter().flatten().cloned());
         if !reached.insert(package) {
@@ -59,23 +65,28 @@ fn graph(cargo_lock: &str) -> BTreeMap<String, BTreeSet<String>> {
 mod tests {
     use super::*;
 
-    const TOML: &str = "[package]\nname = \"x\"\n\n[dependencies]\nbytes = \"1\"\n# a remark = 1\n\
-        pyo3 = { version = \"1\", optional = true }\nnix = { version = \"1\" }\n\n[dev-dependencies]\nproptest = \"1\"\n";
+    const TOML: &str = "[package]\nname = \"x\"\n\n[dependencies]\nrgunicorn-io.workspace = true\nbytes = \"1\"\n\
+        # a remark = 1\npyo3 = { version = \"1\", optional = true }\nnix = { version = \"1\" }\n\n\
+        [dev-dependencies]\nproptest = \"1\"\n";
+    const BELOW: &str =
+        "[dependencies]\nmemchr.workspace = true\nbytes.workspace = true\n\n[lints]\nworkspace = true\n";
 
     #[test]
-    fn optional_and_test_dependencies_do_not_count() {
-        assert_eq!(mandatory(TOML), ["bytes", "nix"]);
+    fn own_optional_and_test_dependencies_do_not_count() {
+        assert_eq!(mandatory(&[TOML.to_owned(), BELOW.to_owned()]), ["bytes", "memchr", "nix"]);
     }
 
     #[test]
     fn a_leak_through_another_package_is_found() {
+        let names = mandatory(&[TOML.to_owned()]);
         let lock = |last: &str| {
             format!(
                 "[[package]]\nname = \"bytes\"\nversion = \"1\"\n\n[[package]]\nname = \"nix\"\ndependencies = [\n \
                  \"mid 0.1.0\",\n]\n\n[[package]]\nname = \"mid\"\ndependencies = [\n \"bytes\",\n \"{last}\",\n]\n"
             )
         };
-        assert_eq!(bench_leaks(TOML, &lock("tokio")).len(), 1);
-        assert_eq!(bench_leaks(TOML, &lock("nix")).len(), 0);
+        assert_eq!(bench_leaks(&names, &lock("tokio")).len(), 1);
+        assert_eq!(bench_leaks(&names, &lock("nix")).len(), 0);
+        assert_eq!(bench_leaks(&["tokio".to_owned()], "").len(), 1);
     }
 }
