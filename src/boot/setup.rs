@@ -12,9 +12,6 @@ use rgunicorn_settings::{Address, Id, Invalid, IoDriver, Settings, WorkerKind, w
 
 use super::VERSION;
 
-/// Setting this environment variable gives the driver the smallest queues it can work with: for tests of overflow.
-const TORTURE: &str = "RGUNICORN_TORTURE";
-
 /// `SERVER_SOFTWARE`.
 pub(super) fn software() -> String {
     format!("rgunicorn/{VERSION}")
@@ -161,12 +158,7 @@ fn driver_config(settings: &Settings) -> driver::Config {
         IoDriver::Uring => Choice::Uring,
         IoDriver::Epoll => Choice::Epoll,
     };
-    let sizes = if std::env::var_os(TORTURE).is_some_and(|value| value == "1") {
-        driver::Config::torture()
-    } else {
-        driver::Config::default()
-    };
-    driver::Config { choice, ..sizes }
+    driver::Config { choice, ..driver::Config::worker() }
 }
 
 /// The rules for reading requests.

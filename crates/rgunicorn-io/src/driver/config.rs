@@ -51,7 +51,18 @@ impl Config {
         Self { sq_entries: 64, cq_entries: 512, recv_buffers: 1, recv_buffer_bytes: 4096, ..Self::default() }
     }
 
+    /// For the loop of a worker: the default sizes. In a build with the feature `torture`, `RGUNICORN_TORTURE=1` in the
+    /// environment makes them the smallest ones.
+    pub fn worker() -> Self {
+        #[cfg(feature = "torture")]
+        if std::env::var_os("RGUNICORN_TORTURE").is_some_and(|value| value == "1") {
+            return Self::torture();
+        }
+        Self::default()
+    }
+
     /// The smallest queues that can work, so that tests meet overflow and buffer exhaustion all the time.
+    #[cfg(feature = "torture")]
     pub fn torture() -> Self {
         Self { sq_entries: 4, cq_entries: 64, recv_buffers: 2, ..Self::default() }
     }

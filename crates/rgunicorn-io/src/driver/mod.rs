@@ -1,5 +1,6 @@
-//! The driver: what the worker asks of the kernel, in completion style, over three back ends with the same method names:
-//! io_uring, epoll and a simulation for tests. One `match` per call: no table of pointers stands between.
+//! The driver: what the worker asks of the kernel, in completion style, over back ends with the same method names:
+//! io_uring, epoll and, with the feature `sim`, a simulation for tests. One `match` per call: no table of pointers
+//! stands between.
 //!
 //! It knows descriptors, bytes and time-outs. It may not know HTTP, Python or settings, and it never calls anybody: all it
 //! has to say comes out of `Driver::wait` as [`Completion`]s, which the caller handles when no borrow of it is alive.
@@ -16,6 +17,7 @@ mod optable;
 mod probe;
 mod report;
 mod sendop;
+#[cfg(feature = "sim")]
 pub mod sim;
 pub mod timers;
 mod types;
@@ -30,7 +32,6 @@ use std::time::Duration;
 use crate::sys::clock::{self, Instant};
 use crate::sys::net;
 use epoll::Epoll;
-use sim::Sim;
 use uring::Uring;
 
 pub use crate::sys::net::PeerAddr;
@@ -63,7 +64,8 @@ pub struct Driver {
 enum Kind {
     Uring(Uring),
     Epoll(Epoll),
-    Sim(Sim),
+    #[cfg(feature = "sim")]
+    Sim(sim::Sim),
 }
 
 macro_rules! each {
@@ -71,6 +73,7 @@ macro_rules! each {
         match &mut $driver.kind {
             Kind::Uring($inner) => $call,
             Kind::Epoll($inner) => $call,
+            #[cfg(feature = "sim")]
             Kind::Sim($inner) => $call,
         }
     };
@@ -78,6 +81,7 @@ macro_rules! each {
         match &$driver.kind {
             Kind::Uring($inner) => $call,
             Kind::Epoll($inner) => $call,
+            #[cfg(feature = "sim")]
             Kind::Sim($inner) => $call,
         }
     };
@@ -110,20 +114,6 @@ impl Driver {
         Ok((Self::of(Kind::Epoll(epoll)), Report { driver: "epoll", features: String::new(), fallback }))
     }
 
-    /// A driver over a simulated network that `seed` determines completely; the second half is the network's other end.
-    ///
-    /// # Panics
-    /// If the process has no address space left for the buffers.
-    pub fn sim(seed: u64, config: &sim::SimConfig) -> (Self, sim::Net) {
-        let (sim, net) = Sim::new(seed, config).expect("a simulation needs nothing but memory");
-        (Self::of(Kind::Sim(sim)), net)
-    }
-
-    /// A second driver on a simulated network (`Net::driver`).
-    pub(super) fn on_net(net: &sim::Net) -> Self {
-        Self::of(Kind::Sim(Sim::on_net(net).expect("a simulation needs nothing but memory")))
-    }
-
     fn of(kind: Kind) -> Self {
         Self { kind, not_send: PhantomData }
     }
@@ -133,6 +123,7 @@ impl Driver {
         match &self.kind {
             Kind::Uring(_) => "uring",
             Kind::Epoll(_) => "epoll",
+            #[cfg(feature = "sim")]
             Kind::Sim(_) => "sim",
         }
     }
@@ -144,6 +135,7 @@ impl Driver {
     /// `WouldBlock` if a sibling was faster; whatever accept4(2) says otherwise.
     pub fn accept(&mut self, listener: RawFd) -> io::Result<(Fd, PeerAddr)> {
         match &mut self.kind {
+            #[cfg(feature = "sim")]
             Kind::Sim(sim) => sim.accept(listener),
             _ => net::accept(listener).map(|(fd, peer)| (fd.into(), peer)),
         }
@@ -171,6 +163,7 @@ impl Driver {
     pub fn recv_waiting(&mut self, fd: RawFd) -> (Vec<u8>, bool) {
         let mut chunk = [0; WAITING_BYTES_MAX];
         let received = match &mut self.kind {
+            #[cfg(feature = "sim")]
             Kind::Sim(sim) => sim.recv_waiting(fd, &mut chunk),
             _ => net::recv_now(fd, &mut chunk),
         };
@@ -183,6 +176,7 @@ impl Driver {
     /// Whether the other end of a stream socket has shut it, for writing at least. Asks the kernel, and takes nothing.
     pub fn has_peer_left(&self, fd: RawFd) -> bool {
         match &self.kind {
+            #[cfg(feature = "sim")]
             Kind::Sim(sim) => sim.has_peer_left(fd),
             _ => net::has_peer_left(fd),
         }
@@ -191,6 +185,7 @@ impl Driver {
     /// Whether nothing can reach the other end of a stream socket any more. Asks the kernel.
     pub fn is_cut_off(&self, fd: RawFd) -> bool {
         match &self.kind {
+            #[cfg(feature = "sim")]
             Kind::Sim(sim) => sim.is_cut_off(fd),
             _ => net::is_cut_off(fd),
         }
@@ -275,6 +270,7 @@ impl Driver {
     /// The time by which this driver waits: the monotonic clock, or a simulation's own.
     pub fn now(&self) -> Instant {
         match &self.kind {
+            #[cfg(feature = "sim")]
             Kind::Sim(sim) => sim.now(),
             Kind::Uring(_) | Kind::Epoll(_) => clock::now(),
         }
@@ -302,6 +298,7 @@ impl Driver {
         match &mut self.kind {
             Kind::Uring(uring) => uring.let_go(fd),
             Kind::Epoll(epoll) => epoll.let_go(fd),
+            #[cfg(feature = "sim")]
             Kind::Sim(_) => {}
         }
     }
@@ -311,6 +308,7 @@ impl Driver {
         match &self.kind {
             Kind::Uring(uring) => Some(uring.fileno()),
             Kind::Epoll(epoll) => Some(epoll.fileno()),
+            #[cfg(feature = "sim")]
             Kind::Sim(_) => None,
         }
     }
@@ -321,6 +319,7 @@ impl Driver {
     /// What shutdown(2) says, `ENOTCONN` above all.
     pub fn shutdown(&mut self, fd: RawFd, how: Shutdown) -> io::Result<()> {
         match &mut self.kind {
+            #[cfg(feature = "sim")]
             Kind::Sim(sim) => sim.shutdown(fd, how),
             _ => net::shutdown(fd, how),
         }
@@ -346,6 +345,7 @@ impl Driver {
         match self.kind {
             Kind::Uring(uring) => uring.forget_after_fork(),
             Kind::Epoll(epoll) => epoll.forget_after_fork(),
+            #[cfg(feature = "sim")]
             Kind::Sim(_) => {}
         }
     }

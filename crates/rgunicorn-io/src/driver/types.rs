@@ -41,6 +41,7 @@ pub enum Fd {
     /// A descriptor of this process.
     Real(OwnedFd),
     /// A socket of the simulated network: no system call may see it.
+    #[cfg(feature = "sim")]
     Virtual(RawFd),
 }
 
@@ -48,6 +49,7 @@ impl AsRawFd for Fd {
     fn as_raw_fd(&self) -> RawFd {
         match self {
             Self::Real(fd) => fd.as_raw_fd(),
+            #[cfg(feature = "sim")]
             Self::Virtual(fd) => *fd,
         }
     }

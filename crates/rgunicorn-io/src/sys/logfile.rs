@@ -94,10 +94,11 @@ fn open(path: &str) -> io::Result<OwnedFd> {
     Ok(OwnedFd::from(file))
 }
 
-/// Makes the open file behind `fd` non-blocking, as another program that shares it may do.
+/// Makes the open file behind `fd` non-blocking, as another program that shares it may do. For tests.
 ///
 /// # Panics
 /// If the descriptor is not open.
+#[cfg(feature = "sim")]
 pub fn set_nonblocking(fd: RawFd) {
     // SAFETY: neither call takes a pointer.
     check(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::fcntl(fd, libc::F_GETFL) | libc::O_NONBLOCK) })

@@ -197,7 +197,6 @@ impl Epoll {
     }
 
     pub(crate) fn close(&mut self, fd: Fd) {
-        let Fd::Real(fd) = fd else { return };
         let raw = std::os::fd::AsRawFd::as_raw_fd(&fd);
         while let Some(key) = self.ops.first(raw) {
             if let Some(Op::Send(op)) = self.ops.remove(key) {

@@ -24,6 +24,7 @@ use super::config::BATCHED_SENDS_MAX;
 use super::optable::{Op, OpTable, Phase};
 use super::sendop::{SendOp, rest};
 use super::types::{BufId, Completion, Fd, OpKey, SendBuf, Sent, Stats, Token, Urgency};
+use super::{Driver, Kind};
 use crate::sys::clock::Instant;
 use crate::sys::net::PeerAddr;
 
@@ -40,6 +41,22 @@ pub(crate) struct Sim {
     queued: Vec<OpKey>,
     ready: Vec<Completion>,
     stats: Stats,
+}
+
+impl Driver {
+    /// A driver over a simulated network that `seed` determines completely; the second half is the network's other end.
+    ///
+    /// # Panics
+    /// If the process has no address space left for the buffers.
+    pub fn sim(seed: u64, config: &SimConfig) -> (Self, Net) {
+        let (sim, net) = Sim::new(seed, config).expect("a simulation needs nothing but memory");
+        (Self::of(Kind::Sim(sim)), net)
+    }
+
+    /// A second driver on a simulated network (`Net::driver`).
+    fn on_net(net: &Net) -> Self {
+        Self::of(Kind::Sim(Sim::on_net(net).expect("a simulation needs nothing but memory")))
+    }
 }
 
 impl Sim {
