@@ -11,7 +11,7 @@ const WIDTH_COLUMNS: usize = 80;
 const TEXT_COLUMN: usize = 24;
 
 /// The one-line usage.
-pub fn usage(prog: &str) -> String {
+pub(crate) fn usage(prog: &str) -> String {
     format!("usage: {prog} [OPTIONS] [APP_MODULE]")
 }
 

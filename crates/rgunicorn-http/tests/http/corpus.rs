@@ -11,7 +11,7 @@ use rgunicorn_http::{HeaderMap, Policy};
 use super::support::{Outcome, run};
 
 /// One file of the corpus.
-pub struct Case {
+pub(crate) struct Case {
     pub path: PathBuf,
     pub policy: Policy,
     pub trusted: bool,
@@ -20,7 +20,7 @@ pub struct Case {
 }
 
 /// Every case of one half, sorted by name.
-pub fn cases(half: &str) -> Vec<Case> {
+pub(crate) fn cases(half: &str) -> Vec<Case> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(half);
     let mut paths: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "http"));
@@ -30,7 +30,7 @@ pub fn cases(half: &str) -> Vec<Case> {
 }
 
 /// Both halves.
-pub fn all_cases() -> impl Iterator<Item = Case> {
+pub(crate) fn all_cases() -> impl Iterator<Item = Case> {
     cases("valid").into_iter().chain(cases("invalid"))
 }
 

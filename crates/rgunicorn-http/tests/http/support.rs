@@ -6,13 +6,13 @@ use rgunicorn_http::{BodyKind, Event, Fields, HttpError, Policy, RequestHead, Re
 
 /// What a byte stream came to: a readable transcript, with adjacent body pieces joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     pub transcript: String,
     pub error: Option<HttpError>,
 }
 
 /// Feeds `pieces` in turn, then closes.
-pub fn run<'a>(policy: &Policy, trusted: bool, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+pub(crate) fn run<'a>(policy: &Policy, trusted: bool, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let mut parser = RequestParser::new();
     let mut transcript = String::new();
     let mut body: Vec<u8> = Vec::new();
@@ -62,17 +62,17 @@ pub fn run<'a>(policy: &Policy, trusted: bool, pieces: impl IntoIterator<Item = 
 }
 
 /// All bytes at once under the default policy, from an untrusted peer.
-pub fn whole(bytes: impl AsRef<[u8]>) -> Outcome {
+pub(crate) fn whole(bytes: impl AsRef<[u8]>) -> Outcome {
     run(&Policy::default(), false, [bytes.as_ref()])
 }
 
 /// The verdict on one request whose input ends with it.
-pub fn verdict(policy: &Policy, trusted: bool, bytes: &[u8]) -> Result<(), HttpError> {
+pub(crate) fn verdict(policy: &Policy, trusted: bool, bytes: &[u8]) -> Result<(), HttpError> {
     run(policy, trusted, [bytes]).error.map_or(Ok(()), Err)
 }
 
 /// The head of the first request.
-pub fn head_with(policy: &Policy, trusted: bool, bytes: &[u8]) -> Result<RequestHead, HttpError> {
+pub(crate) fn head_with(policy: &Policy, trusted: bool, bytes: &[u8]) -> Result<RequestHead, HttpError> {
     match RequestParser::new().advance(policy, trusted, &mut &*bytes)? {
         Event::Head(head) => Ok(head),
         other => panic!("no head but {other:?}"),
@@ -80,7 +80,7 @@ pub fn head_with(policy: &Policy, trusted: bool, bytes: &[u8]) -> Result<Request
 }
 
 /// The head of the first request under the default policy.
-pub fn head(bytes: impl AsRef<[u8]>) -> Result<RequestHead, HttpError> {
+pub(crate) fn head(bytes: impl AsRef<[u8]>) -> Result<RequestHead, HttpError> {
     head_with(&Policy::default(), false, bytes.as_ref())
 }
 

@@ -18,7 +18,7 @@ use rgunicorn_io::driver::{
 use rgunicorn_io::sys::clock;
 
 /// No condition that a test waits for takes longer on a healthy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long one wait sleeps at most, so that conditions outside the driver are looked at as well.
 const NAP: Duration = Duration::from_millis(5);
 /// Seeds that every test tries on the simulation. A failure names its seed.
@@ -31,7 +31,7 @@ enum Wire {
     Unix,
 }
 
-pub struct Rig {
+pub(crate) struct Rig {
     pub driver: Driver,
     pub config: Config,
     wire: Wire,
@@ -40,14 +40,14 @@ pub struct Rig {
     pub out: Vec<Completion>,
 }
 
-pub enum Peer {
+pub(crate) enum Peer {
     Tcp(TcpStream),
     Unix(UnixStream),
     Sim(sim::Net, sim::Peer),
 }
 
 /// Runs `test` on every back end, every wire, with normal and with the smallest queues, and on many simulations.
-pub fn everywhere(test: impl Fn(&mut Rig)) {
+pub(crate) fn everywhere(test: impl Fn(&mut Rig)) {
     for choice in [Choice::Uring, Choice::Epoll] {
         for config in [Config::default(), Config::torture()] {
             for wire in [Wire::Tcp, Wire::Unix] {
@@ -77,12 +77,12 @@ fn run(mut rig: Rig, name: &str, test: &impl Fn(&mut Rig)) {
 }
 
 impl Rig {
-    pub fn is_sim(&self) -> bool {
+    pub(crate) fn is_sim(&self) -> bool {
         self.net.is_some()
     }
 
     /// Another driver that can share this one's listeners.
-    pub fn sibling(&self) -> Driver {
+    pub(crate) fn sibling(&self) -> Driver {
         match &self.net {
             Some(net) => net.driver(),
             None => Driver::open(&self.config).unwrap().0,
@@ -90,7 +90,7 @@ impl Rig {
     }
 
     /// A connection: our end as the worker has it (blocking), and the far end.
-    pub fn pair(&self) -> (Fd, Peer) {
+    pub(crate) fn pair(&self) -> (Fd, Peer) {
         if let Some(net) = &self.net {
             let (fd, peer) = net.pair();
             return (fd, Peer::Sim(net.clone(), peer));
@@ -112,7 +112,7 @@ impl Rig {
     }
 
     /// Waits until `done` says so of what has come out so far.
-    pub fn wait_until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
+    pub(crate) fn wait_until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
         let deadline = clock::now().after(PATIENCE);
         while !done(self) {
             assert!(clock::now() < deadline, "waited in vain; so far {:?}", self.out);
@@ -121,7 +121,7 @@ impl Rig {
     }
 
     /// The next completion for which `wanted` holds; others stay in `out`.
-    pub fn wait_for(&mut self, wanted: impl Fn(&Completion) -> bool) -> Completion {
+    pub(crate) fn wait_for(&mut self, wanted: impl Fn(&Completion) -> bool) -> Completion {
         let mut at = None;
         self.wait_until(|rig| {
             at = rig.out.iter().position(&wanted);
@@ -131,7 +131,7 @@ impl Rig {
     }
 
     /// The next thing that a reception says.
-    pub fn received(&mut self, token: u64) -> Received {
+    pub(crate) fn received(&mut self, token: u64) -> Received {
         let is_it = |c: &Completion| matches!(c, Completion::Recv { token: t, .. } if *t == Token(token));
         match self.wait_for(is_it) {
             Completion::Recv { outcome, .. } => outcome,
@@ -140,7 +140,7 @@ impl Rig {
     }
 
     /// Receives until `count` bytes are there.
-    pub fn receive(&mut self, token: u64, count: usize) -> Vec<u8> {
+    pub(crate) fn receive(&mut self, token: u64, count: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         while bytes.len() < count {
             match self.received(token) {
@@ -155,12 +155,12 @@ impl Rig {
         bytes
     }
 
-    pub fn recv(&mut self, fd: &Fd, token: u64) -> OpKey {
+    pub(crate) fn recv(&mut self, fd: &Fd, token: u64) -> OpKey {
         self.driver.recv(fd.as_raw_fd(), Token(token)).unwrap()
     }
 
     /// Sends, and reads at the far end (if it is asked to) until the send is over.
-    pub fn send_all(&mut self, fd: &Fd, buf: SendBuf, urgency: Urgency, peer: &mut Peer) -> Vec<u8> {
+    pub(crate) fn send_all(&mut self, fd: &Fd, buf: SendBuf, urgency: Urgency, peer: &mut Peer) -> Vec<u8> {
         let mut got = Vec::new();
         let count = buf.len();
         if let Sent::Pending(_) = self.driver.send(fd.as_raw_fd(), Token(99), buf, urgency) {
@@ -181,7 +181,7 @@ impl Rig {
         got
     }
 
-    pub fn take_sent(&mut self, token: u64) -> Option<(std::io::Result<()>, SendBuf)> {
+    pub(crate) fn take_sent(&mut self, token: u64) -> Option<(std::io::Result<()>, SendBuf)> {
         let is_it = |c: &Completion| matches!(c, Completion::Sent { token: t, .. } if *t == Token(token));
         let at = self.out.iter().position(is_it)?;
         match self.out.remove(at) {
@@ -190,7 +190,7 @@ impl Rig {
         }
     }
 
-    pub fn take_orphan(&mut self) -> Option<SendBuf> {
+    pub(crate) fn take_orphan(&mut self) -> Option<SendBuf> {
         let at = self.out.iter().position(|c| matches!(c, Completion::Orphan { .. }))?;
         match self.out.remove(at) {
             Completion::Orphan { buf } => Some(buf),
@@ -199,7 +199,7 @@ impl Rig {
     }
 
     /// Lets everything that could still come out come out.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..30 {
             self.driver.wait(Some(Duration::ZERO), &mut self.out).unwrap();
         }
@@ -207,7 +207,7 @@ impl Rig {
     }
 
     /// A listener that siblings share, and how to connect to it.
-    pub fn listener(&self) -> Listener {
+    pub(crate) fn listener(&self) -> Listener {
         match &self.net {
             Some(net) => Listener::Sim(net.clone(), net.listener()),
             None => {
@@ -219,20 +219,20 @@ impl Rig {
     }
 }
 
-pub enum Listener {
+pub(crate) enum Listener {
     Tcp(TcpListener),
     Sim(sim::Net, RawFd),
 }
 
 impl Listener {
-    pub fn fd(&self) -> RawFd {
+    pub(crate) fn fd(&self) -> RawFd {
         match self {
             Self::Tcp(listener) => listener.as_raw_fd(),
             Self::Sim(_, fd) => *fd,
         }
     }
 
-    pub fn connect(&self) -> Peer {
+    pub(crate) fn connect(&self) -> Peer {
         match self {
             Self::Tcp(listener) => {
                 let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -245,7 +245,7 @@ impl Listener {
 }
 
 impl Peer {
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         match self {
             Self::Tcp(peer) => peer.write_all(bytes).unwrap(),
             Self::Unix(peer) => peer.write_all(bytes).unwrap(),
@@ -254,7 +254,7 @@ impl Peer {
     }
 
     /// Sends as much as fits now.
-    pub fn send_some(&mut self, bytes: &[u8]) -> usize {
+    pub(crate) fn send_some(&mut self, bytes: &[u8]) -> usize {
         let sent = match self {
             Self::Tcp(peer) => peer.write(bytes),
             Self::Unix(peer) => peer.write(bytes),
@@ -267,7 +267,7 @@ impl Peer {
     }
 
     /// What has arrived; never waits.
-    pub fn receive(&mut self) -> Vec<u8> {
+    pub(crate) fn receive(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         // An error means "nothing more now" as well as "never more": who expects bytes waits in vain and fails.
         let _ = match self {
@@ -279,7 +279,7 @@ impl Peer {
     }
 
     /// Whether the far end knows that our end is closed. Reads and discards what comes before that.
-    pub fn sees_end(&mut self) -> bool {
+    pub(crate) fn sees_end(&mut self) -> bool {
         let mut sink = [0; 4096];
         let mut source: Box<dyn Read + '_> = match self {
             Self::Tcp(peer) => Box::new(peer),
@@ -298,7 +298,7 @@ impl Peer {
         }
     }
 
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         match self {
             Self::Tcp(peer) => peer.shutdown(std::net::Shutdown::Write).unwrap(),
             Self::Unix(peer) => peer.shutdown(std::net::Shutdown::Write).unwrap(),
@@ -307,7 +307,7 @@ impl Peer {
     }
 
     /// Tears the connection down; false if this wire cannot do that.
-    pub fn reset(self) -> bool {
+    pub(crate) fn reset(self) -> bool {
         match self {
             Self::Tcp(peer) => {
                 let linger = libc::linger { l_onoff: 1, l_linger: 0 };
@@ -333,13 +333,13 @@ impl Peer {
 }
 
 /// `count` bytes that do not repeat at any buffer's length.
-pub fn pattern(count: usize) -> Vec<u8> {
+pub(crate) fn pattern(count: usize) -> Vec<u8> {
     let mut bytes = (0..251).collect::<Vec<u8>>().repeat(count / 251 + 1);
     bytes.truncate(count);
     bytes
 }
 
 /// A send of nothing but a head.
-pub fn head(bytes: &[u8]) -> SendBuf {
+pub(crate) fn head(bytes: &[u8]) -> SendBuf {
     SendBuf { head: bytes.to_vec(), body: bytes::Bytes::new() }
 }
