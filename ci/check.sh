@@ -46,7 +46,6 @@ try() { step "$@" || true; }
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 [ -n "${CI:-}" ] && export CARGO_INCREMENTAL=0
 
-# Always the whole workspace: another set of packages would mean other features of shared dependencies, built anew.
 nextest() { # ARGUMENTS...: nextest, or cargo's own runner where it is not installed
     if command -v cargo-nextest >/dev/null; then
         cargo nextest run --config-file ci/nextest.toml --locked --no-fail-fast "$@"
@@ -55,16 +54,17 @@ nextest() { # ARGUMENTS...: nextest, or cargo's own runner where it is not insta
     fi
 }
 
-lints() { # FEATURE_ARGUMENTS...
-    cargo clippy --locked --workspace --all-targets --quiet "$@" -- -D warnings
+lints() { # CARGO_ARGUMENTS...
+    cargo clippy --locked --workspace --quiet "$@" -- -D warnings
 }
 
-doctests() { cargo test --locked --doc --quiet --no-default-features; }
+doctests() { cargo test --locked --doc --quiet --workspace; }
 
-docs() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet --no-default-features; }
+docs() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet --workspace; }
 
-wheel() { # the profile `ci` of Cargo.toml: fast enough for the suite, debug assertions on
-    MATURIN_PEP517_ARGS='--profile ci --locked' install_rgunicorn "$VENV"
+# The profile `ci` of Cargo.toml: fast enough for the suite, debug assertions on. The feature is what `torture` needs.
+wheel() {
+    MATURIN_PEP517_ARGS='--profile ci --locked --features torture' install_rgunicorn "$VENV"
 }
 
 # The profile `ci-release`, in an environment that has everything else of the other one. Installed before it can see that
@@ -109,12 +109,12 @@ venv "$VENV"
 python_env "$VENV/bin/python"
 
 try "rustfmt" cargo fmt --all --check
-try "clippy without Python" lints --no-default-features
-try "clippy with Python" lints
-try "Rust tests without Python" nextest --workspace --no-default-features
+try "clippy of what is shipped" lints
+try "clippy of everything" lints --all-targets
+try "Rust tests without Python" nextest --workspace --exclude rgunicorn
 try "Rust tests without Python, driver epoll" env RGUNICORN_IO_DRIVER=epoll bash -c \
-    "$(declare -f nextest); nextest --workspace --no-default-features"
-try "Rust tests with Python" nextest --workspace
+    "$(declare -f nextest); nextest --workspace --exclude rgunicorn"
+try "Rust tests with Python" nextest --package rgunicorn
 try "doc tests" doctests
 try "documentation builds without warnings" docs
 

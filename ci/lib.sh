@@ -81,7 +81,7 @@ pip_install() {
 # install_rgunicorn VENV: builds and installs this tree; MATURIN_PEP517_ARGS chooses the profile.
 install_rgunicorn() { "$1/bin/python" -m pip install -q --disable-pip-version-check "$ROOT"; }
 
-# Test binaries with the feature `python` embed CPython, so the loader must find libpython, which may lie in a
+# Test binaries of the extension module embed CPython, so the loader must find libpython, which may lie in a
 # directory that ld.so does not know (pyenv, uv). PYO3_PYTHON pins one interpreter, so that nothing is built twice.
 python_env() {
     local libdir
