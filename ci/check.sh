@@ -60,7 +60,7 @@ lints() { # CARGO_ARGUMENTS...
 
 doctests() { cargo test --locked --doc --quiet --workspace; }
 
-docs() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet --workspace; }
+docs() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet --workspace --exclude rgunicorn-bench; }
 
 # The profile `ci` of Cargo.toml: fast enough for the suite, debug assertions on. The feature is what `torture` needs.
 wheel() {
