@@ -7,7 +7,6 @@ in the process where Gunicorn runs it; what a hook raises goes back to the nativ
 from __future__ import annotations
 
 import os
-import random
 import socket
 import sys
 from datetime import timedelta
@@ -18,6 +17,7 @@ from rgunicorn.app.wsgiapp import WSGIApplication
 if TYPE_CHECKING:
     from rgunicorn._rgunicorn import WorkerHandle
     from rgunicorn.config import Config
+    from rgunicorn.workers import Worker
 
 
 # Of struct tcp_info (linux/tcp.h): enough of it, and where tcpi_unacked is, which is the queue's length for a listener.
@@ -65,35 +65,6 @@ class Listener:
         return self._text
 
 
-class Heartbeat:
-    """`worker.tmp`."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._fd: int | None = None
-
-    def notify(self) -> None:
-        """Says that the worker is alive."""
-        self._worker.notify()
-
-    def last_update(self) -> float:
-        """When it last said so, on the monotonic clock, in seconds; 0 before."""
-        handle = self._worker._handle
-        return 0.0 if handle is None else handle.last_beat()
-
-    def fileno(self) -> int:
-        """A descriptor, for those who want one: heartbeats are in shared memory."""
-        if self._fd is None:
-            self._fd = os.memfd_create("heartbeat")
-        return self._fd
-
-    def close(self) -> None:
-        """Lets go of it."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-
 class App(WSGIApplication):
     """`worker.app` and `server.app` of a server that was started by its command line, which is read already."""
 
@@ -105,65 +76,6 @@ class App(WSGIApplication):
     def do_load_config(self) -> None:
         """Takes over what was read."""
         self.cfg = self._read
-
-
-class Worker:
-    """A worker, in the master and, as a copy, in its own process. Attributes may be added."""
-
-    def __init__(self, age: int, ppid: int, sockets: list[Listener], app: Any, timeout: float, cfg: Config, log: Any) -> None:
-        self.age, self.ppid, self.sockets, self.app, self.timeout, self.cfg, self.log = (
-            age, ppid, sockets, app, timeout, cfg, log,
-        )  # fmt: skip
-        self.pid: Any = "[booting]"
-        self.booted = False
-        self.aborted = False
-        self.reloader: Any = None
-        self.tmp = Heartbeat(self)
-        self.wsgi: Any = None
-        self._handle: WorkerHandle | None = None
-        self._alive = True
-        self._nr = 0
-        jitter = random.randint(0, cfg.max_requests_jitter)
-        self.max_requests: float = cfg.max_requests + jitter if cfg.max_requests else sys.maxsize
-
-    def __str__(self) -> str:
-        return f"<Worker {self.pid}>"
-
-    @property
-    def alive(self) -> bool:
-        """False: the worker stops, or has stopped. May be set so."""
-        return self._alive if self._handle is None else self._handle.alive
-
-    @alive.setter
-    def alive(self, value: bool) -> None:
-        self._alive = value
-        if self._handle is not None:
-            self._handle.alive = value
-
-    @property
-    def nr(self) -> int:
-        """Requests so far. May be set, to be nearer to `max_requests` or farther from it."""
-        return self._nr if self._handle is None else self._handle.requests
-
-    @nr.setter
-    def nr(self, value: int) -> None:
-        self._nr = value
-        if self._handle is not None:
-            self._handle.requests = value
-
-    def notify(self) -> None:
-        """Says that the worker is alive: its time-out begins anew."""
-        if self._handle is not None:
-            self._handle.notify()
-
-
-_CLASSES: dict[str, type[Worker]] = {}
-
-
-def worker_class(name: str) -> type[Worker]:
-    """`Worker` under the name of a worker type."""
-    names = {"sync": "SyncWorker", "gthread": "ThreadWorker", "gevent": "GeventWorker", "uring": "UringWorker"}
-    return _CLASSES.setdefault(name, type(names.get(name, name), (Worker,), {}))
 
 
 class Server:

@@ -254,7 +254,7 @@ class Config:
     @property
     def worker_class(self) -> Any:
         """A stand-in for Gunicorn's worker class, of the same name."""
-        from rgunicorn._server import worker_class
+        from rgunicorn.workers import worker_class
 
         return worker_class(self.worker_class_str)
 
