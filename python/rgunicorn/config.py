@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import grp
-import importlib
 import inspect
 import os
 import pwd
@@ -15,6 +14,8 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from rgunicorn import _rgunicorn
+from rgunicorn.util import getcwd, import_object, parse_address
+from rgunicorn.workers import Worker, worker_class
 
 if TYPE_CHECKING:
     import argparse
@@ -22,26 +23,6 @@ if TYPE_CHECKING:
 
 #: What a row of the table says: name, shape, section, flags, metavar, text, default, since when.
 Row = tuple[str, str, str, list[str], str, str, Any, str]
-
-
-def import_object(path: str) -> Any:
-    """The object of a dotted path, ``package.module.name`` or ``package.module:name``."""
-    parts = path.replace(":", ".").split(".")
-    if len(parts) < 2 or not all(parts):
-        raise ValueError(f"{path!r} is not a dotted path")
-    for count in range(len(parts) - 1, 0, -1):
-        module = ".".join(parts[:count])
-        try:
-            found: Any = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            # The name may be that of an attribute; a module that misses another one is to say so.
-            if count == 1 or not module.startswith(error.name or module):
-                raise
-            continue
-        for part in parts[count:]:
-            found = getattr(found, part)
-        return found
-    raise ValueError(f"{path!r} is not a dotted path")
 
 
 def positional(function: Callable[..., Any]) -> int | None:
@@ -159,8 +140,6 @@ class Config:
 
     def _settle(self) -> None:
         """What the machine says where nothing was configured, as under Gunicorn."""
-        from rgunicorn.util import getcwd
-
         self.settings["chdir"].value = getcwd()
         self.settings["user"].value = os.geteuid()
         self.settings["group"].value = os.getegid()
@@ -252,17 +231,13 @@ class Config:
         return "gthread" if name.endswith("sync") and self.threads > 1 else name
 
     @property
-    def worker_class(self) -> Any:
+    def worker_class(self) -> type[Worker]:
         """A stand-in for Gunicorn's worker class, of the same name."""
-        from rgunicorn.workers import worker_class
-
         return worker_class(self.worker_class_str)
 
     @property
     def address(self) -> list[Any]:
         """Where to listen: (host, port), or the path of a unix socket."""
-        from rgunicorn.util import parse_address
-
         return [parse_address(text) for text in self.settings["bind"].get()]
 
     @property

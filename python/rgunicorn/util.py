@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 from typing import Any
 
-from rgunicorn.config import import_object
+from rgunicorn import _rgunicorn
+
+
+def import_object(path: str) -> Any:
+    """The object of a dotted path, ``package.module.name`` or ``package.module:name``."""
+    parts = path.replace(":", ".").split(".")
+    if len(parts) < 2 or not all(parts):
+        raise ValueError(f"{path!r} is not a dotted path")
+    for count in range(len(parts) - 1, 0, -1):
+        module = ".".join(parts[:count])
+        try:
+            found: Any = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            # The name may be that of an attribute; a module that misses another one is to say so.
+            if count == 1 or not module.startswith(error.name or module):
+                raise
+            continue
+        for part in parts[count:]:
+            found = getattr(found, part)
+        return found
+    raise ValueError(f"{path!r} is not a dotted path")
 
 
 def parse_address(netloc: str, default_port: str = "8000") -> Any:
@@ -49,8 +70,6 @@ def getcwd() -> str:
 
 def import_app(module: str) -> Any:
     """The application of ``MODULE:EXPR``."""
-    from rgunicorn import _rgunicorn
-
     return _rgunicorn._load_app(module)
 
 

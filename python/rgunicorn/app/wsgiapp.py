@@ -6,7 +6,9 @@ import os
 import sys
 from typing import Any
 
+from rgunicorn.__main__ import main
 from rgunicorn.app.base import Application
+from rgunicorn.app.pasterapp import get_wsgi_app
 from rgunicorn.errors import ConfigError
 from rgunicorn.util import import_app
 
@@ -34,16 +36,12 @@ class WSGIApplication(Application):
     def load(self) -> Any:
         """Loads it."""
         if self.cfg.paste:
-            from rgunicorn.app.pasterapp import get_wsgi_app
-
             return get_wsgi_app(self.cfg.paste, defaults=self.cfg.paste_global_conf)
         return import_app(self.app_uri or "")
 
 
 def run(prog: str | None = None) -> None:
     """The console script."""
-    from rgunicorn.__main__ import main
-
     if prog:
         sys.argv[0] = os.path.join(os.path.dirname(sys.argv[0]), prog)
     main()
