@@ -9,8 +9,8 @@ import sys
 # Type checkers take this for true; a worker has no use for `typing`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
+    from collections.abc import Iterable
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 
 # Where the server was started, whatever directory it changes to later: extra files are relative to it.
@@ -43,11 +43,11 @@ def missing(extra: Iterable[str]) -> tuple[list[str], list[str]]:
     )
 
 
-def error_app(text: str) -> Callable[[dict[str, Any], Callable[..., Any]], list[bytes]]:
+def error_app(text: str) -> WSGIApplication:
     """An application that answers every request with this text and the status 500."""
     body = text.encode("utf-8", "replace")
 
-    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
         start_response("500 Internal Server Error", headers)
         return [body]

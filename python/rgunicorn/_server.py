@@ -50,7 +50,7 @@ class Listener:
         return self._name
 
     @property
-    def sock(self) -> Any:
+    def sock(self) -> socket.socket:
         """The same descriptor as a socket object, which cannot be closed."""
         return ListeningSocket(fileno=self._fd)
 
@@ -93,7 +93,7 @@ class Server:
         self.WORKERS: dict[int, Worker] = {}
         self.LISTENERS: list[Listener] = []
         self.START_CTX: dict[Any, Any] = {"args": list(sys.argv), "cwd": os.getcwd(), 0: sys.executable}
-        self._num_workers = cfg.workers
+        self._num_workers: int = cfg.workers
         self._describe()
         #: What a hook has asked for by setting `num_workers`; the native module takes it from here.
         self._wanted: int | None = None
@@ -209,7 +209,7 @@ class Request:
         self.method, self.uri, self.path, self.query, self.fragment, self.version = line
         self.headers = headers
         self.trailers: list[tuple[str, str]] = []
-        self.body: Any = Body()
+        self.body = Body()
         self.scheme = scheme
         self.remote_addr, self.peer_addr = peer
         self.proxy_protocol_info: Any = None
@@ -235,7 +235,7 @@ class Request:
 class Response:
     """A response, as `post_request` and loggers see it."""
 
-    def __init__(self, status: str, headers: list[tuple[str, str]], sent: int, flags: tuple[bool, bool, bool], req: Any) -> None:
+    def __init__(self, status: str, headers: list[tuple[str, str]], sent: int, flags: tuple[bool, bool, bool], req: Request | None) -> None:
         # None: the application has failed before it began one.
         self.status = status or None
         code = status.partition(" ")[0]

@@ -14,13 +14,15 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from rgunicorn import _rgunicorn
-from rgunicorn.util import getcwd, import_object, parse_address
+from rgunicorn.util import Address, getcwd, import_object, parse_address
 from rgunicorn.workers import Worker, worker_class
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
+#: What the system knows of a user or a group; in both the third field is the number.
+Account = pwd.struct_passwd | grp.struct_group
 #: What a row of the table says: name, shape, section, flags, metavar, text, default, since when.
 Row = tuple[str, str, str, list[str], str, str, Any, str]
 
@@ -236,7 +238,7 @@ class Config:
         return worker_class(self.worker_class_str)
 
     @property
-    def address(self) -> list[Any]:
+    def address(self) -> list[Address]:
         """Where to listen: (host, port), or the path of a unix socket."""
         return [parse_address(text) for text in self.settings["bind"].get()]
 
@@ -256,7 +258,8 @@ class Config:
     @property
     def proc_name(self) -> str:
         """The name in process titles."""
-        return self.settings["proc_name"].get() or self.settings["default_proc_name"].get()
+        name: str = self.settings["proc_name"].get() or self.settings["default_proc_name"].get()
+        return name
 
     @property
     def logger_class(self) -> Any:
@@ -320,7 +323,7 @@ class Config:
         return found or None
 
 
-def account(value: Any, find: Callable[[str], Any], own: Callable[[], int]) -> int:
+def account(value: str | int | None, find: Callable[[str], Account], own: Callable[[], int]) -> int:
     """The id of an account that is given as None, a number or a name."""
     if value is None:
         return own()
@@ -329,12 +332,12 @@ def account(value: Any, find: Callable[[str], Any], own: Callable[[], int]) -> i
     except ValueError:
         kind = "user" if find is pwd.getpwnam else "group"
         try:
-            return int(find(value)[2])
+            return int(find(str(value))[2])
         except KeyError:
             raise ValueError(f"No such {kind}: {value!r}") from None
 
 
-def host_port(text: str) -> Any:
+def host_port(text: str) -> str | tuple[str, int]:
     """HOST:PORT as a pair; the path of a unix socket alone."""
     if text.startswith("unix://"):
         return text.removeprefix("unix://")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -18,7 +18,7 @@ class Spew:
         self.trace_names = trace_names
         self.show_values = show_values
 
-    def __call__(self, frame: FrameType, event: str, arg: Any) -> Spew:
+    def __call__(self, frame: FrameType, event: str, arg: object) -> Spew:
         if event == "line":
             self._show(frame)
         return self
@@ -47,5 +47,5 @@ def spew(trace_names: list[str] | None = None, show_values: bool = False) -> Non
 
 def unspew() -> None:
     """Enough."""
-    threading.settrace(None)  # type: ignore[arg-type]
+    threading.settrace(None)
     sys.settrace(None)

@@ -417,7 +417,7 @@ class Logger:
                     os.set_inheritable(stream.fileno(), False)
 
     def _set_handler(
-        self, log: logging.Logger, output: str | None, fmt: logging.Formatter, stream: Any = None
+        self, log: logging.Logger, output: str | None, fmt: logging.Formatter, stream: IO[str] | None = None
     ) -> None:
         """Replaces our handler of a logger by one that writes to a path, or to `stream` if that is a dash."""
         ours = [handler for handler in log.handlers if getattr(handler, "_gunicorn", False)]

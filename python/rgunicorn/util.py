@@ -5,9 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rgunicorn import _rgunicorn
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+#: Where to listen: (host, port), the path of a unix socket, or a descriptor.
+Address = tuple[str, int] | str | int
 
 
 def import_object(path: str) -> Any:
@@ -30,7 +36,7 @@ def import_object(path: str) -> Any:
     raise ValueError(f"{path!r} is not a dotted path")
 
 
-def parse_address(netloc: str, default_port: str = "8000") -> Any:
+def parse_address(netloc: str, default_port: str = "8000") -> Address:
     """An address text as Python's `socket` wants it: (host, port), a path, or the number of a descriptor."""
     for prefix in ("unix://", "unix:"):
         if netloc.startswith(prefix):
@@ -68,12 +74,12 @@ def getcwd() -> str:
         return here
 
 
-def import_app(module: str) -> Any:
+def import_app(module: str) -> WSGIApplication:
     """The application of ``MODULE:EXPR``."""
     return _rgunicorn._load_app(module)
 
 
-def load_class(uri: Any, default: str = "", section: str = "") -> Any:
+def load_class(uri: type[Any] | str, default: str = "", section: str = "") -> Any:
     """A class that is given as one, or by its dotted path."""
     return uri if isinstance(uri, type) else import_object(uri)
 

@@ -49,7 +49,7 @@ class Worker:
         self.age, self.ppid, self.sockets, self.app, self.timeout, self.cfg, self.log = (
             age, ppid, sockets, app, timeout, cfg, log,
         )  # fmt: skip
-        self.pid: Any = "[booting]"
+        self.pid: int | str = "[booting]"
         self.booted = False
         self.aborted = False
         self.reloader: Any = None

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rgunicorn.arbiter import Arbiter
 from rgunicorn.config import Config
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+    from wsgiref import types
 
 
 class BaseApplication:
@@ -18,7 +23,7 @@ class BaseApplication:
     def __init__(self, usage: str | None = None, prog: str | None = None) -> None:
         self.usage = usage
         self.cfg: Any = None
-        self.callable: Any = None
+        self.callable: types.WSGIApplication | None = None
         self.prog = prog
         self.logger: Any = None
         self.do_load_config()
@@ -37,11 +42,13 @@ class BaseApplication:
         """Begins with the defaults."""
         self.cfg = Config(self.usage, prog=self.prog)
 
-    def init(self, parser: Any, opts: Any, args: Any) -> Any:
+    def init(
+        self, parser: argparse.ArgumentParser, opts: argparse.Namespace, args: list[str]
+    ) -> Mapping[str, Any] | None:
         """Programs that read a command line give a dict of settings back."""
         raise NotImplementedError
 
-    def load(self) -> Any:
+    def load(self) -> types.WSGIApplication:
         """Gives the WSGI application; called in each worker, or in the master with `preload_app`."""
         raise NotImplementedError
 
@@ -57,7 +64,7 @@ class BaseApplication:
 
             spew()
 
-    def wsgi(self) -> Any:
+    def wsgi(self) -> types.WSGIApplication:
         """The WSGI application; loads it if nobody has."""
         if self.callable is None:
             self.callable = self.load()

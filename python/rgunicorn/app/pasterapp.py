@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rgunicorn.app.base import BaseApplication
 
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
 
-def get_wsgi_app(config_uri: str, name: str | None = None, defaults: dict[str, str] | None = None) -> Any:
+
+def get_wsgi_app(config_uri: str, name: str | None = None, defaults: dict[str, str] | None = None) -> WSGIApplication:
     """The application of a PasteDeploy file, ``FILE`` or ``FILE#SECTION``.
 
     Raises `ImportError` without the package PasteDeploy.
@@ -16,13 +19,14 @@ def get_wsgi_app(config_uri: str, name: str | None = None, defaults: dict[str, s
     from paste.deploy import loadapp  # type: ignore[import-untyped]
 
     uri = config_uri if config_uri.startswith("config:") else f"config:{config_uri}"
-    return loadapp(uri, name=name, relative_to=os.getcwd(), global_conf=defaults)
+    app: WSGIApplication = loadapp(uri, name=name, relative_to=os.getcwd(), global_conf=defaults)
+    return app
 
 
 class PasteApplication(BaseApplication):
     """An application that PasteDeploy has made, with the settings of its server section."""
 
-    def __init__(self, app: Any, global_conf: dict[str, str], local_conf: dict[str, str]) -> None:
+    def __init__(self, app: WSGIApplication, global_conf: dict[str, str], local_conf: dict[str, str]) -> None:
         self.made, self.global_conf, self.local_conf = app, global_conf, local_conf
         super().__init__()
 
@@ -36,11 +40,11 @@ class PasteApplication(BaseApplication):
             self.cfg.set(key, value)
         self.cfg.set("default_proc_name", self.global_conf.get("__file__", "rgunicorn"))
 
-    def load(self) -> Any:
+    def load(self) -> WSGIApplication:
         """It is there."""
         return self.made
 
 
-def serve(app: Any, global_conf: dict[str, str], **local_conf: str) -> None:
+def serve(app: WSGIApplication, global_conf: dict[str, str], **local_conf: str) -> None:
     """A PasteDeploy server runner: ``use = egg:rgunicorn#main``."""
     PasteApplication(app, global_conf, local_conf).run()

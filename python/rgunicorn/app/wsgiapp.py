@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rgunicorn.__main__ import main
 from rgunicorn.app.base import Application
@@ -12,13 +12,20 @@ from rgunicorn.app.pasterapp import get_wsgi_app
 from rgunicorn.errors import ConfigError
 from rgunicorn.util import import_app
 
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+    from wsgiref import types
+
 
 class WSGIApplication(Application):
     """Serves ``MODULE:EXPR`` of the command line, or what `wsgi_app` or `paste` say."""
 
     app_uri: str | None = None
 
-    def init(self, parser: Any, opts: Any, args: Any) -> Any:
+    def init(
+        self, parser: argparse.ArgumentParser, opts: argparse.Namespace, args: list[str]
+    ) -> Mapping[str, Any] | None:
         """Takes the positional argument."""
         if args:
             self.app_uri = args[0]
@@ -33,7 +40,7 @@ class WSGIApplication(Application):
         if self.app_uri is None and not self.cfg.paste:
             raise ConfigError("No application module specified.")
 
-    def load(self) -> Any:
+    def load(self) -> types.WSGIApplication:
         """Loads it."""
         if self.cfg.paste:
             return get_wsgi_app(self.cfg.paste, defaults=self.cfg.paste_global_conf)

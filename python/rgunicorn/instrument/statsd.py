@@ -114,7 +114,7 @@ class Statsd(Logger):
         metric, value, mtype = (extra.get(name) for name in (METRIC_VAR, VALUE_VAR, MTYPE_VAR))
         if not metric or value is None:
             return
-        senders: dict[Any, Callable[[str, Any], None]] = {
+        senders: dict[Any, Callable[[str, float], None]] = {
             GAUGE_TYPE: self.gauge,
             COUNTER_TYPE: self.increment,
             HISTOGRAM_TYPE: self.histogram,
