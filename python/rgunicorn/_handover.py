@@ -60,7 +60,7 @@ class ClientSocket(socket.socket):
 
 
 class _SocketWithUnreadBytes(socket.socket):
-    """Gives out what the worker had already received before reading on."""
+    """A client's socket that gives out what the worker had received before it reads on."""
 
     __slots__ = ()
 
@@ -75,11 +75,13 @@ class _SocketWithUnreadBytes(socket.socket):
         return taken
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        """Return unread bytes; `MSG_PEEK` leaves them there."""
         if flags & socket.MSG_PEEK:
             return bytes(_unread[self][:bufsize])
         return bytes(self._take(bufsize))
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
+        """Fill a buffer with unread bytes."""
         view = memoryview(buffer).cast("B")
         size = nbytes or len(view)
         data = _unread[self][:size] if flags & socket.MSG_PEEK else self._take(size)
@@ -87,7 +89,9 @@ class _SocketWithUnreadBytes(socket.socket):
         return len(data)
 
     def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, None]:
+        """Return unread bytes and no address, as of any connected socket."""
         return self.recv(bufsize, flags), None
 
     def recvfrom_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> tuple[int, None]:
+        """Fill a buffer with unread bytes; there is no address."""
         return self.recv_into(buffer, nbytes, flags), None

@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     """
 
 def _instances(class_: type[Any]) -> list[Any]:
-    """Every object of a class and of those below it that the collector knows; no code of theirs runs."""
+    """Return every object of a class and of those below it that the collector knows; no code of theirs runs."""
 
 def _take_socket(ticket: int) -> tuple[int, bytes]:
     """Detach a connection: a descriptor that the caller owns, and the bytes received and not used."""
@@ -84,7 +84,7 @@ class Input:
     def __next__(self) -> bytes: ...
 
 class RequestBodyError(OSError):
-    """The rest of a request body cannot be read. ``status``: that of the answer that the server would give."""
+    """A request body whose rest cannot be read. ``status``: that of the answer that the server would give."""
 
     status: int
 
@@ -108,13 +108,13 @@ class WorkerHandle:
 
 @final
 class ClientDisconnected:
-    """``rgunicorn.client_disconnected``: whether the client has left. Takes no arguments."""
+    """``rgunicorn.client_disconnected``, without arguments: whether the client has left."""
 
     def __call__(self, *args: Never, **kwargs: Never) -> bool: ...
 
 @final
 class EarlyHints:
-    """``wsgi.early_hints``: sends a 103 answer with these headers."""
+    """``wsgi.early_hints``, which sends a 103 answer with these headers."""
 
     def __call__(self, headers: Iterable[tuple[str, str]]) -> None: ...
 
@@ -156,7 +156,7 @@ class callback:
 
 @disjoint_base
 class watcher:
-    """What the watchers of a loop have in common. They are made by the loop's methods."""
+    """The base of a loop's watchers, which the loop's methods make."""
 
     callback: _Call | None
     args: tuple[Any, ...] | None

@@ -1,7 +1,7 @@
-"""The objects that hooks are given: the server (the master), its workers, a request, a response.
+"""The objects that hooks are given beside workers: the server (the master), a request, a response.
 
-The native module tells `Server` about each moment at which a hook may run (`Server.on_starting`, `Server.pre_fork`, ...),
-in the process where Gunicorn runs it; what a hook raises goes back to the native module, which knows what that means.
+The native module tells `Server` about each moment at which a hook may run (`_pre_fork`, `_child_exit`, ...), in the
+process where Gunicorn runs it; what a hook raises goes back to the native module, which knows what that means.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _UNACKED = 24
 
 
 class ListeningSocket(socket.socket):
-    """A socket object on a descriptor that is somebody else's."""
+    """A socket object on a descriptor that is the server's."""
 
     def close(self) -> None:
-        """Leaves the descriptor open."""
+        """Leave the descriptor open."""
 
     def __del__(self) -> None:
-        """Leaves it open here, too."""
+        """Leave it open here, too."""
 
 
 class Listener:
@@ -42,11 +42,11 @@ class Listener:
         self._fd, self._name, self._text = fd, name, text
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Return the descriptor."""
         return self._fd
 
     def getsockname(self) -> Any:
-        """What it is bound to."""
+        """Return the address that it is bound to."""
         return self._name
 
     @property
@@ -55,7 +55,7 @@ class Listener:
         return ListeningSocket(fileno=self._fd)
 
     def waiting(self) -> int:
-        """Connections in the accept queue; 0 where the kernel does not tell (unix sockets)."""
+        """Count the connections in the accept queue; 0 where the kernel does not tell (unix sockets)."""
         if not isinstance(self._name, tuple):
             return 0
         info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
@@ -74,7 +74,7 @@ class App(WSGIApplication):
         super().__init__()
 
     def do_load_config(self) -> None:
-        """Takes over what was read."""
+        """Take over the configuration that was read."""
         self.cfg = self._read
 
 
@@ -85,7 +85,7 @@ class Server:
         self.cfg, self.app, self.log = cfg, app, log
         self.pid = os.getpid()
         #: The master before this one, during an upgrade; 0 otherwise.
-        self.master_pid = int(os.environ.get("GUNICORN_PID", 0))
+        self.master_pid = int(os.environ.get("GUNICORN_PID", "0"))
         self.reexec_pid = 0
         self.systemd = False
         self.pidfile: Any = None
@@ -102,7 +102,7 @@ class Server:
 
     @property
     def num_workers(self) -> int:
-        """How many workers are wanted. May be set."""
+        """The number of workers wanted; may be set."""
         return self._num_workers
 
     @num_workers.setter
@@ -112,7 +112,7 @@ class Server:
     # What follows is called by the native module.
 
     def _describe(self) -> None:
-        """What the configuration says, as attributes; hooks may write to them."""
+        """Copy the configuration to attributes; hooks may write to them."""
         #: The configured addresses.
         self.address = self.cfg.address
         #: Seconds of silence after which a worker is killed.
@@ -127,7 +127,7 @@ class Server:
         return wanted
 
     def _configure(self, cfg: Config, log: Any) -> None:
-        """A reload: what was read anew."""
+        """Take over what a reload has read."""
         self.cfg, self.log = cfg, log
         self.app.cfg = cfg
         self._describe()
@@ -140,7 +140,7 @@ class Server:
         self.cfg.nworkers_changed(self, new, old)
 
     def _counted(self, workers: int) -> None:
-        """A pass of the master's loop: metrics."""
+        """Send metrics after a pass of the master's loop."""
         gauge = getattr(self.log, "gauge", None)
         if gauge is not None and workers != self._counted_before:
             self._counted_before = workers
@@ -151,9 +151,7 @@ class Server:
             self.log.debug("socket backlog: %d", backlog, extra=extra)
 
     def _pre_fork(self, age: int) -> None:
-        worker = self.worker_class(
-            age, self.pid, self.LISTENERS, self.app, self.cfg.timeout / 2.0, self.cfg, self.log
-        )
+        worker = self.worker_class(age, self.pid, self.LISTENERS, self.app, self.cfg.timeout / 2.0, self.cfg, self.log)
         self._coming[age] = worker
         self.cfg.pre_fork(self, worker)
 
@@ -164,7 +162,7 @@ class Server:
             self.WORKERS[pid] = worker
 
     def _aborting(self, pid: int) -> None:
-        """A worker has been silent for too long, and is about to get ABRT."""
+        """Note that a worker has been silent for too long, and is about to get ABRT."""
         if pid in self.WORKERS:
             self.WORKERS[pid].aborted = True
 
@@ -172,7 +170,7 @@ class Server:
         self._coming.pop(age, None)
 
     def _in_worker(self, age: int, handle: WorkerHandle) -> Worker:
-        """In the child: the worker that this process is."""
+        """Return the worker that this process, a child, is."""
         worker = self._coming.pop(age)
         worker.pid = os.getpid()
         worker._handle = handle
@@ -187,15 +185,15 @@ class Server:
 
 
 class Body:
-    """`req.body` of a request whose body is the application's."""
+    """The `req.body` of a request whose body is the application's."""
 
     def read(self, size: int | None = None) -> bytes:
-        """Nothing: the body is read through ``wsgi.input``."""
+        """Return nothing: the body is read through ``wsgi.input``."""
         return b""
 
 
 class Request:
-    """A request, as `pre_request`, `post_request` and loggers see it. What `pre_request` changes changes the environ."""
+    """A request, as `pre_request`, `post_request` and loggers see it; the first one's changes change the environ."""
 
     def __init__(
         self,
@@ -219,11 +217,11 @@ class Request:
         self._scheme_before = scheme
 
     def force_close(self) -> None:
-        """The connection closes after the response."""
+        """Close the connection after the response."""
         self.must_close = True
 
     def should_close(self) -> bool:
-        """Whether the connection closes after the response."""
+        """Return whether the connection closes after the response."""
         if self.must_close:
             return True
         for name, value in self.headers:
@@ -235,7 +233,14 @@ class Request:
 class Response:
     """A response, as `post_request` and loggers see it."""
 
-    def __init__(self, status: str, headers: list[tuple[str, str]], sent: int, flags: tuple[bool, bool, bool], req: Request | None) -> None:
+    def __init__(
+        self,
+        status: str,
+        headers: list[tuple[str, str]],
+        sent: int,
+        flags: tuple[bool, bool, bool],
+        req: Request | None,
+    ) -> None:
         # None: the application has failed before it began one.
         self.status = status or None
         code = status.partition(" ")[0]
@@ -249,16 +254,16 @@ class Response:
         self.upgrade = False
 
     def force_close(self) -> None:
-        """The connection closes after the response."""
+        """Close the connection after the response."""
         self.must_close = True
 
     def should_close(self) -> bool:
-        """Whether the connection closes after the response."""
+        """Return whether the connection closes after the response."""
         return self.must_close or self.req is None or self.req.should_close()
 
 
 def apply_edits(req: Request, environ: dict[str, Any]) -> None:
-    """What `pre_request` has done to the request's headers and scheme becomes part of its environ."""
+    """Apply what `pre_request` has done to the request's headers and scheme to its environ."""
     if req.scheme != req._scheme_before:
         environ["wsgi.url_scheme"] = req.scheme
     if req.headers == req._headers_before:
@@ -270,10 +275,11 @@ def apply_edits(req: Request, environ: dict[str, Any]) -> None:
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             key = f"HTTP_{key}"
         if key in environ and key.startswith("HTTP_"):
-            value = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ','}{value}"
-        environ[key] = value
+            environ[key] = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ','}{value}"
+        else:
+            environ[key] = value
 
 
 def log_access(logger: Any, resp: Any, req: Any, environ: dict[str, Any], microseconds: int) -> None:
-    """A record of the access log by a logger that is not the server's own."""
+    """Write a record of the access log by a logger that is not the server's own."""
     logger.access(resp, req, environ, timedelta(microseconds=microseconds))

@@ -14,29 +14,29 @@ if TYPE_CHECKING:
 
 
 class Heartbeat:
-    """`worker.tmp`."""
+    """The heartbeat of a worker, `worker.tmp`."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._fd: int | None = None
 
     def notify(self) -> None:
-        """Says that the worker is alive."""
+        """Say that the worker is alive."""
         self._worker.notify()
 
     def last_update(self) -> float:
-        """When it last said so, on the monotonic clock, in seconds; 0 before."""
+        """Return when it last said so, on the monotonic clock, in seconds; 0 before."""
         handle = self._worker._handle
         return 0.0 if handle is None else handle.last_beat()
 
     def fileno(self) -> int:
-        """A descriptor, for those who want one: heartbeats are in shared memory."""
+        """Return a descriptor, for a hook that asks for one: heartbeats are in shared memory."""
         if self._fd is None:
             self._fd = os.memfd_create("heartbeat")
         return self._fd
 
     def close(self) -> None:
-        """Lets go of it."""
+        """Let go of the descriptor."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -45,10 +45,11 @@ class Heartbeat:
 class Worker:
     """A worker, in the master and, as a copy, in its own process. Attributes may be added."""
 
-    def __init__(self, age: int, ppid: int, sockets: list[Listener], app: Any, timeout: float, cfg: Config, log: Any) -> None:
-        self.age, self.ppid, self.sockets, self.app, self.timeout, self.cfg, self.log = (
-            age, ppid, sockets, app, timeout, cfg, log,
-        )  # fmt: skip
+    def __init__(
+        self, age: int, ppid: int, sockets: list[Listener], app: Any, timeout: float, cfg: Config, log: Any
+    ) -> None:
+        self.age, self.ppid, self.timeout = age, ppid, timeout
+        self.sockets, self.app, self.cfg, self.log = sockets, app, cfg, log
         self.pid: int | str = "[booting]"
         self.booted = False
         self.aborted = False
@@ -66,7 +67,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """False: the worker stops, or has stopped. May be set so."""
+        """Whether the worker goes on; False stops it."""
         return self._alive if self._handle is None else self._handle.alive
 
     @alive.setter
@@ -77,7 +78,7 @@ class Worker:
 
     @property
     def nr(self) -> int:
-        """Requests so far. May be set, to be nearer to `max_requests` or farther from it."""
+        """The number of requests so far; may be set, to be nearer to `max_requests` or farther from it."""
         return self._nr if self._handle is None else self._handle.requests
 
     @nr.setter
@@ -87,7 +88,7 @@ class Worker:
             self._handle.requests = value
 
     def notify(self) -> None:
-        """Says that the worker is alive: its time-out begins anew."""
+        """Say that the worker is alive: its time-out begins anew."""
         if self._handle is not None:
             self._handle.notify()
 
@@ -96,6 +97,6 @@ _CLASSES: dict[str, type[Worker]] = {}
 
 
 def worker_class(name: str) -> type[Worker]:
-    """`Worker` under the name of a worker type."""
+    """Return `Worker` under the name of a worker type."""
     names = {"sync": "SyncWorker", "gthread": "ThreadWorker", "gevent": "GeventWorker", "uring": "UringWorker"}
     return _CLASSES.setdefault(name, type(names.get(name, name), (Worker,), {}))

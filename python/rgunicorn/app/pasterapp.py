@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
 
 def get_wsgi_app(config_uri: str, name: str | None = None, defaults: dict[str, str] | None = None) -> WSGIApplication:
-    """The application of a PasteDeploy file, ``FILE`` or ``FILE#SECTION``.
+    """Load the application of a PasteDeploy file, ``FILE`` or ``FILE#SECTION``.
 
     Raises `ImportError` without the package PasteDeploy.
     """
-    from paste.deploy import loadapp  # type: ignore[import-untyped]
+    # The package may be missing where no application needs it.
+    from paste.deploy import loadapp  # type: ignore[import-untyped]  # noqa: PLC0415
 
     uri = config_uri if config_uri.startswith("config:") else f"config:{config_uri}"
     app: WSGIApplication = loadapp(uri, name=name, relative_to=os.getcwd(), global_conf=defaults)
@@ -31,7 +32,7 @@ class PasteApplication(BaseApplication):
         super().__init__()
 
     def load_config(self) -> None:
-        """The settings of the section; `host` and `port` are the address."""
+        """Take the settings of the section; `host` and `port` are the address."""
         local = dict(self.local_conf)
         host, port = local.pop("host", ""), local.pop("port", "")
         if host or port:
@@ -41,10 +42,10 @@ class PasteApplication(BaseApplication):
         self.cfg.set("default_proc_name", self.global_conf.get("__file__", "rgunicorn"))
 
     def load(self) -> WSGIApplication:
-        """It is there."""
+        """Return the application that was made."""
         return self.made
 
 
 def serve(app: WSGIApplication, global_conf: dict[str, str], **local_conf: str) -> None:
-    """A PasteDeploy server runner: ``use = egg:rgunicorn#main``."""
+    """Serve, as a PasteDeploy server runner: ``use = egg:rgunicorn#main``."""
     PasteApplication(app, global_conf, local_conf).run()

@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 
 class WSGIApplication(Application):
-    """Serves ``MODULE:EXPR`` of the command line, or what `wsgi_app` or `paste` say."""
+    """The server of ``MODULE:EXPR`` of the command line, or of what `wsgi_app` or `paste` say."""
 
     app_uri: str | None = None
 
     def init(
         self, parser: argparse.ArgumentParser, opts: argparse.Namespace, args: list[str]
     ) -> Mapping[str, Any] | None:
-        """Takes the positional argument."""
+        """Take the positional argument."""
         if args:
             self.app_uri = args[0]
             self.cfg.set("default_proc_name", self.app_uri)
         return None
 
     def load_config(self) -> None:
-        """As the base; then there must be an application."""
+        """Take the settings of the base class; then there must be an application."""
         super().load_config()
         if self.app_uri is None:
             self.app_uri = self.cfg.wsgi_app
@@ -41,14 +41,14 @@ class WSGIApplication(Application):
             raise ConfigError("No application module specified.")
 
     def load(self) -> types.WSGIApplication:
-        """Loads it."""
+        """Load the application."""
         if self.cfg.paste:
             return get_wsgi_app(self.cfg.paste, defaults=self.cfg.paste_global_conf)
         return import_app(self.app_uri or "")
 
 
 def run(prog: str | None = None) -> None:
-    """The console script."""
+    """Run the console script."""
     if prog:
         sys.argv[0] = os.path.join(os.path.dirname(sys.argv[0]), prog)
     main()
