@@ -14,7 +14,7 @@ from rgunicorn import _rgunicorn
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 HEAD = """# Settings
 
-Made from the table in `src/settings/rows.rs` by `ci/settings_doc.py`: change it there.
+Made from the table in `crates/rgunicorn-settings/src/rows.rs` by `ci/settings_doc.py`: change it there.
 
 A setting has a name, for configuration files and `cfg.set`, and most have flags. The sources, lowest first: built-in
 values, some of them from the environment; the configuration file (`-c`, else `gunicorn.conf.py` in the current

@@ -1,45 +1,23 @@
 //! rgunicorn: the pre-fork WSGI server that speaks Gunicorn's language, with an io_uring worker.
 //!
-//! The modules are floors of one house. Imports go down only, never sideways on the same floor (only floor 4 may
-//! use `py`); `tests/tidy.rs` holds this table and fails on a forbidden import:
+//! This crate is the extension module: all that knows Python, and what joins the crates below to a server. It makes no
+//! system call and parses no byte of HTTP itself. Only the Python package `rgunicorn` uses it, as `rgunicorn._rgunicorn`.
+//!
+//! Its modules are floors; imports go down only, never sideways on the same floor (only floor 1 may use `py`).
+//! `tests/tidy` reads this table and fails on a forbidden import:
 //!
 //! ```text
-//! 5 composition   boot, this file           may import all; nothing imports it
-//! 4 Python        wsgi, conf, gevent  ->  py    pyo3 from here up only (feature `python`)
-//! 3 processes     worker | arbiter          never each other
-//! 2 resources     io | logging
-//! 1 kernel        sys                       the only libc/nix besides io
-//! 0 pure          settings | http | proxy   no I/O, no Python, no clock
+//! 2 composition   boot, this file           may import all; nothing imports it
+//! 1 Python        wsgi, conf, gevent  ->  py
 //! ```
 #![deny(unsafe_code)]
 
-pub mod http;
-pub mod proxy;
-pub mod settings;
-
-pub mod sys;
-
-pub mod io;
-pub mod logging;
-
-pub mod arbiter;
-pub mod worker;
-
-#[cfg(feature = "python")]
 mod boot;
-#[cfg(feature = "python")]
 pub mod conf;
-#[cfg(feature = "python")]
 pub mod gevent;
-#[cfg(feature = "python")]
 pub mod py;
-#[cfg(feature = "python")]
 pub mod wsgi;
 
-/// The version of this package.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-#[cfg(feature = "python")]
 #[pyo3::pymodule(gil_used = true)]
 mod _rgunicorn {
     use pyo3::prelude::*;
@@ -63,7 +41,7 @@ mod _rgunicorn {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::gevent::speed_up(module.py())?;
-        module.add("__version__", crate::VERSION)
+        module.add("__version__", crate::boot::VERSION)
     }
 
     /// Serves a program's application; returns the exit status.

@@ -17,7 +17,7 @@ const DURATION_S_MAX: f64 = 3_600.0;
 /// was answered, 1 when there were errors, 2 for a wrong command line.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "loadgen", version)]
-pub struct Args {
+pub(crate) struct Args {
     /// http://127.0.0.1:8000/path, http://[::1]:8000/path or unix:/run/app.sock (the path is then --path).
     #[arg(value_parser = target)]
     pub target: Target,
@@ -59,7 +59,7 @@ pub struct Args {
 
 /// Where the requests go: this machine, always.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// Address, and the path with its query.
     Tcp(SocketAddr, String),
     /// A unix socket in the file system.
@@ -68,7 +68,7 @@ pub enum Target {
 
 impl Args {
     /// The bytes of the one request that every connection repeats.
-    pub fn request(&self) -> Vec<u8> {
+    pub(crate) fn request(&self) -> Vec<u8> {
         let (path, host) = match &self.target {
             Target::Tcp(address, path) => (path.as_str(), address.to_string()),
             Target::Unix(_) => (self.path.as_str(), "localhost".to_owned()),

@@ -25,7 +25,7 @@ type Fault = (Failure, String);
 
 /// What all connections of a run share. One thread, so cells suffice.
 #[derive(Debug)]
-pub struct Run {
+pub(crate) struct Run {
     args: Args,
     /// Lives as long as the process: the kernel may still read it when a connection's task is dropped.
     request: &'static [u8],
@@ -38,19 +38,19 @@ pub struct Run {
 
 impl Run {
     /// A run that starts now.
-    pub fn new(args: Args) -> Rc<Self> {
+    pub(crate) fn new(args: Args) -> Rc<Self> {
         let request = Box::leak(args.request().into_boxed_slice());
         let budget = Cell::new(args.requests);
         Rc::new(Self { args, request, started: Instant::now(), budget, stats: RefCell::default() })
     }
 
     /// Time since the start.
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// When the run must end.
-    pub fn deadline(&self) -> Instant {
+    pub(crate) fn deadline(&self) -> Instant {
         self.started + self.args.duration
     }
 
@@ -77,7 +77,7 @@ impl Run {
 }
 
 /// Works as connection `index` of the run until the budget is used up. The caller ends it at the deadline.
-pub async fn connection(run: Rc<Run>, index: u32) {
+pub(crate) async fn connection(run: Rc<Run>, index: u32) {
     let share = f64::from(index) / f64::from(run.args.connections);
     // With a pace, the connections are spread over the first interval, so that they do not ask in step.
     let first = run.args.ramp.mul_f64(share) + run.args.interval.mul_f64(share);

@@ -8,7 +8,7 @@ const BUCKETS: usize = ((64 - PRECISION_BITS as usize) + 1) << PRECISION_BITS;
 
 /// Counts of values (nanoseconds here, but it does not care).
 #[derive(Clone, Debug)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     counts: Vec<u64>,
     count: u64,
     sum: u128,
@@ -24,7 +24,7 @@ impl Default for Histogram {
 
 impl Histogram {
     /// Counts `value`.
-    pub fn record(&mut self, value: u64) {
+    pub(crate) fn record(&mut self, value: u64) {
         self.counts[bucket(value)] += 1;
         self.count += 1;
         self.sum += u128::from(value);
@@ -33,29 +33,29 @@ impl Histogram {
     }
 
     /// How many values were recorded.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
     /// The smallest value; 0 when there is none.
-    pub fn min(&self) -> u64 {
+    pub(crate) fn min(&self) -> u64 {
         if self.count == 0 { 0 } else { self.min }
     }
 
     /// The largest value; 0 when there is none.
-    pub fn max(&self) -> u64 {
+    pub(crate) fn max(&self) -> u64 {
         self.max
     }
 
     /// The arithmetic mean, exact; 0 when there is none.
-    pub fn mean(&self) -> u64 {
+    pub(crate) fn mean(&self) -> u64 {
         let mean = self.sum.checked_div(u128::from(self.count)).unwrap_or(0);
         u64::try_from(mean).unwrap_or(u64::MAX)
     }
 
     /// The smallest value that at least `percent` percent of the values do not exceed, rounded up to its bucket's
     /// end; 0 when there is none.
-    pub fn percentile(&self, percent: f64) -> u64 {
+    pub(crate) fn percentile(&self, percent: f64) -> u64 {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,

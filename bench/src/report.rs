@@ -8,7 +8,7 @@ use crate::histogram::Histogram;
 
 /// Why a request got no usable answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The connection could not be opened.
     Connect,
     /// The request could not be written.
@@ -29,7 +29,7 @@ pub enum Failure {
 
 impl Failure {
     /// The name in the report.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",
             Self::Write => "write",
@@ -45,7 +45,7 @@ impl Failure {
 
 /// Counters of a run.
 #[derive(Debug, Default)]
-pub struct Stats {
+pub(crate) struct Stats {
     /// Latencies of all answered requests, in nanoseconds.
     pub latency_ns: Histogram,
     /// Bytes read.
@@ -62,7 +62,7 @@ pub struct Stats {
 
 impl Stats {
     /// Counts an answer. One with an error status is a failure too.
-    pub fn answered(&mut self, status: u16, latency: Duration) {
+    pub(crate) fn answered(&mut self, status: u16, latency: Duration) {
         self.latency_ns.record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
         *self.statuses.entry(status).or_default() += 1;
         if status >= 400 {
@@ -71,25 +71,25 @@ impl Stats {
     }
 
     /// Counts a failure; tells how many of this kind there are now.
-    pub fn failed(&mut self, failure: Failure) -> u64 {
+    pub(crate) fn failed(&mut self, failure: Failure) -> u64 {
         let count = self.failures.entry(failure).or_default();
         *count += 1;
         *count
     }
 
     /// Counts a connection that has opened.
-    pub fn opened(&mut self) {
+    pub(crate) fn opened(&mut self) {
         self.open += 1;
         self.open_max = self.open_max.max(self.open);
     }
 
     /// All failures so far.
-    pub fn errors(&self) -> u64 {
+    pub(crate) fn errors(&self) -> u64 {
         self.failures.values().sum()
     }
 
     /// The line for second `second`; `before` is the number of requests answered up to the line before.
-    pub fn progress(&self, second: u64, before: u64) -> String {
+    pub(crate) fn progress(&self, second: u64, before: u64) -> String {
         let done = self.latency_ns.count();
         format!(
             "[{second:4} s] {} open, {done} requests, {}/s, p99 {:.2} ms, {} errors",
@@ -101,7 +101,7 @@ impl Stats {
     }
 
     /// The result as one JSON object. Latencies are in microseconds.
-    pub fn json(&self, target: &str, connections: u32, elapsed: Duration) -> String {
+    pub(crate) fn json(&self, target: &str, connections: u32, elapsed: Duration) -> String {
         let requests = self.latency_ns.count();
         let mut out = String::from("{");
         let mut field = |name: &str, value: String| {

@@ -5,7 +5,7 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// What the bytes so far amount to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// The answer goes on.
     More,
     /// The answer is complete.
@@ -14,7 +14,7 @@ pub enum Progress {
 
 /// A complete answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Status code, 200 to 599.
     pub status: u16,
     /// The server will take another request on this connection.
@@ -23,7 +23,7 @@ pub struct Answer {
 
 /// The server did not speak HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed(pub &'static str);
+pub(crate) struct Malformed(pub &'static str);
 
 #[derive(Debug)]
 enum State {
@@ -45,7 +45,7 @@ enum Chunk {
 
 /// Reads one answer after the other; bytes may come in any pieces.
 #[derive(Debug)]
-pub struct Parser {
+pub(crate) struct Parser {
     state: State,
     answer: Answer,
     /// The head, or the line of a chunk, as far as it has come. Never longer than `HEAD_BYTES_MAX`.
@@ -63,7 +63,7 @@ impl Parser {
     ///
     /// # Errors
     /// `Malformed` when the bytes are no HTTP answer, or go on after its end (we never pipeline).
-    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<Progress, Malformed> {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<Progress, Malformed> {
         while !bytes.is_empty() {
             let (done, used) = match &mut self.state {
                 State::Head => self.feed_head(bytes)?,
@@ -80,12 +80,12 @@ impl Parser {
     }
 
     /// The connection has ended. An answer whose length is told by that is complete now.
-    pub fn end(&mut self) -> Option<Answer> {
+    pub(crate) fn end(&mut self) -> Option<Answer> {
         matches!(self.state, State::UntilClose).then(|| Answer { keep_alive: false, ..self.answer })
     }
 
     /// Nothing of the next answer has come yet.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         matches!(self.state, State::Head) && self.line.is_empty()
     }
 

@@ -12,12 +12,12 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::gevent::{self, Guest, Patched};
-use crate::io::{Completion, Driver};
-use crate::logging::{ErrorLog, Level};
 use crate::py::{Greenlets, Watch, exit_status};
-use crate::settings::WorkerKind;
-use crate::worker::Reactor;
 use crate::wsgi::Calls;
+use rgunicorn_io::driver::{Completion, Driver};
+use rgunicorn_server::log::{ErrorLog, Level};
+use rgunicorn_server::worker::Reactor;
+use rgunicorn_settings::WorkerKind;
 
 /// Gunicorn's gevent worker asks for this version: the first one that is right on all Pythons we run on.
 pub(super) const GEVENT_LEAST: (u32, u32, u32) = (24, 10, 1);
@@ -170,7 +170,7 @@ impl Guest for Serving {
 
     fn work(&self) {
         self.reactor.run_jobs(&*self.calls);
-        if !crate::worker::App::is_forked_child(&*self.calls) {
+        if !rgunicorn_server::worker::App::is_forked_child(&*self.calls) {
             self.reactor.end_turn();
         }
     }
@@ -208,7 +208,7 @@ pub(super) fn serve(
         }
     }
     let status = serving.status.get().unwrap_or(0);
-    if crate::worker::App::is_forked_child(&**calls) {
+    if rgunicorn_server::worker::App::is_forked_child(&**calls) {
         serving.is_over.set(true);
         return Ok(status);
     }

@@ -3,8 +3,8 @@
 use pyo3::prelude::*;
 
 use crate::gevent;
-use crate::settings::Settings;
-use crate::sys::{daemon, process};
+use rgunicorn_io::sys::{daemon, process};
+use rgunicorn_settings::Settings;
 
 /// The umask of a daemon. Gunicorn's.
 const UMASK: u32 = 0o022;

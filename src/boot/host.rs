@@ -7,12 +7,12 @@ use std::sync::Arc;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 
-use crate::arbiter::{self, Fork, HookEvent, Host, Launch, PARENT_VARIABLE, WorkerContext};
 use crate::conf::{self, Live};
-use crate::logging::Level;
-use crate::settings::Settings;
-use crate::sys::listener::Listener;
-use crate::sys::process::Pid;
+use rgunicorn_io::sys::listener::Listener;
+use rgunicorn_io::sys::process::Pid;
+use rgunicorn_server::arbiter::{self, Fork, HookEvent, Host, Launch, PARENT_VARIABLE, WorkerContext};
+use rgunicorn_server::log::Level;
+use rgunicorn_settings::Settings;
 
 use super::logs::Logs;
 use super::sources::Sources;

@@ -9,12 +9,12 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::arbiter::{Launch, PARENT_VARIABLE, Predecessor, SOCKETS_VARIABLE};
 use crate::conf;
-use crate::sys::exec::Program;
-use crate::sys::file;
-use crate::sys::process::{self, Pid};
-use crate::sys::systemd::{self, Notifier};
+use rgunicorn_io::sys::exec::Program;
+use rgunicorn_io::sys::file;
+use rgunicorn_io::sys::process::{self, Pid};
+use rgunicorn_io::sys::systemd::{self, Notifier};
+use rgunicorn_server::arbiter::{Launch, PARENT_VARIABLE, Predecessor, SOCKETS_VARIABLE};
 
 /// Tells a new master that a service manager has opened the sockets that it gets, and not the master before it.
 const ACTIVATED_VARIABLE: &str = "RGUNICORN_ACTIVATED";

@@ -8,9 +8,9 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::conf::Live;
-use crate::logging::{AccessExclude, AccessFormat, AccessLog, ErrorLog, Level};
 use crate::py::{LogRelay, format_exception};
-use crate::settings::{Id, Settings};
+use rgunicorn_server::log::{AccessExclude, AccessFormat, AccessLog, ErrorLog, Level};
+use rgunicorn_settings::{Id, Settings};
 
 use super::setup;
 

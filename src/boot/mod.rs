@@ -1,4 +1,4 @@
-//! Floor 5: composition. `main` turns the command line into a running server; it joins the floors and decides nothing
+//! Composition. `main` turns the command line into a running server; it joins the floors and decides nothing
 //! that one of them could decide.
 //!
 //! Read it in this order: here (start-up in Gunicorn's order), `sources` (settings from all sources), `setup` (their
@@ -20,13 +20,13 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arbiter;
 use crate::conf::Live;
 use crate::gevent;
-use crate::logging::Level;
 use crate::py::{exit_status, format_exception};
-use crate::settings::{Settings, WorkerKind};
 use crate::wsgi::{self, LoadError};
+use rgunicorn_server::arbiter;
+use rgunicorn_server::log::Level;
+use rgunicorn_settings::{Settings, WorkerKind};
 
 use host::Server;
 use logs::Logs;
@@ -34,6 +34,8 @@ use setup::arbiter_config;
 use sources::Sources;
 use stage::Stage;
 
+/// The version of this package.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The name of the program in messages.
 const PROG: &str = "rgunicorn";
 
@@ -44,7 +46,7 @@ pub(crate) struct Leave(pub(crate) i32);
 /// in each worker.
 pub(crate) fn main(py: Python<'_>, argv: Vec<String>) -> i32 {
     // Where there is no /dev/null, closed streams stay closed.
-    drop(crate::sys::file::open_missing_standard_streams());
+    drop(rgunicorn_io::sys::file::open_missing_standard_streams());
     let sources = Sources::of_process(argv).map_err(|exit| {
         write_text(py, &exit.stdout, &exit.stderr);
         Leave(exit.status)
@@ -54,7 +56,7 @@ pub(crate) fn main(py: Python<'_>, argv: Vec<String>) -> i32 {
 
 /// Serves a program's application (`rgunicorn.app.base.BaseApplication`) and returns as [`main`] does.
 pub(crate) fn run_program(py: Python<'_>, app: Py<PyAny>) -> i32 {
-    drop(crate::sys::file::open_missing_standard_streams());
+    drop(rgunicorn_io::sys::file::open_missing_standard_streams());
     run(py, Ok(Sources::of_program(app)))
 }
 

@@ -9,12 +9,12 @@ use std::time::Duration;
 use pyo3::exceptions::PySyntaxError;
 use pyo3::prelude::*;
 
-use crate::logging::{ErrorLog, Level};
 use crate::py::format_exception;
-use crate::settings::{Id, Invalid, Settings};
-use crate::sys::filewatch::FileWatch;
-use crate::sys::process;
-use crate::sys::signal::{self, Signal};
+use rgunicorn_io::sys::filewatch::FileWatch;
+use rgunicorn_io::sys::process;
+use rgunicorn_io::sys::signal::{self, Signal};
+use rgunicorn_server::log::{ErrorLog, Level};
+use rgunicorn_settings::{Id, Invalid, Settings};
 
 /// What Gunicorn gives a `worker_int` hook.
 const HOOK_PAUSE: Duration = Duration::from_millis(100);

@@ -1,19 +1,16 @@
 //! The translation of settings into the terms of the floors below, and the checks that need those floors.
 
-use std::io as std_io;
 use std::time::Duration;
 
-use crate::http;
-use crate::io;
-use crate::proxy;
-use crate::settings::{Address, Id, Invalid, IoDriver, Settings, WorkerKind, worker_class_check};
-use crate::sys::account::{self, Identity};
-use crate::sys::listener;
-use crate::worker::Tuning;
-use crate::{VERSION, arbiter};
+use rgunicorn_http::{HeaderMap, Limits, Policy, proxy};
+use rgunicorn_io::driver::{self, Choice, Driver, Report};
+use rgunicorn_io::sys::account::{self, Identity};
+use rgunicorn_io::sys::listener;
+use rgunicorn_server::arbiter;
+use rgunicorn_server::worker::Tuning;
+use rgunicorn_settings::{Address, Id, Invalid, IoDriver, Settings, WorkerKind, worker_class_check};
 
-/// Setting this environment variable gives the driver the smallest queues it can work with: for tests of overflow.
-const TORTURE: &str = "RGUNICORN_TORTURE";
+use super::VERSION;
 
 /// `SERVER_SOFTWARE`.
 pub(super) fn software() -> String {
@@ -100,7 +97,7 @@ fn binds(settings: &Settings) -> Result<Vec<listener::Address>, Invalid> {
 /// # Errors
 /// A name that no account has.
 pub(super) fn identity(settings: &Settings) -> Result<Identity, Invalid> {
-    let find = |id, kind, name: Option<&str>, look_up: fn(&str) -> std_io::Result<Option<u32>>| {
+    let find = |id, kind, name: Option<&str>, look_up: fn(&str) -> std::io::Result<Option<u32>>| {
         let Some(name) = name else { return Ok(None) };
         match look_up(name) {
             Ok(Some(number)) => Ok(Some(number)),
@@ -138,9 +135,9 @@ fn prove_driver(settings: &Settings) -> Result<(), String> {
 ///
 /// # Errors
 /// What stands against it, with the likely cause.
-pub(super) fn open_driver(settings: &Settings) -> Result<(io::Driver, io::Report), String> {
-    io::Driver::open(&driver_config(settings)).map_err(|error| match settings.io_driver() {
-        IoDriver::Uring => format!("{} (allowed here: auto, epoll)", io::Report::refused("uring", error)),
+pub(super) fn open_driver(settings: &Settings) -> Result<(Driver, Report), String> {
+    Driver::open(&driver_config(settings)).map_err(|error| match settings.io_driver() {
+        IoDriver::Uring => format!("{} (allowed here: auto, epoll)", Report::refused("uring", error)),
         IoDriver::Auto | IoDriver::Epoll => error.to_string(),
     })
 }
@@ -155,41 +152,36 @@ fn address(parsed: &Address) -> listener::Address {
 }
 
 /// Sizes and choice of the driver.
-fn driver_config(settings: &Settings) -> io::Config {
+fn driver_config(settings: &Settings) -> driver::Config {
     let choice = match settings.io_driver() {
-        IoDriver::Auto => io::Choice::Auto,
-        IoDriver::Uring => io::Choice::Uring,
-        IoDriver::Epoll => io::Choice::Epoll,
+        IoDriver::Auto => Choice::Auto,
+        IoDriver::Uring => Choice::Uring,
+        IoDriver::Epoll => Choice::Epoll,
     };
-    let sizes = if std::env::var_os(TORTURE).is_some_and(|value| value == "1") {
-        io::Config::torture()
-    } else {
-        io::Config::default()
-    };
-    io::Config { choice, ..sizes }
+    driver::Config { choice, ..driver::Config::worker() }
 }
 
 /// The rules for reading requests.
-pub(super) fn policy(settings: &Settings) -> http::Policy {
-    let limits = http::Limits::new(
+pub(super) fn policy(settings: &Settings) -> Policy {
+    let limits = Limits::new(
         settings.limit_request_line() as usize,
         settings.limit_request_fields() as usize,
         settings.limit_request_field_size() as usize,
     );
-    http::Policy {
+    Policy {
         permit_obsolete_folding: settings.permit_obsolete_folding(),
         strip_header_spaces: settings.strip_header_spaces(),
         permit_unconventional_http_method: settings.permit_unconventional_http_method(),
         permit_unconventional_http_version: settings.permit_unconventional_http_version(),
         casefold_http_method: settings.casefold_http_method(),
         header_map: match settings.header_map() {
-            "refuse" => http::HeaderMap::Refuse,
-            "dangerous" => http::HeaderMap::Dangerous,
-            _ => http::HeaderMap::Drop,
+            "refuse" => HeaderMap::Refuse,
+            "dangerous" => HeaderMap::Dangerous,
+            _ => HeaderMap::Drop,
         },
         forwarder_headers: settings.forwarder_headers().to_vec(),
         secure_scheme_headers: settings.secure_scheme_headers().to_vec(),
-        ..http::Policy::new(limits)
+        ..Policy::new(limits)
     }
 }
 

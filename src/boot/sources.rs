@@ -8,15 +8,14 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::VERSION;
 use crate::conf::{self, ConfError, Live};
 use crate::py::{exit_status, format_exception};
-use crate::settings::{
+use rgunicorn_settings::{
     CommandLine, DEFAULT_CONFIG, Environment, Exit, Id, Invalid, Settings, config_source, parse_command_line,
     resolve, split_cmd_args,
 };
 
-use super::PROG;
+use super::{PROG, VERSION};
 
 /// What the settings are made of, as it was at the start; a reload reads the configuration file again.
 pub(super) struct Sources {

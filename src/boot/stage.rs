@@ -6,12 +6,12 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
 
-use crate::arbiter::HookEvent;
 use crate::conf::{Live, ServerObject, WorkerHandle};
-use crate::logging::{ErrorLog, Level};
 use crate::py::{exit_status, format_exception};
-use crate::sys::listener::{Listener, Local};
-use crate::sys::process::Pid;
+use rgunicorn_io::sys::listener::{Listener, Local};
+use rgunicorn_io::sys::process::Pid;
+use rgunicorn_server::arbiter::HookEvent;
+use rgunicorn_server::log::{ErrorLog, Level};
 
 /// The status of a master that a hook has failed in, once it serves; Gunicorn's -1.
 const STATUS_HOOK_ERROR: i32 = 255;

@@ -10,21 +10,21 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerContext};
 use crate::conf::{Live, WorkerHandle};
 use crate::gevent;
-use crate::io::Driver;
-use crate::logging::{AccessLog, ErrorLog, Level, LineRenderer};
 use crate::py::{
     LogRelay, SignalHooks, Watch, Watchdog, WorkerSignals, exit_status, format_exception, keep_frame_chunks,
     wakeup_pipe,
 };
-use crate::settings::{Networks, Settings, WorkerKind};
-use crate::sys::listener;
-use crate::worker::{App, Control, ListenerSpec, Mailbox, Reactor, Shared, Tuning};
 use crate::wsgi::{
     self, Calls, ErrorStream, ListenerName, LoadError, Office, Recipe, RequestHooks, ServerFacts, Threads,
 };
+use rgunicorn_io::driver::Driver;
+use rgunicorn_io::sys::listener;
+use rgunicorn_server::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerContext};
+use rgunicorn_server::log::{AccessLog, ErrorLog, Level, LineRenderer};
+use rgunicorn_server::worker::{App, Control, ListenerSpec, Mailbox, Reactor, Shared, Tuning};
+use rgunicorn_settings::{Networks, Settings, WorkerKind};
 
 use super::cooperative::{self, Mode};
 use super::logs::Logs;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
-use crate::sys::clock;
-use crate::sys::shared::Slot;
-use crate::worker::Control;
+use rgunicorn_io::sys::clock;
+use rgunicorn_io::sys::shared::Slot;
+use rgunicorn_server::worker::Control;
 
 /// The control block and the score-board slot of this process's worker.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]

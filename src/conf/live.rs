@@ -4,7 +4,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::settings::{Id, Invalid, Origin, Settings, Shape};
+use rgunicorn_settings::{Id, Invalid, Origin, Settings, Shape};
 
 use super::table::value_of;
 

@@ -1,4 +1,4 @@
-//! Floor 4: configuration files. A file is Python; its module-level names become [`Raw`] values for the settings floor.
+//! Configuration files. A file is Python; its module-level names become [`Raw`] values for the settings floor.
 
 mod handle;
 mod live;
@@ -9,7 +9,7 @@ use std::path::Path;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyModule, PyString, PyTuple, PyType};
 
-use crate::settings::{ConfigSource, Raw};
+use rgunicorn_settings::{ConfigSource, Raw};
 
 pub use handle::WorkerHandle;
 pub use live::{Live, ServerObject};

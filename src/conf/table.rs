@@ -4,7 +4,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use crate::settings::{Environment, Id, ROWS, Settings, Value, checked_value, defaults};
+use rgunicorn_settings::{Environment, Id, ROWS, Settings, Value, checked_value, defaults};
 
 use super::raw;
 

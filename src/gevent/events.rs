@@ -2,9 +2,9 @@
 
 use pyo3::prelude::*;
 
-use crate::io::{Completion, READABLE, WRITABLE};
 use crate::py::crossing;
-use crate::sys::waker;
+use rgunicorn_io::driver::{Completion, READABLE, WRITABLE};
+use rgunicorn_io::sys::waker;
 
 use super::kinds::{differs, look_at};
 use super::looping::Loop;
@@ -40,7 +40,7 @@ pub(super) fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>)
     }
 }
 
-fn on_poll(me: &Loop, py: Python<'_>, token: crate::io::Token, result: std::io::Result<u32>) {
+fn on_poll(me: &Loop, py: Python<'_>, token: rgunicorn_io::driver::Token, result: std::io::Result<u32>) {
     let watcher = me.state.with(py, |state| state.by_token(py, token));
     let Some(watcher) = watcher.map(|watcher| watcher.into_bound(py)) else { return };
     let keep = watcher.clone().unbind();

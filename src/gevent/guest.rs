@@ -3,7 +3,7 @@
 use std::cell::RefMut;
 use std::time::Duration;
 
-use crate::io::{Completion, Driver};
+use rgunicorn_io::driver::{Completion, Driver};
 
 /// A guest of the loop. Every method is called on the loop's thread with nothing of the loop open. Those of one turn come in
 /// the order in which they stand here.

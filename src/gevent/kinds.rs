@@ -6,8 +6,8 @@ use pyo3::exceptions::{PyAttributeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
-use crate::io::{READABLE, WRITABLE};
-use crate::sys::waker;
+use rgunicorn_io::driver::{READABLE, WRITABLE};
+use rgunicorn_io::sys::waker;
 
 use super::looping::{os_error, seconds};
 use super::watcher::{ChildFacts, IoFacts, Kind, StatFacts, TimerFacts, Watcher};

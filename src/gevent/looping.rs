@@ -9,9 +9,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
-use crate::io::{Choice, Config, Driver, OpKey};
 use crate::py::{Foreign, GilCell, ThreadBound, Watch, crossing, is_only_reference};
-use crate::sys::waker::{self, Waker};
+use rgunicorn_io::driver::{Choice, Config, Driver, OpKey};
+use rgunicorn_io::sys::waker::{self, Waker};
 
 use super::callback::Callback;
 use super::guest::Guest;

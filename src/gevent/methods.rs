@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
 use crate::py::{Foreign, GilCell, ThreadBound};
-use crate::sys::waker::{self, Waker};
+use rgunicorn_io::sys::waker::{self, Waker};
 
 use super::callback::Callback;
 use super::kinds::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};

@@ -1,4 +1,4 @@
-//! Floor 4: gevent's event loop on our driver. gevent's hub is a greenlet that runs `Loop.run`; everything that a gevent
+//! gevent's event loop on our driver. gevent's hub is a greenlet that runs `Loop.run`; everything that a gevent
 //! program waits for is a watcher of this loop.
 //!
 //! libev is the reference: where gevent's own loops differ, this one does what libev's does. It works alone

@@ -7,10 +7,10 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use slab::Slab;
 
-use crate::io::{OpKey, TimerHeap, Token};
 use crate::py::Watch;
-use crate::sys::clock::{self, Instant};
-use crate::worker::FOREIGN;
+use rgunicorn_io::driver::{OpKey, TimerHeap, Token};
+use rgunicorn_io::sys::clock::{self, Instant};
+use rgunicorn_server::worker::FOREIGN;
 
 use super::callback::Callback;
 use super::watcher::{Inner, Kind, Watcher};

@@ -10,9 +10,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
-use crate::io::{Completion, READABLE};
 use crate::py::{Foreign, crossing, shielded};
-use crate::sys::clock;
+use rgunicorn_io::driver::{Completion, READABLE};
+use rgunicorn_io::sys::clock;
 
 use super::READ;
 use super::callback::Callback;

@@ -9,9 +9,9 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
-use crate::io::OpKey;
 use crate::py::GilCell;
-use crate::sys::clock::Instant;
+use rgunicorn_io::driver::OpKey;
+use rgunicorn_io::sys::clock::Instant;
 
 use super::looping::Loop;
 use super::state::{PRIORITY_MAX, PRIORITY_MIN};

@@ -1,4 +1,4 @@
-//! Floor 4's shared helpers over pyo3: strings, bytes, dicts, tracebacks, signals, greenlets, stacks of a blocked loop.
+//! Shared helpers over pyo3: strings, bytes, dicts, tracebacks, signals, greenlets, stacks of a blocked loop.
 //! The only `unsafe` of the Python floor is here.
 //!
 //! The stack rule (docs/architecture.md, "The stack rule"): any call in here that takes a `Python` token may run

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::sys::clock::Instant;
+use rgunicorn_io::sys::clock::Instant;
 
 /// While a reported piece goes on, its end is looked for in steps of this share of its age, so that the time it took is
 /// known to 2%.

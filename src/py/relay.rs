@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::logging::ErrorLog;
+use rgunicorn_server::log::ErrorLog;
 
 /// The logger, and the log whose records it gets.
 #[derive(Debug)]

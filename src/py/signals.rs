@@ -9,8 +9,8 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
-use crate::logging::{ErrorLog, Level};
-use crate::worker::Control;
+use rgunicorn_server::log::{ErrorLog, Level};
+use rgunicorn_server::worker::Control;
 
 use super::error::{exit_status, format_exception};
 use super::watch::Watch;
@@ -104,7 +104,11 @@ impl WorkerSignals {
             signal.call_method1("signal", (signal.getattr(name)?, handler)).map(drop)
         };
         let control = self.control.clone();
-        set("SIGTERM", &handler(py, c"handle_exit", move |_| control.stop_ok())?)?;
+        let exit = handler(py, c"handle_exit", move |_| {
+            control.stop();
+            Ok(())
+        })?;
+        set("SIGTERM", &exit)?;
         for name in ["SIGINT", "SIGQUIT"] {
             let way_out = self.clone();
             let leave = handler(py, c"handle_quit", move |py| {
@@ -150,13 +154,6 @@ impl WorkerSignals {
     }
 }
 
-impl Control {
-    fn stop_ok(&self) -> PyResult<()> {
-        self.stop();
-        Ok(())
-    }
-}
-
 fn handler<'py>(
     py: Python<'py>,
     name: &'static std::ffi::CStr,
@@ -177,7 +174,7 @@ fn handler<'py>(
 /// # Errors
 /// Those of pipe2(2) and `set_wakeup_fd`.
 pub fn wakeup_pipe(py: Python<'_>) -> PyResult<OwnedFd> {
-    let (read, write) = crate::sys::file::nonblocking_pipe()?;
+    let (read, write) = rgunicorn_io::sys::file::nonblocking_pipe()?;
     let kwargs = PyDict::new(py);
     kwargs.set_item("warn_on_full_buffer", false)?;
     py.import("signal")?.call_method("set_wakeup_fd", (write.as_raw_fd(),), Some(&kwargs))?;

@@ -38,7 +38,7 @@ use std::cell::{Cell, RefCell};
 
 use pyo3::prelude::*;
 
-use crate::sys::atfork;
+use rgunicorn_io::sys::atfork;
 
 /// State in a Python object, reached with the interpreter lock held. See the module's text.
 #[derive(Debug, Default)]

@@ -24,9 +24,9 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyType};
 
-use crate::logging::{ErrorLog, Level};
-use crate::sys::clock::{self, Instant};
-use crate::sys::{atfork, signal};
+use rgunicorn_io::sys::clock::{self, Instant};
+use rgunicorn_io::sys::{atfork, signal};
+use rgunicorn_server::log::{ErrorLog, Level};
 
 use super::overdue::{Overdue, Step};
 

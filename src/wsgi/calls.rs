@@ -15,11 +15,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList};
 
-use crate::http::{HttpError, ResponseFacts};
-use crate::logging::Level;
 use crate::py::{LogRelay, Watch, exit_status, shielded};
-use crate::sys::atfork;
-use crate::worker::{App, ConnId, Exit, Flow, Reactor, Request};
+use rgunicorn_http::{HttpError, ResponseFacts};
+use rgunicorn_io::sys::atfork;
+use rgunicorn_server::log::Level;
+use rgunicorn_server::worker::{App, ConnId, Exit, Flow, Reactor, Request};
 
 use super::client::ClientDisconnected;
 use super::cooperative::Pause;
@@ -107,7 +107,7 @@ impl Calls {
             app,
             environs: EnvironFactory::new(py, facts, constants)?,
             sockets: SocketFactory::new(py)?,
-            empty_input: Py::new(py, Input::new(crate::worker::Body::Empty))?,
+            empty_input: Py::new(py, Input::new(rgunicorn_server::worker::Body::Empty))?,
             spare: RefCell::default(),
             parked: RefCell::default(),
             sendfile,
@@ -231,10 +231,10 @@ impl Calls {
         &self,
         py: Python<'_>,
         request: Request,
-        body: crate::worker::Body,
+        body: rgunicorn_server::worker::Body,
         req: Option<Bound<'_, PyAny>>,
     ) -> Result<Call, Box<(Request, Option<HttpError>)>> {
-        let request_streams = matches!(body, crate::worker::Body::Incoming);
+        let request_streams = matches!(body, rgunicorn_server::worker::Body::Incoming);
         let made = (|| -> PyResult<Result<_, HttpError>> {
             let environ = match self.environs.build(py, &request)? {
                 Ok(environ) => environ,
@@ -244,8 +244,10 @@ impl Calls {
                 hooks.apply(py, req, &environ)?;
             }
             let input = match body {
-                crate::worker::Body::Empty => self.empty_input.clone_ref(py),
-                crate::worker::Body::Incoming => Py::new(py, Input::incoming(ticket(request.conn)))?,
+                rgunicorn_server::worker::Body::Empty => self.empty_input.clone_ref(py),
+                rgunicorn_server::worker::Body::Incoming => {
+                    Py::new(py, Input::incoming(ticket(request.conn)))?
+                }
                 body => Py::new(py, Input::new(body))?,
             };
             environ.set_item(intern!(py, "wsgi.input"), &input)?;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::prelude::*;
 
-use crate::sys::atfork;
-use crate::worker::Mailbox;
+use rgunicorn_io::sys::atfork;
+use rgunicorn_server::worker::Mailbox;
 
 use super::current::{Here, current, from_ticket};
 use super::desk;

@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use crate::py::{Describe, GilCell, Greenlets, crossing, shielded};
-use crate::worker::{ConnId, Reactor, Request};
+use rgunicorn_server::worker::{ConnId, Reactor, Request};
 
 use super::current::{calls, from_ticket, reactor, ticket};
 use super::link::Link;

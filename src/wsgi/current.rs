@@ -7,8 +7,8 @@ use std::rc::Rc;
 use pyo3::PyResult;
 use pyo3::exceptions::PyRuntimeError;
 
-use crate::sys::atfork;
-use crate::worker::{ConnId, Reactor};
+use rgunicorn_io::sys::atfork;
+use rgunicorn_server::worker::{ConnId, Reactor};
 
 use super::Calls;
 use super::desk::Desk;

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use crate::http::DateCache;
-use crate::logging::{ErrorLog, LineRenderer};
-use crate::sys::clock;
-use crate::sys::shared::Slot;
-use crate::worker::{
+use rgunicorn_http::DateCache;
+use rgunicorn_io::sys::clock;
+use rgunicorn_io::sys::shared::Slot;
+use rgunicorn_server::log::{ErrorLog, LineRenderer};
+use rgunicorn_server::worker::{
     AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, ConnId, Control, Flow, Handover, Mailbox, Outgoing,
     Reactor, Request, RequestCount,
 };

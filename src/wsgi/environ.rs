@@ -8,11 +8,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use crate::http::{HttpError, RequestHead, Scheme, percent_decode_path};
-use crate::io::PeerAddr;
-use crate::proxy;
 use crate::py::{latin1, set_default};
-use crate::worker::Request;
+use rgunicorn_http::proxy;
+use rgunicorn_http::{HttpError, RequestHead, Scheme, percent_decode_path};
+use rgunicorn_io::driver::PeerAddr;
+use rgunicorn_server::worker::Request;
 
 /// Header names remembered. Clients choose the names, so the cache is bounded; real traffic uses a few dozen.
 const CACHED_NAMES_MAX: usize = 512;

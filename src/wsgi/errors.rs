@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::logging::ErrorLog;
+use rgunicorn_server::log::ErrorLog;
 
 /// The stream that PEP 3333 asks for. With the error log on stderr it writes to `sys.stderr` as it is at that moment (so
 /// that whoever replaced it sees the text), otherwise to the log file.

@@ -7,11 +7,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::http::HttpError;
-use crate::logging::Level;
 use crate::py::{exit_status, format_exception, is_only_reference, shielded};
-use crate::sys::clock;
-use crate::worker::{Outgoing, Request};
+use rgunicorn_http::HttpError;
+use rgunicorn_io::sys::clock;
+use rgunicorn_server::log::Level;
+use rgunicorn_server::worker::{Outgoing, Request};
 
 use super::calls::{Call, Calls};
 use super::hooks;
@@ -244,7 +244,7 @@ impl Calls {
         self.log_exception(py, link, &format!("Error handling request {method} {uri}"), error);
         if !head_sent && !taken {
             let mut page = link.buffer();
-            crate::http::error_response_with(500, INTERNAL, "", &mut page);
+            rgunicorn_http::error_response_with(500, INTERNAL, "", &mut page);
             link.send(conn, Outgoing::from(page), true);
         }
         link.abort(conn);
@@ -269,7 +269,7 @@ impl Calls {
         link.errors().log(Level::Warning, format_args!("Invalid request body from ip={ip}: {text}"));
         if !begun {
             let mut page = link.buffer();
-            crate::http::error_response_with(status, reason(status), "", &mut page);
+            rgunicorn_http::error_response_with(status, reason(status), "", &mut page);
             link.send(conn, Outgoing::from(page), true);
         }
         link.abort(conn);
@@ -298,8 +298,8 @@ impl Calls {
 fn refuse(link: Link<'_>, request: &Request, error: Option<&HttpError>) -> u16 {
     let mut page = link.buffer();
     match error {
-        Some(error) => crate::http::error_response(error, &mut page),
-        None => crate::http::error_response_with(500, INTERNAL, "", &mut page),
+        Some(error) => rgunicorn_http::error_response(error, &mut page),
+        None => rgunicorn_http::error_response_with(500, INTERNAL, "", &mut page),
     }
     let status = error.map_or(500, HttpError::status);
     link.send(request.conn, Outgoing::from(page), true);

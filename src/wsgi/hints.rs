@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::worker::Outgoing;
+use rgunicorn_server::worker::Outgoing;
 
 use super::current::{current, from_ticket};
 
@@ -53,7 +53,7 @@ impl EarlyHints {
             fields.push((text_or_bytes(&name)?, text_or_bytes(&value)?));
         }
         let borrowed = fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
-        let hints = crate::http::early_hints((1, 1), borrowed)
+        let hints = rgunicorn_http::early_hints((1, 1), borrowed)
             .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
         let ticket = self.target.ticket.load(Ordering::Relaxed);
         if ticket != 0 {

@@ -8,10 +8,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
-use crate::http::{ResponseHead, Scheme};
-use crate::proxy;
 use crate::py::{latin1, shielded};
-use crate::worker::Request;
+use rgunicorn_http::proxy;
+use rgunicorn_http::{ResponseHead, Scheme};
+use rgunicorn_server::worker::Request;
 
 /// Where the objects come from that hooks get. Kept, because even a repeated import takes 0.6 us.
 const SERVER_MODULE: &str = "rgunicorn._server";

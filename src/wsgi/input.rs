@@ -12,7 +12,7 @@ use pyo3::exceptions::{PyConnectionResetError, PyOSError, PyRuntimeError, PyType
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::worker::{Body, BodyFault, BodyRead, ConnId, Reactor};
+use rgunicorn_server::worker::{Body, BodyFault, BodyRead, ConnId, Reactor};
 
 use super::current::{calls, from_ticket, reactor};
 

@@ -3,8 +3,8 @@
 
 use std::io;
 
-use crate::logging::ErrorLog;
-use crate::worker::{AccessFacts, ConnId, Control, Flow, Handover, Outgoing, Reactor, Request};
+use rgunicorn_server::log::ErrorLog;
+use rgunicorn_server::worker::{AccessFacts, ConnId, Control, Flow, Handover, Outgoing, Reactor, Request};
 
 use super::desk::Desk;
 

@@ -4,7 +4,7 @@ use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
-use crate::settings::Raw;
+use rgunicorn_settings::Raw;
 
 /// Why there is no application.
 #[derive(Debug)]

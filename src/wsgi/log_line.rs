@@ -5,8 +5,8 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use crate::http::ResponseHead;
-use crate::worker::{AccessFacts, Request};
+use rgunicorn_http::ResponseHead;
+use rgunicorn_server::worker::{AccessFacts, Request};
 
 use super::link::Link;
 

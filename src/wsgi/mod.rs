@@ -1,4 +1,4 @@
-//! Floor 4: WSGI (PEP 3333). In direct mode the application runs on the loop's frame, one request at a time: a request
+//! WSGI (PEP 3333). In direct mode the application runs on the loop's frame, one request at a time: a request
 //! body is complete before the call, and a response iterator is pulled only as fast as its client reads. In cooperative
 //! mode each request runs in a greenlet of its own, which waits where its client is slow.
 //!

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::py::shielded;
-use crate::worker::{ConnId, Flow, Outgoing};
+use rgunicorn_server::worker::{ConnId, Flow, Outgoing};
 
 use super::calls::{Call, Calls, Stage};
 use super::file_wrapper::FileWrapper;
@@ -277,7 +277,7 @@ fn file_part(filelike: &Bound<'_, PyAny>) -> Option<(std::fs::File, u64, u64)> {
     filelike.getattr("seek").ok()?;
     // The object's own idea of its position: a buffered file has read ahead of the descriptor.
     let offset: u64 = filelike.call_method0("tell").ok()?.extract().ok()?;
-    let file = crate::sys::file::duplicate_regular_file(fd).ok()?;
+    let file = rgunicorn_io::sys::file::duplicate_regular_file(fd).ok()?;
     let len = file.metadata().ok()?.len();
     Some((file, offset, len.saturating_sub(offset)))
 }

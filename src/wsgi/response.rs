@@ -7,9 +7,9 @@ use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTy
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
-use crate::http::{Framing, ResponseFacts, ResponseHead};
 use crate::py::{native_bytes, pair, shared_bytes};
-use crate::worker::{ConnId, Flow, Outgoing};
+use rgunicorn_http::{Framing, ResponseFacts, ResponseHead};
+use rgunicorn_server::worker::{ConnId, Flow, Outgoing};
 
 use super::current::{calls, current, ticket};
 use super::hints::HintTarget;
@@ -303,7 +303,7 @@ impl StartResponse {
 }
 
 fn fill(head: &mut ResponseHead, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
-    let refuse = |error: crate::http::ResponseError| PyValueError::new_err(error.to_string());
+    let refuse = |error: rgunicorn_http::ResponseError| PyValueError::new_err(error.to_string());
     head.status(&native_bytes(status)?).map_err(refuse)?;
     for item in headers.try_iter()? {
         let (name, value) = pair(&item?)?;

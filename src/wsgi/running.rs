@@ -3,9 +3,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::io::PeerAddr;
 use crate::py::Describe;
-use crate::worker::Request;
+use rgunicorn_io::driver::PeerAddr;
+use rgunicorn_server::worker::Request;
 
 /// What is kept of method and target: a line of a log.
 const TEXT_BYTES_MAX: usize = 250;

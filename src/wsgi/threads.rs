@@ -12,10 +12,10 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::logging::Level;
 use crate::py::{Describe, GilCell, LogRelay, Watch};
-use crate::sys::{atfork, clock, process};
-use crate::worker::{AccessFacts, App, ConnId, Exit, Flow, Pool, Reactor, Request};
+use rgunicorn_io::sys::{atfork, clock, process};
+use rgunicorn_server::log::Level;
+use rgunicorn_server::worker::{AccessFacts, App, ConnId, Exit, Flow, Pool, Reactor, Request};
 
 use super::calls::{Calls, check_signals};
 use super::current::{clear_current, set_calls, set_desk};

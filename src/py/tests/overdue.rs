@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Overdue, Step};
-use crate::sys::clock::Instant;
+use rgunicorn_io::sys::clock::Instant;
 
 const START: Instant = Instant(5_000_000_000);
 

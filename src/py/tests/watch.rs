@@ -8,8 +8,8 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use super::{Watch, Watchdog};
-use crate::logging::{ErrorLog, Level};
-use crate::sys::clock;
+use rgunicorn_io::sys::clock;
+use rgunicorn_server::log::{ErrorLog, Level};
 
 /// A watch whose stacks are what `stacks` evaluates to, and its log.
 fn watch(name: &str, stacks: &CStr) -> (Arc<Watch>, PathBuf) {

@@ -1,6 +1,6 @@
 //! No input panics.
 #![no_main]
-use _rgunicorn::http::{Event, Policy, RequestParser};
+use rgunicorn_http::{Event, Policy, RequestParser};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let (policy, mut parser, mut input) = (Policy::default(), RequestParser::new(), bytes);

@@ -1,6 +1,6 @@
 //! No application writes a line of its own into a response head.
 #![no_main]
-use _rgunicorn::http::{ResponseFacts, ResponseHead};
+use rgunicorn_http::{ResponseFacts, ResponseHead};
 
 libfuzzer_sys::fuzz_target!(|input: (&[u8], &[u8], &[u8])| {
     let (mut head, mut out) = (ResponseHead::new(), Vec::new());

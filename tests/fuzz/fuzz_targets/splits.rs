@@ -1,6 +1,6 @@
 //! One split of the input changes nothing: each event, each body byte and each fault is the same.
 #![no_main]
-use _rgunicorn::http::{Event, Policy, RequestParser};
+use rgunicorn_http::{Event, Policy, RequestParser};
 
 libfuzzer_sys::fuzz_target!(|input: (u16, &[u8])| {
     let (left, right) = input.1.split_at(usize::from(input.0).min(input.1.len()));

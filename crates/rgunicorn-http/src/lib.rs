@@ -1,0 +1,52 @@
+//! HTTP/1.1 and the PROXY protocol as pure functions of bytes: bytes come in, events and bytes go out.
+//!
+//! It is no server: it holds no socket, reads no clock, and knows neither Python nor settings nor logs. Limits and
+//! switches arrive in a [`Policy`], the time as whole seconds, the peer's standing as one `trusted` flag.
+//! `rgunicorn-server` feeds it what sockets receive, `rgunicorn` reads its heads and fills its responses.
+//!
+//! How to read it, in the order in which a request passes:
+//!
+//! ```text
+//! policy    the limits and switches, normalised once
+//! parser    the state machine of one connection: head, body, end, next head
+//!   scan      lines of an unfinished head or trailer section: limits and line ends, checked at once
+//!   line      request line -> method, target, version        target   target -> path, query, fragment
+//!   block     field section -> owned bytes with spans        rules    what each field means for framing
+//!   head      the finished request head with its getters     chunk    the chunk-size line, byte by byte
+//! response  the application's status and headers -> head     framing  what the body does afterwards
+//! answer    what the server says by itself                   date     the Date value, made once a second
+//! error     whose fault it was, and what to answer           chars    byte classes under their grammar
+//! proxy     the header by which a proxy says whom a connection comes from
+//! ```
+//!
+//! Two promises hold everywhere and are property-tested: any split of the input gives the same events or the same
+//! error, and no input panics. Sources: RFC 9110, RFC 9112 and the observed behaviour of Gunicorn 27.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod block;
+mod chars;
+mod chunk;
+mod date;
+mod error;
+mod framing;
+mod head;
+mod line;
+mod parser;
+mod policy;
+pub mod proxy;
+mod response;
+mod rules;
+mod scan;
+mod target;
+
+pub use answer::{continue_response, early_hints, error_response, error_response_with};
+pub use block::{Field, Fields, Trailers};
+pub use date::DateCache;
+pub use error::{HttpError, ResponseError};
+pub use framing::{Frame, Framing, Prefix};
+pub use head::{BodyKind, RequestHead, Scheme};
+pub use parser::{Event, RequestParser};
+pub use policy::{HeaderMap, Limits, Policy};
+pub use response::{ResponseFacts, ResponseHead};
+pub use target::percent_decode_path;

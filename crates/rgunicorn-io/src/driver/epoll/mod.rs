@@ -1,0 +1,267 @@
+//! The epoll back end: completions emulated over level-triggered readiness.
+//!
+//! A request costs recv + send + its share of epoll_wait and nothing else: a registration stays while the same interest
+//! comes back before the next wait (`interest.rs`), a reception stays registered for the life of its connection, a send is
+//! tried before anybody waits for writability.
+//!
+//! Read `wait` first; it is the turn.
+
+mod dispatch;
+mod interest;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use self::interest::Interests;
+use super::buffers::Pool;
+use super::config::{BATCHED_AGE_MAX, BATCHED_SENDS_MAX, Config};
+use super::optable::{Op, OpTable, Phase};
+use super::sendop::{SendOp, send_rest_now};
+use super::types::{BufId, Completion, Fd, OpKey, SendBuf, Sent, Stats, Token, Urgency};
+use crate::sys::clock::{self, Instant};
+
+/// Events taken per wait: bounds a turn, so that due timers and new connections get their share.
+const EVENTS_PER_WAIT_MAX: usize = 256;
+
+/// See the module's text.
+pub(crate) struct Epoll {
+    ops: OpTable,
+    pool: Pool,
+    interests: Interests,
+    /// Sends that wait for company, and since when.
+    queued: Vec<OpKey>,
+    queued_since: Instant,
+    /// Receptions without a buffer, in the order of their turn.
+    parked: VecDeque<OpKey>,
+    /// Completions that were ready before the wait began.
+    ready: Vec<Completion>,
+    events: Vec<libc::epoll_event>,
+    /// The last wait may have left events in the kernel, the listener's among them.
+    cut_short: bool,
+    stats: Stats,
+}
+
+impl Epoll {
+    pub(crate) fn open(config: &Config) -> io::Result<Self> {
+        Ok(Self {
+            ops: OpTable::new(),
+            pool: Pool::new(config.recv_buffers, config.recv_buffer_bytes)?,
+            interests: Interests::new()?,
+            queued: Vec::new(),
+            queued_since: Instant::default(),
+            parked: VecDeque::new(),
+            ready: Vec::new(),
+            events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_PER_WAIT_MAX],
+            cut_short: false,
+            stats: Stats::default(),
+        })
+    }
+
+    pub(crate) fn recv(&mut self, fd: RawFd, token: Token) -> io::Result<OpKey> {
+        self.insert(fd, Op::Recv { token, by_poll: false })
+    }
+
+    /// Nothing is handed over by the kernel between waits, so there are never bytes to return.
+    pub(crate) fn recv_stop(&mut self, op: OpKey) -> (Vec<u8>, bool) {
+        self.recv_drop(op);
+        (Vec::new(), false)
+    }
+
+    pub(crate) fn recv_drop(&mut self, op: OpKey) {
+        if let Some((_, _, Op::Recv { .. })) = self.ops.get(op) {
+            self.forget(op);
+        }
+    }
+
+    pub(crate) fn send(&mut self, fd: RawFd, token: Token, buf: SendBuf, urgency: Urgency) -> Sent {
+        let mut sent = 0;
+        if urgency == Urgency::Now || buf.is_empty() {
+            match send_rest_now(fd, &buf, &mut sent) {
+                Ok(true) => return Sent::Ready(Ok(()), buf),
+                Ok(false) => {}
+                Err(error) => return Sent::Ready(Err(error), buf),
+            }
+        }
+        if fd < 0 {
+            return Sent::Ready(Err(bad_fd()), buf);
+        }
+        let op = Op::Send(Box::new(SendOp::new(token, buf, sent)));
+        if urgency == Urgency::Now {
+            let verify = self.ops.first(fd).is_none();
+            let key = self.ops.insert(fd, op, Phase::Armed);
+            self.interests.touch(fd, verify);
+            return Sent::Pending(key);
+        }
+        // Parked: it is not the socket that it waits for.
+        let key = self.ops.insert(fd, op, Phase::Parked);
+        let now = clock::now();
+        if self.queued.is_empty() {
+            self.queued_since = now;
+        }
+        self.queued.push(key);
+        if self.queued.len() >= BATCHED_SENDS_MAX || now.since(self.queued_since) >= BATCHED_AGE_MAX {
+            self.flush();
+        }
+        Sent::Pending(key)
+    }
+
+    pub(crate) fn send_drop(&mut self, op: OpKey) {
+        let Some((fd, _, Op::Send(_))) = self.ops.get(op) else {
+            return;
+        };
+        if let Some(Op::Send(op)) = self.ops.remove(op) {
+            self.ready.push(Completion::Orphan { buf: op.buf });
+        }
+        self.interests.touch(fd, false);
+    }
+
+    pub(crate) fn poll(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
+        self.insert(fd, Op::Poll { token, mask, listen: false })
+    }
+
+    /// The file is the same as at the last poll: a registration that lingers is that of this file.
+    pub(crate) fn poll_again(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
+        self.insert_verified(fd, Op::Poll { token, mask, listen: false }, false)
+    }
+
+    pub(crate) fn poll_cancel(&mut self, op: OpKey) {
+        let Some((fd, _, Op::Poll { .. })) = self.ops.get(op) else {
+            return;
+        };
+        self.forget(op);
+        if self.ops.first(fd).is_none() {
+            // At once: the caller may be about to close the descriptor, and epoll could not be told after that.
+            self.interests.drop_registration(fd);
+        }
+    }
+
+    /// See [`super::Driver::let_go`].
+    pub(crate) fn let_go(&mut self, fd: RawFd) {
+        if self.ops.first(fd).is_none() {
+            self.interests.drop_registration(fd);
+        }
+    }
+
+    pub(crate) fn listen(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
+        let op = Op::Poll { token, mask: libc::EPOLLIN as u32, listen: true };
+        // A listener stays open, so a registration that lingers is good: `listen` and `listen_cancel` around every piece
+        // of application work cost nothing.
+        self.insert_verified(listener, op, false)
+    }
+
+    /// Costs no system call: an exclusive registration of a process that is not waiting is passed over by the kernel, and
+    /// the next sibling is woken. Only an event that we left behind in the last wait may have been meant for us alone.
+    pub(crate) fn listen_cancel(&mut self, op: OpKey) -> bool {
+        let Some((_, _, Op::Poll { listen: true, .. })) = self.ops.get(op) else {
+            return false;
+        };
+        self.forget(op);
+        self.cut_short
+    }
+
+    pub(crate) fn buffer(&self, id: &BufId) -> &[u8] {
+        self.pool.filled(id)
+    }
+
+    pub(crate) fn release(&mut self, id: BufId) {
+        self.pool.release(id);
+    }
+
+    pub(crate) fn queued_sends(&self) -> usize {
+        self.queued.len()
+    }
+
+    pub(crate) fn fileno(&self) -> RawFd {
+        self.interests.fileno()
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.ops.live() + self.ready.len()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Sends what is queued.
+    pub(crate) fn flush(&mut self) {
+        let mut queued = std::mem::take(&mut self.queued);
+        for key in queued.drain(..) {
+            if let Some(completion) = self.advance_send(key) {
+                self.ready.push(completion);
+            }
+        }
+        self.queued = queued;
+    }
+
+    pub(crate) fn close(&mut self, fd: Fd) {
+        let raw = std::os::fd::AsRawFd::as_raw_fd(&fd);
+        while let Some(key) = self.ops.first(raw) {
+            if let Some(Op::Send(op)) = self.ops.remove(key) {
+                self.ready.push(Completion::Orphan { buf: op.buf });
+            }
+        }
+        // Explicitly, because a forked child of the application may hold the same open file: the kernel would keep the
+        // registration, and report a number that is another file's by then.
+        self.interests.drop_registration(raw);
+    }
+
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
+        let before = out.len();
+        self.flush();
+        out.append(&mut self.ready);
+        self.unpark();
+        self.settle(out);
+        let timeout = if out.len() > before { Some(Duration::ZERO) } else { timeout };
+        self.stats.enters += 1;
+        let got = match self.interests.wait(&mut self.events, timeout) {
+            Ok(got) => got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return Err(error),
+        };
+        self.cut_short = got == self.events.len();
+        for at in 0..got {
+            let event = self.events[at];
+            if !self.dispatch(event, out) {
+                break;
+            }
+        }
+        self.stats.completions += (out.len() - before) as u64;
+        Ok(())
+    }
+
+    /// In a forked child: closes the child's copy of the descriptor. The registrations are the parent's, the buffers are not
+    /// mapped here, and what lies on the heap may have to be dropped elsewhere: all that is leaked.
+    pub(crate) fn forget_after_fork(self) {
+        let this = std::mem::ManuallyDrop::new(self);
+        this.interests.close_in_child();
+    }
+
+    fn insert(&mut self, fd: RawFd, op: Op) -> io::Result<OpKey> {
+        // The descriptor may have been closed behind our back since it was watched last, and the number may be another
+        // file's now: a registration that only lingers is not trusted.
+        let verify = self.ops.first(fd).is_none();
+        self.insert_verified(fd, op, verify)
+    }
+
+    fn insert_verified(&mut self, fd: RawFd, op: Op, verify: bool) -> io::Result<OpKey> {
+        if fd < 0 {
+            return Err(bad_fd());
+        }
+        let key = self.ops.insert(fd, op, Phase::Armed);
+        self.interests.touch(fd, verify);
+        Ok(key)
+    }
+
+    fn forget(&mut self, key: OpKey) {
+        let Some((fd, ..)) = self.ops.get(key) else { return };
+        self.ops.remove(key);
+        self.interests.touch(fd, false);
+    }
+}
+
+fn bad_fd() -> io::Error {
+    io::Error::from_raw_os_error(libc::EBADF)
+}

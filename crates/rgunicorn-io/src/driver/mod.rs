@@ -1,0 +1,358 @@
+//! The driver: what the worker asks of the kernel, in completion style, over back ends with the same method names:
+//! io_uring, epoll and, with the feature `sim`, a simulation for tests. One `match` per call: no table of pointers
+//! stands between.
+//!
+//! It knows descriptors, bytes and time-outs. It may not know HTTP, Python or settings, and it never calls anybody: all it
+//! has to say comes out of `Driver::wait` as [`Completion`]s, which the caller handles when no borrow of it is alive.
+//!
+//! To read: `types.rs` (the words), this file (the contract), `optable.rs` (the life of an operation), then one back end.
+//! `timers.rs` and `heap.rs` stand alone: deadlines of the worker's connections, and those of gevent's timers.
+#![expect(unsafe_code, reason = "this floor shares memory with the kernel")]
+
+mod buffers;
+mod config;
+mod epoll;
+mod heap;
+mod optable;
+mod probe;
+mod report;
+mod sendop;
+#[cfg(feature = "sim")]
+pub mod sim;
+pub mod timers;
+mod types;
+mod uring;
+
+use std::io;
+use std::marker::PhantomData;
+use std::net::Shutdown;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use crate::sys::clock::{self, Instant};
+use crate::sys::net;
+use epoll::Epoll;
+use uring::Uring;
+
+pub use crate::sys::net::PeerAddr;
+pub use config::{BATCHED_AGE_MAX, BATCHED_SENDS_MAX, Choice, Config};
+pub use heap::TimerHeap;
+pub use report::Report;
+pub use types::{BufId, Completion, Fd, OpKey, Received, SendBuf, Sent, Stats, Token, Urgency};
+
+/// Poll mask: bytes can be read, or the peer has closed.
+pub const READABLE: u32 = libc::POLLIN as u32;
+/// Poll mask: bytes can be written.
+pub const WRITABLE: u32 = libc::POLLOUT as u32;
+
+/// One thread's door to the kernel. Made after the fork (and after setuid) by the thread that uses it.
+///
+/// Kinds of methods: *starting* (`recv`, `send`, `poll`, `listen`) gives an [`OpKey`]; *ending* (`recv_stop`, `recv_drop`,
+/// `send_drop`, `poll_cancel`, `listen_cancel`, `close`) takes it back, stale or not; `wait` is the only one that sleeps and
+/// the only one that delivers completions; `buffer` and `release` handle received bytes.
+///
+/// Dropping it cancels what is in flight and waits, within bounds, until the kernel has let go; the memory of what it does
+/// not let go of is leaked. Bodies of unfinished sends are dropped then and there: where that may run foreign code, use
+/// `send_drop` and wait before.
+pub struct Driver {
+    kind: Kind,
+    /// A ring belongs to its thread.
+    not_send: PhantomData<*const ()>,
+}
+
+#[expect(clippy::large_enum_variant, reason = "there is one per thread")]
+enum Kind {
+    Uring(Uring),
+    Epoll(Epoll),
+    #[cfg(feature = "sim")]
+    Sim(sim::Sim),
+}
+
+macro_rules! each {
+    ($driver:expr, $inner:ident => $call:expr) => {
+        match &mut $driver.kind {
+            Kind::Uring($inner) => $call,
+            Kind::Epoll($inner) => $call,
+            #[cfg(feature = "sim")]
+            Kind::Sim($inner) => $call,
+        }
+    };
+    (ref $driver:expr, $inner:ident => $call:expr) => {
+        match &$driver.kind {
+            Kind::Uring($inner) => $call,
+            Kind::Epoll($inner) => $call,
+            #[cfg(feature = "sim")]
+            Kind::Sim($inner) => $call,
+        }
+    };
+}
+
+/// Most bytes that [`Driver::recv_waiting`] takes at once: the usual request. The rest is there for the next reception.
+const WAITING_BYTES_MAX: usize = 4096;
+
+impl Driver {
+    /// Makes the driver that `config.choice` asks for, and says what it became.
+    ///
+    /// # Errors
+    /// With [`Choice::Uring`] whatever stands against io_uring; otherwise only what stands against epoll as well.
+    pub fn open(config: &Config) -> io::Result<(Self, Report)> {
+        let mut fallback = None;
+        if config.choice != Choice::Epoll {
+            match open_uring(config) {
+                Ok(uring) => {
+                    let features = uring.describe();
+                    return Ok((
+                        Self::of(Kind::Uring(uring)),
+                        Report { driver: "uring", features, fallback },
+                    ));
+                }
+                Err(error) if config.choice == Choice::Uring => return Err(error),
+                Err(error) => fallback = Some(error),
+            }
+        }
+        let epoll = Epoll::open(config)?;
+        Ok((Self::of(Kind::Epoll(epoll)), Report { driver: "epoll", features: String::new(), fallback }))
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self { kind, not_send: PhantomData }
+    }
+
+    /// `"uring"`, `"epoll"` or `"sim"`.
+    pub fn name(&self) -> &'static str {
+        match &self.kind {
+            Kind::Uring(_) => "uring",
+            Kind::Epoll(_) => "epoll",
+            #[cfg(feature = "sim")]
+            Kind::Sim(_) => "sim",
+        }
+    }
+
+    /// Takes one connection; never waits. The socket is in blocking mode on purpose: io_uring answers `EAGAIN` for a
+    /// non-blocking one where it would wait for a blocking one. Everything here that must not wait says so per call.
+    ///
+    /// # Errors
+    /// `WouldBlock` if a sibling was faster; whatever accept4(2) says otherwise.
+    pub fn accept(&mut self, listener: RawFd) -> io::Result<(Fd, PeerAddr)> {
+        match &mut self.kind {
+            #[cfg(feature = "sim")]
+            Kind::Sim(sim) => sim.accept(listener),
+            _ => net::accept(listener).map(|(fd, peer)| (fd.into(), peer)),
+        }
+    }
+
+    /// Arms reception. It delivers data until `recv_stop`, `recv_drop`, `close`, the end of the stream or an error.
+    /// At most one reception per descriptor. Short of buffers it pauses, and resumes when some were released.
+    ///
+    /// # Errors
+    /// `EBADF` for a negative descriptor; every other error arrives as a completion.
+    pub fn recv(&mut self, fd: RawFd, token: Token) -> io::Result<OpKey> {
+        each!(self, d => d.recv(fd, token))
+    }
+
+    /// Ends a reception at once: no completion of it is delivered after this. Returns the bytes that the kernel had handed
+    /// over already, and whether end of stream or an error was met behind them. Other operations' completions that turn up
+    /// meanwhile are kept for the next wait.
+    pub fn recv_stop(&mut self, op: OpKey) -> (Vec<u8>, bool) {
+        each!(self, d => d.recv_stop(op))
+    }
+
+    /// What waits in the socket at this moment, whether or not the kernel has told us of it, and whether the stream has
+    /// ended. Without an armed reception only. Before an idle connection is closed, this finds the request that has just
+    /// arrived: closing over it would answer with a reset.
+    pub fn recv_waiting(&mut self, fd: RawFd) -> (Vec<u8>, bool) {
+        let mut chunk = [0; WAITING_BYTES_MAX];
+        let received = match &mut self.kind {
+            #[cfg(feature = "sim")]
+            Kind::Sim(sim) => sim.recv_waiting(fd, &mut chunk),
+            _ => net::recv_now(fd, &mut chunk),
+        };
+        match received {
+            Ok(count) => (chunk[..count].to_vec(), count == 0),
+            Err(error) => (Vec::new(), error.kind() != io::ErrorKind::WouldBlock),
+        }
+    }
+
+    /// Whether the other end of a stream socket has shut it, for writing at least. Asks the kernel, and takes nothing.
+    pub fn has_peer_left(&self, fd: RawFd) -> bool {
+        match &self.kind {
+            #[cfg(feature = "sim")]
+            Kind::Sim(sim) => sim.has_peer_left(fd),
+            _ => net::has_peer_left(fd),
+        }
+    }
+
+    /// Whether nothing can reach the other end of a stream socket any more. Asks the kernel.
+    pub fn is_cut_off(&self, fd: RawFd) -> bool {
+        match &self.kind {
+            #[cfg(feature = "sim")]
+            Kind::Sim(sim) => sim.is_cut_off(fd),
+            _ => net::is_cut_off(fd),
+        }
+    }
+
+    /// Ends a reception whose owner has gone: no completion of it is delivered, its bytes are discarded.
+    pub fn recv_drop(&mut self, op: OpKey) {
+        each!(self, d => d.recv_drop(op));
+    }
+
+    /// Sends all of `buf`. At most one send in flight per descriptor (the caller's duty: two would be in no order).
+    pub fn send(&mut self, fd: RawFd, token: Token, buf: SendBuf, urgency: Urgency) -> Sent {
+        each!(self, d => d.send(fd, token, buf, urgency))
+    }
+
+    /// Ends a send whose owner has gone. Its memory comes out as [`Completion::Orphan`] when the kernel has let go of it.
+    pub fn send_drop(&mut self, op: OpKey) {
+        each!(self, d => d.send_drop(op));
+    }
+
+    /// Waits for any descriptor to become ready as poll(2) has it; one-shot. A descriptor that is ready already completes
+    /// with the next wait, so polling again after each completion is level-triggered.
+    ///
+    /// # Errors
+    /// `EBADF` for a negative descriptor; every other error arrives as a completion.
+    pub fn poll(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
+        each!(self, d => d.poll(fd, mask, token))
+    }
+
+    /// As [`Driver::poll`], by a caller who knows that the descriptor is the same file as at the last poll: what the
+    /// driver knows about it is not checked.
+    ///
+    /// # Errors
+    /// As for [`Driver::poll`].
+    pub fn poll_again(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
+        match &mut self.kind {
+            Kind::Epoll(epoll) => epoll.poll_again(fd, mask, token),
+            _ => self.poll(fd, mask, token),
+        }
+    }
+
+    /// Ends a poll: no completion of it is delivered after this. To be called before the descriptor is closed.
+    pub fn poll_cancel(&mut self, op: OpKey) {
+        each!(self, d => d.poll_cancel(op));
+    }
+
+    /// Asks to be woken, once, for a connection on a listener that siblings share. Of all that ask, one is woken.
+    ///
+    /// # Errors
+    /// `EBADF` for a negative descriptor.
+    pub fn listen(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
+        each!(self, d => d.listen(listener, token))
+    }
+
+    /// Takes the wish back, effective at once: for the time that the application runs, siblings get the wake-ups. True if
+    /// one had been used up for us already: then call `accept` before the application, or that connection waits for it.
+    #[must_use = "true means that a connection may be waiting for us alone"]
+    pub fn listen_cancel(&mut self, op: OpKey) -> bool {
+        each!(self, d => d.listen_cancel(op))
+    }
+
+    /// The bytes of a received buffer.
+    pub fn buffer(&self, id: &BufId) -> &[u8] {
+        each!(ref self, d => d.buffer(id))
+    }
+
+    /// Gives a received buffer back.
+    pub fn release(&mut self, id: BufId) {
+        each!(self, d => d.release(id));
+    }
+
+    /// Submits what is queued, without waiting. To be called before application work that may take long.
+    pub fn flush(&mut self) {
+        each!(self, d => d.flush());
+    }
+
+    /// Sends that wait for company.
+    pub fn queued_sends(&self) -> usize {
+        each!(ref self, d => d.queued_sends())
+    }
+
+    /// The time by which this driver waits: the monotonic clock, or a simulation's own.
+    pub fn now(&self) -> Instant {
+        match &self.kind {
+            #[cfg(feature = "sim")]
+            Kind::Sim(sim) => sim.now(),
+            Kind::Uring(_) | Kind::Epoll(_) => clock::now(),
+        }
+    }
+
+    /// Operations in flight, orphans included.
+    pub fn in_flight(&self) -> usize {
+        each!(ref self, d => d.in_flight())
+    }
+
+    /// Whether any operation is in flight, orphans included.
+    pub fn has_pending(&self) -> bool {
+        self.in_flight() > 0
+    }
+
+    /// Closes a descriptor. Operations on it are dropped (`recv_drop`, `send_drop`, `poll_cancel`) first, and the kernel is
+    /// made to let go of the file, so that the peer learns of it at once and the number can be reused.
+    pub fn close(&mut self, fd: Fd) {
+        each!(self, d => d.close(fd));
+    }
+
+    /// Makes the kernel let go of the file behind `fd` as far as operations hold it: cancellations that were asked for
+    /// take effect now. For descriptors that somebody else is about to close. Operations that are armed are not ended.
+    pub fn let_go(&mut self, fd: RawFd) {
+        match &mut self.kind {
+            Kind::Uring(uring) => uring.let_go(fd),
+            Kind::Epoll(epoll) => epoll.let_go(fd),
+            #[cfg(feature = "sim")]
+            Kind::Sim(_) => {}
+        }
+    }
+
+    /// The driver's own descriptor, if it has one.
+    pub fn fileno(&self) -> Option<RawFd> {
+        match &self.kind {
+            Kind::Uring(uring) => Some(uring.fileno()),
+            Kind::Epoll(epoll) => Some(epoll.fileno()),
+            #[cfg(feature = "sim")]
+            Kind::Sim(_) => None,
+        }
+    }
+
+    /// Ends one or both directions of a connection.
+    ///
+    /// # Errors
+    /// What shutdown(2) says, `ENOTCONN` above all.
+    pub fn shutdown(&mut self, fd: RawFd, how: Shutdown) -> io::Result<()> {
+        match &mut self.kind {
+            #[cfg(feature = "sim")]
+            Kind::Sim(sim) => sim.shutdown(fd, how),
+            _ => net::shutdown(fd, how),
+        }
+    }
+
+    /// Submits what is queued and waits until something completes, the time-out passes (`None`: never) or a signal comes;
+    /// appends what completed to `out`, possibly nothing.
+    ///
+    /// # Errors
+    /// Only what makes the driver useless; `EINTR` is not an error.
+    pub fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
+        each!(self, d => d.wait(timeout, out))
+    }
+
+    /// Counters since the driver was made.
+    pub fn stats(&self) -> Stats {
+        each!(ref self, d => d.stats())
+    }
+
+    /// For a forked child: closes its copies of descriptors and touches nothing else, because the kernel side is the
+    /// parent's. Memory is leaked on purpose.
+    pub fn forget_after_fork(self) {
+        match self.kind {
+            Kind::Uring(uring) => uring.forget_after_fork(),
+            Kind::Epoll(epoll) => epoll.forget_after_fork(),
+            #[cfg(feature = "sim")]
+            Kind::Sim(_) => {}
+        }
+    }
+}
+
+fn open_uring(config: &Config) -> io::Result<Uring> {
+    let mut uring = Uring::open(config)?;
+    probe::prove(&mut uring)?;
+    Ok(uring)
+}

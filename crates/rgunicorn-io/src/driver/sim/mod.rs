@@ -1,0 +1,303 @@
+//! The simulated back end, for tests: no kernel, no clock, one seed. Everything that a kernel may do at its own pleasure
+//! (short reads, late completions, receptions that end for no reason, resets) is decided by dice, so that a failure can be
+//! replayed by its seed.
+//!
+//! `world.rs` is the kernel, `net.rs` the test's handle on it, this file the driver, `turn.rs`
+//! what a wait does.
+
+mod net;
+mod turn;
+mod world;
+
+use std::cell::RefCell;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+pub use self::net::{Net, Peer};
+pub use self::world::SimConfig;
+use self::world::{Waiter, World};
+use super::buffers::Pool;
+use super::config::BATCHED_SENDS_MAX;
+use super::optable::{Op, OpTable, Phase};
+use super::sendop::{SendOp, rest};
+use super::types::{BufId, Completion, Fd, OpKey, SendBuf, Sent, Stats, Token, Urgency};
+use super::{Driver, Kind};
+use crate::sys::clock::Instant;
+use crate::sys::net::PeerAddr;
+
+/// How far virtual time moves while a late completion is on its way.
+const TICK: Duration = Duration::from_micros(50);
+/// A completion that is due is late at most this many times in a row (all dice of one wait), so that waits end.
+const TICKS_PER_WAIT_MAX: u32 = 20;
+
+pub(crate) struct Sim {
+    world: Rc<RefCell<World>>,
+    id: u32,
+    ops: OpTable,
+    pool: Pool,
+    queued: Vec<OpKey>,
+    ready: Vec<Completion>,
+    stats: Stats,
+}
+
+impl Driver {
+    /// A driver over a simulated network that `seed` determines completely; the second half is the network's other end.
+    ///
+    /// # Panics
+    /// If the process has no address space left for the buffers.
+    pub fn sim(seed: u64, config: &SimConfig) -> (Self, Net) {
+        let (sim, net) = Sim::new(seed, config).expect("a simulation needs nothing but memory");
+        (Self::of(Kind::Sim(sim)), net)
+    }
+
+    /// A second driver on a simulated network (`Net::driver`).
+    fn on_net(net: &Net) -> Self {
+        Self::of(Kind::Sim(Sim::on_net(net).expect("a simulation needs nothing but memory")))
+    }
+}
+
+impl Sim {
+    pub(crate) fn new(seed: u64, config: &SimConfig) -> io::Result<(Self, Net)> {
+        let net = Net { world: Rc::new(RefCell::new(World::new(seed, config.clone()))) };
+        Ok((Self::on_net(&net)?, net))
+    }
+
+    pub(crate) fn on_net(net: &Net) -> io::Result<Self> {
+        let world = Rc::clone(&net.world);
+        let mut inner = world.borrow_mut();
+        inner.drivers += 1;
+        let (id, config) = (inner.drivers, inner.config.clone());
+        drop(inner);
+        Ok(Self {
+            world,
+            id,
+            ops: OpTable::new(),
+            pool: Pool::new(config.recv_buffers, config.recv_buffer_bytes)?,
+            queued: Vec::new(),
+            ready: Vec::new(),
+            stats: Stats::default(),
+        })
+    }
+
+    pub(crate) fn accept(&mut self, listener: RawFd) -> io::Result<(Fd, PeerAddr)> {
+        let mut world = self.world.borrow_mut();
+        if let Some(errno) = world.accept_errno {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        let listening = world.listeners.get_mut(&listener).ok_or_else(bad_fd)?;
+        let fd = listening.backlog.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+        Ok((Fd::Virtual(fd), PeerAddr::V4 { addr: [127, 0, 0, 1], port: (fd % 60_000) as u16 }))
+    }
+
+    pub(crate) fn recv(&mut self, fd: RawFd, token: Token) -> io::Result<OpKey> {
+        self.insert(fd, Op::Recv { token, by_poll: false })
+    }
+
+    /// Some bytes may have been "handed over by the kernel already": the dice say how many.
+    pub(crate) fn recv_stop(&mut self, op: OpKey) -> (Vec<u8>, bool) {
+        let Some((fd, _, Op::Recv { .. })) = self.ops.get(op) else {
+            return (Vec::new(), false);
+        };
+        self.ops.remove(op);
+        let (mut bytes, mut chunk) = (Vec::new(), [0; 512]);
+        let mut world = self.world.borrow_mut();
+        while world.dice.roll(500) {
+            match world.recv(fd, &mut chunk) {
+                Ok(0) => return (bytes, true),
+                Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+                Err(error) => return (bytes, error.kind() != io::ErrorKind::WouldBlock),
+            }
+        }
+        (bytes, false)
+    }
+
+    pub(crate) fn recv_waiting(&mut self, fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
+        self.world.borrow_mut().recv(fd, into)
+    }
+
+    pub(crate) fn has_peer_left(&self, fd: RawFd) -> bool {
+        let world = self.world.borrow();
+        world.sockets.get(&fd).is_none_or(|socket| socket.peer_finished || socket.reset)
+    }
+
+    pub(crate) fn is_cut_off(&self, fd: RawFd) -> bool {
+        self.world.borrow().sockets.get(&fd).is_none_or(|socket| socket.reset)
+    }
+
+    pub(crate) fn recv_drop(&mut self, op: OpKey) {
+        if let Some((_, _, Op::Recv { .. })) = self.ops.get(op) {
+            self.ops.remove(op);
+        }
+    }
+
+    pub(crate) fn send(&mut self, fd: RawFd, token: Token, buf: SendBuf, urgency: Urgency) -> Sent {
+        let mut sent = 0;
+        if urgency == Urgency::Now || buf.is_empty() {
+            match send_rest(&mut self.world.borrow_mut(), fd, &buf, &mut sent) {
+                Ok(true) => return Sent::Ready(Ok(()), buf),
+                Ok(false) => {}
+                Err(error) => return Sent::Ready(Err(error), buf),
+            }
+        }
+        if fd < 0 {
+            return Sent::Ready(Err(bad_fd()), buf);
+        }
+        let batch = urgency == Urgency::Batch;
+        let phase = if batch { Phase::Parked } else { Phase::Armed };
+        let key = self.ops.insert(fd, Op::Send(Box::new(SendOp::new(token, buf, sent))), phase);
+        if batch {
+            self.queued.push(key);
+            if self.queued.len() >= BATCHED_SENDS_MAX {
+                self.flush();
+            }
+        }
+        Sent::Pending(key)
+    }
+
+    pub(crate) fn send_drop(&mut self, op: OpKey) {
+        let Some((_, _, Op::Send(_))) = self.ops.get(op) else {
+            return;
+        };
+        if let Some(Op::Send(op)) = self.ops.remove(op) {
+            self.ready.push(Completion::Orphan { buf: op.buf });
+        }
+    }
+
+    pub(crate) fn poll(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
+        self.insert(fd, Op::Poll { token, mask, listen: false })
+    }
+
+    pub(crate) fn poll_cancel(&mut self, op: OpKey) {
+        if let Some((_, _, Op::Poll { .. })) = self.ops.get(op) {
+            self.ops.remove(op);
+        }
+    }
+
+    pub(crate) fn listen(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
+        let key = self.insert(listener, Op::Poll { token, mask: libc::POLLIN as u32, listen: true })?;
+        let waiter = Waiter { driver: self.id, op: key };
+        if let Some(listening) = self.world.borrow_mut().listeners.get_mut(&listener) {
+            if listening.backlog.is_empty() {
+                listening.waiters.push_back(waiter);
+            } else {
+                listening.woken.push(waiter);
+            }
+        }
+        Ok(key)
+    }
+
+    pub(crate) fn listen_cancel(&mut self, op: OpKey) -> bool {
+        let Some((fd, _, Op::Poll { listen: true, .. })) = self.ops.get(op) else {
+            return false;
+        };
+        self.ops.remove(op);
+        let mut world = self.world.borrow_mut();
+        let Some(listening) = world.listeners.get_mut(&fd) else {
+            return false;
+        };
+        let waiter = Waiter { driver: self.id, op };
+        listening.waiters.retain(|other| *other != waiter);
+        let before = listening.woken.len();
+        listening.woken.retain(|other| *other != waiter);
+        listening.woken.len() < before
+    }
+
+    pub(crate) fn buffer(&self, id: &BufId) -> &[u8] {
+        self.pool.filled(id)
+    }
+
+    pub(crate) fn release(&mut self, id: BufId) {
+        self.pool.release(id);
+    }
+
+    pub(crate) fn flush(&mut self) {
+        for key in std::mem::take(&mut self.queued) {
+            self.ops.set_phase(key, Phase::Armed);
+        }
+    }
+
+    pub(crate) fn queued_sends(&self) -> usize {
+        self.queued.len()
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.ops.live() + self.ready.len()
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.world.borrow().now
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    pub(crate) fn close(&mut self, fd: Fd) {
+        let raw = fd.as_raw_fd();
+        while let Some(key) = self.ops.first(raw) {
+            if let Some(Op::Send(op)) = self.ops.remove(key) {
+                self.ready.push(Completion::Orphan { buf: op.buf });
+            }
+        }
+        self.world.borrow_mut().close(raw);
+    }
+
+    pub(crate) fn shutdown(&mut self, fd: RawFd, how: Shutdown) -> io::Result<()> {
+        let mut world = self.world.borrow_mut();
+        let socket = world.socket(fd)?;
+        if socket.reset {
+            return Err(io::Error::from_raw_os_error(libc::ENOTCONN));
+        }
+        socket.finished |= how != Shutdown::Read;
+        socket.deaf |= how != Shutdown::Write;
+        Ok(())
+    }
+
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
+        let before = out.len();
+        self.stats.enters += 1;
+        self.flush();
+        out.append(&mut self.ready);
+        let mut ticks = 0;
+        while out.len() == before {
+            let due = self.turn(out);
+            if !due || ticks == TICKS_PER_WAIT_MAX || timeout == Some(Duration::ZERO) {
+                break;
+            }
+            ticks += 1;
+            self.world.borrow_mut().advance(TICK);
+        }
+        if out.len() == before {
+            self.world.borrow_mut().advance(timeout.unwrap_or(TICK));
+        }
+        self.stats.completions += (out.len() - before) as u64;
+        Ok(())
+    }
+
+    fn insert(&mut self, fd: RawFd, op: Op) -> io::Result<OpKey> {
+        if fd < 0 {
+            return Err(bad_fd());
+        }
+        Ok(self.ops.insert(fd, op, Phase::Armed))
+    }
+}
+
+/// Sends what fits from byte `sent` on. True if that was the rest.
+fn send_rest(world: &mut World, fd: RawFd, buf: &SendBuf, sent: &mut usize) -> io::Result<bool> {
+    while *sent < buf.len() {
+        let (head, body) = rest(buf, *sent);
+        match world.send(fd, head, body) {
+            Ok(count) => *sent += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+fn bad_fd() -> io::Error {
+    io::Error::from_raw_os_error(libc::EBADF)
+}

@@ -1,0 +1,158 @@
+//! The test's side of the simulated network: peers, listeners, time.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::super::Driver;
+use super::super::types::Fd;
+use super::world::{Listener, Socket, World};
+use crate::sys::clock::Instant;
+
+/// The rest of the world. Cloning gives another handle on the same one.
+#[derive(Clone)]
+pub struct Net {
+    pub(super) world: Rc<RefCell<World>>,
+}
+
+/// The far end of one connection.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Peer(RawFd);
+
+impl Net {
+    /// Another driver on this network: a sibling worker.
+    pub fn driver(&self) -> Driver {
+        Driver::on_net(self)
+    }
+
+    /// A listening socket's descriptor; any driver of this network can use it.
+    pub fn listener(&self) -> RawFd {
+        let mut world = self.world.borrow_mut();
+        let fd = world.new_fd();
+        world.listeners.insert(fd, Listener::default());
+        fd
+    }
+
+    /// A client connects; the connection waits to be accepted.
+    ///
+    /// # Errors
+    /// `ConnectionRefused` if there is no such listener.
+    pub fn connect(&self, listener: RawFd) -> io::Result<Peer> {
+        let peer = self.connect_unseen(listener)?;
+        self.world.borrow_mut().wake_one(listener);
+        Ok(peer)
+    }
+
+    /// As [`Net::connect`], but its wake-up goes to somebody else, who does not accept.
+    ///
+    /// # Errors
+    /// As [`Net::connect`].
+    pub fn connect_unseen(&self, listener: RawFd) -> io::Result<Peer> {
+        let mut world = self.world.borrow_mut();
+        let fd = world.new_fd();
+        let Some(listening) = world.listeners.get_mut(&listener) else {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        };
+        listening.backlog.push_back(fd);
+        world.sockets.insert(fd, Socket::default());
+        Ok(Peer(fd))
+    }
+
+    /// From now on every accept fails with this errno (`EMFILE`); `None`: none does.
+    pub fn fail_accepts(&self, errno: Option<i32>) {
+        self.world.borrow_mut().accept_errno = errno;
+    }
+
+    /// A connection that is accepted already.
+    pub fn pair(&self) -> (Fd, Peer) {
+        let mut world = self.world.borrow_mut();
+        let fd = world.new_fd();
+        world.sockets.insert(fd, Socket::default());
+        (Fd::Virtual(fd), Peer(fd))
+    }
+
+    /// A descriptor that is no socket, with a poll(2) mask that the test sets.
+    pub fn pollable(&self, mask: u32) -> Fd {
+        let mut world = self.world.borrow_mut();
+        let fd = world.new_fd();
+        world.others.insert(fd, mask);
+        Fd::Virtual(fd)
+    }
+
+    /// Changes what a `pollable` is ready for.
+    pub fn set_ready(&self, fd: RawFd, mask: u32) {
+        self.world.borrow_mut().others.insert(fd, mask);
+    }
+
+    /// The peer sends. Nothing arrives if our end is closed.
+    pub fn send(&self, peer: Peer, bytes: &[u8]) {
+        self.socket(peer, |socket| {
+            if socket.closed {
+                socket.reset = true;
+            } else {
+                socket.incoming.extend(bytes);
+            }
+        });
+    }
+
+    /// The peer reads all that lies there.
+    pub fn receive(&self, peer: Peer) -> Vec<u8> {
+        self.socket(peer, |socket| socket.outgoing.drain(..).collect())
+    }
+
+    /// The peer reads at most `bytes_max`.
+    pub fn receive_some(&self, peer: Peer, bytes_max: usize) -> Vec<u8> {
+        self.socket(peer, |socket| {
+            let count = bytes_max.min(socket.outgoing.len());
+            socket.outgoing.drain(..count).collect()
+        })
+    }
+
+    /// Bytes of the peer's that our side has not received yet.
+    pub fn unreceived(&self, peer: Peer) -> usize {
+        self.socket(peer, |socket| socket.incoming.len())
+    }
+
+    /// The peer sends no more, but reads on.
+    pub fn finish(&self, peer: Peer) {
+        self.socket(peer, |socket| socket.peer_finished = true);
+    }
+
+    /// The peer closes.
+    pub fn close(&self, peer: Peer) {
+        self.socket(peer, |socket| {
+            socket.peer_finished = true;
+            socket.peer_closed = true;
+        });
+    }
+
+    /// The peer tears the connection down.
+    pub fn reset(&self, peer: Peer) {
+        self.socket(peer, |socket| {
+            socket.reset = true;
+            socket.incoming.clear();
+        });
+    }
+
+    /// Whether the peer has read everything and knows that nothing more comes (end of stream or reset).
+    pub fn sees_end(&self, peer: Peer) -> bool {
+        self.socket(peer, |socket| socket.outgoing.is_empty() && (socket.finished || socket.reset))
+    }
+
+    /// Virtual time.
+    pub fn now(&self) -> Instant {
+        self.world.borrow().now
+    }
+
+    /// Lets virtual time pass.
+    pub fn advance(&self, by: Duration) {
+        self.world.borrow_mut().advance(by);
+    }
+
+    fn socket<T>(&self, peer: Peer, act: impl FnOnce(&mut Socket) -> T) -> T {
+        // Sockets stay in the world, so that a peer can ask about one that we have closed.
+        act(self.world.borrow_mut().sockets.entry(peer.0).or_default())
+    }
+}

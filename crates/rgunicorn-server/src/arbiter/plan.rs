@@ -1,0 +1,434 @@
+//! The decision table: what the master does about each event. Pure; see `mod.rs`.
+//!
+//! Top-down: [`plan`] is the table; below it one function per row, the watch over heartbeats, and what every row ends with
+//! while the master serves ([`State::balance`]). The words are in `event.rs`, the way out in `stop.rs`, what a reload
+//! changes in `reload.rs`, a second master in `upgrade.rs`, what a service manager is told in `notify.rs`.
+
+use super::event::{Action, Event, Limits};
+use super::notify::News;
+use super::reload::Trial;
+use super::stop::Stop;
+use super::upgrade::Lineage;
+use super::{HookEvent, Level, STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR};
+use rgunicorn_io::sys::clock::Instant;
+use rgunicorn_io::sys::process::{Exit, Pid};
+use rgunicorn_io::sys::shared::Reading;
+use rgunicorn_io::sys::signal::Signal;
+use std::time::Duration;
+
+/// The master looks at heartbeats and worker counts this often; an idle one wakes no oftener. As Gunicorn's loop.
+pub(super) const CHECK_PERIOD: Duration = Duration::from_secs(1);
+/// How often the master looks whether new workers have booted while a reload waits for them.
+pub(super) const RELOAD_PERIOD: Duration = Duration::from_millis(50);
+/// A loop turn that ends this much later than a check period means that the master itself did not run (suspended machine,
+/// stopped process group, a slow hook), and that the workers' silence proves nothing.
+pub(super) const LATE_AFTER: Duration = Duration::from_secs(1);
+
+/// A worker as the master sees it. The other side is the process that `Host::run_worker` runs.
+#[derive(Clone, Debug)]
+pub(super) struct Worker {
+    pub(super) age: u64,
+    /// 0 between the decision to fork and the answer.
+    pub(super) pid: Pid,
+    /// Which configuration it was forked under; counts reloads.
+    pub(super) generation: u32,
+    pub(super) beat: Option<Instant>,
+    pub(super) booted: bool,
+    /// When it was decided to fork it.
+    born: Instant,
+    /// It has been told to stop, or has begun to leave by itself.
+    pub(super) stopping: bool,
+    /// It has begun to leave by itself (`max_requests`, a signal of somebody else).
+    leaving: bool,
+    /// It was silent, or did not boot, for too long, and has got its ABRT.
+    aborted: bool,
+}
+
+/// Where the master is in its life.
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    Serving,
+    Stopping(Stop),
+    Done,
+}
+
+/// All that the decisions rest on.
+#[derive(Clone, Debug)]
+pub struct State {
+    pub(super) limits: Limits,
+    /// Wanted number of workers: the configuration's, moved by TTIN and TTOU.
+    pub(super) target: u32,
+    /// In order of age, the oldest first.
+    pub(super) workers: Vec<Worker>,
+    pub(super) generation: u32,
+    pub(super) trial: Option<Trial>,
+    next_age: u64,
+    pub(super) phase: Phase,
+    pub(super) lineage: Lineage,
+    /// When the last turn ended.
+    last_turn: Instant,
+    /// When heartbeats were last judged.
+    last_check: Instant,
+    /// Silence is counted from here at the earliest.
+    watch_from: Instant,
+    /// No fork before this, after one has failed.
+    fork_after: Instant,
+    /// The number of workers that was last logged.
+    counted: Option<usize>,
+    pub(super) news: News,
+}
+
+/// Decides. The actions are to be performed in order; events that they give rise to come after all of them.
+pub fn plan(state: &mut State, event: Event<'_>, now: Instant) -> Vec<Action> {
+    let mut out = Vec::new();
+    // What its `child_exit` says counts still: the tick of the same turn ends the server.
+    let may_be_over = !matches!(event, Event::Ended { .. });
+    match event {
+        Event::Started => state.start(now, &mut out),
+        Event::Signal(signal) if state.is_stopping() => state.signal_while_stopping(signal, now, &mut out),
+        Event::Signal(signal) => state.signal(signal, now, &mut out),
+        Event::Forked { age, pid } => state.forked(age, pid, &mut out),
+        Event::ForkFailed { age, error } => state.fork_failed(age, error, now, &mut out),
+        Event::UpgradeStarted { pid } => state.upgrade_started(pid, &mut out),
+        Event::UpgradeFailed(error) => {
+            log(&mut out, Level::Error, format!("Upgrade failed, nothing has changed: {error}"));
+        }
+        Event::Parent(pid) => state.parent_is(pid, &mut out),
+        Event::Ended { pid, exit, booted } => state.ended(pid, exit, booted, now, &mut out),
+        Event::Reloaded(limits) => state.reloaded(limits, &mut out),
+        Event::ReloadFailed(error) => {
+            state.notify_reloaded();
+            log(&mut out, Level::Error, format!("Reload failed, nothing has changed: {error}"));
+        }
+        Event::Wanted(workers) if state.target != workers => state.set_target(workers, &mut out),
+        Event::Wanted(_) => {}
+        Event::Tick(readings) => state.tick(readings, now, &mut out),
+        Event::Recycling { age } => state.recycling(age, &mut out),
+        Event::Leave(status) if state.is_stopping() => state.fail_stop(status),
+        Event::Leave(status) => state.stop(false, status, None, now, &mut out),
+    }
+    match state.phase {
+        Phase::Serving => state.balance(now, &mut out),
+        Phase::Stopping(_) if may_be_over => state.finish_if_over(now, &mut out),
+        Phase::Stopping(_) => {}
+        Phase::Done => return out,
+    }
+    state.notify(now, &mut out);
+    out
+}
+
+pub(super) fn log(out: &mut Vec<Action>, level: Level, text: impl Into<String>) {
+    out.push(Action::Log(level, text.into()));
+}
+
+impl State {
+    /// A master without workers that has not started.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            target: 0,
+            workers: Vec::new(),
+            generation: 1,
+            trial: None,
+            next_age: 1,
+            phase: Phase::Serving,
+            lineage: Lineage::default(),
+            last_turn: Instant(0),
+            last_check: Instant(0),
+            watch_from: Instant(0),
+            fork_after: Instant(0),
+            counted: None,
+            news: News::default(),
+        }
+    }
+
+    /// How long the loop may sleep if nothing happens.
+    pub fn wait(&self, now: Instant) -> Duration {
+        let wait = match &self.phase {
+            Phase::Serving if self.reload_waits() => RELOAD_PERIOD,
+            Phase::Serving => self.last_check.after(CHECK_PERIOD).since(now),
+            Phase::Stopping(stop) => stop.wait(now),
+            Phase::Done => Duration::ZERO,
+        };
+        wait.min(self.notify_wait(now))
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        !matches!(self.phase, Phase::Serving)
+    }
+
+    fn start(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.target = self.limits.workers;
+        self.last_check = now;
+        self.last_turn = now;
+        self.share_target(out);
+    }
+
+    fn signal(&mut self, signal: Signal, now: Instant, out: &mut Vec<Action>) {
+        let level = if signal == Signal::CHLD { Level::Debug } else { Level::Info };
+        log(out, level, format!("Handling signal: {}", name_in_log(signal)));
+        match signal {
+            Signal::TERM => self.stop(true, 0, None, now, out),
+            Signal::INT | Signal::QUIT => self.stop(false, 0, None, now, out),
+            Signal::HUP => self.hang_up(out),
+            Signal::USR1 => {
+                out.push(Action::ReopenLogs);
+                self.kill_all(Signal::USR1, out);
+            }
+            Signal::USR2 => self.upgrade(out),
+            Signal::TTIN => self.move_target(1, out),
+            Signal::TTOU => self.move_target(-1, out),
+            Signal::WINCH => self.send_workers_home(out),
+            _ => {} // CHLD: children are reaped in every turn.
+        }
+    }
+
+    /// TTIN and TTOU. TTOU never goes below one worker.
+    fn move_target(&mut self, by: i32, out: &mut Vec<Action>) {
+        let moved = |target: u32| target.saturating_add_signed(by).max(target.min(1));
+        if let Some(trial) = &mut self.trial {
+            trial.target = moved(trial.target);
+        }
+        if moved(self.target) != self.target {
+            self.set_target(moved(self.target), out);
+        }
+    }
+
+    /// Tells workers and hooks, even if the number is the same: Gunicorn runs the hook at every reload.
+    pub(super) fn set_target(&mut self, target: u32, out: &mut Vec<Action>) {
+        let old = std::mem::replace(&mut self.target, target);
+        self.share_target(out);
+        out.push(Action::Hook(HookEvent::NumWorkersChanged { new: target, old: Some(old) }));
+    }
+
+    fn forked(&mut self, age: u64, pid: Pid, out: &mut Vec<Action>) {
+        let stopping = self.is_stopping();
+        if let Some(worker) = self.workers.iter_mut().find(|worker| worker.age == age) {
+            worker.pid = pid;
+            // Told to stop while it was being born.
+            worker.stopping |= stopping;
+            if worker.stopping {
+                out.push(Action::Kill { pid, signal: Signal::TERM });
+            }
+        }
+    }
+
+    fn fork_failed(&mut self, age: u64, error: &str, now: Instant, out: &mut Vec<Action>) {
+        self.workers.retain(|worker| worker.age != age);
+        self.fork_after = now.after(CHECK_PERIOD);
+        log(out, Level::Error, format!("Cannot fork a worker, trying again in a second: {error}"));
+    }
+
+    fn ended(&mut self, pid: Pid, exit: Exit, booted: bool, now: Instant, out: &mut Vec<Action>) {
+        if self.heir_ended(pid, exit, out) {
+            return;
+        }
+        let Some(place) = self.workers.iter().position(|worker| worker.pid == pid) else {
+            let status = match exit {
+                Exit::Code(code) => code.to_string(),
+                Exit::Signal(signal) => signal.to_string(),
+            };
+            log(out, Level::Debug, format!("Reaped unknown child process (pid:{pid}, status:{status})"));
+            return;
+        };
+        let worker = self.workers.remove(place);
+        self.log_end(&worker, exit, out);
+        out.push(Action::Release { pid });
+        out.push(Action::Hook(HookEvent::ChildExit { pid, age: worker.age }));
+        if self.is_stopping() || worker.generation != self.generation {
+            return;
+        }
+        match (booted, self.trial.is_some()) {
+            (true, true) => return self.accept_trial(out),
+            (true, false) => return,
+            (false, true) => return self.reject_trial("a new worker did not boot", out),
+            // Its status is not its own: it was told to leave.
+            (false, false) if worker.aborted => return,
+            (false, false) => {}
+        }
+        match exit {
+            Exit::Code(STATUS_WORKER_BOOT_ERROR) => {
+                self.stop(true, STATUS_WORKER_BOOT_ERROR, Some("Worker failed to boot."), now, out);
+            }
+            Exit::Code(STATUS_APP_LOAD_ERROR) => {
+                self.stop(true, STATUS_APP_LOAD_ERROR, Some("App failed to load."), now, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn log_end(&self, worker: &Worker, exit: Exit, out: &mut Vec<Action>) {
+        let pid = worker.pid;
+        match exit {
+            Exit::Code(0) => {}
+            Exit::Code(code) => {
+                log(out, Level::Error, format!("Worker (pid:{pid}) exited with code {code}."))
+            }
+            Exit::Signal(signal) => {
+                let (level, remark) = match signal {
+                    Signal::KILL if worker.aborted && worker.beat.is_none() => {
+                        (Level::Error, " It had not booted within boot_timeout.")
+                    }
+                    Signal::KILL if worker.aborted => {
+                        (Level::Error, " It had been silent for longer than its timeout.")
+                    }
+                    Signal::KILL if self.has_killed() => {
+                        (Level::Error, " It did not stop within graceful_timeout.")
+                    }
+                    Signal::KILL => (Level::Error, " Perhaps out of memory?"),
+                    Signal::TERM => (Level::Info, ""),
+                    _ => (Level::Warning, ""),
+                };
+                log(out, level, format!("Worker (pid:{pid}) was sent {signal}!{remark}"));
+            }
+        }
+    }
+
+    fn tick(&mut self, readings: &[Reading], now: Instant, out: &mut Vec<Action>) {
+        for worker in &mut self.workers {
+            if let Some(reading) = readings.iter().find(|reading| reading.age == worker.age) {
+                worker.booted = reading.booted;
+                worker.beat = reading.beat;
+                // Who was told to has nothing new to say.
+                worker.leaving |= reading.leaving && !worker.stopping;
+                worker.stopping |= worker.leaving;
+            }
+        }
+        let late = CHECK_PERIOD + LATE_AFTER;
+        if now.since(self.last_turn) > late {
+            self.watch_from = now;
+        }
+        self.last_turn = now;
+        if self.is_stopping() {
+            return;
+        }
+        if now.since(self.last_check) >= CHECK_PERIOD {
+            self.last_check = now;
+            self.watch(now, out);
+        }
+        self.judge_trial(out);
+    }
+
+    /// The permit is free again when its holder has been reaped and as many workers as are wanted have booted. While that
+    /// fails, no further worker gives up its place.
+    fn recycling(&self, age: u64, out: &mut Vec<Action>) {
+        let holder_lives = self.workers.iter().any(|worker| worker.age == age);
+        let serving = self.count(|worker, _| worker.booted && !worker.stopping);
+        if !holder_lives && serving >= self.target as usize {
+            out.push(Action::EndRecycling { age });
+        }
+    }
+
+    /// Kills who has been silent, or has not booted, for too long: ABRT first, so that it can say where it hangs, KILL at
+    /// the next check.
+    fn watch(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let mut failed_trial = false;
+        for worker in self.workers.iter_mut().filter(|worker| worker.pid != 0) {
+            // Under these limits or, when they were taken back meanwhile, under others: the sentence stands.
+            let condemned = worker.aborted && worker.beat.is_none();
+            let (since, patience) = match (worker.beat, worker.booted) {
+                (Some(beat), _) => (beat, self.limits.timeout),
+                (None, false) => (worker.born, self.limits.boot_timeout),
+                (None, true) => continue,
+            };
+            let is_over = !patience.is_zero() && now.since(since.max(self.watch_from)) > patience;
+            if !is_over && !condemned {
+                continue;
+            }
+            let pid = worker.pid;
+            let signal = if worker.aborted { Signal::KILL } else { Signal::ABRT };
+            if !worker.aborted {
+                worker.aborted = true;
+                let line = match worker.beat {
+                    Some(_) => format!("WORKER TIMEOUT (pid:{pid})"),
+                    None => {
+                        format!("WORKER BOOT TIMEOUT (pid:{pid}): not booted after {} s", patience.as_secs())
+                    }
+                };
+                log(out, Level::Critical, line);
+                failed_trial |= worker.beat.is_none() && worker.generation == self.generation;
+            }
+            out.push(Action::Kill { pid, signal });
+        }
+        if failed_trial {
+            self.reject_trial("a new worker did not boot within boot_timeout", out);
+        }
+    }
+
+    /// Forks what is missing, stops what is too much.
+    fn balance(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let wanted = self.wanted_of_this_generation();
+        let present = self.count(|worker, generation| worker.generation == generation && !worker.stopping);
+        if now >= self.fork_after {
+            for _ in present + self.leavers_to_wait_for()..wanted {
+                self.fork_one(now, out);
+            }
+        }
+        if self.trial.is_none() {
+            let generation = self.generation;
+            self.stop_oldest(present.saturating_sub(wanted), |worker| worker.generation == generation, out);
+            self.retire_old(out);
+        }
+        let count = self.count(|worker, _| !worker.stopping);
+        if self.counted != Some(count) {
+            self.counted = Some(count);
+            log(out, Level::Debug, format!("{count} workers"));
+        }
+    }
+
+    /// Workers that leave by themselves are replaced before they are gone, for their last request may be a long one. As
+    /// many as are wanted at most: if the replacements leave as well, it is the processes that would add up.
+    fn leavers_to_wait_for(&self) -> usize {
+        self.count(|worker, _| worker.leaving).saturating_sub(self.target as usize)
+    }
+
+    pub(super) fn count(&self, which: impl Fn(&Worker, u32) -> bool) -> usize {
+        self.workers.iter().filter(|worker| which(worker, self.generation)).count()
+    }
+
+    fn fork_one(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let age = self.next_age;
+        self.next_age += 1;
+        self.workers.push(Worker {
+            age,
+            pid: 0,
+            generation: self.generation,
+            beat: None,
+            booted: false,
+            born: now,
+            stopping: false,
+            leaving: false,
+            aborted: false,
+        });
+        out.push(Action::Fork { age });
+    }
+
+    /// TERM to the `number` oldest that are `which` and not stopping yet.
+    pub(super) fn stop_oldest(
+        &mut self,
+        number: usize,
+        which: impl Fn(&Worker) -> bool,
+        out: &mut Vec<Action>,
+    ) {
+        for worker in self.workers.iter_mut().filter(|worker| which(worker) && !worker.stopping).take(number)
+        {
+            worker.stopping = true;
+            if worker.pid != 0 {
+                out.push(Action::Kill { pid: worker.pid, signal: Signal::TERM });
+            }
+        }
+    }
+
+    pub(super) fn kill_all(&self, signal: Signal, out: &mut Vec<Action>) {
+        let born = self.workers.iter().filter(|worker| worker.pid != 0);
+        out.extend(born.map(|worker| Action::Kill { pid: worker.pid, signal }));
+    }
+}
+
+/// The name in `Handling signal:`. Gunicorn says `cld` for SIGCHLD (the number's last name in Python's list).
+fn name_in_log(signal: Signal) -> String {
+    match signal {
+        Signal::CHLD => "cld".to_owned(),
+        _ => signal.short_name().map_or_else(|| signal.0.to_string(), str::to_ascii_lowercase),
+    }
+}

@@ -1,0 +1,424 @@
+//! The executor: turns the world into events and performs the actions. It decides nothing.
+
+use super::event::{Action, Event, Notice};
+use super::handover::{create_pidfile, set_title};
+use super::plan::{State, plan};
+use super::setup::{SHARED_HINT, Setup, limits};
+use super::{Config, Fork, HookEvent, Host, Launch, Level, STATUS_WORKER_BOOT_ERROR, WorkerContext};
+use rgunicorn_io::sys::exec::Program;
+use rgunicorn_io::sys::pidfile::PidFile;
+use rgunicorn_io::sys::process::{self, Pid};
+use rgunicorn_io::sys::shared::{Reading, Scoreboard, Slot};
+use rgunicorn_io::sys::signal::{self, Blocked, Signal, SignalQueue};
+use rgunicorn_io::sys::systemd::Notifier;
+use rgunicorn_io::sys::{
+    clock,
+    listener::{Address, Listener},
+};
+use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow::{self, Break, Continue};
+use std::os::fd::RawFd;
+use std::sync::{Arc, Weak};
+
+/// The signals that the master takes. A worker starts with all of them blocked and at their default actions.
+pub(super) const SIGNALS: [Signal; 10] = [
+    Signal::HUP,
+    Signal::INT,
+    Signal::QUIT,
+    Signal::TERM,
+    Signal::TTIN,
+    Signal::TTOU,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::WINCH,
+    Signal::CHLD,
+];
+
+/// Runs the server: opens what `config` names, or takes it over as `launch` says, keeps workers alive, returns the exit status. It returns in the master, and
+/// in each worker after `Host::run_worker`: the caller lets the interpreter finalize in both.
+///
+/// There can be one at a time in a process: signal dispositions are the process's.
+pub fn run(host: &mut dyn Host, config: Config, launch: Launch) -> i32 {
+    match Master::start(host, config, launch) {
+        Ok(master) => master.serve(),
+        Err(status) => status,
+    }
+}
+
+/// The process that forks.
+pub(super) struct Master<'h> {
+    pub(super) host: &'h mut dyn Host,
+    pub(super) state: State,
+    pub(super) setup: Setup,
+    /// The setup on trial during a reload; workers are forked under it while there is one.
+    candidate: Option<Setup>,
+    /// `None` only in a child.
+    pub(super) signals: Option<SignalQueue>,
+    board: Scoreboard,
+    /// Of the workers that live or are not reaped yet.
+    slots: HashMap<Pid, Place>,
+    pub(super) pidfile: Option<PidFile>,
+    /// What a new master is.
+    pub(super) program: Program,
+    activated: Vec<RawFd>,
+    notifier: Option<Notifier>,
+}
+
+/// What the executor keeps of a worker.
+struct Place {
+    slot: Slot,
+    /// The listeners that it got. They may be closed meanwhile.
+    listeners: Vec<Weak<Listener>>,
+}
+
+impl<'h> Master<'h> {
+    /// Gunicorn's start-up order: pid file, `on_starting`, signals, sockets, `when_ready`.
+    fn start(host: &'h mut dyn Host, config: Config, launch: Launch) -> Result<Self, i32> {
+        let Launch { program, predecessor, activated, notifier, watchdog } = launch;
+        let config = bound_to(config, &activated);
+        let parent = predecessor.as_ref().map(|predecessor| predecessor.pid);
+        let mut state = State::new(limits(&config)).heir_of(parent);
+        if notifier.is_some() {
+            state = state.notifying(watchdog);
+        }
+        set_title("master", &config, state.suffix());
+        host.event(HookEvent::NumWorkersChanged { new: config.workers, old: None })?;
+        host.log(Level::Info, format_args!("Starting rgunicorn {}", config.version));
+        let pidfile = match create_pidfile(&config, state.suffix()) {
+            Ok(pidfile) => pidfile,
+            Err(error) => {
+                host.startup_error(&error.to_string());
+                return Err(1);
+            }
+        };
+        let withdraw = || {
+            if let Some(pidfile) = &pidfile {
+                pidfile.remove();
+            }
+        };
+        host.event(HookEvent::OnStarting).inspect_err(|_| withdraw())?;
+        let resources = Scoreboard::new().and_then(|board| Ok((board, SignalQueue::install(&SIGNALS)?)));
+        let opened = match resources {
+            Ok((board, signals)) => {
+                Setup::start(host, config, predecessor.as_ref()).map(|setup| (board, signals, setup))
+            }
+            Err(error) => {
+                host.startup_error(&error.to_string());
+                Err(1)
+            }
+        };
+        let (board, signals, mut setup) = opened.inspect_err(|_| withdraw())?;
+        host.log(Level::Debug, format_args!("Arbiter booted"));
+        host.log(Level::Info, format_args!("Listening at: {} ({})", setup.text(), process::id()));
+        if setup.shares_beyond_wish() {
+            host.log(Level::Warning, format_args!("{SHARED_HINT}"));
+        }
+        host.log(Level::Info, format_args!("Using worker: {}", setup.config.worker_name));
+        host.listening(&setup.listeners);
+        host.event(HookEvent::WhenReady).inspect_err(|_| {
+            withdraw();
+            setup.close(!state.shares_sockets());
+        })?;
+        let (slots, signals) = (HashMap::new(), Some(signals));
+        Ok(Self {
+            host,
+            state,
+            setup,
+            candidate: None,
+            signals,
+            board,
+            slots,
+            pidfile,
+            program,
+            activated,
+            notifier,
+        })
+    }
+
+    /// The loop. A turn: sleep, signals in order, ended children, heartbeats and counts.
+    fn serve(mut self) -> i32 {
+        let mut turn = self.apply(Event::Started);
+        // What hooks of the start have asked for.
+        if let (Continue(()), Some(workers)) = (turn, self.host.take_wanted()) {
+            turn = self.apply(Event::Wanted(workers));
+        }
+        loop {
+            if let Break(status) = turn {
+                if let Some(signals) = self.signals.take() {
+                    signals.stay_deaf();
+                }
+                return status;
+            }
+            self.sleep();
+            turn = self.turn();
+            if turn.is_continue() {
+                self.host.counted(self.slots.len());
+            }
+        }
+    }
+
+    fn sleep(&mut self) {
+        let timeout = self.state.wait(clock::now());
+        if let Some(signals) = &self.signals {
+            self.host.blocking(&mut || signals.wait_also_for(self.board.bell(), timeout));
+        }
+    }
+
+    fn turn(&mut self) -> ControlFlow<i32> {
+        if let Err(status) = self.host.check_signals() {
+            self.apply(Event::Leave(status))?;
+        }
+        if self.state.is_heir() {
+            self.apply(Event::Parent(process::parent_id()))?;
+        }
+        while let Some(signal) = self.signals.as_mut().and_then(SignalQueue::take) {
+            self.apply(Event::Signal(signal))?;
+        }
+        while let Ok(Some((pid, exit))) = process::reap() {
+            let booted = self.slots.get(&pid).is_some_and(|place| place.slot.read().booted);
+            self.apply(Event::Ended { pid, exit, booted })?;
+        }
+        self.board.answer_bell();
+        let readings: Vec<Reading> = self.board.readings().collect();
+        self.apply(Event::Tick(&readings))?;
+        match self.board.recycling() {
+            Some(age) => self.apply(Event::Recycling { age }),
+            None => Continue(()),
+        }
+    }
+
+    /// Feeds an event to the table and performs what it says, and what the answers to that say.
+    fn apply(&mut self, event: Event<'_>) -> ControlFlow<i32> {
+        let mut actions = VecDeque::from(plan(&mut self.state, event, clock::now()));
+        while let Some(action) = actions.pop_front() {
+            actions.extend(self.perform(action)?);
+        }
+        Continue(())
+    }
+
+    pub(super) fn answer(&mut self, event: Event<'_>) -> ControlFlow<i32, Vec<Action>> {
+        Continue(plan(&mut self.state, event, clock::now()))
+    }
+
+    fn perform(&mut self, action: Action) -> ControlFlow<i32, Vec<Action>> {
+        match action {
+            Action::Log(level, text) => self.host.log(level, format_args!("{text}")),
+            Action::Fork { age } => return self.fork(age),
+            Action::Kill { pid, signal } => self.kill(pid, signal),
+            Action::Release { pid } => {
+                if let Some(place) = self.slots.remove(&pid) {
+                    place.slot.release();
+                }
+            }
+            Action::EndRecycling { age } => self.board.end_recycling(age),
+            Action::ShareWorkers { workers, company } => {
+                self.board.set_workers(workers);
+                self.board.set_company(company);
+            }
+            Action::Reload => return self.reload(),
+            Action::Commit { unlink } => self.commit(unlink),
+            Action::Rollback => self.rollback(),
+            Action::ReopenLogs => self.host.reopen_logs(),
+            Action::Hook(event) => return self.hook(event),
+            Action::Upgrade => return self.upgrade(),
+            Action::Promote { former } => self.promote(former),
+            Action::RemoveHeirPidFile { pid } => self.remove_heir_pidfile(pid),
+            Action::Notify(notice) => self.notify(notice),
+            Action::CloseListeners { unlink } => {
+                self.rollback();
+                if self.board.has_company() {
+                    self.retire_all();
+                }
+                self.setup.close(unlink);
+                self.host.listening(&[]);
+                // Tells the workers, those that are leaving already too, that nobody of this server will accept.
+                self.board.set_workers(0);
+            }
+            Action::RemovePidFile => {
+                if let Some(pidfile) = self.pidfile.take() {
+                    pidfile.remove();
+                }
+            }
+            Action::Exit(status) => return Break(status),
+        }
+        Continue(Vec::new())
+    }
+
+    /// A hook runs; it may want the end, or another number of workers.
+    fn hook(&mut self, event: HookEvent) -> ControlFlow<i32, Vec<Action>> {
+        if let Err(status) = self.host.event(event) {
+            // After the last one there is nothing left to do.
+            return if event == HookEvent::OnExit {
+                Break(status)
+            } else {
+                self.answer(Event::Leave(status))
+            };
+        }
+        match self.host.take_wanted() {
+            Some(workers) => self.answer(Event::Wanted(workers)),
+            None => Continue(Vec::new()),
+        }
+    }
+
+    fn kill(&mut self, pid: Pid, signal: Signal) {
+        if signal == Signal::ABRT {
+            self.host.aborting(pid);
+        }
+        if signal == Signal::TERM
+            && let Some(place) = self.slots.get(&pid).filter(|place| self.go_on(&place.listeners))
+        {
+            place.slot.retire();
+        }
+        // `Ok(false)`: it has gone, its end will be reaped in this turn or the next.
+        if let Err(error) = process::kill(pid, signal) {
+            self.host.log(Level::Error, format_args!("Cannot send {signal} to worker (pid:{pid}): {error}"));
+        }
+    }
+
+    /// Another master goes on with the sockets that this one is about to close.
+    fn retire_all(&self) {
+        for place in self.slots.values().filter(|place| self.go_on(&place.listeners)) {
+            place.slot.retire();
+        }
+    }
+
+    /// These listeners are open still: the server has not begun to stop, and no reload has given them up.
+    fn go_on(&self, listeners: &[Weak<Listener>]) -> bool {
+        let kept = |listener: &Weak<Listener>| {
+            self.setup.listeners.iter().any(|kept| std::ptr::eq(Arc::as_ptr(kept), listener.as_ptr()))
+        };
+        listeners.iter().all(kept)
+    }
+
+    fn notify(&mut self, notice: Notice) {
+        let Some(notifier) = &self.notifier else { return };
+        if let Err(error) = notifier.send(&notice.text(clock::now())) {
+            // Signs of life are many.
+            let level = if notice == Notice::Alive { Level::Debug } else { Level::Warning };
+            self.host.log(level, format_args!("Cannot notify the service manager: {error}"));
+        }
+    }
+
+    fn fork(&mut self, age: u64) -> ControlFlow<i32, Vec<Action>> {
+        let Some(slot) = self.board.claim(age) else {
+            return self.answer(Event::ForkFailed { age, error: "no free slot on the score-board" });
+        };
+        if let Err(status) = self.host.event(HookEvent::PreFork { age }) {
+            slot.release();
+            let mut actions =
+                plan(&mut self.state, Event::ForkFailed { age, error: "pre_fork failed" }, clock::now());
+            actions.extend(plan(&mut self.state, Event::Leave(status), clock::now()));
+            return Continue(actions);
+        }
+        let ppid = process::id();
+        // From here until the worker's own handlers stand, signals wait: none may reach the child while the handlers in it
+        // are still the master's.
+        let forked = signal::block(&SIGNALS).and_then(|blocked| Ok((self.host.fork()?, blocked)));
+        match forked {
+            Ok((Fork::Parent(pid), blocked)) => {
+                drop(blocked);
+                let listeners = &self.candidate.as_ref().unwrap_or(&self.setup).listeners;
+                let listeners = listeners.iter().map(Arc::downgrade).collect();
+                self.slots.insert(pid, Place { slot, listeners });
+                let _ = self.host.event(HookEvent::Forked { age, pid });
+                self.answer(Event::Forked { age, pid })
+            }
+            Ok((Fork::Child, blocked)) => Break(self.become_worker(age, ppid, slot, blocked)),
+            Err(error) => {
+                slot.release();
+                let _ = self.host.event(HookEvent::NotForked { age });
+                self.answer(Event::ForkFailed { age, error: &error.to_string() })
+            }
+        }
+    }
+
+    /// The child's whole life. Nothing of the master may act in it: its signal queue goes, its pid file and socket files are
+    /// left alone (neither does anything on drop), sockets that are not this worker's are closed.
+    fn become_worker(&mut self, age: u64, ppid: Pid, slot: Slot, blocked: Blocked) -> i32 {
+        if let Some(signals) = self.signals.take() {
+            signals.leave_in_child();
+        }
+        self.slots.clear();
+        self.pidfile = None;
+        if let Some(candidate) = self.candidate.take() {
+            self.setup = candidate;
+        }
+        let config = Arc::clone(&self.setup.config);
+        set_title("worker", &config, self.state.suffix());
+        let pid = process::id();
+        self.host.log(Level::Info, format_args!("Booting worker with pid: {pid}"));
+        let status = match self.setup.take_listeners() {
+            Ok(listeners) => {
+                let slot = slot.adopted();
+                self.host.run_worker(WorkerContext { age, ppid, slot, listeners, config, blocked })
+            }
+            Err(error) => {
+                self.host.log(Level::Error, format_args!("{error}"));
+                STATUS_WORKER_BOOT_ERROR
+            }
+        };
+        self.host.log(Level::Info, format_args!("Worker exiting (pid: {pid})"));
+        let _ = self.host.event(HookEvent::WorkerExit { age });
+        // The interpreter takes the handlers away at its end, and a signal that comes then (the master's second TERM) would
+        // be the end of this process in place of its status. The master has SIGKILL for one that does not end.
+        if let Ok(blocked) = signal::block(&SIGNALS) {
+            std::mem::forget(blocked);
+        }
+        status
+    }
+
+    fn reload(&mut self) -> ControlFlow<i32, Vec<Action>> {
+        let config = match self.host.reload() {
+            Ok(config) => bound_to(config, &self.activated),
+            Err(error) => return self.answer(Event::ReloadFailed(&error)),
+        };
+        match self.setup.next(config) {
+            Ok(next) => {
+                if !same(&next.listeners, &self.setup.listeners) {
+                    self.host.log(Level::Info, format_args!("Listening at: {}", next.text()));
+                }
+                if next.shares_beyond_wish() {
+                    self.host.log(Level::Warning, format_args!("{SHARED_HINT}"));
+                }
+                let limits = limits(&next.config);
+                self.candidate = Some(next);
+                self.answer(Event::Reloaded(limits))
+            }
+            Err(error) => {
+                self.host.reload_done(false);
+                self.answer(Event::ReloadFailed(&error))
+            }
+        }
+    }
+
+    fn commit(&mut self, unlink: bool) {
+        let Some(next) = self.candidate.take() else { return };
+        let before = std::mem::replace(&mut self.setup, next);
+        if unlink {
+            before.unlink_beyond(&self.setup);
+        }
+        self.host.listening(&self.setup.listeners);
+        self.rewrite_pidfile();
+        self.set_title();
+        self.host.reload_done(true);
+    }
+
+    fn rollback(&mut self) {
+        if let Some(rejected) = self.candidate.take() {
+            rejected.unlink_beyond(&self.setup);
+            self.host.reload_done(false);
+        }
+    }
+}
+
+/// The configuration with the sockets of the service manager, if that has opened any, in the place of its addresses.
+fn bound_to(mut config: Config, activated: &[RawFd]) -> Config {
+    if !activated.is_empty() {
+        config.binds = activated.iter().map(|fd| Address::Fd(*fd)).collect();
+    }
+    config
+}
+
+fn same(left: &[Arc<Listener>], right: &[Arc<Listener>]) -> bool {
+    left.len() == right.len() && left.iter().zip(right).all(|(left, right)| Arc::ptr_eq(left, right))
+}

@@ -1,0 +1,271 @@
+//! What a configuration opens: its listeners. There are two setups at a time only while a reload is on trial.
+//!
+//! Most listeners are opened by the master and shared. With `reuse_port` each worker opens its TCP listeners itself; the
+//! master has then only tried whether they can be opened. A unix socket has one file and a descriptor is one socket, so
+//! these are shared in any case.
+//!
+//! A master that another one has started gets the shared listeners from that one, and opens none by itself until a reload
+//! asks for more.
+
+use super::{Config, Host, Level, Limits, Predecessor};
+use rgunicorn_io::sys::listener::{Address, Listener, Options};
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a busy address is tried, and the pause between two tries. As Gunicorn: time for a predecessor to go.
+const BIND_TRIES_MAX: u32 = 5;
+const BIND_PAUSE: Duration = Duration::from_secs(1);
+/// What an operator has to know who changes `reuse_port` and reloads: our own sockets are in the way.
+const RESTART_HINT: &str = " (reuse_port has changed: that takes a restart)";
+
+/// What an operator has to know where the former sockets stay.
+pub(super) const SHARED_HINT: &str = "reuse_port takes a restart: the sockets that are open stay shared";
+
+/// A configuration and the sockets that it names.
+#[derive(Debug)]
+pub(super) struct Setup {
+    pub(super) config: Arc<Config>,
+    pub(super) listeners: Vec<Arc<Listener>>,
+    /// What each worker opens by itself.
+    own: Vec<Address>,
+}
+
+impl Setup {
+    /// Opens the sockets of the first configuration, patiently; or takes over those of the master before this one. `Err` is
+    /// the exit status.
+    pub(super) fn start(
+        host: &mut dyn Host,
+        config: Config,
+        predecessor: Option<&Predecessor>,
+    ) -> Result<Self, i32> {
+        let mut options = options(&config);
+        let numbers = predecessor.map(|predecessor| predecessor.sockets.as_slice()).unwrap_or_default();
+        let inherited = inherit(host, numbers, &options)?;
+        // Its workers have sockets of their own, beside which ours have to be.
+        options.reuse_port |= predecessor.is_some() && inherited.is_empty();
+        let (own, shared) =
+            wanted(&config, |address| inherited.iter().any(|listener| listener.is_at(address)));
+        let own: Vec<Address> = own.into_iter().cloned().collect();
+        let made_here = inherited.is_empty();
+        let mut listeners = name(host, inherited, &shared);
+        let opened = shared.iter().filter(|_| made_here).try_for_each(|address| {
+            let listener = patiently(host, address, || Listener::open(address, &options))?;
+            listeners.push(Arc::new(listener));
+            Ok(())
+        });
+        let tried = opened.and_then(|()| {
+            own.iter().try_for_each(|address| {
+                patiently(host, address, || Listener::bind(address, &options).map(drop))
+            })
+        });
+        if let Err(status) = tried {
+            if made_here {
+                unlink(&listeners);
+            }
+            return Err(status);
+        }
+        Ok(Self { config: Arc::new(config), listeners, own })
+    }
+
+    /// Opens what a new configuration names beyond the present one; sockets of unchanged addresses are shared. One try
+    /// only: the server is busy serving.
+    ///
+    /// # Errors
+    /// The address and the reason; nothing is left open.
+    pub(super) fn next(&self, config: Config) -> Result<Self, String> {
+        let options = options(&config);
+        let is_shared =
+            |address: &Address| self.listeners.iter().any(|listener| listener.address() == address);
+        let (own, shared) = wanted(&config, is_shared);
+        let own = own.into_iter().cloned().collect();
+        let mut next = Self { config: Arc::new(config.clone()), listeners: Vec::new(), own };
+        if let Err((address, error)) = next.open_beyond(self, &shared, &options) {
+            next.unlink_beyond(self);
+            let hint = if config.reuse_port == self.config.reuse_port { "" } else { RESTART_HINT };
+            return Err(format!("connection to {address} failed: {}{hint}", python_text(&error)));
+        }
+        Ok(next)
+    }
+
+    /// Does `reuse_port` ask for more than there is? A socket that is shared once stays so until the server is started
+    /// anew: beside it no other can be bound.
+    pub(super) fn shares_beyond_wish(&self) -> bool {
+        self.config.reuse_port
+            && self.listeners.iter().any(|one| matches!(one.address(), Address::Tcp { .. }))
+    }
+
+    fn open_beyond(
+        &mut self,
+        before: &Self,
+        shared: &[&Address],
+        options: &Options,
+    ) -> Result<(), (Address, io::Error)> {
+        for address in shared {
+            let kept = before.listeners.iter().find(|listener| listener.address() == *address);
+            let listener = match kept {
+                Some(kept) => Arc::clone(kept),
+                None => {
+                    Arc::new(Listener::open(address, options).map_err(|error| ((*address).clone(), error))?)
+                }
+            };
+            self.listeners.push(listener);
+        }
+        for address in self.own.iter().filter(|address| !before.own.contains(address)) {
+            Listener::bind(address, options).map(drop).map_err(|error| (address.clone(), error))?;
+        }
+        Ok(())
+    }
+
+    /// In a worker: the shared listeners, and those that it opens by itself. There are none here afterwards. Its own do not
+    /// listen yet: while the application is imported, connections go to other workers, and none is lost with a worker that
+    /// does not boot.
+    ///
+    /// # Errors
+    /// The address and the reason.
+    pub(super) fn take_listeners(&mut self) -> Result<Vec<Arc<Listener>>, String> {
+        let mut listeners = std::mem::take(&mut self.listeners);
+        let options = options(&self.config);
+        for address in &self.own {
+            let opened = Listener::bind(address, &options);
+            let opened =
+                opened.map_err(|error| format!("connection to {address} failed: {}", python_text(&error)))?;
+            listeners.push(Arc::new(opened.owned()));
+        }
+        Ok(listeners)
+    }
+
+    /// Removes the socket files that `other` does not use.
+    pub(super) fn unlink_beyond(&self, other: &Self) {
+        let shared =
+            |listener: &Arc<Listener>| other.listeners.iter().any(|kept| Arc::ptr_eq(kept, listener));
+        self.listeners.iter().filter(|listener| !shared(listener)).for_each(|listener| listener.unlink());
+    }
+
+    /// Closes this process's descriptors; `unlink_files`: and removes the socket files.
+    pub(super) fn close(&mut self, unlink_files: bool) {
+        if unlink_files {
+            unlink(&self.listeners);
+        }
+        self.listeners.clear();
+    }
+
+    /// `http://127.0.0.1:8000,unix:/run/app.sock`
+    pub(super) fn text(&self) -> String {
+        self.listeners.iter().map(|listener| listener.local().to_string()).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// The part of a configuration that decisions rest on.
+pub(super) fn limits(config: &Config) -> Limits {
+    Limits {
+        workers: config.workers,
+        timeout: Duration::from_secs(config.timeout_s),
+        graceful_timeout: Duration::from_secs(config.graceful_timeout_s),
+        boot_timeout: Duration::from_secs(config.boot_timeout_s),
+        daemon: config.daemon,
+    }
+}
+
+fn unlink(listeners: &[Arc<Listener>]) {
+    listeners.iter().for_each(|listener| listener.unlink());
+}
+
+fn options(config: &Config) -> Options {
+    Options {
+        backlog: config.backlog,
+        umask: config.umask,
+        owner: config.socket_owner,
+        reuse_port: config.reuse_port,
+    }
+}
+
+/// The addresses to open, by each worker and by the master. As in Gunicorn, descriptors that were handed over silence all
+/// others.
+fn wanted(config: &Config, is_shared: impl Fn(&Address) -> bool) -> (Vec<&Address>, Vec<&Address>) {
+    let handed_over = config.binds.iter().any(|address| matches!(address, Address::Fd(_)));
+    let binds = config.binds.iter().filter(|address| !handed_over || matches!(address, Address::Fd(_)));
+    binds.partition(|address| {
+        config.reuse_port && matches!(address, Address::Tcp { .. }) && !is_shared(address)
+    })
+}
+
+/// Takes over what a predecessor listens on, all of it, as Gunicorn does.
+fn inherit(host: &mut dyn Host, numbers: &[RawFd], options: &Options) -> Result<Vec<Listener>, i32> {
+    let listener = |fd: &RawFd| {
+        Listener::inherit(*fd, options).map_err(|error| {
+            host.startup_error(&format!(
+                "cannot take over the listening socket {fd}: {}",
+                python_text(&error)
+            ));
+            1
+        })
+    };
+    numbers.iter().map(listener).collect()
+}
+
+/// Gives inherited sockets the addresses that the configuration has for them. A descriptor of the configuration (`fd://N`)
+/// was the predecessor's, and stands for the next socket without an address.
+fn name(host: &mut dyn Host, inherited: Vec<Listener>, shared: &[&Address]) -> Vec<Arc<Listener>> {
+    if inherited.is_empty() {
+        return Vec::new();
+    }
+    let mut free = shared.to_vec();
+    let mut listeners = Vec::new();
+    for listener in inherited {
+        let by_address = free.iter().position(|address| listener.is_at(address));
+        let by_turn = || free.iter().position(|address| matches!(address, Address::Fd(_)));
+        let named = match by_address.or_else(by_turn) {
+            Some(index) => listener.named(free.remove(index).clone()),
+            None => listener,
+        };
+        listeners.push(Arc::new(named));
+    }
+    for address in free {
+        let text = "is not open: the former master had no such socket. A reload (HUP) opens it";
+        host.log(Level::Warning, format_args!("{address} {text}"));
+    }
+    listeners
+}
+
+/// Tries to open `address`, several times if it must be.
+fn patiently<T>(host: &mut dyn Host, address: &Address, open: impl Fn() -> io::Result<T>) -> Result<T, i32> {
+    for _ in 0..BIND_TRIES_MAX {
+        let error = match open() {
+            Ok(opened) => return Ok(opened),
+            Err(error) => error,
+        };
+        match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                host.log(Level::Error, format_args!("Connection in use: {address}"));
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                host.log(Level::Error, format_args!("Invalid address: {address}"));
+            }
+            io::ErrorKind::InvalidInput if error.raw_os_error().is_none() => {
+                host.startup_error(&error.to_string());
+                return Err(1);
+            }
+            _ => {}
+        }
+        let text = python_text(&error);
+        host.log(Level::Error, format_args!("connection to {address} failed: {text}"));
+        host.log(Level::Debug, format_args!("Retrying in 1 second."));
+        host.blocking(&mut || std::thread::sleep(BIND_PAUSE));
+    }
+    host.log(Level::Error, format_args!("Can't connect to {address}"));
+    Err(1)
+}
+
+/// An operating system error as Python prints it: `[Errno 98] Address already in use`.
+fn python_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(code) => {
+            let bare = text.strip_suffix(&format!(" (os error {code})")).unwrap_or(&text);
+            format!("[Errno {code}] {bare}")
+        }
+        None => text,
+    }
+}

@@ -1,0 +1,110 @@
+//! The way out, as part of the decision table: workers are told, waited for, and in the end killed.
+
+use super::event::Action;
+use super::plan::{CHECK_PERIOD, Phase, State, log};
+use super::{HookEvent, Level};
+use rgunicorn_io::sys::clock::Instant;
+use rgunicorn_io::sys::signal::Signal;
+use std::time::Duration;
+
+/// A second, impatient signal cuts the graceful stop to this.
+const QUICK_STOP: Duration = Duration::from_secs(2);
+/// What workers get on top of `graceful_timeout`: they themselves end what is in progress when it is over, and need a
+/// moment for that (greenlets that are killed run their `finally` clauses).
+const LEAVE_MARGIN: Duration = Duration::from_millis(1500);
+/// How long killed workers are waited for at the very end; only one in uninterruptible sleep needs any of it.
+const KILLED_WAIT: Duration = Duration::from_secs(2);
+
+/// A stop in progress.
+#[derive(Clone, Debug)]
+pub(super) struct Stop {
+    deadline: Instant,
+    quick: bool,
+    killed: bool,
+    status: i32,
+    reason: Option<&'static str>,
+}
+
+impl Stop {
+    /// How long the loop may sleep.
+    pub(super) fn wait(&self, now: Instant) -> Duration {
+        self.deadline.since(now).min(CHECK_PERIOD)
+    }
+}
+
+impl State {
+    pub(super) fn has_killed(&self) -> bool {
+        matches!(&self.phase, Phase::Stopping(stop) if stop.killed)
+    }
+
+    /// Only impatience counts now.
+    pub(super) fn signal_while_stopping(&mut self, signal: Signal, now: Instant, out: &mut Vec<Action>) {
+        let Phase::Stopping(stop) = &mut self.phase else {
+            return;
+        };
+        if stop.quick || !matches!(signal, Signal::INT | Signal::QUIT) {
+            return;
+        }
+        stop.quick = true;
+        stop.deadline = stop.deadline.min(now.after(QUICK_STOP));
+        log(out, Level::Info, "Quick shutdown requested");
+        self.kill_all(Signal::QUIT, out);
+    }
+
+    /// Begins the end: nobody is accepted any more, the workers are told. Later calls change nothing.
+    pub(super) fn stop(
+        &mut self,
+        graceful: bool,
+        status: i32,
+        reason: Option<&'static str>,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        if self.is_stopping() {
+            return;
+        }
+        self.notify_stop(out);
+        out.push(Action::CloseListeners { unlink: !self.shares_sockets() });
+        let margin = if graceful { LEAVE_MARGIN } else { Duration::ZERO };
+        let deadline = now.after(self.limits.graceful_timeout + margin);
+        self.phase = Phase::Stopping(Stop { deadline, quick: !graceful, killed: false, status, reason });
+        self.kill_all(if graceful { Signal::TERM } else { Signal::QUIT }, out);
+        for worker in &mut self.workers {
+            worker.stopping = true;
+        }
+    }
+
+    /// A hook has failed on the way out. The first failure is the status.
+    pub(super) fn fail_stop(&mut self, status: i32) {
+        if let Phase::Stopping(stop) = &mut self.phase
+            && stop.status == 0
+        {
+            stop.status = status;
+        }
+    }
+
+    /// Ends it when nobody is left, or when patience is.
+    pub(super) fn finish_if_over(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let suffix = self.suffix();
+        let Phase::Stopping(stop) = &mut self.phase else {
+            return;
+        };
+        if !self.workers.is_empty() {
+            if now < stop.deadline {
+                return;
+            }
+            if !stop.killed {
+                stop.killed = true;
+                stop.deadline = now.after(KILLED_WAIT);
+                return self.kill_all(Signal::KILL, out);
+            }
+        }
+        let level = if stop.status == 0 { Level::Info } else { Level::Error };
+        log(out, level, format!("Shutting down: Master{suffix}"));
+        if let Some(reason) = stop.reason {
+            log(out, level, format!("Reason: {reason}"));
+        }
+        out.extend([Action::RemovePidFile, Action::Hook(HookEvent::OnExit), Action::Exit(stop.status)]);
+        self.phase = Phase::Done;
+    }
+}

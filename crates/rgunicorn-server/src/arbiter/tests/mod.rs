@@ -1,0 +1,211 @@
+//! Table tests of the decision table: no process, no clock, no signal. [`World`] plays the executor's part: it answers
+//! forks and reloads at once and holds what the score-board would say.
+
+mod notify;
+mod property;
+mod recycling;
+mod reload;
+mod signals;
+mod stop;
+mod upgrade;
+mod watch;
+
+use super::event::{Action, Event, Limits, Notice};
+use super::plan::{State, plan};
+use super::{HookEvent, Level};
+use rgunicorn_io::sys::clock::Instant;
+use rgunicorn_io::sys::process::{Exit, Pid};
+use rgunicorn_io::sys::shared::{Accepting, Reading};
+use rgunicorn_io::sys::signal::Signal;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The pid that a worker of this age gets.
+fn pid_of(age: u64) -> Pid {
+    1000 + Pid::try_from(age).unwrap()
+}
+
+fn limits(workers: u32) -> Limits {
+    Limits {
+        workers,
+        timeout: SECOND * 30,
+        graceful_timeout: SECOND * 30,
+        boot_timeout: Duration::ZERO,
+        daemon: false,
+    }
+}
+
+fn kill(age: u64, signal: Signal) -> Action {
+    Action::Kill { pid: pid_of(age), signal }
+}
+
+fn share(workers: u32, company: bool) -> Action {
+    Action::ShareWorkers { workers, company }
+}
+
+fn logged(level: Level, text: &str) -> Action {
+    Action::Log(level, text.to_owned())
+}
+
+/// A master's surroundings.
+struct World {
+    state: State,
+    now: Instant,
+    /// Of living workers, by age.
+    board: BTreeMap<u64, Reading>,
+    /// What the next reload answers.
+    reload: Result<Limits, &'static str>,
+    forks_fail: bool,
+}
+
+/// The process id that a new master gets.
+const HEIR: Pid = 500;
+/// The process id of the master before this one, in tests of one that is a heir.
+const PARENT: Pid = 400;
+
+impl World {
+    /// A started master with `workers` workers that have booted and beat.
+    fn serving(workers: u32) -> Self {
+        let mut world = Self::unbooted(workers);
+        world.boot_all();
+        world
+    }
+
+    /// A started master whose workers have not booted.
+    fn unbooted(workers: u32) -> Self {
+        let mut world = Self {
+            state: State::new(limits(workers)),
+            now: Instant(1).after(SECOND * 1000),
+            board: BTreeMap::new(),
+            reload: Ok(limits(workers)),
+            forks_fail: false,
+        };
+        world.feed(Event::Started);
+        world
+    }
+
+    /// Feeds one event, answers what it asks for, returns all actions in order.
+    fn feed(&mut self, event: Event<'_>) -> Vec<Action> {
+        let mut done = Vec::new();
+        let mut todo = VecDeque::from(plan(&mut self.state, event, self.now));
+        while let Some(action) = todo.pop_front() {
+            todo.extend(self.answer(&action));
+            done.push(action);
+        }
+        done
+    }
+
+    fn answer(&mut self, action: &Action) -> Vec<Action> {
+        let event = match action {
+            Action::Fork { age } if self.forks_fail => Event::ForkFailed { age: *age, error: "EAGAIN" },
+            Action::Fork { age } => {
+                self.board.insert(*age, fresh(*age));
+                Event::Forked { age: *age, pid: pid_of(*age) }
+            }
+            Action::Upgrade if self.forks_fail => Event::UpgradeFailed("EAGAIN"),
+            Action::Upgrade => Event::UpgradeStarted { pid: HEIR },
+            Action::Reload => match self.reload {
+                Ok(limits) => Event::Reloaded(limits),
+                Err(error) => Event::ReloadFailed(error),
+            },
+            _ => return Vec::new(),
+        };
+        plan(&mut self.state, event, self.now)
+    }
+
+    fn signal(&mut self, signal: Signal) -> Vec<Action> {
+        self.feed(Event::Signal(signal))
+    }
+
+    /// The worker of this age ends, and during a stop the master's turn with it.
+    fn end(&mut self, age: u64, exit: Exit) -> Vec<Action> {
+        let reading = self.board.remove(&age).expect("a living worker");
+        let mut actions = self.feed(Event::Ended { pid: pid_of(age), exit, booted: reading.booted });
+        if self.state.is_stopping() {
+            actions.extend(self.tick());
+        }
+        actions
+    }
+
+    /// Lets time pass, workers beating, and ends with a tick.
+    fn pass(&mut self, time: Duration) -> Vec<Action> {
+        self.now = self.now.after(time);
+        let now = self.now;
+        self.board.values_mut().filter(|reading| reading.booted).for_each(|reading| reading.beat = Some(now));
+        self.tick()
+    }
+
+    fn tick(&mut self) -> Vec<Action> {
+        let readings: Vec<Reading> = self.board.values().copied().collect();
+        self.feed(Event::Tick(&readings))
+    }
+
+    /// The worker of this age says that it has booted, and the master looks.
+    fn boot(&mut self, age: u64) -> Vec<Action> {
+        let reading = self.board.get_mut(&age).expect("a living worker");
+        reading.booted = true;
+        self.pass(SECOND / 20)
+    }
+
+    fn boot_all(&mut self) {
+        self.board.values_mut().for_each(|reading| reading.booted = true);
+        self.pass(SECOND);
+    }
+
+    fn ages(&self) -> Vec<u64> {
+        self.board.keys().copied().collect()
+    }
+
+    /// Ages of workers that have not been told to stop.
+    fn active(&self) -> Vec<u64> {
+        self.state.workers.iter().filter(|worker| !worker.stopping).map(|worker| worker.age).collect()
+    }
+}
+
+fn fresh(age: u64) -> Reading {
+    Reading {
+        age,
+        beat: None,
+        booted: false,
+        connections: 0,
+        requests: 0,
+        accepted: None,
+        accepting: Accepting::No,
+        leaving: false,
+    }
+}
+
+/// The kills among actions.
+fn kills(actions: &[Action]) -> Vec<Action> {
+    actions.iter().filter(|action| matches!(action, Action::Kill { .. })).cloned().collect()
+}
+
+/// The log lines among actions.
+fn lines(actions: &[Action]) -> Vec<(Level, &str)> {
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Log(level, text) => Some((*level, text.as_str())),
+            _ => None,
+        })
+        .collect()
+}
+
+fn forks(actions: &[Action]) -> Vec<u64> {
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Fork { age } => Some(*age),
+            _ => None,
+        })
+        .collect()
+}
+
+fn exit_status(actions: &[Action]) -> Option<i32> {
+    actions.iter().find_map(|action| match action {
+        Action::Exit(status) => Some(*status),
+        _ => None,
+    })
+}

@@ -1,0 +1,184 @@
+//! The access log: records are rendered into a buffer and leave it in few writes, whole lines at a time.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use super::atoms::AtomSource;
+use super::format::AccessFormat;
+use super::render::Renderer;
+use rgunicorn_io::sys::logfile::LogFile;
+
+/// How much may wait for a write, in bytes. About 500 records of the default format: enough for one turn of a busy
+/// loop, and little to lose when the file system stalls and memory is short.
+pub const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// The number of the standard output, fixed by POSIX.
+const STDOUT: RawFd = 1;
+
+/// One process's way into the access log. Several processes may share the file: each line stays whole.
+#[derive(Debug)]
+pub struct AccessLog {
+    file: LogFile,
+    /// `None`: the standard output, which nobody can reopen.
+    path: Option<String>,
+    format: AccessFormat,
+    renderer: Renderer,
+    /// Rendered records; after a write that took a part, the first one may lack its beginning.
+    buffer: Vec<u8>,
+    buffer_bytes_max: usize,
+    /// See [`LogFile::atomic_bytes_max`].
+    write_bytes_max: usize,
+    dropped: u64,
+}
+
+impl AccessLog {
+    /// Opens `target`: a path, or `-` for the standard output.
+    ///
+    /// # Errors
+    /// The file cannot be opened for writing.
+    pub fn open(target: &str, format: AccessFormat) -> io::Result<Self> {
+        Self::with_buffer(target, format, BUFFER_BYTES_MAX)
+    }
+
+    /// [`Self::open`], with another bound for what may wait than [`BUFFER_BYTES_MAX`].
+    ///
+    /// # Errors
+    /// The file cannot be opened for writing.
+    pub fn with_buffer(target: &str, format: AccessFormat, buffer_bytes_max: usize) -> io::Result<Self> {
+        let (file, path) = match target {
+            "-" => (LogFile::stream(STDOUT)?, None),
+            path => (LogFile::append(path)?, Some(path.to_owned())),
+        };
+        let write_bytes_max = file.atomic_bytes_max();
+        let (renderer, buffer) = (Renderer::default(), Vec::new());
+        Ok(Self { file, path, format, renderer, buffer, buffer_bytes_max, write_bytes_max, dropped: 0 })
+    }
+
+    /// What renders this log's records elsewhere, on another thread.
+    pub fn line_renderer(&self) -> LineRenderer {
+        LineRenderer { format: self.format.clone(), renderer: Renderer::default() }
+    }
+
+    /// Takes records that were rendered elsewhere: whole lines.
+    pub fn push_lines(&mut self, lines: &[u8]) {
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(lines);
+        self.limit(start);
+    }
+
+    /// Renders the record of one request, unless the format excludes it. It is written by the next [`Self::flush`], or now if the buffer is full; if
+    /// there is still no room, it is dropped and counted.
+    pub fn push(&mut self, source: &impl AtomSource) {
+        let start = self.buffer.len();
+        self.renderer.render(&self.format, source, &mut self.buffer);
+        self.limit(start);
+    }
+
+    /// What begins at `start` was added. That is nothing if the format excludes the request.
+    fn limit(&mut self, start: usize) {
+        if self.buffer.len() <= self.buffer_bytes_max || self.buffer.len() == start {
+            return;
+        }
+        let record_bytes = self.buffer.len() - start;
+        self.flush();
+        // A record that is larger than the whole buffer gets its chance too, and then goes.
+        if self.buffer.len() > self.buffer_bytes_max {
+            self.drop_newest(record_bytes);
+        }
+    }
+
+    /// How much waits for a write, in bytes.
+    pub fn pending_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Records that were lost: no room, or a write failed.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Writes what waits, in one write to a file and in pieces of PIPE_BUF to a pipe, where larger ones could be mixed
+    /// with other processes' lines. Never fails: a reader that is slow (EAGAIN) leaves the rest for the next time; any
+    /// other failure drops it.
+    pub fn flush(&mut self) {
+        let mut done = 0;
+        while done < self.buffer.len() {
+            // `piece` is never past the end, nor before `done`.
+            let piece = self.piece(done);
+            match self.file.write(&self.buffer[done..piece]) {
+                Ok(written @ 1..) => done += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Ok(0) | Err(_) => {
+                    self.dropped += records(&self.buffer[done..]);
+                    done = self.buffer.len();
+                }
+            }
+        }
+        self.buffer.drain(..done);
+    }
+
+    /// Writes what waits to the old file, then opens the path again, for log rotation. The standard output stays as it
+    /// is.
+    ///
+    /// # Errors
+    /// The file cannot be opened: records go on into the old one.
+    pub fn reopen(&mut self) -> io::Result<()> {
+        self.flush();
+        if let Some(path) = &self.path {
+            self.file.reopen(path)?;
+            self.write_bytes_max = self.file.atomic_bytes_max();
+        }
+        Ok(())
+    }
+
+    /// The end of the piece that begins at `start`: as many whole lines as one write keeps together, or what is left
+    /// of a longer line.
+    fn piece(&self, start: usize) -> usize {
+        let rest = &self.buffer[start..];
+        let Some(together) = rest.get(..self.write_bytes_max) else {
+            return self.buffer.len();
+        };
+        let lines = memchr::memrchr(b'\n', together).or_else(|| memchr::memchr(b'\n', rest));
+        lines.map_or(self.buffer.len(), |newline| start + newline + 1)
+    }
+
+    /// Takes the last record back out, unless a part of it is already in the file.
+    fn drop_newest(&mut self, record_bytes: usize) {
+        if let Some(start) = self.buffer.len().checked_sub(record_bytes) {
+            self.buffer.truncate(start);
+            self.dropped += 1;
+        }
+    }
+}
+
+/// Renders records of a log that is written by somebody else.
+#[derive(Clone, Debug)]
+pub struct LineRenderer {
+    format: AccessFormat,
+    renderer: Renderer,
+}
+
+impl LineRenderer {
+    /// Appends the record of one request, with its newline; nothing if the format excludes it.
+    pub fn render(&mut self, source: &impl AtomSource, out: &mut Vec<u8>) {
+        self.renderer.render(&self.format, source, out);
+    }
+}
+
+/// The records in `bytes`, a beginning or an end of one counting as one.
+fn records(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// The descriptor stays the same across [`AccessLog::reopen`].
+impl AsRawFd for AccessLog {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}

@@ -1,0 +1,32 @@
+//! The two logs. The error log is the server's voice (one write per record, at once); the access log is one
+//! line per request (rendered in Rust, written in batches).
+//!
+//! A log never fails after it was opened: whatever a write says (disk full, reader gone), the server goes on. It knows
+//! nothing of requests and responses: what a record is made of comes through [`AtomSource`].
+//!
+//! How to read it: `error_log.rs`, `divert.rs` (its records for somebody else's log); then `atoms.rs` (what can be in an
+//! access record), `format.rs` (the operator's format string, compiled once), `exclude.rs` (whom it leaves out),
+//! `render.rs` and `json.rs` (atoms to bytes), `access_log.rs` (batches).
+
+mod access_log;
+mod atoms;
+mod base64;
+mod divert;
+mod error_log;
+mod exclude;
+mod format;
+mod json;
+mod level;
+mod render;
+mod timestamp;
+
+pub use access_log::{AccessLog, BUFFER_BYTES_MAX, LineRenderer};
+pub use atoms::{AtomSource, AtomText};
+pub use divert::{DIVERTED_BYTES_MAX, DIVERTED_RECORDS_MAX, Record};
+pub use error_log::ErrorLog;
+pub use exclude::{AccessExclude, ExcludeError};
+pub use format::{AccessFormat, FormatError};
+pub use level::Level;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! A request body that is received completely before the application is called: in memory up to a bound, then in an
+//! unlinked temporary file. Or the mark of one that the application reads while it arrives (`incoming`).
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+/// A complete (or growing) request body. Reading starts at the first byte.
+#[derive(Debug, Default)]
+pub enum Body {
+    /// No body at all: the common case, and free.
+    #[default]
+    Empty,
+    /// All bytes in memory.
+    Memory(Vec<u8>),
+    /// All bytes in an unlinked temporary file.
+    File {
+        /// The file; its offset is where the next read starts.
+        file: File,
+        /// Bytes in it.
+        len: u64,
+    },
+    /// Still arriving, its length unknown: to be read by [`super::Reactor::read_body`]. Here it is empty.
+    Incoming,
+}
+
+impl Body {
+    /// Appends `data`; moves to a temporary file when more than `memory_max` bytes would be held.
+    ///
+    /// # Errors
+    /// Whatever creating or writing the temporary file gives (a full disk, no descriptors).
+    pub fn push(&mut self, data: &[u8], memory_max: usize) -> io::Result<()> {
+        match self {
+            Self::Empty if data.is_empty() => Ok(()),
+            Self::Empty if data.len() <= memory_max => {
+                *self = Self::Memory(data.to_vec());
+                Ok(())
+            }
+            Self::Memory(held) if held.len() + data.len() <= memory_max => {
+                held.extend_from_slice(data);
+                Ok(())
+            }
+            Self::File { file, len } => {
+                file.write_all(data)?;
+                *len += data.len() as u64;
+                Ok(())
+            }
+            Self::Empty | Self::Memory(_) => self.spill(data),
+            Self::Incoming => {
+                debug_assert!(false, "nobody collects a body that streams");
+                Ok(())
+            }
+        }
+    }
+
+    fn spill(&mut self, data: &[u8]) -> io::Result<()> {
+        let mut file = rgunicorn_io::sys::file::temporary_file()?;
+        let mut len = data.len() as u64;
+        if let Self::Memory(held) = self {
+            file.write_all(held)?;
+            len += held.len() as u64;
+        }
+        file.write_all(data)?;
+        *self = Self::File { file, len };
+        Ok(())
+    }
+
+    /// Bytes received so far.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Empty | Self::Incoming => 0,
+            Self::Memory(held) => held.len() as u64,
+            Self::File { len, .. } => *len,
+        }
+    }
+
+    /// No byte was received.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Turns to the beginning: reception is over, reading begins.
+    ///
+    /// # Errors
+    /// Those of the seek.
+    pub fn rewind(&mut self) -> io::Result<()> {
+        match self {
+            Self::File { file, .. } => file.seek(SeekFrom::Start(0)).map(drop),
+            Self::Empty | Self::Memory(_) | Self::Incoming => Ok(()),
+        }
+    }
+
+    /// Reads at most `buf.len()` bytes from `offset` of an in-memory body, or from the file's own offset.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn read_at(&mut self, offset: usize, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Empty | Self::Incoming => Ok(0),
+            Self::Memory(held) => {
+                let rest = held.get(offset..).unwrap_or_default();
+                let n = rest.len().min(buf.len());
+                buf[..n].copy_from_slice(&rest[..n]);
+                Ok(n)
+            }
+            Self::File { file, .. } => file.read(buf),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(body: &mut Body) -> Vec<u8> {
+        body.rewind().unwrap();
+        let mut all = Vec::new();
+        let mut buf = [0; 7];
+        loop {
+            let n = body.read_at(all.len(), &mut buf).unwrap();
+            if n == 0 {
+                return all;
+            }
+            all.extend_from_slice(&buf[..n]);
+        }
+    }
+
+    #[test]
+    fn stays_in_memory_up_to_the_bound_and_spills_above_it() {
+        let mut body = Body::default();
+        body.push(b"12345", 8).unwrap();
+        body.push(b"678", 8).unwrap();
+        assert!(matches!(body, Body::Memory(_)));
+        body.push(b"9", 8).unwrap();
+        assert!(matches!(body, Body::File { len: 9, .. }));
+        body.push(b"0", 8).unwrap();
+        assert_eq!(body.len(), 10);
+        assert_eq!(content(&mut body), b"1234567890");
+    }
+
+    #[test]
+    fn a_first_piece_above_the_bound_goes_to_the_file() {
+        let mut body = Body::default();
+        body.push(b"abc", 2).unwrap();
+        assert!(matches!(body, Body::File { len: 3, .. }));
+        assert_eq!(content(&mut body), b"abc");
+    }
+
+    #[test]
+    fn nothing_pushed_is_empty() {
+        let mut body = Body::default();
+        body.push(b"", 2).unwrap();
+        assert!(body.is_empty());
+        assert_eq!(content(&mut body), b"");
+    }
+}

@@ -1,0 +1,59 @@
+//! What signal handlers and hooks may ask of a worker. Plain atomics, so that they may be set from anywhere.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+use rgunicorn_io::sys::shared::Slot;
+
+/// Requests to the worker loop; the loop looks at them once per turn and after each application call.
+#[derive(Debug, Default)]
+pub struct Control {
+    stop: AtomicBool,
+    quit: AtomicBool,
+    status: AtomicI32,
+    reopen: AtomicBool,
+    /// Where the master reads that the worker leaves.
+    slot: Option<Slot>,
+}
+
+impl Control {
+    /// One that says in `slot` that the worker leaves as soon as that is asked for: its last request may take long, and
+    /// the master does not wait for it with a replacement.
+    pub fn of(slot: Slot) -> Self {
+        Self { slot: Some(slot), ..Self::default() }
+    }
+
+    /// Asks for a graceful stop (TERM, max_requests): no new connections, requests in flight are answered.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(slot) = &self.slot {
+            slot.set_leaving();
+        }
+    }
+
+    /// Asks for an immediate end with this exit status (INT, QUIT: 0, ABRT: 1).
+    pub fn quit(&self, status: i32) {
+        self.status.store(status, Ordering::Relaxed);
+        self.quit.store(true, Ordering::Relaxed);
+        self.stop();
+    }
+
+    /// Asks for the logs to be opened again (USR1).
+    pub fn reopen(&self) {
+        self.reopen.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the logs were to be opened again; asked once.
+    pub fn take_reopen(&self) -> bool {
+        self.reopen.swap(false, Ordering::Relaxed)
+    }
+
+    /// A graceful (or quick) stop was asked for.
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The exit status if an immediate end was asked for.
+    pub fn quitting(&self) -> Option<i32> {
+        self.quit.load(Ordering::Relaxed).then(|| self.status.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,210 @@
+//! Work that other threads give to the loop: threads that run the application must not touch the reactor, so they say what
+//! is to be done with it.
+
+use std::fmt;
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rgunicorn_io::sys::waker::Waker;
+
+use super::Reactor;
+
+/// Something to do with the reactor, on its thread, with nothing borrowed.
+pub type Task = Box<dyn FnOnce(&Reactor) + Send>;
+
+/// A queue of tasks in the order in which they were posted, and the way to wake the loop for them.
+pub struct Mailbox {
+    tasks: Mutex<Tasks>,
+    waker: Waker,
+}
+
+#[derive(Default)]
+struct Tasks {
+    queue: Vec<Task>,
+    closed: bool,
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").field("waiting", &self.tasks().queue.len()).finish_non_exhaustive()
+    }
+}
+
+impl Mailbox {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// Those of eventfd(2).
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { tasks: Mutex::default(), waker: Waker::new()? })
+    }
+
+    /// Has `task` run by the loop, soon. Once the loop is over tasks are dropped instead, and whatever they own with them:
+    /// who waits for one learns it by the end of the channel that it would have answered on.
+    pub fn post(&self, task: Task) {
+        {
+            let mut tasks = self.tasks();
+            if tasks.closed {
+                drop(tasks);
+                return drop(task);
+            }
+            tasks.queue.push(task);
+        }
+        self.waker.wake();
+    }
+
+    /// The loop is over.
+    pub fn close(&self) {
+        let dropped = {
+            let mut tasks = self.tasks();
+            tasks.closed = true;
+            std::mem::take(&mut tasks.queue)
+        };
+        drop(dropped);
+    }
+
+    /// What the loop polls.
+    pub(super) fn fd(&self) -> RawFd {
+        self.waker.fd()
+    }
+
+    /// The loop is about to wait. `false`: it must not, there are tasks.
+    pub(super) fn begin_wait(&self) -> bool {
+        let tasks = self.tasks();
+        let empty = tasks.queue.is_empty();
+        self.waker.set_sleeping(empty);
+        empty
+    }
+
+    /// The loop has waited.
+    pub(super) fn end_wait(&self) {
+        self.waker.set_sleeping(false);
+    }
+
+    /// The descriptor was readable.
+    pub(super) fn drain(&self) {
+        self.waker.drain();
+    }
+
+    pub(super) fn take(&self) -> Vec<Task> {
+        std::mem::take(&mut self.tasks().queue)
+    }
+
+    /// No code of others runs under the lock, so a poisoned one is as good as any.
+    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::log::{ErrorLog, Level};
+    use crate::worker::{App, ConnId, Control, Exit, Request, Shared, Tuning};
+    use rgunicorn_http::Policy;
+    use rgunicorn_io::driver::{Choice, Config, Driver};
+    use rgunicorn_io::sys::process;
+    use rgunicorn_io::sys::shared::Scoreboard;
+
+    struct NoApp;
+
+    impl App for NoApp {
+        fn blocking(&self, wait: &mut dyn FnMut()) {
+            wait();
+        }
+        fn check_signals(&self, _: bool) -> Result<(), Exit> {
+            Ok(())
+        }
+        fn call(&self, _: &Reactor, _: Request) {}
+        fn resume(&self, _: &Reactor, _: ConnId) {}
+        fn abandon(&self, _: &Reactor, _: ConnId) {}
+    }
+
+    /// On every driver that there is.
+    fn each_reactor(test: impl Fn(&Reactor, &Arc<Mailbox>)) {
+        for choice in [Choice::Uring, Choice::Epoll] {
+            let Ok((driver, _)) = Driver::open(&Config { choice, ..Config::default() }) else { continue };
+            let mailbox = Arc::new(Mailbox::new().unwrap());
+            let shared = Shared {
+                errors: Arc::new(ErrorLog::open("/dev/null", Level::Debug).unwrap()),
+                access: RefCell::new(None),
+                slot: Scoreboard::new().unwrap().claim(1).unwrap(),
+                control: Arc::new(Control::default()),
+                mailbox: Some(Arc::clone(&mailbox)),
+                trusted: rgunicorn_settings::Networks::default(),
+                parent: process::parent_id(),
+                keep: RefCell::new(None),
+            };
+            // Only mail ends its sleep in time.
+            let tuning = Tuning { idle_wait_max: Duration::from_secs(60), ..Tuning::default() };
+            test(&Reactor::new(driver, &[], None, shared, tuning, Policy::default()), &mailbox);
+        }
+    }
+
+    #[test]
+    fn a_sleeping_loop_wakes_for_each_task_and_does_them_in_order() {
+        each_reactor(|reactor, mailbox| {
+            let (sender, done) = channel();
+            let other = thread::spawn({
+                let mailbox = Arc::clone(mailbox);
+                move || {
+                    let mut seen = Vec::new();
+                    for number in 0..1000 {
+                        let sender = sender.clone();
+                        mailbox.post(Box::new(move |_: &Reactor| sender.send(number).unwrap()));
+                        // Every tenth is waited for, so that the loop sleeps in between.
+                        if number % 10 == 9 {
+                            seen.extend((0..10).map(|_| done.recv().unwrap()));
+                        }
+                    }
+                    mailbox.post(Box::new(|reactor: &Reactor| reactor.shared().control.quit(7)));
+                    seen
+                }
+            });
+            assert_eq!(reactor.run(&NoApp), 7);
+            assert_eq!(other.join().unwrap(), (0..1000).collect::<Vec<i32>>());
+        });
+    }
+
+    #[test]
+    fn who_waits_for_a_task_of_a_loop_that_is_over_is_told() {
+        each_reactor(|_, mailbox| {
+            let (sender, answer) = channel::<()>();
+            let late = sender.clone();
+            mailbox.post(Box::new(move |_: &Reactor| sender.send(()).unwrap()));
+            mailbox.close();
+            mailbox.post(Box::new(move |_: &Reactor| late.send(()).unwrap()));
+            assert!(answer.recv().is_err());
+        });
+    }
+
+    #[test]
+    fn a_turn_that_finds_mail_is_a_turn_like_any_other() {
+        each_reactor(|reactor, mailbox| {
+            {
+                let state = &mut *reactor.state();
+                (state.just_accepted, state.turn_requests) = (true, 5);
+            }
+            mailbox.post(Box::new(|_: &Reactor| ()));
+            assert_eq!(reactor.before_wait(), Duration::ZERO);
+            let state = &*reactor.state();
+            assert_eq!((state.just_accepted, state.turn_requests), (false, 0));
+        });
+    }
+
+    #[test]
+    fn a_task_that_panics_stops_no_other() {
+        each_reactor(|reactor, mailbox| {
+            mailbox.post(Box::new(|_: &Reactor| panic!("a task fails")));
+            mailbox.post(Box::new(|reactor: &Reactor| reactor.shared().control.quit(3)));
+            assert_eq!(reactor.run(&NoApp), 3);
+        });
+    }
+}

@@ -1,0 +1,418 @@
+//! Bytes out: one send in flight per connection, the rest queued behind it.
+
+use std::fs::File;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::log::Level;
+use rgunicorn_io::driver::{SendBuf, Sent, Token, Urgency};
+use rgunicorn_io::sys::clock::Instant;
+
+use super::app::{App, ConnId, Flow, Handover, Outgoing, Request};
+use super::conn::Phase;
+use super::drain::DRAIN_FRESH;
+use super::incoming::Incoming;
+use super::input::is_disconnect;
+use super::reactor::{Job, Reactor, Source, State, Timer};
+
+/// Most bytes of one send operation. The write-stall timer sees progress between two of them only (the ring reports a
+/// send when it is complete), so this over the time-out is the slowest reader that is served: 4 KiB/s by default.
+const SEND_SLICE_BYTES_MAX: usize = 256 * 1024;
+/// Most bytes of one sendfile(2) call, so that a fast reader of a large file does not hold up the others.
+const FILE_SLICE_BYTES_MAX: u64 = 256 * 1024;
+/// Requests that have waited for their turn no longer than this are run without a question to the kernel.
+const ASK_AFTER: Duration = Duration::from_millis(100);
+/// The status in the access log of a request whose client has left before its turn; nginx's number.
+pub const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+impl Reactor {
+    /// Gives a piece of a response to a connection. `last`: the application has nothing further, so the piece may
+    /// leave together with those of other connections; otherwise it is offered to the kernel before this returns.
+    pub fn send(&self, id: ConnId, mut piece: Outgoing, last: bool) -> Flow {
+        // An empty body may have an owner all the same; it is dropped here, where nothing is borrowed.
+        if let Outgoing::Bytes { body, .. } = &mut piece
+            && body.is_empty()
+        {
+            *body = Bytes::new();
+        }
+        let state = &mut *self.state();
+        let urgent = !last || state.turn_requests <= 1;
+        self.push_out(state, id, piece, urgent)
+    }
+
+    /// The response is complete. `keep`: the connection stays open for the next request, if what was not read of this
+    /// one's body is not too much to be read away.
+    pub fn finish(&self, id: ConnId, keep: bool) {
+        let state = &mut *self.state();
+        let Some(conn) = state.conn(id).filter(|conn| conn.phase == Phase::Running) else { return };
+        if keep && !conn.detached {
+            self.skip_body(state, id);
+        } else {
+            self.begin_close(state, id);
+        }
+    }
+
+    /// The response cannot be completed: what is queued still leaves, then the connection is cut.
+    pub fn abort(&self, id: ConnId) {
+        self.begin_close(&mut self.state(), id);
+    }
+
+    /// Asks for [`super::App::resume`] when all output has left (or [`super::App::abandon`] when the client has).
+    /// `false`: nothing is queued, go on at once.
+    pub fn park(&self, id: ConnId) -> bool {
+        let stall = self.tuning.write_stall_timeout;
+        let state = &mut *self.state();
+        let Some(conn) = state.conn(id) else { return false };
+        if !conn.has_output() {
+            return false;
+        }
+        conn.parked = true;
+        state.start_timer(id.index, Timer::WriteStall, stall);
+        true
+    }
+
+    /// Asks for [`super::App::resume`] in the next turn although nothing is queued: lets others run in between.
+    pub fn yield_turn(&self, id: ConnId) {
+        self.state().jobs.push_back(Job::Resume(id));
+    }
+
+    /// A greenlet or a thread begins to work on the request of a connection. Until [`Self::let_go`] it counts as one of
+    /// `worker_connections` also when its connection is closed, and the worker's end waits for it.
+    pub fn hold(&self, id: ConnId) {
+        let state = &mut *self.state();
+        state.held += 1;
+        match state.conn(id) {
+            Some(conn) => conn.held = true,
+            None => state.orphans += 1,
+        }
+    }
+
+    /// It has done its work.
+    pub fn let_go(&self, id: ConnId) {
+        let state = &mut *self.state();
+        state.held = state.held.saturating_sub(1);
+        match state.conn(id) {
+            Some(conn) => conn.held = false,
+            None => state.orphans = state.orphans.saturating_sub(1),
+        }
+    }
+
+    /// The client has left (or never was).
+    pub fn is_gone(&self, id: ConnId) -> bool {
+        self.state().conn(id).is_none()
+    }
+
+    /// The client has left, or has at least shut its side of the connection: asks the kernel, because the loop may not have
+    /// looked for a while.
+    pub fn has_client_left(&self, id: ConnId) -> bool {
+        let state = &mut *self.state();
+        let Some(conn) = state.conn(id) else { return true };
+        let (read_closed, fd) = (conn.read_closed, conn.fd.as_raw_fd());
+        read_closed || state.driver.has_peer_left(fd)
+    }
+
+    /// Nobody waits for the answer to a request any more, which has waited for its turn from `arrived` to `now`. A client
+    /// that has shut its side of the connection may be gone, or wait for its answer all the same (RFC 9112 section 9.6 lets
+    /// it), and TCP cannot tell: it is taken for gone after `abandon_timeout`.
+    pub fn is_abandoned(&self, id: ConnId, arrived: Instant, now: Instant) -> bool {
+        let (waited, timeout) = (now.since(arrived), self.tuning.abandon_timeout);
+        self.is_gone(id)
+            || waited >= ASK_AFTER && self.is_cut_off(id)
+            || !timeout.is_zero() && waited >= timeout && self.has_client_left(id)
+    }
+
+    /// An answer cannot reach the client any more: its connection was reset, or (unix sockets) closed.
+    fn is_cut_off(&self, id: ConnId) -> bool {
+        let state = &mut *self.state();
+        let Some(fd) = state.conn(id).map(|conn| conn.fd.as_raw_fd()) else { return true };
+        state.driver.is_cut_off(fd)
+    }
+
+    /// What then becomes of it: nothing but a record of the access log.
+    pub fn drop_abandoned<A: App>(&self, app: &A, request: &Request) {
+        app.refused(self, request, CLIENT_CLOSED_REQUEST);
+        self.abort(request.conn);
+    }
+
+    /// Takes the connection's socket over for the application. Reception stops; what was received and not used is
+    /// handed over: of the request's body first, decoded as far as it was received. The reactor keeps its own descriptor,
+    /// sends the response if there will be one, and closes then.
+    ///
+    /// # Errors
+    /// `NotConnected` when the connection is gone, or whatever duplicating the descriptor gives.
+    pub fn hand_over(&self, id: ConnId) -> io::Result<Handover> {
+        let state = &mut *self.state();
+        let conn = state.conn(id).ok_or(io::ErrorKind::NotConnected)?;
+        let fd = rgunicorn_io::sys::file::duplicate(conn.fd.as_raw_fd())?;
+        conn.detached = true;
+        let mut unread = Vec::new();
+        if let Some(extra) = &mut conn.extra {
+            unread = extra.incoming.take().map(Incoming::into_held).unwrap_or_default();
+            unread.append(&mut std::mem::take(&mut extra.pending).into_rest());
+        }
+        if let Some(op) = conn.recv.take() {
+            let (data, eof) = state.driver.recv_stop(op);
+            unread.extend_from_slice(&data);
+            if let Some(conn) = state.conn(id) {
+                conn.read_closed |= eof;
+            }
+        }
+        Ok(Handover { fd, unread })
+    }
+
+    /// The application has taken the socket.
+    pub fn is_detached(&self, id: ConnId) -> bool {
+        self.state().conn(id).is_some_and(|conn| conn.detached)
+    }
+
+    pub(super) fn push_out(&self, state: &mut State, id: ConnId, piece: Outgoing, urgent: bool) -> Flow {
+        let Some(conn) = state.conn(id) else {
+            if let Outgoing::Bytes { head, body } = piece {
+                state.discard(SendBuf { head, body });
+            }
+            return Flow::Gone;
+        };
+        if !conn.has_output() {
+            return self.start_out(state, id, piece, urgent);
+        }
+        match conn.extra().enqueue(piece) {
+            Ok(None) => Flow::Queued,
+            Ok(Some(used)) => {
+                state.discard(used);
+                Flow::Queued
+            }
+            Err((error, used)) => {
+                state.discard(used);
+                self.on_send_error(state, id, &error);
+                Flow::Gone
+            }
+        }
+    }
+
+    /// Starts `piece` on a connection with nothing in flight.
+    fn start_out(&self, state: &mut State, id: ConnId, piece: Outgoing, urgent: bool) -> Flow {
+        match piece {
+            Outgoing::Bytes { head, body } => self.start_bytes(state, id, SendBuf { head, body }, urgent),
+            Outgoing::File { file, offset, len } => {
+                let rest = |file, offset, len| Outgoing::File { file, offset, len };
+                self.start_file(state, id, file, (offset, len), rest)
+            }
+            Outgoing::Spool { file, offset, len } => {
+                let rest = |file, offset, len| Outgoing::Spool { file, offset, len };
+                self.start_file(state, id, file, (offset, len), rest)
+            }
+        }
+    }
+
+    fn start_bytes(&self, state: &mut State, id: ConnId, mut buf: SendBuf, urgent: bool) -> Flow {
+        loop {
+            let Some(conn) = state.conn(id) else {
+                state.discard(buf);
+                return Flow::Gone;
+            };
+            let fd = conn.fd.as_raw_fd();
+            let rest =
+                (buf.body.len() > SEND_SLICE_BYTES_MAX).then(|| buf.body.split_off(SEND_SLICE_BYTES_MAX));
+            let urgency = if urgent { Urgency::Now } else { Urgency::Batch };
+            match state.driver.send(fd, Source::Send(id).token(), buf, urgency) {
+                Sent::Ready(Ok(()), sent) => {
+                    state.discard(sent);
+                    match rest {
+                        Some(body) => buf = SendBuf { head: Vec::new(), body },
+                        None => return Flow::Sent,
+                    }
+                }
+                Sent::Ready(Err(error), sent) => {
+                    state.discard(sent);
+                    self.on_send_error(state, id, &error);
+                    return Flow::Gone;
+                }
+                Sent::Pending(op) => {
+                    if let Some(conn) = state.conn(id) {
+                        conn.send = Some(op);
+                        if let Some(body) = rest {
+                            conn.extra().out.push_front(Outgoing::Bytes { head: Vec::new(), body });
+                        }
+                    }
+                    return Flow::Queued;
+                }
+            }
+        }
+    }
+
+    /// `rest` makes the piece that stands for what could not be sent now.
+    fn start_file(
+        &self,
+        state: &mut State,
+        id: ConnId,
+        file: File,
+        (mut offset, mut len): (u64, u64),
+        rest: impl FnOnce(File, u64, u64) -> Outgoing,
+    ) -> Flow {
+        let Some(conn) = state.conn(id) else {
+            return Flow::Gone;
+        };
+        let fd = conn.fd.as_raw_fd();
+        let sent = rgunicorn_io::sys::file::sendfile(fd, &file, offset, len.min(FILE_SLICE_BYTES_MAX));
+        match sent {
+            Ok(0) if len > 0 => {
+                let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter");
+                self.on_send_error(state, id, &error);
+                return Flow::Gone;
+            }
+            Ok(n) => {
+                offset += n;
+                len -= n;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                self.on_send_error(state, id, &error);
+                return Flow::Gone;
+            }
+        }
+        if len == 0 {
+            return Flow::Sent;
+        }
+        match state.driver.poll(fd, rgunicorn_io::driver::WRITABLE, Source::Writable(id).token()) {
+            Ok(op) => {
+                if let Some(conn) = state.conn(id) {
+                    let extra = conn.extra();
+                    extra.writable = Some(op);
+                    extra.out.push_front(rest(file, offset, len));
+                }
+                Flow::Queued
+            }
+            Err(error) => {
+                self.on_send_error(state, id, &error);
+                Flow::Gone
+            }
+        }
+    }
+
+    fn on_send_error(&self, state: &mut State, id: ConnId, error: &io::Error) {
+        if is_disconnect(error) {
+            self.shared.errors.log(Level::Debug, format_args!("Ignoring client disconnection: {error}"));
+        } else {
+            self.shared.errors.log(Level::Error, format_args!("Socket error processing request: {error}"));
+        }
+        state.close(id);
+    }
+
+    pub(super) fn on_sent(&self, token: Token, result: io::Result<()>, buf: SendBuf) {
+        let state = &mut *self.state();
+        state.discard(buf);
+        let Some(Source::Send(id)) = Source::from_token(token) else {
+            debug_assert!(false, "a send completion for {token:?}");
+            return;
+        };
+        let Some(conn) = state.conn(id) else { return };
+        conn.send = None;
+        match result {
+            Ok(()) => self.next_out(state, id),
+            Err(error) => self.on_send_error(state, id, &error),
+        }
+    }
+
+    pub(super) fn on_writable(&self, id: ConnId) {
+        let state = &mut *self.state();
+        let Some(extra) = state.conn(id).and_then(|conn| conn.extra.as_mut()) else {
+            return;
+        };
+        extra.writable = None;
+        self.next_out(state, id);
+    }
+
+    /// The piece in flight has left: start the next, or say that all is gone.
+    fn next_out(&self, state: &mut State, id: ConnId) {
+        loop {
+            let Some(conn) = state.conn(id) else { return };
+            let Some(piece) = conn.extra.as_mut().and_then(|extra| extra.out.pop_front()) else {
+                return self.on_drained(state, id);
+            };
+            match self.start_out(state, id, piece, true) {
+                Flow::Sent => {}
+                Flow::Queued => {
+                    // Progress: the stall clock starts again, if it was running.
+                    if state.timers.class(id.index) == Some(Timer::WriteStall as u8) {
+                        state.start_timer(id.index, Timer::WriteStall, self.tuning.write_stall_timeout);
+                    }
+                    return;
+                }
+                Flow::Gone => return,
+            }
+        }
+    }
+
+    fn on_drained(&self, state: &mut State, id: ConnId) {
+        let Some(conn) = state.conn(id) else { return };
+        if conn.parked {
+            conn.parked = false;
+            if conn.awaits_body() {
+                // Another greenlet of the application does; its clock had given way to this one's.
+                state.start_timer(id.index, Timer::BodyStall, self.tuning.body_stall_timeout);
+            } else {
+                state.stop_timer(id.index);
+            }
+            state.jobs.push_back(Job::Resume(id));
+            return;
+        }
+        match conn.phase {
+            Phase::Closing => self.linger(state, id),
+            Phase::Flushing => self.next_request(state, id),
+            phase => {
+                conn.trim();
+                // The write clock had taken the place of another one.
+                if state.timers.class(id.index) == Some(Timer::WriteStall as u8) {
+                    match phase {
+                        Phase::Idle => self.start_idle_timer(state, id),
+                        Phase::Skipping => self.start_skip_timer(state, id),
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// No further response on this connection: close it when its output has left.
+    pub(super) fn begin_close(&self, state: &mut State, id: ConnId) {
+        let Some(conn) = state.conn(id) else { return };
+        conn.phase = Phase::Closing;
+        conn.parked = false;
+        if let Some(extra) = &mut conn.extra {
+            extra.incoming = None;
+        }
+        if conn.has_output() {
+            state.start_timer(id.index, Timer::WriteStall, self.tuning.write_stall_timeout);
+        } else {
+            self.linger(state, id);
+        }
+    }
+
+    /// Shuts the write side and reads late input away, so that the last bytes are not lost to a reset (a close with
+    /// unread input makes TCP send RST, RFC 9112 section 9.6).
+    fn linger(&self, state: &mut State, id: ConnId) {
+        let draining = state.draining;
+        let Some(conn) = state.conn(id) else { return };
+        // A shutdown would reach the application's descriptor of a detached socket too.
+        if conn.read_closed || conn.detached {
+            return state.close(id);
+        }
+        let fd = conn.fd.as_raw_fd();
+        if state.driver.shutdown(fd, Shutdown::Write).is_err() {
+            return state.close(id);
+        }
+        if let Some(conn) = state.conn(id) {
+            conn.phase = Phase::Lingering;
+        }
+        if draining {
+            state.start_timer(id.index, Timer::Drain, DRAIN_FRESH);
+        } else {
+            state.start_timer(id.index, Timer::Linger, self.tuning.linger_timeout);
+        }
+        self.arm_recv(state, id);
+    }
+}

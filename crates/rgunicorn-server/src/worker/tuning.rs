@@ -1,0 +1,88 @@
+//! The numbers a worker runs by: settings of the user and limits of ours, units in the names.
+
+use std::time::Duration;
+
+use rgunicorn_http::proxy;
+use rgunicorn_settings::Networks;
+
+/// Settings and limits of one worker. [`Default`] gives Gunicorn's defaults where Gunicorn has the setting.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// Open connections at most; at the limit the worker stops accepting (`worker_connections`).
+    pub connections_max: usize,
+    /// Idle time allowed on a kept-alive connection; zero turns keep-alive off (`keepalive`).
+    pub keepalive: Duration,
+    /// Answer every request with `Connection: close` (worker type `sync`).
+    pub close_always: bool,
+    /// Threads that the application runs in, the loop being apart; 0: it runs on the loop's own thread. Connections are
+    /// accepted only while one of them is free (a lone worker accepts always), and as many connections as there are threads
+    /// are kept for requests: `connections_max` less this may be idle, others are closed after their answer.
+    pub threads: usize,
+    /// Time from the first byte of a request head (or from the accept) to its end. Gunicorn's gthread waits 5 s for
+    /// the first byte and for ever for the rest; a bound for both costs honest clients nothing.
+    pub header_timeout: Duration,
+    /// Silence allowed while a request body is received.
+    pub body_stall_timeout: Duration,
+    /// Time without progress allowed while a response waits for its reader.
+    pub write_stall_timeout: Duration,
+    /// How long late input is read away after the write side was shut (Gunicorn: 2 s).
+    pub linger_timeout: Duration,
+    /// How much late input is read away then (Gunicorn: 64 KiB).
+    pub linger_bytes_max: usize,
+    /// Request body bytes kept in memory; a larger body goes to an unlinked temporary file. nginx keeps 16 KiB;
+    /// form posts and API calls fit into this without touching a disk.
+    pub body_memory_bytes_max: usize,
+    /// Call the application as soon as a request's head is complete, and let it read the body while that arrives: for one
+    /// that can wait without holding up the others.
+    pub stream_bodies: bool,
+    /// Bytes of such a body received and not yet read; above it reception pauses.
+    pub body_window_bytes_max: usize,
+    /// How much that the application did not read of such a body is read away for the sake of the next request; with
+    /// more to come the connection closes. What lingering reads, for the same purpose.
+    pub unread_body_bytes_max: usize,
+    /// Bytes of pipelined requests held back while a response is in progress; above it reception pauses.
+    pub pipelined_bytes_max: usize,
+    /// How long a request must have waited for its turn until a client that has shut its side is taken for gone; zero means
+    /// never.
+    pub abandon_timeout: Duration,
+    /// Requests after which the worker leaves; zero means never (`max_requests` plus its jitter).
+    pub requests_max: u64,
+    /// All listeners are other workers' too: one that has had its `requests_max` leaves to them what waits there.
+    pub shares_listeners: bool,
+    /// How long a stopping worker may finish its requests (`graceful_timeout`).
+    pub graceful_timeout: Duration,
+    /// Longest sleep of an idle worker: heartbeat and parent check happen at least this often.
+    pub idle_wait_max: Duration,
+    /// Which PROXY headers may come before the first request of a connection (`proxy_protocol`).
+    pub proxy_protocol: proxy::Mode,
+    /// Peers that may send them (`proxy_allow_ips`).
+    pub proxy_allowed: Networks,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            connections_max: 1000,
+            keepalive: Duration::from_secs(2),
+            close_always: false,
+            threads: 0,
+            header_timeout: Duration::from_secs(10),
+            body_stall_timeout: Duration::from_secs(30),
+            write_stall_timeout: Duration::from_secs(60),
+            linger_timeout: Duration::from_secs(2),
+            linger_bytes_max: 64 * 1024,
+            body_memory_bytes_max: 512 * 1024,
+            stream_bodies: false,
+            body_window_bytes_max: 64 * 1024,
+            unread_body_bytes_max: 64 * 1024,
+            pipelined_bytes_max: 64 * 1024,
+            abandon_timeout: Duration::from_secs(5),
+            requests_max: 0,
+            shares_listeners: true,
+            graceful_timeout: Duration::from_secs(30),
+            idle_wait_max: Duration::from_secs(1),
+            proxy_protocol: proxy::Mode::Off,
+            proxy_allowed: Networks::default(),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Wake-ups that would be lost. The kernel wakes one of those who wait for a connection, and nobody else for that
+//! connection. If the one cannot take it, somebody has to look without having been woken:
+//!
+//! - A worker that is woken for a connection and gets work in the same turn would hold it while siblings idle. It leaves
+//!   the connection in the queue and gives its siblings a nudge.
+//! - A worker that works with its listeners armed (it was alone when it began), that ends, or that was killed may be woken
+//!   to no purpose. Its siblings and successors look behind it.
+
+use std::time::Duration;
+
+use rgunicorn_io::driver::READABLE;
+use rgunicorn_io::sys::shared::Scoreboard;
+use std::os::fd::AsRawFd;
+
+use super::reactor::{Reactor, Source, State};
+
+/// How often a worker looks for connections whose wake-ups a sibling may have used up that does not accept.
+const LOOK_BEHIND_EVERY: Duration = Duration::from_millis(10);
+/// The same of one that sleeps, and knows of no such sibling (it may be another master's, or killed).
+const LOOK_BEHIND_ASLEEP: Duration = Duration::from_millis(900);
+/// A nudge wakes all that idle, so there are not more of them than one in this time.
+const NUDGE_EVERY: Duration = Duration::from_millis(1);
+
+impl Reactor {
+    fn board(&self) -> &Scoreboard {
+        self.shared.slot.board()
+    }
+
+    /// Looks for a connection that nobody was woken for: often while a sibling is there that swallows wake-ups, else when
+    /// this worker has slept for so long. `true`: there was one.
+    pub(super) fn looks_behind(&self, state: &mut State) -> bool {
+        if state.look_behind.is_some_and(|at| state.now < at) {
+            return false;
+        }
+        if state.look_behind.is_none() && state.now.since(state.looked_behind) < LOOK_BEHIND_ASLEEP {
+            return false;
+        }
+        let age = self.shared.slot.read().age;
+        let watch = self.board().readings().any(|reading| reading.age != age && reading.swallows());
+        state.looked_behind = state.now;
+        state.look_behind = watch.then(|| state.now.after(LOOK_BEHIND_EVERY));
+        self.accept_left_over(state)
+    }
+
+    /// The wake-up of a shared listener has come. Is its connection to be left in the queue, because there is work to do
+    /// first, and a sibling that can take it? Not twice in a row: under load there is always work, and always a sibling that
+    /// will be free in a moment.
+    pub(super) fn leaves_woken(&self, state: &mut State, index: usize) -> bool {
+        let left = std::mem::take(&mut state.listeners[index].left);
+        // Threads work while the loop waits.
+        if left || state.jobs.is_empty() || state.draining || self.tuning.threads > 0 {
+            return false;
+        }
+        let siblings = self.siblings(state);
+        if !siblings.can_take() {
+            return false;
+        }
+        // Those that do not wait see the queue when they are about to.
+        if siblings.idle() {
+            if state.now.since(state.nudged_at) < NUDGE_EVERY {
+                return false;
+            }
+            state.nudged_at = state.now;
+            self.board().nudge();
+        }
+        state.listeners[index].left = true;
+        true
+    }
+
+    /// A sibling leaves a connection to whoever is free.
+    pub(super) fn on_nudge(&self) {
+        let state = &mut *self.state();
+        state.nudge = None;
+        self.board().answer_nudge();
+        state.look_behind = Some(state.now);
+    }
+
+    /// Before a wait among siblings: arms the poll of their nudges. It stays armed for good.
+    pub(super) fn arm_nudge(&self, state: &mut State) {
+        // As the pipe that signals write to: simulations have neither.
+        if state.nudge.is_none() && state.wake.is_some() && self.tuning.threads == 0 && !self.is_solo() {
+            let fd = self.board().nudged().as_raw_fd();
+            state.nudge = state.driver.poll(fd, READABLE, Source::Nudge.token()).ok();
+        }
+    }
+}

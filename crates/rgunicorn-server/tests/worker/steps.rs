@@ -1,0 +1,94 @@
+//! The turn in steps, taken by a loop from outside that shares the driver.
+
+use std::time::Duration;
+
+use rgunicorn_io::driver::{Completion, READABLE, SendBuf, Token, WRITABLE};
+use rgunicorn_server::worker::{FOREIGN, Tuning, is_foreign};
+
+use crate::owner::{self, owned};
+use crate::stage::{Stage, calm, tuning};
+
+/// One turn; what is not the reactor's comes back.
+fn turn(stage: &Stage, foreign: &mut Vec<Completion>) -> Option<i32> {
+    let reactor = &stage.reactor;
+    if let Some(status) = reactor.begin_turn(&stage.app) {
+        return Some(status);
+    }
+    let wait = reactor.before_wait();
+    reactor.wait(&stage.app, wait, foreign);
+    reactor.after_wait(foreign);
+    reactor.run_jobs(&stage.app);
+    reactor.end_turn();
+    None
+}
+
+fn tokens(completions: &[Completion]) -> Vec<u64> {
+    let token = |completion: &Completion| match completion {
+        Completion::Poll { token, result: Ok(_) } => token.0,
+        other => panic!("{other:?}"),
+    };
+    completions.iter().map(token).collect()
+}
+
+#[test]
+fn a_loop_from_outside_serves_requests_and_gets_its_own_completions() {
+    let stage = Stage::calm();
+    let client = stage.connect();
+    client.get("/inside");
+    let (one, _) = stage.net.pair();
+    let (other, other_peer) = stage.net.pair();
+    let mut foreign = Vec::new();
+    let (one, other) = (std::os::fd::AsRawFd::as_raw_fd(&one), std::os::fd::AsRawFd::as_raw_fd(&other));
+    stage.reactor.driver().poll(one, WRITABLE, Token(FOREIGN | 1)).unwrap();
+    // As low bits, tokens of the reactor's own are as good as any.
+    stage.reactor.driver().poll(other, READABLE, Token(FOREIGN | 2 << 56 | 1 << 32)).unwrap();
+    stage.net.send(other_peer, b"x");
+    for _ in 0..50 {
+        assert_eq!(turn(&stage, &mut foreign), None);
+    }
+    assert!(client.contains("/inside|"));
+    assert_eq!(foreign.len(), 2);
+    assert!(foreign.iter().all(is_foreign));
+    let mut tokens = tokens(&foreign);
+    tokens.sort_unstable();
+    assert_eq!(tokens, [FOREIGN | 1, FOREIGN | 2 << 56 | 1 << 32]);
+}
+
+#[test]
+fn a_loop_from_outside_is_told_of_the_end() {
+    let stage = Stage::calm();
+    stage.connect().get("/last");
+    stage.control.stop();
+    let mut foreign = Vec::new();
+    let end = (0..5_000).find_map(|_| turn(&stage, &mut foreign));
+    assert_eq!(end, Some(0));
+    assert_eq!(stage.app.count("call /last"), 1);
+}
+
+#[test]
+fn completions_of_others_keep_their_order() {
+    let stage = Stage::calm();
+    let foreign = |number| Completion::Poll { token: Token(FOREIGN | number), result: Ok(0) };
+    let orphan = || Completion::Orphan { buf: SendBuf { head: Vec::new(), body: owned(vec![1]) } };
+    let mut completions = vec![foreign(3), orphan(), foreign(1), foreign(2), orphan()];
+    stage.reactor.after_wait(&mut completions);
+    assert_eq!(tokens(&completions), [3, 1, 2].map(|number| FOREIGN | number));
+    assert_eq!(owner::alive(), 2);
+    stage.reactor.end_turn();
+    assert_eq!(owner::alive(), 0);
+}
+
+#[test]
+fn work_of_the_loop_from_outside_counts_as_time() {
+    let long = Tuning { idle_wait_max: Duration::from_secs(100), ..tuning() };
+    let stage = Stage::new(1, &calm(), Tuning { keepalive: Duration::from_secs(2), ..long });
+    let client = stage.connect();
+    client.get("/1");
+    let mut none = Vec::new();
+    while !client.contains("/1|") {
+        turn(&stage, &mut none);
+    }
+    stage.net.advance(Duration::from_millis(1900));
+    stage.reactor.after_work();
+    assert!(stage.reactor.before_wait() <= Duration::from_millis(100));
+}

@@ -1,0 +1,183 @@
+//! How a worker leaves.
+
+use std::time::Duration;
+
+use crate::app::answer;
+use crate::client::get;
+use crate::stage::{Stage, calm, tuning};
+use rgunicorn_server::worker::Tuning;
+
+#[test]
+fn a_stopping_worker_answers_what_it_has_and_closes_the_idle() {
+    let stage = Stage::new(1, &calm(), Tuning { keepalive: Duration::from_secs(100), ..tuning() });
+    let (idle, slow, head, body) = (stage.connect(), stage.connect(), stage.connect(), stage.connect());
+    idle.get("/idle");
+    stage.until("the first answer", || idle.contains("/idle|"));
+    stage.pass(Duration::from_secs(1));
+    slow.get("/stream/5/20000");
+    head.send("GET /head HT");
+    body.send("POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n1");
+    stage.until("the call", || stage.app.count("call") == 2);
+    stage.settle();
+    let queued = stage.connect();
+    queued.get("/queued");
+    stage.control.stop();
+    stage.settle();
+    assert!(idle.sees_end());
+    head.send("TP/1.1\r\nHost: a\r\n\r\n");
+    body.send("23");
+    let end = stage.run_until("the end", || {
+        for client in [&slow, &head, &body, &queued] {
+            if client.sees_end() {
+                client.close();
+            }
+        }
+        false
+    });
+    assert_eq!(end, Some(0));
+    assert!(slow.read().len() > 100_000);
+    assert_eq!(head.read(), answer(b"/head|", false));
+    assert_eq!(body.read(), answer(b"/body|123", false));
+    assert_eq!(queued.read(), answer(b"/queued|", false));
+    assert_eq!(stage.census().connections, 0);
+}
+
+#[test]
+fn a_worker_that_has_nothing_to_do_leaves_at_once() {
+    let stage = Stage::calm();
+    stage.settle();
+    let start = stage.net.now();
+    stage.control.stop();
+    assert_eq!(stage.run_to_end(), 0);
+    assert!(stage.net.now().since(start) < Duration::from_millis(20));
+}
+
+#[test]
+fn it_leaves_within_the_graceful_time_whatever_goes_on() {
+    for path in ["/stream/30/100000", "/yield/10000000/1"] {
+        let stage =
+            Stage::new(1, &calm(), Tuning { graceful_timeout: Duration::from_millis(300), ..tuning() });
+        let client = stage.connect();
+        client.get(path);
+        stage.until("the call", || stage.app.count("call") == 1);
+        stage.control.stop();
+        let start = stage.net.now();
+        let end = stage.run_until("the end", || {
+            // Work takes time, which a simulation must be told.
+            stage.net.advance(Duration::from_micros(100));
+            false
+        });
+        assert_eq!(end, Some(0), "{path}");
+        assert!(stage.net.now().since(start) <= Duration::from_millis(320), "{path}");
+    }
+}
+
+#[test]
+fn a_connection_that_is_silent_after_the_accept_does_not_hold_the_worker() {
+    let stage = Stage::calm();
+    let _client = stage.connect();
+    stage.settle();
+    let start = stage.net.now();
+    stage.control.stop();
+    assert_eq!(stage.run_to_end(), 0);
+    assert!(stage.net.now().since(start) <= Duration::from_millis(600));
+}
+
+/// An answer that promised keep-alive is still on its way: the request that its client sends next is answered.
+#[test]
+fn a_client_that_was_promised_keepalive_may_send_one_more() {
+    let stage = Stage::calm();
+    let client = stage.connect();
+    client.get("/big/50000");
+    stage.until("the call", || stage.app.count("call") == 1);
+    stage.control.stop();
+    stage.until("the answer", || client.read().len() > 50_000);
+    client.get("/next");
+    client.finish();
+    assert_eq!(stage.run_to_end(), 0);
+    assert!(client.read().ends_with(&answer(b"/next|", false)));
+}
+
+/// A busy client has the last answer and its next request may be on its way: closing now would lose it.
+#[test]
+fn a_client_that_was_just_answered_may_send_one_more() {
+    for (silence_ms, answered) in [(0, true), (300, true), (700, false)] {
+        let stage = Stage::new(1, &calm(), Tuning { keepalive: Duration::from_secs(5), ..tuning() });
+        let client = stage.connect();
+        client.get("/first");
+        stage.until("the answer", || client.contains("/first|"));
+        stage.pass(Duration::from_millis(silence_ms));
+        let start = stage.net.now();
+        stage.control.stop();
+        let sent = std::cell::Cell::new(false);
+        let end = stage.run_until("the end", || {
+            if !sent.get() && stage.net.now().since(start) >= Duration::from_millis(200) {
+                client.get("/next");
+                client.finish();
+                sent.set(true);
+            }
+            false
+        });
+        assert_eq!(end, Some(0));
+        assert_eq!(client.has(&[answer(b"/first|", true), answer(b"/next|", false)].concat()), answered);
+        assert!(stage.net.now().since(start) < Duration::from_millis(600), "{silence_ms}");
+    }
+}
+
+#[test]
+fn quit_leaves_at_once_with_its_status() {
+    for status in [0, 1] {
+        let stage = Stage::calm();
+        let client = stage.connect();
+        client.get("/yield/1000/1");
+        stage.until("the call", || stage.app.count("call") == 1);
+        stage.control.quit(status);
+        let begun = stage.turns.get();
+        assert_eq!(stage.run_to_end(), status);
+        assert_eq!(stage.turns.get() - begun, 1);
+    }
+}
+
+#[test]
+fn the_last_of_max_requests_is_answered_and_so_are_those_behind_it() {
+    let stage = Stage::new(1, &calm(), Tuning { requests_max: 3, ..tuning() });
+    let clients: Vec<_> = (0..5).map(|_| stage.connect()).collect();
+    clients.iter().for_each(|client| client.get("/m"));
+    let end = stage.run_until("the end", || {
+        clients.iter().for_each(|client| {
+            if client.sees_end() {
+                client.close();
+            }
+        });
+        false
+    });
+    assert_eq!(end, Some(0));
+    let closed = clients.iter().filter(|client| client.read() == answer(b"/m|", false)).count();
+    assert!(clients.iter().all(|client| client.contains("/m|")));
+    assert!(closed >= 3);
+    assert_eq!(stage.errors().matches("Autorestarting worker").count(), 1);
+}
+
+#[test]
+fn requests_queued_behind_a_slow_one_are_answered_in_a_drain() {
+    let stage = Stage::calm();
+    let clients: Vec<_> = (0..60).map(|_| stage.connect()).collect();
+    clients.iter().for_each(|client| client.send([get("/slow"), get("/p")].concat()));
+    stage.until("the first call", || stage.app.count("call") >= 1);
+    stage.control.stop();
+    let end = stage.run_until("the end", || {
+        clients.iter().for_each(|client| {
+            if client.sees_end() {
+                client.close();
+            }
+        });
+        false
+    });
+    assert_eq!(end, Some(0));
+    for client in &clients {
+        let got = client.read();
+        assert!(got.starts_with(b"HTTP/1.1 200 OK"), "every client is answered");
+        // The first answer may have said close before the second request was looked at.
+        assert!(client.contains("/p|") || client.contains("Connection: close"));
+    }
+}
