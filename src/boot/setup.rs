@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rgunicorn_http::{HeaderMap, Limits, Policy, proxy};
+use rgunicorn_http::{HeadLimits, HeaderMap, Policy, proxy};
 use rgunicorn_io::driver::{self, Choice, Driver, Report};
 use rgunicorn_io::sys::account::{self, Identity};
 use rgunicorn_io::sys::listener;
@@ -163,7 +163,7 @@ fn driver_config(settings: &Settings) -> driver::Config {
 
 /// The rules for reading requests.
 pub(super) fn policy(settings: &Settings) -> Policy {
-    let limits = Limits::new(
+    let limits = HeadLimits::new(
         settings.limit_request_line() as usize,
         settings.limit_request_fields() as usize,
         settings.limit_request_field_size() as usize,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rgunicorn_http::proxy;
-use rgunicorn_http::{Event, HttpError, Policy, RequestHead, RequestParser};
+use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestHead, RequestParser};
 use rgunicorn_io::driver::{Fd, OpKey, PeerAddr};
 use rgunicorn_io::sys::clock::Instant;
 
@@ -264,12 +264,12 @@ impl Conn {
         let mut wants_continue = false;
         loop {
             match self.parser.advance(ctx.policy, self.trusted, input) {
-                Ok(Event::NeedMore) => break,
-                Ok(Event::Head(head)) => {
+                Ok(ParseEvent::NeedMore) => break,
+                Ok(ParseEvent::Head(head)) => {
                     wants_continue = head.expects_continue();
                     begun = Some(head);
                 }
-                Ok(Event::Data(data)) => {
+                Ok(ParseEvent::Data(data)) => {
                     wants_continue = false;
                     let body = &mut self.extra().body;
                     if let Err(error) = body.push(data, ctx.body_memory_bytes_max()) {
@@ -277,7 +277,7 @@ impl Conn {
                         return Fed::Unstorable(error);
                     }
                 }
-                Ok(Event::End) => return self.complete(ctx, index, begun),
+                Ok(ParseEvent::End) => return self.complete(ctx, index, begun),
                 Err(error) => {
                     // The connection ends here; what follows is nobody's.
                     *input = &[];

@@ -1,7 +1,7 @@
 //! A request body that its application reads while it arrives (`Tuning::stream_bodies`). What has come and was not read
 //! is bounded: at the limit reception pauses, and TCP's window holds the client back.
 
-use rgunicorn_http::{Event, HttpError, Policy, RequestParser};
+use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestParser};
 
 use super::app::ConnId;
 use super::conn::{Conn, Pending, Phase};
@@ -72,11 +72,11 @@ impl Incoming {
         let before = input.len();
         while self.arrival == Arrival::Open {
             match parser.advance(policy, trusted, input) {
-                Ok(Event::Data(data)) if self.skipped.is_none() => self.held.push(data),
-                Ok(Event::Data(_)) => {}
-                Ok(Event::NeedMore) => break,
-                Ok(Event::End) => self.arrival = Arrival::Complete,
-                Ok(Event::Head(_)) => {
+                Ok(ParseEvent::Data(data)) if self.skipped.is_none() => self.held.push(data),
+                Ok(ParseEvent::Data(_)) => {}
+                Ok(ParseEvent::NeedMore) => break,
+                Ok(ParseEvent::End) => self.arrival = Arrival::Complete,
+                Ok(ParseEvent::Head(_)) => {
                     debug_assert!(false, "the parser ends a body before it begins a request");
                     self.arrival = Arrival::Failed(BodyFault::Framing(HttpError::RequestLine));
                 }
