@@ -186,12 +186,12 @@ pub(super) fn policy(settings: &Settings) -> Policy {
 }
 
 /// Which PROXY headers a worker takes.
-fn proxy_protocol(mode: &str) -> proxy::Mode {
+fn proxy_protocol(mode: &str) -> proxy::ProxyMode {
     match mode {
-        "v1" => proxy::Mode::V1,
-        "v2" => proxy::Mode::V2,
-        "auto" => proxy::Mode::Auto,
-        _ => proxy::Mode::Off,
+        "v1" => proxy::ProxyMode::V1,
+        "v2" => proxy::ProxyMode::V2,
+        "auto" => proxy::ProxyMode::Auto,
+        _ => proxy::ProxyMode::Off,
     }
 }
 

@@ -145,7 +145,7 @@ impl RequestHooks {
 }
 
 /// `req.proxy_protocol_info`.
-fn proxy_info<'py>(py: Python<'py>, header: &proxy::Header) -> PyResult<Bound<'py, PyDict>> {
+fn proxy_info<'py>(py: Python<'py>, header: &proxy::ProxyHeader) -> PyResult<Bound<'py, PyDict>> {
     let info = PyDict::new(py);
     info.set_item("proxy_protocol", header.protocol.name())?;
     let ends = header.addresses.map(|addresses| (addresses.source, addresses.destination));

@@ -41,7 +41,7 @@ pub struct Request {
     /// The client's address: the peer's, or what a PROXY header says.
     pub peer: PeerAddr,
     /// The PROXY header that the connection began with.
-    pub proxied: Option<Arc<proxy::Header>>,
+    pub proxied: Option<Arc<proxy::ProxyHeader>>,
     /// Index of the listener that accepted the connection.
     pub listener: u16,
     /// When the last byte of the request was seen (or of its head, if the body is still to come).

@@ -54,7 +54,7 @@ pub(super) struct Conn {
     /// Whether a PROXY header may come.
     pub(super) preamble: Preamble,
     /// The one that has come.
-    pub(super) proxied: Option<Arc<proxy::Header>>,
+    pub(super) proxied: Option<Arc<proxy::ProxyHeader>>,
     /// The peer may set the headers that only a trusted proxy may set.
     pub(super) trusted: bool,
     /// The application waits for the output queue to become empty.
@@ -80,7 +80,7 @@ pub(super) struct Extra {
     head: Option<RequestHead>,
     body: Body,
     /// The PROXY header being received.
-    pub(super) proxy_header: Option<Box<proxy::Reader>>,
+    pub(super) proxy_header: Option<Box<proxy::ProxyReader>>,
     /// The body of the request in progress, if the application reads it while it arrives.
     pub(super) incoming: Option<Incoming>,
     /// Bytes of later requests.

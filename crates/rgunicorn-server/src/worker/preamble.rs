@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rgunicorn_http::proxy::{self, Step};
+use rgunicorn_http::proxy::{self, ProxyStep};
 use rgunicorn_io::driver::PeerAddr;
 
 use super::Tuning;
@@ -22,7 +22,7 @@ pub(super) enum Preamble {
 impl Preamble {
     /// Of a new connection.
     pub(super) fn of(tuning: &Tuning, peer: PeerAddr) -> Self {
-        if tuning.proxy_protocol == proxy::Mode::Off {
+        if tuning.proxy_protocol == proxy::ProxyMode::Off {
             return Self::Over;
         }
         // Whoever reaches a unix socket is allowed.
@@ -36,19 +36,19 @@ impl Conn {
         let mut reader = self.extra.as_mut().and_then(|extra| extra.proxy_header.take()).unwrap_or_default();
         let allowed = self.preamble == Preamble::Allowed;
         match reader.advance(ctx.tuning.proxy_protocol, allowed, &mut input) {
-            Ok(Step::NeedMore) => {
+            Ok(ProxyStep::NeedMore) => {
                 self.extra().proxy_header = Some(reader);
                 self.phase = Phase::Head;
                 Fed::Waiting
             }
-            Ok(Step::Absent(held)) => {
+            Ok(ProxyStep::Absent(held)) => {
                 self.preamble = Preamble::Over;
                 if held.is_empty() {
                     return self.feed(ctx, index, input);
                 }
                 self.feed(ctx, index, &[&held, input].concat())
             }
-            Ok(Step::Header(header)) => {
+            Ok(ProxyStep::Header(header)) => {
                 self.preamble = Preamble::Over;
                 if let Some(addresses) = header.addresses {
                     self.peer = PeerAddr::told(addresses.source);

@@ -54,7 +54,7 @@ pub struct Tuning {
     /// Longest sleep of an idle worker: heartbeat and parent check happen at least this often.
     pub idle_wait_max: Duration,
     /// Which PROXY headers may come before the first request of a connection (`proxy_protocol`).
-    pub proxy_protocol: proxy::Mode,
+    pub proxy_protocol: proxy::ProxyMode,
     /// Peers that may send them (`proxy_allow_ips`).
     pub proxy_allowed: Networks,
 }
@@ -81,7 +81,7 @@ impl Default for Tuning {
             shares_listeners: true,
             graceful_timeout: Duration::from_secs(30),
             idle_wait_max: Duration::from_secs(1),
-            proxy_protocol: proxy::Mode::Off,
+            proxy_protocol: proxy::ProxyMode::Off,
             proxy_allowed: Networks::default(),
         }
     }

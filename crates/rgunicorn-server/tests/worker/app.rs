@@ -16,7 +16,7 @@ use crate::owner::owned;
 struct Stream {
     pieces: usize,
     piece_bytes: usize,
-    mode: Mode,
+    mode: ProxyMode,
     keep: bool,
 }
 
@@ -33,7 +33,7 @@ struct Reader {
 const READ_BYTES: usize = 700;
 
 #[derive(Clone, Copy, PartialEq)]
-enum Mode {
+enum ProxyMode {
     /// Parks whenever something is queued.
     Park,
     /// Gives the turn away after each piece.
@@ -159,7 +159,7 @@ impl TestApp {
     fn pump(&self, reactor: &Reactor, conn: ConnId) {
         loop {
             let Some(mut stream) = self.streams.borrow_mut().remove(&conn) else { return };
-            if stream.mode == Mode::Panic {
+            if stream.mode == ProxyMode::Panic {
                 panic!("the application fails late");
             }
             if stream.pieces == 0 {
@@ -174,7 +174,7 @@ impl TestApp {
             let mode = stream.mode;
             self.streams.borrow_mut().insert(conn, stream);
             match mode {
-                Mode::Yield => return reactor.yield_turn(conn),
+                ProxyMode::Yield => return reactor.yield_turn(conn),
                 _ if flow == Flow::Queued && reactor.park(conn) => return,
                 _ => {}
             }
@@ -185,7 +185,7 @@ impl TestApp {
         let total = stream.pieces * stream.piece_bytes;
         let connection = if stream.keep { "keep-alive" } else { "close" };
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {total}\r\nConnection: {connection}\r\n\r\n");
-        let panics = stream.mode == Mode::Panic;
+        let panics = stream.mode == ProxyMode::Panic;
         self.streams.borrow_mut().insert(conn, stream);
         if reactor.send(conn, Outgoing::from(head.into_bytes()), false) == Flow::Gone {
             self.streams.borrow_mut().remove(&conn);
@@ -217,9 +217,9 @@ impl App for TestApp {
         let stream = |mode| Stream { pieces: number(first), piece_bytes: number(second), mode, keep };
         match what {
             "big" => Self::plain(reactor, conn, pattern(number(first)), keep),
-            "stream" => self.begin(reactor, conn, stream(Mode::Park)),
-            "yield" => self.begin(reactor, conn, stream(Mode::Yield)),
-            "panic-late" => self.begin(reactor, conn, stream(Mode::Panic)),
+            "stream" => self.begin(reactor, conn, stream(ProxyMode::Park)),
+            "yield" => self.begin(reactor, conn, stream(ProxyMode::Yield)),
+            "panic-late" => self.begin(reactor, conn, stream(ProxyMode::Panic)),
             "panic" => panic!("the application fails"),
             "abort" => {
                 reactor.send(conn, Outgoing::from(pattern(number(first))), false);
