@@ -8,7 +8,7 @@ use rgunicorn_io::sys::account::{self, Identity};
 use rgunicorn_io::sys::listener;
 use rgunicorn_server::arbiter;
 use rgunicorn_server::worker::Tuning;
-use rgunicorn_settings::{Address, Id, Invalid, IoDriver, Settings, WorkerKind, worker_class_check};
+use rgunicorn_settings::{BindAddress, Id, Invalid, IoDriver, Settings, WorkerKind, worker_class_check};
 
 use super::VERSION;
 
@@ -80,7 +80,7 @@ fn binds(settings: &Settings) -> Result<Vec<listener::Address>, Invalid> {
         let allowed = "HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N";
         return Err(settings.refuse(Id::bind, format!("no address to listen on (allowed: {allowed})")));
     }
-    let parse = |text: &String| Address::parse(text).map(|parsed| address(&parsed));
+    let parse = |text: &String| BindAddress::parse(text).map(|parsed| address(&parsed));
     let binds = settings.bind().iter().map(parse).collect::<Result<Vec<_>, _>>();
     let binds = binds.map_err(|bad| settings.refuse(Id::bind, bad.to_string()))?;
     let any_port = |bind: &listener::Address| matches!(bind, listener::Address::Tcp { port: 0, .. });
@@ -142,12 +142,12 @@ pub(super) fn open_driver(settings: &Settings) -> Result<(Driver, Report), Strin
     })
 }
 
-fn address(parsed: &Address) -> listener::Address {
+fn address(parsed: &BindAddress) -> listener::Address {
     match parsed {
-        Address::Tcp { host, port } => listener::Address::Tcp { host: host.clone(), port: *port },
-        Address::Unix(path) => listener::Address::Unix(path.into()),
-        Address::Abstract(name) => listener::Address::Abstract(name.clone().into_bytes()),
-        Address::Fd(fd) => listener::Address::Fd(*fd as i32),
+        BindAddress::Tcp { host, port } => listener::Address::Tcp { host: host.clone(), port: *port },
+        BindAddress::Unix(path) => listener::Address::Unix(path.into()),
+        BindAddress::Abstract(name) => listener::Address::Abstract(name.clone().into_bytes()),
+        BindAddress::Fd(fd) => listener::Address::Fd(*fd as i32),
     }
 }
 

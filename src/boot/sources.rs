@@ -11,8 +11,8 @@ use pyo3::types::PyString;
 use crate::conf::{self, ConfError, Live};
 use crate::py::{exit_status, format_exception};
 use rgunicorn_settings::{
-    CommandLine, DEFAULT_CONFIG, Environment, Exit, Id, Invalid, Settings, config_source, parse_command_line,
-    resolve, split_cmd_args,
+    CommandExit, CommandLine, DEFAULT_CONFIG, Environment, Id, Invalid, Settings, config_source,
+    parse_command_line, resolve, split_cmd_args,
 };
 
 use super::{PROG, VERSION};
@@ -79,16 +79,17 @@ impl Sources {
     ///
     /// # Errors
     /// `--help`, `--version`, and usage errors of the command line or GUNICORN_CMD_ARGS.
-    pub(super) fn of_process(argv: Vec<String>) -> Result<Self, Exit> {
+    pub(super) fn of_process(argv: Vec<String>) -> Result<Self, CommandExit> {
         let pairs = std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
         let environment = Environment::from_pairs(pairs);
         let command_line = parse_command_line(PROG, VERSION, &argv)?;
-        let words = split_cmd_args(environment.cmd_args().unwrap_or_default()).map_err(|reason| Exit {
-            status: 2,
-            stdout: String::new(),
-            stderr: format!("{PROG}: error: GUNICORN_CMD_ARGS: {reason}\n"),
-        })?;
+        let words =
+            split_cmd_args(environment.cmd_args().unwrap_or_default()).map_err(|reason| CommandExit {
+                status: 2,
+                stdout: String::new(),
+                stderr: format!("{PROG}: error: GUNICORN_CMD_ARGS: {reason}\n"),
+            })?;
         let env_args = parse_command_line(PROG, VERSION, &words)?;
         let start_directory = working_directory();
         Ok(Self {

@@ -4,7 +4,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use rgunicorn_settings::{Id, Invalid, Origin, Settings, Shape};
+use rgunicorn_settings::{Id, Invalid, Origin, Settings, ValueKind};
 
 use super::table::value_of;
 
@@ -62,7 +62,7 @@ fn fill(
     (id, names): (Id, Option<&Bound<'_, PyDict>>),
 ) -> Result<(), Invalid> {
     let row = id.row();
-    let python_own = matches!(row.shape, Shape::Hook | Shape::Object);
+    let python_own = matches!(row.kind, ValueKind::Hook | ValueKind::Object);
     let from_file = settings.origin(id) == Some(Origin::File);
     let refuse = |error: PyErr| {
         let text = error.value(py).to_string();
