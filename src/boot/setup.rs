@@ -75,7 +75,7 @@ fn bound_clients(settings: &Settings) -> Result<(), Invalid> {
 }
 
 /// Gunicorn starts with `bind = []` and serves nobody; here it is refused.
-fn binds(settings: &Settings) -> Result<Vec<listener::Address>, Invalid> {
+fn binds(settings: &Settings) -> Result<Vec<listener::ListenAddress>, Invalid> {
     if settings.bind().is_empty() {
         let allowed = "HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N";
         return Err(settings.refuse(Id::bind, format!("no address to listen on (allowed: {allowed})")));
@@ -83,7 +83,8 @@ fn binds(settings: &Settings) -> Result<Vec<listener::Address>, Invalid> {
     let parse = |text: &String| BindAddress::parse(text).map(|parsed| address(&parsed));
     let binds = settings.bind().iter().map(parse).collect::<Result<Vec<_>, _>>();
     let binds = binds.map_err(|bad| settings.refuse(Id::bind, bad.to_string()))?;
-    let any_port = |bind: &listener::Address| matches!(bind, listener::Address::Tcp { port: 0, .. });
+    let any_port =
+        |bind: &listener::ListenAddress| matches!(bind, listener::ListenAddress::Tcp { port: 0, .. });
     if settings.reuse_port() && binds.iter().any(any_port) {
         let reason =
             "with reuse_port each worker would get a port of its own that nobody knows (allowed: 1 to 65535)";
@@ -142,12 +143,12 @@ pub(super) fn open_driver(settings: &Settings) -> Result<(Driver, Report), Strin
     })
 }
 
-fn address(parsed: &BindAddress) -> listener::Address {
+fn address(parsed: &BindAddress) -> listener::ListenAddress {
     match parsed {
-        BindAddress::Tcp { host, port } => listener::Address::Tcp { host: host.clone(), port: *port },
-        BindAddress::Unix(path) => listener::Address::Unix(path.into()),
-        BindAddress::Abstract(name) => listener::Address::Abstract(name.clone().into_bytes()),
-        BindAddress::Fd(fd) => listener::Address::Fd(*fd as i32),
+        BindAddress::Tcp { host, port } => listener::ListenAddress::Tcp { host: host.clone(), port: *port },
+        BindAddress::Unix(path) => listener::ListenAddress::Unix(path.into()),
+        BindAddress::Abstract(name) => listener::ListenAddress::Abstract(name.clone().into_bytes()),
+        BindAddress::Fd(fd) => listener::ListenAddress::Fd(*fd as i32),
     }
 }
 

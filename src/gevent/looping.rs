@@ -309,7 +309,7 @@ impl Loop {
         // Its end would be that of the signals' handlers, too, until they are told of the new one.
         let before = self.wake.with(py, |wake| std::mem::replace(wake, (fresh.clone(), None)));
         self.move_to(py, Home::Own(Box::new(driver)), name)?;
-        waker::move_signals(&before.0, &fresh);
+        waker::rebind_signals(&before.0, &fresh);
         drop(before);
         self.state.with(py, State::update_now);
         Ok(())

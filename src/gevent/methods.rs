@@ -186,7 +186,7 @@ impl Loop {
     /// The end of `install_sigchld`.
     fn reset_sigchld(&self) {
         if self.main {
-            waker::leave_signal(waker::SIGNAL_CHILD);
+            waker::forget_signal(waker::SIGNAL_CHILD);
         }
     }
 

@@ -174,20 +174,20 @@ impl Driver {
     }
 
     /// Whether the other end of a stream socket has shut it, for writing at least. Asks the kernel, and takes nothing.
-    pub fn has_peer_left(&self, fd: RawFd) -> bool {
+    pub fn is_half_closed(&self, fd: RawFd) -> bool {
         match &self.kind {
             #[cfg(feature = "sim")]
-            Kind::Sim(sim) => sim.has_peer_left(fd),
-            _ => net::has_peer_left(fd),
+            Kind::Sim(sim) => sim.is_half_closed(fd),
+            _ => net::is_half_closed(fd),
         }
     }
 
     /// Whether nothing can reach the other end of a stream socket any more. Asks the kernel.
-    pub fn is_cut_off(&self, fd: RawFd) -> bool {
+    pub fn is_reset(&self, fd: RawFd) -> bool {
         match &self.kind {
             #[cfg(feature = "sim")]
-            Kind::Sim(sim) => sim.is_cut_off(fd),
-            _ => net::is_cut_off(fd),
+            Kind::Sim(sim) => sim.is_reset(fd),
+            _ => net::is_reset(fd),
         }
     }
 

@@ -1,8 +1,8 @@
 //! The vocabulary of the decision table: what can happen, and what can be done about it.
 
 use super::{HookEvent, Level};
-use rgunicorn_io::sys::process::{Exit, Pid};
-use rgunicorn_io::sys::shared::Reading;
+use rgunicorn_io::sys::process::{ChildExit, Pid};
+use rgunicorn_io::sys::shared::SlotReading;
 use rgunicorn_io::sys::signal::Signal;
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ pub enum Event<'a> {
         /// Its process id.
         pid: Pid,
         /// How it ended.
-        exit: Exit,
+        exit: ChildExit,
         /// Its slot on the score-board says that it had booted.
         booted: bool,
     },
@@ -67,7 +67,7 @@ pub enum Event<'a> {
     /// A hook wants so many workers.
     Wanted(u32),
     /// A turn of the loop, with what the score-board says. Comes after all other events of the turn but `Recycling`.
-    Tick(&'a [Reading]),
+    Tick(&'a [SlotReading]),
     /// After a tick: the worker of this age has the permit to recycle itself.
     Recycling {
         /// Its age; it may be gone.

@@ -47,7 +47,7 @@ impl Master<'_> {
             process::exit_now(status);
         }
         drop(blocked);
-        let Err(error) = image.become_it(sockets);
+        let Err(error) = image.exec(sockets);
         self.host.log(Level::Error, format_args!("Cannot start a new master: {error}"));
         process::exit_now(1)
     }

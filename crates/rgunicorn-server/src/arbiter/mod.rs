@@ -29,7 +29,7 @@ pub use run::run;
 
 use crate::log::Level;
 use rgunicorn_io::sys::exec::Program;
-use rgunicorn_io::sys::listener::{Address, Listener};
+use rgunicorn_io::sys::listener::{ListenAddress, Listener};
 use rgunicorn_io::sys::process::Pid;
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_io::sys::signal::Blocked;
@@ -40,9 +40,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Exit status of a worker that failed before it had booted, and of the server that stops for it.
+/// ChildExit status of a worker that failed before it had booted, and of the server that stops for it.
 pub const STATUS_WORKER_BOOT_ERROR: i32 = 3;
-/// Exit status of a worker that could not find or load its application, and of the server that stops for it.
+/// ChildExit status of a worker that could not find or load its application, and of the server that stops for it.
 pub const STATUS_APP_LOAD_ERROR: i32 = 4;
 
 /// Which side of a fork this is.
@@ -119,7 +119,7 @@ pub struct Config {
     /// The server was told to be a daemon: WINCH sends the workers home.
     pub daemon: bool,
     /// Where to listen.
-    pub binds: Vec<Address>,
+    pub binds: Vec<ListenAddress>,
     /// Length of the accept queues.
     pub backlog: i32,
     /// Each worker opens TCP sockets of its own.

@@ -11,8 +11,8 @@ use super::stop::Stop;
 use super::upgrade::Lineage;
 use super::{HookEvent, Level, STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR};
 use rgunicorn_io::sys::clock::Instant;
-use rgunicorn_io::sys::process::{Exit, Pid};
-use rgunicorn_io::sys::shared::Reading;
+use rgunicorn_io::sys::process::{ChildExit, Pid};
+use rgunicorn_io::sys::shared::SlotReading;
 use rgunicorn_io::sys::signal::Signal;
 use std::time::Duration;
 
@@ -219,14 +219,14 @@ impl State {
         log(out, Level::Error, format!("Cannot fork a worker, trying again in a second: {error}"));
     }
 
-    fn ended(&mut self, pid: Pid, exit: Exit, booted: bool, now: Instant, out: &mut Vec<Action>) {
+    fn ended(&mut self, pid: Pid, exit: ChildExit, booted: bool, now: Instant, out: &mut Vec<Action>) {
         if self.heir_ended(pid, exit, out) {
             return;
         }
         let Some(place) = self.workers.iter().position(|worker| worker.pid == pid) else {
             let status = match exit {
-                Exit::Code(code) => code.to_string(),
-                Exit::Signal(signal) => signal.to_string(),
+                ChildExit::Code(code) => code.to_string(),
+                ChildExit::Signal(signal) => signal.to_string(),
             };
             log(out, Level::Debug, format!("Reaped unknown child process (pid:{pid}, status:{status})"));
             return;
@@ -247,24 +247,24 @@ impl State {
             (false, false) => {}
         }
         match exit {
-            Exit::Code(STATUS_WORKER_BOOT_ERROR) => {
+            ChildExit::Code(STATUS_WORKER_BOOT_ERROR) => {
                 self.stop(true, STATUS_WORKER_BOOT_ERROR, Some("Worker failed to boot."), now, out);
             }
-            Exit::Code(STATUS_APP_LOAD_ERROR) => {
+            ChildExit::Code(STATUS_APP_LOAD_ERROR) => {
                 self.stop(true, STATUS_APP_LOAD_ERROR, Some("App failed to load."), now, out);
             }
             _ => {}
         }
     }
 
-    fn log_end(&self, worker: &Worker, exit: Exit, out: &mut Vec<Action>) {
+    fn log_end(&self, worker: &Worker, exit: ChildExit, out: &mut Vec<Action>) {
         let pid = worker.pid;
         match exit {
-            Exit::Code(0) => {}
-            Exit::Code(code) => {
+            ChildExit::Code(0) => {}
+            ChildExit::Code(code) => {
                 log(out, Level::Error, format!("Worker (pid:{pid}) exited with code {code}."))
             }
-            Exit::Signal(signal) => {
+            ChildExit::Signal(signal) => {
                 let (level, remark) = match signal {
                     Signal::KILL if worker.aborted && worker.beat.is_none() => {
                         (Level::Error, " It had not booted within boot_timeout.")
@@ -284,7 +284,7 @@ impl State {
         }
     }
 
-    fn tick(&mut self, readings: &[Reading], now: Instant, out: &mut Vec<Action>) {
+    fn tick(&mut self, readings: &[SlotReading], now: Instant, out: &mut Vec<Action>) {
         for worker in &mut self.workers {
             if let Some(reading) = readings.iter().find(|reading| reading.age == worker.age) {
                 worker.booted = reading.booted;

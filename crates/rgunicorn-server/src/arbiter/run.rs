@@ -8,12 +8,12 @@ use super::{Config, Fork, HookEvent, Host, Launch, Level, STATUS_WORKER_BOOT_ERR
 use rgunicorn_io::sys::exec::Program;
 use rgunicorn_io::sys::pidfile::PidFile;
 use rgunicorn_io::sys::process::{self, Pid};
-use rgunicorn_io::sys::shared::{Reading, Scoreboard, Slot};
+use rgunicorn_io::sys::shared::{Scoreboard, Slot, SlotReading};
 use rgunicorn_io::sys::signal::{self, Blocked, Signal, SignalQueue};
 use rgunicorn_io::sys::systemd::Notifier;
 use rgunicorn_io::sys::{
     clock,
-    listener::{Address, Listener},
+    listener::{ListenAddress, Listener},
 };
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow::{self, Break, Continue};
@@ -145,7 +145,7 @@ impl<'h> Master<'h> {
         loop {
             if let Break(status) = turn {
                 if let Some(signals) = self.signals.take() {
-                    signals.stay_deaf();
+                    signals.detach();
                 }
                 return status;
             }
@@ -160,7 +160,7 @@ impl<'h> Master<'h> {
     fn sleep(&mut self) {
         let timeout = self.state.wait(clock::now());
         if let Some(signals) = &self.signals {
-            self.host.blocking(&mut || signals.wait_also_for(self.board.bell(), timeout));
+            self.host.blocking(&mut || signals.wait_also_for(self.board.master_wakeup(), timeout));
         }
     }
 
@@ -178,8 +178,8 @@ impl<'h> Master<'h> {
             let booted = self.slots.get(&pid).is_some_and(|place| place.slot.read().booted);
             self.apply(Event::Ended { pid, exit, booted })?;
         }
-        self.board.answer_bell();
-        let readings: Vec<Reading> = self.board.readings().collect();
+        self.board.drain_master_wakeup();
+        let readings: Vec<SlotReading> = self.board.readings().collect();
         self.apply(Event::Tick(&readings))?;
         match self.board.recycling() {
             Some(age) => self.apply(Event::Recycling { age }),
@@ -213,7 +213,7 @@ impl<'h> Master<'h> {
             Action::EndRecycling { age } => self.board.end_recycling(age),
             Action::ShareWorkers { workers, company } => {
                 self.board.set_workers(workers);
-                self.board.set_company(company);
+                self.board.set_other_master(company);
             }
             Action::Reload => return self.reload(),
             Action::Commit { unlink } => self.commit(unlink),
@@ -226,7 +226,7 @@ impl<'h> Master<'h> {
             Action::Notify(notice) => self.notify(notice),
             Action::CloseListeners { unlink } => {
                 self.rollback();
-                if self.board.has_company() {
+                if self.board.has_other_master() {
                     self.retire_all();
                 }
                 self.setup.close(unlink);
@@ -267,7 +267,7 @@ impl<'h> Master<'h> {
         if signal == Signal::TERM
             && let Some(place) = self.slots.get(&pid).filter(|place| self.go_on(&place.listeners))
         {
-            place.slot.retire();
+            place.slot.mark_replaced();
         }
         // `Ok(false)`: it has gone, its end will be reaped in this turn or the next.
         if let Err(error) = process::kill(pid, signal) {
@@ -278,7 +278,7 @@ impl<'h> Master<'h> {
     /// Another master goes on with the sockets that this one is about to close.
     fn retire_all(&self) {
         for place in self.slots.values().filter(|place| self.go_on(&place.listeners)) {
-            place.slot.retire();
+            place.slot.mark_replaced();
         }
     }
 
@@ -349,7 +349,7 @@ impl<'h> Master<'h> {
         self.host.log(Level::Info, format_args!("Booting worker with pid: {pid}"));
         let status = match self.setup.take_listeners() {
             Ok(listeners) => {
-                let slot = slot.adopted();
+                let slot = slot.claim_for_child();
                 self.host.run_worker(WorkerContext { age, ppid, slot, listeners, config, blocked })
             }
             Err(error) => {
@@ -414,7 +414,7 @@ impl<'h> Master<'h> {
 /// The configuration with the sockets of the service manager, if that has opened any, in the place of its addresses.
 fn bound_to(mut config: Config, activated: &[RawFd]) -> Config {
     if !activated.is_empty() {
-        config.binds = activated.iter().map(|fd| Address::Fd(*fd)).collect();
+        config.binds = activated.iter().map(|fd| ListenAddress::Fd(*fd)).collect();
     }
     config
 }

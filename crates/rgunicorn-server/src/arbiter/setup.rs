@@ -8,7 +8,7 @@
 //! asks for more.
 
 use super::{Config, Host, Level, Limits, Predecessor};
-use rgunicorn_io::sys::listener::{Address, Listener, Options};
+use rgunicorn_io::sys::listener::{ListenAddress, Listener, Options};
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(super) struct Setup {
     pub(super) config: Arc<Config>,
     pub(super) listeners: Vec<Arc<Listener>>,
     /// What each worker opens by itself.
-    own: Vec<Address>,
+    own: Vec<ListenAddress>,
 }
 
 impl Setup {
@@ -47,7 +47,7 @@ impl Setup {
         options.reuse_port |= predecessor.is_some() && inherited.is_empty();
         let (own, shared) =
             wanted(&config, |address| inherited.iter().any(|listener| listener.is_at(address)));
-        let own: Vec<Address> = own.into_iter().cloned().collect();
+        let own: Vec<ListenAddress> = own.into_iter().cloned().collect();
         let made_here = inherited.is_empty();
         let mut listeners = name(host, inherited, &shared);
         let opened = shared.iter().filter(|_| made_here).try_for_each(|address| {
@@ -77,7 +77,7 @@ impl Setup {
     pub(super) fn next(&self, config: Config) -> Result<Self, String> {
         let options = options(&config);
         let is_shared =
-            |address: &Address| self.listeners.iter().any(|listener| listener.address() == address);
+            |address: &ListenAddress| self.listeners.iter().any(|listener| listener.address() == address);
         let (own, shared) = wanted(&config, is_shared);
         let own = own.into_iter().cloned().collect();
         let mut next = Self { config: Arc::new(config.clone()), listeners: Vec::new(), own };
@@ -93,15 +93,15 @@ impl Setup {
     /// anew: beside it no other can be bound.
     pub(super) fn shares_beyond_wish(&self) -> bool {
         self.config.reuse_port
-            && self.listeners.iter().any(|one| matches!(one.address(), Address::Tcp { .. }))
+            && self.listeners.iter().any(|one| matches!(one.address(), ListenAddress::Tcp { .. }))
     }
 
     fn open_beyond(
         &mut self,
         before: &Self,
-        shared: &[&Address],
+        shared: &[&ListenAddress],
         options: &Options,
-    ) -> Result<(), (Address, io::Error)> {
+    ) -> Result<(), (ListenAddress, io::Error)> {
         for address in shared {
             let kept = before.listeners.iter().find(|listener| listener.address() == *address);
             let listener = match kept {
@@ -183,11 +183,14 @@ fn options(config: &Config) -> Options {
 
 /// The addresses to open, by each worker and by the master. As in Gunicorn, descriptors that were handed over silence all
 /// others.
-fn wanted(config: &Config, is_shared: impl Fn(&Address) -> bool) -> (Vec<&Address>, Vec<&Address>) {
-    let handed_over = config.binds.iter().any(|address| matches!(address, Address::Fd(_)));
-    let binds = config.binds.iter().filter(|address| !handed_over || matches!(address, Address::Fd(_)));
+fn wanted(
+    config: &Config,
+    is_shared: impl Fn(&ListenAddress) -> bool,
+) -> (Vec<&ListenAddress>, Vec<&ListenAddress>) {
+    let handed_over = config.binds.iter().any(|address| matches!(address, ListenAddress::Fd(_)));
+    let binds = config.binds.iter().filter(|address| !handed_over || matches!(address, ListenAddress::Fd(_)));
     binds.partition(|address| {
-        config.reuse_port && matches!(address, Address::Tcp { .. }) && !is_shared(address)
+        config.reuse_port && matches!(address, ListenAddress::Tcp { .. }) && !is_shared(address)
     })
 }
 
@@ -207,7 +210,7 @@ fn inherit(host: &mut dyn Host, numbers: &[RawFd], options: &Options) -> Result<
 
 /// Gives inherited sockets the addresses that the configuration has for them. A descriptor of the configuration (`fd://N`)
 /// was the predecessor's, and stands for the next socket without an address.
-fn name(host: &mut dyn Host, inherited: Vec<Listener>, shared: &[&Address]) -> Vec<Arc<Listener>> {
+fn name(host: &mut dyn Host, inherited: Vec<Listener>, shared: &[&ListenAddress]) -> Vec<Arc<Listener>> {
     if inherited.is_empty() {
         return Vec::new();
     }
@@ -215,7 +218,7 @@ fn name(host: &mut dyn Host, inherited: Vec<Listener>, shared: &[&Address]) -> V
     let mut listeners = Vec::new();
     for listener in inherited {
         let by_address = free.iter().position(|address| listener.is_at(address));
-        let by_turn = || free.iter().position(|address| matches!(address, Address::Fd(_)));
+        let by_turn = || free.iter().position(|address| matches!(address, ListenAddress::Fd(_)));
         let named = match by_address.or_else(by_turn) {
             Some(index) => listener.named(free.remove(index).clone()),
             None => listener,
@@ -230,7 +233,11 @@ fn name(host: &mut dyn Host, inherited: Vec<Listener>, shared: &[&Address]) -> V
 }
 
 /// Tries to open `address`, several times if it must be.
-fn patiently<T>(host: &mut dyn Host, address: &Address, open: impl Fn() -> io::Result<T>) -> Result<T, i32> {
+fn patiently<T>(
+    host: &mut dyn Host,
+    address: &ListenAddress,
+    open: impl Fn() -> io::Result<T>,
+) -> Result<T, i32> {
     for _ in 0..BIND_TRIES_MAX {
         let error = match open() {
             Ok(opened) => return Ok(opened),

@@ -11,7 +11,7 @@
 use super::Level;
 use super::event::Action;
 use super::plan::{State, log};
-use rgunicorn_io::sys::process::{Exit, Pid};
+use rgunicorn_io::sys::process::{ChildExit, Pid};
 
 /// What the names of a heir end in: of the pid file, of process titles, in log lines.
 pub(super) const HEIR_SUFFIX: &str = ".2";
@@ -74,15 +74,15 @@ impl State {
     }
 
     /// The end of the heir, if it is its end.
-    pub(super) fn heir_ended(&mut self, pid: Pid, exit: Exit, out: &mut Vec<Action>) -> bool {
+    pub(super) fn heir_ended(&mut self, pid: Pid, exit: ChildExit, out: &mut Vec<Action>) -> bool {
         if self.lineage.heir != Some(pid) {
             return false;
         }
         self.lineage.heir = None;
         let (level, how) = match exit {
-            Exit::Code(0) => (Level::Info, "has left".to_owned()),
-            Exit::Code(code) => (Level::Error, format!("exited with code {code}")),
-            Exit::Signal(signal) => (Level::Error, format!("was sent {signal}")),
+            ChildExit::Code(0) => (Level::Info, "has left".to_owned()),
+            ChildExit::Code(code) => (Level::Error, format!("exited with code {code}")),
+            ChildExit::Signal(signal) => (Level::Error, format!("was sent {signal}")),
         };
         log(out, level, format!("New master (pid:{pid}) {how}. This one goes on."));
         out.push(Action::RemoveHeirPidFile { pid });

@@ -74,8 +74,8 @@ enum Stance {
 
 impl Reactor {
     /// Nobody else accepts at the listeners.
-    pub(super) fn is_solo(&self) -> bool {
-        self.shared.slot.board().is_solo()
+    pub(super) fn is_only_worker(&self) -> bool {
+        self.shared.slot.board().is_only_worker()
     }
 
     /// Before a wait: arms the listeners if this worker may take more connections.
@@ -94,7 +94,7 @@ impl Reactor {
         }
         let take = match self.stance(state) {
             // Among siblings one is enough for this turn; nobody else takes the next one of a lone worker.
-            Stance::Take => !self.looks_behind(state) || self.is_solo(),
+            Stance::Take => !self.looks_behind(state) || self.is_only_worker(),
             Stance::Stay => false,
             Stance::Leave => {
                 self.hand_back_listeners(state, |listener| listener.shared);
@@ -113,12 +113,12 @@ impl Reactor {
         }
         if take {
             let all_armed = state.listeners.iter().all(|listener| listener.op.is_some());
-            self.shared.slot.set_accepting(if all_armed { Accepting::Now } else { Accepting::No });
+            self.shared.slot.set_accepting(if all_armed { Accepting::Waiting } else { Accepting::No });
         }
     }
 
     fn stance(&self, state: &mut State) -> Stance {
-        if self.is_solo() {
+        if self.is_only_worker() {
             return Stance::Take;
         }
         if self.has_work_at_hand(state) {
@@ -144,15 +144,15 @@ impl Reactor {
 
     /// No sibling could take a connection from this listener.
     fn is_alone_at(&self, listener: &Listener) -> bool {
-        !listener.shared || self.is_solo()
+        !listener.shared || self.is_only_worker()
     }
 
     /// Before application work: gives the wake-ups back, and takes the connection of one that had come already.
     pub(super) fn disarm_listeners(&self, state: &mut State) {
-        if self.is_solo() && !state.draining {
-            return self.shared.slot.set_accepting(Accepting::AtWork);
+        if self.is_only_worker() && !state.draining {
+            return self.shared.slot.set_accepting(Accepting::BusyArmed);
         }
-        self.shared.slot.set_accepting(if state.draining { Accepting::No } else { Accepting::Soon });
+        self.shared.slot.set_accepting(if state.draining { Accepting::No } else { Accepting::BusyDisarmed });
         for index in 0..state.listeners.len() {
             let listener = &mut state.listeners[index];
             if (listener.shared || state.draining)
@@ -187,7 +187,7 @@ impl Reactor {
             return;
         };
         listener.op = None;
-        self.shared.slot.set_accepting(Accepting::Soon);
+        self.shared.slot.set_accepting(Accepting::BusyDisarmed);
         match result {
             Err(error) => self.pause_accepting(state, error),
             Ok(_) if self.is_alone_at(&state.listeners[index as usize]) => {

@@ -126,8 +126,8 @@ impl Reactor {
     fn queue_is_for_others(&self) -> bool {
         let slot = &self.shared.slot;
         self.tuning.shares_listeners
-            && slot.is_retired()
-            && (slot.board().workers() > 0 || slot.board().has_company())
+            && slot.is_replaced()
+            && (slot.board().workers() > 0 || slot.board().has_other_master())
             && process::parent_id() == self.shared.parent
     }
 

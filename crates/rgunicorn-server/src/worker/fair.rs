@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use rgunicorn_io::sys::clock::Instant;
-use rgunicorn_io::sys::shared::{Accepting, Reading};
+use rgunicorn_io::sys::shared::{Accepting, SlotReading};
 
 use super::accept::Listener;
 use super::reactor::{Reactor, State};
@@ -128,13 +128,13 @@ pub(super) struct Siblings {
 }
 
 impl Siblings {
-    fn of(age: u64, (now, brisk): (Instant, Duration), readings: impl Iterator<Item = Reading>) -> Self {
+    fn of(age: u64, (now, brisk): (Instant, Duration), readings: impl Iterator<Item = SlotReading>) -> Self {
         let mut found = Self::default();
         for reading in readings {
             found.flows |= reading.accepted.is_some_and(|at| now.since(at) < FLOW_MEMORY);
             if reading.age != age && can_take(&reading, now, brisk) {
                 found.count += 1;
-                found.idle += u64::from(reading.accepting == Accepting::Now);
+                found.idle += u64::from(reading.accepting == Accepting::Waiting);
                 found.connections += u64::from(reading.connections);
             }
         }
@@ -160,11 +160,11 @@ impl Siblings {
 
 /// It is in its wait, its listeners armed, and the wait is one that it wakes from; or it has begun to compute just now,
 /// and most often will be back in a moment.
-fn can_take(reading: &Reading, now: Instant, brisk: Duration) -> bool {
+fn can_take(reading: &SlotReading, now: Instant, brisk: Duration) -> bool {
     let patience = match reading.accepting {
-        Accepting::No | Accepting::AtWork => return false,
-        Accepting::Soon => brisk,
-        Accepting::Now => SILENT_AFTER,
+        Accepting::No | Accepting::BusyArmed => return false,
+        Accepting::BusyDisarmed => brisk,
+        Accepting::Waiting => SILENT_AFTER,
     };
     reading.booted && !reading.leaving && reading.beat.is_some_and(|at| now.since(at) < patience)
 }
@@ -179,22 +179,22 @@ mod tests {
         Some(Instant(NOW.0 - time.as_nanos() as u64))
     }
 
-    fn waiting(age: u64, connections: u32) -> Reading {
-        Reading {
+    fn waiting(age: u64, connections: u32) -> SlotReading {
+        SlotReading {
             age,
             beat: ago(Duration::from_millis(900)),
             booted: true,
             connections,
             requests: 0,
             accepted: ago(Duration::from_millis(100)),
-            accepting: Accepting::Now,
+            accepting: Accepting::Waiting,
             leaving: false,
         }
     }
 
     /// The judgement of worker 1 with `own` connections.
-    fn rich(own: u64, siblings: &[Reading]) -> bool {
-        let myself = Reading { accepting: Accepting::No, ..waiting(1, own as u32) };
+    fn rich(own: u64, siblings: &[SlotReading]) -> bool {
+        let myself = SlotReading { accepting: Accepting::No, ..waiting(1, own as u32) };
         Siblings::of(1, (NOW, BRISK), siblings.iter().copied().chain([myself])).are_poor_beside(own)
     }
 
@@ -215,7 +215,7 @@ mod tests {
             (u64::from(u32::MAX), &[0], true),
         ];
         for (own, others, expected) in table {
-            let siblings: Vec<Reading> =
+            let siblings: Vec<SlotReading> =
                 (2..).zip(*others).map(|(age, count)| waiting(age, *count)).collect();
             assert_eq!(rich(*own, &siblings), *expected, "{own} against {others:?}");
         }
@@ -225,15 +225,16 @@ mod tests {
     fn who_cannot_take_a_connection_does_not_count() {
         let poor = waiting(2, 0);
         assert!(rich(100, &[poor]));
-        let brisk = Reading { accepting: Accepting::Soon, beat: ago(Duration::from_millis(19)), ..poor };
+        let brisk =
+            SlotReading { accepting: Accepting::BusyDisarmed, beat: ago(Duration::from_millis(19)), ..poor };
         assert!(rich(100, &[brisk]));
         let cannot = [
-            Reading { accepting: Accepting::No, ..poor },
-            Reading { accepting: Accepting::Soon, ..poor },
-            Reading { booted: false, ..poor },
-            Reading { leaving: true, ..poor },
-            Reading { beat: None, ..poor },
-            Reading { beat: ago(Duration::from_secs(3)), ..poor },
+            SlotReading { accepting: Accepting::No, ..poor },
+            SlotReading { accepting: Accepting::BusyDisarmed, ..poor },
+            SlotReading { booted: false, ..poor },
+            SlotReading { leaving: true, ..poor },
+            SlotReading { beat: None, ..poor },
+            SlotReading { beat: ago(Duration::from_secs(3)), ..poor },
         ];
         for sibling in cannot {
             assert!(!rich(100, &[sibling]), "{sibling:?}");
@@ -245,14 +246,15 @@ mod tests {
     #[test]
     fn without_a_flow_of_connections_nobody_holds_back() {
         let long_ago = ago(Duration::from_millis(1100));
-        let (quiet, myself) = (Reading { accepted: long_ago, ..waiting(2, 0) }, waiting(1, 100));
-        let judge =
-            |myself: Reading| Siblings::of(1, (NOW, BRISK), [quiet, myself].into_iter()).are_poor_beside(100);
-        assert!(!judge(Reading { accepted: long_ago, ..myself }));
-        assert!(!judge(Reading { accepted: None, ..myself }));
+        let (quiet, myself) = (SlotReading { accepted: long_ago, ..waiting(2, 0) }, waiting(1, 100));
+        let judge = |myself: SlotReading| {
+            Siblings::of(1, (NOW, BRISK), [quiet, myself].into_iter()).are_poor_beside(100)
+        };
+        assert!(!judge(SlotReading { accepted: long_ago, ..myself }));
+        assert!(!judge(SlotReading { accepted: None, ..myself }));
         assert!(judge(myself), "its own count as well");
         // The sibling's clock was read a moment later.
-        assert!(judge(Reading { accepted: Some(Instant(NOW.0 + 1000)), ..myself }));
+        assert!(judge(SlotReading { accepted: Some(Instant(NOW.0 + 1000)), ..myself }));
     }
 
     #[test]

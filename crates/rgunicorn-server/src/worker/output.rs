@@ -112,7 +112,7 @@ impl Reactor {
         let state = &mut *self.state();
         let Some(conn) = state.conn(id) else { return true };
         let (read_closed, fd) = (conn.read_closed, conn.fd.as_raw_fd());
-        read_closed || state.driver.has_peer_left(fd)
+        read_closed || state.driver.is_half_closed(fd)
     }
 
     /// Nobody waits for the answer to a request any more, which has waited for its turn from `arrived` to `now`. A client
@@ -121,15 +121,15 @@ impl Reactor {
     pub fn is_abandoned(&self, id: ConnId, arrived: Instant, now: Instant) -> bool {
         let (waited, timeout) = (now.since(arrived), self.tuning.abandon_timeout);
         self.is_gone(id)
-            || waited >= ASK_AFTER && self.is_cut_off(id)
+            || waited >= ASK_AFTER && self.is_reset(id)
             || !timeout.is_zero() && waited >= timeout && self.has_client_left(id)
     }
 
     /// An answer cannot reach the client any more: its connection was reset, or (unix sockets) closed.
-    fn is_cut_off(&self, id: ConnId) -> bool {
+    fn is_reset(&self, id: ConnId) -> bool {
         let state = &mut *self.state();
         let Some(fd) = state.conn(id).map(|conn| conn.fd.as_raw_fd()) else { return true };
-        state.driver.is_cut_off(fd)
+        state.driver.is_reset(fd)
     }
 
     /// What then becomes of it: nothing but a record of the access log.

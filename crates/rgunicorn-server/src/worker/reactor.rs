@@ -117,7 +117,7 @@ impl RequestCount {
         if limit != 0 && count >= limit && !control.stopping() && slot.begin_recycling() {
             errors.info(format_args!("Autorestarting worker after current request."));
             if self.shares_listeners {
-                slot.retire();
+                slot.mark_replaced();
             }
             control.stop();
         }

@@ -82,7 +82,7 @@ impl Reactor {
         self.arm_listeners(state);
         let has_mail = !self.begin_mail(state);
         // After an accept among siblings only a look: the listeners are not armed.
-        let look_only = self.begin_wait(state) && !self.is_solo();
+        let look_only = self.begin_wait(state) && !self.is_only_worker();
         if has_mail || look_only { Duration::ZERO } else { self.wait_time(state) }
     }
 

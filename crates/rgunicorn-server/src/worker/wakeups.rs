@@ -36,7 +36,7 @@ impl Reactor {
             return false;
         }
         let age = self.shared.slot.read().age;
-        let watch = self.board().readings().any(|reading| reading.age != age && reading.swallows());
+        let watch = self.board().readings().any(|reading| reading.age != age && reading.may_lose_wakeup());
         state.looked_behind = state.now;
         state.look_behind = watch.then(|| state.now.after(LOOK_BEHIND_EVERY));
         self.accept_left_over(state)
@@ -61,7 +61,7 @@ impl Reactor {
                 return false;
             }
             state.nudged_at = state.now;
-            self.board().nudge();
+            self.board().wake_siblings();
         }
         state.listeners[index].left = true;
         true
@@ -71,15 +71,16 @@ impl Reactor {
     pub(super) fn on_nudge(&self) {
         let state = &mut *self.state();
         state.nudge = None;
-        self.board().answer_nudge();
+        self.board().drain_sibling_wakeup();
         state.look_behind = Some(state.now);
     }
 
     /// Before a wait among siblings: arms the poll of their nudges. It stays armed for good.
     pub(super) fn arm_nudge(&self, state: &mut State) {
         // As the pipe that signals write to: simulations have neither.
-        if state.nudge.is_none() && state.wake.is_some() && self.tuning.threads == 0 && !self.is_solo() {
-            let fd = self.board().nudged().as_raw_fd();
+        if state.nudge.is_none() && state.wake.is_some() && self.tuning.threads == 0 && !self.is_only_worker()
+        {
+            let fd = self.board().sibling_wakeup().as_raw_fd();
             state.nudge = state.driver.poll(fd, READABLE, Source::Nudge.token()).ok();
         }
     }

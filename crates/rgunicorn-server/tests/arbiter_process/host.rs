@@ -3,7 +3,7 @@
 
 use rgunicorn_io::sys::clock;
 use rgunicorn_io::sys::exec::Program;
-use rgunicorn_io::sys::listener::Address;
+use rgunicorn_io::sys::listener::ListenAddress;
 use rgunicorn_io::sys::process::{id, parent_id};
 use rgunicorn_io::sys::signal::{self, Signal, SignalQueue};
 use rgunicorn_server::arbiter::{
@@ -83,9 +83,9 @@ fn read(path: &Path) -> Result<(Config, String), String> {
             ["boot_timeout", seconds] => config.boot_timeout_s = seconds.parse().unwrap(),
             ["daemon"] => config.daemon = true,
             ["reuse_port"] => config.reuse_port = true,
-            ["unix", path] => config.binds.push(Address::Unix(path.into())),
+            ["unix", path] => config.binds.push(ListenAddress::Unix(path.into())),
             ["tcp", host, port] => {
-                config.binds.push(Address::Tcp { host: host.to_owned(), port: port.parse().unwrap() });
+                config.binds.push(ListenAddress::Tcp { host: host.to_owned(), port: port.parse().unwrap() });
             }
             ["pidfile", path] => config.pidfile = Some(path.into()),
             ["mode", name] => mode = name.to_owned(),
@@ -137,7 +137,7 @@ impl Host for TestHost {
             signals.wait(Duration::from_millis(200));
             while let Some(signal) = signals.take() {
                 say(&format!("worker got {signal}"));
-                let others = worker.slot.is_retired() && worker.slot.board().workers() > 0;
+                let others = worker.slot.is_replaced() && worker.slot.board().workers() > 0;
                 say(&format!("the queue is for others: {others}"));
                 if signal != Signal::USR1 {
                     return 0;

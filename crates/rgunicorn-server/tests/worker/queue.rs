@@ -87,7 +87,7 @@ fn a_retired_worker_leaves_the_queue_to_the_others() {
 #[test]
 fn a_retired_worker_takes_the_queue_when_the_server_stops() {
     let (stage, clients) = full(tuning(), 5);
-    stage.reactor.shared().slot.retire();
+    stage.reactor.shared().slot.mark_replaced();
     stage.control.stop();
     stage.settle();
     assert_eq!(answered(&clients), 0);

@@ -19,9 +19,9 @@ fn sibling(stage: &Stage, accepting: Accepting) -> Slot {
 }
 
 fn is_nudged(stage: &Stage) -> bool {
-    let mut asked = [PollFd::new(stage.board.nudged(), PollFlags::POLLIN)];
+    let mut asked = [PollFd::new(stage.board.sibling_wakeup(), PollFlags::POLLIN)];
     let nudged = poll(&mut asked, 0u8).unwrap() == 1;
-    stage.board.answer_nudge();
+    stage.board.drain_sibling_wakeup();
     nudged
 }
 
@@ -54,13 +54,13 @@ fn both_at_once(accepting: Option<Accepting>, rounds: usize) -> usize {
 
 #[test]
 fn a_worker_with_work_leaves_a_connection_to_an_idle_sibling() {
-    assert_eq!(both_at_once(Some(Accepting::Now), 3), 3);
+    assert_eq!(both_at_once(Some(Accepting::Waiting), 3), 3);
 }
 
 #[test]
 fn nobody_is_nudged_who_cannot_take_a_connection_or_will_see_it() {
     assert_eq!(both_at_once(None, 3), 0, "there is no sibling");
-    for accepting in [Accepting::No, Accepting::Soon, Accepting::AtWork] {
+    for accepting in [Accepting::No, Accepting::BusyDisarmed, Accepting::BusyArmed] {
         assert_eq!(both_at_once(Some(accepting), 3), 0, "{accepting:?}");
     }
 }
@@ -68,7 +68,7 @@ fn nobody_is_nudged_who_cannot_take_a_connection_or_will_see_it() {
 #[test]
 fn a_connection_that_nobody_was_woken_for_is_found() {
     let stage = Stage::calm();
-    let sibling = sibling(&stage, Accepting::AtWork);
+    let sibling = sibling(&stage, Accepting::BusyArmed);
     let served = stage.connect();
     served.get("/a");
     stage.until("the answer", || served.contains("/a|"));

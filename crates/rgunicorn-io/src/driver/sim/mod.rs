@@ -118,12 +118,12 @@ impl Sim {
         self.world.borrow_mut().recv(fd, into)
     }
 
-    pub(crate) fn has_peer_left(&self, fd: RawFd) -> bool {
+    pub(crate) fn is_half_closed(&self, fd: RawFd) -> bool {
         let world = self.world.borrow();
         world.sockets.get(&fd).is_none_or(|socket| socket.peer_finished || socket.reset)
     }
 
-    pub(crate) fn is_cut_off(&self, fd: RawFd) -> bool {
+    pub(crate) fn is_reset(&self, fd: RawFd) -> bool {
         self.world.borrow().sockets.get(&fd).is_none_or(|socket| socket.reset)
     }
 

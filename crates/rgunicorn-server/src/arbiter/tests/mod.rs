@@ -14,8 +14,8 @@ use super::event::{Action, Event, Limits, Notice};
 use super::plan::{State, plan};
 use super::{HookEvent, Level};
 use rgunicorn_io::sys::clock::Instant;
-use rgunicorn_io::sys::process::{Exit, Pid};
-use rgunicorn_io::sys::shared::{Accepting, Reading};
+use rgunicorn_io::sys::process::{ChildExit, Pid};
+use rgunicorn_io::sys::shared::{Accepting, SlotReading};
 use rgunicorn_io::sys::signal::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -54,7 +54,7 @@ struct World {
     state: State,
     now: Instant,
     /// Of living workers, by age.
-    board: BTreeMap<u64, Reading>,
+    board: BTreeMap<u64, SlotReading>,
     /// What the next reload answers.
     reload: Result<Limits, &'static str>,
     forks_fail: bool,
@@ -120,7 +120,7 @@ impl World {
     }
 
     /// The worker of this age ends, and during a stop the master's turn with it.
-    fn end(&mut self, age: u64, exit: Exit) -> Vec<Action> {
+    fn end(&mut self, age: u64, exit: ChildExit) -> Vec<Action> {
         let reading = self.board.remove(&age).expect("a living worker");
         let mut actions = self.feed(Event::Ended { pid: pid_of(age), exit, booted: reading.booted });
         if self.state.is_stopping() {
@@ -138,7 +138,7 @@ impl World {
     }
 
     fn tick(&mut self) -> Vec<Action> {
-        let readings: Vec<Reading> = self.board.values().copied().collect();
+        let readings: Vec<SlotReading> = self.board.values().copied().collect();
         self.feed(Event::Tick(&readings))
     }
 
@@ -164,8 +164,8 @@ impl World {
     }
 }
 
-fn fresh(age: u64) -> Reading {
-    Reading {
+fn fresh(age: u64) -> SlotReading {
+    SlotReading {
         age,
         beat: None,
         booted: false,

@@ -70,7 +70,7 @@ fn a_reload_that_fails_ends_as_well() {
     assert_eq!(notices(&world.signal(Signal::HUP)), [Notice::Reloading, Notice::Ready(1, 1)]);
     world.reload = Ok(limits(1));
     assert_eq!(notices(&world.signal(Signal::HUP)), [Notice::Reloading]);
-    assert_eq!(notices(&world.end(2, Exit::Code(3))), [Notice::Ready(1, 1)]);
+    assert_eq!(notices(&world.end(2, ChildExit::Code(3))), [Notice::Ready(1, 1)]);
     // One that gives up another.
     assert_eq!(notices(&world.signal(Signal::HUP)), [Notice::Reloading]);
     assert_eq!(notices(&world.signal(Signal::HUP)), [Notice::Reloading]);
@@ -89,10 +89,10 @@ fn the_end() {
         let mut world = serving(1);
         assert_eq!(notices(&world.signal(signal)), [Notice::Stopping]);
         assert_eq!(notices(&world.signal(signal)), []);
-        assert_eq!(notices(&world.end(1, Exit::Code(0))), []);
+        assert_eq!(notices(&world.end(1, ChildExit::Code(0))), []);
     }
     let mut world = unbooted(1, None);
-    assert_eq!(notices(&world.end(1, Exit::Code(3))), [Notice::Stopping]);
+    assert_eq!(notices(&world.end(1, ChildExit::Code(3))), [Notice::Stopping]);
 }
 
 #[test]

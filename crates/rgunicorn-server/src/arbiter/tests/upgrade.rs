@@ -18,7 +18,7 @@ impl World {
         world
     }
 
-    fn heir_ends(&mut self, exit: Exit) -> Vec<Action> {
+    fn heir_ends(&mut self, exit: ChildExit) -> Vec<Action> {
         self.feed(Event::Ended { pid: HEIR, exit, booted: false })
     }
 }
@@ -36,7 +36,7 @@ fn a_second_upgrade_waits_for_the_end_of_the_first() {
     assert!(world.signal(Signal::USR2).contains(&Action::Upgrade));
     let actions = world.signal(Signal::USR2);
     assert_eq!(actions[1..], [logged(Level::Warning, "USR2 signal ignored. Child exists.")]);
-    world.heir_ends(Exit::Code(1));
+    world.heir_ends(ChildExit::Code(1));
     assert!(world.signal(Signal::USR2).contains(&Action::Upgrade));
     assert_eq!(world.active(), [1, 2], "the workers have noticed nothing");
 }
@@ -53,11 +53,11 @@ fn a_heir_is_not_upgraded_before_its_promotion() {
 #[test]
 fn the_end_of_a_heir_changes_nothing() {
     let table = [
-        (Exit::Code(0), Level::Info, "New master (pid:500) has left. This one goes on."),
-        (Exit::Code(1), Level::Error, "New master (pid:500) exited with code 1. This one goes on."),
-        (Exit::Code(3), Level::Error, "New master (pid:500) exited with code 3. This one goes on."),
+        (ChildExit::Code(0), Level::Info, "New master (pid:500) has left. This one goes on."),
+        (ChildExit::Code(1), Level::Error, "New master (pid:500) exited with code 1. This one goes on."),
+        (ChildExit::Code(3), Level::Error, "New master (pid:500) exited with code 3. This one goes on."),
         (
-            Exit::Signal(Signal::KILL),
+            ChildExit::Signal(Signal::KILL),
             Level::Error,
             "New master (pid:500) was sent SIGKILL. This one goes on.",
         ),
@@ -127,7 +127,7 @@ fn workers_know_whether_another_master_is_there() {
     assert_eq!(told(&old.signal(Signal::USR2)), Some((1, true)));
     old.signal(Signal::TTIN);
     assert_eq!(told(&old.signal(Signal::TTOU)), Some((1, true)));
-    assert_eq!(told(&old.heir_ends(Exit::Code(0))), Some((1, false)));
+    assert_eq!(told(&old.heir_ends(ChildExit::Code(0))), Some((1, false)));
     let mut new = World::unbooted(0);
     new.state = State::new(limits(1)).heir_of(Some(PARENT));
     assert_eq!(told(&new.feed(Event::Started)), Some((1, true)));
@@ -139,7 +139,7 @@ fn workers_of_a_server_that_stops_know_when_the_other_master_is_gone() {
     let mut old = World::serving(1);
     old.signal(Signal::USR2);
     old.signal(Signal::TERM);
-    assert!(old.heir_ends(Exit::Code(3)).contains(&share(0, false)), "what waits is theirs then");
+    assert!(old.heir_ends(ChildExit::Code(3)).contains(&share(0, false)), "what waits is theirs then");
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn winch_sends_a_daemon_s_workers_home() {
     assert_eq!(kills(&actions), [kill(1, Signal::TERM), kill(2, Signal::TERM)]);
     assert_eq!(unlinks(&actions), None, "connections queue");
     for age in [1, 2] {
-        assert_eq!(forks(&world.end(age, Exit::Code(0))), [0_u64; 0]);
+        assert_eq!(forks(&world.end(age, ChildExit::Code(0))), [0_u64; 0]);
     }
     assert_eq!(exit_status(&world.pass(SECOND)), None);
     assert_eq!(kills(&world.signal(Signal::WINCH)), [], "once more means the same");
@@ -196,8 +196,8 @@ fn workers_come_back_after_winch() {
     assert_eq!(forks(&world.signal(Signal::TTIN)), [3], "one for each TTIN");
     let mut world = World::daemon(2);
     world.signal(Signal::WINCH);
-    world.end(1, Exit::Code(0));
-    world.end(2, Exit::Code(0));
+    world.end(1, ChildExit::Code(0));
+    world.end(2, ChildExit::Code(0));
     assert_eq!(forks(&world.signal(Signal::HUP)), [3], "all by HUP, the first one on trial");
     assert_eq!(forks(&world.boot(3)), [4]);
 }
