@@ -225,7 +225,7 @@ impl Loop {
             return;
         }
         self.cancel_polls(py);
-        let _ = self.home.with(py, |home| home.with(|driver| driver.let_go(fd)));
+        let _ = self.home.with(py, |home| home.with(|driver| driver.release_file(fd)));
     }
 }
 

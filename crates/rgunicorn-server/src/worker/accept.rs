@@ -105,7 +105,7 @@ impl Reactor {
             let listener = &state.listeners[index];
             if listener.op.is_none() && (take || !listener.shared) {
                 let (fd, token) = (listener.fd, Source::Listener(index as u32).token());
-                match state.driver.listen(fd, token) {
+                match state.driver.arm_accept(fd, token) {
                     Ok(op) => state.listeners[index].op = Some(op),
                     Err(error) => self.pause_accepting(state, &error),
                 }
@@ -157,7 +157,7 @@ impl Reactor {
             let listener = &mut state.listeners[index];
             if (listener.shared || state.draining)
                 && let Some(op) = listener.op.take()
-                && state.driver.listen_cancel(op)
+                && state.driver.disarm_accept(op)
                 && !self.leaves_woken(state, index)
             {
                 self.accept_some(state, index);
@@ -173,7 +173,7 @@ impl Reactor {
             let listener = &mut state.listeners[index];
             if which(listener)
                 && let Some(op) = listener.op.take()
-                && state.driver.listen_cancel(op)
+                && state.driver.disarm_accept(op)
                 && !self.is_alone_at(&state.listeners[index])
             {
                 self.accept_one(state, index);

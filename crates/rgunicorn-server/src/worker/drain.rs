@@ -80,7 +80,7 @@ impl Reactor {
         for listener in &state.listeners {
             // Siblings have the same socket, so that closing it here does not take this worker out of the kernel's queue of
             // those who wait, and a wake-up that is used up for it would be lost.
-            state.driver.let_go(listener.fd());
+            state.driver.release_file(listener.fd());
         }
         let ids: Vec<ConnId> = state
             .conns
@@ -177,7 +177,7 @@ impl State {
         };
         let (fd, op) = (conn.fd.as_raw_fd(), conn.recv.take());
         let arrived = op.map(|op| self.driver.recv_stop(op)).unwrap_or_default();
-        if arrived == Default::default() { self.driver.recv_waiting(fd) } else { arrived }
+        if arrived == Default::default() { self.driver.try_recv(fd) } else { arrived }
     }
 
     /// The worker leaves, and nothing is left to answer or to wait for.

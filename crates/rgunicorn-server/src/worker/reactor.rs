@@ -458,10 +458,10 @@ impl State {
         let waiting = conn.parked || conn.awaits_body();
         self.orphans += usize::from(conn.held);
         if let Some(op) = conn.recv.take() {
-            self.driver.recv_drop(op);
+            self.driver.recv_cancel(op);
         }
         if let Some(op) = conn.send.take() {
-            self.driver.send_drop(op);
+            self.driver.send_cancel(op);
         }
         if let Some(extra) = conn.extra.take() {
             if let Some(op) = extra.writable {

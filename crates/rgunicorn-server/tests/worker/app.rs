@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::time::Duration;
 
-use rgunicorn_io::driver::sim::Net;
+use rgunicorn_io::driver::sim::SimNet;
 use rgunicorn_server::worker::{
     App, Body, BodyRead, ConnId, Exit, Flow, Handover, Outgoing, Reactor, Request,
 };
@@ -56,7 +56,7 @@ pub(crate) struct TestApp {
     pub(crate) holds: RefCell<Vec<ConnId>>,
     /// The socket that it has taken over.
     pub(crate) taken: RefCell<Option<Handover>>,
-    pub(crate) net: Option<Net>,
+    pub(crate) net: Option<SimNet>,
 }
 
 /// The response that the worker's application gives: for the clients to compare with.
@@ -79,7 +79,7 @@ fn number(text: Option<&str>) -> usize {
 }
 
 impl TestApp {
-    pub(crate) fn new(net: Net) -> Self {
+    pub(crate) fn new(net: SimNet) -> Self {
         Self { net: Some(net), ..Self::default() }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rgunicorn_http::Policy;
 use rgunicorn_io::driver::Driver;
-use rgunicorn_io::driver::sim::{Net, SimConfig};
+use rgunicorn_io::driver::sim::{SimConfig, SimNet};
 use rgunicorn_io::sys::process;
 use rgunicorn_io::sys::shared::Scoreboard;
 use rgunicorn_server::log::{ErrorLog, Level};
@@ -31,7 +31,7 @@ const REACHED: i32 = 99;
 pub(crate) struct Stage {
     pub(crate) reactor: Rc<Reactor>,
     pub(crate) app: TestApp,
-    pub(crate) net: Net,
+    pub(crate) net: SimNet,
     pub(crate) listener: RawFd,
     pub(crate) control: Arc<Control>,
     pub(crate) board: Scoreboard,
@@ -63,7 +63,7 @@ impl Stage {
     }
 
     /// On any driver; `net` serves only simulated ones.
-    pub(crate) fn on(driver: Driver, net: Net, listener: RawFd, seed: u64, tuning: Tuning) -> Self {
+    pub(crate) fn on(driver: Driver, net: SimNet, listener: RawFd, seed: u64, tuning: Tuning) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("rgunicorn-worker-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let log = std::env::temp_dir().join(name);
