@@ -8,7 +8,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::conf::Live;
-use crate::py::{LogRelay, format_exception};
+use crate::py::{QueueListener, format_exception};
 use rgunicorn_server::log::{AccessExclude, AccessFormat, AccessLog, ErrorLog, Level};
 use rgunicorn_settings::{Id, Settings};
 
@@ -21,7 +21,7 @@ pub(super) struct Logs {
     /// An instance of `logger_class`.
     logger: Py<PyAny>,
     /// Records of the error log go to that logger.
-    relay: Option<Arc<LogRelay>>,
+    relay: Option<Arc<QueueListener>>,
     /// Files, and who gets them: workers that became somebody else must be able to open them again.
     files: Vec<String>,
     owner: Option<(u32, u32)>,
@@ -75,8 +75,8 @@ impl Logs {
             if let Some(level) = level {
                 self.errors.set_level(python_level(level));
             }
-            self.errors.divert();
-            let relay = LogRelay::new(self.logger.clone_ref(py), Arc::clone(&self.errors));
+            self.errors.queue_records();
+            let relay = QueueListener::new(self.logger.clone_ref(py), Arc::clone(&self.errors));
             self.relay = Some(Arc::new(relay));
         }
         Ok(())
@@ -102,7 +102,7 @@ impl Logs {
     }
 
     /// Where records of the error log go, if not into its file.
-    pub(super) fn relay(&self) -> Option<Arc<LogRelay>> {
+    pub(super) fn relay(&self) -> Option<Arc<QueueListener>> {
         self.relay.clone()
     }
 

@@ -13,8 +13,8 @@ use pyo3::types::PyDict;
 use crate::conf::{Live, WorkerHandle};
 use crate::gevent;
 use crate::py::{
-    LogRelay, SignalHooks, Watch, Watchdog, WorkerSignals, exit_status, format_exception, keep_frame_chunks,
-    wakeup_pipe,
+    QueueListener, SignalHooks, Watch, Watchdog, WorkerSignals, exit_status, format_exception,
+    keep_frame_chunks, wakeup_pipe,
 };
 use crate::wsgi::{
     self, Calls, ErrorStream, ListenerName, LoadError, Office, Recipe, RequestHooks, ServerFacts, Threads,
@@ -415,7 +415,7 @@ fn recipe(
     py: Python<'_>,
     app: Py<PyAny>,
     scene: &Scene<'_>,
-    (errors, relay): (&Arc<ErrorLog>, Option<Arc<LogRelay>>),
+    (errors, relay): (&Arc<ErrorLog>, Option<Arc<QueueListener>>),
     listeners: &[Arc<listener::Listener>],
     (mode, watch): (Mode, &Arc<Watch>),
     hooks: Option<RequestHooks>,

@@ -19,7 +19,7 @@ pub use arena::keep_frame_chunks;
 pub use error::{exit_status, format_exception, is_stop_iteration};
 pub use fast::{Args, FastMethod, put_in_front};
 pub use greenlet::Greenlets;
-pub use relay::LogRelay;
+pub use relay::QueueListener;
 pub use signals::{SignalHooks, WorkerSignals, wakeup_pipe};
 pub use stack::{Foreign, GilCell, ThreadBound, crossing};
 pub use watch::{Describe, Watch, Watchdog, instances};

@@ -15,7 +15,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList};
 
-use crate::py::{LogRelay, Watch, exit_status, shielded};
+use crate::py::{QueueListener, Watch, exit_status, shielded};
 use rgunicorn_http::{HttpError, ResponseFacts};
 use rgunicorn_io::sys::atfork;
 use rgunicorn_server::log::Level;
@@ -52,7 +52,7 @@ pub struct Calls {
     watch: Arc<Watch>,
     running: Arc<Running>,
     pub(super) hooks: Option<RequestHooks>,
-    pub(super) relay: Option<Arc<LogRelay>>,
+    pub(super) relay: Option<Arc<QueueListener>>,
 }
 
 /// `start_response`, the early hints that end when its head leaves, and whether the client has left.
@@ -97,7 +97,7 @@ impl Calls {
         constants: &Bound<'_, PyDict>,
         sendfile: bool,
         watch: Arc<Watch>,
-        (cooperative, hooks, relay): (bool, Option<RequestHooks>, Option<Arc<LogRelay>>),
+        (cooperative, hooks, relay): (bool, Option<RequestHooks>, Option<Arc<QueueListener>>),
     ) -> PyResult<Self> {
         let running = Arc::new(Running::default());
         let pause = if cooperative { Some(Pause::new(py)?) } else { None };

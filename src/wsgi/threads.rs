@@ -12,7 +12,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::py::{Describe, GilCell, LogRelay, Watch};
+use crate::py::{Describe, GilCell, QueueListener, Watch};
 use rgunicorn_io::sys::{atfork, clock, process};
 use rgunicorn_server::log::Level;
 use rgunicorn_server::worker::{AccessFacts, App, ConnId, Exit, Flow, Pool, Reactor, Request};
@@ -46,7 +46,7 @@ pub struct Recipe {
     /// What runs for every request, if there is anything.
     pub hooks: Option<RequestHooks>,
     /// Where records of the error log go, if not into its file.
-    pub relay: Option<Arc<LogRelay>>,
+    pub relay: Option<Arc<QueueListener>>,
 }
 
 impl Recipe {
@@ -75,7 +75,7 @@ pub struct Threads {
     pool: Arc<Pool>,
     office: Office,
     threads: Vec<Py<PyAny>>,
-    relay: Option<Arc<LogRelay>>,
+    relay: Option<Arc<QueueListener>>,
     forks: u32,
 }
 
