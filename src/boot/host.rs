@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use crate::conf::{self, Live};
 use rgunicorn_io::sys::listener::Listener;
 use rgunicorn_io::sys::process::Pid;
-use rgunicorn_server::arbiter::{self, Fork, HookEvent, Host, Launch, PARENT_VARIABLE, WorkerContext};
+use rgunicorn_server::arbiter::{self, ForkSide, HookEvent, Host, Launch, PARENT_VARIABLE, WorkerContext};
 use rgunicorn_server::log::Level;
 use rgunicorn_settings::Settings;
 
@@ -32,7 +32,7 @@ pub(super) struct Server {
     /// The application, if it was imported before the fork.
     app: Option<Py<PyAny>>,
     /// What the arbiter starts with, until it has.
-    pub(super) start: Option<(arbiter::Config, Launch)>,
+    pub(super) start: Option<(arbiter::ArbiterConfig, Launch)>,
     /// A worker that is over, but for threads of the application that do not end.
     pub(super) has_busy_threads: bool,
 }
@@ -41,7 +41,7 @@ impl Server {
     pub(super) fn new(
         sources: Sources,
         (settings, live, stage): (Settings, Live, Stage),
-        start: (arbiter::Config, Launch),
+        start: (arbiter::ArbiterConfig, Launch),
         logs: Logs,
         app: Option<Py<PyAny>>,
     ) -> Self {
@@ -60,7 +60,7 @@ impl Server {
     }
 
     /// Reads everything again and opens what it names. The process has changed even where this fails.
-    fn read_again(&self, py: Python<'_>) -> Result<((Settings, Live), arbiter::Config, Logs), String> {
+    fn read_again(&self, py: Python<'_>) -> Result<((Settings, Live), arbiter::ArbiterConfig, Logs), String> {
         self.sources.leave(py).map_err(|error| error.to_string())?;
         self.sources.read_program_again(py)?;
         let (settings, live) = self.sources.read(py).map_err(|refused| refused.log)?;
@@ -85,10 +85,10 @@ impl Server {
 }
 
 impl Host for Server {
-    fn fork(&mut self) -> io::Result<Fork> {
+    fn fork(&mut self) -> io::Result<ForkSide> {
         Python::attach(|py| {
             let pid = daemon::fork(py).map_err(|error| io::Error::other(error.to_string()))?;
-            Ok(if pid == 0 { Fork::Child } else { Fork::Parent(pid) })
+            Ok(if pid == 0 { ForkSide::Child } else { ForkSide::Parent(pid) })
         })
     }
 
@@ -105,7 +105,7 @@ impl Host for Server {
         })
     }
 
-    fn reload(&mut self) -> Result<arbiter::Config, String> {
+    fn reload(&mut self) -> Result<arbiter::ArbiterConfig, String> {
         Python::attach(|py| {
             let ((settings, live), config, logs) = self.read_again(py).inspect_err(|_| self.re_enter(py))?;
             for unknown in settings.unknown_names() {
@@ -159,7 +159,7 @@ impl Host for Server {
         Python::attach(|py| self.stage.take_wanted(py))
     }
 
-    fn promoted(&mut self) {
+    fn became_master(&mut self) {
         let removed =
             Python::attach(|py| conf::set_environ(py, (PARENT_VARIABLE.to_owned(), None)).map(drop));
         if let Err(error) = removed {

@@ -21,12 +21,12 @@ pub(super) fn software() -> String {
 ///
 /// # Errors
 /// A worker class, an address or an account that cannot be, or a driver that does not work here: the text for stderr.
-pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::Config, String> {
+pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::ArbiterConfig, String> {
     settings.worker_kind().map_err(|text| format!("Error: {text}"))?;
     bound_clients(settings).map_err(|invalid| invalid.to_string())?;
     prove_driver(settings)?;
     let owner = file_owner(settings).map_err(|invalid| invalid.to_string())?;
-    Ok(arbiter::Config {
+    Ok(arbiter::ArbiterConfig {
         workers: settings.workers(),
         timeout_s: settings.timeout().as_secs(),
         graceful_timeout_s: settings.graceful_timeout().as_secs(),

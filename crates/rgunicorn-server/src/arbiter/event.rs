@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// What a configuration says about the number of workers and the patience with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct WorkerLimits {
     /// Wanted number of workers.
     pub workers: u32,
     /// Silence after which a worker is killed; zero = never.
@@ -23,7 +23,7 @@ pub struct Limits {
 
 /// What happened.
 #[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
+pub enum MasterEvent<'a> {
     /// Everything is open: begin.
     Started,
     /// A signal came.
@@ -61,7 +61,7 @@ pub enum Event<'a> {
         booted: bool,
     },
     /// The configuration was read again and everything that it names is open.
-    Reloaded(Limits),
+    Reloaded(WorkerLimits),
     /// The configuration could not be read again, or what it names not opened.
     ReloadFailed(&'a str),
     /// A hook wants so many workers.
@@ -79,7 +79,7 @@ pub enum Event<'a> {
 
 /// What a service manager is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub enum NotifyMessage {
     /// The service serves: so many workers of so many that are wanted.
     Ready(usize, u32),
     /// The number of workers has changed.
@@ -149,12 +149,12 @@ pub enum Action {
         former: Pid,
     },
     /// A new master has ended: remove its pid file if it has left it.
-    RemoveHeirPidFile {
+    RemoveNewMasterPidFile {
         /// Its former process id.
         pid: Pid,
     },
     /// Tell the service manager.
-    Notify(Notice),
+    Notify(NotifyMessage),
     /// Close the listening sockets. `unlink`: and remove their files.
     CloseListeners {
         /// No other master serves on them.

@@ -7,7 +7,8 @@ use rgunicorn_io::sys::listener::ListenAddress;
 use rgunicorn_io::sys::process::{id, parent_id};
 use rgunicorn_io::sys::signal::{self, Signal, SignalQueue};
 use rgunicorn_server::arbiter::{
-    Config, Fork, HookEvent, Host, Launch, PARENT_VARIABLE, Predecessor, SOCKETS_VARIABLE, WorkerContext, run,
+    ArbiterConfig, ForkSide, HookEvent, Host, Launch, OldMaster, PARENT_VARIABLE, SOCKETS_VARIABLE,
+    WorkerContext, run,
 };
 use rgunicorn_server::log::Level;
 use std::io;
@@ -33,7 +34,7 @@ fn launch() -> Launch {
             .collect(),
         directory: std::env::current_dir().unwrap(),
     };
-    let predecessor = std::env::var(PARENT_VARIABLE).ok().map(|pid| Predecessor {
+    let old_master = std::env::var(PARENT_VARIABLE).ok().map(|pid| OldMaster {
         pid: pid.parse().unwrap(),
         sockets: std::env::var(SOCKETS_VARIABLE)
             .unwrap()
@@ -41,7 +42,7 @@ fn launch() -> Launch {
             .filter_map(|fd| fd.parse().ok())
             .collect(),
     });
-    Launch { program, predecessor, ..Launch::default() }
+    Launch { program, old_master, ..Launch::default() }
 }
 
 struct TestHost {
@@ -56,9 +57,9 @@ fn say(text: &str) {
     let _ = io::stderr().write_all(format!("[{}] {text}\n", id()).as_bytes());
 }
 
-fn read(path: &Path) -> Result<(Config, String), String> {
+fn read(path: &Path) -> Result<(ArbiterConfig, String), String> {
     let mut mode = "serve".to_owned();
-    let mut config = Config {
+    let mut config = ArbiterConfig {
         workers: 1,
         timeout_s: 30,
         graceful_timeout_s: 30,
@@ -96,12 +97,12 @@ fn read(path: &Path) -> Result<(Config, String), String> {
 }
 
 impl Host for TestHost {
-    fn fork(&mut self) -> io::Result<Fork> {
+    fn fork(&mut self) -> io::Result<ForkSide> {
         // SAFETY: this process has no threads besides the test harness's idle main thread, and the child uses only what
         // fork leaves usable (glibc's allocator is).
         match unsafe { nix::unistd::fork()? } {
-            nix::unistd::ForkResult::Parent { child } => Ok(Fork::Parent(child.as_raw())),
-            nix::unistd::ForkResult::Child => Ok(Fork::Child),
+            nix::unistd::ForkResult::Parent { child } => Ok(ForkSide::Parent(child.as_raw())),
+            nix::unistd::ForkResult::Child => Ok(ForkSide::Child),
         }
     }
 
@@ -149,7 +150,7 @@ impl Host for TestHost {
         }
     }
 
-    fn reload(&mut self) -> Result<Config, String> {
+    fn reload(&mut self) -> Result<ArbiterConfig, String> {
         let (config, mode) = read(&self.path)?;
         self.former_mode = std::mem::replace(&mut self.mode, mode);
         Ok(config)
@@ -162,7 +163,7 @@ impl Host for TestHost {
         say(&format!("reload done: {accepted}"));
     }
 
-    fn promoted(&mut self) {
+    fn became_master(&mut self) {
         say("promoted");
     }
 

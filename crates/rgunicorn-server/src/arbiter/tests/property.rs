@@ -60,8 +60,8 @@ impl World {
                 self.reload = workers.map(limits).ok_or("broken");
                 Vec::new()
             }
-            Step::HeirEnds(exit) => self.feed(Event::Ended { pid: HEIR, exit, booted: false }),
-            Step::ParentEnds => self.feed(Event::Parent(1)),
+            Step::HeirEnds(exit) => self.feed(MasterEvent::Ended { pid: HEIR, exit, booted: false }),
+            Step::ParentEnds => self.feed(MasterEvent::Parent(1)),
             Step::Boot(_) | Step::Leave(_) | Step::End(..) => Vec::new(),
         };
         for action in kills(&actions) {

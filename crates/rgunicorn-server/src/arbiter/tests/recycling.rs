@@ -11,7 +11,7 @@ impl World {
 
     /// Does the master take the permit back from the worker of this age?
     fn frees(&mut self, age: u64) -> bool {
-        self.feed(Event::Recycling { age }).contains(&Action::EndRecycling { age })
+        self.feed(MasterEvent::Recycling { age }).contains(&Action::EndRecycling { age })
     }
 }
 

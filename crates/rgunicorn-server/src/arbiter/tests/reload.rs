@@ -74,7 +74,7 @@ fn a_worker_that_does_not_boot_rolls_back_whatever_its_status() {
         ChildExit::Signal(Signal(11)),
     ] {
         let mut world = World::serving(2);
-        world.reload = Ok(Limits { timeout: SECOND, graceful_timeout: SECOND, ..limits(5) });
+        world.reload = Ok(WorkerLimits { timeout: SECOND, graceful_timeout: SECOND, ..limits(5) });
         hang_up(&mut world);
         let actions = world.end(3, exit);
         let line =

@@ -46,8 +46,8 @@ fn each_signal_while_serving() {
 #[test]
 fn the_start_forks_the_configured_number_with_ages_from_one() {
     let mut world = World::unbooted(0);
-    world.state = State::new(limits(3));
-    let actions = world.feed(Event::Started);
+    world.state = MasterState::new(limits(3));
+    let actions = world.feed(MasterEvent::Started);
     assert_eq!(actions[0], share(3, false));
     assert_eq!(forks(&actions), [1, 2, 3]);
     assert_eq!(lines(&actions), [(Level::Debug, "3 workers")]);
@@ -125,7 +125,7 @@ fn a_dead_worker_is_replaced_under_a_new_age() {
 #[test]
 fn a_child_that_is_no_worker_is_reaped_quietly() {
     let mut world = World::serving(1);
-    let actions = world.feed(Event::Ended { pid: 77, exit: ChildExit::Code(5), booted: false });
+    let actions = world.feed(MasterEvent::Ended { pid: 77, exit: ChildExit::Code(5), booted: false });
     assert_eq!(actions, [logged(Level::Debug, "Reaped unknown child process (pid:77, status:5)")]);
 }
 

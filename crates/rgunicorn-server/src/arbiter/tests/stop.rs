@@ -150,7 +150,7 @@ fn boot_failures_while_stopping_do_not_change_the_status() {
 #[test]
 fn a_python_handler_can_leave() {
     let mut world = World::serving(1);
-    let actions = world.feed(Event::Leave(7));
+    let actions = world.feed(MasterEvent::Leave(7));
     assert_eq!(actions, [Action::CloseListeners { unlink: true }, kill(1, Signal::QUIT)]);
     assert_eq!(exit_status(&world.end(1, ChildExit::Code(0))), Some(7));
 }
@@ -159,20 +159,23 @@ fn a_python_handler_can_leave() {
 fn a_hook_that_fails_on_the_way_out_is_the_status() {
     let mut world = World::serving(2);
     world.signal(Signal::TERM);
-    assert_eq!(world.feed(Event::Ended { pid: pid_of(1), exit: ChildExit::Code(0), booted: true }).len(), 2);
-    assert_eq!(world.feed(Event::Leave(1)), []);
+    assert_eq!(
+        world.feed(MasterEvent::Ended { pid: pid_of(1), exit: ChildExit::Code(0), booted: true }).len(),
+        2
+    );
+    assert_eq!(world.feed(MasterEvent::Leave(1)), []);
     world.board.remove(&1);
-    let actions = world.feed(Event::Ended { pid: pid_of(2), exit: ChildExit::Code(0), booted: true });
+    let actions = world.feed(MasterEvent::Ended { pid: pid_of(2), exit: ChildExit::Code(0), booted: true });
     assert_eq!(exit_status(&actions), None, "its child_exit is still to come");
-    assert_eq!(exit_status(&world.feed(Event::Leave(2))), Some(1), "the first one counts");
+    assert_eq!(exit_status(&world.feed(MasterEvent::Leave(2))), Some(1), "the first one counts");
 }
 
 #[test]
 fn a_worker_born_into_a_stop_is_told_to_stop() {
-    let mut state = State::new(limits(1));
+    let mut state = MasterState::new(limits(1));
     let now = Instant(5);
-    assert!(plan(&mut state, Event::Started, now).contains(&Action::Fork { age: 1 }));
-    plan(&mut state, Event::Leave(0), now);
-    let actions = plan(&mut state, Event::Forked { age: 1, pid: 1001 }, now);
+    assert!(plan(&mut state, MasterEvent::Started, now).contains(&Action::Fork { age: 1 }));
+    plan(&mut state, MasterEvent::Leave(0), now);
+    let actions = plan(&mut state, MasterEvent::Forked { age: 1, pid: 1001 }, now);
     assert_eq!(actions, [kill(1, Signal::TERM)]);
 }

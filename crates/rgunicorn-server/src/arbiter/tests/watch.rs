@@ -142,7 +142,7 @@ fn a_booted_worker_has_nothing_to_do_with_boot_timeout() {
 #[test]
 fn boot_timeout_rejects_a_reload_on_trial() {
     let mut world = World::serving(1);
-    world.reload = Ok(Limits { boot_timeout: SECOND * 3, ..limits(1) });
+    world.reload = Ok(WorkerLimits { boot_timeout: SECOND * 3, ..limits(1) });
     world.signal(Signal::HUP);
     let mut actions = Vec::new();
     for _ in 0..4 {
