@@ -223,10 +223,10 @@ pub(super) fn serve(
 /// An exception has reached the main greenlet: the status to leave with.
 fn left_by(py: Python<'_>, reactor: &Reactor, error: &PyErr) -> i32 {
     if error.is_instance_of::<PySystemExit>(py) {
-        return reactor.shared().control.quitting().unwrap_or_else(|| exit_status(py, error));
+        return reactor.handles().control.quitting().unwrap_or_else(|| exit_status(py, error));
     }
     let text = crate::py::format_exception(py, error);
-    reactor.shared().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
+    reactor.handles().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
     1
 }
 
@@ -236,9 +236,9 @@ fn kill_rest(py: Python<'_>, reactor: &Reactor, calls: &Calls) -> PyResult<()> {
     if running.is_empty() {
         return Ok(());
     }
-    if reactor.shared().control.quitting().is_none() {
+    if reactor.handles().control.quitting().is_none() {
         let pid = std::process::id();
-        let errors = &reactor.shared().errors;
+        let errors = &reactor.handles().errors;
         errors.log(Level::Warning, format_args!("Worker graceful timeout (pid:{pid})"));
     }
     let kwargs = PyDict::new(py);

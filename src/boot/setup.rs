@@ -7,7 +7,7 @@ use rgunicorn_io::driver::{self, Choice, Driver, Report};
 use rgunicorn_io::sys::account::{self, Identity};
 use rgunicorn_io::sys::listener;
 use rgunicorn_server::arbiter;
-use rgunicorn_server::worker::Tuning;
+use rgunicorn_server::worker::WorkerConfig;
 use rgunicorn_settings::{BindAddress, Id, Invalid, IoDriver, Settings, WorkerKind, worker_class_check};
 
 use super::VERSION;
@@ -197,9 +197,9 @@ fn proxy_protocol(mode: &str) -> proxy::ProxyMode {
 }
 
 /// The numbers a worker runs by.
-pub(super) fn tuning(settings: &Settings, requests_max: u64) -> Tuning {
-    let usual = Tuning::default();
-    Tuning {
+pub(super) fn config(settings: &Settings, requests_max: u64) -> WorkerConfig {
+    let usual = WorkerConfig::default();
+    WorkerConfig {
         connections_max: settings.worker_connections().max(1) as usize,
         keepalive: settings.keepalive(),
         close_always: settings.worker_kind() == Ok(WorkerKind::Sync),

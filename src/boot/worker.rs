@@ -23,7 +23,7 @@ use rgunicorn_io::driver::Driver;
 use rgunicorn_io::sys::listener;
 use rgunicorn_server::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerContext};
 use rgunicorn_server::log::{AccessLog, ErrorLog, Level, LineRenderer};
-use rgunicorn_server::worker::{App, Control, ListenerSpec, Mailbox, Reactor, Shared, Tuning};
+use rgunicorn_server::worker::{App, Control, ListenerSpec, Mailbox, Reactor, WorkerConfig, WorkerHandles};
 use rgunicorn_settings::{Networks, Settings, WorkerKind};
 
 use super::cooperative::{self, Mode};
@@ -108,7 +108,7 @@ pub(super) fn run(
 
 fn serve(py: Python<'_>, served: Served) -> Ended {
     let Served { worker, reactor, runs, watch, watchdog } = served;
-    reactor.shared().slot.set_booted();
+    reactor.handles().slot.set_booted();
     if let Err(error) = worker.setattr(py, "booted", true) {
         error.write_unraisable(py, None);
     }
@@ -124,7 +124,7 @@ fn serve_in_threads(py: Python<'_>, reactor: &Reactor, threads: &Threads) -> End
     crate::py::blocking(&mut || status = reactor.run(threads));
     let has_busy_threads = !threads.finish(py);
     if has_busy_threads {
-        let errors = &reactor.shared().errors;
+        let errors = &reactor.handles().errors;
         errors.log(Level::Warning, format_args!("Leaving requests behind that did not end in time"));
     }
     wsgi::clear_current();
@@ -140,7 +140,7 @@ fn serve_here(
     let status = if calls.is_cooperative() {
         cooperative::serve(py, reactor, (calls, watch)).unwrap_or_else(|error| {
             let text = format_exception(py, &error);
-            reactor.shared().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
+            reactor.handles().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
             1
         })
     } else {
@@ -227,7 +227,7 @@ fn boot(
         let failed = |error| BootError::Other(format!("Cannot listen at {}: {error}", listener.local()));
         listener.listen().map_err(failed)?;
     }
-    let shared = Shared {
+    let handles = WorkerHandles {
         errors: errors.clone(),
         access: RefCell::new(access),
         slot,
@@ -236,11 +236,11 @@ fn boot(
         trusted: Networks::parse(settings.forwarded_allow_ips()).map_err(BootError::Other)?,
         parent: ppid,
         // The sockets must stay open as long as the reactor may accept from them.
-        keep: RefCell::new(None),
+        listener_guard: RefCell::new(None),
     };
-    let mut tuning = tuning(settings, &worker, mode)?;
-    tuning.shares_listeners = !listeners.iter().any(|listener| listener.is_own());
-    let reactor = made_reactor(settings, listeners, wake, shared, tuning)?;
+    let mut config = config(settings, &worker, mode)?;
+    config.shares_listeners = !listeners.iter().any(|listener| listener.is_own());
+    let reactor = made_reactor(settings, listeners, wake, handles, config)?;
     let runs = runs(py, (&reactor, mode), recipe, renderer)?;
     let watchdog = if matches!(runs, Runs::Here(_)) { watchdog(settings, &watch)? } else { None };
     Ok(Served { worker: worker.unbind(), reactor, runs, watch, watchdog })
@@ -303,26 +303,26 @@ fn mailbox(mode: Mode) -> Result<Option<Arc<Mailbox>>, BootError> {
 }
 
 /// The numbers that this worker runs by.
-fn tuning(settings: &Settings, worker: &Bound<'_, PyAny>, mode: Mode) -> Result<Tuning, BootError> {
-    let mut tuning = setup::tuning(settings, requests_max(worker)?);
-    tuning.proxy_allowed = Networks::parse(settings.proxy_allow_ips()).map_err(BootError::Other)?;
+fn config(settings: &Settings, worker: &Bound<'_, PyAny>, mode: Mode) -> Result<WorkerConfig, BootError> {
+    let mut config = setup::config(settings, requests_max(worker)?);
+    config.proxy_allowed = Networks::parse(settings.proxy_allow_ips()).map_err(BootError::Other)?;
     // A greenlet may wait for the rest of a body.
-    tuning.stream_bodies = mode == Mode::Greenlets;
-    tuning.threads = if let Mode::Threads(count) = mode { count } else { 0 };
-    Ok(tuning)
+    config.stream_bodies = mode == Mode::Greenlets;
+    config.threads = if let Mode::Threads(count) = mode { count } else { 0 };
+    Ok(config)
 }
 
 fn made_reactor(
     settings: &Settings,
     listeners: Vec<Arc<listener::Listener>>,
     wake: OwnedFd,
-    shared: Shared,
-    tuning: Tuning,
+    handles: WorkerHandles,
+    config: WorkerConfig,
 ) -> Result<Rc<Reactor>, BootError> {
-    let driver = open_driver(settings, &shared.errors)?;
+    let driver = open_driver(settings, &handles.errors)?;
     let specs: Vec<ListenerSpec> = listeners.iter().map(|socket| spec(socket)).collect();
-    shared.keep.replace(Some(Box::new(listeners)));
-    Ok(Rc::new(Reactor::new(driver, &specs, Some(wake), shared, tuning, setup::policy(settings))))
+    handles.listener_guard.replace(Some(Box::new(listeners)));
+    Ok(Rc::new(Reactor::new(driver, &specs, Some(wake), handles, config, setup::policy(settings))))
 }
 
 /// Who runs the application.
@@ -332,9 +332,9 @@ fn runs(
     recipe: Recipe,
     renderer: Option<LineRenderer>,
 ) -> PyResult<Runs> {
-    let Shared { mailbox, control, errors, slot, .. } = reactor.shared();
+    let WorkerHandles { mailbox, control, errors, slot, .. } = reactor.handles();
     if let (Mode::Threads(count), Some(mailbox)) = (mode, mailbox) {
-        let keeps_alive = !reactor.tuning().keepalive.is_zero();
+        let keeps_alive = !reactor.config().keepalive.is_zero();
         let counted = (slot.clone(), reactor.count());
         let office =
             Office::new(mailbox.clone(), control.clone(), errors.clone(), renderer, keeps_alive, counted);

@@ -10,7 +10,7 @@ use slab::Slab;
 use crate::py::Watch;
 use rgunicorn_io::driver::{OpKey, TimerHeap, Token};
 use rgunicorn_io::sys::clock::{self, Instant};
-use rgunicorn_server::worker::FOREIGN;
+use rgunicorn_server::worker::EXTERNAL;
 
 use super::callback::Callback;
 use super::watcher::{Inner, Kind, Watcher};
@@ -29,7 +29,7 @@ const TELL_EVERY: Duration = Duration::from_millis(100);
 
 const GENERATION_MASK: u32 = 0x00ff_ffff;
 /// The token of the waker; no slot has generation 0.
-pub(super) const WAKE: Token = Token(FOREIGN);
+pub(super) const WAKE: Token = Token(EXTERNAL);
 
 /// Lists of started watchers that are looked at as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,7 +272,7 @@ impl State {
 
     /// The watcher that a completion's token names, if it has not been stopped since.
     pub(super) fn by_token(&self, py: Python<'_>, token: Token) -> Option<Py<Watcher>> {
-        if token.0 & FOREIGN == 0 {
+        if token.0 & EXTERNAL == 0 {
             // A guest's.
             return None;
         }
@@ -298,7 +298,7 @@ impl State {
             if let Some(started) = self.started.get(slot as usize)
                 && started.generation == generation
             {
-                let token = Token(FOREIGN | u64::from(generation) << 32 | u64::from(slot));
+                let token = Token(EXTERNAL | u64::from(generation) << 32 | u64::from(slot));
                 return Some((started.watcher.clone_ref(py), token));
             }
         }

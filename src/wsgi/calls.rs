@@ -19,7 +19,7 @@ use crate::py::{QueueListener, Watch, exit_status, shielded};
 use rgunicorn_http::{HttpError, ResponseFacts};
 use rgunicorn_io::sys::atfork;
 use rgunicorn_server::log::Level;
-use rgunicorn_server::worker::{App, ConnId, Exit, Flow, Reactor, Request};
+use rgunicorn_server::worker::{App, ConnId, ExitStatus, Flow, Reactor, Request};
 
 use super::client::ClientDisconnected;
 use super::cooperative::Pause;
@@ -146,7 +146,7 @@ impl Calls {
             (Link::Thread(desk), _) => Some(Ok(desk.drained(conn))),
             (Link::Loop(reactor), Some(pause)) => {
                 let drained = pause.drained(py, reactor, conn);
-                Some(drained.map(|()| if reactor.is_gone(conn) { Flow::Gone } else { Flow::Sent }))
+                Some(drained.map(|()| if reactor.is_closed(conn) { Flow::Gone } else { Flow::Sent }))
             }
             (Link::Loop(_), None) => None,
         }
@@ -321,7 +321,7 @@ impl App for Calls {
         crate::py::blocking(wait);
     }
 
-    fn check_signals(&self, _: bool) -> Result<(), Exit> {
+    fn check_signals(&self, _: bool) -> Result<(), ExitStatus> {
         self.relay_logs();
         check_signals()
     }
@@ -374,17 +374,17 @@ impl App for Calls {
 /// Runs the handlers of signals that have come. On the main thread, which is the loop's.
 ///
 /// # Errors
-/// [`Exit`] when one of them wants the process to leave.
-pub(super) fn check_signals() -> Result<(), Exit> {
+/// [`ExitStatus`] when one of them wants the process to leave.
+pub(super) fn check_signals() -> Result<(), ExitStatus> {
     Python::attach(|py| {
         py.check_signals().map_err(|error| {
             if error.is_instance_of::<PySystemExit>(py) {
-                return Exit(exit_status(py, &error));
+                return ExitStatus(exit_status(py, &error));
             }
             if !error.is_instance_of::<PyKeyboardInterrupt>(py) {
                 error.print(py);
             }
-            Exit(1)
+            ExitStatus(1)
         })
     })
 }

@@ -48,9 +48,9 @@ impl ClientDisconnected {
         }
         let conn = from_ticket(ticket);
         match (current(), &self.mailbox) {
-            (Ok(here), _) => Ok(here.link().has_client_left(conn)),
+            (Ok(here), _) => Ok(here.link().is_half_closed(conn)),
             (Err(_), Some((mailbox, forks))) if *forks == atfork::generation() => {
-                Ok(desk::ask(mailbox, move |reactor| reactor.has_client_left(conn)).unwrap_or(true))
+                Ok(desk::ask(mailbox, move |reactor| reactor.is_half_closed(conn)).unwrap_or(true))
             }
             (Err(error), _) => Err(error),
         }

@@ -227,15 +227,15 @@ impl ServeRequest {
             return Err(PyRuntimeError::new_err("the worker is over"));
         };
         let Some(request) = pause.begin(conn) else { return Ok(()) };
-        reactor.hold(conn);
+        reactor.begin_work(conn);
         calls.guarded_start(py, Link::Loop(&reactor), request);
         if calls.is_forked_copy() {
             // The application has forked in here: the child leaves, and the client is its parent's.
-            let status = reactor.shared().control.quitting().unwrap_or(0);
+            let status = reactor.handles().control.quitting().unwrap_or(0);
             return Err(PySystemExit::new_err(status));
         }
         pause.end(py, conn);
-        reactor.let_go(conn);
+        reactor.end_work(conn);
         Ok(())
     }
 }

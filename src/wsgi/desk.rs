@@ -15,7 +15,7 @@ use rgunicorn_io::sys::clock;
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_server::log::{ErrorLog, LineRenderer};
 use rgunicorn_server::worker::{
-    AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, ConnId, Control, Flow, Handover, Mailbox, Outgoing,
+    AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, ConnId, Control, Flow, Hijacked, Mailbox, Outgoing,
     Reactor, Request, RequestCount,
 };
 
@@ -188,7 +188,7 @@ impl Desk {
                 None => {}
             }
             if leaves {
-                reactor.let_go(conn);
+                reactor.end_work(conn);
             }
         }));
     }
@@ -236,15 +236,15 @@ impl Desk {
             if reactor.park(conn) {
                 waits.add(conn, sender);
             } else {
-                let flow = if reactor.is_gone(conn) { Flow::Gone } else { Flow::Sent };
+                let flow = if reactor.is_closed(conn) { Flow::Gone } else { Flow::Sent };
                 let _ = sender.send(flow);
             }
         }));
         unlocked(move || answer.recv().unwrap_or(Flow::Gone))
     }
 
-    pub(super) fn hand_over(&self, conn: ConnId) -> io::Result<Handover> {
-        let taken = self.ask(move |reactor| reactor.hand_over(conn));
+    pub(super) fn hijack(&self, conn: ConnId) -> io::Result<Hijacked> {
+        let taken = self.ask(move |reactor| reactor.hijack(conn));
         let taken = taken.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))?;
         self.detached.set(true);
         Ok(taken)

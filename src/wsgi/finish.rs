@@ -231,7 +231,7 @@ impl Calls {
             link.abort(conn);
             return self.release(py, link, call);
         }
-        if link.is_gone(conn) && error.is_instance_of::<PyConnectionError>(py) {
+        if link.is_closed(conn) && error.is_instance_of::<PyConnectionError>(py) {
             link.errors().log(Level::Debug, format_args!("Ignoring client disconnection: {error}"));
             return self.close_call(py, link, call);
         }

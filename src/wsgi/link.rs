@@ -4,7 +4,7 @@
 use std::io;
 
 use rgunicorn_server::log::ErrorLog;
-use rgunicorn_server::worker::{AccessFacts, ConnId, Control, Flow, Handover, Outgoing, Reactor, Request};
+use rgunicorn_server::worker::{AccessFacts, ConnId, Control, Flow, Hijacked, Outgoing, Reactor, Request};
 
 use super::desk::Desk;
 
@@ -25,14 +25,14 @@ impl<'a> Link<'a> {
 
     pub(super) fn errors(self) -> &'a ErrorLog {
         match self {
-            Self::Loop(reactor) => &reactor.shared().errors,
+            Self::Loop(reactor) => &reactor.handles().errors,
             Self::Thread(desk) => desk.errors(),
         }
     }
 
     pub(super) fn control(self) -> &'a Control {
         match self {
-            Self::Loop(reactor) => &reactor.shared().control,
+            Self::Loop(reactor) => &reactor.handles().control,
             Self::Thread(desk) => desk.control(),
         }
     }
@@ -71,10 +71,10 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// See [`Reactor::collect_garbage`].
-    pub(super) fn collect_garbage(self) {
+    /// See [`Reactor::run_deferred_drops`].
+    pub(super) fn run_deferred_drops(self) {
         if let Self::Loop(reactor) = self {
-            reactor.collect_garbage();
+            reactor.run_deferred_drops();
         }
     }
 
@@ -95,18 +95,18 @@ impl<'a> Link<'a> {
     }
 
     /// The connection is closed.
-    pub(super) fn is_gone(self, conn: ConnId) -> bool {
+    pub(super) fn is_closed(self, conn: ConnId) -> bool {
         match self {
-            Self::Loop(reactor) => reactor.is_gone(conn),
-            Self::Thread(desk) => desk.ask(move |reactor| reactor.is_gone(conn)).unwrap_or(true),
+            Self::Loop(reactor) => reactor.is_closed(conn),
+            Self::Thread(desk) => desk.ask(move |reactor| reactor.is_closed(conn)).unwrap_or(true),
         }
     }
 
-    /// See [`Reactor::has_client_left`].
-    pub(super) fn has_client_left(self, conn: ConnId) -> bool {
+    /// See [`Reactor::is_half_closed`].
+    pub(super) fn is_half_closed(self, conn: ConnId) -> bool {
         match self {
-            Self::Loop(reactor) => reactor.has_client_left(conn),
-            Self::Thread(desk) => desk.ask(move |reactor| reactor.has_client_left(conn)).unwrap_or(true),
+            Self::Loop(reactor) => reactor.is_half_closed(conn),
+            Self::Thread(desk) => desk.ask(move |reactor| reactor.is_half_closed(conn)).unwrap_or(true),
         }
     }
 
@@ -118,11 +118,11 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// See [`Reactor::hand_over`].
-    pub(super) fn hand_over(self, conn: ConnId) -> io::Result<Handover> {
+    /// See [`Reactor::hijack`].
+    pub(super) fn hijack(self, conn: ConnId) -> io::Result<Hijacked> {
         match self {
-            Self::Loop(reactor) => reactor.hand_over(conn),
-            Self::Thread(desk) => desk.hand_over(conn),
+            Self::Loop(reactor) => reactor.hijack(conn),
+            Self::Thread(desk) => desk.hijack(conn),
         }
     }
 

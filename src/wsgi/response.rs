@@ -81,7 +81,7 @@ impl Pieces {
             }
         }
         // What has left is let go of now: one call may send more than memory holds.
-        link.collect_garbage();
+        link.run_deferred_drops();
         flow
     }
 }

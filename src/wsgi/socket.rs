@@ -19,7 +19,7 @@ use super::current::{current, from_ticket};
 #[pyfunction]
 #[pyo3(name = "_take_socket")]
 pub fn take_socket(py: Python<'_>, ticket: u64) -> PyResult<(i32, Py<PyBytes>)> {
-    let handover = current()?.link().hand_over(from_ticket(ticket))?;
+    let handover = current()?.link().hijack(from_ticket(ticket))?;
     Ok((handover.fd.into_raw_fd(), PyBytes::new(py, &handover.unread).unbind()))
 }
 

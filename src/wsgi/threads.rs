@@ -15,7 +15,7 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::py::{Describe, GilCell, QueueListener, Watch};
 use rgunicorn_io::sys::{atfork, clock, process};
 use rgunicorn_server::log::Level;
-use rgunicorn_server::worker::{AccessFacts, App, ConnId, Exit, Flow, Pool, Reactor, Request};
+use rgunicorn_server::worker::{AccessFacts, App, ConnId, ExitStatus, Flow, Reactor, Request, RequestQueue};
 
 use super::calls::{Calls, check_signals};
 use super::current::{clear_current, set_calls, set_desk};
@@ -72,7 +72,7 @@ impl Recipe {
 
 /// The application's threads, as the loop sees them.
 pub struct Threads {
-    pool: Arc<Pool>,
+    pool: Arc<RequestQueue>,
     office: Office,
     threads: Vec<Py<PyAny>>,
     relay: Option<Arc<QueueListener>>,
@@ -85,7 +85,7 @@ impl Threads {
     /// # Errors
     /// `RuntimeError` when there can be no further thread.
     pub fn start(py: Python<'_>, count: usize, office: Office, recipe: Recipe) -> PyResult<Self> {
-        let pool = Arc::new(Pool::default());
+        let pool = Arc::new(RequestQueue::default());
         let running: Arc<Running> = Arc::new(GilCell::new((0..count).map(|_| None).collect()));
         recipe.watch.describe_by(describe(&running));
         let relay = recipe.relay.clone();
@@ -129,7 +129,7 @@ impl App for Threads {
         wait();
     }
 
-    fn check_signals(&self, arrived: bool) -> Result<(), Exit> {
+    fn check_signals(&self, arrived: bool) -> Result<(), ExitStatus> {
         if let Some(relay) = &self.relay {
             relay.relay();
         }
@@ -139,10 +139,10 @@ impl App for Threads {
     fn call(&self, reactor: &Reactor, mut request: Request) {
         let conn = request.conn;
         request.keep_alive &= reactor.has_idle_room();
-        reactor.hold(conn);
+        reactor.begin_work(conn);
         if let Err(request) = self.pool.push(request) {
             reactor.abort(request.conn);
-            reactor.let_go(request.conn);
+            reactor.end_work(request.conn);
         }
     }
 
@@ -180,7 +180,7 @@ fn describe(running: &Arc<Running>) -> Describe {
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
 struct ThreadMain {
     recipe: Arc<Recipe>,
-    pool: Arc<Pool>,
+    pool: Arc<RequestQueue>,
     office: Office,
     running: Arc<Running>,
     number: usize,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rgunicorn_io::driver::sim::SimNet;
 use rgunicorn_server::worker::{
-    App, Body, BodyRead, ConnId, Exit, Flow, Handover, Outgoing, Reactor, Request,
+    App, Body, BodyRead, ConnId, ExitStatus, Flow, Hijacked, Outgoing, Reactor, Request,
 };
 
 use crate::owner::owned;
@@ -55,7 +55,7 @@ pub(crate) struct TestApp {
     /// The connections of `/hold`, for the test to act on.
     pub(crate) holds: RefCell<Vec<ConnId>>,
     /// The socket that it has taken over.
-    pub(crate) taken: RefCell<Option<Handover>>,
+    pub(crate) taken: RefCell<Option<Hijacked>>,
     pub(crate) net: Option<SimNet>,
 }
 
@@ -200,7 +200,7 @@ impl App for TestApp {
         wait();
     }
 
-    fn check_signals(&self, _: bool) -> Result<(), Exit> {
+    fn check_signals(&self, _: bool) -> Result<(), ExitStatus> {
         Ok(())
     }
 
@@ -226,7 +226,7 @@ impl App for TestApp {
                 reactor.abort(conn);
             }
             "take" => {
-                let taken = reactor.hand_over(conn);
+                let taken = reactor.hijack(conn);
                 Self::plain(reactor, conn, format!("{}", taken.is_ok()).into_bytes(), keep);
                 *self.taken.borrow_mut() = taken.ok();
             }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::client::Client;
-use crate::stage::{Stage, calm, tuning};
+use crate::stage::{Stage, calm, worker_config};
 use rgunicorn_io::sys::shared::{Accepting, Slot};
-use rgunicorn_server::worker::Tuning;
+use rgunicorn_server::worker::WorkerConfig;
 
 /// A worker that serves, and does this about new connections.
 fn sibling(stage: &Stage, accepting: Accepting) -> Slot {
@@ -32,7 +32,8 @@ fn unseen(stage: &Stage) -> Client {
 
 /// A connection whose request arrives together with the wake-up for another connection. How often the worker nudged.
 fn both_at_once(accepting: Option<Accepting>, rounds: usize) -> usize {
-    let stage = Stage::new(1, &calm(), Tuning { keepalive: Duration::from_secs(100), ..tuning() });
+    let stage =
+        Stage::new(1, &calm(), WorkerConfig { keepalive: Duration::from_secs(100), ..worker_config() });
     let sibling = accepting.map(|accepting| sibling(&stage, accepting));
     let mut nudges = 0;
     for _ in 0..rounds {
@@ -88,7 +89,7 @@ fn a_connection_that_nobody_was_woken_for_is_found() {
 #[test]
 fn a_lone_worker_that_finds_a_connection_waits_for_the_next() {
     let (idle_wait_max, header_timeout) = (Duration::from_secs(60), Duration::from_secs(1000));
-    let stage = Stage::new(1, &calm(), Tuning { idle_wait_max, header_timeout, ..tuning() });
+    let stage = Stage::new(1, &calm(), WorkerConfig { idle_wait_max, header_timeout, ..worker_config() });
     let begun = stage.net.now();
     let (_idle, next) = (unseen(&stage), unseen(&stage));
     next.get("/a");

@@ -7,7 +7,7 @@ use rgunicorn_settings::Networks;
 
 /// Settings and limits of one worker. [`Default`] gives Gunicorn's defaults where Gunicorn has the setting.
 #[derive(Clone, Debug)]
-pub struct Tuning {
+pub struct WorkerConfig {
     /// Open connections at most; at the limit the worker stops accepting (`worker_connections`).
     pub connections_max: usize,
     /// Idle time allowed on a kept-alive connection; zero turns keep-alive off (`keepalive`).
@@ -59,7 +59,7 @@ pub struct Tuning {
     pub proxy_allowed: Networks,
 }
 
-impl Default for Tuning {
+impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
             connections_max: 1000,
