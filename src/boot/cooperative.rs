@@ -84,7 +84,7 @@ pub(super) fn decide(
         }
         Patched::Yes(missing) => missing,
     };
-    if let Some(reason) = gevent::objection(py, GEVENT_LEAST) {
+    if let Some(reason) = gevent::check_compat(py, GEVENT_LEAST) {
         return direct(Level::Warning, &format!("{reason}; {INSTALL}"));
     }
     if gevent::hub_loop(py)?.is_none() {

@@ -84,7 +84,7 @@ fn start(py: Python<'_>, sources: Sources) -> Result<Server, Leave> {
     // What configuration files import of Gunicorn is ours.
     py.import("rgunicorn.compat").map_err(|error| complain(py, &format_exception(py, &error)))?;
     // A hub that the configuration file makes runs our loop, too.
-    gevent::prefer_loop(py).map_err(|error| complain(py, &format_exception(py, &error)))?;
+    gevent::install_loop(py).map_err(|error| complain(py, &format_exception(py, &error)))?;
     let (settings, live) = sources.read(py).map_err(|refused| {
         complain(py, &refused.stderr);
         Leave(refused.status)
@@ -176,10 +176,10 @@ fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), String> {
                 let install = cooperative::INSTALL;
                 return Err(format!("Error: the gevent worker needs gevent: {reason}. {install}"));
             }
-            gevent::prefer_loop(py)
+            gevent::install_loop(py)
         }
-        Ok(WorkerKind::Uring | WorkerKind::Gthread) => gevent::prefer_loop(py),
-        Ok(WorkerKind::Sync) | Err(_) => gevent::withdraw_loop(py),
+        Ok(WorkerKind::Uring | WorkerKind::Gthread) => gevent::install_loop(py),
+        Ok(WorkerKind::Sync) | Err(_) => gevent::uninstall_loop(py),
     };
     done.map_err(|error| format_exception(py, &error))
 }

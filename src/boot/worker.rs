@@ -14,7 +14,7 @@ use crate::conf::{Live, WorkerHandle};
 use crate::gevent;
 use crate::py::{
     QueueListener, SignalHooks, Watch, Watchdog, WorkerSignals, exit_status, format_exception,
-    keep_frame_chunks, wakeup_pipe,
+    install_chunk_cache, wakeup_pipe,
 };
 use crate::wsgi::{
     self, Calls, ErrorStream, ListenerName, LoadError, Office, Recipe, RequestHooks, ServerFacts, Threads,
@@ -212,7 +212,7 @@ fn boot(
     let app = introduce(py, scene, (errors, control), &begun, app)?;
     let Begun { worker, wake, watch, .. } = begun;
     // Handlers and filters of the application and the hooks are there by now.
-    logs.settle(py, live)?;
+    logs.sync_polls(py, live)?;
     let access_logger = logs.access_logger(py, live)?.filter(|_| logs_access(&worker));
     let access = logs.access.take().filter(|_| access_logger.is_none());
     let kind = settings.worker_kind().map_err(BootError::Other)?;
@@ -256,7 +256,7 @@ fn begin<'py>(
     let Scene { settings, live, .. } = *scene;
     become_user(settings)?;
     // Here and not in the master: what serves is what gains, and no thread of the application can be in the allocator.
-    keep_frame_chunks(py, settings.frame_cache_chunks());
+    install_chunk_cache(py, settings.frame_cache_chunks());
     let wake = wakeup_pipe(py)?;
     let watch = Arc::new(Watch::new(py, errors.clone())?);
     let signal_hooks =

@@ -15,7 +15,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList};
 
-use crate::py::{QueueListener, Watch, exit_status, shielded};
+use crate::py::{QueueListener, Watch, catch_panic, exit_status};
 use rgunicorn_http::{HttpError, ResponseFacts};
 use rgunicorn_io::sys::atfork;
 use rgunicorn_server::log::Level;
@@ -203,7 +203,7 @@ impl Calls {
             }
         };
         link.count_request();
-        let result = shielded(|| self.app.bind(py).call1((call.environ.bind(py), call.response.bind(py))));
+        let result = catch_panic(|| self.app.bind(py).call1((call.environ.bind(py), call.response.bind(py))));
         if self.is_forked_copy() {
             return self.leave_child(py, link, result.err().as_ref());
         }
@@ -221,7 +221,7 @@ impl Calls {
         req: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let (Some(hooks), Some(req)) = (&self.hooks, req) else { return Ok(()) };
-        shielded(|| hooks.before(py, req))?;
+        catch_panic(|| hooks.before(py, req))?;
         request.keep_alive &= !req.getattr(intern!(py, "must_close"))?.is_truthy()?;
         Ok(())
     }

@@ -18,7 +18,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::py::{Describe, GilCell, Greenlets, crossing, shielded};
+use crate::py::{Describe, GilCell, Greenlets, assert_no_borrow, catch_panic};
 use rgunicorn_server::worker::{ConnId, Reactor, Request};
 
 use super::current::{calls, from_ticket, reactor, ticket};
@@ -105,7 +105,7 @@ impl Pause {
 
     /// Switches to a greenlet, from the hub.
     fn go_on(&self, py: Python<'_>, greenlet: &Bound<'_, PyAny>) -> PyResult<()> {
-        shielded(|| self.greenlets.switch(py, greenlet)).map(drop)
+        catch_panic(|| self.greenlets.switch(py, greenlet)).map(drop)
     }
 
     /// The request of a greenlet that begins.
@@ -183,9 +183,9 @@ impl Pause {
     fn suspend(&self, py: Python<'_>, conn: ConnId) -> PyResult<()> {
         let me = self.greenlets.current(py)?;
         self.suspended.borrow_mut().entry(conn).or_default().push(me.clone().unbind());
-        crossing();
+        assert_no_borrow();
         // The hub's own method: it tells the greenlet that it is switched out.
-        let back = shielded(|| self.hub.bind(py).call_method0(intern!(py, "switch")).map(drop));
+        let back = catch_panic(|| self.hub.bind(py).call_method0(intern!(py, "switch")).map(drop));
         let mine = {
             let mut suspended = self.suspended.borrow_mut();
             let list = suspended.get_mut(&conn);

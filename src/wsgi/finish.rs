@@ -7,7 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::py::{exit_status, format_exception, is_only_reference, shielded};
+use crate::py::{catch_panic, exit_status, format_exception, is_only_reference};
 use rgunicorn_http::HttpError;
 use rgunicorn_io::sys::clock;
 use rgunicorn_server::log::Level;
@@ -148,7 +148,7 @@ impl Calls {
             let resp = hooks::response_object(py, &head, facts, req)?;
             hooks.after(py, req, environ, &resp)
         };
-        if let Err(error) = shielded(run) {
+        if let Err(error) = catch_panic(run) {
             let text = format_exception(py, &error);
             link.errors().log(Level::Error, format_args!("Exception in post_request hook\n{text}"));
         }
@@ -181,12 +181,12 @@ impl Calls {
         let status = refuse(link, request, error);
         let (Some(hooks), Some(req)) = (&self.hooks, req) else { return };
         link.flush();
-        let logged = shielded(|| {
+        let logged = catch_panic(|| {
             let (resp, environ) =
                 (hooks::refusal_object(py, status, req)?, hooks::bare_environ(py, request, req)?);
             hooks.log_access(py, &resp, req, &environ.unbind(), Duration::ZERO)
         });
-        let ran = shielded(|| hooks.after(py, req, PyDict::new(py).as_any(), py.None().bind(py)));
+        let ran = catch_panic(|| hooks.after(py, req, PyDict::new(py).as_any(), py.None().bind(py)));
         for (done, what) in [(logged, "The access logger failed"), (ran, "Exception in post_request hook")] {
             if let Err(error) = done {
                 let text = format_exception(py, &error);

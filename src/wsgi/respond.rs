@@ -4,7 +4,7 @@ use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
-use crate::py::shielded;
+use crate::py::catch_panic;
 use rgunicorn_server::worker::{ConnId, Flow, Outgoing};
 
 use super::calls::{Call, Calls, Stage};
@@ -76,7 +76,7 @@ impl Calls {
         let mut pieces = Pieces::new(link.buffer());
         let items_max = if call.materialised { LISTED_ITEMS_PER_TURN_MAX } else { ITEMS_PER_TURN_MAX };
         for count in 1..=items_max {
-            let item = shielded(|| items.next().transpose()).transpose();
+            let item = catch_panic(|| items.next().transpose()).transpose();
             if self.is_forked_copy() {
                 self.leave_child(py, link, item.and_then(Result::err).as_ref());
                 return None;
