@@ -29,7 +29,7 @@ const KILL_PATIENCE_S: f64 = 1.0;
 
 /// How a worker runs the application's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum RequestMode {
     /// One at a time, on the loop's thread.
     Direct,
     /// Each in a greenlet.
@@ -46,11 +46,11 @@ pub(super) fn decide(
     py: Python<'_>,
     (kind, threads): (WorkerKind, usize),
     errors: &ErrorLog,
-) -> PyResult<Result<Mode, String>> {
+) -> PyResult<Result<RequestMode, String>> {
     let pid = std::process::id();
     let direct = |level, reason: &str| {
         errors.log(level, format_args!("Worker {pid} runs one request at a time: {reason}"));
-        Ok(Ok(Mode::Direct))
+        Ok(Ok(RequestMode::Direct))
     };
     let otherwise = |level, reason: &str| {
         if threads == 0 {
@@ -58,10 +58,10 @@ pub(super) fn decide(
         }
         let s = if threads == 1 { "" } else { "s" };
         errors.log(level, format_args!("Worker {pid} runs requests in {threads} thread{s}: {reason}"));
-        Ok(Ok(Mode::Threads(threads)))
+        Ok(Ok(RequestMode::Threads(threads)))
     };
     let missing = match gevent::patched(py)? {
-        _ if kind == WorkerKind::Sync => return Ok(Ok(Mode::Direct)),
+        _ if kind == WorkerKind::Sync => return Ok(Ok(RequestMode::Direct)),
         Patched::NotUsed => return otherwise(Level::Info, "the application does not use gevent"),
         Patched::No => {
             return otherwise(
@@ -96,7 +96,7 @@ pub(super) fn decide(
         return direct(Level::Warning, reason);
     }
     tell_greenlets(py, errors, &missing)?;
-    Ok(Ok(Mode::Greenlets))
+    Ok(Ok(RequestMode::Greenlets))
 }
 
 fn tell_greenlets(py: Python<'_>, errors: &ErrorLog, missing: &[&str]) -> PyResult<()> {

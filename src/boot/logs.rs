@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use crate::conf::Live;
+use crate::conf::ConfigObjects;
 use crate::py::{QueueListener, format_exception};
 use rgunicorn_server::log::{AccessExclude, AccessFormat, AccessLog, ErrorLog, Level};
 use rgunicorn_settings::{Id, Settings};
@@ -36,7 +36,7 @@ impl Logs {
     pub(super) fn open(
         py: Python<'_>,
         settings: &Settings,
-        live: &Live,
+        live: &ConfigObjects,
         former: Option<&Self>,
     ) -> Result<Self, String> {
         let unwritable = |path: &str, error| format!("Error: '{path}' isn't writable [{error}]");
@@ -65,7 +65,7 @@ impl Logs {
     ///
     /// # Errors
     /// Those of attributes.
-    pub(super) fn sync_polls(&mut self, py: Python<'_>, live: &Live) -> PyResult<()> {
+    pub(super) fn sync_polls(&mut self, py: Python<'_>, live: &ConfigObjects) -> PyResult<()> {
         let stock = py.import("rgunicorn.glogging")?;
         let of = (&self.logger, live.config(py));
         if self.relay.is_none() && !stock.call_method1("is_stock", of)?.is_truthy()? {
@@ -86,7 +86,7 @@ impl Logs {
     ///
     /// # Errors
     /// Those of attributes.
-    pub(super) fn access_logger(&self, py: Python<'_>, live: &Live) -> PyResult<Option<Py<PyAny>>> {
+    pub(super) fn access_logger(&self, py: Python<'_>, live: &ConfigObjects) -> PyResult<Option<Py<PyAny>>> {
         let stock = py
             .import("rgunicorn.glogging")?
             .call_method1("access_is_stock", (&self.logger, live.config(py)))?;
@@ -94,7 +94,7 @@ impl Logs {
     }
 
     /// These are in force again, after others were on trial: a logger that both have was set up for those.
-    pub(super) fn restore(&self, py: Python<'_>, live: &Live) {
+    pub(super) fn restore(&self, py: Python<'_>, live: &ConfigObjects) {
         if let Err(error) = self.logger.call_method1(py, "setup", (live.config(py),)) {
             let text = format_exception(py, &error);
             self.errors.error(format_args!("Cannot go back to the former log settings: {text}"));
@@ -167,7 +167,7 @@ fn access_format(settings: &Settings) -> Result<AccessFormat, String> {
 /// An instance of the configured class; the one that there is, with the new settings, if it is of that class.
 fn made_logger<'py>(
     py: Python<'py>,
-    live: &Live,
+    live: &ConfigObjects,
     former: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let config = live.config(py);

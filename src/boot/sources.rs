@@ -8,7 +8,7 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::conf::{self, ConfError, Live};
+use crate::conf::{self, ConfError, ConfigObjects};
 use crate::py::{exit_status, format_exception};
 use rgunicorn_settings::{
     CommandExit, CommandLine, DEFAULT_CONFIG, Environment, Id, Invalid, Settings, config_source,
@@ -131,13 +131,13 @@ impl Sources {
     }
 
     /// The settings of the program that embeds the server.
-    fn read_program(&self, py: Python<'_>, app: &Py<PyAny>) -> Result<(Settings, Live), Refused> {
+    fn read_program(&self, py: Python<'_>, app: &Py<PyAny>) -> Result<(Settings, ConfigObjects), Refused> {
         let failed = |error: PyErr| Refused::from(format_exception(py, &error));
         let config = app.bind(py).getattr("cfg").map_err(failed)?;
         let values = conf::changed_values(&config).map_err(failed)?;
         let settings = resolve(&self.environment, Some(&values), &self.env_args, &self.command_line)?;
         self.check(py, &settings)?;
-        Ok((settings, Live::of_object(config.unbind())))
+        Ok((settings, ConfigObjects::of_object(config.unbind())))
     }
 
     /// Where the server was started.
@@ -149,7 +149,7 @@ impl Sources {
     ///
     /// # Errors
     /// [`Refused`].
-    pub(super) fn read(&self, py: Python<'_>) -> Result<(Settings, Live), Refused> {
+    pub(super) fn read(&self, py: Python<'_>) -> Result<(Settings, ConfigObjects), Refused> {
         if let Some(app) = &self.embedding {
             return self.read_program(py, app);
         }
@@ -164,7 +164,7 @@ impl Sources {
             return Err("Error: No application module specified.".to_owned().into());
         }
         let names = file.objects.as_ref().map(|names| names.bind(py));
-        let live = Live::new(py, &settings, names)?;
+        let live = ConfigObjects::new(py, &settings, names)?;
         Ok((settings, live))
     }
 
