@@ -182,7 +182,7 @@ impl HookRunner {
         Ok(worker)
     }
 
-    /// Calls `post_fork(server, worker)`.
+    /// WsgiApp `post_fork(server, worker)`.
     ///
     /// # Errors
     /// What it raises.

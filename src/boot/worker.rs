@@ -17,7 +17,8 @@ use crate::py::{
     install_chunk_cache, wakeup_pipe,
 };
 use crate::wsgi::{
-    self, Calls, ErrorStream, ListenerName, LoadError, Office, Recipe, RequestHooks, ServerFacts, Threads,
+    self, ErrorStream, ListenerName, LoadError, RequestHooks, ServerFacts, ThreadContext, Threads, WsgiApp,
+    WsgiConfig,
 };
 use rgunicorn_io::driver::Driver;
 use rgunicorn_io::sys::listener;
@@ -67,7 +68,7 @@ struct ReadyWorker {
 /// Who runs the application.
 enum Executor {
     /// The loop's thread, in greenlets or not.
-    Here(Rc<Calls>),
+    Here(Rc<WsgiApp>),
     Threads(Box<Threads>),
 }
 
@@ -134,7 +135,7 @@ fn serve_in_threads(py: Python<'_>, reactor: &Reactor, threads: &Threads) -> Out
 fn serve_here(
     py: Python<'_>,
     reactor: &Rc<Reactor>,
-    calls: &Rc<Calls>,
+    calls: &Rc<WsgiApp>,
     (watch, watchdog): (&Arc<Watch>, Option<Watchdog>),
 ) -> i32 {
     let status = if calls.is_cooperative() {
@@ -220,7 +221,7 @@ fn boot(
         cooperative::decide(py, (kind, setup::threads(settings)), errors)?.map_err(BootError::Other)?;
     wsgi::set_server(&super::names(py).0);
     let hooks = request_hooks(live, &worker, access_logger)?;
-    let recipe = recipe(py, app, ctx, (errors, logs.relay()), &listeners, (mode, &watch), hooks)?;
+    let wsgi_config = wsgi_config(py, app, ctx, (errors, logs.relay()), &listeners, (mode, &watch), hooks)?;
     let renderer = access.as_ref().map(AccessLog::line_renderer);
     for listener in &listeners {
         // Its own ones, with `reuse_port`: from here on they are served.
@@ -241,7 +242,7 @@ fn boot(
     let mut config = config(settings, &worker, mode)?;
     config.shares_listeners = !listeners.iter().any(|listener| listener.is_own());
     let reactor = made_reactor(settings, listeners, wake, handles, config)?;
-    let runs = runs(py, (&reactor, mode), recipe, renderer)?;
+    let runs = runs(py, (&reactor, mode), wsgi_config, renderer)?;
     let watchdog = if matches!(runs, Executor::Here(_)) { watchdog(settings, &watch)? } else { None };
     Ok(ReadyWorker { worker: worker.unbind(), reactor, runs, watch, watchdog })
 }
@@ -255,7 +256,7 @@ fn begin<'py>(
 ) -> Result<Identified<'py>, BootError> {
     let BootContext { settings, live, .. } = *ctx;
     become_user(settings)?;
-    // Here and not in the master: what serves is what gains, and no thread of the application can be in the allocator.
+    // CurrentThread and not in the master: what serves is what gains, and no thread of the application can be in the allocator.
     install_chunk_cache(py, settings.frame_cache_chunks());
     let wake = wakeup_pipe(py)?;
     let watch = Arc::new(Watch::new(py, errors.clone())?);
@@ -333,18 +334,24 @@ fn made_reactor(
 fn runs(
     py: Python<'_>,
     (reactor, mode): (&Rc<Reactor>, RequestMode),
-    recipe: Recipe,
+    wsgi_config: WsgiConfig,
     renderer: Option<LineRenderer>,
 ) -> PyResult<Executor> {
     let WorkerHandles { mailbox, control, errors, slot, .. } = reactor.handles();
     if let (RequestMode::Threads(count), Some(mailbox)) = (mode, mailbox) {
         let keeps_alive = !reactor.config().keepalive.is_zero();
         let counted = (slot.clone(), reactor.count());
-        let office =
-            Office::new(mailbox.clone(), control.clone(), errors.clone(), renderer, keeps_alive, counted);
-        return Ok(Executor::Threads(Box::new(Threads::start(py, count, office, recipe)?)));
+        let context = ThreadContext::new(
+            mailbox.clone(),
+            control.clone(),
+            errors.clone(),
+            renderer,
+            keeps_alive,
+            counted,
+        );
+        return Ok(Executor::Threads(Box::new(Threads::start(py, count, context, wsgi_config)?)));
     }
-    let calls = Rc::new(recipe.calls(py, mode == RequestMode::Greenlets)?);
+    let calls = Rc::new(wsgi_config.calls(py, mode == RequestMode::Greenlets)?);
     wsgi::set_current(reactor.clone());
     wsgi::set_calls(calls.clone());
     Ok(Executor::Here(calls))
@@ -415,7 +422,7 @@ fn requests_max(worker: &Bound<'_, PyAny>) -> PyResult<u64> {
     Ok(if most >= i64::MAX as f64 { 0 } else { most.max(0.0) as u64 })
 }
 
-fn recipe(
+fn wsgi_config(
     py: Python<'_>,
     app: Py<PyAny>,
     ctx: &BootContext<'_>,
@@ -423,14 +430,14 @@ fn recipe(
     listeners: &[Arc<listener::Listener>],
     (mode, watch): (RequestMode, &Arc<Watch>),
     hooks: Option<RequestHooks>,
-) -> PyResult<Recipe> {
+) -> PyResult<WsgiConfig> {
     let settings = ctx.settings;
     let stream = ErrorStream::new(errors.clone(), settings.errorlog() == "-");
     let constants = PyDict::new(py);
     constants.set_item("wsgi.errors", Py::new(py, stream)?)?;
     let facts = server_facts(settings, listeners, mode != RequestMode::Direct, super::names(py).1);
     let (constants, sendfile) = (constants.unbind(), settings.sendfile());
-    Ok(Recipe { app, facts, constants, sendfile, watch: watch.clone(), hooks, relay })
+    Ok(WsgiConfig { app, facts, constants, sendfile, watch: watch.clone(), hooks, relay })
 }
 
 /// Not for `sync`, whose requests may take their time as under Gunicorn.
