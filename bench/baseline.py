@@ -79,7 +79,7 @@ def compare(
         return Verdict(f"not comparable: {'; '.join(min(different, key=len))}")
     recorded = same[0].figures[name]
     change = (figure / recorded - 1) * 100
-    text = f"{change:+.1f}% of {recorded:,}"
+    text = f"{round(change, 1) + 0.0:+.1f}% of {recorded:,}"
     if figure > recorded * (100 + percent) / 100:
         return Verdict(f"{text}: MORE than {percent:g}% above", failed=True)
     return Verdict(f"{text}: the record should be lowered" if change < -percent else text)

@@ -61,10 +61,10 @@ class Profile:
     total: float = 0
     exclusive: Counter[Function] = field(default_factory=Counter)
     """Instructions of the function itself."""
-    called: Counter[Function] = field(default_factory=Counter)
-    """Instructions of what it has called. A function that calls itself counts them at each level."""
     calls: Counter[tuple[Function, Function]] = field(default_factory=Counter)
     """How often the first has called the second."""
+    call_costs: Counter[tuple[Function, Function]] = field(default_factory=Counter)
+    """Instructions of those calls, with all that they have called. Recursion counts at each level."""
     files: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Instructions by object and source file; inlined code is at the file where it is written."""
 
@@ -73,14 +73,17 @@ class Profile:
         return Profile(
             (self.total - base.total) / requests,
             _difference(self.exclusive, base.exclusive, requests),
-            _difference(self.called, base.called, requests),
             _difference(self.calls, base.calls, requests),
+            _difference(self.call_costs, base.call_costs, requests),
             _difference(self.files, base.files, requests),
         )
 
     def inclusive(self) -> Counter[Function]:
         """Instructions of each function and of what it has called."""
-        return self.exclusive + self.called
+        costs = Counter(self.exclusive)
+        for (caller, _), cost in self.call_costs.items():
+            costs[caller] += cost
+        return costs
 
 
 def _difference(more: Counter[Key], less: Counter[Key], divisor: int) -> Counter[Key]:
@@ -141,7 +144,7 @@ class _Reader:
         _, *costs = line.split()
         cost = int(costs[0]) if costs else 0
         if self._in_call:
-            self.profile.called[self._function] += cost
+            self.profile.call_costs[self._function, self._callee] += cost
         else:
             self.profile.exclusive[self._function] += cost
             self.profile.files[self._object, self._file] += cost

@@ -6,7 +6,7 @@
     ... bench/instructions.py --scenario gevent-hello --profile      (where they go; --help for more)
 
 One worker on epoll, since valgrind cannot run io_uring; requests one at a time over 4 kept-alive connections; the
-worker process only. Two runs differ by 0.01% (threads: 0.5%, by how the threads meet). callgrind.py says how it counts.
+worker process only. Two runs differ by 0.1% at most (threads: 1%, by how they meet). callgrind.py says how it counts.
 The system calls' own work in the kernel is not in the figure, and an instruction is not a unit of time: what is cheap
 here may miss the cache. compare.py measures time.
 

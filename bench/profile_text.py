@@ -54,17 +54,20 @@ def text(title: str, profile: Profile, top: int) -> str:
     parts += _rows("functions, exclusive", _named(profile.exclusive), top)
     own = Counter({f: n for f, n in inclusive.items() if component(f.object) == OURS})
     parts += _rows("own functions, with what they call", _named(own), top)
-    parts += _rows("other functions called by our own, with what they call", _called_by_us(profile), top)
+    parts += _rows("calls out of our own library, with all that they call", _called_by_us(profile), top)
     return "\n".join(parts)
 
 
 def _called_by_us(profile: Profile) -> Counter[str]:
-    """How often our library calls functions of others: the name, and the number of calls instead of instructions."""
-    return _summed(
-        (f"{callee.name} ({component(callee.object)}), calls", count)
-        for (caller, callee), count in profile.calls.items()
-        if component(caller.object) == OURS != component(callee.object)
-    )
+    """The cost of calls out of our library, by the function that is called."""
+    out = {edge for edge in profile.calls if component(edge[0].object) == OURS != component(edge[1].object)}
+    counts = _summed((readable(callee.name), profile.calls[caller, callee]) for caller, callee in out)
+
+    def told(callee: Function) -> str:
+        name = readable(callee.name)
+        return f"{name} ({component(callee.object)}, {counts[name]:,.1f} calls)"
+
+    return _summed((told(callee), profile.call_costs[caller, callee]) for caller, callee in out)
 
 
 def _summed(pairs: Iterable[tuple[str, float]]) -> Counter[str]:

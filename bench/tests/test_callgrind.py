@@ -75,6 +75,7 @@ def test_costs_are_of_the_function_and_inlined_ones_of_the_file_they_come_from()
 def test_calls_are_counted_with_what_they_cost() -> None:
     profile = parsed()
     assert profile.calls == {(OUTER, INNER): 4, (OUTER, MEMCPY): 1}
+    assert profile.call_costs == {(OUTER, INNER): 40, (OUTER, MEMCPY): 20}
     assert profile.inclusive() == {OUTER: 70, INNER: 40, MEMCPY: 20}
 
 
