@@ -65,10 +65,17 @@ def _granian(port: int) -> list[str]:
     return ["granian", "--interface", "wsgi", "--no-ws", *threads, *limits, *timeouts, *bind, APP]
 
 
-def _bjoern(port: int) -> list[str]:
-    code = f"import bjoern, bench_hello; bjoern.run(bench_hello.app, '127.0.0.1', {port})"
-    return ["python", "-c", code]
+def _in_python(code: str) -> Callable[[int], list[str]]:
+    """A server that is a function of Python."""
+    return lambda port: ["python", "-c", f"import bench_hello; {code.format(app='bench_hello.app', port=port)}"]
 
+
+IN_PYTHON = {
+    "freastal": "import freastal; freastal.serve({app}, '127.0.0.1', {port})",
+    "fastpysgi": "import fastpysgi; fastpysgi.run({app}, '127.0.0.1', {port})",
+    "bjoern": "import bjoern; bjoern.run({app}, '127.0.0.1', {port})",
+}
+"""Python code of the servers that have no command line."""
 
 TABLE = [
     Server("rgunicorn uring", "rgunicorn", gunicorn("rgunicorn", "-k", "uring", "--io-driver", "uring")),
@@ -77,7 +84,7 @@ TABLE = [
     Server("gunicorn gthread", "gunicorn", gunicorn("gunicorn", "-k", "gthread", "--no-control-socket")),
     Server("gunicorn gevent", "gunicorn", gunicorn("gunicorn", "-k", "gevent", "--no-control-socket")),
     Server("granian", "granian", _granian),
-    Server("bjoern", "bjoern", _bjoern),
+    *(Server(name, name, _in_python(code)) for name, code in IN_PYTHON.items()),
 ]
 """Order of the reports. The sync worker closes after every answer: its rows pay for a connection per request."""
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes target/venv-bench with rgunicorn (release build), gunicorn, gevent, granian, bjoern and uWSGI, the backend of
-# bench/cooperative.py (target/release/backend), and installs wrk. Run it again after a change of rgunicorn. VENV=DIR
-# uses another directory.
+# Makes target/venv-bench with rgunicorn (release build), gunicorn, gevent, granian, bjoern, freastal, fastpysgi and
+# uWSGI, the backend of bench/cooperative.py (target/release/backend), and installs wrk and valgrind. Run it again after
+# a change of rgunicorn. VENV=DIR uses another directory.
 set -euo pipefail
 # shellcheck source=ci/lib.sh
 . "$(dirname "$0")/../ci/lib.sh"
@@ -14,6 +14,7 @@ need gcc gcc
 need_python
 need wrk wrk
 need taskset util-linux
+(need valgrind valgrind) || say "valgrind is missing: bench/instructions.py and bench/calls.py will not run"
 # bjoern is built from source and includes libev's header.
 if ! echo '#include <ev.h>' | gcc -E - >/dev/null 2>&1; then
     { apt-get install -y -q libev-dev || { apt-get update -q && apt-get install -y -q libev-dev; }; } >&2 ||
@@ -24,10 +25,11 @@ pip_install "$VENV" bench/requirements.txt
 # A peer of one bench only, compiled here; its profile "gevent" builds that plugin in.
 UWSGI_PROFILE=gevent pip_install "$VENV" bench/requirements-uwsgi.txt || say "uWSGI does not build here: left out"
 say "building rgunicorn (release)"
-rm -f "$VENV/built-from"
+rm -f "$VENV/built-from" "$VENV/built-profile"
 built_from=$(git describe --always --dirty --exclude='*' 2>/dev/null || echo "no commit")
 install_rgunicorn "$VENV"
 echo "$built_from" >"$VENV/built-from" # what the reports name
+echo release >"$VENV/built-profile"
 say "building the backend"
 cargo build -q --release --locked -p rgunicorn-bench --bin backend --target-dir "$ROOT/target"
 say "ready: $VENV/bin/python bench/compare.py"

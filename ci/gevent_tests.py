@@ -61,10 +61,11 @@ class Result:
 
     @property
     def ok(self) -> bool:
+        """Whether the module has passed."""
         return self.status == "ok"
 
     def excuse(self, tests: Collection[str]) -> None:
-        """A module whose only failures are tests that may fail has passed."""
+        """Let the module pass if its only failures are tests that may fail."""
         if self.status == "FAILED" and self.broken and all(f"{self.name}.{test}" in tests for test in self.broken):
             self.status, self.broken, self.excused = "ok", [], self.broken
 
@@ -77,6 +78,7 @@ class Result:
 
 
 def say(text: str) -> None:
+    """Print a line at once."""
     print(text, flush=True)
 
 
@@ -89,7 +91,7 @@ def tests_dir() -> Path:
 
 
 def environment(loop: str, driver: str | None, folder: Path) -> dict[str, str]:
-    """What gevent's own runner gives to a test process, with our loop in it."""
+    """Return the environment that gevent's own runner gives to a test process, with our loop in it."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
     env |= {
         "GEVENT_LOOP": loop,
@@ -171,7 +173,7 @@ def run_all(names: Sequence[str], tables: dict, env: dict[str, str], jobs: int, 
 
 
 def choose(arguments: argparse.Namespace, tables: dict, folder: Path) -> list[str]:
-    """The modules to run; names given on the command line run whatever the tables say."""
+    """Return the modules to run; names given on the command line run whatever the tables say."""
     known = sorted(path.stem for path in folder.glob("test_*.py"))
     if arguments.modules:
         names = [Path(name).stem.rpartition("gevent.tests.")[2] for name in arguments.modules]
@@ -197,7 +199,7 @@ def is_worse(result: Result, before: dict | None) -> bool:
 
 
 def compare(results: list[Result], baseline: dict[str, dict]) -> list[Result]:
-    """The failures that count: modules that pass in the baseline. Says what else is different."""
+    """Return the failures that count, of modules that pass in the baseline, and tell what else is different."""
     for result in results:
         before = baseline.get(result.name)
         if before is None:
@@ -214,6 +216,7 @@ def compare(results: list[Result], baseline: dict[str, dict]) -> list[Result]:
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("modules", nargs="*", help="only these, for example test__core_timer")
     parser.add_argument("--loop", default=OUR_LOOP, help="what GEVENT_LOOP is set to; default %(default)s")

@@ -28,7 +28,7 @@ need no change; a value other than the built-in one gets a warning.
 
 
 def default(row: tuple) -> str:
-    """The built-in value, as it is written in a configuration file."""
+    """Return the built-in value, as it is written in a configuration file."""
     shape, value = row[1], row[6]
     if shape == "Hook":
         return "nothing"
@@ -36,7 +36,7 @@ def default(row: tuple) -> str:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [HEAD]
     rows = _rgunicorn._settings_table()
     order = {section: index for index, section in enumerate(dict.fromkeys(row[2] for row in rows))}
@@ -57,7 +57,7 @@ def page() -> str:
 
 
 def main() -> int:
-    """Writes or checks the page."""
+    """Write or check the page."""
     text = page()
     if sys.argv[1:] == ["--check"]:
         if PAGE.exists() and PAGE.read_text() == text:

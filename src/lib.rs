@@ -40,7 +40,7 @@ mod _rgunicorn {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        crate::gevent::speed_up(module.py())?;
+        crate::gevent::install_vectorcall(module.py())?;
         module.add("__version__", crate::boot::VERSION)
     }
 

@@ -1,4 +1,4 @@
-"""The console script ``rgunicorn`` and ``python -m rgunicorn``: hands the command line to the native module."""
+"""The console script ``rgunicorn`` and ``python -m rgunicorn``."""
 
 import sys
 from typing import NoReturn

@@ -1,4 +1,4 @@
-"""Makes gevent take rgunicorn's loop, without importing gevent for those who do not use it.
+"""The choice of rgunicorn's loop for gevent, without an import of gevent where nothing uses it.
 
 gevent chooses its loop when the first hub is made, from ``gevent.config.loop``. The environment variable would do as
 well, but programs that the application starts would inherit it, and rgunicorn need not be installed for those.
@@ -7,24 +7,25 @@ well, but programs that the application starts would inherit it, and rgunicorn n
 from __future__ import annotations
 
 import sys
-from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 
 # Type checkers take this for true; a worker has no use for `typing`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
     from types import ModuleType
 
 LOOP = "rgunicorn.gevent.Loop"
 
 
 class _Finder:
-    """Waits in ``sys.meta_path`` for the first import of gevent, and leaves."""
+    """An entry of ``sys.meta_path`` that waits for the first import of gevent, and leaves."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """Find gevent, and let its loader choose the loop; other modules are left to the other finders."""
         if name != "gevent":
             return None
         sys.meta_path.remove(self)
@@ -54,7 +55,7 @@ def _choose() -> None:
 
 
 def prefer_loop() -> None:
-    """From now on hubs are made with our loop, whenever gevent is imported."""
+    """Let hubs be made with our loop from now on, whenever gevent is imported."""
     if "gevent" in sys.modules:
         _choose()
     elif _finder not in sys.meta_path:
@@ -62,7 +63,7 @@ def prefer_loop() -> None:
 
 
 def withdraw() -> None:
-    """The opposite of `prefer_loop`: gevent is left alone."""
+    """Undo `prefer_loop`: gevent is left alone."""
     if _finder in sys.meta_path:
         sys.meta_path.remove(_finder)
     elif (gevent := sys.modules.get("gevent")) is not None:

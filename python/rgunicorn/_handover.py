@@ -17,7 +17,9 @@ from rgunicorn._rgunicorn import _take_socket
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Self
+
+    from _typeshed import WriteableBuffer
 
 # An unborn socket keeps its connection's ticket in a slot that `socket.socket`
 # fills only when it is initialised.
@@ -49,7 +51,7 @@ class ClientSocket(socket.socket):
         _become_real(self)
         return getattr(self, name)
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         _become_real(self)
         return self
 
@@ -58,7 +60,7 @@ class ClientSocket(socket.socket):
 
 
 class _SocketWithUnreadBytes(socket.socket):
-    """Gives out what the worker had already received before reading on."""
+    """A client's socket that gives out what the worker had received before it reads on."""
 
     __slots__ = ()
 
@@ -73,19 +75,23 @@ class _SocketWithUnreadBytes(socket.socket):
         return taken
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        """Return unread bytes; `MSG_PEEK` leaves them there."""
         if flags & socket.MSG_PEEK:
             return bytes(_unread[self][:bufsize])
         return bytes(self._take(bufsize))
 
-    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+    def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
+        """Fill a buffer with unread bytes."""
         view = memoryview(buffer).cast("B")
         size = nbytes or len(view)
         data = _unread[self][:size] if flags & socket.MSG_PEEK else self._take(size)
         view[: len(data)] = data
         return len(data)
 
-    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, Any]:
+    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, None]:
+        """Return unread bytes and no address, as of any connected socket."""
         return self.recv(bufsize, flags), None
 
-    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
+    def recvfrom_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> tuple[int, None]:
+        """Fill a buffer with unread bytes; there is no address."""
         return self.recv_into(buffer, nbytes, flags), None

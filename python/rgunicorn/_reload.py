@@ -1,4 +1,4 @@
-"""What `--reload` needs of Python: which files are loaded, and what answers while an application cannot be."""
+"""The part of `--reload` that is Python: the files that are loaded, and what answers for an application that is not."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sys
 # Type checkers take this for true; a worker has no use for `typing`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
+    from collections.abc import Iterable
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 
 # Where the server was started, whatever directory it changes to later: extra files are relative to it.
@@ -22,7 +22,7 @@ def _matching(entry: str) -> list[str]:
 
 
 def files(extra: Iterable[str]) -> list[str]:
-    """Source files of all modules that are loaded, and the extra files, patterns among them expanded."""
+    """List the source files of all loaded modules, and the extra files, patterns among them expanded."""
     found = set()
     for module in list(sys.modules.values()):
         name = getattr(module, "__file__", None)
@@ -34,7 +34,7 @@ def files(extra: Iterable[str]) -> list[str]:
 
 
 def missing(extra: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Of extra files: paths that do not exist, and patterns that match nothing."""
+    """Return, of extra files, the paths that do not exist and the patterns that match nothing."""
     patterns = [entry for entry in extra if glob.has_magic(entry)]
     paths = [entry for entry in extra if not glob.has_magic(entry)]
     return (
@@ -43,11 +43,11 @@ def missing(extra: Iterable[str]) -> tuple[list[str], list[str]]:
     )
 
 
-def error_app(text: str) -> Callable[[dict[str, Any], Callable[..., Any]], list[bytes]]:
-    """An application that answers every request with this text and the status 500."""
+def error_app(text: str) -> WSGIApplication:
+    """Make an application that answers every request with this text and the status 500."""
     body = text.encode("utf-8", "replace")
 
-    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
         start_response("500 Internal Server Error", headers)
         return [body]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from os import PathLike, stat_result
 from types import TracebackType
 from typing import Any, Final, Never, Self, TypeAlias, final
+from wsgiref.types import WSGIApplication
 
 from typing_extensions import disjoint_base
 
@@ -52,7 +53,7 @@ def main(argv: list[str]) -> int:
     """
 
 def _instances(class_: type[Any]) -> list[Any]:
-    """Every object of a class and of those below it that the collector knows; no code of theirs runs."""
+    """Return every object of a class and of those below it that the collector knows; no code of theirs runs."""
 
 def _take_socket(ticket: int) -> tuple[int, bytes]:
     """Detach a connection: a descriptor that the caller owns, and the bytes received and not used."""
@@ -83,7 +84,7 @@ class Input:
     def __next__(self) -> bytes: ...
 
 class RequestBodyError(OSError):
-    """The rest of a request body cannot be read. ``status``: that of the answer that the server would give."""
+    """A request body whose rest cannot be read. ``status``: that of the answer that the server would give."""
 
     status: int
 
@@ -107,13 +108,13 @@ class WorkerHandle:
 
 @final
 class ClientDisconnected:
-    """``rgunicorn.client_disconnected``: whether the client has left. Takes no arguments."""
+    """``rgunicorn.client_disconnected``, without arguments: whether the client has left."""
 
     def __call__(self, *args: Never, **kwargs: Never) -> bool: ...
 
 @final
 class EarlyHints:
-    """``wsgi.early_hints``: sends a 103 answer with these headers."""
+    """``wsgi.early_hints``, which sends a 103 answer with these headers."""
 
     def __call__(self, headers: Iterable[tuple[str, str]]) -> None: ...
 
@@ -155,7 +156,7 @@ class callback:
 
 @disjoint_base
 class watcher:
-    """What the watchers of a loop have in common. They are made by the loop's methods."""
+    """The base of a loop's watchers, which the loop's methods make."""
 
     callback: _Call | None
     args: tuple[Any, ...] | None
@@ -331,6 +332,6 @@ class Loop:
 
 def _check_setting(name: str, value: object) -> Any: ...
 def _hook_arities(name: str) -> list[int]: ...
-def _load_app(uri: str) -> Any: ...
+def _load_app(uri: str) -> WSGIApplication: ...
 def _run_app(app: object) -> int: ...
 def _settings_table() -> list[tuple[str, str, str, list[str], str, str, Any, str]]: ...

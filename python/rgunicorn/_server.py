@@ -1,13 +1,12 @@
-"""The objects that hooks are given: the server (the master), its workers, a request, a response.
+"""The objects that hooks are given beside workers: the server (the master), a request, a response.
 
-The native module tells `Server` about each moment at which a hook may run (`Server.on_starting`, `Server.pre_fork`, ...),
-in the process where Gunicorn runs it; what a hook raises goes back to the native module, which knows what that means.
+The native module tells `Server` about each moment at which a hook may run (`_pre_fork`, `_child_exit`, ...), in the
+process where Gunicorn runs it; what a hook raises goes back to the native module, which knows what that means.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import socket
 import sys
 from datetime import timedelta
@@ -18,6 +17,7 @@ from rgunicorn.app.wsgiapp import WSGIApplication
 if TYPE_CHECKING:
     from rgunicorn._rgunicorn import WorkerHandle
     from rgunicorn.config import Config
+    from rgunicorn.workers import Worker
 
 
 # Of struct tcp_info (linux/tcp.h): enough of it, and where tcpi_unacked is, which is the queue's length for a listener.
@@ -26,13 +26,13 @@ _UNACKED = 24
 
 
 class ListeningSocket(socket.socket):
-    """A socket object on a descriptor that is somebody else's."""
+    """A socket object on a descriptor that is the server's."""
 
     def close(self) -> None:
-        """Leaves the descriptor open."""
+        """Leave the descriptor open."""
 
     def __del__(self) -> None:
-        """Leaves it open here, too."""
+        """Leave it open here, too."""
 
 
 class Listener:
@@ -42,20 +42,20 @@ class Listener:
         self._fd, self._name, self._text = fd, name, text
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Return the descriptor."""
         return self._fd
 
     def getsockname(self) -> Any:
-        """What it is bound to."""
+        """Return the address that it is bound to."""
         return self._name
 
     @property
-    def sock(self) -> Any:
+    def sock(self) -> socket.socket:
         """The same descriptor as a socket object, which cannot be closed."""
         return ListeningSocket(fileno=self._fd)
 
     def waiting(self) -> int:
-        """Connections in the accept queue; 0 where the kernel does not tell (unix sockets)."""
+        """Count the connections in the accept queue; 0 where the kernel does not tell (unix sockets)."""
         if not isinstance(self._name, tuple):
             return 0
         info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
@@ -63,35 +63,6 @@ class Listener:
 
     def __str__(self) -> str:
         return self._text
-
-
-class Heartbeat:
-    """`worker.tmp`."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._fd: int | None = None
-
-    def notify(self) -> None:
-        """Says that the worker is alive."""
-        self._worker.notify()
-
-    def last_update(self) -> float:
-        """When it last said so, on the monotonic clock, in seconds; 0 before."""
-        handle = self._worker._handle
-        return 0.0 if handle is None else handle.last_beat()
-
-    def fileno(self) -> int:
-        """A descriptor, for those who want one: heartbeats are in shared memory."""
-        if self._fd is None:
-            self._fd = os.memfd_create("heartbeat")
-        return self._fd
-
-    def close(self) -> None:
-        """Lets go of it."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
 
 
 class App(WSGIApplication):
@@ -103,67 +74,8 @@ class App(WSGIApplication):
         super().__init__()
 
     def do_load_config(self) -> None:
-        """Takes over what was read."""
+        """Take over the configuration that was read."""
         self.cfg = self._read
-
-
-class Worker:
-    """A worker, in the master and, as a copy, in its own process. Attributes may be added."""
-
-    def __init__(self, age: int, ppid: int, sockets: list[Listener], app: Any, timeout: float, cfg: Config, log: Any) -> None:
-        self.age, self.ppid, self.sockets, self.app, self.timeout, self.cfg, self.log = (
-            age, ppid, sockets, app, timeout, cfg, log,
-        )  # fmt: skip
-        self.pid: Any = "[booting]"
-        self.booted = False
-        self.aborted = False
-        self.reloader: Any = None
-        self.tmp = Heartbeat(self)
-        self.wsgi: Any = None
-        self._handle: WorkerHandle | None = None
-        self._alive = True
-        self._nr = 0
-        jitter = random.randint(0, cfg.max_requests_jitter)
-        self.max_requests: float = cfg.max_requests + jitter if cfg.max_requests else sys.maxsize
-
-    def __str__(self) -> str:
-        return f"<Worker {self.pid}>"
-
-    @property
-    def alive(self) -> bool:
-        """False: the worker stops, or has stopped. May be set so."""
-        return self._alive if self._handle is None else self._handle.alive
-
-    @alive.setter
-    def alive(self, value: bool) -> None:
-        self._alive = value
-        if self._handle is not None:
-            self._handle.alive = value
-
-    @property
-    def nr(self) -> int:
-        """Requests so far. May be set, to be nearer to `max_requests` or farther from it."""
-        return self._nr if self._handle is None else self._handle.requests
-
-    @nr.setter
-    def nr(self, value: int) -> None:
-        self._nr = value
-        if self._handle is not None:
-            self._handle.requests = value
-
-    def notify(self) -> None:
-        """Says that the worker is alive: its time-out begins anew."""
-        if self._handle is not None:
-            self._handle.notify()
-
-
-_CLASSES: dict[str, type[Worker]] = {}
-
-
-def worker_class(name: str) -> type[Worker]:
-    """`Worker` under the name of a worker type."""
-    names = {"sync": "SyncWorker", "gthread": "ThreadWorker", "gevent": "GeventWorker", "uring": "UringWorker"}
-    return _CLASSES.setdefault(name, type(names.get(name, name), (Worker,), {}))
 
 
 class Server:
@@ -173,7 +85,7 @@ class Server:
         self.cfg, self.app, self.log = cfg, app, log
         self.pid = os.getpid()
         #: The master before this one, during an upgrade; 0 otherwise.
-        self.master_pid = int(os.environ.get("GUNICORN_PID", 0))
+        self.master_pid = int(os.environ.get("GUNICORN_PID", "0"))
         self.reexec_pid = 0
         self.systemd = False
         self.pidfile: Any = None
@@ -181,7 +93,7 @@ class Server:
         self.WORKERS: dict[int, Worker] = {}
         self.LISTENERS: list[Listener] = []
         self.START_CTX: dict[Any, Any] = {"args": list(sys.argv), "cwd": os.getcwd(), 0: sys.executable}
-        self._num_workers = cfg.workers
+        self._num_workers: int = cfg.workers
         self._describe()
         #: What a hook has asked for by setting `num_workers`; the native module takes it from here.
         self._wanted: int | None = None
@@ -190,7 +102,7 @@ class Server:
 
     @property
     def num_workers(self) -> int:
-        """How many workers are wanted. May be set."""
+        """The number of workers wanted; may be set."""
         return self._num_workers
 
     @num_workers.setter
@@ -200,7 +112,7 @@ class Server:
     # What follows is called by the native module.
 
     def _describe(self) -> None:
-        """What the configuration says, as attributes; hooks may write to them."""
+        """Copy the configuration to attributes; hooks may write to them."""
         #: The configured addresses.
         self.address = self.cfg.address
         #: Seconds of silence after which a worker is killed.
@@ -215,7 +127,7 @@ class Server:
         return wanted
 
     def _configure(self, cfg: Config, log: Any) -> None:
-        """A reload: what was read anew."""
+        """Take over what a reload has read."""
         self.cfg, self.log = cfg, log
         self.app.cfg = cfg
         self._describe()
@@ -228,7 +140,7 @@ class Server:
         self.cfg.nworkers_changed(self, new, old)
 
     def _counted(self, workers: int) -> None:
-        """A pass of the master's loop: metrics."""
+        """Send metrics after a pass of the master's loop."""
         gauge = getattr(self.log, "gauge", None)
         if gauge is not None and workers != self._counted_before:
             self._counted_before = workers
@@ -239,9 +151,7 @@ class Server:
             self.log.debug("socket backlog: %d", backlog, extra=extra)
 
     def _pre_fork(self, age: int) -> None:
-        worker = self.worker_class(
-            age, self.pid, self.LISTENERS, self.app, self.cfg.timeout / 2.0, self.cfg, self.log
-        )
+        worker = self.worker_class(age, self.pid, self.LISTENERS, self.app, self.cfg.timeout / 2.0, self.cfg, self.log)
         self._coming[age] = worker
         self.cfg.pre_fork(self, worker)
 
@@ -252,7 +162,7 @@ class Server:
             self.WORKERS[pid] = worker
 
     def _aborting(self, pid: int) -> None:
-        """A worker has been silent for too long, and is about to get ABRT."""
+        """Note that a worker has been silent for too long, and is about to get ABRT."""
         if pid in self.WORKERS:
             self.WORKERS[pid].aborted = True
 
@@ -260,7 +170,7 @@ class Server:
         self._coming.pop(age, None)
 
     def _in_worker(self, age: int, handle: WorkerHandle) -> Worker:
-        """In the child: the worker that this process is."""
+        """Return the worker that this process, a child, is."""
         worker = self._coming.pop(age)
         worker.pid = os.getpid()
         worker._handle = handle
@@ -275,15 +185,15 @@ class Server:
 
 
 class Body:
-    """`req.body` of a request whose body is the application's."""
+    """The `req.body` of a request whose body is the application's."""
 
     def read(self, size: int | None = None) -> bytes:
-        """Nothing: the body is read through ``wsgi.input``."""
+        """Return nothing: the body is read through ``wsgi.input``."""
         return b""
 
 
 class Request:
-    """A request, as `pre_request`, `post_request` and loggers see it. What `pre_request` changes changes the environ."""
+    """A request, as `pre_request`, `post_request` and loggers see it; the first one's changes change the environ."""
 
     def __init__(
         self,
@@ -297,7 +207,7 @@ class Request:
         self.method, self.uri, self.path, self.query, self.fragment, self.version = line
         self.headers = headers
         self.trailers: list[tuple[str, str]] = []
-        self.body: Any = Body()
+        self.body = Body()
         self.scheme = scheme
         self.remote_addr, self.peer_addr = peer
         self.proxy_protocol_info: Any = None
@@ -307,11 +217,11 @@ class Request:
         self._scheme_before = scheme
 
     def force_close(self) -> None:
-        """The connection closes after the response."""
+        """Close the connection after the response."""
         self.must_close = True
 
     def should_close(self) -> bool:
-        """Whether the connection closes after the response."""
+        """Return whether the connection closes after the response."""
         if self.must_close:
             return True
         for name, value in self.headers:
@@ -323,7 +233,14 @@ class Request:
 class Response:
     """A response, as `post_request` and loggers see it."""
 
-    def __init__(self, status: str, headers: list[tuple[str, str]], sent: int, flags: tuple[bool, bool, bool], req: Any) -> None:
+    def __init__(
+        self,
+        status: str,
+        headers: list[tuple[str, str]],
+        sent: int,
+        flags: tuple[bool, bool, bool],
+        req: Request | None,
+    ) -> None:
         # None: the application has failed before it began one.
         self.status = status or None
         code = status.partition(" ")[0]
@@ -337,16 +254,16 @@ class Response:
         self.upgrade = False
 
     def force_close(self) -> None:
-        """The connection closes after the response."""
+        """Close the connection after the response."""
         self.must_close = True
 
     def should_close(self) -> bool:
-        """Whether the connection closes after the response."""
+        """Return whether the connection closes after the response."""
         return self.must_close or self.req is None or self.req.should_close()
 
 
 def apply_edits(req: Request, environ: dict[str, Any]) -> None:
-    """What `pre_request` has done to the request's headers and scheme becomes part of its environ."""
+    """Apply what `pre_request` has done to the request's headers and scheme to its environ."""
     if req.scheme != req._scheme_before:
         environ["wsgi.url_scheme"] = req.scheme
     if req.headers == req._headers_before:
@@ -358,10 +275,11 @@ def apply_edits(req: Request, environ: dict[str, Any]) -> None:
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             key = f"HTTP_{key}"
         if key in environ and key.startswith("HTTP_"):
-            value = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ','}{value}"
-        environ[key] = value
+            environ[key] = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ','}{value}"
+        else:
+            environ[key] = value
 
 
 def log_access(logger: Any, resp: Any, req: Any, environ: dict[str, Any], microseconds: int) -> None:
-    """A record of the access log by a logger that is not the server's own."""
+    """Write a record of the access log by a logger that is not the server's own."""
     logger.access(resp, req, environ, timedelta(microseconds=microseconds))

@@ -39,7 +39,7 @@ _MAIN = _thread.get_ident()
 
 
 def report() -> str:
-    """All stacks as text, at most `TEXT_MAX` characters and a last line that says so. Never raises an `Exception`."""
+    """Return all stacks, at most `TEXT_MAX` characters and a last line that says so; never raise an `Exception`."""
     collects = gc.isenabled()
     # A collection would run finalizers of the application on this thread.
     gc.disable()
@@ -120,7 +120,7 @@ def _greenlet_name(one: Any) -> str:
 
 
 def _stack(frame: FrameType | None) -> list[str]:
-    """The lines of a stack, without those of this file that are innermost."""
+    """Return the lines of a stack, without those of this file that are innermost."""
     while frame is not None and frame.f_code.co_filename == _stack.__code__.co_filename:
         frame = frame.f_back
     lines: list[str] = []

@@ -1,4 +1,4 @@
-"""`Arbiter`: runs the server for an application object."""
+"""The entrance for programs that run the server for an application object."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rgunicorn import _rgunicorn
 
 
 class Arbiter:
-    """Gunicorn's name for the master. Only running it is public; hooks get `rgunicorn._server.Server`."""
+    """The master under Gunicorn's name; only running it is public, and hooks get `rgunicorn._server.Server`."""
 
     #: The exit status of a worker that failed before it had booted.
     WORKER_BOOT_ERROR = 3
@@ -21,5 +21,5 @@ class Arbiter:
         self.cfg = app.cfg
 
     def run(self) -> NoReturn:
-        """Serves, and exits with the server's status."""
+        """Serve, and exit with the server's status."""
         sys.exit(_rgunicorn._run_app(self.app))

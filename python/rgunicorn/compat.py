@@ -1,8 +1,8 @@
 """Gunicorn's import names, for configuration files and programs that say ``from gunicorn.glogging import Logger``.
 
-Importing this module makes ``import gunicorn`` give rgunicorn's classes, for this process; the server does so in its own
-processes before it reads a configuration. A real Gunicorn that is installed is left alone everywhere else, and stays what
-it is in a process that had imported it before.
+Importing this module makes ``import gunicorn`` give rgunicorn's classes, for this process; the server does so in its
+own processes before it reads a configuration. A real Gunicorn that is installed is left alone everywhere else, and
+stays what it is in a process that had imported it before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _HOME = os.path.join(os.path.dirname(__file__), "_gunicorn")
 
 
 def install() -> None:
-    """Makes ``gunicorn`` importable as a name of rgunicorn's. Harmless if it is done twice."""
+    """Make ``gunicorn`` importable as a name of rgunicorn's; harmless if it is done twice."""
     found = sys.modules.get("gunicorn")
     if found is not None:
         return
@@ -32,8 +32,9 @@ def install() -> None:
 
 
 def names() -> tuple[str, str]:
-    """`SERVER` and `SERVER_SOFTWARE`, as a configuration file may have set them."""
-    import gunicorn  # type: ignore[import-untyped]
+    """Return `SERVER` and `SERVER_SOFTWARE`, as a configuration file may have set them."""
+    # The package that `install` has made, or that was there before.
+    import gunicorn  # type: ignore[import-untyped]  # noqa: PLC0415
 
     if getattr(gunicorn, "__file__", None) != os.path.join(_HOME, "__init__.py"):
         # The real one, which was there first.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import grp
-import importlib
 import inspect
 import os
 import pwd
@@ -15,37 +14,21 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from rgunicorn import _rgunicorn
+from rgunicorn.util import Address, getcwd, import_object, parse_address
+from rgunicorn.workers import Worker, worker_class
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
+#: What the system knows of a user or a group; in both the third field is the number.
+Account = pwd.struct_passwd | grp.struct_group
 #: What a row of the table says: name, shape, section, flags, metavar, text, default, since when.
 Row = tuple[str, str, str, list[str], str, str, Any, str]
 
 
-def import_object(path: str) -> Any:
-    """The object of a dotted path, ``package.module.name`` or ``package.module:name``."""
-    parts = path.replace(":", ".").split(".")
-    if len(parts) < 2 or not all(parts):
-        raise ValueError(f"{path!r} is not a dotted path")
-    for count in range(len(parts) - 1, 0, -1):
-        module = ".".join(parts[:count])
-        try:
-            found: Any = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            # The name may be that of an attribute; a module that misses another one is to say so.
-            if count == 1 or not module.startswith(error.name or module):
-                raise
-            continue
-        for part in parts[count:]:
-            found = getattr(found, part)
-        return found
-    raise ValueError(f"{path!r} is not a dotted path")
-
-
 def positional(function: Callable[..., Any]) -> int | None:
-    """How many named positional parameters a callable takes; None if that cannot be known."""
+    """Count the named positional parameters of a callable; None if they cannot be known."""
     if inspect.isclass(function):
         raise TypeError(f"{function!r} is not a function")
     try:
@@ -57,7 +40,7 @@ def positional(function: Callable[..., Any]) -> int | None:
 
 
 def no_hook(name: str, shown_as: str) -> Callable[..., Any]:
-    """What stands for a hook that was not configured. `pre_request` writes a debug line, as under Gunicorn."""
+    """Return what stands for a hook that was not configured; `pre_request` writes a debug line, as under Gunicorn."""
 
     def nothing(*args: Any) -> Any:
         if name == "pre_request":
@@ -85,11 +68,11 @@ class Setting:
         return no_hook(self.name, value) if self.shape == "Hook" else copy.copy(value)
 
     def get(self) -> Any:
-        """The value."""
+        """Return the value."""
         return self.value
 
     def set(self, value: Any) -> None:
-        """Checks and takes a value.
+        """Check and take a value.
 
         Raises `TypeError` or `ValueError`, which say what is allowed.
         """
@@ -101,7 +84,7 @@ class Setting:
             self.take(_rgunicorn._check_setting(self.name, value))
 
     def take(self, value: Any) -> None:
-        """Takes a value that was checked already, in the form that Gunicorn gives it."""
+        """Take a value that was checked already, in the form that Gunicorn gives it."""
         if value is None and self.name in ("chdir", "user", "group"):
             return
         if self.name == "user":
@@ -158,9 +141,7 @@ class Config:
         self._settle()
 
     def _settle(self) -> None:
-        """What the machine says where nothing was configured, as under Gunicorn."""
-        from rgunicorn.util import getcwd
-
+        """Take from the machine what was not configured, as Gunicorn does."""
         self.settings["chdir"].value = getcwd()
         self.settings["user"].value = os.geteuid()
         self.settings["group"].value = os.getegid()
@@ -184,26 +165,26 @@ class Config:
         return ((name, self.settings[name].value) for name in sorted(self.settings))
 
     def set(self, name: str, value: Any) -> None:
-        """Changes a setting."""
+        """Change a setting."""
         if name not in self.settings:
             raise AttributeError(f"No configuration setting for: {name}")
         self.settings[name].set(value)
         self.__dict__["_changed"].add(name)
 
     def _dump(self) -> str:
-        """All settings, for the log."""
+        """Return all settings, for the log."""
         return "\n".join(f"  {name}: {value}" for name, value in self._pairs())
 
     def _take(self, name: str, value: Any) -> None:
-        """A value that was checked already."""
+        """Take a value that was checked already."""
         self.settings[name].take(value)
 
     def _give(self, name: str, value: Any) -> None:
-        """A value of a configuration file."""
+        """Check and take a value of a configuration file."""
         self.settings[name].set(value)
 
     def _changed_values(self) -> list[tuple[str, Any]]:
-        """What `set` has changed, in the order of the table."""
+        """Return what `set` has changed, in the order of the table."""
         changed = self.__dict__["_changed"]
         return [(name, setting.value) for name, setting in self.settings.items() if name in changed]
 
@@ -212,17 +193,20 @@ class Config:
         return None if getattr(hook, "_is_default", False) else hook
 
     def get_cmd_args_from_env(self) -> list[str]:
-        """The words of ``GUNICORN_CMD_ARGS``, as they were when this object was made."""
-        import shlex
+        """Return the words of ``GUNICORN_CMD_ARGS``, as they were when this object was made."""
+        # Only embedding programs ask, and a worker need not have the module.
+        import shlex  # noqa: PLC0415
 
         return shlex.split(self.env_orig.get("GUNICORN_CMD_ARGS", ""))
 
     def parser(self) -> argparse.ArgumentParser:
-        """A parser of the same options, for programs that want to look at the command line themselves."""
-        import argparse
+        """Make a parser of the same options, for programs that want to look at the command line themselves."""
+        # Only embedding programs ask, and a worker need not have the module.
+        import argparse  # noqa: PLC0415
 
         parser = argparse.ArgumentParser(prog=self.prog, usage=self.usage)
-        parser.add_argument("-v", "--version", action="version", version=f"{self.prog} (version {_rgunicorn.__version__})")
+        version = f"{self.prog} (version {_rgunicorn.__version__})"
+        parser.add_argument("-v", "--version", action="version", version=version)
         parser.add_argument("args", nargs="*", help=argparse.SUPPRESS)
         for setting in self.settings.values():
             if not setting.cli:
@@ -252,17 +236,13 @@ class Config:
         return "gthread" if name.endswith("sync") and self.threads > 1 else name
 
     @property
-    def worker_class(self) -> Any:
+    def worker_class(self) -> type[Worker]:
         """A stand-in for Gunicorn's worker class, of the same name."""
-        from rgunicorn._server import worker_class
-
         return worker_class(self.worker_class_str)
 
     @property
-    def address(self) -> list[Any]:
-        """Where to listen: (host, port), or the path of a unix socket."""
-        from rgunicorn.util import parse_address
-
+    def address(self) -> list[Address]:
+        """The addresses to listen on: (host, port), or the path of a unix socket."""
         return [parse_address(text) for text in self.settings["bind"].get()]
 
     @property
@@ -281,7 +261,8 @@ class Config:
     @property
     def proc_name(self) -> str:
         """The name in process titles."""
-        return self.settings["proc_name"].get() or self.settings["default_proc_name"].get()
+        name: str = self.settings["proc_name"].get() or self.settings["default_proc_name"].get()
+        return name
 
     @property
     def logger_class(self) -> Any:
@@ -308,7 +289,7 @@ class Config:
 
     @property
     def ssl_version(self) -> Any:
-        """As the module `ssl` names it."""
+        """The version of TLS, as the module `ssl` names it."""
         value = self.settings["ssl_version"].get()
         return ssl.PROTOCOL_TLS if value == 2 else value
 
@@ -325,7 +306,7 @@ class Config:
 
     @property
     def sendfile(self) -> bool:
-        """Whether wrapped files leave by sendfile(2)."""
+        """Whether wrapped files leave by the system call of that name."""
         value = self.settings["sendfile"].get()
         return True if value is None else value
 
@@ -345,8 +326,8 @@ class Config:
         return found or None
 
 
-def account(value: Any, find: Callable[[str], Any], own: Callable[[], int]) -> int:
-    """The id of an account that is given as None, a number or a name."""
+def account(value: str | int | None, find: Callable[[str], Account], own: Callable[[], int]) -> int:
+    """Return the id of an account that is given as None, a number or a name."""
     if value is None:
         return own()
     try:
@@ -354,13 +335,13 @@ def account(value: Any, find: Callable[[str], Any], own: Callable[[], int]) -> i
     except ValueError:
         kind = "user" if find is pwd.getpwnam else "group"
         try:
-            return int(find(value)[2])
+            return int(find(str(value))[2])
         except KeyError:
             raise ValueError(f"No such {kind}: {value!r}") from None
 
 
-def host_port(text: str) -> Any:
-    """HOST:PORT as a pair; the path of a unix socket alone."""
+def host_port(text: str) -> str | tuple[str, int]:
+    """Return HOST:PORT as a pair, or the path of a unix socket alone."""
     if text.startswith("unix://"):
         return text.removeprefix("unix://")
     host, separator, port = text.rpartition(":")
@@ -370,5 +351,5 @@ def host_port(text: str) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value as ``--print-config`` shows it."""
+    """Return a value as ``--print-config`` shows it."""
     return f"<{value.__qualname__}()>" if callable(value) and hasattr(value, "__qualname__") else str(value)

@@ -1,11 +1,11 @@
-"""`--spew`: prints every line of Python that is executed."""
+"""The trace of ``--spew``: every line of Python that is executed."""
 
 from __future__ import annotations
 
 import linecache
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -18,7 +18,8 @@ class Spew:
         self.trace_names = trace_names
         self.show_values = show_values
 
-    def __call__(self, frame: FrameType, event: str, arg: Any) -> Spew:
+    def __call__(self, frame: FrameType, event: str, arg: object) -> Spew:
+        """Show the line if it is about to be executed, and go on tracing."""
         if event == "line":
             self._show(frame)
         return self
@@ -39,13 +40,13 @@ class Spew:
 
 
 def spew(trace_names: list[str] | None = None, show_values: bool = False) -> None:
-    """From now on every line is printed, in this thread and those that start later."""
+    """Print every line from now on, in this thread and those that start later."""
     tracer = Spew(trace_names, show_values)
     threading.settrace(tracer)
     sys.settrace(tracer)
 
 
 def unspew() -> None:
-    """Enough."""
-    threading.settrace(None)  # type: ignore[arg-type]
+    """End what `spew` has begun."""
+    threading.settrace(None)
     sys.settrace(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class HaltServer(BaseException):
-    """The server stops, with this exit status."""
+    """The stop of the server, with an exit status."""
 
     def __init__(self, reason: str, exit_status: int = 1) -> None:
         super().__init__(reason)

@@ -66,7 +66,7 @@ _IOFDSET = 0x80
 
 
 class _EventsType:
-    """Stands in a watcher's arguments for what has happened."""
+    """The type of `EVENTS`, which stands in a watcher's arguments for what has happened."""
 
     def __repr__(self) -> str:
         return "gevent.core.EVENTS"
@@ -79,22 +79,22 @@ loop = Loop
 
 
 def get_version() -> str:
-    """What runs the loop, with its version."""
+    """Return the name and version of what runs the loop."""
     return f"rgunicorn-{__version__}"
 
 
 def get_header_version() -> str:
-    """The version that the loop was built with: always the one that runs."""
+    """Return the version that the loop was built with: always the one that runs."""
     return get_version()
 
 
 def supported_backends() -> list[str]:
-    """The drivers, the preferred one first."""
+    """List the drivers, the preferred one first."""
     return ["uring", "epoll"]
 
 
 def _events_to_str(events: int) -> str:
-    """``READ|WRITE``; bits without a name as a number."""
+    """Return bits by name, as in ``READ|WRITE``; those without a name as a number."""
     names = [name for bit, name in ((READ, "READ"), (WRITE, "WRITE"), (_IOFDSET, "_IOFDSET")) if events & bit]
     rest = events & ~(READWRITE | _IOFDSET)
     if rest or not names:
@@ -104,9 +104,9 @@ def _events_to_str(events: int) -> str:
 
 def _declare() -> None:
     """Tell zope.interface which of gevent's interfaces the classes have."""
-    # Neither has types of its own.
-    from gevent._interfaces import ICallback, ILoop  # type: ignore[import-untyped]
-    from zope.interface import classImplements  # type: ignore[import-untyped]
+    # Neither has types of its own, and the module is of use without them.
+    from gevent._interfaces import ICallback, ILoop  # type: ignore[import-untyped]  # noqa: PLC0415
+    from zope.interface import classImplements  # type: ignore[import-untyped]  # noqa: PLC0415
 
     classImplements(Loop, ILoop)
     classImplements(callback, ICallback)

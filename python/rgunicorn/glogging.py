@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import timedelta
-    from typing import IO, Any
+    from typing import IO, Any, ClassVar
 
 _ERROR_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
 _DATE_FORMAT = "[%Y-%m-%d %H:%M:%S %z]"
@@ -72,19 +72,19 @@ CONFIG_DEFAULTS: dict[str, Any] = {
 
 
 def loggers() -> list[logging.Logger]:
-    """All loggers that exist by name. The root logger has none."""
+    """List all loggers that exist by name; the root logger has none."""
     known = logging.root.manager.loggerDict.values()
     return [logger for logger in list(known) if isinstance(logger, logging.Logger)]
 
 
 def _file_handlers() -> Iterator[logging.FileHandler]:
-    """Each file handler of these loggers, once."""
+    """Yield each file handler of these loggers once."""
     found = (handler for logger in loggers() for handler in list(logger.handlers))
     yield from dict.fromkeys(handler for handler in found if isinstance(handler, logging.FileHandler))
 
 
 class SafeAtoms(dict[str, "Any"]):
-    """Atoms for a log line: quotes are escaped, what is missing is a dash, braced names count in any case."""
+    """The atoms of a log line: quotes are escaped, what is missing is a dash, braced names count in any case."""
 
     def __init__(self, atoms: Mapping[str, Any]) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class SafeAtoms(dict[str, "Any"]):
 
 
 def parse_syslog_address(addr: str) -> tuple[socket.SocketKind | None, str | tuple[str, int]]:
-    """The socket type (`None`: whichever works) and address of a `syslog_addr`."""
+    """Return the socket type (`None`: whichever works) and address of a `syslog_addr`."""
     scheme, separator, rest = addr.partition("://")
     if separator and scheme == "unix":
         path, _, kind = rest.partition("#")
@@ -116,7 +116,7 @@ def parse_syslog_address(addr: str) -> tuple[socket.SocketKind | None, str | tup
 
 
 def relay(logger: Any, records: Iterable[tuple[str, str]]) -> None:
-    """Hands finished records, pairs of a level's name and a text, to a logger. Whatever that raises ends in stderr."""
+    """Hand finished records, pairs of a level's name and a text, to a logger; what that raises ends in stderr."""
     for level, text in records:
         try:
             # By the method of the level, because subclasses count or filter there. Without arguments, the text is no
@@ -127,13 +127,13 @@ def relay(logger: Any, records: Iterable[tuple[str, str]]) -> None:
 
 
 def is_stock(logger: Any, cfg: Any) -> bool:
-    """Whether the native error log writes what this logger would: nobody has configured or changed anything."""
+    """Return whether the native error log writes what this logger would: nothing is configured or changed."""
     configured = cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json or cfg.syslog
     return type(logger) is Logger and not configured and _is_untouched(logger.error_log)
 
 
 def access_is_stock(logger: Any, cfg: Any) -> bool:
-    """The same of the access log."""
+    """Return whether the native access log writes what this logger would."""
     configured = cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json or cfg.syslog
     return type(logger) is Logger and not configured and _is_untouched(logger.access_log)
 
@@ -163,6 +163,7 @@ class _Before:
         self._state = [(log, log.level, log.propagate, list(log.handlers)) for log in logs]
 
     def restore(self) -> None:
+        """Bring that state back, and close handlers of ours that came later."""
         for log, level, propagate, handlers in self._state:
             log.setLevel(level)
             log.propagate = propagate
@@ -170,7 +171,7 @@ class _Before:
             self._close(handler for handler in new if handler not in handlers)
 
     def close_replaced(self) -> None:
-        """Frees the files of our handlers that are no longer used."""
+        """Free the files of our handlers that are no longer used."""
         for log, _, _, handlers in self._state:
             self._close(handler for handler in handlers if handler not in log.handlers)
 
@@ -184,7 +185,7 @@ class _Before:
 class Logger:
     """The server's logger: `gunicorn.error` and `gunicorn.access` of `logging`, set up by the settings."""
 
-    LOG_LEVELS: dict[str, int] = {
+    LOG_LEVELS: ClassVar[dict[str, int]] = {
         name: getattr(logging, name.upper()) for name in ("critical", "error", "warning", "info", "debug")
     }
     loglevel: int = logging.INFO
@@ -211,7 +212,7 @@ class Logger:
         self.setup(cfg)
 
     def setup(self, cfg: Any) -> None:
-        """Applies settings, at the start and at each reload. If it raises, the loggers are as before."""
+        """Apply settings, at the start and at each reload; if that raises, the loggers are as before."""
         before, old = _Before(self.error_log, self.access_log), (self.cfg, self.loglevel, self._access_log_enabled)
         self.cfg = cfg
         self.loglevel = self._level(cfg.loglevel)
@@ -245,7 +246,7 @@ class Logger:
                 self._set_syslog_handler(self.access_log, cfg, self.syslog_fmt, "access")
 
     def _apply_logconfig(self, cfg: Any) -> None:
-        """One of the three `logconfig` settings: the dictionary before JSON before ini."""
+        """Apply one of the three `logconfig` settings: the dictionary before JSON before ini."""
         if cfg.logconfig_dict:
             self._apply_dict(lambda: cfg.logconfig_dict)
         elif cfg.logconfig_json:
@@ -268,7 +269,7 @@ class Logger:
             raise RuntimeError(str(error)) from error
 
     def _capture_output(self, cfg: Any) -> None:
-        """Sends what the process prints into the error log file, also from C code and child programs."""
+        """Send what the process prints into the error log file, also from C code and child programs."""
         if not cfg.capture_output or cfg.errorlog in (None, "-"):
             return
         for stream in (sys.stdout, sys.stderr):
@@ -276,7 +277,7 @@ class Logger:
             with contextlib.suppress(AttributeError, OSError, ValueError):
                 stream.flush()
         with self.lock:
-            new = open(cfg.errorlog, "a+")
+            new = open(cfg.errorlog, "a+")  # noqa: SIM115 - stays open as `logfile`
             self.logfile, old = new, self.logfile
             os.dup2(new.fileno(), _STDOUT)
             os.dup2(new.fileno(), _STDERR)
@@ -284,43 +285,43 @@ class Logger:
             old.close()
 
     def critical(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """The server cannot go on."""
+        """Log that the server cannot go on."""
         # Most handlers keep trouble to themselves; those that open their file again do not.
         with contextlib.suppress(OSError):
             self.error_log.critical(msg, *args, **kwargs)
 
     def error(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """Something failed."""
+        """Log that something failed."""
         with contextlib.suppress(OSError):
             self.error_log.error(msg, *args, **kwargs)
 
     def warning(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """Something is wrong, and work goes on."""
+        """Log that something is wrong, and work goes on."""
         with contextlib.suppress(OSError):
             self.error_log.warning(msg, *args, **kwargs)
 
     def info(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """What happens."""
+        """Log what happens."""
         with contextlib.suppress(OSError):
             self.error_log.info(msg, *args, **kwargs)
 
     def debug(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """Details."""
+        """Log details."""
         with contextlib.suppress(OSError):
             self.error_log.debug(msg, *args, **kwargs)
 
     def exception(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """An error, with the exception that is being handled."""
+        """Log an error, with the exception that is being handled."""
         with contextlib.suppress(OSError):
             self.error_log.exception(msg, *args, **kwargs)
 
     def log(self, lvl: int | str, msg: object, *args: object, **kwargs: Any) -> None:
-        """At a level of `logging`, or one named as in the settings."""
+        """Log at a level of `logging`, or one named as in the settings."""
         with contextlib.suppress(OSError):
             self.error_log.log(self._level(lvl) if isinstance(lvl, str) else lvl, msg, *args, **kwargs)
 
     def atoms(self, resp: Any, req: Any, environ: Mapping[str, Any], request_time: timedelta) -> dict[str, Any]:
-        """What a log line can be made of, by the names of `access_log_format`."""
+        """Return what a log line can be made of, by the names of `access_log_format`."""
         status = resp.status
         sent = getattr(resp, "sent", None)
         # Whole days are left out, as in the native log.
@@ -356,7 +357,7 @@ class Logger:
 
     @property
     def access_log_enabled(self) -> bool:
-        """Whether anybody wants access records: if not, nothing is computed for them."""
+        """Whether access records are wanted: if not, nothing is computed for them."""
         enabled = self._access_log_enabled
         return self._wants_access_log() if enabled is None else enabled
 
@@ -367,7 +368,7 @@ class Logger:
         return bool(cfg.syslog and not cfg.disable_redirect_access_to_syslog)
 
     def access(self, resp: Any, req: Any, environ: Mapping[str, Any], request_time: timedelta) -> None:
-        """Logs one finished request."""
+        """Log one finished request."""
         if not self.access_log_enabled:
             return
         try:
@@ -378,11 +379,11 @@ class Logger:
             self.error(traceback.format_exc())
 
     def now(self) -> str:
-        """The local time in the form of the Common Log Format."""
+        """Return the local time in the form of the Common Log Format."""
         return time.strftime("[%d/%b/%Y:%H:%M:%S %z]")
 
     def reopen_files(self) -> None:
-        """Opens log files again, after a rotation. A file that cannot be opened leaves its old one in use."""
+        """Open log files again, after a rotation; a file that cannot be opened leaves its old one in use."""
         failures: list[tuple[str, OSError]] = []
         try:
             self._capture_output(self.cfg)
@@ -409,7 +410,7 @@ class Logger:
             self._give_away(handler.baseFilename)
 
     def close_on_exec(self) -> None:
-        """Keeps the log files from programs that the process becomes or starts."""
+        """Keep the log files from programs that the process becomes or starts."""
         for handler in _file_handlers():
             with handler.lock or contextlib.nullcontext():
                 stream: Any = handler.stream
@@ -417,9 +418,9 @@ class Logger:
                     os.set_inheritable(stream.fileno(), False)
 
     def _set_handler(
-        self, log: logging.Logger, output: str | None, fmt: logging.Formatter, stream: Any = None
+        self, log: logging.Logger, output: str | None, fmt: logging.Formatter, stream: IO[str] | None = None
     ) -> None:
-        """Replaces our handler of a logger by one that writes to a path, or to `stream` if that is a dash."""
+        """Replace our handler of a logger by one that writes to a path, or to `stream` if that is a dash."""
         ours = [handler for handler in log.handlers if getattr(handler, "_gunicorn", False)]
         for handler in ours[:1]:
             log.removeHandler(handler)
@@ -434,7 +435,7 @@ class Logger:
         self._add_handler(log, file_handler, fmt)
 
     def _give_away(self, path: str) -> None:
-        """A worker that has become another user must be able to open the file again."""
+        """Make the file that of the workers' user, which must be able to open it again."""
         user, group = self.cfg.user, self.cfg.group
         # What is not a regular file is not ours to give; the rest is tried.
         if user is not None and group is not None and os.path.isfile(path):
@@ -460,7 +461,7 @@ class Logger:
         log.addHandler(handler)
 
     def _get_user(self, environ: Mapping[str, Any]) -> str | None:
-        """The user name of Basic authentication."""
+        """Return the user name of Basic authentication."""
         scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         if not credentials or not scheme.lower().startswith("basic"):
             return None

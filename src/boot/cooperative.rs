@@ -13,7 +13,7 @@ use pyo3::types::PyDict;
 
 use crate::gevent::{self, Guest, Patched};
 use crate::py::{Greenlets, Watch, exit_status};
-use crate::wsgi::Calls;
+use crate::wsgi::WsgiApp;
 use rgunicorn_io::driver::{Completion, Driver};
 use rgunicorn_server::log::{ErrorLog, Level};
 use rgunicorn_server::worker::Reactor;
@@ -29,7 +29,7 @@ const KILL_PATIENCE_S: f64 = 1.0;
 
 /// How a worker runs the application's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum RequestMode {
     /// One at a time, on the loop's thread.
     Direct,
     /// Each in a greenlet.
@@ -46,11 +46,11 @@ pub(super) fn decide(
     py: Python<'_>,
     (kind, threads): (WorkerKind, usize),
     errors: &ErrorLog,
-) -> PyResult<Result<Mode, String>> {
+) -> PyResult<Result<RequestMode, String>> {
     let pid = std::process::id();
     let direct = |level, reason: &str| {
         errors.log(level, format_args!("Worker {pid} runs one request at a time: {reason}"));
-        Ok(Ok(Mode::Direct))
+        Ok(Ok(RequestMode::Direct))
     };
     let otherwise = |level, reason: &str| {
         if threads == 0 {
@@ -58,10 +58,10 @@ pub(super) fn decide(
         }
         let s = if threads == 1 { "" } else { "s" };
         errors.log(level, format_args!("Worker {pid} runs requests in {threads} thread{s}: {reason}"));
-        Ok(Ok(Mode::Threads(threads)))
+        Ok(Ok(RequestMode::Threads(threads)))
     };
     let missing = match gevent::patched(py)? {
-        _ if kind == WorkerKind::Sync => return Ok(Ok(Mode::Direct)),
+        _ if kind == WorkerKind::Sync => return Ok(Ok(RequestMode::Direct)),
         Patched::NotUsed => return otherwise(Level::Info, "the application does not use gevent"),
         Patched::No => {
             return otherwise(
@@ -84,7 +84,7 @@ pub(super) fn decide(
         }
         Patched::Yes(missing) => missing,
     };
-    if let Some(reason) = gevent::objection(py, GEVENT_LEAST) {
+    if let Some(reason) = gevent::check_compat(py, GEVENT_LEAST) {
         return direct(Level::Warning, &format!("{reason}; {INSTALL}"));
     }
     if gevent::hub_loop(py)?.is_none() {
@@ -96,7 +96,7 @@ pub(super) fn decide(
         return direct(Level::Warning, reason);
     }
     tell_greenlets(py, errors, &missing)?;
-    Ok(Ok(Mode::Greenlets))
+    Ok(Ok(RequestMode::Greenlets))
 }
 
 fn tell_greenlets(py: Python<'_>, errors: &ErrorLog, missing: &[&str]) -> PyResult<()> {
@@ -118,7 +118,7 @@ fn tell_greenlets(py: Python<'_>, errors: &ErrorLog, missing: &[&str]) -> PyResu
 /// The reactor as the loop's guest.
 struct Serving {
     reactor: Rc<Reactor>,
-    calls: Rc<Calls>,
+    calls: Rc<WsgiApp>,
     greenlets: Greenlets,
     /// The main greenlet, which waits for the end.
     main: Py<PyAny>,
@@ -183,7 +183,7 @@ impl Guest for Serving {
 pub(super) fn serve(
     py: Python<'_>,
     reactor: &Rc<Reactor>,
-    (calls, watch): (&Rc<Calls>, &Arc<Watch>),
+    (calls, watch): (&Rc<WsgiApp>, &Arc<Watch>),
 ) -> PyResult<i32> {
     let greenlets = Greenlets::import(py)?;
     let Some(ours) = gevent::hub_loop(py)? else {
@@ -223,22 +223,22 @@ pub(super) fn serve(
 /// An exception has reached the main greenlet: the status to leave with.
 fn left_by(py: Python<'_>, reactor: &Reactor, error: &PyErr) -> i32 {
     if error.is_instance_of::<PySystemExit>(py) {
-        return reactor.shared().control.quitting().unwrap_or_else(|| exit_status(py, error));
+        return reactor.handles().control.quitting().unwrap_or_else(|| exit_status(py, error));
     }
     let text = crate::py::format_exception(py, error);
-    reactor.shared().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
+    reactor.handles().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
     1
 }
 
 /// Requests that are still in progress when the worker leaves are killed, as under Gunicorn: their `finally` clauses run.
-fn kill_rest(py: Python<'_>, reactor: &Reactor, calls: &Calls) -> PyResult<()> {
+fn kill_rest(py: Python<'_>, reactor: &Reactor, calls: &WsgiApp) -> PyResult<()> {
     let running = calls.running(py)?;
     if running.is_empty() {
         return Ok(());
     }
-    if reactor.shared().control.quitting().is_none() {
+    if reactor.handles().control.quitting().is_none() {
         let pid = std::process::id();
-        let errors = &reactor.shared().errors;
+        let errors = &reactor.handles().errors;
         errors.log(Level::Warning, format_args!("Worker graceful timeout (pid:{pid})"));
     }
     let kwargs = PyDict::new(py);

@@ -7,32 +7,32 @@ use std::sync::Arc;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 
-use crate::conf::{self, Live};
+use crate::conf::{self, ConfigObjects};
 use rgunicorn_io::sys::listener::Listener;
 use rgunicorn_io::sys::process::Pid;
-use rgunicorn_server::arbiter::{self, Fork, HookEvent, Host, Launch, PARENT_VARIABLE, WorkerContext};
+use rgunicorn_server::arbiter::{self, ForkSide, HookEvent, Host, Launch, PARENT_VARIABLE, WorkerContext};
 use rgunicorn_server::log::Level;
 use rgunicorn_settings::Settings;
 
+use super::hooks::HookRunner;
 use super::logs::Logs;
 use super::sources::Sources;
-use super::stage::Stage;
-use super::worker::Scene;
+use super::worker::BootContext;
 use super::{daemon, setup, worker};
 
 /// The server's side of the arbiter, in the master and, copied by the fork, in each worker.
 pub(super) struct Server {
     sources: Sources,
     settings: Arc<Settings>,
-    live: Arc<Live>,
-    stage: Stage,
+    live: Arc<ConfigObjects>,
+    hook_runner: HookRunner,
     logs: Logs,
     /// Settings, the same as objects, and logs from before a reload that is on trial.
-    former: Option<(Arc<Settings>, Arc<Live>, Logs)>,
+    former: Option<(Arc<Settings>, Arc<ConfigObjects>, Logs)>,
     /// The application, if it was imported before the fork.
     app: Option<Py<PyAny>>,
     /// What the arbiter starts with, until it has.
-    pub(super) start: Option<(arbiter::Config, Launch)>,
+    pub(super) start: Option<(arbiter::ArbiterConfig, Launch)>,
     /// A worker that is over, but for threads of the application that do not end.
     pub(super) has_busy_threads: bool,
 }
@@ -40,8 +40,8 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn new(
         sources: Sources,
-        (settings, live, stage): (Settings, Live, Stage),
-        start: (arbiter::Config, Launch),
+        (settings, live, hook_runner): (Settings, ConfigObjects, HookRunner),
+        start: (arbiter::ArbiterConfig, Launch),
         logs: Logs,
         app: Option<Py<PyAny>>,
     ) -> Self {
@@ -50,7 +50,7 @@ impl Server {
             sources,
             settings,
             live,
-            stage,
+            hook_runner,
             logs,
             former: None,
             app,
@@ -60,7 +60,10 @@ impl Server {
     }
 
     /// Reads everything again and opens what it names. The process has changed even where this fails.
-    fn read_again(&self, py: Python<'_>) -> Result<((Settings, Live), arbiter::Config, Logs), String> {
+    fn read_again(
+        &self,
+        py: Python<'_>,
+    ) -> Result<((Settings, ConfigObjects), arbiter::ArbiterConfig, Logs), String> {
         self.sources.leave(py).map_err(|error| error.to_string())?;
         self.sources.read_program_again(py)?;
         let (settings, live) = self.sources.read(py).map_err(|refused| refused.log)?;
@@ -73,7 +76,7 @@ impl Server {
 
     /// Hooks see the configuration that is in force now.
     fn tell_stage(&self, py: Python<'_>) {
-        self.stage.configure(py, &self.live, &self.logs.object(py));
+        self.hook_runner.configure(py, &self.live, &self.logs.object(py));
     }
 
     /// Back to the directory and variables of the settings in force.
@@ -85,10 +88,10 @@ impl Server {
 }
 
 impl Host for Server {
-    fn fork(&mut self) -> io::Result<Fork> {
+    fn fork(&mut self) -> io::Result<ForkSide> {
         Python::attach(|py| {
             let pid = daemon::fork(py).map_err(|error| io::Error::other(error.to_string()))?;
-            Ok(if pid == 0 { Fork::Child } else { Fork::Parent(pid) })
+            Ok(if pid == 0 { ForkSide::Child } else { ForkSide::Parent(pid) })
         })
     }
 
@@ -98,14 +101,14 @@ impl Host for Server {
         Python::attach(|py| {
             let app = self.app.as_ref().map(|app| app.clone_ref(py));
             let program = self.sources.embedding(py);
-            let scene = Scene { settings: &self.settings, live: &self.live, program };
-            let ended = worker::run(py, context, &scene, &mut self.stage, &mut self.logs, app);
+            let ctx = BootContext { settings: &self.settings, live: &self.live, program };
+            let ended = worker::run(py, context, &ctx, &mut self.hook_runner, &mut self.logs, app);
             self.has_busy_threads = ended.has_busy_threads;
             ended.status
         })
     }
 
-    fn reload(&mut self) -> Result<arbiter::Config, String> {
+    fn reload(&mut self) -> Result<arbiter::ArbiterConfig, String> {
         Python::attach(|py| {
             let ((settings, live), config, logs) = self.read_again(py).inspect_err(|_| self.re_enter(py))?;
             for unknown in settings.unknown_names() {
@@ -136,30 +139,30 @@ impl Host for Server {
     }
 
     fn event(&mut self, event: HookEvent) -> Result<(), i32> {
-        let done = Python::attach(|py| self.stage.event(py, &self.live, &self.logs.errors, event));
+        let done = Python::attach(|py| self.hook_runner.event(py, &self.live, &self.logs.errors, event));
         self.logs.flush();
         done
     }
 
     fn listening(&mut self, listeners: &[Arc<Listener>]) {
-        Python::attach(|py| self.stage.listening(py, listeners));
+        Python::attach(|py| self.hook_runner.listening(py, listeners));
     }
 
     fn aborting(&mut self, pid: Pid) {
-        Python::attach(|py| self.stage.aborting(py, pid));
+        Python::attach(|py| self.hook_runner.aborting(py, pid));
     }
 
     fn counted(&mut self, workers: usize) {
         if self.settings.statsd_host().is_some() || self.settings.enable_backlog_metric() {
-            Python::attach(|py| self.stage.counted(py, workers));
+            Python::attach(|py| self.hook_runner.counted(py, workers));
         }
     }
 
     fn take_wanted(&mut self) -> Option<u32> {
-        Python::attach(|py| self.stage.take_wanted(py))
+        Python::attach(|py| self.hook_runner.take_wanted(py))
     }
 
-    fn promoted(&mut self) {
+    fn became_master(&mut self) {
         let removed =
             Python::attach(|py| conf::set_environ(py, (PARENT_VARIABLE.to_owned(), None)).map(drop));
         if let Err(error) = removed {

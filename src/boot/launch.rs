@@ -14,7 +14,7 @@ use rgunicorn_io::sys::exec::Program;
 use rgunicorn_io::sys::file;
 use rgunicorn_io::sys::process::{self, Pid};
 use rgunicorn_io::sys::systemd::{self, Notifier};
-use rgunicorn_server::arbiter::{Launch, PARENT_VARIABLE, Predecessor, SOCKETS_VARIABLE};
+use rgunicorn_server::arbiter::{Launch, OldMaster, PARENT_VARIABLE, SOCKETS_VARIABLE};
 
 /// Tells a new master that a service manager has opened the sockets that it gets, and not the master before it.
 const ACTIVATED_VARIABLE: &str = "RGUNICORN_ACTIVATED";
@@ -25,23 +25,23 @@ const ACTIVATED_VARIABLE: &str = "RGUNICORN_ACTIVATED";
 /// # Errors
 /// Descriptors that are none, or an address that is none: the text for stderr.
 pub(super) fn of_process(py: Python<'_>, directory: &Path) -> Result<Launch, String> {
-    let (predecessor, activated) = match predecessor(py)? {
+    let (old_master, activated) = match old_master(py)? {
         // What a service manager had opened for the first master is still its own.
-        Some(Predecessor { pid, sockets }) if variable(ACTIVATED_VARIABLE).is_some() => {
-            (Some(Predecessor { pid, sockets: Vec::new() }), sockets)
+        Some(OldMaster { pid, sockets }) if variable(ACTIVATED_VARIABLE).is_some() => {
+            (Some(OldMaster { pid, sockets: Vec::new() }), sockets)
         }
-        Some(predecessor) => (Some(predecessor), Vec::new()),
+        Some(old_master) => (Some(old_master), Vec::new()),
         None => (None, activated(py)?),
     };
     set(py, ACTIVATED_VARIABLE, None)?;
-    let watchdog = watchdog(py, predecessor.as_ref().map(|predecessor| predecessor.pid))?;
+    let watchdog = watchdog(py, old_master.as_ref().map(|old_master| old_master.pid))?;
     let notifier = notifier()?;
     let program = program(py, directory, !activated.is_empty()).map_err(|error| error.to_string())?;
-    Ok(Launch { program, predecessor, activated, notifier, watchdog })
+    Ok(Launch { program, old_master, activated, notifier, watchdog })
 }
 
 /// The master that has started this process.
-fn predecessor(py: Python<'_>) -> Result<Option<Predecessor>, String> {
+fn old_master(py: Python<'_>) -> Result<Option<OldMaster>, String> {
     // A program that a worker of a heir runs sees the first one alone.
     let (Some(pid), Some(list)) = (variable(PARENT_VARIABLE), variable(SOCKETS_VARIABLE)) else {
         return Ok(None);
@@ -55,7 +55,7 @@ fn predecessor(py: Python<'_>) -> Result<Option<Predecessor>, String> {
         sockets.push(fd);
     }
     set(py, SOCKETS_VARIABLE, None)?;
-    Ok(Some(Predecessor { pid, sockets }))
+    Ok(Some(OldMaster { pid, sockets }))
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use crate::conf::Live;
-use crate::py::{LogRelay, format_exception};
+use crate::conf::ConfigObjects;
+use crate::py::{QueueListener, format_exception};
 use rgunicorn_server::log::{AccessExclude, AccessFormat, AccessLog, ErrorLog, Level};
 use rgunicorn_settings::{Id, Settings};
 
@@ -21,7 +21,7 @@ pub(super) struct Logs {
     /// An instance of `logger_class`.
     logger: Py<PyAny>,
     /// Records of the error log go to that logger.
-    relay: Option<Arc<LogRelay>>,
+    relay: Option<Arc<QueueListener>>,
     /// Files, and who gets them: workers that became somebody else must be able to open them again.
     files: Vec<String>,
     owner: Option<(u32, u32)>,
@@ -36,7 +36,7 @@ impl Logs {
     pub(super) fn open(
         py: Python<'_>,
         settings: &Settings,
-        live: &Live,
+        live: &ConfigObjects,
         former: Option<&Self>,
     ) -> Result<Self, String> {
         let unwritable = |path: &str, error| format!("Error: '{path}' isn't writable [{error}]");
@@ -56,7 +56,7 @@ impl Logs {
         let mut logs = Self { errors: Arc::new(errors), access, logger, relay: None, files, owner };
         logs.give_away()
             .map_err(|(path, error)| format!("Error: cannot change the owner of '{path}': {error}"))?;
-        logs.settle(py, live).map_err(|error| format_exception(py, &error))?;
+        logs.sync_polls(py, live).map_err(|error| format_exception(py, &error))?;
         Ok(logs)
     }
 
@@ -65,7 +65,7 @@ impl Logs {
     ///
     /// # Errors
     /// Those of attributes.
-    pub(super) fn settle(&mut self, py: Python<'_>, live: &Live) -> PyResult<()> {
+    pub(super) fn sync_polls(&mut self, py: Python<'_>, live: &ConfigObjects) -> PyResult<()> {
         let stock = py.import("rgunicorn.glogging")?;
         let of = (&self.logger, live.config(py));
         if self.relay.is_none() && !stock.call_method1("is_stock", of)?.is_truthy()? {
@@ -75,8 +75,8 @@ impl Logs {
             if let Some(level) = level {
                 self.errors.set_level(python_level(level));
             }
-            self.errors.divert();
-            let relay = LogRelay::new(self.logger.clone_ref(py), Arc::clone(&self.errors));
+            self.errors.queue_records();
+            let relay = QueueListener::new(self.logger.clone_ref(py), Arc::clone(&self.errors));
             self.relay = Some(Arc::new(relay));
         }
         Ok(())
@@ -86,7 +86,7 @@ impl Logs {
     ///
     /// # Errors
     /// Those of attributes.
-    pub(super) fn access_logger(&self, py: Python<'_>, live: &Live) -> PyResult<Option<Py<PyAny>>> {
+    pub(super) fn access_logger(&self, py: Python<'_>, live: &ConfigObjects) -> PyResult<Option<Py<PyAny>>> {
         let stock = py
             .import("rgunicorn.glogging")?
             .call_method1("access_is_stock", (&self.logger, live.config(py)))?;
@@ -94,7 +94,7 @@ impl Logs {
     }
 
     /// These are in force again, after others were on trial: a logger that both have was set up for those.
-    pub(super) fn restore(&self, py: Python<'_>, live: &Live) {
+    pub(super) fn restore(&self, py: Python<'_>, live: &ConfigObjects) {
         if let Err(error) = self.logger.call_method1(py, "setup", (live.config(py),)) {
             let text = format_exception(py, &error);
             self.errors.error(format_args!("Cannot go back to the former log settings: {text}"));
@@ -102,7 +102,7 @@ impl Logs {
     }
 
     /// Where records of the error log go, if not into its file.
-    pub(super) fn relay(&self) -> Option<Arc<LogRelay>> {
+    pub(super) fn relay(&self) -> Option<Arc<QueueListener>> {
         self.relay.clone()
     }
 
@@ -167,7 +167,7 @@ fn access_format(settings: &Settings) -> Result<AccessFormat, String> {
 /// An instance of the configured class; the one that there is, with the new settings, if it is of that class.
 fn made_logger<'py>(
     py: Python<'py>,
-    live: &Live,
+    live: &ConfigObjects,
     former: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let config = live.config(py);

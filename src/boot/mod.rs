@@ -7,20 +7,20 @@
 
 mod cooperative;
 mod daemon;
+mod hooks;
 mod host;
 mod launch;
 mod logs;
 mod reloader;
 mod setup;
 mod sources;
-mod stage;
 mod worker;
 
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::conf::Live;
+use crate::conf::ConfigObjects;
 use crate::gevent;
 use crate::py::{exit_status, format_exception};
 use crate::wsgi::{self, LoadError};
@@ -28,11 +28,11 @@ use rgunicorn_server::arbiter;
 use rgunicorn_server::log::Level;
 use rgunicorn_settings::{Settings, WorkerKind};
 
+use hooks::HookRunner;
 use host::Server;
 use logs::Logs;
 use setup::arbiter_config;
 use sources::Sources;
-use stage::Stage;
 
 /// The version of this package.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -40,7 +40,7 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 const PROG: &str = "rgunicorn";
 
 /// Leaves with this status; the messages have been written.
-pub(crate) struct Leave(pub(crate) i32);
+pub(crate) struct StartExit(pub(crate) i32);
 
 /// Runs the server with these arguments (without the program's name) and returns the exit status, in the master and
 /// in each worker.
@@ -49,7 +49,7 @@ pub(crate) fn main(py: Python<'_>, argv: Vec<String>) -> i32 {
     drop(rgunicorn_io::sys::file::open_missing_standard_streams());
     let sources = Sources::of_process(argv).map_err(|exit| {
         write_text(py, &exit.stdout, &exit.stderr);
-        Leave(exit.status)
+        StartExit(exit.status)
     });
     run(py, sources)
 }
@@ -60,7 +60,7 @@ pub(crate) fn run_program(py: Python<'_>, app: Py<PyAny>) -> i32 {
     run(py, Ok(Sources::of_program(app)))
 }
 
-fn run(py: Python<'_>, sources: Result<Sources, Leave>) -> i32 {
+fn run(py: Python<'_>, sources: Result<Sources, StartExit>) -> i32 {
     match sources.and_then(|sources| start(py, sources)) {
         Ok(mut server) => {
             let start = server.start.take();
@@ -70,12 +70,12 @@ fn run(py: Python<'_>, sources: Result<Sources, Leave>) -> i32 {
             }
             status
         }
-        Err(Leave(status)) => status,
+        Err(StartExit(status)) => status,
     }
 }
 
 /// Everything up to the arbiter's own start.
-fn start(py: Python<'_>, sources: Sources) -> Result<Server, Leave> {
+fn start(py: Python<'_>, sources: Sources) -> Result<Server, StartExit> {
     let start_directory = sources.start_directory();
     // The master before this one is a daemon, and so are its children.
     let is_detached = std::env::var_os(arbiter::SOCKETS_VARIABLE).is_some();
@@ -84,10 +84,10 @@ fn start(py: Python<'_>, sources: Sources) -> Result<Server, Leave> {
     // What configuration files import of Gunicorn is ours.
     py.import("rgunicorn.compat").map_err(|error| complain(py, &format_exception(py, &error)))?;
     // A hub that the configuration file makes runs our loop, too.
-    gevent::prefer_loop(py).map_err(|error| complain(py, &format_exception(py, &error)))?;
+    gevent::install_loop(py).map_err(|error| complain(py, &format_exception(py, &error)))?;
     let (settings, live) = sources.read(py).map_err(|refused| {
         complain(py, &refused.stderr);
-        Leave(refused.status)
+        StartExit(refused.status)
     })?;
     let config = arbiter_config(&settings).map_err(|text| complain(py, &text))?;
     if settings.print_config() || settings.check_config() {
@@ -119,13 +119,13 @@ fn start(py: Python<'_>, sources: Sources) -> Result<Server, Leave> {
     for unknown in settings.unknown_names() {
         logs.errors.warning(format_args!("{unknown}"));
     }
-    let stage = made_stage(py, &settings, (&live, program), (&logs, app.as_ref()))
+    let hook_runner = made_stage(py, &settings, (&live, program), (&logs, app.as_ref()))
         .map_err(|error| complain(py, &format_exception(py, &error)))?;
-    Ok(Server::new(sources, (settings, live, stage), (config, launch), logs, app))
+    Ok(Server::new(sources, (settings, live, hook_runner), (config, launch), logs, app))
 }
 
 /// `--check-config` and `--print-config`: the application is loaded in this process, and that is all.
-fn check(py: Python<'_>, sources: &Sources, settings: &Settings, live: &Live) -> Leave {
+fn check(py: Python<'_>, sources: &Sources, settings: &Settings, live: &ConfigObjects) -> StartExit {
     if settings.print_config() {
         let shown = live.config(py).str().map(|text| text.to_string_lossy().into_owned());
         match shown {
@@ -140,7 +140,7 @@ fn check(py: Python<'_>, sources: &Sources, settings: &Settings, live: &Live) ->
         return complain(py, &format!("Error: {error}"));
     }
     let text = match load_app(py, settings, (live, sources.embedding(py).as_ref())) {
-        Ok(_) => return Leave(0),
+        Ok(_) => return StartExit(0),
         Err(LoadError::App(text)) => text,
         Err(LoadError::Raised(error)) => format_exception(py, &error),
     };
@@ -151,9 +151,9 @@ fn check(py: Python<'_>, sources: &Sources, settings: &Settings, live: &Live) ->
 fn made_stage(
     py: Python<'_>,
     settings: &Settings,
-    (live, program): (&Live, Option<Bound<'_, PyAny>>),
+    (live, program): (&ConfigObjects, Option<Bound<'_, PyAny>>),
     (logs, app_object): (&Logs, Option<&Py<PyAny>>),
-) -> PyResult<Stage> {
+) -> PyResult<HookRunner> {
     let made = || {
         let class = py.import("rgunicorn._server")?.getattr("App")?;
         class.call1((live.config(py), settings.app().unwrap_or_default()))
@@ -162,7 +162,7 @@ fn made_stage(
     if let Some(object) = app_object {
         app.setattr("callable", object)?;
     }
-    Stage::new(py, live, &app, &logs.object(py))
+    HookRunner::new(py, live, &app, &logs.object(py))
 }
 
 /// What the worker type has to do with gevent, before anything of the application is imported.
@@ -176,10 +176,10 @@ fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), String> {
                 let install = cooperative::INSTALL;
                 return Err(format!("Error: the gevent worker needs gevent: {reason}. {install}"));
             }
-            gevent::prefer_loop(py)
+            gevent::install_loop(py)
         }
-        Ok(WorkerKind::Uring | WorkerKind::Gthread) => gevent::prefer_loop(py),
-        Ok(WorkerKind::Sync) | Err(_) => gevent::withdraw_loop(py),
+        Ok(WorkerKind::Uring | WorkerKind::Gthread) => gevent::install_loop(py),
+        Ok(WorkerKind::Sync) | Err(_) => gevent::uninstall_loop(py),
     };
     done.map_err(|error| format_exception(py, &error))
 }
@@ -187,9 +187,9 @@ fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), String> {
 fn preload(
     py: Python<'_>,
     settings: &Settings,
-    (live, program): (&Live, Option<&Bound<'_, PyAny>>),
+    (live, program): (&ConfigObjects, Option<&Bound<'_, PyAny>>),
     logs: &Logs,
-) -> Result<Py<PyAny>, Leave> {
+) -> Result<Py<PyAny>, StartExit> {
     let complain = |py, text: &str| {
         // Nobody reads the standard error of a daemon.
         if settings.daemon() {
@@ -212,7 +212,7 @@ fn preload(
         // An application that leaves is believed, as Python would.
         LoadError::Raised(error) if error.is_instance_of::<PySystemExit>(py) => {
             complain(py, &sources::exit_message(py, &error));
-            Leave(exit_status(py, &error))
+            StartExit(exit_status(py, &error))
         }
         LoadError::Raised(error) => complain(py, &format_exception(py, &error)),
     })
@@ -228,7 +228,7 @@ fn names(py: Python<'_>) -> (String, String) {
 fn load_app<'py>(
     py: Python<'py>,
     settings: &Settings,
-    (live, program): (&Live, Option<&Bound<'py, PyAny>>),
+    (live, program): (&ConfigObjects, Option<&Bound<'py, PyAny>>),
 ) -> Result<Bound<'py, PyAny>, LoadError> {
     if let Some(program) = program {
         return Ok(program.call_method0("wsgi")?);
@@ -253,11 +253,11 @@ fn import_for_workers(py: Python<'_>, threads: bool) {
 }
 
 /// Writes a message to `sys.stderr`; the status is 1.
-fn complain(py: Python<'_>, text: &str) -> Leave {
+fn complain(py: Python<'_>, text: &str) -> StartExit {
     if !text.is_empty() {
         write_text(py, "", &format!("{text}\n"));
     }
-    Leave(1)
+    StartExit(1)
 }
 
 fn write_text(py: Python<'_>, stdout: &str, stderr: &str) {

@@ -104,7 +104,7 @@ fn files(py: Python<'_>, extra: &[String]) -> PyResult<Vec<PathBuf>> {
 
 /// What stands in for an application with a syntax error while somebody works on it: every request is answered with the
 /// traceback. And the file that has it. `None`: it is another error.
-pub(super) fn stand_in(
+pub(super) fn error_app(
     py: Python<'_>,
     settings: &Settings,
     errors: &ErrorLog,

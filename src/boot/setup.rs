@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use rgunicorn_http::{HeaderMap, Limits, Policy, proxy};
+use rgunicorn_http::{HeadLimits, HeaderMap, Policy, proxy};
 use rgunicorn_io::driver::{self, Choice, Driver, Report};
 use rgunicorn_io::sys::account::{self, Identity};
 use rgunicorn_io::sys::listener;
 use rgunicorn_server::arbiter;
-use rgunicorn_server::worker::Tuning;
-use rgunicorn_settings::{Address, Id, Invalid, IoDriver, Settings, WorkerKind, worker_class_check};
+use rgunicorn_server::worker::WorkerConfig;
+use rgunicorn_settings::{BindAddress, Id, Invalid, IoDriver, Settings, WorkerKind, worker_class_check};
 
 use super::VERSION;
 
@@ -21,12 +21,12 @@ pub(super) fn software() -> String {
 ///
 /// # Errors
 /// A worker class, an address or an account that cannot be, or a driver that does not work here: the text for stderr.
-pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::Config, String> {
+pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::ArbiterConfig, String> {
     settings.worker_kind().map_err(|text| format!("Error: {text}"))?;
     bound_clients(settings).map_err(|invalid| invalid.to_string())?;
     prove_driver(settings)?;
     let owner = file_owner(settings).map_err(|invalid| invalid.to_string())?;
-    Ok(arbiter::Config {
+    Ok(arbiter::ArbiterConfig {
         workers: settings.workers(),
         timeout_s: settings.timeout().as_secs(),
         graceful_timeout_s: settings.graceful_timeout().as_secs(),
@@ -75,15 +75,16 @@ fn bound_clients(settings: &Settings) -> Result<(), Invalid> {
 }
 
 /// Gunicorn starts with `bind = []` and serves nobody; here it is refused.
-fn binds(settings: &Settings) -> Result<Vec<listener::Address>, Invalid> {
+fn binds(settings: &Settings) -> Result<Vec<listener::ListenAddress>, Invalid> {
     if settings.bind().is_empty() {
         let allowed = "HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N";
         return Err(settings.refuse(Id::bind, format!("no address to listen on (allowed: {allowed})")));
     }
-    let parse = |text: &String| Address::parse(text).map(|parsed| address(&parsed));
+    let parse = |text: &String| BindAddress::parse(text).map(|parsed| address(&parsed));
     let binds = settings.bind().iter().map(parse).collect::<Result<Vec<_>, _>>();
     let binds = binds.map_err(|bad| settings.refuse(Id::bind, bad.to_string()))?;
-    let any_port = |bind: &listener::Address| matches!(bind, listener::Address::Tcp { port: 0, .. });
+    let any_port =
+        |bind: &listener::ListenAddress| matches!(bind, listener::ListenAddress::Tcp { port: 0, .. });
     if settings.reuse_port() && binds.iter().any(any_port) {
         let reason =
             "with reuse_port each worker would get a port of its own that nobody knows (allowed: 1 to 65535)";
@@ -142,12 +143,12 @@ pub(super) fn open_driver(settings: &Settings) -> Result<(Driver, Report), Strin
     })
 }
 
-fn address(parsed: &Address) -> listener::Address {
+fn address(parsed: &BindAddress) -> listener::ListenAddress {
     match parsed {
-        Address::Tcp { host, port } => listener::Address::Tcp { host: host.clone(), port: *port },
-        Address::Unix(path) => listener::Address::Unix(path.into()),
-        Address::Abstract(name) => listener::Address::Abstract(name.clone().into_bytes()),
-        Address::Fd(fd) => listener::Address::Fd(*fd as i32),
+        BindAddress::Tcp { host, port } => listener::ListenAddress::Tcp { host: host.clone(), port: *port },
+        BindAddress::Unix(path) => listener::ListenAddress::Unix(path.into()),
+        BindAddress::Abstract(name) => listener::ListenAddress::Abstract(name.clone().into_bytes()),
+        BindAddress::Fd(fd) => listener::ListenAddress::Fd(*fd as i32),
     }
 }
 
@@ -163,7 +164,7 @@ fn driver_config(settings: &Settings) -> driver::Config {
 
 /// The rules for reading requests.
 pub(super) fn policy(settings: &Settings) -> Policy {
-    let limits = Limits::new(
+    let limits = HeadLimits::new(
         settings.limit_request_line() as usize,
         settings.limit_request_fields() as usize,
         settings.limit_request_field_size() as usize,
@@ -186,19 +187,19 @@ pub(super) fn policy(settings: &Settings) -> Policy {
 }
 
 /// Which PROXY headers a worker takes.
-fn proxy_protocol(mode: &str) -> proxy::Mode {
+fn proxy_protocol(mode: &str) -> proxy::ProxyMode {
     match mode {
-        "v1" => proxy::Mode::V1,
-        "v2" => proxy::Mode::V2,
-        "auto" => proxy::Mode::Auto,
-        _ => proxy::Mode::Off,
+        "v1" => proxy::ProxyMode::V1,
+        "v2" => proxy::ProxyMode::V2,
+        "auto" => proxy::ProxyMode::Auto,
+        _ => proxy::ProxyMode::Off,
     }
 }
 
 /// The numbers a worker runs by.
-pub(super) fn tuning(settings: &Settings, requests_max: u64) -> Tuning {
-    let usual = Tuning::default();
-    Tuning {
+pub(super) fn config(settings: &Settings, requests_max: u64) -> WorkerConfig {
+    let usual = WorkerConfig::default();
+    WorkerConfig {
         connections_max: settings.worker_connections().max(1) as usize,
         keepalive: settings.keepalive(),
         close_always: settings.worker_kind() == Ok(WorkerKind::Sync),

@@ -8,11 +8,11 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::conf::{self, ConfError, Live};
+use crate::conf::{self, ConfError, ConfigObjects};
 use crate::py::{exit_status, format_exception};
 use rgunicorn_settings::{
-    CommandLine, DEFAULT_CONFIG, Environment, Exit, Id, Invalid, Settings, config_source, parse_command_line,
-    resolve, split_cmd_args,
+    CommandExit, CommandLine, DEFAULT_CONFIG, Environment, Id, Invalid, Settings, config_source,
+    parse_command_line, resolve, split_cmd_args,
 };
 
 use super::{PROG, VERSION};
@@ -79,16 +79,17 @@ impl Sources {
     ///
     /// # Errors
     /// `--help`, `--version`, and usage errors of the command line or GUNICORN_CMD_ARGS.
-    pub(super) fn of_process(argv: Vec<String>) -> Result<Self, Exit> {
+    pub(super) fn of_process(argv: Vec<String>) -> Result<Self, CommandExit> {
         let pairs = std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
         let environment = Environment::from_pairs(pairs);
         let command_line = parse_command_line(PROG, VERSION, &argv)?;
-        let words = split_cmd_args(environment.cmd_args().unwrap_or_default()).map_err(|reason| Exit {
-            status: 2,
-            stdout: String::new(),
-            stderr: format!("{PROG}: error: GUNICORN_CMD_ARGS: {reason}\n"),
-        })?;
+        let words =
+            split_cmd_args(environment.cmd_args().unwrap_or_default()).map_err(|reason| CommandExit {
+                status: 2,
+                stdout: String::new(),
+                stderr: format!("{PROG}: error: GUNICORN_CMD_ARGS: {reason}\n"),
+            })?;
         let env_args = parse_command_line(PROG, VERSION, &words)?;
         let start_directory = working_directory();
         Ok(Self {
@@ -130,13 +131,13 @@ impl Sources {
     }
 
     /// The settings of the program that embeds the server.
-    fn read_program(&self, py: Python<'_>, app: &Py<PyAny>) -> Result<(Settings, Live), Refused> {
+    fn read_program(&self, py: Python<'_>, app: &Py<PyAny>) -> Result<(Settings, ConfigObjects), Refused> {
         let failed = |error: PyErr| Refused::from(format_exception(py, &error));
         let config = app.bind(py).getattr("cfg").map_err(failed)?;
         let values = conf::changed_values(&config).map_err(failed)?;
         let settings = resolve(&self.environment, Some(&values), &self.env_args, &self.command_line)?;
         self.check(py, &settings)?;
-        Ok((settings, Live::of_object(config.unbind())))
+        Ok((settings, ConfigObjects::of_object(config.unbind())))
     }
 
     /// Where the server was started.
@@ -148,7 +149,7 @@ impl Sources {
     ///
     /// # Errors
     /// [`Refused`].
-    pub(super) fn read(&self, py: Python<'_>) -> Result<(Settings, Live), Refused> {
+    pub(super) fn read(&self, py: Python<'_>) -> Result<(Settings, ConfigObjects), Refused> {
         if let Some(app) = &self.embedding {
             return self.read_program(py, app);
         }
@@ -163,7 +164,7 @@ impl Sources {
             return Err("Error: No application module specified.".to_owned().into());
         }
         let names = file.objects.as_ref().map(|names| names.bind(py));
-        let live = Live::new(py, &settings, names)?;
+        let live = ConfigObjects::new(py, &settings, names)?;
         Ok((settings, live))
     }
 

@@ -10,25 +10,26 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::conf::{Live, WorkerHandle};
+use crate::conf::{ConfigObjects, WorkerHandle};
 use crate::gevent;
 use crate::py::{
-    LogRelay, SignalHooks, Watch, Watchdog, WorkerSignals, exit_status, format_exception, keep_frame_chunks,
-    wakeup_pipe,
+    QueueListener, SignalHooks, Watch, Watchdog, WorkerSignals, exit_status, format_exception,
+    install_chunk_cache, wakeup_pipe,
 };
 use crate::wsgi::{
-    self, Calls, ErrorStream, ListenerName, LoadError, Office, Recipe, RequestHooks, ServerFacts, Threads,
+    self, ErrorStream, ListenerName, LoadError, RequestHooks, ServerFacts, ThreadContext, Threads, WsgiApp,
+    WsgiConfig,
 };
 use rgunicorn_io::driver::Driver;
 use rgunicorn_io::sys::listener;
 use rgunicorn_server::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerContext};
 use rgunicorn_server::log::{AccessLog, ErrorLog, Level, LineRenderer};
-use rgunicorn_server::worker::{App, Control, ListenerSpec, Mailbox, Reactor, Shared, Tuning};
+use rgunicorn_server::worker::{App, Control, ListenerSpec, Mailbox, Reactor, WorkerConfig, WorkerHandles};
 use rgunicorn_settings::{Networks, Settings, WorkerKind};
 
-use super::cooperative::{self, Mode};
+use super::cooperative::{self, RequestMode};
+use super::hooks::HookRunner;
 use super::logs::Logs;
-use super::stage::Stage;
 use super::{reloader, setup};
 
 /// Why a worker does not reach its loop.
@@ -48,37 +49,37 @@ impl From<PyErr> for BootError {
 }
 
 /// What a worker is configured by.
-pub(super) struct Scene<'a> {
+pub(super) struct BootContext<'a> {
     pub(super) settings: &'a Settings,
-    pub(super) live: &'a Live,
+    pub(super) live: &'a ConfigObjects,
     /// The program that embeds the server.
     pub(super) program: Option<Bound<'a, PyAny>>,
 }
 
 /// A worker that is ready to serve.
-struct Served {
+struct ReadyWorker {
     worker: Py<PyAny>,
     reactor: Rc<Reactor>,
-    runs: Runs,
+    runs: Executor,
     watch: Arc<Watch>,
     watchdog: Option<Watchdog>,
 }
 
 /// Who runs the application.
-enum Runs {
+enum Executor {
     /// The loop's thread, in greenlets or not.
-    Here(Rc<Calls>),
+    Here(Rc<WsgiApp>),
     Threads(Box<Threads>),
 }
 
 /// What is left of a worker.
-pub(super) struct Ended {
+pub(super) struct Outcome {
     pub(super) status: i32,
     /// Threads of the application do not end: the process must go without the interpreter's own end.
     pub(super) has_busy_threads: bool,
 }
 
-impl From<i32> for Ended {
+impl From<i32> for Outcome {
     fn from(status: i32) -> Self {
         Self { status, has_busy_threads: false }
     }
@@ -88,17 +89,17 @@ impl From<i32> for Ended {
 pub(super) fn run(
     py: Python<'_>,
     context: WorkerContext,
-    scene: &Scene<'_>,
-    stage: &mut Stage,
+    ctx: &BootContext<'_>,
+    hook_runner: &mut HookRunner,
     logs: &mut Logs,
     app: Option<Py<PyAny>>,
-) -> Ended {
+) -> Outcome {
     let control = Arc::new(Control::of(context.slot.clone()));
     let errors = Arc::clone(&logs.errors);
-    let ended = match boot(py, context, (scene, stage), logs, app, &control) {
+    let ended = match boot(py, context, (ctx, hook_runner), logs, app, &control) {
         Ok(served) => serve(py, served),
         Err(error) => {
-            let report = || report(py, scene.settings, &errors, &error);
+            let report = || report(py, ctx.settings, &errors, &error);
             control.quitting().unwrap_or_else(report).into()
         }
     };
@@ -106,41 +107,41 @@ pub(super) fn run(
     ended
 }
 
-fn serve(py: Python<'_>, served: Served) -> Ended {
-    let Served { worker, reactor, runs, watch, watchdog } = served;
-    reactor.shared().slot.set_booted();
+fn serve(py: Python<'_>, served: ReadyWorker) -> Outcome {
+    let ReadyWorker { worker, reactor, runs, watch, watchdog } = served;
+    reactor.handles().slot.set_booted();
     if let Err(error) = worker.setattr(py, "booted", true) {
         error.write_unraisable(py, None);
     }
     match runs {
-        Runs::Here(calls) => serve_here(py, &reactor, &calls, (&watch, watchdog)).into(),
-        Runs::Threads(threads) => serve_in_threads(py, &reactor, &threads),
+        Executor::Here(calls) => serve_here(py, &reactor, &calls, (&watch, watchdog)).into(),
+        Executor::Threads(threads) => serve_in_threads(py, &reactor, &threads),
     }
 }
 
 /// The loop has this thread for itself, and the interpreter lock is the others'.
-fn serve_in_threads(py: Python<'_>, reactor: &Reactor, threads: &Threads) -> Ended {
+fn serve_in_threads(py: Python<'_>, reactor: &Reactor, threads: &Threads) -> Outcome {
     let mut status = 0;
     crate::py::blocking(&mut || status = reactor.run(threads));
     let has_busy_threads = !threads.finish(py);
     if has_busy_threads {
-        let errors = &reactor.shared().errors;
+        let errors = &reactor.handles().errors;
         errors.log(Level::Warning, format_args!("Leaving requests behind that did not end in time"));
     }
     wsgi::clear_current();
-    Ended { status, has_busy_threads }
+    Outcome { status, has_busy_threads }
 }
 
 fn serve_here(
     py: Python<'_>,
     reactor: &Rc<Reactor>,
-    calls: &Rc<Calls>,
+    calls: &Rc<WsgiApp>,
     (watch, watchdog): (&Arc<Watch>, Option<Watchdog>),
 ) -> i32 {
     let status = if calls.is_cooperative() {
         cooperative::serve(py, reactor, (calls, watch)).unwrap_or_else(|error| {
             let text = format_exception(py, &error);
-            reactor.shared().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
+            reactor.handles().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
             1
         })
     } else {
@@ -181,7 +182,7 @@ fn report(py: Python<'_>, settings: &Settings, errors: &ErrorLog, error: &BootEr
 }
 
 /// A worker that is somebody, before the application.
-struct Begun<'py> {
+struct Identified<'py> {
     worker: Bound<'py, PyAny>,
     wake: OwnedFd,
     watch: Arc<Watch>,
@@ -192,27 +193,27 @@ struct Begun<'py> {
 fn boot(
     py: Python<'_>,
     context: WorkerContext,
-    (scene, stage): (&Scene<'_>, &mut Stage),
+    (ctx, hook_runner): (&BootContext<'_>, &mut HookRunner),
     logs: &mut Logs,
     app: Option<Py<PyAny>>,
     control: &Arc<Control>,
-) -> Result<Served, BootError> {
-    let Scene { settings, live, .. } = *scene;
+) -> Result<ReadyWorker, BootError> {
+    let BootContext { settings, live, .. } = *ctx;
     let errors = &Arc::clone(&logs.errors);
     let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
-    let worker = stage.become_worker(py, age, WorkerHandle::new(control.clone(), slot.clone()))?;
-    stage.post_fork(py, live, &worker).map_err(|error| {
+    let worker = hook_runner.become_worker(py, age, WorkerHandle::new(control.clone(), slot.clone()))?;
+    hook_runner.post_fork(py, live, &worker).map_err(|error| {
         let exit = error.is_instance_of::<PySystemExit>(py);
         if exit { BootError::Exit(exit_status(py, &error)) } else { error.into() }
     })?;
-    let begun = begin(py, scene, (errors, control), worker)?;
+    let begun = begin(py, ctx, (errors, control), worker)?;
     // From here on a signal runs a handler of ours; what came in since the fork is delivered now.
     drop(blocked);
     py.check_signals()?;
-    let app = introduce(py, scene, (errors, control), &begun, app)?;
-    let Begun { worker, wake, watch, .. } = begun;
+    let app = load_app_object(py, ctx, (errors, control), &begun, app)?;
+    let Identified { worker, wake, watch, .. } = begun;
     // Handlers and filters of the application and the hooks are there by now.
-    logs.settle(py, live)?;
+    logs.sync_polls(py, live)?;
     let access_logger = logs.access_logger(py, live)?.filter(|_| logs_access(&worker));
     let access = logs.access.take().filter(|_| access_logger.is_none());
     let kind = settings.worker_kind().map_err(BootError::Other)?;
@@ -220,14 +221,14 @@ fn boot(
         cooperative::decide(py, (kind, setup::threads(settings)), errors)?.map_err(BootError::Other)?;
     wsgi::set_server(&super::names(py).0);
     let hooks = request_hooks(live, &worker, access_logger)?;
-    let recipe = recipe(py, app, scene, (errors, logs.relay()), &listeners, (mode, &watch), hooks)?;
+    let wsgi_config = wsgi_config(py, app, ctx, (errors, logs.relay()), &listeners, (mode, &watch), hooks)?;
     let renderer = access.as_ref().map(AccessLog::line_renderer);
     for listener in &listeners {
         // Its own ones, with `reuse_port`: from here on they are served.
         let failed = |error| BootError::Other(format!("Cannot listen at {}: {error}", listener.local()));
         listener.listen().map_err(failed)?;
     }
-    let shared = Shared {
+    let handles = WorkerHandles {
         errors: errors.clone(),
         access: RefCell::new(access),
         slot,
@@ -236,51 +237,51 @@ fn boot(
         trusted: Networks::parse(settings.forwarded_allow_ips()).map_err(BootError::Other)?,
         parent: ppid,
         // The sockets must stay open as long as the reactor may accept from them.
-        keep: RefCell::new(None),
+        listener_guard: RefCell::new(None),
     };
-    let mut tuning = tuning(settings, &worker, mode)?;
-    tuning.shares_listeners = !listeners.iter().any(|listener| listener.is_own());
-    let reactor = made_reactor(settings, listeners, wake, shared, tuning)?;
-    let runs = runs(py, (&reactor, mode), recipe, renderer)?;
-    let watchdog = if matches!(runs, Runs::Here(_)) { watchdog(settings, &watch)? } else { None };
-    Ok(Served { worker: worker.unbind(), reactor, runs, watch, watchdog })
+    let mut config = config(settings, &worker, mode)?;
+    config.shares_listeners = !listeners.iter().any(|listener| listener.is_own());
+    let reactor = made_reactor(settings, listeners, wake, handles, config)?;
+    let runs = runs(py, (&reactor, mode), wsgi_config, renderer)?;
+    let watchdog = if matches!(runs, Executor::Here(_)) { watchdog(settings, &watch)? } else { None };
+    Ok(ReadyWorker { worker: worker.unbind(), reactor, runs, watch, watchdog })
 }
 
 /// The process becomes what a worker is: its account, its signal handlers.
 fn begin<'py>(
     py: Python<'py>,
-    scene: &Scene<'_>,
+    ctx: &BootContext<'_>,
     (errors, control): (&Arc<ErrorLog>, &Arc<Control>),
     worker: Bound<'py, PyAny>,
-) -> Result<Begun<'py>, BootError> {
-    let Scene { settings, live, .. } = *scene;
+) -> Result<Identified<'py>, BootError> {
+    let BootContext { settings, live, .. } = *ctx;
     become_user(settings)?;
-    // Here and not in the master: what serves is what gains, and no thread of the application can be in the allocator.
-    keep_frame_chunks(py, settings.frame_cache_chunks());
+    // CurrentThread and not in the master: what serves is what gains, and no thread of the application can be in the allocator.
+    install_chunk_cache(py, settings.frame_cache_chunks());
     let wake = wakeup_pipe(py)?;
     let watch = Arc::new(Watch::new(py, errors.clone())?);
     let signal_hooks =
         SignalHooks::new(live.own_hook(py, "worker_int")?, live.own_hook(py, "worker_abort")?, &worker);
     let (errors, control, hooks) = (errors.clone(), control.clone(), signal_hooks.clone());
     WorkerSignals { control, errors, watch: watch.clone(), hooks }.install(py)?;
-    Ok(Begun { worker, wake, watch, signal_hooks })
+    Ok(Identified { worker, wake, watch, signal_hooks })
 }
 
 /// The application is loaded, if it was not before the fork, and watched, and the worker's object knows it.
-fn introduce<'py>(
+fn load_app_object<'py>(
     py: Python<'py>,
-    scene: &Scene<'py>,
+    ctx: &BootContext<'py>,
     (errors, control): (&Arc<ErrorLog>, &Arc<Control>),
-    begun: &Begun<'py>,
+    begun: &Identified<'py>,
     app: Option<Py<PyAny>>,
 ) -> Result<Py<PyAny>, BootError> {
-    let Scene { settings, live, .. } = *scene;
+    let BootContext { settings, live, .. } = *ctx;
     if settings.worker_kind() == Ok(WorkerKind::Gevent) {
         gevent::patch_all(py)?;
     }
     let (app, broken) = match app {
         Some(app) => (app, Vec::new()),
-        None => load(py, scene, errors)?,
+        None => load(py, ctx, errors)?,
     };
     begun.worker.setattr("wsgi", &app)?;
     begun.worker.getattr("app")?.setattr("callable", &app)?;
@@ -297,53 +298,63 @@ fn introduce<'py>(
 }
 
 /// For the application's threads to tell the loop what to do.
-fn mailbox(mode: Mode) -> Result<Option<Arc<Mailbox>>, BootError> {
-    let made = matches!(mode, Mode::Threads(_)).then(Mailbox::new).transpose();
+fn mailbox(mode: RequestMode) -> Result<Option<Arc<Mailbox>>, BootError> {
+    let made = matches!(mode, RequestMode::Threads(_)).then(Mailbox::new).transpose();
     Ok(made.map_err(|error| BootError::Other(format!("Cannot make a mailbox: {error}")))?.map(Arc::new))
 }
 
 /// The numbers that this worker runs by.
-fn tuning(settings: &Settings, worker: &Bound<'_, PyAny>, mode: Mode) -> Result<Tuning, BootError> {
-    let mut tuning = setup::tuning(settings, requests_max(worker)?);
-    tuning.proxy_allowed = Networks::parse(settings.proxy_allow_ips()).map_err(BootError::Other)?;
+fn config(
+    settings: &Settings,
+    worker: &Bound<'_, PyAny>,
+    mode: RequestMode,
+) -> Result<WorkerConfig, BootError> {
+    let mut config = setup::config(settings, requests_max(worker)?);
+    config.proxy_allowed = Networks::parse(settings.proxy_allow_ips()).map_err(BootError::Other)?;
     // A greenlet may wait for the rest of a body.
-    tuning.stream_bodies = mode == Mode::Greenlets;
-    tuning.threads = if let Mode::Threads(count) = mode { count } else { 0 };
-    Ok(tuning)
+    config.stream_bodies = mode == RequestMode::Greenlets;
+    config.threads = if let RequestMode::Threads(count) = mode { count } else { 0 };
+    Ok(config)
 }
 
 fn made_reactor(
     settings: &Settings,
     listeners: Vec<Arc<listener::Listener>>,
     wake: OwnedFd,
-    shared: Shared,
-    tuning: Tuning,
+    handles: WorkerHandles,
+    config: WorkerConfig,
 ) -> Result<Rc<Reactor>, BootError> {
-    let driver = open_driver(settings, &shared.errors)?;
+    let driver = open_driver(settings, &handles.errors)?;
     let specs: Vec<ListenerSpec> = listeners.iter().map(|socket| spec(socket)).collect();
-    shared.keep.replace(Some(Box::new(listeners)));
-    Ok(Rc::new(Reactor::new(driver, &specs, Some(wake), shared, tuning, setup::policy(settings))))
+    handles.listener_guard.replace(Some(Box::new(listeners)));
+    Ok(Rc::new(Reactor::new(driver, &specs, Some(wake), handles, config, setup::policy(settings))))
 }
 
 /// Who runs the application.
 fn runs(
     py: Python<'_>,
-    (reactor, mode): (&Rc<Reactor>, Mode),
-    recipe: Recipe,
+    (reactor, mode): (&Rc<Reactor>, RequestMode),
+    wsgi_config: WsgiConfig,
     renderer: Option<LineRenderer>,
-) -> PyResult<Runs> {
-    let Shared { mailbox, control, errors, slot, .. } = reactor.shared();
-    if let (Mode::Threads(count), Some(mailbox)) = (mode, mailbox) {
-        let keeps_alive = !reactor.tuning().keepalive.is_zero();
+) -> PyResult<Executor> {
+    let WorkerHandles { mailbox, control, errors, slot, .. } = reactor.handles();
+    if let (RequestMode::Threads(count), Some(mailbox)) = (mode, mailbox) {
+        let keeps_alive = !reactor.config().keepalive.is_zero();
         let counted = (slot.clone(), reactor.count());
-        let office =
-            Office::new(mailbox.clone(), control.clone(), errors.clone(), renderer, keeps_alive, counted);
-        return Ok(Runs::Threads(Box::new(Threads::start(py, count, office, recipe)?)));
+        let context = ThreadContext::new(
+            mailbox.clone(),
+            control.clone(),
+            errors.clone(),
+            renderer,
+            keeps_alive,
+            counted,
+        );
+        return Ok(Executor::Threads(Box::new(Threads::start(py, count, context, wsgi_config)?)));
     }
-    let calls = Rc::new(recipe.calls(py, mode == Mode::Greenlets)?);
+    let calls = Rc::new(wsgi_config.calls(py, mode == RequestMode::Greenlets)?);
     wsgi::set_current(reactor.clone());
     wsgi::set_calls(calls.clone());
-    Ok(Runs::Here(calls))
+    Ok(Executor::Here(calls))
 }
 
 /// Before anything of the application runs, and before the driver, whose ring belongs to whom opened it.
@@ -358,22 +369,22 @@ fn become_user(settings: &Settings) -> Result<(), BootError> {
 /// The application; and files that are to be watched although they could not be loaded.
 fn load<'py>(
     py: Python<'py>,
-    scene: &Scene<'py>,
+    ctx: &BootContext<'py>,
     errors: &ErrorLog,
 ) -> Result<(Py<PyAny>, Vec<PathBuf>), BootError> {
-    match super::load_app(py, scene.settings, (scene.live, scene.program.as_ref())) {
+    match super::load_app(py, ctx.settings, (ctx.live, ctx.program.as_ref())) {
         Ok(app) => Ok((app.unbind(), Vec::new())),
         Err(LoadError::App(text)) => Err(BootError::App(text)),
         Err(LoadError::Raised(error)) => {
-            let stand_in = reloader::stand_in(py, scene.settings, errors, &error)?;
-            stand_in.ok_or(BootError::Python(error))
+            let error_app = reloader::error_app(py, ctx.settings, errors, &error)?;
+            error_app.ok_or(BootError::Python(error))
         }
     }
 }
 
 /// What of the configuration runs for each request; `None` if nothing does.
 fn request_hooks(
-    live: &Live,
+    live: &ConfigObjects,
     worker: &Bound<'_, PyAny>,
     access: Option<Py<PyAny>>,
 ) -> PyResult<Option<RequestHooks>> {
@@ -411,22 +422,22 @@ fn requests_max(worker: &Bound<'_, PyAny>) -> PyResult<u64> {
     Ok(if most >= i64::MAX as f64 { 0 } else { most.max(0.0) as u64 })
 }
 
-fn recipe(
+fn wsgi_config(
     py: Python<'_>,
     app: Py<PyAny>,
-    scene: &Scene<'_>,
-    (errors, relay): (&Arc<ErrorLog>, Option<Arc<LogRelay>>),
+    ctx: &BootContext<'_>,
+    (errors, relay): (&Arc<ErrorLog>, Option<Arc<QueueListener>>),
     listeners: &[Arc<listener::Listener>],
-    (mode, watch): (Mode, &Arc<Watch>),
+    (mode, watch): (RequestMode, &Arc<Watch>),
     hooks: Option<RequestHooks>,
-) -> PyResult<Recipe> {
-    let settings = scene.settings;
+) -> PyResult<WsgiConfig> {
+    let settings = ctx.settings;
     let stream = ErrorStream::new(errors.clone(), settings.errorlog() == "-");
     let constants = PyDict::new(py);
     constants.set_item("wsgi.errors", Py::new(py, stream)?)?;
-    let facts = server_facts(settings, listeners, mode != Mode::Direct, super::names(py).1);
+    let facts = server_facts(settings, listeners, mode != RequestMode::Direct, super::names(py).1);
     let (constants, sendfile) = (constants.unbind(), settings.sendfile());
-    Ok(Recipe { app, facts, constants, sendfile, watch: watch.clone(), hooks, relay })
+    Ok(WsgiConfig { app, facts, constants, sendfile, watch: watch.clone(), hooks, relay })
 }
 
 /// Not for `sync`, whose requests may take their time as under Gunicorn.

@@ -4,17 +4,17 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use rgunicorn_settings::{Id, Invalid, Origin, Settings, Shape};
+use rgunicorn_settings::{Id, Invalid, Origin, Settings, ValueKind};
 
 use super::table::value_of;
 
 /// What hooks, loggers and the application's side see of one configuration.
 #[derive(Debug)]
-pub struct Live {
+pub struct ConfigObjects {
     config: Py<PyAny>,
 }
 
-impl Live {
+impl ConfigObjects {
     /// Makes the configuration object of `settings`. `names`: what the configuration file defines, for the values that are
     /// Python's own: functions, classes, dicts.
     ///
@@ -62,7 +62,7 @@ fn fill(
     (id, names): (Id, Option<&Bound<'_, PyDict>>),
 ) -> Result<(), Invalid> {
     let row = id.row();
-    let python_own = matches!(row.shape, Shape::Hook | Shape::Object);
+    let python_own = matches!(row.kind, ValueKind::Hook | ValueKind::Object);
     let from_file = settings.origin(id) == Some(Origin::File);
     let refuse = |error: PyErr| {
         let text = error.value(py).to_string();
@@ -93,7 +93,7 @@ impl ServerObject {
     /// Those of making objects.
     pub fn new(
         py: Python<'_>,
-        live: &Live,
+        live: &ConfigObjects,
         app: &Bound<'_, PyAny>,
         log: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
@@ -110,7 +110,7 @@ impl ServerObject {
     ///
     /// # Errors
     /// Those of attributes.
-    pub fn configure(&self, py: Python<'_>, live: &Live, log: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub fn configure(&self, py: Python<'_>, live: &ConfigObjects, log: &Bound<'_, PyAny>) -> PyResult<()> {
         self.bind(py).call_method1("_configure", (live.config(py), log)).map(drop)
     }
 
@@ -118,7 +118,7 @@ impl ServerObject {
     ///
     /// # Errors
     /// What a hook raises.
-    pub fn moment<'py>(
+    pub fn call_hook<'py>(
         &self,
         py: Python<'py>,
         name: &str,
@@ -131,7 +131,7 @@ impl ServerObject {
     ///
     /// # Errors
     /// What it raises.
-    pub fn hook(&self, py: Python<'_>, live: &Live, name: &str) -> PyResult<()> {
+    pub fn hook(&self, py: Python<'_>, live: &ConfigObjects, name: &str) -> PyResult<()> {
         live.config(py).getattr(name)?.call1(PyTuple::new(py, [self.bind(py)])?).map(drop)
     }
 

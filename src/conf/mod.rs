@@ -12,7 +12,7 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyModule, PyString, Py
 use rgunicorn_settings::{ConfigSource, Raw};
 
 pub use handle::WorkerHandle;
-pub use live::{Live, ServerObject};
+pub use live::{ConfigObjects, ServerObject};
 pub use table::{check_setting, hook_arities, settings_table};
 
 /// The name that a configuration file's module gets in `sys.modules`, as under Gunicorn.

@@ -64,7 +64,7 @@ pub fn settings_table(py: Python<'_>) -> PyResult<Vec<Row<'_>>> {
     ROWS.iter()
         .zip(&values)
         .map(|(row, value)| {
-            let (shape, flags) = (format!("{:?}", row.shape), row.flags().collect());
+            let (shape, flags) = (format!("{:?}", row.kind), row.flags().collect());
             let (section, text) = (row.section.title(), row.text.trim());
             Ok((row.name, shape, section, flags, row.metavar(), text, to_python(py, value)?, row.since))
         })

@@ -11,18 +11,18 @@ use crate::py::GilCell;
 /// A queued call. `args[0]` is the very object that was given: gevent's notifiers are lists that grow while they wait here.
 #[pyclass(frozen, name = "callback", module = "rgunicorn.gevent")]
 pub struct Callback {
-    pub(super) call: GilCell<Call>,
+    pub(super) call: GilCell<PendingCall>,
 }
 
 /// The function is taken when the call begins, the arguments when it is over.
-pub(super) struct Call {
+pub(super) struct PendingCall {
     pub(super) function: Option<Py<PyAny>>,
     pub(super) args: Option<Py<PyTuple>>,
 }
 
 impl Callback {
     pub(super) fn new(function: Py<PyAny>, args: Py<PyTuple>) -> Self {
-        Self { call: GilCell::new(Call { function: Some(function), args: Some(args) }) }
+        Self { call: GilCell::new(PendingCall { function: Some(function), args: Some(args) }) }
     }
 
     /// Another call: what the former one referred to is gone already, so nothing is dropped.

@@ -2,22 +2,22 @@
 
 use pyo3::prelude::*;
 
-use crate::py::crossing;
+use crate::py::assert_no_borrow;
 use rgunicorn_io::driver::{Completion, READABLE, WRITABLE};
 use rgunicorn_io::sys::waker;
 
-use super::kinds::{differs, look_at};
-use super::looping::Loop;
-use super::state::{List, WAKE};
+use super::hub_loop::Loop;
+use super::state::{WAKE, WatcherList};
 use super::turn::queue_list;
-use super::watcher::{Kind, Watcher};
+use super::watcher::{Watcher, WatcherKind};
+use super::watchers::{differs, look_at};
 use super::{READ, WRITE};
 
 /// Turns what the wait brought into events of watchers: libev's order is checks, timers, descriptors.
 pub(super) fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>) {
     let py = this.py();
     let me = this.get();
-    queue_list(me, py, List::Check);
+    queue_list(me, py, WatcherList::Check);
     expire_timers(this);
     let mut woken = false;
     for completion in completions.drain(..) {
@@ -35,7 +35,7 @@ pub(super) fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>)
         waker.drain();
         collect_signals(this);
     }
-    if me.state.with(py, |state| state.has(List::Idle)) {
+    if me.state.with(py, |state| state.has(WatcherList::Idle)) {
         queue_idle(me, py);
     }
 }
@@ -48,7 +48,7 @@ fn on_poll(me: &Loop, py: Python<'_>, token: rgunicorn_io::driver::Token, result
     let mask = result.unwrap_or(READABLE | WRITABLE | TROUBLE);
     me.state.with(py, |state| {
         watcher.get().inner.with(py, |inner| {
-            let Kind::Io(io) = &mut inner.kind else { return };
+            let WatcherKind::Io(io) = &mut inner.kind else { return };
             io.op = None;
             let mut events = 0;
             if mask & (READABLE | TROUBLE) != 0 {
@@ -61,7 +61,7 @@ fn on_poll(me: &Loop, py: Python<'_>, token: rgunicorn_io::driver::Token, result
             let closing = io.closing;
             if let Some(slot) = inner.slot.filter(|_| !closing) {
                 // Level-triggered: it is polled again with the next wait, if it is still started then.
-                state.unsettle(slot);
+                state.mark_dirty(slot);
             }
             if events != 0 {
                 state.queue(keep, inner, events);
@@ -80,7 +80,7 @@ fn expire_timers(this: &Bound<'_, Loop>) {
         let due = me.state.with(py, |state| state.pop_due(py));
         let Some(watcher) = due else { return };
         let watcher = watcher.bind(py);
-        let is_stat = watcher.get().inner.with(py, |inner| matches!(inner.kind, Kind::Stat(_)));
+        let is_stat = watcher.get().inner.with(py, |inner| matches!(inner.kind, WatcherKind::Stat(_)));
         if is_stat {
             look_again(me, watcher);
             continue;
@@ -90,7 +90,7 @@ fn expire_timers(this: &Bound<'_, Loop>) {
             watcher.get().inner.with(py, |inner| {
                 let now = state.now;
                 let again = match (&mut inner.kind, inner.slot) {
-                    (Kind::Timer(timer), Some(slot)) if !timer.repeat.is_zero() => {
+                    (WatcherKind::Timer(timer), Some(slot)) if !timer.repeat.is_zero() => {
                         // Late ones are not made up for.
                         timer.due = timer.due.after(timer.repeat).max(now);
                         state.set_timer(slot, timer.due);
@@ -112,13 +112,13 @@ fn look_again(me: &Loop, watcher: &Bound<'_, Watcher>) {
     let known = me.state.with(py, |state| {
         watcher.get().inner.with(py, |inner| {
             let slot = inner.slot?;
-            let Kind::Stat(stat) = &inner.kind else { return None };
+            let WatcherKind::Stat(stat) = &inner.kind else { return None };
             state.set_timer(slot, state.now.after(stat.every()));
             Some((stat.path.clone_ref(py), stat.attr.as_ref().map(|attr| attr.clone_ref(py))))
         })
     });
     let Some((path, before)) = known else { return };
-    crossing();
+    assert_no_borrow();
     let now = look_at(path.bind(py));
     let before = before.map(|before| before.into_bound(py));
     if !differs(before.as_ref(), now.as_ref()).unwrap_or(false) {
@@ -126,7 +126,7 @@ fn look_again(me: &Loop, watcher: &Bound<'_, Watcher>) {
     }
     let now = now.map(Bound::unbind);
     let dropped = watcher.get().inner.with(py, |inner| match &mut inner.kind {
-        Kind::Stat(stat) => {
+        WatcherKind::Stat(stat) => {
             let last = std::mem::replace(&mut stat.attr, now);
             std::mem::replace(&mut stat.prev, last)
         }
@@ -140,9 +140,12 @@ fn look_again(me: &Loop, watcher: &Bound<'_, Watcher>) {
 fn collect_signals(this: &Bound<'_, Loop>) {
     let py = this.py();
     let me = this.get();
-    let watchers = me.state.with(py, |state| state.listed(py, List::Signal));
+    let watchers = me.state.with(py, |state| state.listed(py, WatcherList::Signal));
     let number = |watcher: &Py<Watcher>| {
-        watcher.get().inner.with(py, |inner| if let Kind::Signal(number) = inner.kind { number } else { 0 })
+        watcher
+            .get()
+            .inner
+            .with(py, |inner| if let WatcherKind::Signal(number) = inner.kind { number } else { 0 })
     };
     // Several may watch the same one.
     let arrived: Vec<&Py<Watcher>> =
@@ -153,17 +156,17 @@ fn collect_signals(this: &Bound<'_, Loop>) {
     for watcher in arrived {
         me.queue(watcher.bind(py), READ);
     }
-    if me.main && me.state.with(py, |state| state.has(List::Child)) {
+    if me.main && me.state.with(py, |state| state.has(WatcherList::Child)) {
         reap(me, py);
     }
 }
 
 /// Asks for each watched child, and for nobody else's: their exit status is for whoever waits for them.
 fn reap(me: &Loop, py: Python<'_>) {
-    let watchers = me.state.with(py, |state| state.listed(py, List::Child));
+    let watchers = me.state.with(py, |state| state.listed(py, WatcherList::Child));
     let wanted = |watcher: &Py<Watcher>| {
         watcher.get().inner.with(py, |inner| match &inner.kind {
-            Kind::Child(child) => child.pid,
+            WatcherKind::Child(child) => child.pid,
             _ => -1,
         })
     };
@@ -176,7 +179,7 @@ fn reap(me: &Loop, py: Python<'_>) {
         while let Ok(Some((ended, status))) = waker::wait_child(pid) {
             for watcher in &watchers {
                 let told = watcher.get().inner.with(py, |inner| match &mut inner.kind {
-                    Kind::Child(child) if child.pid == ended || child.pid == 0 => {
+                    WatcherKind::Child(child) if child.pid == ended || child.pid == 0 => {
                         (child.rpid, child.rstatus) = (ended, status);
                         inner.slot.is_some()
                     }
@@ -196,7 +199,7 @@ fn reap(me: &Loop, py: Python<'_>) {
 /// Idle watchers of the highest priority that has some, unless something of that priority or above waits.
 fn queue_idle(me: &Loop, py: Python<'_>) {
     let busy = me.state.with(py, |state| state.pending_priority());
-    let idle = me.state.with(py, |state| state.listed(py, List::Idle));
+    let idle = me.state.with(py, |state| state.listed(py, WatcherList::Idle));
     let priority = |watcher: &Py<Watcher>| watcher.get().inner.with(py, |inner| inner.priority);
     let Some(highest) = idle.iter().map(priority).max() else { return };
     if busy.is_some_and(|busy| busy >= highest) {

@@ -7,14 +7,14 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
-use crate::py::{Foreign, GilCell, ThreadBound};
+use crate::py::{GilCell, ThreadBound, WrongOwner};
 use rgunicorn_io::sys::waker::{self, Waker};
 
 use super::callback::Callback;
-use super::kinds::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};
-use super::looping::{Home, Loop, asked_for, leave};
-use super::state::{List, PRIORITY_MAX, PRIORITY_MIN, State};
-use super::watcher::{Kind, Stopped, Watcher};
+use super::hub_loop::{DriverRef, Loop, asked_for, leave};
+use super::state::{LoopState, PRIORITY_MAX, PRIORITY_MIN, WatcherList};
+use super::watcher::{Stopped, Watcher, WatcherKind};
+use super::watchers::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};
 
 #[pymethods]
 impl Loop {
@@ -26,9 +26,9 @@ impl Loop {
         let driver = Self::open_driver(main, asked)?;
         let backend = if honoured { driver.name() } else { "default" };
         Ok(Self {
-            state: GilCell::new(State::new()),
+            state: GilCell::new(LoopState::new()),
             wake: GilCell::new((Arc::new(Waker::new()?), None)),
-            home: ThreadBound::new(Home::Own(Box::new(driver))),
+            driver_ref: ThreadBound::new(DriverRef::Own(Box::new(driver))),
             main,
             backend: GilCell::new(backend),
             asked,
@@ -102,27 +102,27 @@ impl Loop {
 
     #[pyo3(signature = (r#ref=true, priority=None))]
     fn idle(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i32>) -> PyResult<Py<Idle>> {
-        Py::new(this.py(), (Idle, Watcher::new(this, r#ref, priority, Kind::Idle)?))
+        Py::new(this.py(), (Idle, Watcher::new(this, r#ref, priority, WatcherKind::Idle)?))
     }
 
     #[pyo3(signature = (r#ref=true, priority=None))]
     fn prepare(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i32>) -> PyResult<Py<Prepare>> {
-        Py::new(this.py(), (Prepare, Watcher::new(this, r#ref, priority, Kind::Prepare)?))
+        Py::new(this.py(), (Prepare, Watcher::new(this, r#ref, priority, WatcherKind::Prepare)?))
     }
 
     #[pyo3(signature = (r#ref=true, priority=None))]
     fn check(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i32>) -> PyResult<Py<Check>> {
-        Py::new(this.py(), (Check, Watcher::new(this, r#ref, priority, Kind::Check)?))
+        Py::new(this.py(), (Check, Watcher::new(this, r#ref, priority, WatcherKind::Check)?))
     }
 
     #[pyo3(signature = (r#ref=true, priority=None))]
     fn fork(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i32>) -> PyResult<Py<Fork>> {
-        Py::new(this.py(), (Fork, Watcher::new(this, r#ref, priority, Kind::Fork)?))
+        Py::new(this.py(), (Fork, Watcher::new(this, r#ref, priority, WatcherKind::Fork)?))
     }
 
     #[pyo3(signature = (r#ref=true, priority=None))]
     fn async_(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i32>) -> PyResult<Py<Async>> {
-        Py::new(this.py(), (Async, Watcher::new(this, r#ref, priority, Kind::Async)?))
+        Py::new(this.py(), (Async, Watcher::new(this, r#ref, priority, WatcherKind::Async)?))
     }
 
     /// The former name of `async_`.
@@ -163,7 +163,7 @@ impl Loop {
             let keep = watcher.clone_ref(py);
             self.state.with(py, |state| {
                 watcher.get().inner.with(py, |inner| {
-                    let Kind::Io(io) = &mut inner.kind else { return };
+                    let WatcherKind::Io(io) = &mut inner.kind else { return };
                     io.closing = true;
                     state.cancels.extend(io.op.take());
                     let events = super::READ | super::WRITE;
@@ -186,7 +186,7 @@ impl Loop {
     /// The end of `install_sigchld`.
     fn reset_sigchld(&self) {
         if self.main {
-            waker::leave_signal(waker::SIGNAL_CHILD);
+            waker::forget_signal(waker::SIGNAL_CHILD);
         }
     }
 
@@ -199,7 +199,7 @@ impl Loop {
     /// Reads the clock.
     fn update_now(&self, py: Python<'_>) -> PyResult<()> {
         self.check_alive(py)?;
-        self.state.with(py, State::update_now);
+        self.state.with(py, LoopState::update_now);
         Ok(())
     }
 
@@ -233,9 +233,9 @@ impl Loop {
     /// To be called in a forked child. A child that forgets to is noticed at its next turn.
     fn reinit(&self, py: Python<'_>) -> PyResult<()> {
         let destroyed = self.check_alive(py).is_err();
-        if !destroyed && self.home.check(py) == Err(Foreign::Fork) {
+        if !destroyed && self.driver_ref.check(py) == Err(WrongOwner::Fork) {
             self.start_over_after_fork(py)?;
-            super::turn::queue_list(self, py, List::Fork);
+            super::turn::queue_list(self, py, WatcherList::Fork);
         }
         Ok(())
     }
@@ -254,11 +254,11 @@ impl Loop {
             started.iter().map(|watcher| self.deactivate(watcher.bind(py), true)).collect();
         // It may be waiting on its own thread.
         self.waker(py).wake();
-        if self.main && self.home.check(py).is_ok() {
+        if self.main && self.driver_ref.check(py).is_ok() {
             waker::release_signals(&self.waker(py));
         }
-        if let Some((home, whose)) = self.home.take(py) {
-            leave(home, whose);
+        if let Some((driver_ref, whose)) = self.driver_ref.take(py) {
+            leave(driver_ref, whose);
         }
         drop((started, queues, handler, stopped));
     }
@@ -378,7 +378,11 @@ impl Loop {
 
     /// The driver's descriptor, if it has one and this is its thread.
     pub(super) fn fileno(&self, py: Python<'_>) -> Option<i32> {
-        self.home.with(py, |home| home.with(|driver| driver.fileno())).ok().flatten().flatten()
+        self.driver_ref
+            .with(py, |driver_ref| driver_ref.with(|driver| driver.fileno()))
+            .ok()
+            .flatten()
+            .flatten()
     }
 
     /// What the loop waits for, a line each.

@@ -10,31 +10,31 @@
 //! brings), `kinds` (the watchers that are more than a place in a queue).
 //!
 //! The stack rule (`py/stack.rs`) is kept so: every field that changes is in a `GilCell`, every call into Python goes
-//! behind `crossing`, and nothing is held over it. Descriptors are touched only just before the wait (`Loop::settle`), and
+//! behind `assert_no_borrow`, and nothing is held over it. Descriptors are touched only just before the wait (`Loop::settle`), and
 //! by `closing_fd`, so starting and stopping a watcher is a matter of memory alone.
 
 mod callback;
 mod events;
-mod fast;
 mod guest;
-mod kinds;
-mod looping;
+mod hub_loop;
 mod methods;
 mod monkey;
 mod state;
 mod turn;
+mod vectorcall;
 mod watcher;
+mod watchers;
 
 pub use callback::Callback;
-pub use fast::speed_up;
 pub use guest::Guest;
-pub use kinds::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};
-pub use looping::Loop;
+pub use hub_loop::Loop;
 pub use monkey::{
-    Patched, after_fork, hub_loop, import_objection, objection, original, patch_all, patched, prefer_loop,
-    withdraw_loop,
+    Patched, after_fork, check_compat, hub_loop, import_objection, install_loop, original, patch_all,
+    patched, uninstall_loop,
 };
+pub use vectorcall::install_vectorcall;
 pub use watcher::Watcher;
+pub use watchers::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

@@ -68,15 +68,15 @@ pub fn patch_all(py: Python<'_>) -> PyResult<()> {
 ///
 /// # Errors
 /// Those of the import of our own module.
-pub fn prefer_loop(py: Python<'_>) -> PyResult<()> {
+pub fn install_loop(py: Python<'_>) -> PyResult<()> {
     py.import("rgunicorn._gevent")?.call_method0("prefer_loop").map(drop)
 }
 
-/// The opposite of [`prefer_loop`].
+/// The opposite of [`install_loop`].
 ///
 /// # Errors
 /// As there.
-pub fn withdraw_loop(py: Python<'_>) -> PyResult<()> {
+pub fn uninstall_loop(py: Python<'_>) -> PyResult<()> {
     py.import("rgunicorn._gevent")?.call_method0("withdraw").map(drop)
 }
 
@@ -115,7 +115,7 @@ pub fn original<'py>(py: Python<'py>, module: &str, name: &str) -> PyResult<Boun
 }
 
 /// Why gevent cannot be used here; `None` if it can. `least`: the oldest version that will do.
-pub fn objection(py: Python<'_>, least: (u32, u32, u32)) -> Option<String> {
+pub fn check_compat(py: Python<'_>, least: (u32, u32, u32)) -> Option<String> {
     let found = || -> PyResult<Option<String>> {
         let metadata = py.import("importlib.metadata")?;
         for (name, least) in [("gevent", least), ("greenlet", (3, 0, 0))] {
@@ -136,9 +136,9 @@ pub fn objection(py: Python<'_>, least: (u32, u32, u32)) -> Option<String> {
     found().unwrap_or_else(|error| Some(error.to_string()))
 }
 
-/// As [`objection`], for those who cannot do without: gevent is imported, which says the rest.
+/// As [`check_compat`], for those who cannot do without: gevent is imported, which says the rest.
 pub fn import_objection(py: Python<'_>, least: (u32, u32, u32)) -> Option<String> {
-    objection(py, least).or_else(|| {
+    check_compat(py, least).or_else(|| {
         let error = py.import("gevent").err()?;
         Some(format!("gevent cannot be imported: {error}"))
     })

@@ -10,10 +10,10 @@ use slab::Slab;
 use crate::py::Watch;
 use rgunicorn_io::driver::{OpKey, TimerHeap, Token};
 use rgunicorn_io::sys::clock::{self, Instant};
-use rgunicorn_server::worker::FOREIGN;
+use rgunicorn_server::worker::EXTERNAL;
 
 use super::callback::Callback;
-use super::watcher::{Inner, Kind, Watcher};
+use super::watcher::{Watcher, WatcherKind, WatcherState};
 
 /// Watchers of a higher priority are handled first (libev's range).
 pub(super) const PRIORITY_MIN: i8 = -2;
@@ -25,15 +25,15 @@ const PRIORITIES: usize = (PRIORITY_MAX - PRIORITY_MIN) as usize + 1;
 const WALL_EVERY: Duration = Duration::from_millis(500);
 
 /// How often a guest is told that pieces of work end; heartbeats are looked at every second.
-const TELL_EVERY: Duration = Duration::from_millis(100);
+const HEARTBEAT_EVERY: Duration = Duration::from_millis(100);
 
 const GENERATION_MASK: u32 = 0x00ff_ffff;
 /// The token of the waker; no slot has generation 0.
-pub(super) const WAKE: Token = Token(FOREIGN);
+pub(super) const WAKE: Token = Token(EXTERNAL);
 
 /// Lists of started watchers that are looked at as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum List {
+pub(super) enum WatcherList {
     Fork,
     Prepare,
     Check,
@@ -50,7 +50,7 @@ struct Started {
 }
 
 /// See the module's text.
-pub(super) struct State {
+pub(super) struct LoopState {
     pub(super) callbacks: VecDeque<Py<Callback>>,
     /// Objects of calls that are over, which nobody else has: the next calls'. They refer to nothing.
     pub(super) spare_callbacks: Vec<Py<Callback>>,
@@ -64,7 +64,7 @@ pub(super) struct State {
     /// Slots of the started io watchers of each descriptor.
     by_fd: Vec<Vec<u32>>,
     /// Io watchers that have to be polled with the next wait: slot and generation.
-    unsettled: Vec<(u32, u32)>,
+    dirty: Vec<(u32, u32)>,
     /// Polls that nobody wants any more.
     pub(super) cancels: Vec<OpKey>,
     /// Started watchers that the loop goes on for, queued callbacks, and whoever else called `ref`.
@@ -89,7 +89,7 @@ pub(super) struct State {
     generation: u32,
 }
 
-impl State {
+impl LoopState {
     pub(super) fn new() -> Self {
         let mut state = Self {
             callbacks: VecDeque::new(),
@@ -100,7 +100,7 @@ impl State {
             pending: Default::default(),
             lists: Default::default(),
             by_fd: Vec::new(),
-            unsettled: Vec::new(),
+            dirty: Vec::new(),
             cancels: Vec::new(),
             refs: 0,
             now: Instant::default(),
@@ -140,7 +140,7 @@ impl State {
         let Some(watch) = &self.watch else { return false };
         let now = clock::coarse_now();
         watch.begin(now);
-        let due = now.since(self.told) >= TELL_EVERY;
+        let due = now.since(self.told) >= HEARTBEAT_EVERY;
         if due {
             self.told = now;
         }
@@ -160,7 +160,7 @@ impl State {
     }
 
     /// Takes in a watcher that is not started.
-    pub(super) fn activate(&mut self, watcher: Py<Watcher>, inner: &mut Inner) {
+    pub(super) fn activate(&mut self, watcher: Py<Watcher>, inner: &mut WatcherState) {
         debug_assert!(inner.slot.is_none(), "started once");
         self.generation = match (self.generation + 1) & GENERATION_MASK {
             0 => 1,
@@ -171,24 +171,24 @@ impl State {
         inner.slot = Some(slot);
         self.refs += isize::from(inner.referenced);
         match &mut inner.kind {
-            Kind::Io(io) => {
+            WatcherKind::Io(io) => {
                 io.closing = false;
                 let at = io.fd as usize;
                 if self.by_fd.len() <= at {
                     self.by_fd.resize_with((at + 1).next_power_of_two(), Vec::new);
                 }
                 self.by_fd[at].push(slot);
-                self.unsettled.push((slot, generation));
+                self.dirty.push((slot, generation));
             }
-            Kind::Timer(timer) => {
+            WatcherKind::Timer(timer) => {
                 timer.due = self.now.after(timer.after);
                 self.timers.set(slot, timer.due);
             }
-            Kind::Stat(stat) => {
+            WatcherKind::Stat(stat) => {
                 let due = self.now.after(stat.every());
                 self.timers.set(slot, due);
             }
-            Kind::Async => {}
+            WatcherKind::Async => {}
             kind => {
                 if let Some(list) = kind.list() {
                     self.lists[list as usize].push(slot);
@@ -198,20 +198,20 @@ impl State {
     }
 
     /// Forgets a started watcher; the reference that kept it alive.
-    pub(super) fn deactivate(&mut self, inner: &mut Inner) -> Option<Py<Watcher>> {
+    pub(super) fn deactivate(&mut self, inner: &mut WatcherState) -> Option<Py<Watcher>> {
         let slot = inner.slot.take()?;
         self.refs -= isize::from(inner.referenced);
         match &mut inner.kind {
-            Kind::Io(io) => {
+            WatcherKind::Io(io) => {
                 self.cancels.extend(io.op.take());
                 if let Some(slots) = self.by_fd.get_mut(io.fd as usize) {
                     slots.retain(|other| *other != slot);
                 }
             }
-            Kind::Timer(_) | Kind::Stat(_) => {
+            WatcherKind::Timer(_) | WatcherKind::Stat(_) => {
                 self.timers.clear(slot);
             }
-            Kind::Async => {}
+            WatcherKind::Async => {}
             kind => {
                 if let Some(list) = kind.list() {
                     self.lists[list as usize].retain(|other| *other != slot);
@@ -227,7 +227,7 @@ impl State {
     }
 
     /// Queues an event of a watcher.
-    pub(super) fn queue(&mut self, watcher: Py<Watcher>, inner: &mut Inner, events: u32) {
+    pub(super) fn queue(&mut self, watcher: Py<Watcher>, inner: &mut WatcherState, events: u32) {
         let first = inner.events == 0;
         inner.events |= events;
         if first {
@@ -252,11 +252,11 @@ impl State {
     }
 
     /// The started watchers of a list.
-    pub(super) fn listed(&self, py: Python<'_>, list: List) -> Vec<Py<Watcher>> {
+    pub(super) fn listed(&self, py: Python<'_>, list: WatcherList) -> Vec<Py<Watcher>> {
         self.lists[list as usize].iter().filter_map(|slot| self.watcher(py, *slot)).collect()
     }
 
-    pub(super) fn has(&self, list: List) -> bool {
+    pub(super) fn has(&self, list: WatcherList) -> bool {
         !self.lists[list as usize].is_empty()
     }
 
@@ -272,7 +272,7 @@ impl State {
 
     /// The watcher that a completion's token names, if it has not been stopped since.
     pub(super) fn by_token(&self, py: Python<'_>, token: Token) -> Option<Py<Watcher>> {
-        if token.0 & FOREIGN == 0 {
+        if token.0 & EXTERNAL == 0 {
             // A guest's.
             return None;
         }
@@ -293,12 +293,12 @@ impl State {
     }
 
     /// An io watcher to be polled, with its token.
-    pub(super) fn next_unsettled(&mut self, py: Python<'_>) -> Option<(Py<Watcher>, Token)> {
-        while let Some((slot, generation)) = self.unsettled.pop() {
+    pub(super) fn next_dirty(&mut self, py: Python<'_>) -> Option<(Py<Watcher>, Token)> {
+        while let Some((slot, generation)) = self.dirty.pop() {
             if let Some(started) = self.started.get(slot as usize)
                 && started.generation == generation
             {
-                let token = Token(FOREIGN | u64::from(generation) << 32 | u64::from(slot));
+                let token = Token(EXTERNAL | u64::from(generation) << 32 | u64::from(slot));
                 return Some((started.watcher.clone_ref(py), token));
             }
         }
@@ -306,14 +306,14 @@ impl State {
     }
 
     /// Whether the next wait has anything to tell the driver.
-    pub(super) fn is_settled(&self) -> bool {
-        self.unsettled.is_empty() && self.cancels.is_empty()
+    pub(super) fn is_clean(&self) -> bool {
+        self.dirty.is_empty() && self.cancels.is_empty()
     }
 
     /// An io watcher whose poll is over is to be polled again.
-    pub(super) fn unsettle(&mut self, slot: u32) {
+    pub(super) fn mark_dirty(&mut self, slot: u32) {
         if let Some(started) = self.started.get(slot as usize) {
-            self.unsettled.push((slot, started.generation));
+            self.dirty.push((slot, started.generation));
         }
     }
 
@@ -343,16 +343,16 @@ impl State {
     }
 }
 
-impl Kind {
+impl WatcherKind {
     /// The list in which its started watchers stand.
-    fn list(&self) -> Option<List> {
+    fn list(&self) -> Option<WatcherList> {
         match self {
-            Self::Fork => Some(List::Fork),
-            Self::Prepare => Some(List::Prepare),
-            Self::Check => Some(List::Check),
-            Self::Idle => Some(List::Idle),
-            Self::Signal(_) => Some(List::Signal),
-            Self::Child(_) => Some(List::Child),
+            Self::Fork => Some(WatcherList::Fork),
+            Self::Prepare => Some(WatcherList::Prepare),
+            Self::Check => Some(WatcherList::Check),
+            Self::Idle => Some(WatcherList::Idle),
+            Self::Signal(_) => Some(WatcherList::Signal),
+            Self::Child(_) => Some(WatcherList::Child),
             Self::Io(_) | Self::Timer(_) | Self::Stat(_) | Self::Async => None,
         }
     }

@@ -10,17 +10,17 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
-use crate::py::{Foreign, crossing, shielded};
+use crate::py::{WrongOwner, assert_no_borrow, catch_panic};
 use rgunicorn_io::driver::{Completion, READABLE};
 use rgunicorn_io::sys::clock;
 
 use super::READ;
 use super::callback::Callback;
 use super::events::collect;
-use super::kinds::poll_mask;
-use super::looping::{Loop, os_error};
-use super::state::{List, State, WAKE};
-use super::watcher::{Kind, Watcher};
+use super::hub_loop::{Loop, os_error};
+use super::state::{LoopState, WAKE, WatcherList};
+use super::watcher::{Watcher, WatcherKind};
+use super::watchers::poll_mask;
 
 /// The longest wait of one turn (libev's number): a bound for whatever was overlooked.
 const WAIT_MAX: Duration = Duration::from_millis(59_743);
@@ -31,7 +31,7 @@ const SLICE_DEFAULT: Duration = Duration::from_millis(5);
 pub(super) fn run(this: &Bound<'_, Loop>, nowait: bool, once: bool) -> PyResult<()> {
     let py = this.py();
     let me = this.get();
-    if me.home.check(py) == Err(Foreign::Thread) {
+    if me.driver_ref.check(py) == Err(WrongOwner::Thread) {
         me.check_usable(py)?;
     }
     me.state.with(py, |state| {
@@ -56,7 +56,7 @@ fn turns(this: &Bound<'_, Loop>, nowait: bool, once: bool) -> PyResult<()> {
         if let Some(guest) = me.guest(py).filter(|guest| guest.is_serving()) {
             guest.begin_turn();
         }
-        queue_list(me, py, List::Prepare);
+        queue_list(me, py, WatcherList::Prepare);
         if me.state.with(py, |state| state.pending_count() > 0 || !state.callbacks.is_empty()) {
             before_work(me, py);
             handle_pending(this);
@@ -88,9 +88,9 @@ fn turns(this: &Bound<'_, Loop>, nowait: bool, once: bool) -> PyResult<()> {
 
 /// In a forked child the loop starts over, and says so to those who asked.
 fn notice_fork(me: &Loop, py: Python<'_>) -> PyResult<()> {
-    if me.home.check(py) == Err(Foreign::Fork) {
+    if me.driver_ref.check(py) == Err(WrongOwner::Fork) {
         me.start_over_after_fork(py)?;
-        queue_list(me, py, List::Fork);
+        queue_list(me, py, WatcherList::Fork);
     }
     Ok(())
 }
@@ -102,14 +102,14 @@ fn before_work(me: &Loop, py: Python<'_>) {
 }
 
 /// A long turn is no standstill.
-fn tell_guest(me: &Loop, py: Python<'_>) {
+fn heartbeat(me: &Loop, py: Python<'_>) {
     if let Some(guest) = me.guest(py).filter(|guest| guest.is_serving()) {
         guest.after_work();
     }
 }
 
 /// Queues an event for every watcher of a list.
-pub(super) fn queue_list(me: &Loop, py: Python<'_>, list: List) {
+pub(super) fn queue_list(me: &Loop, py: Python<'_>, list: WatcherList) {
     if !me.state.with(py, |state| state.has(list)) {
         return;
     }
@@ -121,14 +121,14 @@ pub(super) fn queue_list(me: &Loop, py: Python<'_>, list: List) {
 /// Waits for events, or looks for them.
 fn wait(me: &Loop, py: Python<'_>, nowait: bool, completions: &mut Vec<Completion>) -> PyResult<()> {
     let guest = me.guest(py).filter(|guest| guest.is_serving());
-    me.settle(py)?;
+    me.sync_polls(py)?;
     let own = me.state.with(py, |state| {
         state.iteration += 1;
         state.end_work();
         let at_once = nowait
             || !state.callbacks.is_empty()
             || state.pending_count() > 0
-            || state.has(List::Idle)
+            || state.has(WatcherList::Idle)
             || (state.refs <= 0 && guest.is_none());
         if at_once {
             return Duration::ZERO;
@@ -145,8 +145,8 @@ fn wait(me: &Loop, py: Python<'_>, nowait: bool, completions: &mut Vec<Completio
         waker.set_sleeping(true);
     }
     let mut result = Ok(());
-    let waited = me.home.with(py, |home| {
-        home.with(|driver| {
+    let waited = me.driver_ref.with(py, |driver_ref| {
+        driver_ref.with(|driver| {
             if blocking {
                 crate::py::blocking(&mut || result = driver.wait(Some(timeout), completions));
             } else {
@@ -159,7 +159,7 @@ fn wait(me: &Loop, py: Python<'_>, nowait: bool, completions: &mut Vec<Completio
     }
     debug_assert!(waited.is_ok(), "the loop's own thread");
     result.map_err(os_error)?;
-    me.state.with(py, State::update_now);
+    me.state.with(py, LoopState::update_now);
     if let Some(guest) = guest {
         guest.after_wait(completions);
     }
@@ -168,37 +168,39 @@ fn wait(me: &Loop, py: Python<'_>, nowait: bool, completions: &mut Vec<Completio
 
 impl Loop {
     /// Tells the driver what has changed since the last wait.
-    fn settle(&self, py: Python<'_>) -> PyResult<()> {
+    fn sync_polls(&self, py: Python<'_>) -> PyResult<()> {
         let unarmed = self.wake.with(py, |(_, op)| op.is_none());
         if unarmed {
             let waker = self.waker(py);
-            let op = self.home.with(py, |home| home.with(|driver| driver.poll(waker.fd(), READABLE, WAKE)));
+            let op = self
+                .driver_ref
+                .with(py, |driver_ref| driver_ref.with(|driver| driver.poll(waker.fd(), READABLE, WAKE)));
             if let Ok(Some(op)) = op {
                 let op = op.map_err(os_error)?;
                 self.wake.with(py, |wake| wake.1 = Some(op));
             }
         }
-        if self.state.with(py, |state| state.is_settled()) {
+        if self.state.with(py, |state| state.is_clean()) {
             return Ok(());
         }
         self.cancel_polls(py);
-        while let Some((watcher, token)) = self.state.with(py, |state| state.next_unsettled(py)) {
+        while let Some((watcher, token)) = self.state.with(py, |state| state.next_dirty(py)) {
             let watcher = watcher.into_bound(py);
             let wanted = watcher.get().inner.with(py, |inner| match &mut inner.kind {
-                Kind::Io(io) if io.op.is_none() && !io.closing => {
+                WatcherKind::Io(io) if io.op.is_none() && !io.closing => {
                     Some((io.fd, poll_mask(io.events), std::mem::take(&mut io.fresh)))
                 }
                 _ => None,
             });
             let Some((fd, mask, fresh)) = wanted else { continue };
-            let armed = self.home.with(py, |home| {
-                home.with(|driver| {
+            let armed = self.driver_ref.with(py, |driver_ref| {
+                driver_ref.with(|driver| {
                     if fresh { driver.poll(fd, mask, token) } else { driver.poll_again(fd, mask, token) }
                 })
             });
             if let Ok(Some(Ok(key))) = armed {
                 watcher.get().inner.with(py, |inner| {
-                    if let Kind::Io(io) = &mut inner.kind {
+                    if let WatcherKind::Io(io) = &mut inner.kind {
                         io.op = Some(key);
                     }
                 });
@@ -214,18 +216,18 @@ impl Loop {
             return;
         }
         // On another thread, or in a forked child, they mean nothing.
-        let _ = self.home.with(py, |home| {
-            home.with(|driver| cancels.into_iter().for_each(|op| driver.poll_cancel(op)));
+        let _ = self.driver_ref.with(py, |driver_ref| {
+            driver_ref.with(|driver| cancels.into_iter().for_each(|op| driver.poll_cancel(op)));
         });
     }
 
     /// Makes the kernel let go of a descriptor that is about to be closed.
     pub(super) fn release_fd(&self, py: Python<'_>, fd: i32) {
-        if self.home.check(py).is_err() {
+        if self.driver_ref.check(py).is_err() {
             return;
         }
         self.cancel_polls(py);
-        let _ = self.home.with(py, |home| home.with(|driver| driver.let_go(fd)));
+        let _ = self.driver_ref.with(py, |driver_ref| driver_ref.with(|driver| driver.release_file(fd)));
     }
 }
 
@@ -240,7 +242,7 @@ fn handle_pending(this: &Bound<'_, Loop>) {
         });
         let Some(watcher) = next else { return };
         if tell {
-            tell_guest(me, py);
+            heartbeat(me, py);
         }
         handle(this, watcher.bind(py));
     }
@@ -257,7 +259,7 @@ fn handle(this: &Bound<'_, Loop>, watcher: &Bound<'_, Watcher>) {
         }
         let callback = inner.callback.as_ref()?.clone_ref(py);
         let args = inner.args.as_ref().map(|args| args.clone_ref(py));
-        let passed = matches!(&inner.kind, Kind::Io(io) if io.pass_events).then_some(events);
+        let passed = matches!(&inner.kind, WatcherKind::Io(io) if io.pass_events).then_some(events);
         Some((callback, args, passed))
     });
     let Some((callback, args, passed)) = call else { return };
@@ -276,7 +278,7 @@ fn handle(this: &Bound<'_, Loop>, watcher: &Bound<'_, Watcher>) {
     drop(callback);
     if let Err(error) = result {
         report(this, watcher.as_any(), error);
-        let is_io = me.inner.with(py, |inner| matches!(inner.kind, Kind::Io(_)));
+        let is_io = me.inner.with(py, |inner| matches!(inner.kind, WatcherKind::Io(_)));
         if is_io {
             Watcher::stop(watcher);
         }
@@ -298,8 +300,8 @@ fn with_events<'py>(args: &Bound<'py, PyTuple>, events: u32) -> PyResult<Bound<'
 /// The one place where the loop calls Python on behalf of its users.
 #[inline]
 fn call_out(callback: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>) -> PyResult<()> {
-    crossing();
-    shielded(|| {
+    assert_no_borrow();
+    catch_panic(|| {
         let result = if args.is_empty() { callback.call0() } else { callback.call1(args) };
         result.map(drop)
     })
@@ -327,7 +329,7 @@ fn run_callbacks(this: &Bound<'_, Loop>) {
         });
         let Some(callback) = next else { break };
         if tell {
-            tell_guest(me, py);
+            heartbeat(me, py);
         }
         let callback = callback.into_bound(py);
         run_callback(this, &callback);
@@ -359,7 +361,7 @@ fn run_callback(this: &Bound<'_, Loop>, callback: &Bound<'_, Callback>) {
 }
 
 fn switch_interval(py: Python<'_>) -> PyResult<Duration> {
-    Ok(super::looping::seconds(py.import("sys")?.call_method0("getswitchinterval")?.extract()?))
+    Ok(super::hub_loop::seconds(py.import("sys")?.call_method0("getswitchinterval")?.extract()?))
 }
 
 /// Runs Python's signal handlers. What they raise goes to the main greenlet.
@@ -409,8 +411,8 @@ pub(super) fn handle_error(
     };
     let handler = handler.into_bound(py);
     let handle = handler.getattr("handle_error").unwrap_or(handler);
-    crossing();
-    let handled = shielded(|| handle.call1((context, class, value, traceback)));
+    assert_no_borrow();
+    let handled = catch_panic(|| handle.call1((context, class, value, traceback)));
     if let Err(error) = handled {
         if error.is_instance_of::<PySystemError>(py) {
             me.state.with(py, |state| state.breaking = true);

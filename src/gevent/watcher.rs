@@ -13,17 +13,17 @@ use crate::py::GilCell;
 use rgunicorn_io::driver::OpKey;
 use rgunicorn_io::sys::clock::Instant;
 
-use super::looping::Loop;
+use super::hub_loop::Loop;
 use super::state::{PRIORITY_MAX, PRIORITY_MIN};
 
 /// The base class of all watchers.
 #[pyclass(frozen, subclass, weakref, name = "watcher", module = "rgunicorn.gevent")]
 pub struct Watcher {
     pub(super) owner: Py<Loop>,
-    pub(super) inner: GilCell<Inner>,
+    pub(super) inner: GilCell<WatcherState>,
 }
 
-pub(super) struct Inner {
+pub(super) struct WatcherState {
     pub(super) callback: Option<Py<PyAny>>,
     pub(super) args: Option<Py<PyTuple>>,
     /// Its place in the loop while it is started.
@@ -33,11 +33,11 @@ pub(super) struct Inner {
     pub(super) priority: i8,
     /// What has happened and was not handled yet; 0: nothing.
     pub(super) events: u32,
-    pub(super) kind: Kind,
+    pub(super) kind: WatcherKind,
 }
 
 /// What is waited for.
-pub(super) enum Kind {
+pub(super) enum WatcherKind {
     Io(IoFacts),
     Timer(TimerFacts),
     Signal(i32),
@@ -98,11 +98,12 @@ impl Watcher {
         owner: &Bound<'_, Loop>,
         referenced: bool,
         priority: Option<i32>,
-        kind: Kind,
+        kind: WatcherKind,
     ) -> PyResult<Self> {
         owner.get().check_alive(owner.py())?;
         let priority = clamp_priority(priority.unwrap_or(0));
-        let inner = Inner { callback: None, args: None, slot: None, referenced, priority, events: 0, kind };
+        let inner =
+            WatcherState { callback: None, args: None, slot: None, referenced, priority, events: 0, kind };
         Ok(Self { owner: owner.clone().unbind(), inner: GilCell::new(inner) })
     }
 
@@ -320,7 +321,7 @@ impl Watcher {
         let inside = self.inner.peek(|inner| {
             visit.call(&inner.callback)?;
             visit.call(&inner.args)?;
-            if let Kind::Stat(facts) = &inner.kind {
+            if let WatcherKind::Stat(facts) = &inner.kind {
                 visit.call(&facts.path)?;
             }
             Ok(())

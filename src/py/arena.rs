@@ -53,7 +53,7 @@ static CACHE: OnceLock<Cache> = OnceLock::new();
 
 /// From now on up to `chunks_max` freed frame chunks of this process are kept for the next greenlets and threads; 0
 /// changes nothing. Whether that was installed: it is once in a process, the first time.
-pub fn keep_frame_chunks(_py: Python<'_>, chunks_max: u32) -> bool {
+pub fn install_chunk_cache(_py: Python<'_>, chunks_max: u32) -> bool {
     let mut found = ffi::PyObjectArenaAllocator { ctx: std::ptr::null_mut(), alloc: None, free: None };
     // SAFETY: it fills in the three words; the token proves an initialized interpreter.
     unsafe { ffi::PyObject_GetArenaAllocator(&raw mut found) };
@@ -86,12 +86,12 @@ struct Cache {
     below_free: Free,
     chunks_max: u32,
     /// Only ever tried, never waited for.
-    kept: Mutex<Kept>,
+    kept: Mutex<FreeList>,
 }
 
 impl Cache {
     fn new(below_alloc: Alloc, below_free: Free, chunks_max: u32) -> Self {
-        Self { below_alloc, below_free, chunks_max, kept: Mutex::new(Kept { top: None, count: 0 }) }
+        Self { below_alloc, below_free, chunks_max, kept: Mutex::new(FreeList { top: None, count: 0 }) }
     }
 
     fn alloc(&self, ctx: *mut c_void, size: usize) -> *mut c_void {
@@ -118,7 +118,7 @@ impl Cache {
 }
 
 /// The kept chunks, the last freed one on top: its pages are the likeliest to be in a processor's cache.
-struct Kept {
+struct FreeList {
     /// Each is a block of [`CHUNK_BYTES`] that its user has freed and that nobody else knows: ours alone until `pop`.
     top: Option<NonNull<Chunk>>,
     count: u32,
@@ -130,9 +130,9 @@ struct Chunk {
 }
 
 // SAFETY: the chunks belong to the list (see `top`), and memory has no thread.
-unsafe impl Send for Kept {}
+unsafe impl Send for FreeList {}
 
-impl Kept {
+impl FreeList {
     fn push(&mut self, chunk: NonNull<Chunk>) {
         // SAFETY: the caller was given the whole block by its last user. It is aligned at least as `malloc` aligns.
         unsafe { chunk.write(Chunk { below: self.top }) };

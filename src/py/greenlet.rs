@@ -10,7 +10,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::stack::crossing;
+use super::stack::assert_no_borrow;
 
 /// Indices into the table.
 const GET_CURRENT: usize = 4;
@@ -64,7 +64,7 @@ impl Greenlets {
     /// # Errors
     /// Anything: what others throw into this greenlet arrives here.
     pub fn switch<'py>(&self, py: Python<'py>, target: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        crossing();
+        assert_no_borrow();
         // SAFETY: `target` is a greenlet (or the function says so by an exception); null arguments mean none. No error is
         // set, as pyo3 takes errors out where they occur.
         unsafe {

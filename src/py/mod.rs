@@ -7,21 +7,21 @@
 
 mod arena;
 mod error;
-mod fast;
 mod greenlet;
 mod overdue;
-mod relay;
+mod queue_listener;
 mod signals;
 mod stack;
+mod vectorcall;
 mod watch;
 
-pub use arena::keep_frame_chunks;
+pub use arena::install_chunk_cache;
 pub use error::{exit_status, format_exception, is_stop_iteration};
-pub use fast::{Args, FastMethod, put_in_front};
 pub use greenlet::Greenlets;
-pub use relay::LogRelay;
+pub use queue_listener::QueueListener;
 pub use signals::{SignalHooks, WorkerSignals, wakeup_pipe};
-pub use stack::{Foreign, GilCell, ThreadBound, crossing};
+pub use stack::{GilCell, ThreadBound, WrongOwner, assert_no_borrow};
+pub use vectorcall::{Args, FastMethod, install_vectorcall_method};
 pub use watch::{Describe, Watch, Watchdog, instances};
 
 use std::borrow::Cow;
@@ -89,7 +89,7 @@ pub fn pair<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bou
 ///
 /// # Errors
 /// Those of `work`, and `RuntimeError` for a panic.
-pub fn shielded<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+pub fn catch_panic<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic");
@@ -169,7 +169,7 @@ mod tests {
     fn a_panic_becomes_an_exception_that_says_what_it_was() {
         Python::initialize();
         let reported = |work: fn() -> PyResult<()>| {
-            Python::attach(|py| shielded(work).map_err(|error| error.value(py).to_string()))
+            Python::attach(|py| catch_panic(work).map_err(|error| error.value(py).to_string()))
         };
         assert_eq!(reported(|| panic!("plain")), Err("internal error: plain".to_owned()));
         assert_eq!(reported(|| panic!("with {}", 1)), Err("internal error: with 1".to_owned()));

@@ -21,7 +21,7 @@
 //!   handle. Nothing gives a pointer to a frame away (1).
 //! - A [`GilCell`] can be looked into only by [`GilCell::with`], whose borrow ends when the closure returns; a guard cannot be
 //!   carried over a call (2), and state is whole before each call, because the closure that changes it has returned (3).
-//! - What is left to discipline, calling Python from inside such a closure, is checked: [`crossing`] stands at every
+//! - What is left to discipline, calling Python from inside such a closure, is checked: [`assert_no_borrow`] stands at every
 //!   place where this crate hands control to Python code of a gevent program, and where that code comes in, and in builds
 //!   with debug assertions it panics if any closure is open on this thread. The black-box suite runs such a build, and
 //!   `tests/apps/stress_greenlets.py` tries to get there.
@@ -45,7 +45,7 @@ use rgunicorn_io::sys::atfork;
 pub struct GilCell<T>(RefCell<T>);
 
 // SAFETY: all access goes through `with`, which wants the token of the interpreter lock; the closure makes no Python call
-// (asserted by `crossing`), so the lock is not given up inside, and no two threads are inside at a time.
+// (asserted by `assert_no_borrow`), so the lock is not given up inside, and no two threads are inside at a time.
 unsafe impl<T: Send> Sync for GilCell<T> {}
 
 impl<T> GilCell<T> {
@@ -100,7 +100,7 @@ impl Drop for Open {
 /// thread. Costs nothing in release builds.
 #[inline]
 #[track_caller]
-pub fn crossing() {
+pub fn assert_no_borrow() {
     #[cfg(debug_assertions)]
     assert_eq!(OPEN.get(), 0, "the stack rule: a cell is open while Python runs");
 }
@@ -132,7 +132,7 @@ impl Owner {
 
 /// Why a [`ThreadBound`] is not for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Foreign {
+pub enum WrongOwner {
     /// It belongs to another thread.
     Thread,
     /// It was made before a fork, by the parent.
@@ -154,14 +154,14 @@ impl<T> ThreadBound<T> {
     /// Whether the caller may use it.
     ///
     /// # Errors
-    /// [`Foreign`].
+    /// [`WrongOwner`].
     #[inline]
-    pub fn check(&self, py: Python<'_>) -> Result<(), Foreign> {
+    pub fn check(&self, py: Python<'_>) -> Result<(), WrongOwner> {
         let (owner, here) = (self.owner.with(py, |owner| *owner), Owner::here());
         match (owner.forks == here.forks, owner.thread == here.thread) {
             (true, true) => Ok(()),
-            (true, false) => Err(Foreign::Thread),
-            (false, _) => Err(Foreign::Fork),
+            (true, false) => Err(WrongOwner::Thread),
+            (false, _) => Err(WrongOwner::Fork),
         }
     }
 
@@ -169,9 +169,9 @@ impl<T> ThreadBound<T> {
     /// lock may be released in there (a wait): no other thread reaches the value meanwhile.
     ///
     /// # Errors
-    /// [`Foreign`].
+    /// [`WrongOwner`].
     #[inline]
-    pub fn with<R>(&self, py: Python<'_>, work: impl FnOnce(&mut T) -> R) -> Result<Option<R>, Foreign> {
+    pub fn with<R>(&self, py: Python<'_>, work: impl FnOnce(&mut T) -> R) -> Result<Option<R>, WrongOwner> {
         self.check(py)?;
         let mut value = self.value.borrow_mut();
         let _open = Open::count();
@@ -180,7 +180,7 @@ impl<T> ThreadBound<T> {
 
     /// Takes the value out for good, and says whether it belongs to the caller. On another thread than the owner's this is
     /// `None` while the owner is using it; what is not the caller's own may be used only in ways that are safe anywhere.
-    pub fn take(&self, py: Python<'_>) -> Option<(T, Result<(), Foreign>)> {
+    pub fn take(&self, py: Python<'_>) -> Option<(T, Result<(), WrongOwner>)> {
         let whose = self.check(py);
         let mut value = self.value.try_borrow_mut().ok()?;
         value.take().map(|value| (value, whose))
@@ -207,14 +207,14 @@ mod tests {
         Python::initialize();
         Python::attach(|py| {
             let cell = GilCell::new(1);
-            crossing();
+            assert_no_borrow();
             cell.with(py, |value| *value += 1);
-            crossing();
+            assert_no_borrow();
             assert_eq!(cell.peek(|value| *value), Some(2));
-            let found = catch_unwind(AssertUnwindSafe(|| cell.with(py, |_| crossing())));
+            let found = catch_unwind(AssertUnwindSafe(|| cell.with(py, |_| assert_no_borrow())));
             assert_eq!(found.is_err(), cfg!(debug_assertions));
             // The panic has closed it again.
-            crossing();
+            assert_no_borrow();
             cell.with(py, |_| assert_eq!(cell.peek(|value| *value), None));
         });
     }
@@ -226,7 +226,7 @@ mod tests {
         let theirs = bound.clone();
         let answer =
             std::thread::spawn(move || Python::attach(|py| (theirs.with(py, |v| *v), theirs.take(py))));
-        assert_eq!(answer.join().ok(), Some((Err(Foreign::Thread), Some((1, Err(Foreign::Thread))))));
+        assert_eq!(answer.join().ok(), Some((Err(WrongOwner::Thread), Some((1, Err(WrongOwner::Thread))))));
         Python::attach(|py| {
             assert_eq!(bound.with(py, |v| *v), Ok(None));
             bound.replace(py, 2);

@@ -94,7 +94,7 @@ impl Watch {
                 .errors
                 .error(format_args!("Worker aborted while its loop was not blocked\n{stacks}"));
         };
-        let (held, requests, stacks) = (Held::since(begun), self.requests(py), self.stacks(py));
+        let (held, requests, stacks) = (Elapsed::since(begun), self.requests(py), self.stacks(py));
         let by = requests.join("\n");
         self.errors.error(format_args!("Worker aborted, its loop was blocked for {held} by {by}\n{stacks}"));
     }
@@ -108,7 +108,7 @@ impl Watch {
         let requests = self.requests(py);
         // Only to look for greenlets in a large heap takes its time: not if nobody will read it.
         if self.errors.enabled(Level::Warning) {
-            let (held, by, stacks) = (Held::since(begun), requests.join("\n"), self.stacks(py));
+            let (held, by, stacks) = (Elapsed::since(begun), requests.join("\n"), self.stacks(py));
             self.errors.warning(format_args!("Loop blocked for {held} so far by {by}\n{stacks}"));
         }
         requests.into_iter().next()
@@ -116,7 +116,7 @@ impl Watch {
 
     /// The reported piece has ended.
     fn tell_end(&self, request: Option<&str>, took: Duration) {
-        let took = Held(took);
+        let took = Elapsed(took);
         match request {
             Some(by) => self.errors.info(format_args!("Loop no longer blocked, after {took} in all by {by}")),
             // The interpreter was given up only when it was over: it is the first that is heard of it.
@@ -145,15 +145,15 @@ impl Watch {
 }
 
 /// A time as readers want it.
-struct Held(Duration);
+struct Elapsed(Duration);
 
-impl Held {
+impl Elapsed {
     fn since(begun: Instant) -> Self {
         Self(clock::now().since(begun))
     }
 }
 
-impl fmt::Display for Held {
+impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.2} s", self.0.as_secs_f64())
     }

@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use rgunicorn_io::sys::atfork;
 use rgunicorn_server::worker::Mailbox;
 
-use super::current::{Here, current, from_ticket};
-use super::desk;
+use super::current::{CurrentThread, current, from_raw};
+use super::remote;
 
 /// Callable without arguments: whether the client has closed its connection, or its side of it. Asks the kernel, which takes
 /// a microsecond or two (with threads a trip to the loop, some tens): cheap enough for every step of a long work. After
@@ -26,14 +26,14 @@ impl ClientDisconnected {
     /// About no connection yet. Made on the thread whose requests it is for.
     pub(super) fn new() -> Self {
         let mailbox = match current() {
-            Ok(Here::Thread(desk)) => Some((desk.mailbox(), atfork::generation())),
+            Ok(CurrentThread::Thread(remote)) => Some((remote.mailbox(), atfork::generation())),
             _ => None,
         };
         Self { ticket: AtomicU64::new(0), mailbox }
     }
 
     /// Points at a connection, or at none (0).
-    pub(super) fn aim(&self, ticket: u64) {
+    pub(super) fn set_target(&self, ticket: u64) {
         self.ticket.store(ticket, Ordering::Relaxed);
     }
 }
@@ -46,11 +46,11 @@ impl ClientDisconnected {
         if ticket == 0 {
             return Ok(true);
         }
-        let conn = from_ticket(ticket);
+        let conn = from_raw(ticket);
         match (current(), &self.mailbox) {
-            (Ok(here), _) => Ok(here.link().has_client_left(conn)),
+            (Ok(here), _) => Ok(here.link().is_half_closed(conn)),
             (Err(_), Some((mailbox, forks))) if *forks == atfork::generation() => {
-                Ok(desk::ask(mailbox, move |reactor| reactor.has_client_left(conn)).unwrap_or(true))
+                Ok(remote::ask(mailbox, move |reactor| reactor.is_half_closed(conn)).unwrap_or(true))
             }
             (Err(error), _) => Err(error),
         }

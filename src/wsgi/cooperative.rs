@@ -5,7 +5,7 @@
 //! kill it, link to it, and keep things in `gevent.local`. It is new for each request, so that nothing of the one before is
 //! found in there.
 //!
-//! Who waits for its client (`Pause::drained`, `Pause::body`) leaves its name here and switches to the hub; the reactor's
+//! Who waits for its client (`GreenletPool::drained`, `GreenletPool::body`) leaves its name here and switches to the hub; the reactor's
 //! `resume` or `abandon` switches back. Both sides look again after every switch: others may switch to a greenlet, too.
 //! What is thrown into a waiting greenlet (`kill`, `Timeout`) comes out of the wait as an error.
 
@@ -18,15 +18,15 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::py::{Describe, GilCell, Greenlets, crossing, shielded};
+use crate::py::{Describe, GilCell, Greenlets, assert_no_borrow, catch_panic};
 use rgunicorn_server::worker::{ConnId, Reactor, Request};
 
-use super::current::{calls, from_ticket, reactor, ticket};
+use super::current::{calls, from_raw, reactor, to_raw};
 use super::link::Link;
 use super::running::Line;
 
 /// What cooperative mode adds to the application's calls.
-pub(super) struct Pause {
+pub(super) struct GreenletPool {
     greenlets: Greenlets,
     hub: Py<PyAny>,
     greenlet_class: Py<PyAny>,
@@ -64,7 +64,7 @@ impl InProgress {
     }
 }
 
-impl Pause {
+impl GreenletPool {
     /// How reports learn about the requests in progress.
     pub(super) fn describe(&self) -> Describe {
         InProgress::describe(&self.running)
@@ -94,7 +94,7 @@ impl Pause {
     /// Those of making a greenlet. The request is over then.
     pub(super) fn spawn(&self, py: Python<'_>, request: Request) -> PyResult<()> {
         let conn = request.conn;
-        let greenlet = self.greenlet_class.bind(py).call1((&self.serve, ticket(conn)))?;
+        let greenlet = self.greenlet_class.bind(py).call1((&self.serve, to_raw(conn)))?;
         let line = Line::of(&request);
         self.waiting.borrow_mut().insert(conn, request);
         let entry = (greenlet.clone().unbind(), line);
@@ -105,7 +105,7 @@ impl Pause {
 
     /// Switches to a greenlet, from the hub.
     fn go_on(&self, py: Python<'_>, greenlet: &Bound<'_, PyAny>) -> PyResult<()> {
-        shielded(|| self.greenlets.switch(py, greenlet)).map(drop)
+        catch_panic(|| self.greenlets.switch(py, greenlet)).map(drop)
     }
 
     /// The request of a greenlet that begins.
@@ -137,7 +137,7 @@ impl Pause {
         }
     }
 
-    /// Waits until the output queue of a connection is empty, or the connection gone.
+    /// Waiters until the output queue of a connection is empty, or the connection gone.
     ///
     /// # Errors
     /// What is thrown into this greenlet.
@@ -148,7 +148,7 @@ impl Pause {
         Ok(())
     }
 
-    /// Waits until there is something to read of a request body, or nothing more will come.
+    /// Waiters until there is something to read of a request body, or nothing more will come.
     ///
     /// # Errors
     /// What is thrown into this greenlet, and `RuntimeError` in the hub, which cannot wait.
@@ -179,13 +179,13 @@ impl Pause {
         Ok(!self.greenlets.current(py)?.is(&self.hub))
     }
 
-    /// Waits until the reactor has news of a connection, or somebody else switches here.
+    /// Waiters until the reactor has news of a connection, or somebody else switches here.
     fn suspend(&self, py: Python<'_>, conn: ConnId) -> PyResult<()> {
         let me = self.greenlets.current(py)?;
         self.suspended.borrow_mut().entry(conn).or_default().push(me.clone().unbind());
-        crossing();
+        assert_no_borrow();
         // The hub's own method: it tells the greenlet that it is switched out.
-        let back = shielded(|| self.hub.bind(py).call_method0(intern!(py, "switch")).map(drop));
+        let back = catch_panic(|| self.hub.bind(py).call_method0(intern!(py, "switch")).map(drop));
         let mine = {
             let mut suspended = self.suspended.borrow_mut();
             let list = suspended.get_mut(&conn);
@@ -220,22 +220,22 @@ struct ServeRequest;
 #[pymethods]
 impl ServeRequest {
     fn __call__(&self, py: Python<'_>, ticket: u64) -> PyResult<()> {
-        let conn = from_ticket(ticket);
+        let conn = from_raw(ticket);
         // Counted handles, on the heap: this frame may be copied away and never come back.
         let (calls, reactor) = (calls()?, reactor()?);
-        let Some(pause) = calls.pause() else {
+        let Some(greenlets) = calls.greenlets() else {
             return Err(PyRuntimeError::new_err("the worker is over"));
         };
-        let Some(request) = pause.begin(conn) else { return Ok(()) };
-        reactor.hold(conn);
+        let Some(request) = greenlets.begin(conn) else { return Ok(()) };
+        reactor.begin_work(conn);
         calls.guarded_start(py, Link::Loop(&reactor), request);
         if calls.is_forked_copy() {
             // The application has forked in here: the child leaves, and the client is its parent's.
-            let status = reactor.shared().control.quitting().unwrap_or(0);
+            let status = reactor.handles().control.quitting().unwrap_or(0);
             return Err(PySystemExit::new_err(status));
         }
-        pause.end(py, conn);
-        reactor.let_go(conn);
+        greenlets.end(py, conn);
+        reactor.end_work(conn);
         Ok(())
     }
 }

@@ -10,47 +10,47 @@ use pyo3::exceptions::PyRuntimeError;
 use rgunicorn_io::sys::atfork;
 use rgunicorn_server::worker::{ConnId, Reactor};
 
-use super::Calls;
-use super::desk::Desk;
+use super::WsgiApp;
 use super::link::Link;
+use super::remote::RemoteResponder;
 
 const NOT_HERE: &str = "this belongs to a request of the worker's own thread";
 
 thread_local! {
     // The application's calls, for the greenlets of cooperative mode.
-    static CALLS: RefCell<Option<Rc<Calls>>> = const { RefCell::new(None) };
+    static CALLS: RefCell<Option<Rc<WsgiApp>>> = const { RefCell::new(None) };
     // Holds a counted handle, never a pointer into a stack; and how many forks ago it was made.
-    static CURRENT: RefCell<Option<(Here, u32)>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<(CurrentThread, u32)>> = const { RefCell::new(None) };
 }
 
 /// What requests of a thread reach their connections by.
 #[derive(Clone)]
-pub(super) enum Here {
+pub(super) enum CurrentThread {
     Loop(Rc<Reactor>),
-    Thread(Rc<Desk>),
+    Thread(Rc<RemoteResponder>),
 }
 
-impl Here {
+impl CurrentThread {
     pub(super) fn link(&self) -> Link<'_> {
         match self {
             Self::Loop(reactor) => Link::Loop(reactor),
-            Self::Thread(desk) => Link::Thread(desk),
+            Self::Thread(remote) => Link::Thread(remote),
         }
     }
 }
 
 /// Makes `reactor` the one of this thread, for as long as the worker lives.
 pub fn set_current(reactor: Rc<Reactor>) {
-    CURRENT.set(Some((Here::Loop(reactor), atfork::generation())));
+    CURRENT.set(Some((CurrentThread::Loop(reactor), atfork::generation())));
 }
 
 /// Makes `desk` the one of this thread, for as long as it works.
-pub(super) fn set_desk(desk: Rc<Desk>) {
-    CURRENT.set(Some((Here::Thread(desk), atfork::generation())));
+pub(super) fn set_desk(remote: Rc<RemoteResponder>) {
+    CURRENT.set(Some((CurrentThread::Thread(remote), atfork::generation())));
 }
 
 /// Makes `calls` the ones of this thread, for as long as the worker lives.
-pub fn set_calls(calls: Rc<Calls>) {
+pub fn set_calls(calls: Rc<WsgiApp>) {
     CALLS.set(Some(calls));
 }
 
@@ -65,18 +65,18 @@ pub fn clear_current() {
 ///
 /// # Errors
 /// As [`current`].
-pub(super) fn calls() -> PyResult<Rc<Calls>> {
+pub(super) fn calls() -> PyResult<Rc<WsgiApp>> {
     CALLS.with_borrow(Clone::clone).ok_or_else(|| PyRuntimeError::new_err(NOT_HERE))
 }
 
 /// The reactor of this thread.
 ///
 /// # Errors
-/// As [`current`], and for a thread that only has a desk.
+/// As [`current`], and for a thread that only has a remote.
 pub(super) fn reactor() -> PyResult<Rc<Reactor>> {
     match current()? {
-        Here::Loop(reactor) => Ok(reactor),
-        Here::Thread(_) => Err(PyRuntimeError::new_err(NOT_HERE)),
+        CurrentThread::Loop(reactor) => Ok(reactor),
+        CurrentThread::Thread(_) => Err(PyRuntimeError::new_err(NOT_HERE)),
     }
 }
 
@@ -85,7 +85,7 @@ pub(super) fn reactor() -> PyResult<Rc<Reactor>> {
 /// # Errors
 /// `RuntimeError` on a thread that is not the worker's, and in a child that the application forked: its connections
 /// and rings are the parent's.
-pub(super) fn current() -> PyResult<Here> {
+pub(super) fn current() -> PyResult<CurrentThread> {
     match CURRENT.with_borrow(Clone::clone) {
         Some((here, forks)) if forks == atfork::generation() => Ok(here),
         Some(_) => Err(PyRuntimeError::new_err("this belongs to a request of the parent process")),
@@ -94,12 +94,12 @@ pub(super) fn current() -> PyResult<Here> {
 }
 
 /// A connection's number as one integer, for Python objects.
-pub(super) fn ticket(id: ConnId) -> u64 {
+pub(super) fn to_raw(id: ConnId) -> u64 {
     u64::from(id.generation) << 32 | u64::from(id.index)
 }
 
-/// The connection that [`ticket`] named.
+/// The connection that [`to_raw`] named.
 #[expect(clippy::cast_possible_truncation, reason = "the two halves of a ticket")]
-pub(super) fn from_ticket(ticket: u64) -> ConnId {
+pub(super) fn from_raw(ticket: u64) -> ConnId {
     ConnId { index: ticket as u32, generation: (ticket >> 32) as u32 }
 }

@@ -238,7 +238,7 @@ fn protocol<'py>(py: Python<'py>, head: &RequestHead) -> PyResult<Bound<'py, PyS
 }
 
 /// What a PROXY header says. Without addresses the peer is the client, and there is nothing to say about its other end.
-fn set_proxy(py: Python<'_>, environ: &Bound<'_, PyDict>, header: &proxy::Header) -> PyResult<()> {
+fn set_proxy(py: Python<'_>, environ: &Bound<'_, PyDict>, header: &proxy::ProxyHeader) -> PyResult<()> {
     environ.set_item(intern!(py, "PROXY_PROTOCOL"), header.protocol.name())?;
     if let Some(addresses) = header.addresses {
         environ.set_item(intern!(py, "PROXY_ADDR"), addresses.destination.ip().to_string())?;

@@ -7,13 +7,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::py::{exit_status, format_exception, is_only_reference, shielded};
+use crate::py::{catch_panic, exit_status, format_exception, is_only_reference};
 use rgunicorn_http::HttpError;
 use rgunicorn_io::sys::clock;
 use rgunicorn_server::log::Level;
 use rgunicorn_server::worker::{Outgoing, Request};
 
-use super::calls::{Call, Calls};
+use super::app::{Exchange, WsgiApp};
 use super::hooks;
 use super::input::RequestBodyError;
 use super::link::Link;
@@ -24,9 +24,9 @@ const INTERNAL: &str = "Internal Server Error";
 /// Who kills a greenlet knows it: nobody else has to be told.
 const KILLED: &str = "A request's greenlet was killed";
 
-impl Calls {
+impl WsgiApp {
     /// Everything has been given to the kernel (or is small and about to be): log, free, go on.
-    pub(super) fn complete(&self, py: Python<'_>, link: Link<'_>, call: Call) {
+    pub(super) fn complete(&self, py: Python<'_>, link: Link<'_>, call: Exchange) {
         let (keep, fault) = {
             let progress = call.response.get().progress();
             (progress.keeps_alive(), progress.fault())
@@ -38,7 +38,7 @@ impl Calls {
         }
         // The next request on this connection waits for the application's close(), which in a greenlet may take its time; a
         // client that waits for the end of the connection does not.
-        let after = keep && (self.pause.is_some() || link.is_thread());
+        let after = keep && (self.greenlets.is_some() || link.is_thread());
         if !after {
             link.finish(conn, keep);
         }
@@ -49,7 +49,7 @@ impl Calls {
     }
 
     /// Writes the access line and closes the application's iterable.
-    pub(super) fn close_call(&self, py: Python<'_>, link: Link<'_>, call: Call) {
+    pub(super) fn close_call(&self, py: Python<'_>, link: Link<'_>, call: Exchange) {
         if self.logs_access(link) {
             self.log_access(py, link, &call, None);
         }
@@ -60,7 +60,7 @@ impl Calls {
         link.logs_access() || self.hooks.as_ref().is_some_and(|hooks| hooks.access.is_some())
     }
 
-    fn log_access(&self, py: Python<'_>, link: Link<'_>, call: &Call, instead: Option<u16>) {
+    fn log_access(&self, py: Python<'_>, link: Link<'_>, call: &Exchange, instead: Option<u16>) {
         let elapsed = clock::now().since(call.request.received);
         let (head, status, sent) = {
             let mut progress = call.response.get().progress();
@@ -86,8 +86,8 @@ impl Calls {
     }
 
     /// Closes what the application returned and keeps the objects that can be used again.
-    fn release(&self, py: Python<'_>, link: Link<'_>, call: Call) {
-        let Call {
+    fn release(&self, py: Python<'_>, link: Link<'_>, call: Exchange) {
+        let Exchange {
             request,
             environ,
             input,
@@ -97,16 +97,16 @@ impl Calls {
             socket,
             iterable,
             req,
-            stage,
-            materialised,
+            state,
+            is_sized,
         } = call;
         if let Some(input) = &input {
             input.get().close();
         }
-        drop(stage);
+        drop(state);
         if let Some(iterable) = iterable {
             let iterable = iterable.into_bound(py);
-            if !materialised && let Ok(close) = iterable.getattr(intern!(py, "close")) {
+            if !is_sized && let Ok(close) = iterable.getattr(intern!(py, "close")) {
                 // It may take its time.
                 link.flush();
                 if let Err(error) = close.call0() {
@@ -120,7 +120,7 @@ impl Calls {
         response.get().close();
         drop((environ, input));
         self.sockets.put_back(py, socket);
-        client.get().aim(0);
+        client.get().set_target(0);
         let unkept = is_only_reference(response.bind(py)) && is_only_reference(hints.bind(py));
         if unkept && is_only_reference(client.bind(py)) {
             let before = self.spare.borrow_mut().replace((response, hints, client));
@@ -148,7 +148,7 @@ impl Calls {
             let resp = hooks::response_object(py, &head, facts, req)?;
             hooks.after(py, req, environ, &resp)
         };
-        if let Err(error) = shielded(run) {
+        if let Err(error) = catch_panic(run) {
             let text = format_exception(py, &error);
             link.errors().log(Level::Error, format_args!("Exception in post_request hook\n{text}"));
         }
@@ -156,7 +156,7 @@ impl Calls {
     }
 
     /// `pre_request` has failed: the request is answered with 500.
-    pub(super) fn refuse_announced(
+    pub(super) fn reject_pre_request(
         &self,
         py: Python<'_>,
         link: Link<'_>,
@@ -181,12 +181,12 @@ impl Calls {
         let status = refuse(link, request, error);
         let (Some(hooks), Some(req)) = (&self.hooks, req) else { return };
         link.flush();
-        let logged = shielded(|| {
+        let logged = catch_panic(|| {
             let (resp, environ) =
                 (hooks::refusal_object(py, status, req)?, hooks::bare_environ(py, request, req)?);
             hooks.log_access(py, &resp, req, &environ.unbind(), Duration::ZERO)
         });
-        let ran = shielded(|| hooks.after(py, req, PyDict::new(py).as_any(), py.None().bind(py)));
+        let ran = catch_panic(|| hooks.after(py, req, PyDict::new(py).as_any(), py.None().bind(py)));
         for (done, what) in [(logged, "The access logger failed"), (ran, "Exception in post_request hook")] {
             if let Err(error) = done {
                 let text = format_exception(py, &error);
@@ -197,7 +197,7 @@ impl Calls {
 
     fn log_close_error(&self, py: Python<'_>, link: Link<'_>, request: &Request, error: &PyErr) {
         let errors = link.errors();
-        if self.pause.as_ref().is_some_and(|pause| pause.is_exit(py, error)) {
+        if self.greenlets.as_ref().is_some_and(|greenlets| greenlets.is_exit(py, error)) {
             return errors.log(Level::Debug, format_args!("{KILLED}"));
         }
         let text = format_exception(py, error);
@@ -218,10 +218,10 @@ impl Calls {
     }
 
     /// The application raised, or gave something that cannot be sent.
-    pub(super) fn fail(&self, py: Python<'_>, link: Link<'_>, call: Call, error: &PyErr) {
+    pub(super) fn fail(&self, py: Python<'_>, link: Link<'_>, call: Exchange, error: &PyErr) {
         call.response.get().close();
         let conn = call.request.conn;
-        if self.pause.as_ref().is_some_and(|pause| pause.is_exit(py, error)) {
+        if self.greenlets.as_ref().is_some_and(|greenlets| greenlets.is_exit(py, error)) {
             link.errors().log(Level::Debug, format_args!("{KILLED}"));
             link.abort(conn);
             return self.close_call(py, link, call);
@@ -231,7 +231,7 @@ impl Calls {
             link.abort(conn);
             return self.release(py, link, call);
         }
-        if link.is_gone(conn) && error.is_instance_of::<PyConnectionError>(py) {
+        if link.is_closed(conn) && error.is_instance_of::<PyConnectionError>(py) {
             link.errors().log(Level::Debug, format_args!("Ignoring client disconnection: {error}"));
             return self.close_call(py, link, call);
         }
@@ -259,7 +259,7 @@ impl Calls {
         &self,
         py: Python<'_>,
         link: Link<'_>,
-        call: Call,
+        call: Exchange,
         (error, status): (&PyErr, u16),
         begun: bool,
     ) {

@@ -8,7 +8,7 @@ use pyo3::types::PyBytes;
 
 use rgunicorn_server::worker::Outgoing;
 
-use super::current::{current, from_ticket};
+use super::current::{current, from_raw};
 
 /// Callable with a list of `(name, value)`; sends them at once. Does nothing for HTTP/1.0, after the response head has
 /// left, and after the request is over.
@@ -26,7 +26,7 @@ pub(super) struct HintTarget {
 
 impl HintTarget {
     /// Points at a connection, or at none (0).
-    pub(super) fn aim(&self, ticket: u64) {
+    pub(super) fn set_target(&self, ticket: u64) {
         self.ticket.store(ticket, Ordering::Relaxed);
     }
 }
@@ -58,7 +58,7 @@ impl EarlyHints {
         let ticket = self.target.ticket.load(Ordering::Relaxed);
         if ticket != 0 {
             let here = current()?;
-            here.link().send(from_ticket(ticket), Outgoing::from(hints), false);
+            here.link().send(from_raw(ticket), Outgoing::from(hints), false);
             here.link().flush();
         }
         Ok(())

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
-use crate::py::{latin1, shielded};
+use crate::py::{catch_panic, latin1};
 use rgunicorn_http::proxy;
 use rgunicorn_http::{ResponseHead, Scheme};
 use rgunicorn_server::worker::Request;
@@ -124,7 +124,7 @@ impl RequestHooks {
         let Some(logger) = &self.access else { return Ok(()) };
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         let log = LOG_ACCESS.import(py, SERVER_MODULE, "log_access")?;
-        shielded(|| log.call1((logger, resp, req, environ, micros)).map(drop))
+        catch_panic(|| log.call1((logger, resp, req, environ, micros)).map(drop))
     }
 
     /// Runs `post_request`. `resp` is `None` for a request that failed early.
@@ -145,7 +145,7 @@ impl RequestHooks {
 }
 
 /// `req.proxy_protocol_info`.
-fn proxy_info<'py>(py: Python<'py>, header: &proxy::Header) -> PyResult<Bound<'py, PyDict>> {
+fn proxy_info<'py>(py: Python<'py>, header: &proxy::ProxyHeader) -> PyResult<Bound<'py, PyDict>> {
     let info = PyDict::new(py);
     info.set_item("proxy_protocol", header.protocol.name())?;
     let ends = header.addresses.map(|addresses| (addresses.source, addresses.destination));

@@ -14,7 +14,7 @@ use pyo3::types::{PyBytes, PyList};
 
 use rgunicorn_server::worker::{Body, BodyFault, BodyRead, ConnId, Reactor};
 
-use super::current::{calls, from_ticket, reactor};
+use super::current::{calls, from_raw, reactor};
 
 /// Bytes looked at per step when a line is searched in a file.
 const LINE_STEP_BYTES: u64 = 8192;
@@ -60,14 +60,14 @@ impl Input {
         *self.state() = Reading::Memory(Bytes::new());
     }
 
-    /// Takes more from the connection until `enough` says so of what is held, or the end has come. Waits for it.
+    /// Takes more from the connection until `enough` says so of what is held, or the end has come. Waiters for it.
     fn fill(&self, py: Python<'_>, enough: impl Fn(&[u8]) -> bool) -> PyResult<()> {
         loop {
             let ticket = match &*self.state() {
                 Reading::Incoming { ticket, ahead, used } if !enough(&ahead[*used..]) => *ticket,
                 _ => return Ok(()),
             };
-            let (reactor, conn) = (reactor()?, from_ticket(ticket));
+            let (reactor, conn) = (reactor()?, from_raw(ticket));
             match reactor.read_body(conn, READ_BYTES_MAX) {
                 BodyRead::Data(data) => {
                     if let Reading::Incoming { ahead, used, .. } = &mut *self.state() {
@@ -84,8 +84,9 @@ impl Input {
                 }
                 BodyRead::Pending => {
                     let calls = calls()?;
-                    let pause = calls.pause().ok_or_else(|| PyRuntimeError::new_err("nobody to wait for"))?;
-                    pause.body(py, &reactor, conn)?;
+                    let greenlets =
+                        calls.greenlets().ok_or_else(|| PyRuntimeError::new_err("nobody to wait for"))?;
+                    greenlets.body(py, &reactor, conn)?;
                 }
                 BodyRead::Failed(fault) => return Err(body_error(py, &reactor, conn, fault)),
             }

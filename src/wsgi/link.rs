@@ -4,17 +4,17 @@
 use std::io;
 
 use rgunicorn_server::log::ErrorLog;
-use rgunicorn_server::worker::{AccessFacts, ConnId, Control, Flow, Handover, Outgoing, Reactor, Request};
+use rgunicorn_server::worker::{AccessFacts, ConnId, Control, Flow, Hijacked, Outgoing, Reactor, Request};
 
-use super::desk::Desk;
+use super::remote::RemoteResponder;
 
 /// Who does what a response asks for.
 #[derive(Clone, Copy)]
 pub(super) enum Link<'a> {
     /// The reactor, on its thread.
     Loop(&'a Reactor),
-    /// The desk of another thread.
-    Thread(&'a Desk),
+    /// The remote of another thread.
+    Thread(&'a RemoteResponder),
 }
 
 impl<'a> Link<'a> {
@@ -25,15 +25,15 @@ impl<'a> Link<'a> {
 
     pub(super) fn errors(self) -> &'a ErrorLog {
         match self {
-            Self::Loop(reactor) => &reactor.shared().errors,
-            Self::Thread(desk) => desk.errors(),
+            Self::Loop(reactor) => &reactor.handles().errors,
+            Self::Thread(remote) => remote.errors(),
         }
     }
 
     pub(super) fn control(self) -> &'a Control {
         match self {
-            Self::Loop(reactor) => &reactor.shared().control,
-            Self::Thread(desk) => desk.control(),
+            Self::Loop(reactor) => &reactor.handles().control,
+            Self::Thread(remote) => remote.control(),
         }
     }
 
@@ -53,12 +53,12 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// See [`Reactor::send`]. A thread always hears [`Flow::Queued`]: the desk is emptied by whatever waits or ends.
+    /// See [`Reactor::send`]. A thread always hears [`Flow::Queued`]: the remote is emptied by whatever waits or ends.
     pub(super) fn send(self, conn: ConnId, piece: Outgoing, last: bool) -> Flow {
         match self {
             Self::Loop(reactor) => reactor.send(conn, piece, last),
-            Self::Thread(desk) => {
-                desk.send(piece, last);
+            Self::Thread(remote) => {
+                remote.send(piece, last);
                 Flow::Queued
             }
         }
@@ -66,15 +66,15 @@ impl<'a> Link<'a> {
 
     /// What was given so far leaves now, however long the application goes on.
     pub(super) fn flush(self) {
-        if let Self::Thread(desk) = self {
-            desk.flush();
+        if let Self::Thread(remote) = self {
+            remote.flush();
         }
     }
 
-    /// See [`Reactor::collect_garbage`].
-    pub(super) fn collect_garbage(self) {
+    /// See [`Reactor::run_deferred_drops`].
+    pub(super) fn run_deferred_drops(self) {
         if let Self::Loop(reactor) = self {
-            reactor.collect_garbage();
+            reactor.run_deferred_drops();
         }
     }
 
@@ -82,7 +82,7 @@ impl<'a> Link<'a> {
     pub(super) fn finish(self, conn: ConnId, keep: bool) {
         match self {
             Self::Loop(reactor) => reactor.finish(conn, keep),
-            Self::Thread(desk) => desk.finish(keep),
+            Self::Thread(remote) => remote.finish(keep),
         }
     }
 
@@ -90,23 +90,23 @@ impl<'a> Link<'a> {
     pub(super) fn abort(self, conn: ConnId) {
         match self {
             Self::Loop(reactor) => reactor.abort(conn),
-            Self::Thread(desk) => desk.abort(),
+            Self::Thread(remote) => remote.abort(),
         }
     }
 
     /// The connection is closed.
-    pub(super) fn is_gone(self, conn: ConnId) -> bool {
+    pub(super) fn is_closed(self, conn: ConnId) -> bool {
         match self {
-            Self::Loop(reactor) => reactor.is_gone(conn),
-            Self::Thread(desk) => desk.ask(move |reactor| reactor.is_gone(conn)).unwrap_or(true),
+            Self::Loop(reactor) => reactor.is_closed(conn),
+            Self::Thread(remote) => remote.ask(move |reactor| reactor.is_closed(conn)).unwrap_or(true),
         }
     }
 
-    /// See [`Reactor::has_client_left`].
-    pub(super) fn has_client_left(self, conn: ConnId) -> bool {
+    /// See [`Reactor::is_half_closed`].
+    pub(super) fn is_half_closed(self, conn: ConnId) -> bool {
         match self {
-            Self::Loop(reactor) => reactor.has_client_left(conn),
-            Self::Thread(desk) => desk.ask(move |reactor| reactor.has_client_left(conn)).unwrap_or(true),
+            Self::Loop(reactor) => reactor.is_half_closed(conn),
+            Self::Thread(remote) => remote.ask(move |reactor| reactor.is_half_closed(conn)).unwrap_or(true),
         }
     }
 
@@ -114,15 +114,15 @@ impl<'a> Link<'a> {
     pub(super) fn is_detached(self, conn: ConnId) -> bool {
         match self {
             Self::Loop(reactor) => reactor.is_detached(conn),
-            Self::Thread(desk) => desk.is_detached(),
+            Self::Thread(remote) => remote.is_detached(),
         }
     }
 
-    /// See [`Reactor::hand_over`].
-    pub(super) fn hand_over(self, conn: ConnId) -> io::Result<Handover> {
+    /// See [`Reactor::hijack`].
+    pub(super) fn hijack(self, conn: ConnId) -> io::Result<Hijacked> {
         match self {
-            Self::Loop(reactor) => reactor.hand_over(conn),
-            Self::Thread(desk) => desk.hand_over(conn),
+            Self::Loop(reactor) => reactor.hijack(conn),
+            Self::Thread(remote) => remote.hijack(conn),
         }
     }
 
@@ -130,7 +130,7 @@ impl<'a> Link<'a> {
     pub(super) fn keeps_alive(self) -> bool {
         match self {
             Self::Loop(reactor) => reactor.keeps_alive(),
-            Self::Thread(desk) => desk.keeps_alive(),
+            Self::Thread(remote) => remote.keeps_alive(),
         }
     }
 
@@ -138,7 +138,7 @@ impl<'a> Link<'a> {
     pub(super) fn date(self) -> [u8; 29] {
         match self {
             Self::Loop(reactor) => reactor.date(),
-            Self::Thread(desk) => desk.date(),
+            Self::Thread(remote) => remote.date(),
         }
     }
 
@@ -146,7 +146,7 @@ impl<'a> Link<'a> {
     pub(super) fn count_request(self) {
         match self {
             Self::Loop(reactor) => reactor.count_request(),
-            Self::Thread(desk) => desk.count_request(),
+            Self::Thread(remote) => remote.count_request(),
         }
     }
 
@@ -154,7 +154,7 @@ impl<'a> Link<'a> {
     pub(super) fn logs_access(self) -> bool {
         match self {
             Self::Loop(reactor) => reactor.logs_access(),
-            Self::Thread(desk) => desk.logs_access(),
+            Self::Thread(remote) => remote.logs_access(),
         }
     }
 
@@ -162,7 +162,7 @@ impl<'a> Link<'a> {
     pub(super) fn log_access(self, request: &Request, facts: &AccessFacts<'_>) {
         match self {
             Self::Loop(reactor) => reactor.log_access(request, facts),
-            Self::Thread(desk) => desk.log_access(request, facts),
+            Self::Thread(remote) => remote.log_access(request, facts),
         }
     }
 }

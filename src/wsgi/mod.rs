@@ -6,11 +6,10 @@
 //! the bytes they make), `calls` (the call), `respond` (what came back, pulled as fast as it leaves), `finish` (how a call
 //! ends), `cooperative` (greenlets), `threads` with `desk` (threads; `link` hides the difference), then the small objects an application meets: `input`, `errors`, `file_wrapper`, `hints`, `socket`.
 
-mod calls;
+mod app;
 mod client;
 mod cooperative;
 mod current;
-mod desk;
 mod environ;
 mod errors;
 mod file_wrapper;
@@ -21,16 +20,16 @@ mod input;
 mod link;
 mod load;
 mod log_line;
+mod remote;
 mod respond;
 mod response;
 mod running;
 mod socket;
 mod threads;
 
-pub use calls::Calls;
+pub use app::WsgiApp;
 pub use client::ClientDisconnected;
 pub use current::{clear_current, set_calls, set_current};
-pub use desk::Office;
 pub use environ::{ListenerName, ServerFacts};
 pub use errors::ErrorStream;
 pub use file_wrapper::FileWrapper;
@@ -38,6 +37,7 @@ pub use hints::EarlyHints;
 pub use hooks::RequestHooks;
 pub use input::{Input, RequestBodyError};
 pub use load::{LoadError, load};
+pub use remote::ThreadContext;
 pub use response::{StartResponse, Write, set_server};
 pub use socket::take_socket;
-pub use threads::{Recipe, Threads, leave_process};
+pub use threads::{Threads, WsgiConfig, leave_process};

@@ -4,10 +4,10 @@ use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
-use crate::py::shielded;
+use crate::py::catch_panic;
 use rgunicorn_server::worker::{ConnId, Flow, Outgoing};
 
-use super::calls::{Call, Calls, Stage};
+use super::app::{Exchange, ExchangeState, WsgiApp};
 use super::file_wrapper::FileWrapper;
 use super::link::Link;
 use super::response::Pieces;
@@ -19,12 +19,18 @@ const LISTED_ITEMS_PER_TURN_MAX: usize = 1024;
 /// Output that is queued and larger than this is waited for before the request counts as over.
 const PARK_BYTES_MIN: usize = 64 * 1024;
 
-impl Calls {
+impl WsgiApp {
     /// The application returned `iterable`.
-    pub(super) fn iterate(&self, py: Python<'_>, link: Link<'_>, mut call: Call, iterable: Bound<'_, PyAny>) {
+    pub(super) fn iterate(
+        &self,
+        py: Python<'_>,
+        link: Link<'_>,
+        mut call: Exchange,
+        iterable: Bound<'_, PyAny>,
+    ) {
         call.iterable = Some(iterable.clone().unbind());
         if let Ok(list) = iterable.cast_exact::<PyList>() {
-            call.materialised = true;
+            call.is_sized = true;
             if list.len() == 1
                 && let Ok(item) = list.get_item(0)
             {
@@ -37,11 +43,11 @@ impl Calls {
                 Some(unsent) => call = unsent,
             }
         } else {
-            call.materialised = iterable.is_exact_instance_of::<PyTuple>();
+            call.is_sized = iterable.is_exact_instance_of::<PyTuple>();
         }
         match iterable.try_iter() {
             Ok(items) => {
-                call.stage = Stage::Items(items.unbind());
+                call.state = ExchangeState::Items(items.unbind());
                 // Its end may wait, and the next request begins when this one is complete.
                 drop(iterable);
                 self.pump(py, link, call);
@@ -51,7 +57,7 @@ impl Calls {
     }
 
     /// The whole response is one item: head, body and end leave together.
-    fn single(&self, py: Python<'_>, link: Link<'_>, call: Call, item: &Bound<'_, PyAny>) {
+    fn single(&self, py: Python<'_>, link: Link<'_>, call: Exchange, item: &Bound<'_, PyAny>) {
         match checked(item) {
             Ok(item) => self.end(py, link, call, Pieces::new(link.buffer()), item),
             Err(error) => self.fail(py, link, call, &error),
@@ -59,24 +65,24 @@ impl Calls {
     }
 
     /// Pulls items until the response ends, its reader is slower, or others should run.
-    pub(super) fn pump(&self, py: Python<'_>, link: Link<'_>, mut call: Call) {
+    pub(super) fn pump(&self, py: Python<'_>, link: Link<'_>, mut call: Exchange) {
         while let Some(rest) = self.pump_some(py, link, call) {
             call = rest;
         }
     }
 
     /// The same for one turn; gives the call back if it can go on at once.
-    fn pump_some(&self, py: Python<'_>, link: Link<'_>, mut call: Call) -> Option<Call> {
-        let Stage::Items(items) = &call.stage else {
+    fn pump_some(&self, py: Python<'_>, link: Link<'_>, mut call: Exchange) -> Option<Exchange> {
+        let ExchangeState::Items(items) = &call.state else {
             self.complete(py, link, call);
             return None;
         };
         let mut items = items.bind(py).clone();
         let conn = call.request.conn;
         let mut pieces = Pieces::new(link.buffer());
-        let items_max = if call.materialised { LISTED_ITEMS_PER_TURN_MAX } else { ITEMS_PER_TURN_MAX };
+        let items_max = if call.is_sized { LISTED_ITEMS_PER_TURN_MAX } else { ITEMS_PER_TURN_MAX };
         for count in 1..=items_max {
-            let item = shielded(|| items.next().transpose()).transpose();
+            let item = catch_panic(|| items.next().transpose()).transpose();
             if self.is_forked_copy() {
                 self.leave_child(py, link, item.and_then(Result::err).as_ref());
                 return None;
@@ -92,16 +98,16 @@ impl Calls {
                 return None;
             }
             // The items of a list exist already: those that are small leave together.
-            if pieces.is_empty() || (call.materialised && count < items_max && !pieces.is_large()) {
+            if pieces.is_empty() || (call.is_sized && count < items_max && !pieces.is_large()) {
                 continue;
             }
             let flow = std::mem::replace(&mut pieces, Pieces::new(link.buffer())).send(link, conn, false);
             call = self.after_sending(py, link, call, flow)?;
         }
-        match (link, &self.pause) {
+        match (link, &self.greenlets) {
             // The interpreter lets other threads run by itself.
             (Link::Thread(_), _) => Some(call),
-            (Link::Loop(reactor), Some(pause)) => match pause.give_way(py, reactor, conn) {
+            (Link::Loop(reactor), Some(greenlets)) => match greenlets.give_way(py, reactor, conn) {
                 Ok(()) => Some(call),
                 Err(error) => {
                     self.fail(py, link, call, &error);
@@ -117,7 +123,7 @@ impl Calls {
     }
 
     /// Some output was given to the link; gives the call back if it can go on.
-    fn after_sending(&self, py: Python<'_>, link: Link<'_>, call: Call, flow: Flow) -> Option<Call> {
+    fn after_sending(&self, py: Python<'_>, link: Link<'_>, call: Exchange, flow: Flow) -> Option<Exchange> {
         let conn = call.request.conn;
         let drained = match flow {
             Flow::Sent | Flow::Gone => Some(Ok(flow)),
@@ -141,7 +147,7 @@ impl Calls {
         }
     }
 
-    fn keep(&self, conn: ConnId, call: Call) {
+    fn keep(&self, conn: ConnId, call: Exchange) {
         let before = self.parked.borrow_mut().insert(conn, call);
         debug_assert!(before.is_none(), "one response per connection");
     }
@@ -151,7 +157,7 @@ impl Calls {
         &self,
         py: Python<'_>,
         link: Link<'_>,
-        call: Call,
+        call: Exchange,
         mut pieces: Pieces,
         item: Option<&Bound<'_, PyBytes>>,
     ) {
@@ -168,7 +174,7 @@ impl Calls {
         call.response.get().close();
         let conn = call.request.conn;
         // An application object's close() may take its time: nothing of the response waits for it.
-        let batch = call.materialised;
+        let batch = call.is_sized;
         let large = item.is_some_and(|item| item.as_bytes().len() > PARK_BYTES_MIN);
         let flow = pieces.send(link, conn, batch && !large);
         // A thread has better things to do than to wait for a reader.
@@ -177,7 +183,7 @@ impl Calls {
     }
 
     /// Everything was produced: the call is complete when its last bytes have left.
-    fn finish_sent(&self, py: Python<'_>, link: Link<'_>, mut call: Call) {
+    fn finish_sent(&self, py: Python<'_>, link: Link<'_>, mut call: Exchange) {
         let conn = call.request.conn;
         if link.is_thread() {
             return self.complete(py, link, call);
@@ -185,7 +191,7 @@ impl Calls {
         match self.drained(py, link, conn) {
             Some(Err(error)) => return self.fail(py, link, call, &error),
             None if park(link, conn) => {
-                call.stage = Stage::Ending;
+                call.state = ExchangeState::Ending;
                 return self.keep(conn, call);
             }
             Some(Ok(_)) | None => {}
@@ -198,9 +204,9 @@ impl Calls {
         &self,
         py: Python<'_>,
         link: Link<'_>,
-        call: Call,
+        call: Exchange,
         wrapper: &Bound<'_, FileWrapper>,
-    ) -> Option<Call> {
+    ) -> Option<Exchange> {
         let started = call.response.get().progress().started;
         if !self.sendfile || !started {
             return Some(call);
@@ -232,7 +238,7 @@ fn park(link: Link<'_>, conn: ConnId) -> bool {
 }
 
 /// Adds an item to what leaves next; an empty one does nothing.
-fn append(link: Link<'_>, call: &Call, pieces: &mut Pieces, item: &Bound<'_, PyAny>) -> PyResult<()> {
+fn append(link: Link<'_>, call: &Exchange, pieces: &mut Pieces, item: &Bound<'_, PyAny>) -> PyResult<()> {
     match checked(item)? {
         Some(item) if !call.response.get().append(link, pieces, item) => Err(not_started()),
         _ => Ok(()),

@@ -11,7 +11,7 @@ use crate::py::{native_bytes, pair, shared_bytes};
 use rgunicorn_http::{Framing, ResponseFacts, ResponseHead};
 use rgunicorn_server::worker::{ConnId, Flow, Outgoing};
 
-use super::current::{calls, current, ticket};
+use super::current::{calls, current, to_raw};
 use super::hints::HintTarget;
 use super::link::Link;
 
@@ -81,7 +81,7 @@ impl Pieces {
             }
         }
         // What has left is let go of now: one call may send more than memory holds.
-        link.collect_garbage();
+        link.run_deferred_drops();
         flow
     }
 }
@@ -195,7 +195,7 @@ fn server() -> &'static [u8] {
 
 /// The ticket for early hints; HTTP/1.0 knows no interim responses.
 fn hinted(conn: ConnId, facts: ResponseFacts) -> u64 {
-    if facts.version >= (1, 1) { ticket(conn) } else { 0 }
+    if facts.version >= (1, 1) { to_raw(conn) } else { 0 }
 }
 
 /// The `start_response` callable of one request.
@@ -208,7 +208,7 @@ pub struct StartResponse {
 impl StartResponse {
     /// `hints`: where early hints go until the head has left.
     pub(super) fn new(conn: ConnId, facts: ResponseFacts, hints: HintTarget) -> Self {
-        hints.aim(hinted(conn, facts));
+        hints.set_target(hinted(conn, facts));
         Self {
             hints,
             progress: Mutex::new(Progress {
@@ -235,14 +235,14 @@ impl StartResponse {
         progress.sent_bytes = 0;
         progress.dropped_body = false;
         progress.over = false;
-        self.hints.aim(hinted(conn, facts));
+        self.hints.set_target(hinted(conn, facts));
     }
 
     /// The response is complete, or will never be: whoever still holds this object, its `write` or the early hints can
     /// do nothing with them any more.
     pub(super) fn close(&self) {
         self.progress().over = true;
-        self.hints.aim(0);
+        self.hints.set_target(0);
     }
 
     /// Appends an item as [`Progress::append`] does. The head leaves with the first: early hints end here.
@@ -250,7 +250,7 @@ impl StartResponse {
         let mut progress = self.progress();
         let appended = progress.append(link, pieces, item);
         if progress.head_sent() {
-            self.hints.aim(0);
+            self.hints.set_target(0);
         }
         appended
     }

@@ -12,7 +12,7 @@ const TEXT_BYTES_MAX: usize = 250;
 
 /// One request's method, target and peer.
 #[derive(Default)]
-pub(super) struct Running {
+pub(super) struct RunningRequest {
     /// The writer is the loop's thread; writer and reader hold the interpreter lock, and neither runs Python meanwhile. So
     /// nobody ever waits here, and no forked child finds it locked. It is only tried, for this not to be relied on.
     line: Mutex<Line>,
@@ -31,7 +31,7 @@ impl Default for Line {
     }
 }
 
-impl Running {
+impl RunningRequest {
     /// The application is about to work on `request`.
     pub(super) fn set(&self, request: &Request) {
         if let Ok(mut line) = self.line.try_lock() {

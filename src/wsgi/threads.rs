@@ -12,17 +12,17 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::py::{Describe, GilCell, LogRelay, Watch};
+use crate::py::{Describe, GilCell, QueueListener, Watch};
 use rgunicorn_io::sys::{atfork, clock, process};
 use rgunicorn_server::log::Level;
-use rgunicorn_server::worker::{AccessFacts, App, ConnId, Exit, Flow, Pool, Reactor, Request};
+use rgunicorn_server::worker::{AccessFacts, App, ConnId, ExitStatus, Flow, Reactor, Request, RequestQueue};
 
-use super::calls::{Calls, check_signals};
+use super::app::{WsgiApp, check_signals};
 use super::current::{clear_current, set_calls, set_desk};
-use super::desk::{Desk, Office};
 use super::environ::ServerFacts;
 use super::hooks::RequestHooks;
 use super::link::Link;
+use super::remote::{RemoteResponder, ThreadContext};
 use super::running::Line;
 
 /// A thread asks whether the client of a request is still there if that has waited for so long: the question costs a trip
@@ -32,7 +32,7 @@ const ASK_AFTER: Duration = Duration::from_millis(20);
 const JOIN_PATIENCE_S: f64 = 0.1;
 
 /// All that threads need to run the application.
-pub struct Recipe {
+pub struct WsgiConfig {
     /// The application.
     pub app: Py<PyAny>,
     /// What is the same in every environ.
@@ -46,19 +46,19 @@ pub struct Recipe {
     /// What runs for every request, if there is anything.
     pub hooks: Option<RequestHooks>,
     /// Where records of the error log go, if not into its file.
-    pub relay: Option<Arc<LogRelay>>,
+    pub relay: Option<Arc<QueueListener>>,
 }
 
-impl Recipe {
+impl WsgiConfig {
     /// The application's calls, for the thread that this is called on.
     ///
     /// # Errors
-    /// Those of [`Calls::new`].
-    pub fn calls(&self, py: Python<'_>, cooperative: bool) -> PyResult<Calls> {
+    /// Those of [`WsgiApp::new`].
+    pub fn calls(&self, py: Python<'_>, cooperative: bool) -> PyResult<WsgiApp> {
         let Self { app, facts, constants, sendfile, watch, hooks, relay } = self;
         let hooks = hooks.as_ref().map(|hooks| hooks.clone_ref(py));
         let (app, constants) = (app.clone_ref(py), constants.bind(py));
-        Calls::new(
+        WsgiApp::new(
             py,
             app,
             facts,
@@ -72,10 +72,10 @@ impl Recipe {
 
 /// The application's threads, as the loop sees them.
 pub struct Threads {
-    pool: Arc<Pool>,
-    office: Office,
+    pool: Arc<RequestQueue>,
+    context: ThreadContext,
     threads: Vec<Py<PyAny>>,
-    relay: Option<Arc<LogRelay>>,
+    relay: Option<Arc<QueueListener>>,
     forks: u32,
 }
 
@@ -84,18 +84,25 @@ impl Threads {
     ///
     /// # Errors
     /// `RuntimeError` when there can be no further thread.
-    pub fn start(py: Python<'_>, count: usize, office: Office, recipe: Recipe) -> PyResult<Self> {
-        let pool = Arc::new(Pool::default());
-        let running: Arc<Running> = Arc::new(GilCell::new((0..count).map(|_| None).collect()));
-        recipe.watch.describe_by(describe(&running));
-        let relay = recipe.relay.clone();
-        let recipe = Arc::new(recipe);
+    pub fn start(
+        py: Python<'_>,
+        count: usize,
+        context: ThreadContext,
+        wsgi_config: WsgiConfig,
+    ) -> PyResult<Self> {
+        let pool = Arc::new(RequestQueue::default());
+        let running: Arc<RunningRequests> = Arc::new(GilCell::new((0..count).map(|_| None).collect()));
+        wsgi_config.watch.describe_by(describe(&running));
+        let relay = wsgi_config.relay.clone();
+        let wsgi_config = Arc::new(wsgi_config);
         let class = py.import("threading")?.getattr("Thread")?;
         let mut threads = Vec::new();
         for number in 0..count {
-            let (pool, office, running) = (Arc::clone(&pool), office.clone(), Arc::clone(&running));
-            let main =
-                Py::new(py, ThreadMain { recipe: Arc::clone(&recipe), pool, office, running, number })?;
+            let (pool, context, running) = (Arc::clone(&pool), context.clone(), Arc::clone(&running));
+            let main = Py::new(
+                py,
+                ThreadMain { wsgi_config: Arc::clone(&wsgi_config), pool, context, running, number },
+            )?;
             let kwargs = PyDict::new(py);
             kwargs.set_item("target", main)?;
             // The name that they have under Gunicorn.
@@ -106,14 +113,14 @@ impl Threads {
             thread.call_method0("start")?;
             threads.push(thread.unbind());
         }
-        Ok(Self { pool, office, threads, relay, forks: atfork::generation() })
+        Ok(Self { pool, context, threads, relay, forks: atfork::generation() })
     }
 
     /// The loop is over. `false`: threads are still at work, and the interpreter must not be finalized under them.
     pub fn finish(&self, py: Python<'_>) -> bool {
         self.pool.close();
-        self.office.mailbox.close();
-        self.office.waits.clear();
+        self.context.mailbox.close();
+        self.context.waits.clear();
         let is_over = |thread: &Py<PyAny>| -> PyResult<bool> {
             thread.call_method1(py, "join", (JOIN_PATIENCE_S,))?;
             Ok(!thread.call_method0(py, "is_alive")?.extract(py)?)
@@ -129,7 +136,7 @@ impl App for Threads {
         wait();
     }
 
-    fn check_signals(&self, arrived: bool) -> Result<(), Exit> {
+    fn check_signals(&self, arrived: bool) -> Result<(), ExitStatus> {
         if let Some(relay) = &self.relay {
             relay.relay();
         }
@@ -139,19 +146,19 @@ impl App for Threads {
     fn call(&self, reactor: &Reactor, mut request: Request) {
         let conn = request.conn;
         request.keep_alive &= reactor.has_idle_room();
-        reactor.hold(conn);
+        reactor.begin_work(conn);
         if let Err(request) = self.pool.push(request) {
             reactor.abort(request.conn);
-            reactor.let_go(request.conn);
+            reactor.end_work(request.conn);
         }
     }
 
     fn resume(&self, _: &Reactor, conn: ConnId) {
-        self.office.waits.answer(conn, Flow::Sent);
+        self.context.waits.answer(conn, Flow::Sent);
     }
 
     fn abandon(&self, _: &Reactor, conn: ConnId) {
-        self.office.waits.answer(conn, Flow::Gone);
+        self.context.waits.answer(conn, Flow::Gone);
     }
 
     fn refused(&self, reactor: &Reactor, request: &Request, status: u16) {
@@ -168,10 +175,10 @@ impl App for Threads {
 }
 
 /// What each thread works on.
-type Running = GilCell<Vec<Option<Line>>>;
+type RunningRequests = GilCell<Vec<Option<Line>>>;
 
 /// A line for each request at work, for reports of an aborted worker.
-fn describe(running: &Arc<Running>) -> Describe {
+fn describe(running: &Arc<RunningRequests>) -> Describe {
     let running = Arc::clone(running);
     Box::new(move |py| running.with(py, |all| all.iter().flatten().map(Line::text).collect()))
 }
@@ -179,23 +186,23 @@ fn describe(running: &Arc<Running>) -> Describe {
 /// What one thread runs.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
 struct ThreadMain {
-    recipe: Arc<Recipe>,
-    pool: Arc<Pool>,
-    office: Office,
-    running: Arc<Running>,
+    wsgi_config: Arc<WsgiConfig>,
+    pool: Arc<RequestQueue>,
+    context: ThreadContext,
+    running: Arc<RunningRequests>,
     number: usize,
 }
 
 #[pymethods]
 impl ThreadMain {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        let desk = Rc::new(Desk::new(self.office.clone()));
-        set_desk(Rc::clone(&desk));
-        let calls = Rc::new(self.recipe.calls(py, false)?);
+        let remote = Rc::new(RemoteResponder::new(self.context.clone()));
+        set_desk(Rc::clone(&remote));
+        let calls = Rc::new(self.wsgi_config.calls(py, false)?);
         set_calls(Rc::clone(&calls));
         while let Some(request) = py.detach(|| self.pool.take()) {
             self.note(py, Some(Line::of(&request)));
-            serve(py, &desk, &calls, request);
+            serve(py, &remote, &calls, request);
             self.note(py, None);
         }
         clear_current();
@@ -214,30 +221,30 @@ impl ThreadMain {
 }
 
 /// One request, from beginning to end.
-fn serve(py: Python<'_>, desk: &Desk, calls: &Calls, request: Request) {
-    desk.begin(request.conn);
-    if is_abandoned(desk, &request) {
-        desk.errors().log(Level::Debug, format_args!("The client has left before its request's turn"));
-        desk.abandon(&request);
+fn serve(py: Python<'_>, remote: &RemoteResponder, calls: &WsgiApp, request: Request) {
+    remote.begin(request.conn);
+    if is_abandoned(remote, &request) {
+        remote.errors().log(Level::Debug, format_args!("The client has left before its request's turn"));
+        remote.abandon(&request);
     } else {
-        calls.guarded_start(py, Link::Thread(desk), request);
+        calls.guarded_start(py, Link::Thread(remote), request);
         if App::is_forked_child(calls) {
-            leave_child(py, desk);
+            leave_child(py, remote);
         }
     }
-    desk.end();
+    remote.end();
 }
 
-fn is_abandoned(desk: &Desk, request: &Request) -> bool {
+fn is_abandoned(remote: &RemoteResponder, request: &Request) -> bool {
     let (conn, arrived, now) = (request.conn, request.arrived, clock::now());
     now.since(arrived) >= ASK_AFTER
-        && desk.ask(move |reactor| reactor.is_abandoned(conn, arrived, now)).unwrap_or(true)
+        && remote.ask(move |reactor| reactor.is_abandoned(conn, arrived, now)).unwrap_or(true)
 }
 
 /// The application has forked, and its child has come back out of it: of the process's threads it has only this one, which
 /// now is all of it.
-fn leave_child(py: Python<'_>, desk: &Desk) -> ! {
-    let status = desk.control().quitting().unwrap_or(0);
+fn leave_child(py: Python<'_>, remote: &RemoteResponder) -> ! {
+    let status = remote.control().quitting().unwrap_or(0);
     leave_process(py, status)
 }
 

@@ -52,9 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     servers = chosen(metafunc.config)
     cooperative = list(
-        dict.fromkeys(
-            COOPERATIVE.get(server.name, server) for server in servers if not (server.own and server.threads)
-        )
+        dict.fromkeys(COOPERATIVE.get(server.name, server) for server in servers if not (server.own and server.threads))
     )
     # Where the application patches itself, `-k uring` has to notice; Gunicorn's threads are not meant for that.
     patched = cooperative + [server for server in servers if server.own and server not in cooperative]

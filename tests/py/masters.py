@@ -148,8 +148,8 @@ class Daemon(Server):
 class Load:
     """Clients that never pause for long, until `stop`: half of them keep their connections, the others use new ones.
 
-    A kept connection is given up when an answer says `Connection: close`. Everything else that is not a good answer is a
-    failure.
+    A kept connection is given up when an answer says `Connection: close`. Everything else that is not a good answer is
+    a failure.
     """
 
     def __init__(self, address: Address, clients: int = 4):

@@ -167,7 +167,7 @@ class Backend:
                 with backend._changed:
                     backend.connections += 1
 
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or self.path.encode()
                 status = 200 if backend._wait(self.path) else 504
                 self.send_response(status)
@@ -177,7 +177,7 @@ class Backend:
                 with contextlib.suppress(ConnectionError):
                     self.wfile.write(body)
 
-            do_POST = do_GET  # noqa: N815
+            do_POST = do_GET
 
             def log_message(self, format: str, *args: object) -> None:
                 """Not into the test's output."""

@@ -50,7 +50,8 @@ def test_a_slow_request_is_reported_while_it_lasts(server):
         in_all = server.wait_log(OVER + r"GET (/\S*) \(peer (\S+)\)\n", count=reports + 1)
     assert 1 <= float(so_far[1]) < 1.3 <= float(in_all[1]) < 1.8
     assert so_far[2] == in_all[2] == f"/sleep?{SLOW}&a=b"
-    assert so_far[3] == in_all[3] and so_far[3].startswith("127.0.0.1:")
+    assert so_far[3] == in_all[3]
+    assert so_far[3].startswith("127.0.0.1:")
 
 
 def test_each_one_once_with_the_place(server):
@@ -60,12 +61,14 @@ def test_each_one_once_with_the_place(server):
         # The innermost frame is the last one.
         assert frame("sleep", 'time.sleep(float(parameter(environ, "s")))') + "[" in stack, log
         # Our own thread is not among them.
-        assert log.count("most recent call last") == 1 and "_stacks.py" not in log
+        assert log.count("most recent call last") == 1
+        assert "_stacks.py" not in log
 
 
 def test_code_that_never_waits(server):
     log = reported(server, f"/spin?{SLOW}")
-    assert f'File "{SOURCE}", line ' in log and ", in spin\n" in log
+    assert f'File "{SOURCE}", line ' in log
+    assert ", in spin\n" in log
 
 
 def test_code_that_keeps_the_interpreter_is_shown_when_it_first_gives_it_up(server):
@@ -91,9 +94,7 @@ def test_greenlets(server):
     name = r"<greenlet at 0x[0-9a-f]+>"
     suspended = re.search(rf"Suspended: {name}(, {name}){{4}} and 3 more, most recent call last:\n", log)
     assert suspended, log
-    assert log[suspended.end() :].startswith(
-        frame("wait_in_greenlet", "getcurrent().parent.switch()")
-    )
+    assert log[suspended.end() :].startswith(frame("wait_in_greenlet", "getcurrent().parent.switch()"))
     # The caller's own, which waits for the one that runs.
     assert frame("beside_greenlets", "answer = greenlet(sleep).switch(environ)") in log
     assert re.search(rf"^Greenlet {name} is running$", log, re.MULTILINE)
@@ -114,7 +115,8 @@ def test_an_application_that_is_patched_for_gevent(launch):
         sleeper.send(request("/sleep?s=4.1"))
         log = reported(server, f"/spin?{SLOW}")
         assert re.search(r" so far by GET /spin\?", log)
-        assert ", in spin\n" in log and re.search(r"^Suspended: <Hub at ", log, re.MULTILINE), log
+        assert ", in spin\n" in log
+        assert re.search(r"^Suspended: <Hub at ", log, re.MULTILINE), log
         assert frame("sleep", 'time.sleep(float(parameter(environ, "s")))') in log
         log = reported(server, f"/system?{SLOW}")
         assert re.search(r" so far by GET /system\?", log)

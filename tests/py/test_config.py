@@ -263,7 +263,7 @@ def test_rotated_logs_belong_to_the_user(launch, workdir):
     server.get()
     os.rename(workdir / "access.log", workdir / "access.log.1")
     server.kill(signal.SIGUSR1)
-    wait_for("the new file", lambda: (workdir / "access.log").exists())
+    wait_for("the new file", (workdir / "access.log").exists)
     wait_for("its owner", lambda: os.stat(workdir / "access.log").st_uid == NOBODY)
 
 
@@ -402,9 +402,7 @@ BROKEN = {
 def test_a_broken_configuration_changes_nothing(launch, workdir, text):
     """Gunicorn ends with status 1 and leaves its workers behind."""
     (workdir / "inside").mkdir()
-    server = launch(
-        "life:app", bind=None, workdir=workdir, config="bind = '127.0.0.1:0'\naccesslog = 'access.log'\n"
-    )
+    server = launch("life:app", bind=None, workdir=workdir, config="bind = '127.0.0.1:0'\naccesslog = 'access.log'\n")
     old = server.worker_pid()
     reload(server, "chdir = 'inside'\nbind = '127.0.0.1:0'\n" + text)
     server.wait_log(re.escape(BROKEN[text]))
@@ -413,7 +411,7 @@ def test_a_broken_configuration_changes_nothing(launch, workdir, text):
     reload(server, "bind = '127.0.0.1:0'\naccesslog = 'later.log'\n")
     server.wait_workers(1, without=[old])
     assert server.get("/modules?name=os").body.decode().split("\n")[1] == str(workdir)
-    wait_for("the access line", lambda: (workdir / "later.log").read_text())
+    wait_for("the access line", (workdir / "later.log").read_text)
 
 
 @pytest.mark.own

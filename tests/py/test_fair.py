@@ -43,7 +43,7 @@ def busy(server):
 
 
 def begin(stack, server, target="/begin"):
-    """A new connection with a request that blocks its worker. (An idle connection belongs to a worker already.)"""
+    """A new connection with a request that blocks its worker; an idle connection belongs to a worker already."""
     client = stack.enter_context(Client(server.address))
     client.send(request(target, headers={"Connection": "close"}))
     return client
@@ -63,8 +63,10 @@ def test_a_burst_goes_to_all_workers(server):
 @pytest.mark.one_thread
 @pytest.mark.own(reason="gthread takes several")
 def test_twice_as_many_take_twice_as_long(server):
-    """Eight requests of 100 ms on four workers: two each, whatever the clock says. On a quiet machine they take little
-    more than 200 ms; the best of five tries has to."""
+    """Eight requests of 100 ms on four workers: two each, whatever the clock says.
+
+    On a quiet machine they take little more than 200 ms; the best of five tries has to.
+    """
     times = []
     for _ in range(5):
         begun = time.monotonic()
@@ -169,8 +171,10 @@ def test_long_lived_connections_spread_evenly(launch, crowd, bind, way):
 @pytest.mark.own(reason="whoever of Gunicorn's workers comes first takes what there is")
 @pytest.mark.parametrize("bind", BINDS.values(), ids=BINDS)
 def test_a_new_worker_catches_up(launch, crowd, bind):
-    """A worker is killed, its clients come back before its successor is there; then connections come and go. The counts
-    become even, and stay so."""
+    """A worker is killed, its clients come back before its successor is there; then connections come and go.
+
+    The counts become even, and stay so.
+    """
     server = launch_all(launch, bind, *KEEP, deaths=True)
     clients = crowd(server.address)
     clients.open(CONNECTIONS)

@@ -79,7 +79,8 @@ def test_system_calls_of_greenlets(server, tmp_path):
 
 def test_system_calls_of_greenlets_without_it(stock, tmp_path):
     calls = traced_calls(stock, tmp_path, f"/greenlets?count={COUNT}")
-    assert calls["mmap"] >= COUNT and calls["munmap"] >= COUNT, calls
+    assert calls["mmap"] >= COUNT, calls
+    assert calls["munmap"] >= COUNT, calls
 
 
 @pytest.mark.parametrize("kept", [0, 16, 256, 1000])

@@ -83,7 +83,8 @@ def outcomes(loop, driver, group):
     done = subprocess.run(
         command, check=False, env=environment(settings), capture_output=True, text=True, timeout=TIMEOUT_S
     )
-    assert done.returncode == 0 and "panicked" not in done.stderr, f"{done.returncode}\n{done.stderr}"
+    assert done.returncode == 0, f"{done.returncode}\n{done.stderr}"
+    assert "panicked" not in done.stderr, done.stderr
     return json.loads(done.stdout)
 
 
@@ -210,7 +211,9 @@ def test_the_uring_worker_does_without_an_old_gevent(launch, workdir, tmp_path, 
     make(tmp_path)
     server = launch_with(launch, workdir, {"PYTHONPATH": f"{tmp_path}{os.pathsep}{APPS}"}, USES["patches"])
     [(level, text)] = one_by_one(server)
-    assert level == "WARNING" and text.startswith(reason) and text.endswith("; pip install 'rgunicorn[gevent]'")
+    assert level == "WARNING"
+    assert text.startswith(reason)
+    assert text.endswith("; pip install 'rgunicorn[gevent]'")
 
 
 # Applications that are patched, but not all over.
@@ -230,7 +233,8 @@ def test_too_little_is_patched(launch, workdir, what):
     code = f"from gevent import monkey\nmonkey.{call}\n" if call.endswith(")") else f"{call}\n"
     server = launch_with(launch, workdir, {"PYTHONPATH": str(APPS)}, code)
     [(found, text)] = one_by_one(server)
-    assert found == level and text.startswith(reason)
+    assert found == level
+    assert text.startswith(reason)
 
 
 def test_what_is_not_patched_and_blocks_is_named(launch, workdir):

@@ -299,7 +299,8 @@ def test_the_next_request_of_a_connection_waits_for_the_end_of_the_last(server, 
 def test_a_body_is_read_while_the_response_is_written(server):
     """Two greenlets wait for one connection: for more of the body, and for a slow reader."""
     with server.client() as client:
-        client.send(b"POST /both-ways?name=both&mib=16 HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n" + b"b" * 5000)
+        head = b"POST /both-ways?name=both&mib=16 HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n"
+        client.send(head + b"b" * 5000)
         assert server.get("/notes?name=both").body == b""
         client.send(b"b" * 15000)
         assert client.response().body == b"x" * (16 << 20)

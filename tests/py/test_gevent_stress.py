@@ -36,7 +36,7 @@ def test_greenlets_of_any_program(driver):
         "RGUNICORN_TORTURE": os.environ.get("RGUNICORN_TORTURE", ""),
     }  # fmt: skip
     command = [sys.executable, str(APPS / "stress_greenlets.py")]
-    done = subprocess.run(command, env=environment(settings), capture_output=True, text=True)
+    done = subprocess.run(command, env=environment(settings), capture_output=True, text=True, check=False)
     told = f"RGUNICORN_SEED={SEED}\n{done.stdout}\n{done.stderr}"
     assert done.returncode == 0, told
     assert f"{driver} seed {SEED}" in done.stdout, told

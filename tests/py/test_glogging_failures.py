@@ -61,7 +61,7 @@ def test_a_syslog_that_refuses_ends_the_setup() -> None:
 
 
 def test_unwritable_logs_are_named_also_with_capture_output() -> None:
-    with pytest.raises(RuntimeError, match="^Error: '/no/such/e' isn't writable "):
+    with pytest.raises(RuntimeError, match=r"^Error: '/no/such/e' isn't writable "):
         failing(errorlog="/no/such/e", capture_output=True)
 
 
@@ -160,7 +160,8 @@ def test_relay_calls_the_method_of_each_level_and_raises_nothing(capsys: pytest.
     glogging("rgunicorn").relay(Log(), records)
     assert seen == [("100% %s", ()), ("last", ())]
     err = capsys.readouterr().err
-    assert "ValueError: of the logger" in err and "AttributeError" in err
+    assert "ValueError: of the logger" in err
+    assert "AttributeError" in err
 
 
 def test_the_module_is_quick_to_import_and_needs_no_gunicorn() -> None:

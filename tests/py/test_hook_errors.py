@@ -110,7 +110,8 @@ logconfig_dict = {
     "handlers": {"named": {"class": "logging.StreamHandler", "formatter": "named"}},
     "root": {"level": "INFO", "handlers": ["named"]},
     "loggers": {
-        name: {"level": "INFO", "handlers": ["named"], "propagate": False} for name in ("gunicorn.error", "gunicorn.access")
+        name: {"level": "INFO", "handlers": ["named"], "propagate": False}
+        for name in ("gunicorn.error", "gunicorn.access")
     },
 }
 """
@@ -204,7 +205,7 @@ def test_pre_exec_ends_the_upgrade_only(launch):
     assert note["ppid"] == server.pid
     server.wait_log("ValueError: raised in the hook")
     wait_for("the child to leave", lambda: note["pid"] not in server.session())
-    wait_for("a worker", lambda: server.workers())
+    wait_for("a worker", server.workers)
     assert server.worker_pid() in server.workers()
     assert server.process.poll() is None
 
@@ -256,12 +257,18 @@ def test_hooks_that_are_refused(flavour, workdir, line, words):
     [
         "on_starting = lambda server: record('on_starting')\n",
         "class Starting:\n    def __call__(self, server):\n        record('on_starting')\non_starting = Starting()\n",
-        "import functools\ndef base(word, server):\n    record(word)\n"
-        "on_starting = functools.partial(base, 'on_starting')\n",
-        "class Hooks:\n    def starting(self, server):\n        record('on_starting')\n"
-        "on_starting = Hooks().starting\n",
-        "class Hooks:\n    @staticmethod\n    def starting(server):\n        record('on_starting')\n"
-        "on_starting = Hooks.starting\n",
+        (
+            "import functools\ndef base(word, server):\n    record(word)\n"
+            "on_starting = functools.partial(base, 'on_starting')\n"
+        ),
+        (
+            "class Hooks:\n    def starting(self, server):\n        record('on_starting')\n"
+            "on_starting = Hooks().starting\n"
+        ),
+        (
+            "class Hooks:\n    @staticmethod\n    def starting(server):\n        record('on_starting')\n"
+            "on_starting = Hooks.starting\n"
+        ),
     ],
     ids=["lambda", "object", "partial", "method", "static"],
 )

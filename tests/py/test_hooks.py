@@ -194,9 +194,7 @@ def test_timeout_without_a_request(launch, workdir):
         "signal.signal(signal.SIGALRM, hang)\n"
     )
     env = {"PYTHONPATH": os.pathsep.join([str(workdir), os.path.join(os.path.dirname(__file__), "../apps")])}
-    server, (pid,) = started(
-        launch, workdir=workdir, app="hanging:app", args=["--timeout", "1"], deaths=True, env=env
-    )
+    server, (pid,) = started(launch, workdir=workdir, app="hanging:app", args=["--timeout", "1"], deaths=True, env=env)
     assert server.worker_pid() == pid
     wait_notes(server, "post_request")
     server.settle()

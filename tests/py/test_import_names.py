@@ -1,4 +1,4 @@
-"""`import gunicorn` in the server's processes: rgunicorn's own, whether Gunicorn is installed or not, and nowhere else."""
+"""`import gunicorn` in the server's processes, and only there: rgunicorn's own, with and without Gunicorn installed."""
 
 import importlib.util
 import json

@@ -94,12 +94,12 @@ def test_ttin_and_ttou(launch):
 
 
 def assert_only_its_own(load, pid, dead_at, server):
-    """Only the connections of the killed worker have failed: those that it had answered on, or those that it may have
-    accepted and not answered yet. Nobody fails afterwards."""
+    """Only the connections of the killed worker have failed, and none fails afterwards.
+
+    Its connections are those that it had answered on, and those that it may have accepted and not answered yet.
+    """
     failures = load.failures()
-    foreign = [
-        failure for failure in failures if failure.pid != pid and (failure.pid or failure.opened_at > dead_at)
-    ]
+    foreign = [failure for failure in failures if failure.pid != pid and (failure.pid or failure.opened_at > dead_at)]
     assert not foreign, f"{pid} was dead at {dead_at}: {foreign}\n{server.all_output()}"
     # One exchange at a time for each client.
     assert len(failures) <= sum(CLIENTS.values())
@@ -140,7 +140,11 @@ BROKEN = {
     "a syntax error": ("test.conf.py", "workers = 2\nworkers = (\n", r'test\.conf\.py", line 2'),
     "a wrong setting": ("test.conf.py", "workers = -1\n", r"workers: -1 is negative"),
     "a file that raises": ("test.conf.py", "\n\nraise OSError('odd')\n", r'test\.conf\.py", line 3'),
-    "an application that cannot be imported": ("chosen.py", "import steady\nimport no_such_module\n", r"no_such_module"),
+    "an application that cannot be imported": (
+        "chosen.py",
+        "import steady\nimport no_such_module\n",
+        r"no_such_module",
+    ),
     "an application with a syntax error": ("chosen.py", "from steady import app\nif\n", r'chosen\.py", line 2'),
 }
 

@@ -1,4 +1,4 @@
-"""Settings whose effect no other file shows: of the parser, of what is only accepted, checked or refused, of dry runs."""
+"""Settings whose effect no other file shows: of the parser, of dry runs, what is only accepted, checked or refused."""
 
 import json
 import re
@@ -139,7 +139,8 @@ def test_what_has_no_effect_stops_nobody(launch):
 
 def test_tls_settings_alone_switch_nothing_on(launch):
     config = "import ssl\ncert_reqs = ssl.CERT_REQUIRED\nciphers = 'HIGH'\nsuppress_ragged_eofs = False\n"
-    config += "do_handshake_on_connect = True\n\ndef ssl_context(config, default_factory):\n    return default_factory()\n"
+    config += "do_handshake_on_connect = True\n\n"
+    config += "def ssl_context(config, default_factory):\n    return default_factory()\n"
     assert launch("http_app:app", config=config).get("/").status == 200
     flags = ["--cert-reqs", "1", "--suppress-ragged-eofs", "--do-handshake-on-connect", "--ciphers", "HIGH"]
     assert launch("http_app:app", *flags, "--ca-certs", "/no/such.pem").get("/").status == 200

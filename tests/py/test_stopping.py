@@ -1,4 +1,4 @@
-"""A stop loses nobody, and does not take long: what is connected when TERM comes is answered, what is idle is closed."""
+"""A stop loses nobody, and does not take long: at TERM what is connected is answered, and what is idle is closed."""
 
 import contextlib
 import resource
@@ -68,8 +68,11 @@ def open_idle(server, stack):
 
 @pytest.mark.own(reason="Gunicorn's gthread polls and needs up to 2.3 s")
 def test_a_thousand_idle_connections(launch, bind, many_files):
-    """Closed at once, each with a clean end. The best of some tries, because the time contains the end of two processes,
-    whatever else this machine has to do: one good try shows that the server waits for nothing."""
+    """Closed at once, each with a clean end.
+
+    The best of some tries, because the time contains the end of two processes, whatever else this machine has to do:
+    one good try shows that the server waits for nothing.
+    """
     tries = []
     for _ in range(TRIES):
         server = launch("steady:app", "--keep-alive", "30", "--worker-connections", str(IDLE + 10), bind=bind)
@@ -107,8 +110,10 @@ def test_connections_that_wait_when_term_comes_are_answered(launch, bind):
 @pytest.mark.own(reason="Gunicorn resets them")
 @pytest.mark.parametrize("quiet", [True, False], ids=["quiet", "busy"])
 def test_connections_that_wait_behind_the_limit_are_answered(launch, bind, quiet):
-    """As many connections as the worker may have are idle, so it accepts no more. It is stopped: the others have their
-    turn, whether the idle ones can be closed at once or have a moment for their next request."""
+    """As many connections as the worker may have are idle, so it accepts no more, and is stopped.
+
+    The others have their turn, whether the idle ones can be closed at once or have a moment for their next request.
+    """
     server = launch("steady:app", "--keep-alive", "30", "--worker-connections", "5", bind=bind)
     with contextlib.ExitStack() as stack:
         idle = [stack.enter_context(server.client()) for _ in range(5)]
@@ -213,8 +218,8 @@ def test_recycling_under_overload(launch, bind):
         clients = []
         for number in range(2 * QUEUED):
             client = stack.enter_context(Client(server.address))
-            # At once. A connection that brings none is taken by whoever waits, as many as there are; when their requests
-            # come all together, a worker that then leaves cannot answer them in time (docs/architecture.md).
+            # At once. A connection that brings none is taken by whoever waits, as many as there are; when their
+            # requests come all together, a worker that then leaves cannot answer them in time (docs/architecture.md).
             client.send(request(f"/echo?token={number}&s=0.1", headers={"Connection": "close"}))
             clients.append(client)
         for number, client in enumerate(clients):

@@ -136,18 +136,19 @@ def test_reload_keeps_them(launch, address):
 def test_upgrade_hands_them_on(launch, address):
     server = launch("life:app", bind="127.0.0.1:1", prefix=manager(address))
     server.worker_pid()
-    for count in (1, 2):
-        new = upgrade(server if count == 1 else new)
+    master = server
+    for _ in range(2):
+        new = upgrade(master)
         assert "is not open" not in server.log
-        (server if count == 1 else former).kill(signal.SIGTERM)
+        master.kill(signal.SIGTERM)
         new.wait_log(rf"\[{new.pid}\] \[INFO\] Master has been promoted\.")
         before = new.worker_pid()
         new.kill(signal.SIGHUP)
         new.wait_workers(1, without=[before])
         assert new.get("/version").status == 200
         assert new.get("/env?name=RGUNICORN_ACTIVATED").body == b"unset"
-        former = new
-    assert new.terminate() == 0
+        master = new
+    assert master.terminate() == 0
     assert (server.workdir / UNIX).exists() == (address == UNIX)
 
 
@@ -169,7 +170,8 @@ def test_ready(launch, notices):
 @pytest.mark.own(reason="Gunicorn is ready before any worker is")
 def test_ready_means_that_somebody_answers(launch, notices):
     gate = notices.path + ".gate"
-    config = f"import os, time\ndef post_fork(server, worker):\n    while not os.path.exists({gate!r}): time.sleep(0.01)\n"
+    waits = f"    while not os.path.exists({gate!r}): time.sleep(0.01)\n"
+    config = f"import os, time\ndef post_fork(server, worker):\n{waits}"
     server = notified(launch, notices, "-w", "2", config=config)
     server.wait_log("Booting worker", count=2)
     assert notices.all("READY") == []
@@ -218,8 +220,7 @@ def test_stop(launch, notices, signum):
 @pytest.mark.own(reason="Gunicorn says nothing")
 def test_stop_because_of_an_application_that_does_not_load(launch, notices):
     with pytest.raises(AssertionError, match="ended \\(3\\)"):
-        server = launch("no_such_module:app", env={"NOTIFY_SOCKET": notices.path}, deaths=True)
-        server.wait_log("no such line")
+        launch("no_such_module:app", env={"NOTIFY_SOCKET": notices.path}, deaths=True).wait_log("no such line")
     assert notices.all("READY") == []
     assert notices.all("STOPPING") == ["1"]
 

@@ -1,4 +1,4 @@
-"""Workers with threads: `gthread`, and `--threads` for `sync` and `uring`. What Gunicorn's gthread worker promises, too."""
+"""Workers with threads, `gthread` and `--threads` for `sync` and `uring`: the promises of Gunicorn's gthread worker."""
 
 import contextlib
 import signal
@@ -99,7 +99,7 @@ def test_a_stop_lets_requests_end(launch, flavour, kind):
 
 
 def test_a_request_that_does_not_end_is_left_behind(launch, flavour):
-    """After `graceful_timeout`, and with the exit status of a normal stop. (Gunicorn's worker has to be killed.)"""
+    """After `graceful_timeout`, and with the exit status of a normal stop; Gunicorn's worker has to be killed."""
     server = start(launch, flavour, "gthread", "--graceful-timeout", "1", deaths=True)
     with server.client() as client:
         client.send(request("/gate"))

@@ -107,8 +107,10 @@ def test_results(server, path, body):
 
 @pytest.mark.parametrize("path", ["/lazy", "/write-waits"])
 def test_an_item_reaches_the_client_before_the_next_is_asked_for(launch, path):
-    """The application goes on only when the client, holding the first item, opens the gate in another worker thread
-    or, where one thread does all, after it has the first item on its side."""
+    """The application goes on only when the client, which holds the first item, opens the gate.
+
+    It does so in another worker thread or, where one thread does all, after it has the first item on its side.
+    """
     server = launch("wsgi_gate:app")
     with server.client() as client:
         client.send(request(path))

@@ -3,7 +3,7 @@
 
 use super::HttpError;
 use super::chars::{is_blank, trim};
-use super::policy::{Limits, Policy};
+use super::policy::{HeadLimits, Policy};
 
 /// One field. Both slices are as sent; the value has no blanks at its ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Field<'a> {
 
 /// A field before it is decided whether the application may see it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Judged<'a> {
+pub(super) struct FieldCheck<'a> {
     pub(super) name: &'a [u8],
     pub(super) value: &'a [u8],
     /// The name contains `_`.
@@ -47,8 +47,8 @@ impl Block {
         bytes: &'a [u8],
         fields_at: usize,
         scratch: &mut [httparse::Header<'a>],
-        limits: &Limits,
-        mut judge: impl FnMut(Judged<'a>) -> Result<bool, HttpError>,
+        limits: &HeadLimits,
+        mut judge: impl FnMut(FieldCheck<'a>) -> Result<bool, HttpError>,
     ) -> Result<Self, HttpError> {
         let section = &bytes[fields_at..];
         let (end, found) = match httparse::parse_headers(section, scratch) {
@@ -58,7 +58,7 @@ impl Block {
             Err(_) => return Err(field_error(section)),
         };
         let text = &bytes[..fields_at + end];
-        if text.len() > Limits::HEAD_BYTES_CAP {
+        if text.len() > HeadLimits::HEAD_BYTES_CAP {
             return Err(HttpError::FieldTooLarge);
         }
         if found.len() > limits.fields_max {
@@ -80,7 +80,7 @@ impl Block {
                 return Err(HttpError::FieldTooLarge);
             }
             let underscore = underscores.within(text, name_at, name_at + name.len());
-            if judge(Judged { name, value, underscore })? {
+            if judge(FieldCheck { name, value, underscore })? {
                 let value_at = value.as_ptr() as usize - origin;
                 owned.extend_from_slice(&span(name_at, name.len(), value_at, value.len()));
             }
@@ -128,7 +128,7 @@ fn check_line_end(text: &[u8], end: usize) -> Result<usize, HttpError> {
     if text[..end].ends_with(b"\r\n") { Ok(end - 2) } else { Err(HttpError::BareLineFeed) }
 }
 
-/// The numbers fit: a text is at most [`Limits::HEAD_BYTES_CAP`] long.
+/// The numbers fit: a text is at most [`HeadLimits::HEAD_BYTES_CAP`] long.
 fn span(name_at: usize, name_len: usize, value_at: usize, value_len: usize) -> [u8; SPAN_BYTES] {
     let mut span = [0; SPAN_BYTES];
     for (slot, number) in span.chunks_exact_mut(4).zip([name_at, name_len, value_at, value_len]) {

@@ -1,9 +1,9 @@
 //! Byte classes, each under its grammar rule.
 
 /// One entry per byte value.
-type Class = [bool; 256];
+type CharClass = [bool; 256];
 
-const fn class(ranges: &[(u8, u8)]) -> Class {
+const fn class(ranges: &[(u8, u8)]) -> CharClass {
     let mut table = [false; 256];
     let mut i = 0;
     while i < ranges.len() {
@@ -23,7 +23,7 @@ const fn only(byte: u8) -> (u8, u8) {
 }
 
 /// RFC 9110 5.6.2: `tchar`.
-static TCHAR: Class = class(&[
+static TCHAR: CharClass = class(&[
     (b'0', b'9'),
     (b'A', b'Z'),
     (b'a', b'z'),
@@ -39,14 +39,15 @@ static TCHAR: Class = class(&[
 ]);
 
 /// RFC 9110 5.5: what a field value may hold, HTAB, SP, VCHAR and obs-text.
-static FIELD_VALUE: Class = class(&[only(b'\t'), (b' ', b'~'), (0x80, 0xFF)]);
+static FIELD_VALUE: CharClass = class(&[only(b'\t'), (b' ', b'~'), (0x80, 0xFF)]);
 
 /// RFC 9110 5.6.4: `qdtext`.
-static QDTEXT: Class =
+static QDTEXT: CharClass =
     class(&[only(b'\t'), only(b' '), only(b'!'), (b'#', b'['), (b']', b'~'), (0x80, 0xFF)]);
 
 /// RFC 3986 3.1: what a scheme may hold after its first letter.
-static SCHEME: Class = class(&[(b'0', b'9'), (b'A', b'Z'), (b'a', b'z'), only(b'+'), only(b'-'), only(b'.')]);
+static SCHEME: CharClass =
+    class(&[(b'0', b'9'), (b'A', b'Z'), (b'a', b'z'), only(b'+'), only(b'-'), only(b'.')]);
 
 pub(super) fn is_tchar(byte: u8) -> bool {
     TCHAR[byte as usize]

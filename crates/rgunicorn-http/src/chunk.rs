@@ -10,7 +10,7 @@ use super::target::hex_digit;
 
 /// What the next byte belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// The first digit.
     Start,
     Size,
@@ -39,70 +39,76 @@ enum Place {
 pub(super) struct ChunkLine {
     size: u64,
     bytes: u32,
-    place: Place,
+    position: Position,
 }
 
 impl ChunkLine {
     pub(super) fn new() -> Self {
-        Self { size: 0, bytes: 0, place: Place::Start }
+        Self { size: 0, bytes: 0, position: Position::Start }
     }
 
     /// Takes one byte. `Some(size)` when it was the LF that ends the line. `bytes_max` bounds the line without CRLF.
     pub(super) fn push(&mut self, byte: u8, bytes_max: usize) -> Result<Option<u64>, HttpError> {
-        if self.place == Place::LineFeed {
+        if self.position == Position::LineFeed {
             return if byte == b'\n' { Ok(Some(self.size)) } else { Err(HttpError::ChunkSize) };
         }
         self.bytes = self.bytes.saturating_add(1);
         if byte != b'\r' && self.bytes as usize > bytes_max {
             return Err(HttpError::ChunkSize);
         }
-        self.place = match self.place {
-            Place::Start | Place::Size => self.size_byte(byte)?,
-            Place::SizeBlank => match byte {
-                b';' => Place::NameStart,
-                _ if is_blank(byte) => Place::SizeBlank,
+        self.position = match self.position {
+            Position::Start | Position::Size => self.size_byte(byte)?,
+            Position::SizeBlank => match byte {
+                b';' => Position::NameStart,
+                _ if is_blank(byte) => Position::SizeBlank,
                 _ => return Err(HttpError::ChunkSize),
             },
-            place => extension_byte(place, byte).ok_or(HttpError::ChunkExtension)?,
+            position => extension_byte(position, byte).ok_or(HttpError::ChunkExtension)?,
         };
         Ok(None)
     }
 
-    fn size_byte(&mut self, byte: u8) -> Result<Place, HttpError> {
+    fn size_byte(&mut self, byte: u8) -> Result<Position, HttpError> {
         if let Some(digit) = hex_digit(byte) {
             self.size = self.size.checked_mul(16).ok_or(HttpError::ChunkSize)? | u64::from(digit);
-            return Ok(Place::Size);
+            return Ok(Position::Size);
         }
         match byte {
-            _ if self.place == Place::Start => Err(HttpError::ChunkSize),
-            b'\r' => Ok(Place::LineFeed),
-            b';' => Ok(Place::NameStart),
-            _ if is_blank(byte) => Ok(Place::SizeBlank),
+            _ if self.position == Position::Start => Err(HttpError::ChunkSize),
+            b'\r' => Ok(Position::LineFeed),
+            b';' => Ok(Position::NameStart),
+            _ if is_blank(byte) => Ok(Position::SizeBlank),
             _ => Err(HttpError::ChunkSize),
         }
     }
 }
 
 /// The grammar of extensions as a table; `None` where the byte does not fit.
-fn extension_byte(place: Place, byte: u8) -> Option<Place> {
-    match (place, byte) {
-        (Place::Quoted, b'"') => Some(Place::ValueEnd),
-        (Place::Quoted, b'\\') => Some(Place::QuotedPair),
-        (Place::Quoted, _) => is_qdtext(byte).then_some(Place::Quoted),
-        (Place::QuotedPair, _) => is_field_value_byte(byte).then_some(Place::Quoted),
-        (Place::Name | Place::Value | Place::ValueEnd, b'\r') => Some(Place::LineFeed),
-        (Place::Name | Place::NameBlank | Place::Value | Place::ValueEnd | Place::ValueBlank, b';') => {
-            Some(Place::NameStart)
-        }
-        (Place::Name | Place::NameBlank, b'=') => Some(Place::ValueStart),
-        (Place::ValueStart, b'"') => Some(Place::Quoted),
-        (Place::NameStart | Place::NameBlank | Place::ValueStart | Place::ValueBlank, b' ' | b'\t') => {
-            Some(place)
-        }
-        (Place::Name, b' ' | b'\t') => Some(Place::NameBlank),
-        (Place::Value | Place::ValueEnd, b' ' | b'\t') => Some(Place::ValueBlank),
-        (Place::NameStart | Place::Name, _) => is_tchar(byte).then_some(Place::Name),
-        (Place::ValueStart | Place::Value, _) => is_tchar(byte).then_some(Place::Value),
+fn extension_byte(position: Position, byte: u8) -> Option<Position> {
+    match (position, byte) {
+        (Position::Quoted, b'"') => Some(Position::ValueEnd),
+        (Position::Quoted, b'\\') => Some(Position::QuotedPair),
+        (Position::Quoted, _) => is_qdtext(byte).then_some(Position::Quoted),
+        (Position::QuotedPair, _) => is_field_value_byte(byte).then_some(Position::Quoted),
+        (Position::Name | Position::Value | Position::ValueEnd, b'\r') => Some(Position::LineFeed),
+        (
+            Position::Name
+            | Position::NameBlank
+            | Position::Value
+            | Position::ValueEnd
+            | Position::ValueBlank,
+            b';',
+        ) => Some(Position::NameStart),
+        (Position::Name | Position::NameBlank, b'=') => Some(Position::ValueStart),
+        (Position::ValueStart, b'"') => Some(Position::Quoted),
+        (
+            Position::NameStart | Position::NameBlank | Position::ValueStart | Position::ValueBlank,
+            b' ' | b'\t',
+        ) => Some(position),
+        (Position::Name, b' ' | b'\t') => Some(Position::NameBlank),
+        (Position::Value | Position::ValueEnd, b' ' | b'\t') => Some(Position::ValueBlank),
+        (Position::NameStart | Position::Name, _) => is_tchar(byte).then_some(Position::Name),
+        (Position::ValueStart | Position::Value, _) => is_tchar(byte).then_some(Position::Value),
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 /// How the client finds the end of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum BodyEnd {
     /// There is no body: HEAD, 1xx, 204, 304. What the application gives is dropped.
     None,
     /// `Content-Length`: bytes still owed.
@@ -16,7 +16,7 @@ enum Kind {
 /// The framing of one response, made by [`ResponseHead::finish`](super::ResponseHead::finish).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Framing {
-    kind: Kind,
+    kind: BodyEnd,
     keep_alive: bool,
 }
 
@@ -75,19 +75,19 @@ impl AsRef<[u8]> for Prefix {
 
 impl Framing {
     pub(super) fn none(keep_alive: bool) -> Self {
-        Self { kind: Kind::None, keep_alive }
+        Self { kind: BodyEnd::None, keep_alive }
     }
 
     pub(super) fn length(length: u64, keep_alive: bool) -> Self {
-        Self { kind: Kind::Length(length), keep_alive }
+        Self { kind: BodyEnd::Length(length), keep_alive }
     }
 
     pub(super) fn chunked(keep_alive: bool) -> Self {
-        Self { kind: Kind::Chunked, keep_alive }
+        Self { kind: BodyEnd::Chunked, keep_alive }
     }
 
     pub(super) fn close() -> Self {
-        Self { kind: Kind::Close, keep_alive: false }
+        Self { kind: BodyEnd::Close, keep_alive: false }
     }
 
     /// How an item of `len` bytes goes out. Advances: call it once for each item that is really sent. An empty item
@@ -95,11 +95,11 @@ impl Framing {
     pub fn frame(&mut self, len: usize) -> Frame {
         let bare = |take| Frame { take, prefix: Prefix::EMPTY, suffix: b"" };
         match &mut self.kind {
-            Kind::None => bare(0),
-            Kind::Close => bare(len),
-            Kind::Chunked if len == 0 => bare(0),
-            Kind::Chunked => Frame { take: len, prefix: Prefix::chunk(len), suffix: b"\r\n" },
-            Kind::Length(left) => {
+            BodyEnd::None => bare(0),
+            BodyEnd::Close => bare(len),
+            BodyEnd::Chunked if len == 0 => bare(0),
+            BodyEnd::Chunked => Frame { take: len, prefix: Prefix::chunk(len), suffix: b"\r\n" },
+            BodyEnd::Length(left) => {
                 let take = usize::try_from(*left).map_or(len, |left| left.min(len));
                 *left -= take as u64;
                 bare(take)
@@ -110,33 +110,33 @@ impl Framing {
     /// What ends the body: the last chunk, or nothing.
     #[must_use]
     pub fn last(&self) -> &'static [u8] {
-        if self.kind == Kind::Chunked { b"0\r\n\r\n" } else { b"" }
+        if self.kind == BodyEnd::Chunked { b"0\r\n\r\n" } else { b"" }
     }
 
     /// False: the application has given less than its `Content-Length`. The client still waits for the rest, so the
     /// connection must close.
     #[must_use]
     pub fn complete(&self) -> bool {
-        !matches!(self.kind, Kind::Length(1..))
+        !matches!(self.kind, BodyEnd::Length(1..))
     }
 
     /// Whether the response has a body at all. When not, the application's bytes are dropped and worth a warning.
     #[must_use]
     pub fn body_allowed(&self) -> bool {
-        self.kind != Kind::None
+        self.kind != BodyEnd::None
     }
 
     /// Whether each item is a chunk of its own.
     #[must_use]
     pub fn is_chunked(&self) -> bool {
-        self.kind == Kind::Chunked
+        self.kind == BodyEnd::Chunked
     }
 
     /// Bytes that the application still owes under its `Content-Length`; `None` when there is none.
     #[must_use]
     pub fn left(&self) -> Option<u64> {
         match self.kind {
-            Kind::Length(left) => Some(left),
+            BodyEnd::Length(left) => Some(left),
             _ => None,
         }
     }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::HttpError;
 use super::block::{Block, FIELDS_ON_STACK, Fields, rewrite};
 use super::line::RequestLine;
-use super::policy::{Limits, Policy};
-use super::rules::Facts;
+use super::policy::{HeadLimits, Policy};
+use super::rules::HeadFacts;
 use super::target;
 
 /// How the end of a request's body is found (RFC 9112 6.3).
@@ -29,7 +29,7 @@ pub enum Scheme {
     Https,
 }
 
-/// Offsets into the head's text, which is shorter than [`Limits::HEAD_BYTES_CAP`].
+/// Offsets into the head's text, which is shorter than [`HeadLimits::HEAD_BYTES_CAP`].
 type Span = (u32, u32);
 
 /// A request head that passed every rule. It owns its bytes in one allocation, and every getter is a slice of them.
@@ -43,7 +43,7 @@ pub struct RequestHead {
     fragment: Span,
     version: (u8, u8),
     body: BodyKind,
-    facts: Facts,
+    facts: HeadFacts,
 }
 
 impl RequestHead {
@@ -86,7 +86,7 @@ impl RequestHead {
         let target_start = method_len + 1;
         let parts = target::split(&line[target_start..target_start + target_len])?;
         let limits = limits_of_parse(policy);
-        let mut facts = Facts::default();
+        let mut facts = HeadFacts::default();
         let mut block =
             Block::parse(text, line_end + 1, scratch, &limits, |field| facts.field(field, policy, trusted))?;
         if policy.casefold_http_method {
@@ -231,8 +231,8 @@ impl RequestHead {
 }
 
 /// A rewritten field has another length than on the wire, where the scanner has measured it already.
-fn limits_of_parse(policy: &Policy) -> Limits {
+fn limits_of_parse(policy: &Policy) -> HeadLimits {
     let field_bytes_max =
-        if policy.rewrites() { Limits::HEAD_BYTES_CAP } else { policy.limits.field_bytes_max };
-    Limits { field_bytes_max, ..policy.limits }
+        if policy.rewrites() { HeadLimits::HEAD_BYTES_CAP } else { policy.limits.field_bytes_max };
+    HeadLimits { field_bytes_max, ..policy.limits }
 }

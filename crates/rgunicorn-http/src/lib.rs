@@ -1,6 +1,6 @@
 //! HTTP/1.1 and the PROXY protocol as pure functions of bytes: bytes come in, events and bytes go out.
 //!
-//! It is no server: it holds no socket, reads no clock, and knows neither Python nor settings nor logs. Limits and
+//! It is no server: it holds no socket, reads no clock, and knows neither Python nor settings nor logs. HeadLimits and
 //! switches arrive in a [`Policy`], the time as whole seconds, the peer's standing as one `trusted` flag.
 //! `rgunicorn-server` feeds it what sockets receive, `rgunicorn` reads its heads and fills its responses.
 //!
@@ -46,7 +46,7 @@ pub use date::DateCache;
 pub use error::{HttpError, ResponseError};
 pub use framing::{Frame, Framing, Prefix};
 pub use head::{BodyKind, RequestHead, Scheme};
-pub use parser::{Event, RequestParser};
-pub use policy::{HeaderMap, Limits, Policy};
+pub use parser::{ParseEvent, RequestParser};
+pub use policy::{HeadLimits, HeaderMap, Policy};
 pub use response::{ResponseFacts, ResponseHead};
 pub use target::percent_decode_path;

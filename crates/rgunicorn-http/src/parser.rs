@@ -11,7 +11,7 @@ use super::HttpError;
 use super::block::{Block, Trailers};
 use super::chunk::ChunkLine;
 use super::head::{BodyKind, RequestHead};
-use super::policy::{Limits, Policy};
+use super::policy::{HeadLimits, Policy};
 use super::rules::judge_trailer;
 use super::scan::Scanner;
 
@@ -21,7 +21,7 @@ const COPY_BYTES_MAX: usize = 2048;
 
 /// What the input has brought.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event<'a> {
+pub enum ParseEvent<'a> {
     /// All of the input is consumed and more is needed. Also the answer to empty input between requests.
     NeedMore,
     /// A request begins.
@@ -33,12 +33,12 @@ pub enum Event<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum ParsePhase {
     /// Between requests. `blank`: the one empty line that may come before a request line (RFC 9112 2.2) has been.
     Idle {
         blank: bool,
     },
-    /// An unfinished head is in the store.
+    /// An unfinished head is in the partial.
     Head {
         blank: bool,
     },
@@ -59,21 +59,21 @@ enum Phase {
 
 /// An unfinished section, or the trailers of the request that has just ended.
 #[derive(Debug)]
-enum Store {
+enum Partial {
     Section { bytes: Vec<u8>, scanner: Scanner },
     Trailers(Trailers),
 }
 
-/// Parser of the requests of one connection: bytes in, [`Event`]s out.
+/// Parser of the requests of one connection: bytes in, [`ParseEvent`]s out.
 ///
-/// Call [`advance`](Self::advance) until it says [`Event::NeedMore`]; it consumes from the front of the input. After
-/// [`Event::End`] the caller may stop and keep the rest of the input (pipelined requests) for later. After an error
+/// Call [`advance`](Self::advance) until it says [`ParseEvent::NeedMore`]; it consumes from the front of the input. After
+/// [`ParseEvent::End`] the caller may stop and keep the rest of the input (pipelined requests) for later. After an error
 /// nothing more is consumed and every call repeats it.
 #[derive(Debug)]
 pub struct RequestParser {
-    phase: Phase,
+    phase: ParsePhase,
     /// Boxed, so that the ten thousand idle connections of a worker pay 8 bytes for it.
-    store: Option<Box<Store>>,
+    partial: Option<Box<Partial>>,
 }
 
 const _: () = assert!(size_of::<RequestParser>() <= 32);
@@ -88,7 +88,7 @@ impl RequestParser {
     /// A parser before the first byte of a connection.
     #[must_use]
     pub fn new() -> Self {
-        Self { phase: Phase::Idle { blank: false }, store: None }
+        Self { phase: ParsePhase::Idle { blank: false }, partial: None }
     }
 
     /// Takes as much of `input` as the next event needs. `trusted`: the peer is one of `forwarded_allow_ips` or came
@@ -102,10 +102,10 @@ impl RequestParser {
         policy: &Policy,
         trusted: bool,
         input: &mut &'a [u8],
-    ) -> Result<Event<'a>, HttpError> {
+    ) -> Result<ParseEvent<'a>, HttpError> {
         let result = self.step(policy, trusted, input);
         if let Err(error) = result {
-            *self = Self { phase: Phase::Failed(error), store: None };
+            *self = Self { phase: ParsePhase::Failed(error), partial: None };
         }
         result
     }
@@ -113,19 +113,19 @@ impl RequestParser {
     /// Between two requests, and no byte of the next head has come (the empty line that may precede it does not count).
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        matches!(self.phase, Phase::Idle { .. })
+        matches!(self.phase, ParsePhase::Idle { .. })
     }
 
     /// A part of a head has come.
     #[must_use]
     pub fn in_head(&self) -> bool {
-        matches!(self.phase, Phase::Head { .. })
+        matches!(self.phase, ParsePhase::Head { .. })
     }
 
-    /// A head was reported and its [`Event::End`] was not.
+    /// A head was reported and its [`ParseEvent::End`] was not.
     #[must_use]
     pub fn in_body(&self) -> bool {
-        !matches!(self.phase, Phase::Idle { .. } | Phase::Head { .. } | Phase::Failed(_))
+        !matches!(self.phase, ParsePhase::Idle { .. } | ParsePhase::Head { .. } | ParsePhase::Failed(_))
     }
 
     /// The peer has closed its side.
@@ -134,18 +134,18 @@ impl RequestParser {
     /// [`HttpError::PrematureEnd`] in the middle of a request, or the fault that was reported before.
     pub fn eof(&self) -> Result<(), HttpError> {
         match self.phase {
-            Phase::Idle { .. } => Ok(()),
-            Phase::Failed(error) => Err(error),
+            ParsePhase::Idle { .. } => Ok(()),
+            ParsePhase::Failed(error) => Err(error),
             _ => Err(HttpError::PrematureEnd),
         }
     }
 
-    /// The trailers of the request whose [`Event::End`] was the last event; `None` when it had none.
+    /// The trailers of the request whose [`ParseEvent::End`] was the last event; `None` when it had none.
     pub fn take_trailers(&mut self) -> Option<Trailers> {
-        match self.store.take().map(|store| *store) {
-            Some(Store::Trailers(trailers)) => Some(trailers),
+        match self.partial.take().map(|store| *store) {
+            Some(Partial::Trailers(trailers)) => Some(trailers),
             section => {
-                self.store = section.map(Box::new);
+                self.partial = section.map(Box::new);
                 None
             }
         }
@@ -156,41 +156,41 @@ impl RequestParser {
         policy: &Policy,
         trusted: bool,
         input: &mut &'a [u8],
-    ) -> Result<Event<'a>, HttpError> {
+    ) -> Result<ParseEvent<'a>, HttpError> {
         loop {
             match self.phase {
-                Phase::Failed(error) => return Err(error),
-                Phase::Length(0) => {
-                    self.phase = Phase::Idle { blank: false };
-                    return Ok(Event::End);
+                ParsePhase::Failed(error) => return Err(error),
+                ParsePhase::Length(0) => {
+                    self.phase = ParsePhase::Idle { blank: false };
+                    return Ok(ParseEvent::End);
                 }
-                _ if input.is_empty() => return Ok(Event::NeedMore),
-                Phase::Idle { blank } => {
+                _ if input.is_empty() => return Ok(ParseEvent::NeedMore),
+                ParsePhase::Idle { blank } => {
                     if let Some(event) = self.begin_head(policy, trusted, input, blank)? {
                         return Ok(event);
                     }
                 }
-                Phase::Head { blank } => {
+                ParsePhase::Head { blank } => {
                     if let Some(event) = self.continue_head(policy, trusted, input, blank)? {
                         return Ok(event);
                     }
                 }
-                Phase::Length(left) => {
+                ParsePhase::Length(left) => {
                     let data = take(input, left);
-                    self.phase = Phase::Length(left - data.len() as u64);
-                    return Ok(Event::Data(data));
+                    self.phase = ParsePhase::Length(left - data.len() as u64);
+                    return Ok(ParseEvent::Data(data));
                 }
-                Phase::ChunkData(left) => {
+                ParsePhase::ChunkData(left) => {
                     let data = take(input, left);
                     self.phase = match left - data.len() as u64 {
-                        0 => Phase::ChunkEnd { cr: false },
-                        left => Phase::ChunkData(left),
+                        0 => ParsePhase::ChunkEnd { cr: false },
+                        left => ParsePhase::ChunkData(left),
                     };
-                    return Ok(Event::Data(data));
+                    return Ok(ParseEvent::Data(data));
                 }
-                Phase::ChunkLine(line) => self.phase = chunk_line(line, &policy.limits, input)?,
-                Phase::ChunkEnd { cr } => self.phase = chunk_end(cr, input)?,
-                Phase::Trailers => self.trailers(policy, trusted, input)?,
+                ParsePhase::ChunkLine(line) => self.phase = chunk_line(line, &policy.limits, input)?,
+                ParsePhase::ChunkEnd { cr } => self.phase = chunk_end(cr, input)?,
+                ParsePhase::Trailers => self.trailers(policy, trusted, input)?,
             }
         }
     }
@@ -202,19 +202,19 @@ impl RequestParser {
         trusted: bool,
         input: &mut &'a [u8],
         blank: bool,
-    ) -> Result<Option<Event<'a>>, HttpError> {
-        self.store = None;
+    ) -> Result<Option<ParseEvent<'a>>, HttpError> {
+        self.partial = None;
         if !blank && let Some(rest) = input.strip_prefix(b"\r\n") {
             *input = rest;
-            self.phase = Phase::Idle { blank: true };
+            self.phase = ParsePhase::Idle { blank: true };
             return Ok(None);
         }
         if let Some(head) = RequestHead::parse_fast(policy, trusted, input) {
             *input = &input[head.wire_len()..];
             return Ok(Some(self.start_body(head)));
         }
-        self.phase = Phase::Head { blank };
-        self.store = Some(Box::new(Store::Section { bytes: Vec::new(), scanner: Scanner::head() }));
+        self.phase = ParsePhase::Head { blank };
+        self.partial = Some(Box::new(Partial::Section { bytes: Vec::new(), scanner: Scanner::head() }));
         Ok(None)
     }
 
@@ -224,53 +224,53 @@ impl RequestParser {
         trusted: bool,
         input: &mut &'a [u8],
         blank: bool,
-    ) -> Result<Option<Event<'a>>, HttpError> {
-        let Some(Store::Section { bytes, scanner }) = self.store.as_deref_mut() else {
+    ) -> Result<Option<ParseEvent<'a>>, HttpError> {
+        let Some(Partial::Section { bytes, scanner }) = self.partial.as_deref_mut() else {
             return Err(HttpError::RequestLine);
         };
         // An empty line in two pieces.
         if !blank && bytes == b"\r" && input.starts_with(b"\n") {
             *input = &input[1..];
-            *self = Self { phase: Phase::Idle { blank: true }, store: None };
+            *self = Self { phase: ParsePhase::Idle { blank: true }, partial: None };
             return Ok(None);
         }
         if !fill(bytes, scanner, policy, input)? {
-            return Ok(Some(Event::NeedMore));
+            return Ok(Some(ParseEvent::NeedMore));
         }
         let head = RequestHead::parse_scanned(policy, trusted, bytes, scanner.fields())?;
-        self.store = None;
+        self.partial = None;
         Ok(Some(self.start_body(head)))
     }
 
-    fn start_body(&mut self, head: RequestHead) -> Event<'static> {
+    fn start_body(&mut self, head: RequestHead) -> ParseEvent<'static> {
         self.phase = match head.body() {
-            BodyKind::None => Phase::Length(0),
-            BodyKind::Length(length) => Phase::Length(length),
-            BodyKind::Chunked => Phase::ChunkLine(ChunkLine::new()),
+            BodyKind::None => ParsePhase::Length(0),
+            BodyKind::Length(length) => ParsePhase::Length(length),
+            BodyKind::Chunked => ParsePhase::ChunkLine(ChunkLine::new()),
         };
-        Event::Head(head)
+        ParseEvent::Head(head)
     }
 
     fn trailers(&mut self, policy: &Policy, trusted: bool, input: &mut &[u8]) -> Result<(), HttpError> {
-        if self.store.is_none()
+        if self.partial.is_none()
             && let Some(rest) = input.strip_prefix(b"\r\n")
         {
             *input = rest;
-            self.phase = Phase::Length(0);
+            self.phase = ParsePhase::Length(0);
             return Ok(());
         }
-        let store = self.store.get_or_insert_with(|| {
-            Box::new(Store::Section { bytes: Vec::new(), scanner: Scanner::trailers() })
+        let partial = self.partial.get_or_insert_with(|| {
+            Box::new(Partial::Section { bytes: Vec::new(), scanner: Scanner::trailers() })
         });
-        let Store::Section { bytes, scanner } = store.as_mut() else {
+        let Partial::Section { bytes, scanner } = partial.as_mut() else {
             return Err(HttpError::TrailerField);
         };
         if !fill(bytes, scanner, policy, input)? {
             return Ok(());
         }
         let trailers = parse_trailers(policy, trusted, bytes, scanner.fields())?;
-        self.phase = Phase::Length(0);
-        self.store = (trailers.fields().len() > 0).then(|| Box::new(Store::Trailers(trailers)));
+        self.phase = ParsePhase::Length(0);
+        self.partial = (trailers.fields().len() > 0).then(|| Box::new(Partial::Trailers(trailers)));
         Ok(())
     }
 }
@@ -298,28 +298,28 @@ fn fill(
 
 fn parse_trailers(policy: &Policy, trusted: bool, text: &[u8], fields: usize) -> Result<Trailers, HttpError> {
     let rewritten = policy.rewrites().then(|| super::block::rewrite(text, 0, policy));
-    let limits = Limits { field_bytes_max: Limits::HEAD_BYTES_CAP, ..policy.limits };
+    let limits = HeadLimits { field_bytes_max: HeadLimits::HEAD_BYTES_CAP, ..policy.limits };
     let mut scratch = vec![httparse::EMPTY_HEADER; fields];
     let text = rewritten.as_deref().unwrap_or(text);
     Block::parse(text, 0, &mut scratch, &limits, |field| judge_trailer(field, policy, trusted)).map(Trailers)
 }
 
-fn chunk_line(mut line: ChunkLine, limits: &Limits, input: &mut &[u8]) -> Result<Phase, HttpError> {
+fn chunk_line(mut line: ChunkLine, limits: &HeadLimits, input: &mut &[u8]) -> Result<ParsePhase, HttpError> {
     while let [byte, rest @ ..] = *input {
         *input = rest;
         if let Some(size) = line.push(*byte, limits.field_bytes_max)? {
-            return Ok(if size == 0 { Phase::Trailers } else { Phase::ChunkData(size) });
+            return Ok(if size == 0 { ParsePhase::Trailers } else { ParsePhase::ChunkData(size) });
         }
     }
-    Ok(Phase::ChunkLine(line))
+    Ok(ParsePhase::ChunkLine(line))
 }
 
-fn chunk_end(cr: bool, input: &mut &[u8]) -> Result<Phase, HttpError> {
+fn chunk_end(cr: bool, input: &mut &[u8]) -> Result<ParsePhase, HttpError> {
     let (phase, rest) = match (cr, *input) {
         (false, [b'\r', b'\n', rest @ ..]) | (true, [b'\n', rest @ ..]) => {
-            (Phase::ChunkLine(ChunkLine::new()), rest)
+            (ParsePhase::ChunkLine(ChunkLine::new()), rest)
         }
-        (false, [b'\r']) => (Phase::ChunkEnd { cr: true }, &[][..]),
+        (false, [b'\r']) => (ParsePhase::ChunkEnd { cr: true }, &[][..]),
         _ => return Err(HttpError::ChunkTerminator),
     };
     *input = rest;

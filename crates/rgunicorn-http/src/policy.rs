@@ -1,8 +1,8 @@
 //! What an operator may decide about requests, already normalised: the parser never meets a zero that means "none".
 
-/// Bounds on a request head. Made by [`Limits::new`] from the values of the settings.
+/// Bounds on a request head. Made by [`HeadLimits::new`] from the values of the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct HeadLimits {
     /// Most bytes of the request line, without its CRLF (`limit_request_line`). Over it: 414.
     pub request_line_bytes_max: usize,
     /// Most field lines of a head or a trailer section, dropped names included (`limit_request_fields`). Over it: 431.
@@ -11,7 +11,7 @@ pub struct Limits {
     pub field_bytes_max: usize,
 }
 
-impl Limits {
+impl HeadLimits {
     /// Gunicorn's default for the request line: the 4 KiB page of the first servers, less CRLF.
     pub const REQUEST_LINE_BYTES_DEFAULT: usize = 4094;
     /// Gunicorn lowers greater request lines to this, the default of Apache.
@@ -51,7 +51,7 @@ impl Limits {
     }
 }
 
-impl Default for Limits {
+impl Default for HeadLimits {
     fn default() -> Self {
         Self::new(Self::REQUEST_LINE_BYTES_DEFAULT, Self::FIELDS_DEFAULT, Self::FIELD_BYTES_DEFAULT)
     }
@@ -74,7 +74,7 @@ pub enum HeaderMap {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Bounds of the head.
-    pub limits: Limits,
+    pub limits: HeadLimits,
     /// Join folded field lines by one space instead of refusing them.
     pub permit_obsolete_folding: bool,
     /// Drop blanks between a field's name and its colon instead of refusing them.
@@ -96,7 +96,7 @@ pub struct Policy {
 impl Policy {
     /// Gunicorn's defaults with other limits.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: HeadLimits) -> Self {
         Self { limits, ..Self::default() }
     }
 
@@ -117,7 +117,7 @@ impl Default for Policy {
     fn default() -> Self {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         Self {
-            limits: Limits::default(),
+            limits: HeadLimits::default(),
             permit_obsolete_folding: false,
             strip_header_spaces: false,
             permit_unconventional_http_method: false,

@@ -3,14 +3,14 @@
 //! is in this file.
 
 use super::HttpError;
-use super::block::Judged;
+use super::block::FieldCheck;
 use super::chars::{decimal, trim};
 use super::head::{BodyKind, Scheme};
 use super::policy::{HeaderMap, Policy};
 
 /// What the fields of a head add up to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(super) struct HeadFacts {
     host: bool,
     content_type: bool,
     content_length: Option<u64>,
@@ -35,21 +35,21 @@ enum Coding {
     Chunked,
 }
 
-impl Facts {
+impl HeadFacts {
     /// Judges one field of a head. False: it is valid and left out.
     pub(super) fn field(
         &mut self,
-        field: Judged<'_>,
+        field: FieldCheck<'_>,
         policy: &Policy,
         trusted: bool,
     ) -> Result<bool, HttpError> {
-        let Judged { name, value, .. } = field;
+        let FieldCheck { name, value, .. } = field;
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => once(&mut self.host, HttpError::HostTwice)?,
+            4 if name.eq_ignore_ascii_case(b"host") => set_once(&mut self.host, HttpError::HostTwice)?,
             6 if name.eq_ignore_ascii_case(b"expect") => self.expectation(value)?,
             10 if name.eq_ignore_ascii_case(b"connection") => self.connection(value),
             12 if name.eq_ignore_ascii_case(b"content-type") => {
-                once(&mut self.content_type, HttpError::ContentTypeTwice)?;
+                set_once(&mut self.content_type, HttpError::ContentTypeTwice)?;
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value)?,
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value)?,
@@ -137,12 +137,12 @@ fn is(bytes: &[u8], text: &str) -> bool {
     bytes.eq_ignore_ascii_case(text.as_bytes())
 }
 
-fn once(seen: &mut bool, error: HttpError) -> Result<(), HttpError> {
+fn set_once(seen: &mut bool, error: HttpError) -> Result<(), HttpError> {
     if std::mem::replace(seen, true) { Err(error) } else { Ok(()) }
 }
 
 /// The rule for names with `_`: see [`HeaderMap`].
-fn keeps_name(field: Judged<'_>, policy: &Policy, trusted: bool) -> Result<bool, HttpError> {
+fn keeps_name(field: FieldCheck<'_>, policy: &Policy, trusted: bool) -> Result<bool, HttpError> {
     if !field.underscore || trusted && policy.forwards(field.name) {
         return Ok(true);
     }
@@ -154,7 +154,11 @@ fn keeps_name(field: Judged<'_>, policy: &Policy, trusted: bool) -> Result<bool,
 }
 
 /// RFC 9110 6.5.1: what frames, routes or authenticates a message comes too late behind its body.
-pub(super) fn judge_trailer(field: Judged<'_>, policy: &Policy, trusted: bool) -> Result<bool, HttpError> {
+pub(super) fn judge_trailer(
+    field: FieldCheck<'_>,
+    policy: &Policy,
+    trusted: bool,
+) -> Result<bool, HttpError> {
     const FORBIDDEN: [&str; 6] =
         ["host", "content-length", "transfer-encoding", "trailer", "authorization", "te"];
     if FORBIDDEN.iter().any(|forbidden| is(field.name, forbidden)) {

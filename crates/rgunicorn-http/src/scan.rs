@@ -7,7 +7,7 @@
 use super::HttpError;
 use super::chars::is_blank;
 use super::line::RequestLine;
-use super::policy::{Limits, Policy};
+use super::policy::{HeadLimits, Policy};
 
 /// How far a section was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Scanner {
         }
         let before = if self.continues(text, policy) { self.field_bytes } else { 0 };
         let over = !text.is_empty() && before + text.len() + 2 > policy.limits.field_bytes_max;
-        let full = self.line_start > Limits::HEAD_BYTES_CAP;
+        let full = self.line_start > HeadLimits::HEAD_BYTES_CAP;
         if over || full { Err(HttpError::FieldTooLarge) } else { Ok(()) }
     }
 

@@ -241,7 +241,7 @@ fn the_peer_sees_the_end_at_once_though_operations_were_armed() {
             let poll = rig.driver.poll(fd.as_raw_fd(), IN, Token(2)).unwrap();
             rig.settle();
             if dropped_first {
-                rig.driver.recv_drop(op);
+                rig.driver.recv_cancel(op);
                 rig.driver.poll_cancel(poll);
             }
             rig.driver.close(fd);
@@ -284,7 +284,7 @@ fn a_dropped_send_gives_its_memory_back_through_the_caller() {
             if close {
                 rig.driver.close(fd);
             } else {
-                rig.driver.send_drop(op);
+                rig.driver.send_cancel(op);
             }
             assert!(!freed.get(), "nobody but the caller drops a body");
             let mut orphan = None;
@@ -318,19 +318,19 @@ fn stale_keys_are_harmless_everywhere() {
         let (other, mut other_peer) = rig.pair();
         let alive = rig.driver.poll(other.as_raw_fd(), IN, Token(2)).unwrap();
         for op in stale {
-            rig.driver.recv_drop(op);
+            rig.driver.recv_cancel(op);
             rig.driver.recv_stop(op);
-            rig.driver.send_drop(op);
+            rig.driver.send_cancel(op);
             rig.driver.poll_cancel(op);
-            assert!(!rig.driver.listen_cancel(op));
+            assert!(!rig.driver.disarm_accept(op));
         }
         // Of the wrong kind.
-        rig.driver.recv_drop(alive);
-        rig.driver.send_drop(alive);
+        rig.driver.recv_cancel(alive);
+        rig.driver.send_cancel(alive);
         rig.driver.recv_stop(alive);
         rig.driver.poll_cancel(receiving);
-        rig.driver.send_drop(receiving);
-        assert!(!rig.driver.listen_cancel(alive));
+        rig.driver.send_cancel(receiving);
+        assert!(!rig.driver.disarm_accept(alive));
         peer.send(b"x");
         other_peer.send(b"y");
         rig.wait_for(|c| matches!(c, Completion::Poll { token: Token(2), result: Ok(_) }));

@@ -152,13 +152,13 @@ fn a_shared_listener_wakes_one_of_two_and_not_the_one_that_is_busy() {
         let mut sibling = rig.sibling();
         let mut peers = Vec::new();
         for round in 0..20 {
-            let busy = rig.driver.listen(listener.fd(), Token(1)).unwrap();
-            sibling.listen(listener.fd(), Token(2)).unwrap();
+            let busy = rig.driver.arm_accept(listener.fd(), Token(1)).unwrap();
+            sibling.arm_accept(listener.fd(), Token(2)).unwrap();
             rig.driver.wait(Some(Duration::ZERO), &mut rig.out).unwrap();
             let mut woken = Vec::new();
             sibling.wait(Some(Duration::ZERO), &mut woken).unwrap();
             assert!(rig.out.is_empty() && woken.is_empty(), "round {round}");
-            assert!(!rig.driver.listen_cancel(busy), "nothing has come yet");
+            assert!(!rig.driver.disarm_accept(busy), "nothing has come yet");
             peers.push(listener.connect());
             let deadline = clock::now().after(PATIENCE);
             while woken.is_empty() {
@@ -180,13 +180,13 @@ fn a_wake_up_is_delivered_or_confessed_never_lost() {
         let listener = rig.listener();
         let mut peers = Vec::new();
         for round in 0..20 {
-            let op = rig.driver.listen(listener.fd(), Token(1)).unwrap();
+            let op = rig.driver.arm_accept(listener.fd(), Token(1)).unwrap();
             rig.driver.wait(Some(Duration::ZERO), &mut rig.out).unwrap();
             peers.push(listener.connect());
             if round % 2 == 0 {
                 polled(rig, 1);
-                assert!(!rig.driver.listen_cancel(op), "the key is stale");
-            } else if !rig.driver.listen_cancel(op) && rig.driver.name() != "epoll" {
+                assert!(!rig.driver.disarm_accept(op), "the key is stale");
+            } else if !rig.driver.disarm_accept(op) && rig.driver.name() != "epoll" {
                 // An epoll that does not wait is not woken: the connection is there for any sibling.
                 panic!("round {round}: the ring had been woken and says no");
             }
@@ -208,7 +208,7 @@ fn an_armed_listener_with_a_queue_fires_at_once() {
         let listener = rig.listener();
         let _peers = [listener.connect(), listener.connect()];
         for _ in 0..2 {
-            rig.driver.listen(listener.fd(), Token(1)).unwrap();
+            rig.driver.arm_accept(listener.fd(), Token(1)).unwrap();
             polled(rig, 1);
             rig.driver.accept(listener.fd()).unwrap();
         }

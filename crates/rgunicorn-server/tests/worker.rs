@@ -18,8 +18,8 @@ mod output;
 mod owner;
 #[path = "worker/panics.rs"]
 mod panics;
-#[path = "worker/preamble.rs"]
-mod preamble;
+#[path = "worker/proxy_header.rs"]
+mod proxy_header;
 #[path = "worker/queue.rs"]
 mod queue;
 #[path = "worker/random.rs"]

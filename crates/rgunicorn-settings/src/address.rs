@@ -9,7 +9,7 @@ const PORT_DEFAULT: u16 = 8000;
 
 /// Where to listen. Displayed as in the log: `http://HOST:PORT`, `unix:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
+pub enum BindAddress {
     /// A TCP address; the host is a literal or a name, lower case, IPv6 without brackets.
     Tcp {
         /// `0.0.0.0` when the text has none.
@@ -45,7 +45,7 @@ impl fmt::Display for BadAddress {
 
 impl std::error::Error for BadAddress {}
 
-impl fmt::Display for Address {
+impl fmt::Display for BindAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "http://[{host}]:{port}"),
@@ -57,7 +57,7 @@ impl fmt::Display for Address {
     }
 }
 
-impl Address {
+impl BindAddress {
     /// Reads one `bind` item. A bare path is taken for a host name, as Gunicorn does; `unix:` makes it a path.
     ///
     /// # Errors
@@ -79,12 +79,12 @@ impl Address {
     }
 }
 
-fn unix(path: &str) -> Result<Address, &'static str> {
+fn unix(path: &str) -> Result<BindAddress, &'static str> {
     match path.strip_prefix('\0') {
-        Some(name) => Ok(Address::Abstract(name.to_owned())),
+        Some(name) => Ok(BindAddress::Abstract(name.to_owned())),
         None if path.is_empty() => Err("the path is empty"),
         None if path.contains('\0') => Err("the path contains a NUL byte"),
-        None => Ok(Address::Unix(path.to_owned())),
+        None => Ok(BindAddress::Unix(path.to_owned())),
     }
 }
 

@@ -1,10 +1,10 @@
-//! What each shape of value accepts. A refusal says the value and what is allowed; [`super::Invalid`] puts the
+//! What each kind of value accepts. A refusal says the value and what is allowed; [`super::Invalid`] puts the
 //! setting's name before it.
 
 use super::network::Networks;
 use super::number::{self, NotANumber, Notation};
 use super::raw::{Raw, python_repr};
-use super::table::{Fallback, Row, Shape, Value};
+use super::table::{DefaultValue, Row, Value, ValueKind};
 
 /// Why a value was refused, without the setting's name.
 pub(super) type Reason = String;
@@ -14,24 +14,24 @@ const SENDFILE_ON: [&str; 4] = ["y", "1", "yes", "true"];
 
 /// The checked form of `raw` for `row`.
 pub(super) fn check(row: &Row, raw: &Raw) -> Result<Value, Reason> {
-    match row.shape {
-        Shape::Flag => flag(raw),
-        Shape::Count | Shape::Seconds | Shape::Mode => count(raw),
-        Shape::Text | Shape::Driver => {
+    match row.kind {
+        ValueKind::Flag => flag(raw),
+        ValueKind::Count | ValueKind::Seconds | ValueKind::Mode => count(raw),
+        ValueKind::Text | ValueKind::Driver => {
             Ok(text(raw)?.map_or_else(|| builtin(row), Value::Text)).and_then(|v| choice(row, v))
         }
-        Shape::Maybe => Ok(text(raw)?.map_or(Value::None, Value::Text)),
-        Shape::Account => account(raw),
-        Shape::List => list(raw),
-        Shape::Commas => commas(raw),
-        Shape::Peers => peers(raw),
-        Shape::Map => map(raw),
-        Shape::Class => class(row, raw),
-        Shape::Proxy => proxy(raw),
-        Shape::Cleartext => cleartext(raw),
-        Shape::Sendfile => sendfile(raw),
-        Shape::Hook => hook(row, raw),
-        Shape::Object => Ok(Value::Text(raw.to_string())),
+        ValueKind::OptText => Ok(text(raw)?.map_or(Value::None, Value::Text)),
+        ValueKind::Account => account(raw),
+        ValueKind::List => list(raw),
+        ValueKind::Commas => commas(raw),
+        ValueKind::Peers => peers(raw),
+        ValueKind::Map => map(raw),
+        ValueKind::Class => class(row, raw),
+        ValueKind::Proxy => proxy(raw),
+        ValueKind::Cleartext => cleartext(raw),
+        ValueKind::Sendfile => sendfile(raw),
+        ValueKind::Hook => hook(row, raw),
+        ValueKind::Object => Ok(Value::Text(raw.to_string())),
     }
 }
 
@@ -39,15 +39,15 @@ pub(super) fn check(row: &Row, raw: &Raw) -> Result<Value, Reason> {
 pub(super) fn builtin(row: &Row) -> Value {
     let owned = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect();
     match row.default {
-        Fallback::None => Value::None,
-        Fallback::Flag(on) => Value::Flag(on),
-        Fallback::Int(number) => Value::Int(number),
-        Fallback::Text(text) if matches!(row.shape, Shape::Commas | Shape::Peers) => {
+        DefaultValue::None => Value::None,
+        DefaultValue::Flag(on) => Value::Flag(on),
+        DefaultValue::Int(number) => Value::Int(number),
+        DefaultValue::Text(text) if matches!(row.kind, ValueKind::Commas | ValueKind::Peers) => {
             Value::List(split_commas(text))
         }
-        Fallback::Text(text) => Value::Text(text.to_owned()),
-        Fallback::List(items) => Value::List(owned(items)),
-        Fallback::Map(pairs) => {
+        DefaultValue::Text(text) => Value::Text(text.to_owned()),
+        DefaultValue::List(items) => Value::List(owned(items)),
+        DefaultValue::Map(pairs) => {
             Value::Map(pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
         }
     }
@@ -56,10 +56,12 @@ pub(super) fn builtin(row: &Row) -> Value {
 /// A value given as text from outside Python (command line, environment): ints are read here, by their own notation,
 /// so that a bad one is a usage error.
 pub(super) fn from_outside(row: &Row, text: &str) -> Result<Raw, Reason> {
-    let notation = match row.shape {
-        Shape::Count | Shape::Seconds => Notation::Decimal,
-        Shape::Mode => Notation::Octal,
-        Shape::Sendfile => return Ok(Raw::Bool(SENDFILE_ON.contains(&text.to_ascii_lowercase().as_str()))),
+    let notation = match row.kind {
+        ValueKind::Count | ValueKind::Seconds => Notation::Decimal,
+        ValueKind::Mode => Notation::Octal,
+        ValueKind::Sendfile => {
+            return Ok(Raw::Bool(SENDFILE_ON.contains(&text.to_ascii_lowercase().as_str())));
+        }
         _ => return Ok(Raw::Str(text.to_owned())),
     };
     match number::parse(text, notation) {

@@ -9,14 +9,14 @@ use super::help::{self, help};
 use super::raw::Raw;
 use super::rows::{Id, ROWS};
 use super::suggest::nearest;
-use super::table::{Row, Shape};
+use super::table::{Row, ValueKind};
 
 /// The status of a usage error, as argparse has it.
 const USAGE_STATUS: i32 = 2;
 
 /// The end of the program before it began: help, version, or a usage error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Exit {
+pub struct CommandExit {
     /// The exit status.
     pub status: i32,
     /// What to write to the standard output.
@@ -55,12 +55,12 @@ impl CommandLine {
 ///
 /// # Errors
 /// `--help` and `--version` (status 0), usage errors (status 2).
-pub fn parse_command_line(prog: &str, version: &str, args: &[String]) -> Result<CommandLine, Exit> {
+pub fn parse_command_line(prog: &str, version: &str, args: &[String]) -> Result<CommandLine, CommandExit> {
     let words = std::iter::once(prog.to_owned()).chain(joined(args));
     let matches = command().try_get_matches_from(words).map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp => Exit { stdout: help(prog), ..Exit::default() },
+        ErrorKind::DisplayHelp => CommandExit { stdout: help(prog), ..CommandExit::default() },
         ErrorKind::DisplayVersion => {
-            Exit { stdout: format!("{prog} (version {version})\n"), ..Exit::default() }
+            CommandExit { stdout: format!("{prog} (version {version})\n"), ..CommandExit::default() }
         }
         _ => usage_error(prog, &describe(&error)),
     })?;
@@ -123,9 +123,9 @@ const BARE_PROXY_FLAG: &str = "auto";
 const APP: &str = "APP_MODULE";
 
 fn argument(row: &'static Row) -> Arg {
-    let mut arg = Arg::new(row.name).action(match row.shape {
-        Shape::Flag | Shape::Sendfile => ArgAction::SetTrue,
-        Shape::List => ArgAction::Append,
+    let mut arg = Arg::new(row.name).action(match row.kind {
+        ValueKind::Flag | ValueKind::Sendfile => ArgAction::SetTrue,
+        ValueKind::List => ArgAction::Append,
         _ => ArgAction::Set,
     });
     let mut named = false;
@@ -140,10 +140,10 @@ fn argument(row: &'static Row) -> Arg {
             (None, None) => arg,
         };
     }
-    if matches!(row.shape, Shape::Flag | Shape::Sendfile) {
+    if matches!(row.kind, ValueKind::Flag | ValueKind::Sendfile) {
         return arg;
     }
-    if row.shape == Shape::Proxy {
+    if row.kind == ValueKind::Proxy {
         arg = arg.num_args(0..=1).default_missing_value(BARE_PROXY_FLAG);
     }
     // `--timeout -5` must reach the check that refuses it by name.
@@ -152,11 +152,11 @@ fn argument(row: &'static Row) -> Arg {
 
 /// The value given for `row`.
 fn value_of(row: &Row, matches: &ArgMatches) -> Option<Raw> {
-    match row.shape {
+    match row.kind {
         _ if row.usage.is_empty() => None,
-        Shape::Flag => matches.get_flag(row.name).then_some(Raw::Bool(true)),
-        Shape::Sendfile => matches.get_flag(row.name).then_some(Raw::Bool(false)),
-        Shape::List => matches.get_many::<Raw>(row.name).map(|items| Raw::List(items.cloned().collect())),
+        ValueKind::Flag => matches.get_flag(row.name).then_some(Raw::Bool(true)),
+        ValueKind::Sendfile => matches.get_flag(row.name).then_some(Raw::Bool(false)),
+        ValueKind::List => matches.get_many::<Raw>(row.name).map(|items| Raw::List(items.cloned().collect())),
         _ => matches.get_one::<Raw>(row.name).cloned(),
     }
 }
@@ -173,8 +173,8 @@ fn app_of(matches: &ArgMatches) -> Result<Option<String>, String> {
     Ok(texts.first().map(|text| (*text).clone()))
 }
 
-fn usage_error(prog: &str, text: &str) -> Exit {
-    Exit {
+fn usage_error(prog: &str, text: &str) -> CommandExit {
+    CommandExit {
         status: USAGE_STATUS,
         stdout: String::new(),
         stderr: format!("{}\n{prog}: error: {text}\n", help::usage(prog)),

@@ -2,7 +2,7 @@
 
 use super::check::builtin;
 use super::rows::ROWS;
-use super::table::{Row, Section, Shape, Value};
+use super::table::{Row, Section, Value, ValueKind};
 
 /// The width of the page, in columns: what a terminal has that nobody resized.
 const WIDTH_COLUMNS: usize = 80;
@@ -61,7 +61,7 @@ fn right(row: &Row) -> String {
         text.push_str(&format!(" Environment: {}.", env.name));
     }
     match builtin(row) {
-        _ if row.shape == Shape::Hook => {}
+        _ if row.kind == ValueKind::Hook => {}
         Value::None | Value::Flag(false) => {}
         Value::List(items) if items.is_empty() => {}
         Value::List(items) => text.push_str(&format!(" [{}]", items.join(","))),

@@ -5,7 +5,7 @@
 //! (arguments, environment, the names of the configuration file as [`Raw`] values) and gets a [`Settings`] or a message
 //! back. `rgunicorn-server` takes the [`Networks`] that it trusts from here.
 //!
-//! How to read it: `table.rs` and `rows.rs` (the rows) -> `check.rs` (what each shape of value accepts) -> `resolve.rs`
+//! How to read it: `table.rs` and `rows.rs` (the rows) -> `check.rs` (what each kind of value accepts) -> `resolve.rs`
 //! (which source wins) -> `cli.rs` and `help.rs` (the command line). `address.rs`, `network.rs` and `worker_class.rs`
 //! give texts that the checks let through their meaning. A new setting is one row in `rows.rs`, and its effect elsewhere.
 #![forbid(unsafe_code)]
@@ -25,8 +25,8 @@ mod suggest;
 mod table;
 mod worker_class;
 
-pub use address::{Address, BadAddress};
-pub use cli::{CommandLine, Exit, parse_command_line};
+pub use address::{BadAddress, BindAddress};
+pub use cli::{CommandExit, CommandLine, parse_command_line};
 pub use help::help;
 pub use network::{Network, Networks};
 pub use raw::Raw;
@@ -34,7 +34,7 @@ pub use resolve::{Environment, Invalid, Origin, Settings, UnknownName, checked_v
 pub use rows::{Id, ROWS};
 pub use shell::split_cmd_args;
 pub use source::{ConfigSource, DEFAULT_CONFIG, config_source};
-pub use table::{Env, Fallback, IoDriver, OWN, Row, Section, Shape, Value};
+pub use table::{DefaultValue, Env, IoDriver, Row, SINCE_OWN, Section, Value, ValueKind};
 pub use worker_class::{WorkerKind, worker_class_check};
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Address lists of trusted peers (`forwarded_allow_ips`): IP networks in strict notation, as Python's
+//! BindAddress lists of trusted peers (`forwarded_allow_ips`): IP networks in strict notation, as Python's
 //! `ipaddress.ip_network` reads them.
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -9,7 +9,7 @@ use super::cli::CommandLine;
 use super::raw::{Raw, python_repr};
 use super::rows::{Id, ROWS, WITHOUT_EFFECT};
 use super::suggest::nearest;
-use super::table::{IoDriver, Row, Shape, Value};
+use super::table::{IoDriver, Row, Value, ValueKind};
 use super::worker_class::{WorkerKind, worker_kind};
 
 /// The variable whose text is parsed like a command line.
@@ -146,7 +146,7 @@ pub fn resolve(
     {
         settings.values[Id::default_proc_name as usize] = Value::Text(app);
     }
-    settings.refuse_what_is_not_there()?;
+    settings.reject_unsupported()?;
     let idle = WITHOUT_EFFECT.iter().filter(|id| *settings.value(**id) != builtin(id.row()));
     let idle = idle.map(|id| UnknownName { name: id.row().name.to_owned(), nearest: None, not_yet: true });
     let idle: Vec<_> = idle.collect();
@@ -207,7 +207,7 @@ fn unknown(name: &str, raw: &Raw) -> Option<UnknownName> {
         Raw::Other { .. } => return None,
         _ => false,
     };
-    let rows = ROWS.iter().filter(|row| (row.shape == Shape::Hook) == hook);
+    let rows = ROWS.iter().filter(|row| (row.kind == ValueKind::Hook) == hook);
     let nearest = nearest(name, rows.map(|row| row.name))?;
     Some(UnknownName { name: name.to_owned(), nearest: Some(nearest), not_yet: false })
 }
@@ -263,7 +263,7 @@ impl Settings {
     }
 
     /// What cannot be ignored, because the server would not be what was asked for.
-    fn refuse_what_is_not_there(&self) -> Result<(), Invalid> {
+    fn reject_unsupported(&self) -> Result<(), Invalid> {
         let unless =
             |there: bool, id, reason: &str| if there { Ok(()) } else { Err(self.refuse(id, reason)) };
         let protocol = self.protocol().to_ascii_lowercase();
@@ -300,7 +300,7 @@ impl Settings {
         &self.values[id as usize]
     }
 
-    // What the accessors of the table stand on. A shape's check makes only that shape's values (proved by the table's
+    // What the accessors of the table stand on. A kind's check makes only that kind's values (proved by the table's
     // tests), so the other arms are never taken.
 
     pub(super) fn flag(&self, id: Id) -> bool {

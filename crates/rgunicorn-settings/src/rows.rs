@@ -3,94 +3,96 @@
 use std::time::Duration;
 
 use super::resolve::Settings;
-use super::table::Fallback::{Flag, Int, List, Map, None as Unset, Text};
-use super::table::{EVER, Env, IoDriver, OWN, Row, Section, Shape, accessor, env, settings};
+use super::table::DefaultValue::{Flag, Int, List, Map, None as Unset, Text};
+use super::table::{
+    Env, IoDriver, Row, SINCE_ALWAYS, SINCE_OWN, Section, ValueKind, accessor, env, settings,
+};
 
 settings! {
     /// The configuration file: a path, file:PATH or python:MODULE. Without it, gunicorn.conf.py in the current
     /// directory is read if there is one.
-    config: Maybe = Text("./gunicorn.conf.py"), Config, "-c --config CONFIG", EVER;
+    config: OptText = Text("./gunicorn.conf.py"), Config, "-c --config CONFIG", SINCE_ALWAYS;
 
     /// The application, MODULE:NAME, when the command line names none.
-    wsgi_app: Maybe = Unset, Config, "", "20.1.0";
+    wsgi_app: OptText = Unset, Config, "", "20.1.0";
 
     /// An address to listen on: HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N. Repeat it for several.
-    bind: List = List(&["127.0.0.1:8000"]), Socket, "-b --bind ADDRESS", EVER,
+    bind: List = List(&["127.0.0.1:8000"]), Socket, "-b --bind ADDRESS", SINCE_ALWAYS,
         Env { name: "PORT", prefix: "0.0.0.0:", empty_counts: true };
 
     /// Most connections that wait in a listener's queue.
-    backlog: Count = Int(2048), Socket, "--backlog INT", EVER;
+    backlog: Count = Int(2048), Socket, "--backlog INT", SINCE_ALWAYS;
 
     /// Worker processes.
-    workers: Count = Int(1), Workers, "-w --workers INT", EVER, env("WEB_CONCURRENCY");
+    workers: Count = Int(1), Workers, "-w --workers INT", SINCE_ALWAYS, env("WEB_CONCURRENCY");
 
     /// The kind of worker: sync (each answer closes its connection), uring (keep-alive connections, thousands per process;
     /// requests run in greenlets if the application is patched by gevent, in threads if there are more than one, else one at
     /// a time), gthread (as uring, always in threads; also what sync becomes with more than one) or gevent (as uring, and the
     /// server patches before it imports the application).
-    worker_class: Class = Text("sync"), Workers, "-k --worker-class STRING", EVER;
+    worker_class: Class = Text("sync"), Workers, "-k --worker-class STRING", SINCE_ALWAYS;
 
     /// Threads in which a worker runs the application; with more than one, sync becomes gthread. gevent needs none.
     threads: Count = Int(1), Workers, "--threads INT", "19.0";
 
     /// Most client connections of one worker, and so most of its requests in greenlets; at the limit it stops accepting.
-    worker_connections: Count = Int(1000), Workers, "--worker-connections INT", EVER;
+    worker_connections: Count = Int(1000), Workers, "--worker-connections INT", SINCE_ALWAYS;
 
     /// Requests after which a worker is replaced; 0 is never.
-    max_requests: Count = Int(0), Workers, "--max-requests INT", EVER;
+    max_requests: Count = Int(0), Workers, "--max-requests INT", SINCE_ALWAYS;
 
     /// A random number up to this is added to max_requests of each worker, so that they are not replaced all at once.
     max_requests_jitter: Count = Int(0), Workers, "--max-requests-jitter INT", "19.2";
 
     /// Seconds of silence after which a worker is aborted and replaced; 0 is never.
-    timeout: Seconds = Int(30), Workers, "-t --timeout INT", EVER;
+    timeout: Seconds = Int(30), Workers, "-t --timeout INT", SINCE_ALWAYS;
 
     /// Seconds that a new worker has to import the application; then it is aborted and replaced. During a reload that gives
     /// the reload up. 0 is never.
-    boot_timeout: Seconds = Int(0), Workers, "--boot-timeout SECONDS", OWN;
+    boot_timeout: Seconds = Int(0), Workers, "--boot-timeout SECONDS", SINCE_OWN;
 
     /// Seconds that a stopping worker has for the requests in progress.
-    graceful_timeout: Seconds = Int(30), Workers, "--graceful-timeout INT", EVER;
+    graceful_timeout: Seconds = Int(30), Workers, "--graceful-timeout INT", SINCE_ALWAYS;
 
     /// Seconds that an idle keep-alive connection stays open; 0 switches keep-alive off.
-    keepalive: Seconds = Int(2), Workers, "--keep-alive INT", EVER;
+    keepalive: Seconds = Int(2), Workers, "--keep-alive INT", SINCE_ALWAYS;
 
     /// Seconds that a client has to send the head of a request, from its first byte or from the accept.
-    header_timeout: Seconds = Int(10), Workers, "--header-timeout SECONDS", OWN;
+    header_timeout: Seconds = Int(10), Workers, "--header-timeout SECONDS", SINCE_OWN;
 
     /// Seconds for which a client may be silent in the middle of a request's body.
-    body_timeout: Seconds = Int(30), Workers, "--body-timeout SECONDS", OWN;
+    body_timeout: Seconds = Int(30), Workers, "--body-timeout SECONDS", SINCE_OWN;
 
     /// Seconds for which a client may take nothing of a response that waits for it.
-    write_timeout: Seconds = Int(60), Workers, "--write-timeout SECONDS", OWN;
+    write_timeout: Seconds = Int(60), Workers, "--write-timeout SECONDS", SINCE_OWN;
 
     /// Seconds that a request must have waited for its turn until a client that has shut its side of the connection, and so
     /// may be gone or wait for its answer, is taken for gone: its request is not run. 0 is never.
-    abandon_timeout: Seconds = Int(5), Workers, "--abandon-timeout SECONDS", OWN;
+    abandon_timeout: Seconds = Int(5), Workers, "--abandon-timeout SECONDS", SINCE_OWN;
 
     /// auto, fast or python: accepted for Gunicorn's sake and without effect, there is one parser.
     http_parser: Text ["auto", "fast", "python"] = Text("auto"), Workers, "--http-parser STRING", "25.0.0";
 
     /// What moves the bytes: io_uring, epoll, or auto, which is io_uring where the kernel lets it work.
-    io_driver: Driver ["auto", "uring", "epoll"] = Text("auto"), Workers, "--io-driver STRING", OWN,
+    io_driver: Driver ["auto", "uring", "epoll"] = Text("auto"), Workers, "--io-driver STRING", SINCE_OWN,
         env("RGUNICORN_IO_DRIVER");
 
     /// Most 16 KiB chunks of Python frames that a worker keeps when greenlets and threads end, to make those that start
     /// next cheap; 0 keeps none.
-    frame_cache_chunks: Count = Int(1000), Workers, "--frame-cache-chunks INT", OWN;
+    frame_cache_chunks: Count = Int(1000), Workers, "--frame-cache-chunks INT", SINCE_OWN;
 
     /// Seconds for which application code may hold the loop of a uring or gevent worker before a warning names the request
     /// and shows the Python stacks of all threads and greenlets; 0 is never.
-    loop_block_warning: Seconds = Int(1), Workers, "--loop-block-warning SECONDS", OWN;
+    loop_block_warning: Seconds = Int(1), Workers, "--loop-block-warning SECONDS", SINCE_OWN;
 
     /// Most bytes of a request line; 0 is unlimited, and values above 8190 count as 8190.
-    limit_request_line: Count = Int(4094), Security, "--limit-request-line INT", EVER;
+    limit_request_line: Count = Int(4094), Security, "--limit-request-line INT", SINCE_ALWAYS;
 
     /// Most header fields of a request; 0 and values above 32768 count as 32768.
-    limit_request_fields: Count = Int(100), Security, "--limit-request-fields INT", EVER;
+    limit_request_fields: Count = Int(100), Security, "--limit-request-fields INT", SINCE_ALWAYS;
 
     /// Most bytes of one header line; 0 counts as 8190.
-    limit_request_field_size: Count = Int(8190), Security, "--limit-request-field_size INT", EVER;
+    limit_request_field_size: Count = Int(8190), Security, "--limit-request-field_size INT", SINCE_ALWAYS;
 
     /// Accept header fields folded over several lines.
     permit_obsolete_folding: Flag = Flag(false), Security, "--permit-obsolete-folding", "23.0.0";
@@ -109,7 +111,7 @@ settings! {
 
     /// Peers, as comma-separated IP addresses or networks, whose word on scheme and forwarder headers counts; * is
     /// all.
-    forwarded_allow_ips: Peers = Text("127.0.0.1,::1"), Security, "--forwarded-allow-ips STRING", EVER,
+    forwarded_allow_ips: Peers = Text("127.0.0.1,::1"), Security, "--forwarded-allow-ips STRING", SINCE_ALWAYS,
         Env { name: "FORWARDED_ALLOW_IPS", prefix: "", empty_counts: true };
 
     /// Headers by which a trusted proxy says that its client used TLS, and the value that says so.
@@ -117,7 +119,7 @@ settings! {
         ("X-FORWARDED-PROTOCOL", "ssl"),
         ("X-FORWARDED-PROTO", "https"),
         ("X-FORWARDED-SSL", "on"),
-    ]), Security, "", EVER;
+    ]), Security, "", SINCE_ALWAYS;
 
     /// Header names with an underscore that a trusted proxy may set, in upper case; * is all.
     forwarder_headers: Commas = Text("SCRIPT_NAME,PATH_INFO"), Security, "--forwarder-headers STRING", "22.0.0";
@@ -126,60 +128,60 @@ settings! {
     header_map: Text ["drop", "refuse", "dangerous"] = Text("drop"), Security, "--header-map STRING", "22.0.0";
 
     /// Import the application before the workers are forked. It saves memory; a reload does not see new code.
-    preload_app: Flag = Flag(false), Mechanics, "--preload", EVER;
+    preload_app: Flag = Flag(false), Mechanics, "--preload", SINCE_ALWAYS;
 
     /// Every worker opens TCP listeners of its own (SO_REUSEPORT), between which the kernel distributes connections; the
     /// master opens none.
     reuse_port: Flag = Flag(false), Mechanics, "--reuse-port", "19.8";
 
     /// The directory to change to before the application is imported. Without it: where the server was started.
-    chdir: Maybe = Unset, Mechanics, "--chdir DIR", EVER;
+    chdir: OptText = Unset, Mechanics, "--chdir DIR", SINCE_ALWAYS;
 
     /// Detach from the terminal and run in the background.
-    daemon: Flag = Flag(false), Mechanics, "-D --daemon", EVER;
+    daemon: Flag = Flag(false), Mechanics, "-D --daemon", SINCE_ALWAYS;
 
     /// An environment variable for the application, KEY=VALUE. Repeat it for several.
-    raw_env: List = List(&[]), Mechanics, "-e --env KEY=VALUE", EVER;
+    raw_env: List = List(&[]), Mechanics, "-e --env KEY=VALUE", SINCE_ALWAYS;
 
     /// The file that holds the master's process id while it runs.
-    pidfile: Maybe = Unset, Mechanics, "-p --pid FILE", EVER;
+    pidfile: OptText = Unset, Mechanics, "-p --pid FILE", SINCE_ALWAYS;
 
     /// The user that workers run as, by name or number. Without it: who started the server.
-    user: Account = Unset, Mechanics, "-u --user USER", EVER;
+    user: Account = Unset, Mechanics, "-u --user USER", SINCE_ALWAYS;
 
     /// The group that workers run as, by name or number.
-    group: Account = Unset, Mechanics, "-g --group GROUP", EVER;
+    group: Account = Unset, Mechanics, "-g --group GROUP", SINCE_ALWAYS;
 
     /// The mode bits that unix sockets are created without.
-    umask: Mode = Int(0), Mechanics, "-m --umask INT", EVER;
+    umask: Mode = Int(0), Mechanics, "-m --umask INT", SINCE_ALWAYS;
 
     /// Give workers the supplementary groups of user.
     initgroups: Flag = Flag(false), Mechanics, "--initgroups", "19.7";
 
     /// Directories to put first on the Python path, comma-separated.
-    pythonpath: Maybe = Unset, Mechanics, "--pythonpath STRING", EVER;
+    pythonpath: OptText = Unset, Mechanics, "--pythonpath STRING", SINCE_ALWAYS;
 
     /// Accepted for Gunicorn's sake and without effect: there is no control socket.
     control_socket_disable: Flag = Flag(false), Control, "--no-control-socket", "25.1.0";
 
     /// The access log file; - is the standard output. Without it there is none.
-    accesslog: Maybe = Unset, Logging, "--access-logfile FILE", EVER;
+    accesslog: OptText = Unset, Logging, "--access-logfile FILE", SINCE_ALWAYS;
 
     /// The form of an access record.
     access_log_format: Text = Text(r#"%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s""#),
-        Logging, "--access-logformat STRING", EVER;
+        Logging, "--access-logformat STRING", SINCE_ALWAYS;
 
     /// The error log file; - is the standard error.
-    errorlog: Text = Text("-"), Logging, "--error-logfile --log-file FILE", EVER;
+    errorlog: Text = Text("-"), Logging, "--error-logfile --log-file FILE", SINCE_ALWAYS;
 
     /// The least severe level that is logged: debug, info, warning, error or critical. Anything else means info.
-    loglevel: Text = Text("info"), Logging, "--log-level LEVEL", EVER;
+    loglevel: Text = Text("info"), Logging, "--log-level LEVEL", SINCE_ALWAYS;
 
     /// Keep the standard output and the standard error in daemon mode, unless they are terminals.
-    enable_stdio_inheritance: Flag = Flag(false), Logging, "-R --enable-stdio-inheritance", EVER;
+    enable_stdio_inheritance: Flag = Flag(false), Logging, "-R --enable-stdio-inheritance", SINCE_ALWAYS;
 
     /// The name in process titles. Without it: the application's.
-    proc_name: Maybe = Unset, Naming, "-n --name STRING", EVER;
+    proc_name: OptText = Unset, Naming, "-n --name STRING", SINCE_ALWAYS;
 
     /// Replace workers when a source file of what they have loaded changes. For development: an application with a syntax
     /// error then answers with it instead of ending the server.
@@ -192,13 +194,13 @@ settings! {
     reload_extra_files: List = List(&[]), Debugging, "--reload-extra-file FILES", "19.8";
 
     /// The name that proc_name falls back on. Internal: the application's, unless a configuration file says otherwise.
-    default_proc_name: Text = Text("gunicorn"), Naming, "", EVER;
+    default_proc_name: Text = Text("gunicorn"), Naming, "", SINCE_ALWAYS;
 
     /// Print every line of Python that is executed, in the master and the workers. For desperate debugging.
-    spew: Flag = Flag(false), Debugging, "--spew", EVER;
+    spew: Flag = Flag(false), Debugging, "--spew", SINCE_ALWAYS;
 
     /// Load the configuration and the application, say what is wrong with them, and exit: 0 if nothing is.
-    check_config: Flag = Flag(false), Debugging, "--check-config", EVER;
+    check_config: Flag = Flag(false), Debugging, "--check-config", SINCE_ALWAYS;
 
     /// Print all settings, then do what --check-config does.
     print_config: Flag = Flag(false), Debugging, "--print-config", "20.0";
@@ -207,22 +209,22 @@ settings! {
     sendfile: Sendfile = Unset, Mechanics, "--no-sendfile", "19.2", env("SENDFILE");
 
     /// Where the heartbeat files of workers would lie. Checked and without effect: heartbeats are in shared memory.
-    worker_tmp_dir: Maybe = Unset, Mechanics, "--worker-tmp-dir DIR", EVER;
+    worker_tmp_dir: OptText = Unset, Mechanics, "--worker-tmp-dir DIR", SINCE_ALWAYS;
 
     /// Accepted for Gunicorn's sake and without effect.
-    tmp_upload_dir: Maybe = Unset, Mechanics, "", EVER;
+    tmp_upload_dir: OptText = Unset, Mechanics, "", SINCE_ALWAYS;
 
     /// A PasteDeploy configuration, FILE or FILE#SECTION, that makes the application. Needs the package PasteDeploy.
-    paste: Maybe = Unset, Mechanics, "--paste --paster STRING", "19.0";
+    paste: OptText = Unset, Mechanics, "--paste --paster STRING", "19.0";
 
     /// A value for PasteDeploy's global configuration, KEY=VALUE. Repeat it for several.
     raw_paste_global_conf: List = List(&[]), Mechanics, "--paste-global CONF", "19.7";
 
     /// Expect a PROXY header before the first request of a connection: off, v1, v2 or auto (either). The bare flag is auto.
-    proxy_protocol: Proxy = Text("off"), Mechanics, "--proxy-protocol MODE?", EVER;
+    proxy_protocol: Proxy = Text("off"), Mechanics, "--proxy-protocol MODE?", SINCE_ALWAYS;
 
     /// Peers that may send a PROXY header: IP addresses and networks, or * for all. Others get a 403.
-    proxy_allow_ips: Peers = Text("127.0.0.1,::1"), Mechanics, "--proxy-allow-from IPS", EVER;
+    proxy_allow_ips: Peers = Text("127.0.0.1,::1"), Mechanics, "--proxy-allow-from IPS", SINCE_ALWAYS;
 
     /// The protocol that is spoken: http, as Gunicorn's uwsgi is not there.
     protocol: Text = Text("http"), Mechanics, "--protocol STRING", "25.0.0";
@@ -240,31 +242,31 @@ settings! {
     capture_output: Flag = Flag(false), Logging, "--capture-output", "19.6";
 
     /// The logger: a dotted path, or a class in a configuration file. One of your own is called for every record.
-    logger_class: Object = Text("gunicorn.glogging.Logger"), Logging, "--logger-class STRING", EVER;
+    logger_class: Object = Text("gunicorn.glogging.Logger"), Logging, "--logger-class STRING", SINCE_ALWAYS;
 
     /// A configuration file for Python's logging, in its ini form.
-    logconfig: Maybe = Unset, Logging, "--log-config FILE", EVER;
+    logconfig: OptText = Unset, Logging, "--log-config FILE", SINCE_ALWAYS;
 
     /// A configuration for Python's logging, a dict. It goes before the other two.
     logconfig_dict: Object = Map(&[]), Logging, "", "19.8";
 
     /// A configuration file for Python's logging, a dict in JSON.
-    logconfig_json: Maybe = Unset, Logging, "--log-config-json FILE", "20.0";
+    logconfig_json: OptText = Unset, Logging, "--log-config-json FILE", "20.0";
 
     /// Where syslog is: udp://HOST:PORT, tcp://HOST:PORT or unix://PATH, the last with #dgram or #stream if it matters.
-    syslog_addr: Text = Text("udp://localhost:514"), Logging, "--log-syslog-to SYSLOG_ADDR", EVER;
+    syslog_addr: Text = Text("udp://localhost:514"), Logging, "--log-syslog-to SYSLOG_ADDR", SINCE_ALWAYS;
 
     /// Send logs to syslog, too.
-    syslog: Flag = Flag(false), Logging, "--log-syslog", EVER;
+    syslog: Flag = Flag(false), Logging, "--log-syslog", SINCE_ALWAYS;
 
     /// What syslog records are tagged with, between gunicorn. and .error or .access. Without it: proc_name.
-    syslog_prefix: Maybe = Unset, Logging, "--log-syslog-prefix SYSLOG_PREFIX", EVER;
+    syslog_prefix: OptText = Unset, Logging, "--log-syslog-prefix SYSLOG_PREFIX", SINCE_ALWAYS;
 
     /// The syslog facility, by its name.
-    syslog_facility: Text = Text("user"), Logging, "--log-syslog-facility SYSLOG_FACILITY", EVER;
+    syslog_facility: Text = Text("user"), Logging, "--log-syslog-facility SYSLOG_FACILITY", SINCE_ALWAYS;
 
     /// Where metrics go: HOST:PORT of a statsd server, or unix://PATH.
-    statsd_host: Maybe = Unset, Logging, "--statsd-host STATSD_ADDR", "19.1";
+    statsd_host: OptText = Unset, Logging, "--statsd-host STATSD_ADDR", "19.1";
 
     /// Tags of every metric, separated by commas, in DogStatsD's form.
     dogstatsd_tags: Text = Text(""), Logging, "--dogstatsd-tags DOGSTATSD_TAGS", "20.0";
@@ -276,83 +278,83 @@ settings! {
     enable_backlog_metric: Flag = Flag(false), Logging, "--enable-backlog-metric", "23.1";
 
     /// Write access records as JSON objects, one a line. access_log_format has no effect then.
-    access_log_json: Flag = Flag(false), Logging, "--access-log-json", OWN;
+    access_log_json: Flag = Flag(false), Logging, "--access-log-json", SINCE_OWN;
 
     /// Requests that are not logged: a path, a path's beginning with * behind it, or a status such as 200 or 2xx. Repeat it for
     /// several.
-    access_log_exclude: List = List(&[]), Logging, "--access-log-exclude PATH_OR_STATUS", OWN;
+    access_log_exclude: List = List(&[]), Logging, "--access-log-exclude PATH_OR_STATUS", SINCE_OWN;
 
     /// The file with the private key of the server's certificate.
-    keyfile: Maybe = Unset, Tls, "--keyfile FILE", EVER;
+    keyfile: OptText = Unset, Tls, "--keyfile FILE", SINCE_ALWAYS;
 
     /// The file with the server's certificate and those between it and a root.
-    certfile: Maybe = Unset, Tls, "--certfile FILE", EVER;
+    certfile: OptText = Unset, Tls, "--certfile FILE", SINCE_ALWAYS;
 
     /// Accepted for Gunicorn's sake and without effect, as there: an ssl_context hook chooses versions.
-    ssl_version: Object = Int(2), Tls, "--ssl-version VERSION", EVER;
+    ssl_version: Object = Int(2), Tls, "--ssl-version VERSION", SINCE_ALWAYS;
 
     /// Whether clients need a certificate: 0 no, 1 optional, 2 yes.
-    cert_reqs: Count = Int(0), Tls, "--cert-reqs INT", EVER;
+    cert_reqs: Count = Int(0), Tls, "--cert-reqs INT", SINCE_ALWAYS;
 
     /// The file with the certificates by which those of clients are checked.
-    ca_certs: Maybe = Unset, Tls, "--ca-certs FILE", EVER;
+    ca_certs: OptText = Unset, Tls, "--ca-certs FILE", SINCE_ALWAYS;
 
     /// Take the end of a connection without TLS's own farewell for a normal end.
-    suppress_ragged_eofs: Flag = Flag(true), Tls, "--suppress-ragged-eofs", EVER;
+    suppress_ragged_eofs: Flag = Flag(true), Tls, "--suppress-ragged-eofs", SINCE_ALWAYS;
 
     /// Do the TLS handshake as soon as a connection is accepted.
-    do_handshake_on_connect: Flag = Flag(false), Tls, "--do-handshake-on-connect", EVER;
+    do_handshake_on_connect: Flag = Flag(false), Tls, "--do-handshake-on-connect", SINCE_ALWAYS;
 
     /// The ciphers of TLS 1.2, in OpenSSL's form.
-    ciphers: Maybe = Unset, Tls, "--ciphers CIPHERS", EVER;
+    ciphers: OptText = Unset, Tls, "--ciphers CIPHERS", SINCE_ALWAYS;
 
     /// Called in the master when the configuration is there and nothing else: on_starting(server).
-    on_starting: Hook ["1"] = Text("<OnStarting.on_starting()>"), Hooks, "", EVER;
+    on_starting: Hook ["1"] = Text("<OnStarting.on_starting()>"), Hooks, "", SINCE_ALWAYS;
 
     /// Called in the master when it reloads: on_reload(server).
-    on_reload: Hook ["1"] = Text("<OnReload.on_reload()>"), Hooks, "", EVER;
+    on_reload: Hook ["1"] = Text("<OnReload.on_reload()>"), Hooks, "", SINCE_ALWAYS;
 
     /// Called in the master when its sockets listen, before the first worker: when_ready(server).
-    when_ready: Hook ["1"] = Text("<WhenReady.when_ready()>"), Hooks, "", EVER;
+    when_ready: Hook ["1"] = Text("<WhenReady.when_ready()>"), Hooks, "", SINCE_ALWAYS;
 
     /// Called in the master before each fork: pre_fork(server, worker).
-    pre_fork: Hook ["2"] = Text("<Prefork.pre_fork()>"), Hooks, "", EVER;
+    pre_fork: Hook ["2"] = Text("<Prefork.pre_fork()>"), Hooks, "", SINCE_ALWAYS;
 
     /// Called in each worker, first of all: post_fork(server, worker).
-    post_fork: Hook ["2"] = Text("<Postfork.post_fork()>"), Hooks, "", EVER;
+    post_fork: Hook ["2"] = Text("<Postfork.post_fork()>"), Hooks, "", SINCE_ALWAYS;
 
     /// Called in each worker when the application is loaded: post_worker_init(worker).
-    post_worker_init: Hook ["1"] = Text("<PostWorkerInit.post_worker_init()>"), Hooks, "", EVER;
+    post_worker_init: Hook ["1"] = Text("<PostWorkerInit.post_worker_init()>"), Hooks, "", SINCE_ALWAYS;
 
     /// Called in a worker that got INT or QUIT: worker_int(worker).
-    worker_int: Hook ["1"] = Text("<WorkerInt.worker_int()>"), Hooks, "", EVER;
+    worker_int: Hook ["1"] = Text("<WorkerInt.worker_int()>"), Hooks, "", SINCE_ALWAYS;
 
     /// Called in a worker that got ABRT, which is what a time-out sends: worker_abort(worker).
-    worker_abort: Hook ["1"] = Text("<WorkerAbort.worker_abort()>"), Hooks, "", EVER;
+    worker_abort: Hook ["1"] = Text("<WorkerAbort.worker_abort()>"), Hooks, "", SINCE_ALWAYS;
 
     /// Called in a child of the master that is about to become its successor (USR2): pre_exec(server).
-    pre_exec: Hook ["1"] = Text("<PreExec.pre_exec()>"), Hooks, "", EVER;
+    pre_exec: Hook ["1"] = Text("<PreExec.pre_exec()>"), Hooks, "", SINCE_ALWAYS;
 
     /// Called in the worker before each request: pre_request(worker, req).
-    pre_request: Hook ["2"] = Text("<PreRequest.pre_request()>"), Hooks, "", EVER;
+    pre_request: Hook ["2"] = Text("<PreRequest.pre_request()>"), Hooks, "", SINCE_ALWAYS;
 
     /// Called in the worker after each request: post_request(worker, req[, environ[, resp]]).
-    post_request: Hook ["2", "3", "4"] = Text("<PostRequest.post_request()>"), Hooks, "", EVER;
+    post_request: Hook ["2", "3", "4"] = Text("<PostRequest.post_request()>"), Hooks, "", SINCE_ALWAYS;
 
     /// Called in the master after the end of a worker: child_exit(server, worker).
-    child_exit: Hook ["2"] = Text("<ChildExit.child_exit()>"), Hooks, "", EVER;
+    child_exit: Hook ["2"] = Text("<ChildExit.child_exit()>"), Hooks, "", SINCE_ALWAYS;
 
     /// Called in a worker as the last thing: worker_exit(server, worker).
-    worker_exit: Hook ["2"] = Text("<WorkerExit.worker_exit()>"), Hooks, "", EVER;
+    worker_exit: Hook ["2"] = Text("<WorkerExit.worker_exit()>"), Hooks, "", SINCE_ALWAYS;
 
     /// Called in the master when the wanted number of workers is set: nworkers_changed(server, new, old). old is None at the start.
-    nworkers_changed: Hook ["3"] = Text("<NumWorkersChanged.nworkers_changed()>"), Hooks, "", EVER;
+    nworkers_changed: Hook ["3"] = Text("<NumWorkersChanged.nworkers_changed()>"), Hooks, "", SINCE_ALWAYS;
 
     /// Called in the master as the last thing: on_exit(server).
-    on_exit: Hook ["1"] = Text("<OnExit.on_exit()>"), Hooks, "", EVER;
+    on_exit: Hook ["1"] = Text("<OnExit.on_exit()>"), Hooks, "", SINCE_ALWAYS;
 
     /// Makes the TLS context: ssl_context(config, default_ssl_context_factory).
-    ssl_context: Hook ["2"] = Text("<NewSSLContext.ssl_context()>"), Hooks, "", EVER;
+    ssl_context: Hook ["2"] = Text("<NewSSLContext.ssl_context()>"), Hooks, "", SINCE_ALWAYS;
 
     /// The event loop of ASGI workers. Without effect: there are none.
     asgi_loop: Text ["auto", "asyncio", "uvloop"] = Text("auto"), Workers, "--asgi-loop STRING", "24.0.0";
@@ -412,7 +414,7 @@ settings! {
     dirty_worker_exit: Hook ["2"] = Text("<DirtyWorkerExit.dirty_worker_exit()>"), DirtyHooks, "", "25.0.0";
 
     /// The control socket's path. The control interface is not there.
-    control_socket: Maybe = Unset, Control, "--control-socket PATH", "25.1.0";
+    control_socket: OptText = Unset, Control, "--control-socket PATH", "25.1.0";
 
     /// The mode of the control socket's file. Without effect.
     control_socket_mode: Mode = Int(0o600), Control, "--control-socket-mode INT", "25.1.0";

@@ -7,28 +7,28 @@ pub struct Row {
     /// The name in configuration files.
     pub name: &'static str,
     /// What values it takes.
-    pub shape: Shape,
+    pub kind: ValueKind,
     /// The allowed texts, lower case, when only some are; else empty.
     pub choices: &'static [&'static str],
     /// The built-in value.
-    pub default: Fallback,
+    pub default: DefaultValue,
     /// Its chapter in `--help`.
     pub section: Section,
     /// Flags and metavar as `--help` shows them, for example `-b --bind ADDRESS`. Empty: configuration file only.
     pub usage: &'static str,
     /// The help text: a first sentence that says what it is, then what else must be known.
     pub text: &'static str,
-    /// The Gunicorn release that introduced it, or [`OWN`].
+    /// The Gunicorn release that introduced it, or [`SINCE_OWN`].
     pub since: &'static str,
     /// The environment variable that replaces the default.
     pub env: Option<Env>,
 }
 
 /// `since` of settings that Gunicorn does not have.
-pub const OWN: &str = "rgunicorn";
+pub const SINCE_OWN: &str = "rgunicorn";
 
 /// `since` of settings that are in Gunicorn for longer than its documentation remembers.
-pub(super) const EVER: &str = "0.x";
+pub(super) const SINCE_ALWAYS: &str = "0.x";
 
 impl Row {
     /// The option spellings, short ones first.
@@ -59,7 +59,7 @@ pub(super) const fn env(name: &'static str) -> Env {
 
 /// The shapes of values, and with each the Rust type of the accessor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum ValueKind {
     /// `bool`: True, False, or their names in any case. A flag without value on the command line.
     Flag,
     /// `u32`: an int of 0 or more.
@@ -71,7 +71,7 @@ pub enum Shape {
     /// `&str`: text. None in a file means the default.
     Text,
     /// `Option<&str>`: text or None.
-    Maybe,
+    OptText,
     /// `Option<&str>`: a name or a number; None means "as the server was started".
     Account,
     /// `&[String]`: a list of texts; one text is a list of one. Repeatable on the command line.
@@ -100,7 +100,7 @@ pub enum Shape {
 
 /// A built-in value, as a constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fallback {
+pub enum DefaultValue {
     /// No value.
     None,
     /// A bool.
@@ -203,7 +203,7 @@ impl Section {
     }
 }
 
-/// The accessor of one row. The shapes on the left are those of [`Shape`], and the only place that pairs a shape with
+/// The accessor of one row. The shapes on the left are those of [`ValueKind`], and the only place that pairs a kind with
 /// a Rust type.
 macro_rules! accessor {
     ($doc:expr, $name:ident, Flag) => { accessor!(@ $doc, $name, bool, flag); };
@@ -217,7 +217,7 @@ macro_rules! accessor {
     ($doc:expr, $name:ident, Seconds) => { accessor!(@ $doc, $name, Duration, seconds); };
     ($doc:expr, $name:ident, Text) => { accessor!(@ $doc, $name, &str, text); };
     ($doc:expr, $name:ident, Class) => { accessor!(@ $doc, $name, &str, text); };
-    ($doc:expr, $name:ident, Maybe) => { accessor!(@ $doc, $name, Option<&str>, maybe); };
+    ($doc:expr, $name:ident, OptText) => { accessor!(@ $doc, $name, Option<&str>, maybe); };
     ($doc:expr, $name:ident, Account) => { accessor!(@ $doc, $name, Option<&str>, maybe); };
     ($doc:expr, $name:ident, List) => { accessor!(@ $doc, $name, &[String], list); };
     ($doc:expr, $name:ident, Commas) => { accessor!(@ $doc, $name, &[String], list); };
@@ -235,7 +235,7 @@ macro_rules! accessor {
 macro_rules! settings {
     ($(
         $(#[doc = $text:literal])+
-        $name:ident: $shape:ident $([$($choice:literal),+])? = $default:expr,
+        $name:ident: $kind:ident $([$($choice:literal),+])? = $default:expr,
         $section:ident, $usage:literal, $since:expr $(, $env:expr)?;
     )+) => {
         /// The number of a setting: its place in `ROWS`.
@@ -248,7 +248,7 @@ macro_rules! settings {
         /// All settings.
         pub static ROWS: &[Row] = &[$(Row {
             name: stringify!($name),
-            shape: Shape::$shape,
+            kind: ValueKind::$kind,
             choices: &[$($($choice),+)?],
             default: $default,
             section: Section::$section,
@@ -265,7 +265,7 @@ macro_rules! settings {
 
         #[allow(rustdoc::broken_intra_doc_links, reason = "the texts are written for --help: [IPV6] is no link")]
         impl Settings {
-            $(accessor!(concat!($($text),+), $name, $shape);)+
+            $(accessor!(concat!($($text),+), $name, $kind);)+
         }
     };
 }

@@ -1,3 +1,3 @@
 """`gunicorn.arbiter`."""
 
-from rgunicorn.arbiter import Arbiter  # noqa: F401
+from rgunicorn.arbiter import Arbiter

@@ -1,3 +1,3 @@
 """`gunicorn.config`."""
 
-from rgunicorn.config import Config, Setting  # noqa: F401
+from rgunicorn.config import Config, Setting

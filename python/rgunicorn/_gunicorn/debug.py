@@ -1,3 +1,3 @@
 """`gunicorn.debug`."""
 
-from rgunicorn.debug import Spew, spew, unspew  # noqa: F401
+from rgunicorn.debug import Spew, spew, unspew

@@ -1,3 +1,3 @@
 """`gunicorn.errors`."""
 
-from rgunicorn.errors import AppImportError, ConfigError, HaltServer  # noqa: F401
+from rgunicorn.errors import AppImportError, ConfigError, HaltServer

@@ -1,3 +1,3 @@
 """`gunicorn.util`."""
 
-from rgunicorn.util import *  # noqa: F403
+from rgunicorn.util import *

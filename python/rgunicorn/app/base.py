@@ -1,30 +1,38 @@
-"""`BaseApplication`: a server around an application object, configured by a program instead of a command line."""
+"""The base classes of servers that a program brings along and configures."""
 
 from __future__ import annotations
 
 import os
 import sys
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rgunicorn.arbiter import Arbiter
 from rgunicorn.config import Config
 
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+    from wsgiref import types
+
 
 class BaseApplication:
-    """Subclass it: `load_config` sets what is to be configured (``self.cfg.set(name, value)``), `load` gives the WSGI
-    application, `run` serves until the server stops, and exits."""
+    """A server around an application object, configured by a program instead of a command line.
+
+    A subclass has two methods: `load_config` sets what is to be configured (``self.cfg.set(name, value)``), and `load`
+    gives the WSGI application. Then `run` serves until the server stops, and exits.
+    """
 
     def __init__(self, usage: str | None = None, prog: str | None = None) -> None:
         self.usage = usage
         self.cfg: Any = None
-        self.callable: Any = None
+        self.callable: types.WSGIApplication | None = None
         self.prog = prog
         self.logger: Any = None
         self.do_load_config()
 
     def do_load_config(self) -> None:
-        """Makes a fresh configuration. A bad one ends the program with status 1."""
+        """Make a fresh configuration; a bad one ends the program with status 1."""
         try:
             self.load_default_config()
             self.load_config()
@@ -34,37 +42,40 @@ class BaseApplication:
             sys.exit(1)
 
     def load_default_config(self) -> None:
-        """Begins with the defaults."""
+        """Begin with the defaults."""
         self.cfg = Config(self.usage, prog=self.prog)
 
-    def init(self, parser: Any, opts: Any, args: Any) -> Any:
-        """Programs that read a command line give a dict of settings back."""
+    def init(
+        self, parser: argparse.ArgumentParser, opts: argparse.Namespace, args: list[str]
+    ) -> Mapping[str, Any] | None:
+        """Return settings by name, in programs that read a command line."""
         raise NotImplementedError
 
-    def load(self) -> Any:
-        """Gives the WSGI application; called in each worker, or in the master with `preload_app`."""
+    def load(self) -> types.WSGIApplication:
+        """Return the WSGI application; called in each worker, or in the master with `preload_app`."""
         raise NotImplementedError
 
     def load_config(self) -> None:
-        """Sets what is to be configured."""
+        """Set what is to be configured."""
         raise NotImplementedError
 
     def reload(self) -> None:
-        """The server got HUP."""
+        """Configure again: the server got HUP."""
         self.do_load_config()
         if self.cfg.spew:
-            from rgunicorn.debug import spew
+            # Only this setting needs the module.
+            from rgunicorn.debug import spew  # noqa: PLC0415
 
             spew()
 
-    def wsgi(self) -> Any:
-        """The WSGI application; loads it if nobody has."""
+    def wsgi(self) -> types.WSGIApplication:
+        """Return the WSGI application, loaded by the first call."""
         if self.callable is None:
             self.callable = self.load()
         return self.callable
 
     def run(self) -> None:
-        """Serves. Does not return."""
+        """Serve, and exit."""
         try:
             Arbiter(self).run()
         except RuntimeError as error:
@@ -74,16 +85,16 @@ class BaseApplication:
 
 
 class Application(BaseApplication):
-    """As `BaseApplication`, with the command line and the configuration file of the server."""
+    """A `BaseApplication` with the command line and the configuration file of the server."""
 
     def chdir(self) -> None:
-        """Changes to the directory of the settings, and makes it importable."""
+        """Change to the directory of the settings, and make it importable."""
         os.chdir(self.cfg.chdir)
         if self.cfg.chdir not in sys.path:
             sys.path.insert(0, self.cfg.chdir)
 
     def get_config_from_filename(self, filename: str) -> dict[str, Any]:
-        """The names that a configuration file sets."""
+        """Run a configuration file and return the names that it sets."""
         if not os.path.exists(filename):
             raise RuntimeError(f"{filename!r} doesn't exist")
         names: dict[str, Any] = {"__builtins__": __builtins__, "__file__": filename, "__name__": "__config__"}
@@ -98,7 +109,7 @@ class Application(BaseApplication):
         return names
 
     def load_config_from_file(self, filename: str) -> dict[str, Any]:
-        """Takes the settings of a configuration file."""
+        """Take the settings of a configuration file."""
         names = self.get_config_from_filename(filename.removeprefix("file:"))
         for name, value in names.items():
             if name in self.cfg.settings:
@@ -106,7 +117,7 @@ class Application(BaseApplication):
         return names
 
     def load_config(self) -> None:
-        """The settings of `init`, then the configuration file, ``GUNICORN_CMD_ARGS`` and the command line."""
+        """Take the settings of `init`, then the configuration file, ``GUNICORN_CMD_ARGS`` and the command line."""
         parser = self.cfg.parser()
         args = parser.parse_args()
         env_args = parser.parse_args(self.cfg.get_cmd_args_from_env())

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rgunicorn.app.base import BaseApplication
 
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
 
-def get_wsgi_app(config_uri: str, name: str | None = None, defaults: dict[str, str] | None = None) -> Any:
-    """The application of a PasteDeploy file, ``FILE`` or ``FILE#SECTION``.
+
+def get_wsgi_app(config_uri: str, name: str | None = None, defaults: dict[str, str] | None = None) -> WSGIApplication:
+    """Load the application of a PasteDeploy file, ``FILE`` or ``FILE#SECTION``.
 
     Raises `ImportError` without the package PasteDeploy.
     """
-    from paste.deploy import loadapp  # type: ignore[import-untyped]
+    # The package may be missing where no application needs it.
+    from paste.deploy import loadapp  # type: ignore[import-untyped]  # noqa: PLC0415
 
     uri = config_uri if config_uri.startswith("config:") else f"config:{config_uri}"
-    return loadapp(uri, name=name, relative_to=os.getcwd(), global_conf=defaults)
+    app: WSGIApplication = loadapp(uri, name=name, relative_to=os.getcwd(), global_conf=defaults)
+    return app
 
 
 class PasteApplication(BaseApplication):
     """An application that PasteDeploy has made, with the settings of its server section."""
 
-    def __init__(self, app: Any, global_conf: dict[str, str], local_conf: dict[str, str]) -> None:
+    def __init__(self, app: WSGIApplication, global_conf: dict[str, str], local_conf: dict[str, str]) -> None:
         self.made, self.global_conf, self.local_conf = app, global_conf, local_conf
         super().__init__()
 
     def load_config(self) -> None:
-        """The settings of the section; `host` and `port` are the address."""
+        """Take the settings of the section; `host` and `port` are the address."""
         local = dict(self.local_conf)
         host, port = local.pop("host", ""), local.pop("port", "")
         if host or port:
@@ -36,11 +41,11 @@ class PasteApplication(BaseApplication):
             self.cfg.set(key, value)
         self.cfg.set("default_proc_name", self.global_conf.get("__file__", "rgunicorn"))
 
-    def load(self) -> Any:
-        """It is there."""
+    def load(self) -> WSGIApplication:
+        """Return the application that was made."""
         return self.made
 
 
-def serve(app: Any, global_conf: dict[str, str], **local_conf: str) -> None:
-    """A PasteDeploy server runner: ``use = egg:rgunicorn#main``."""
+def serve(app: WSGIApplication, global_conf: dict[str, str], **local_conf: str) -> None:
+    """Serve, as a PasteDeploy server runner: ``use = egg:rgunicorn#main``."""
     PasteApplication(app, global_conf, local_conf).run()

@@ -38,12 +38,14 @@ def _full_prefix(prefix: str) -> str:
     return stem + "." if len(stem) > 1 else prefix
 
 
-def _connect(address: str | tuple[str, int]) -> socket.socket:
+def _family(address: str | tuple[str, int]) -> socket.AddressFamily:
     if isinstance(address, str):
-        family = socket.AF_UNIX
-    else:
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_DGRAM)
+        return socket.AF_UNIX
+    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+
+def _connect(address: str | tuple[str, int]) -> socket.socket:
+    sock = socket.socket(_family(address), socket.SOCK_DGRAM)
     try:
         sock.settimeout(_SEND_SECONDS_MAX)
         sock.connect(address)
@@ -54,7 +56,7 @@ def _connect(address: str | tuple[str, int]) -> socket.socket:
 
 
 class Statsd(Logger):
-    """Counts requests, their statuses and duration, and records of the error log that tell of trouble."""
+    """A logger that counts requests, their statuses and duration, and records of the error log that tell of trouble."""
 
     # A setup may log before there is a connection.
     prefix: str = ""
@@ -70,7 +72,7 @@ class Statsd(Logger):
         self._reconnect()
 
     def _reconnect(self) -> None:
-        """Without a connection metrics go nowhere, and the server works all the same."""
+        """Connect anew; without a connection metrics go nowhere, and the server works all the same."""
         if self.sock is not None:
             self.sock.close()
             self.sock = None
@@ -80,29 +82,35 @@ class Statsd(Logger):
             super().debug("No connection to statsd at %s: %s", self._address, error)
 
     def critical(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log that the server cannot go on, and count it."""
         super().critical(msg, *args, **kwargs)
         self.increment("gunicorn.log.critical", 1)
 
     def error(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log that something failed, and count it."""
         super().error(msg, *args, **kwargs)
         self.increment("gunicorn.log.error", 1)
 
     def warning(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log that something is wrong, and count it."""
         super().warning(msg, *args, **kwargs)
         self.increment("gunicorn.log.warning", 1)
 
     def exception(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log an error with the exception that is being handled, and count it."""
         super().exception(msg, *args, **kwargs)
         self.increment("gunicorn.log.exception", 1)
 
     def info(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log what happens, or send the metric of the record."""
         self.log(logging.INFO, msg, *args, **kwargs)
 
     def debug(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log details, or send the metric of the record."""
         self.log(logging.DEBUG, msg, *args, **kwargs)
 
     def log(self, lvl: int | str, msg: object, *args: object, **kwargs: Any) -> None:
-        """Sends the metric of the record, if it has one; a record without a text is nothing else."""
+        """Send the metric of the record, if it has one; a record without a text is nothing else."""
         try:
             self._measure(kwargs.get("extra") or {})
             if msg:
@@ -114,7 +122,7 @@ class Statsd(Logger):
         metric, value, mtype = (extra.get(name) for name in (METRIC_VAR, VALUE_VAR, MTYPE_VAR))
         if not metric or value is None:
             return
-        senders: dict[Any, Callable[[str, Any], None]] = {
+        senders: dict[Any, Callable[[str, float], None]] = {
             GAUGE_TYPE: self.gauge,
             COUNTER_TYPE: self.increment,
             HISTOGRAM_TYPE: self.histogram,
@@ -124,7 +132,7 @@ class Statsd(Logger):
             senders[mtype](metric, value)
 
     def access(self, resp: Any, req: Any, environ: Mapping[str, Any], request_time: timedelta) -> None:
-        """Logs one finished request and sends its metrics."""
+        """Log one finished request and send its metrics."""
         super().access(resp, req, environ, request_time)
         status = resp.status
         if isinstance(status, bytes):
@@ -136,27 +144,27 @@ class Statsd(Logger):
         self.increment(f"gunicorn.request.status.{int(status)}", 1)
 
     def gauge(self, name: str, value: float) -> None:
-        """Something is at `value`."""
+        """Send that something is at `value`."""
         self._sock_send(f"{self.prefix}{name}:{value}|g")
 
     def increment(self, name: str, value: float, sampling_rate: float = 1.0) -> None:
-        """Something happened `value` times."""
+        """Count that something happened `value` times."""
         self._sock_send(f"{self.prefix}{name}:{value}|c|@{sampling_rate}")
 
     def decrement(self, name: str, value: float, sampling_rate: float = 1.0) -> None:
-        """The counter goes down by `value`."""
+        """Count down by `value`."""
         self._sock_send(f"{self.prefix}{name}:-{value}|c|@{sampling_rate}")
 
     def timer(self, name: str, value: float) -> None:
-        """Something took `value` milliseconds."""
+        """Send that something took `value` milliseconds."""
         self._sock_send(f"{self.prefix}{name}:{value}|ms")
 
     def histogram(self, name: str, value: float) -> None:
-        """One sample of a distribution."""
+        """Send one sample of a distribution."""
         self._sock_send(f"{self.prefix}{name}:{value}|h")
 
     def _sock_send(self, msg: str | bytes) -> None:
-        """Sends one datagram. A failure is a warning."""
+        """Send one datagram; a failure is a warning."""
         try:
             data = msg.encode("ascii") if isinstance(msg, str) else msg
             if self.dogstatsd_tags:

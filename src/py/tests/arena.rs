@@ -180,9 +180,9 @@ assert sorted(results) == sorted(5 * list(range(100, 120))), results
 fn python_runs_on_kept_chunks_and_nothing_is_installed_twice() {
     Python::initialize();
     Python::attach(|py| {
-        assert!(!keep_frame_chunks(py, 0), "off");
-        assert!(keep_frame_chunks(py, 16));
-        assert!(!keep_frame_chunks(py, 16), "already there");
+        assert!(!install_chunk_cache(py, 0), "off");
+        assert!(install_chunk_cache(py, 16));
+        assert!(!install_chunk_cache(py, 16), "already there");
         py.run(THREADS_AND_DEPTH, None, None).unwrap();
         let kept = CACHE.get().unwrap().kept.lock().unwrap().count;
         assert!((1..=16).contains(&kept), "{kept} kept");

@@ -4,8 +4,10 @@
 //! would catch what it is there for. What depends on what between crates is no rule of this kind: cargo refuses it.
 //! Neither Python nor a build script is needed.
 
+pub mod docs;
 pub mod floors;
 pub mod lexer;
+pub mod limits;
 pub mod packages;
 pub mod places;
 pub mod text;

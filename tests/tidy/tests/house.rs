@@ -4,8 +4,8 @@
 //! commit that changes it.
 
 use rgunicorn_tidy::floors::Floors;
-use rgunicorn_tidy::tree::{self, File, files, read, sources};
-use rgunicorn_tidy::{packages, places, text};
+use rgunicorn_tidy::tree::{self, File, files, read, root, sources};
+use rgunicorn_tidy::{docs, limits, packages, places, text};
 
 /// The crates whose modules stand on more than one floor, so that the header of their `lib.rs` holds a table.
 const WITH_FLOORS: [&str; 3] = ["src", "crates/rgunicorn-io/src", "crates/rgunicorn-server/src"];
@@ -92,4 +92,44 @@ fn the_wheel_depends_on_few_packages_and_not_on_the_bench() {
     let names = packages::mandatory(&SHIPPED.map(read));
     assert!(names.len() <= packages::MANDATORY_MAX, "{} mandatory dependencies: {names:?}", names.len());
     assert_none(&packages::bench_leaks(&names, &read("Cargo.lock")));
+}
+
+/// The pages of which every name and link is checked. What CHANGELOG.md names may be gone by now.
+fn pages(files: &[File]) -> Vec<docs::Text<'_>> {
+    let pages = files.iter().filter(|file| file.path.ends_with(".md") && file.path != "CHANGELOG.md");
+    pages.map(|file| (file.path.as_str(), file.text.as_str())).collect()
+}
+
+#[test]
+fn what_the_pages_name_exists() {
+    let (files, paths) = (files(), docs::paths(&root()));
+    let all: Vec<_> = files.iter().map(|file| (file.path.as_str(), file.text.as_str())).collect();
+    let code = docs::Code::new(&all, &paths);
+    let findings = pages(&files).into_iter().flat_map(|page| docs::unknown_names(page, &code));
+    assert_none(&findings.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_links_of_the_pages_lead_somewhere() {
+    let (files, paths) = (files(), docs::paths(&root()));
+    let pages = pages(&files);
+    let findings = pages.iter().flat_map(|page| docs::dead_links(*page, &pages, &paths));
+    assert_none(&findings.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_page_of_limits_has_every_bound_and_its_value() {
+    let page = ("docs/limits.md", read("docs/limits.md"));
+    let is_python = |file: &File| file.path.starts_with("python/") && file.path.ends_with(".py");
+    let python = files().into_iter().filter(is_python);
+    let product: Vec<File> = sources().into_iter().chain(python).filter(|file| !file.is_test).collect();
+    let mut findings = over(&product, |file| {
+        // A simulation is for tests.
+        let mut bounds = limits::constants(&file.path, &file.text);
+        bounds.retain(|bound| !file.in_test(bound.at) && !file.path.contains("/sim/"));
+        limits::missing_rows(&file.path, &bounds, &page.1)
+    });
+    let texts: Vec<_> = product.iter().map(|file| (file.path.as_str(), file.text.as_str())).collect();
+    findings.extend(limits::wrong_rows((page.0, &page.1), &texts));
+    assert_none(&findings);
 }

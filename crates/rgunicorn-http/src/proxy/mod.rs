@@ -15,11 +15,11 @@ mod tests;
 use std::net::SocketAddr;
 
 pub use error::ProxyError;
-pub use reader::{Reader, Step};
+pub use reader::{ProxyReader, ProxyStep};
 
 /// Which headers are looked for (`proxy_protocol`). Bytes that are no such header are taken for the first request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
+pub enum ProxyMode {
     /// None.
     #[default]
     Off,
@@ -31,7 +31,7 @@ pub enum Mode {
     Auto,
 }
 
-impl Mode {
+impl ProxyMode {
     fn takes_v1(self) -> bool {
         matches!(self, Self::V1 | Self::Auto)
     }
@@ -43,7 +43,7 @@ impl Mode {
 
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct ProxyHeader {
     /// The kind of connection that the proxy has with its client.
     pub protocol: Protocol,
     /// Its two ends. `None`: the proxy speaks for itself or does not know, so the peer is the client.
@@ -90,29 +90,29 @@ impl Protocol {
 
 /// What the first bytes of a connection are.
 #[derive(Debug, PartialEq, Eq)]
-enum Look {
+enum Detect {
     /// Too few to tell, or not all of the header.
     NeedMore,
     /// No header.
     Absent,
     /// A header of so many bytes, of which the last ones may be still to come: nothing in them is of interest.
-    Header(Header, usize),
+    Header(ProxyHeader, usize),
 }
 
 /// Reads the first bytes of a connection.
-fn look(mode: Mode, allowed: bool, bytes: &[u8]) -> Result<Look, ProxyError> {
+fn detect(mode: ProxyMode, allowed: bool, bytes: &[u8]) -> Result<Detect, ProxyError> {
     let found = |start: &[u8], taken: bool| taken && bytes.starts_with(start);
     let (one, two) = (found(v1::START, mode.takes_v1()), found(v2::SIGNATURE, mode.takes_v2()));
     if (one || two) && !allowed {
         return Err(ProxyError::Forbidden);
     }
     if one {
-        return v1::look(bytes);
+        return v1::detect(bytes);
     }
     if two {
-        return v2::look(bytes);
+        return v2::detect(bytes);
     }
     let begun = |start: &[u8], taken: bool| taken && start.starts_with(bytes);
     let more = begun(v1::START, mode.takes_v1()) || begun(v2::SIGNATURE, mode.takes_v2());
-    Ok(if more { Look::NeedMore } else { Look::Absent })
+    Ok(if more { Detect::NeedMore } else { Detect::Absent })
 }

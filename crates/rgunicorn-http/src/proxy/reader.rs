@@ -1,6 +1,6 @@
 //! A header that comes in pieces.
 
-use super::{Header, Look, Mode, ProxyError, look, v1, v2};
+use super::{Detect, ProxyError, ProxyHeader, ProxyMode, detect, v1, v2};
 
 /// The most that is kept of a header that is not complete. Extensions are not kept, but skipped.
 const KEPT_BYTES_MAX: usize =
@@ -8,31 +8,36 @@ const KEPT_BYTES_MAX: usize =
 
 /// Reads the header of one connection.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub struct ProxyReader {
     /// What has come of it.
     pub(super) held: Vec<u8>,
     /// It is understood, and of so many bytes nothing else is wanted than that they go by.
-    rest: Option<(Header, usize)>,
+    rest: Option<(ProxyHeader, usize)>,
 }
 
 /// What a piece came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ProxyStep {
     /// All of it is taken, more is needed.
     NeedMore,
     /// There is no header. These bytes were taken by earlier calls and come before the input, of which none is taken.
     Absent(Vec<u8>),
     /// The header is complete; what follows it is left in the input.
-    Header(Header),
+    Header(ProxyHeader),
 }
 
-impl Reader {
+impl ProxyReader {
     /// Takes the next piece. `allowed`: this peer may send a header. To be called with the same `mode` each time, and not
-    /// again after a [`Step::Absent`] or [`Step::Header`].
+    /// again after a [`ProxyStep::Absent`] or [`ProxyStep::Header`].
     ///
     /// # Errors
     /// A header that is forbidden or not acceptable; the connection is of no use after it.
-    pub fn advance(&mut self, mode: Mode, allowed: bool, input: &mut &[u8]) -> Result<Step, ProxyError> {
+    pub fn advance(
+        &mut self,
+        mode: ProxyMode,
+        allowed: bool,
+        input: &mut &[u8],
+    ) -> Result<ProxyStep, ProxyError> {
         if let Some((header, bytes)) = self.rest {
             return Ok(self.skip(header, bytes, input));
         }
@@ -44,30 +49,30 @@ impl Reader {
             self.held.extend_from_slice(&input[..input.len().min(room)]);
             &self.held
         };
-        match look(mode, allowed, joined)? {
-            Look::NeedMore => {
+        match detect(mode, allowed, joined)? {
+            Detect::NeedMore => {
                 if before == 0 {
                     self.held = input.to_vec();
                 }
                 *input = &[];
-                Ok(Step::NeedMore)
+                Ok(ProxyStep::NeedMore)
             }
-            Look::Absent => {
+            Detect::Absent => {
                 self.held.truncate(before);
-                Ok(Step::Absent(std::mem::take(&mut self.held)))
+                Ok(ProxyStep::Absent(std::mem::take(&mut self.held)))
             }
-            Look::Header(header, bytes) => Ok(self.skip(header, bytes.saturating_sub(before), input)),
+            Detect::Header(header, bytes) => Ok(self.skip(header, bytes.saturating_sub(before), input)),
         }
     }
 
-    fn skip(&mut self, header: Header, bytes: usize, input: &mut &[u8]) -> Step {
+    fn skip(&mut self, header: ProxyHeader, bytes: usize, input: &mut &[u8]) -> ProxyStep {
         let taken = bytes.min(input.len());
         *input = &input[taken..];
         if taken == bytes {
-            return Step::Header(header);
+            return ProxyStep::Header(header);
         }
         self.held = Vec::new();
         self.rest = Some((header, bytes - taken));
-        Step::NeedMore
+        ProxyStep::NeedMore
     }
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{Header, Mode, Protocol, ProxyError, Reader, Step};
+use super::{Protocol, ProxyError, ProxyHeader, ProxyMode, ProxyReader, ProxyStep};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
@@ -14,20 +14,24 @@ fn v2(version_command: u8, family_transport: u8, block: &[u8]) -> Vec<u8> {
 }
 
 /// What the pieces come to, and what is left behind the header.
-fn read(mode: Mode, allowed: bool, pieces: &[&[u8]]) -> Result<(Option<Step>, Vec<u8>), ProxyError> {
-    let mut reader = Reader::default();
+fn read(
+    mode: ProxyMode,
+    allowed: bool,
+    pieces: &[&[u8]],
+) -> Result<(Option<ProxyStep>, Vec<u8>), ProxyError> {
+    let mut reader = ProxyReader::default();
     let mut left = Vec::new();
     let mut found = None;
     for piece in pieces {
         let mut input = *piece;
         if found.is_none() {
             match reader.advance(mode, allowed, &mut input)? {
-                Step::NeedMore => assert!(input.is_empty(), "a reader that needs more has taken all"),
-                Step::Absent(held) => {
+                ProxyStep::NeedMore => assert!(input.is_empty(), "a reader that needs more has taken all"),
+                ProxyStep::Absent(held) => {
                     left = held;
-                    found = Some(Step::Absent(Vec::new()));
+                    found = Some(ProxyStep::Absent(Vec::new()));
                 }
-                header @ Step::Header(_) => found = Some(header),
+                header @ ProxyStep::Header(_) => found = Some(header),
             }
         }
         left.extend_from_slice(input);
@@ -36,7 +40,7 @@ fn read(mode: Mode, allowed: bool, pieces: &[&[u8]]) -> Result<(Option<Step>, Ve
 }
 
 /// As [`read`], whole, at every split into two, and byte by byte.
-fn at_every_split(mode: Mode, bytes: &[u8]) -> Result<(Option<Step>, Vec<u8>), ProxyError> {
+fn at_every_split(mode: ProxyMode, bytes: &[u8]) -> Result<(Option<ProxyStep>, Vec<u8>), ProxyError> {
     let whole = read(mode, true, &[bytes]);
     for at in 0..=bytes.len() {
         let (front, back) = bytes.split_at(at);
@@ -47,17 +51,17 @@ fn at_every_split(mode: Mode, bytes: &[u8]) -> Result<(Option<Step>, Vec<u8>), P
     whole
 }
 
-fn header(mode: Mode, bytes: &[u8]) -> Header {
+fn header(mode: ProxyMode, bytes: &[u8]) -> ProxyHeader {
     let all = [bytes, REQUEST].concat();
     let (found, left) = at_every_split(mode, &all).unwrap();
     assert_eq!(left, REQUEST, "{}", bytes.escape_ascii());
     match found {
-        Some(Step::Header(header)) => header,
+        Some(ProxyStep::Header(header)) => header,
         other => panic!("{}: {other:?}", bytes.escape_ascii()),
     }
 }
 
-fn ends(header: Header) -> (&'static str, String, String) {
+fn ends(header: ProxyHeader) -> (&'static str, String, String) {
     let addresses = header.addresses.unwrap();
     (header.protocol.name(), addresses.source.to_string(), addresses.destination.to_string())
 }
@@ -70,33 +74,33 @@ fn owned(name: &'static str, source: &str, destination: &str) -> (&'static str, 
 fn lines_of_version_1() {
     let line = b"PROXY TCP4 1.2.3.4 5.6.7.8 1000 2000\r\n";
     let expected = owned("TCP4", "1.2.3.4:1000", "5.6.7.8:2000");
-    assert_eq!(ends(header(Mode::V1, line)), expected);
-    assert_eq!(ends(header(Mode::Auto, line)), expected);
+    assert_eq!(ends(header(ProxyMode::V1, line)), expected);
+    assert_eq!(ends(header(ProxyMode::Auto, line)), expected);
     let line = b"PROXY TCP6 2001:DB8::1 ::1 65535 0\r\n";
-    assert_eq!(ends(header(Mode::Auto, line)), owned("TCP6", "[2001:db8::1]:65535", "[::1]:0"));
+    assert_eq!(ends(header(ProxyMode::Auto, line)), owned("TCP6", "[2001:db8::1]:65535", "[::1]:0"));
 }
 
 #[test]
 fn the_longest_line() {
     let address = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
     let line = format!("PROXY TCP6 {address} {address} 65535 65535\r\n");
-    assert!(header(Mode::V1, line.as_bytes()).addresses.is_some());
+    assert!(header(ProxyMode::V1, line.as_bytes()).addresses.is_some());
     let line = format!("PROXY UNKNOWN {address} {address} 65535 65535\r\n");
     assert_eq!(line.len(), 107);
-    header(Mode::V1, line.as_bytes());
+    header(ProxyMode::V1, line.as_bytes());
     let long = line.replace("UNKNOWN", "UNKNOWN ");
-    assert_eq!(at_every_split(Mode::V1, long.as_bytes()), Err(ProxyError::LineTooLong));
+    assert_eq!(at_every_split(ProxyMode::V1, long.as_bytes()), Err(ProxyError::LineTooLong));
 }
 
 #[test]
 fn a_proxy_that_does_not_know() {
-    let none = |protocol| Header { protocol, addresses: None };
-    assert_eq!(header(Mode::V1, b"PROXY UNKNOWN\r\n"), none(Protocol::Unknown));
-    assert_eq!(header(Mode::V1, b"PROXY UNKNOWN what ever\r\n"), none(Protocol::Unknown));
-    assert_eq!(header(Mode::V2, &v2(0x20, 0, b"")), none(Protocol::Local));
-    assert_eq!(header(Mode::V2, &v2(0x20, 0x31, b"abc")), none(Protocol::Local));
-    assert_eq!(header(Mode::V2, &v2(0x21, 0x00, b"")), none(Protocol::Unspec));
-    assert_eq!(header(Mode::V2, &v2(0x21, 0x01, b"extension")), none(Protocol::Unspec));
+    let none = |protocol| ProxyHeader { protocol, addresses: None };
+    assert_eq!(header(ProxyMode::V1, b"PROXY UNKNOWN\r\n"), none(Protocol::Unknown));
+    assert_eq!(header(ProxyMode::V1, b"PROXY UNKNOWN what ever\r\n"), none(Protocol::Unknown));
+    assert_eq!(header(ProxyMode::V2, &v2(0x20, 0, b"")), none(Protocol::Local));
+    assert_eq!(header(ProxyMode::V2, &v2(0x20, 0x31, b"abc")), none(Protocol::Local));
+    assert_eq!(header(ProxyMode::V2, &v2(0x21, 0x00, b"")), none(Protocol::Unspec));
+    assert_eq!(header(ProxyMode::V2, &v2(0x21, 0x01, b"extension")), none(Protocol::Unspec));
 }
 
 #[test]
@@ -122,32 +126,38 @@ fn lines_that_are_refused() {
         "PROXY UNKNOWNS\r\n",
         "PROXY UDP4 1.2.3.4 5.6.7.8 1000 2000\r\n",
     ] {
-        assert_eq!(at_every_split(Mode::V1, line.as_bytes()), Err(ProxyError::Line), "{line:?}");
+        assert_eq!(at_every_split(ProxyMode::V1, line.as_bytes()), Err(ProxyError::Line), "{line:?}");
     }
-    assert_eq!(at_every_split(Mode::V1, b"PROXY TCP4 \xff.2.3.4 1.1.1.1 1 1\r\n"), Err(ProxyError::Line));
+    assert_eq!(
+        at_every_split(ProxyMode::V1, b"PROXY TCP4 \xff.2.3.4 1.1.1.1 1 1\r\n"),
+        Err(ProxyError::Line)
+    );
 }
 
 #[test]
 fn headers_of_version_2() {
     let expected = owned("TCP4", "1.2.3.4:1000", "5.6.7.8:2000");
-    assert_eq!(ends(header(Mode::V2, &v2(0x21, 0x11, &IPV4))), expected);
-    assert_eq!(ends(header(Mode::Auto, &v2(0x21, 0x11, &[&IPV4[..], &[7; 600]].concat()))), expected);
+    assert_eq!(ends(header(ProxyMode::V2, &v2(0x21, 0x11, &IPV4))), expected);
+    assert_eq!(ends(header(ProxyMode::Auto, &v2(0x21, 0x11, &[&IPV4[..], &[7; 600]].concat()))), expected);
     let mut block = [0_u8; 36];
     (block[15], block[16], block[33], block[35]) = (1, 0xfe, 80, 81);
-    assert_eq!(ends(header(Mode::V2, &v2(0x21, 0x21, &block))), owned("TCP6", "[::1]:80", "[fe00::]:81"));
+    assert_eq!(
+        ends(header(ProxyMode::V2, &v2(0x21, 0x21, &block))),
+        owned("TCP6", "[::1]:80", "[fe00::]:81")
+    );
 }
 
 #[test]
 fn the_longest_header_is_not_kept() {
     let bytes = v2(0x21, 0x11, &[&IPV4[..], &[7; 65_535 - 12]].concat());
-    let mut reader = Reader::default();
+    let mut reader = ProxyReader::default();
     let mut steps = Vec::new();
     for mut piece in bytes.chunks(1000) {
-        steps.push(reader.advance(Mode::V2, true, &mut piece).unwrap());
+        steps.push(reader.advance(ProxyMode::V2, true, &mut piece).unwrap());
         assert!(reader.held.len() <= 107);
     }
-    assert!(matches!(steps.pop(), Some(Step::Header(_))));
-    assert!(steps.iter().all(|step| *step == Step::NeedMore));
+    assert!(matches!(steps.pop(), Some(ProxyStep::Header(_))));
+    assert!(steps.iter().all(|step| *step == ProxyStep::NeedMore));
 }
 
 #[test]
@@ -162,7 +172,7 @@ fn headers_that_are_refused() {
         (v2(0x21, 0x11, &IPV4[..11]), ProxyError::Length(11)),
         (v2(0x21, 0x21, &[0; 35]), ProxyError::Length(35)),
     ] {
-        assert_eq!(at_every_split(Mode::V2, &bytes), Err(error));
+        assert_eq!(at_every_split(ProxyMode::V2, &bytes), Err(error));
         assert_eq!((error.status(), error.reason()), (400, "Bad Request"));
     }
 }
@@ -177,22 +187,27 @@ fn what_is_no_header_is_given_back() {
         b"PROXY\r\n\r\n\r\n\r\n",
         b"PROXY/1 / HTTP/1.1\r\n",
     ] {
-        assert_eq!(at_every_split(Mode::Auto, bytes), Ok((Some(Step::Absent(Vec::new())), bytes.to_vec())));
+        assert_eq!(
+            at_every_split(ProxyMode::Auto, bytes),
+            Ok((Some(ProxyStep::Absent(Vec::new())), bytes.to_vec()))
+        );
     }
     let (one, two) = (b"PROXY UNKNOWN\r\n".to_vec(), v2(0x20, 0, b""));
-    for (mode, bytes) in [(Mode::V2, &one), (Mode::V1, &two), (Mode::Off, &one), (Mode::Off, &two)] {
-        assert_eq!(at_every_split(mode, bytes), Ok((Some(Step::Absent(Vec::new())), bytes.clone())));
+    for (mode, bytes) in
+        [(ProxyMode::V2, &one), (ProxyMode::V1, &two), (ProxyMode::Off, &one), (ProxyMode::Off, &two)]
+    {
+        assert_eq!(at_every_split(mode, bytes), Ok((Some(ProxyStep::Absent(Vec::new())), bytes.clone())));
     }
 }
 
 #[test]
 fn others_may_send_requests_but_no_header() {
     let refused = Err(ProxyError::Forbidden);
-    assert_eq!(read(Mode::Auto, false, &[b"PROXY "]), refused);
-    assert_eq!(read(Mode::Auto, false, &[&SIGNATURE[..5], &SIGNATURE[5..]]), refused);
-    assert_eq!(read(Mode::Auto, false, &[&SIGNATURE[..11]]), Ok((None, Vec::new())));
-    let (found, left) = read(Mode::Auto, false, &[REQUEST]).unwrap();
-    assert_eq!((found, left.as_slice()), (Some(Step::Absent(Vec::new())), REQUEST));
+    assert_eq!(read(ProxyMode::Auto, false, &[b"PROXY "]), refused);
+    assert_eq!(read(ProxyMode::Auto, false, &[&SIGNATURE[..5], &SIGNATURE[5..]]), refused);
+    assert_eq!(read(ProxyMode::Auto, false, &[&SIGNATURE[..11]]), Ok((None, Vec::new())));
+    let (found, left) = read(ProxyMode::Auto, false, &[REQUEST]).unwrap();
+    assert_eq!((found, left.as_slice()), (Some(ProxyStep::Absent(Vec::new())), REQUEST));
     assert_eq!((ProxyError::Forbidden.status(), ProxyError::Forbidden.reason()), (403, "Forbidden"));
 }
 
@@ -216,12 +231,12 @@ proptest! {
         cuts.extend([0, bytes.len()]);
         cuts.sort_unstable();
         let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
-        for mode in [Mode::Off, Mode::V1, Mode::V2, Mode::Auto] {
+        for mode in [ProxyMode::Off, ProxyMode::V1, ProxyMode::V2, ProxyMode::Auto] {
             let whole = read(mode, true, &[&bytes]);
             prop_assert_eq!(&read(mode, true, &pieces), &whole);
             if let Ok((Some(step), left)) = whole {
                 prop_assert!(bytes.ends_with(&left));
-                prop_assert_eq!(left.len() == bytes.len(), matches!(step, Step::Absent(_)));
+                prop_assert_eq!(left.len() == bytes.len(), matches!(step, ProxyStep::Absent(_)));
             }
         }
     }

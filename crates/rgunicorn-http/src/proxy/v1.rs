@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Addresses, Header, Look, Protocol, ProxyError};
+use super::{Addresses, Detect, Protocol, ProxyError, ProxyHeader};
 
 /// How a line begins.
 pub(super) const START: &[u8] = b"PROXY ";
@@ -10,20 +10,20 @@ pub(super) const START: &[u8] = b"PROXY ";
 pub(super) const LINE_BYTES_MAX: usize = 107;
 
 /// `bytes` begin with [`START`].
-pub(super) fn look(bytes: &[u8]) -> Result<Look, ProxyError> {
+pub(super) fn detect(bytes: &[u8]) -> Result<Detect, ProxyError> {
     let within = &bytes[..bytes.len().min(LINE_BYTES_MAX)];
     match memchr::memmem::find(within, b"\r\n") {
-        Some(end) => Ok(Look::Header(parse(&within[START.len()..end])?, end + 2)),
-        None if bytes.len() < LINE_BYTES_MAX => Ok(Look::NeedMore),
+        Some(end) => Ok(Detect::Header(parse(&within[START.len()..end])?, end + 2)),
+        None if bytes.len() < LINE_BYTES_MAX => Ok(Detect::NeedMore),
         None => Err(ProxyError::LineTooLong),
     }
 }
 
 /// The words behind `PROXY`.
-fn parse(words: &[u8]) -> Result<Header, ProxyError> {
+fn parse(words: &[u8]) -> Result<ProxyHeader, ProxyError> {
     // What follows UNKNOWN is to be ignored.
     if words == b"UNKNOWN" || words.starts_with(b"UNKNOWN ") {
-        return Ok(Header { protocol: Protocol::Unknown, addresses: None });
+        return Ok(ProxyHeader { protocol: Protocol::Unknown, addresses: None });
     }
     let text = std::str::from_utf8(words).map_err(|_| ProxyError::Line)?;
     let words: Vec<&str> = text.split(' ').collect();
@@ -40,7 +40,7 @@ fn parse(words: &[u8]) -> Result<Header, ProxyError> {
         .zip(end(destination, destination_port))
         .map(|(source, destination)| Addresses { source, destination })
         .ok_or(ProxyError::Line)?;
-    Ok(Header { protocol, addresses: Some(addresses) })
+    Ok(ProxyHeader { protocol, addresses: Some(addresses) })
 }
 
 /// Only digits: the standard parser would take a sign.

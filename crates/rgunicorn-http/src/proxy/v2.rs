@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Addresses, Header, Look, Protocol, ProxyError};
+use super::{Addresses, Detect, Protocol, ProxyError, ProxyHeader};
 
 /// How a header begins: no request line of any HTTP version does.
 pub(super) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -14,9 +14,9 @@ const IPV6_BYTES: usize = 2 * (16 + 2);
 pub(super) const KEPT_BYTES_MAX: usize = FIXED_BYTES + IPV6_BYTES;
 
 /// `bytes` begin with [`SIGNATURE`].
-pub(super) fn look(bytes: &[u8]) -> Result<Look, ProxyError> {
+pub(super) fn detect(bytes: &[u8]) -> Result<Detect, ProxyError> {
     let Some(fixed) = bytes.get(SIGNATURE.len()..FIXED_BYTES) else {
-        return Ok(Look::NeedMore);
+        return Ok(Detect::NeedMore);
     };
     let (version, command) = (fixed[0] >> 4, fixed[0] & 0x0f);
     let (family, transport) = (fixed[1] >> 4, fixed[1] & 0x0f);
@@ -25,7 +25,7 @@ pub(super) fn look(bytes: &[u8]) -> Result<Look, ProxyError> {
     if version != 2 {
         return Err(ProxyError::Version(version));
     }
-    let without = |protocol| Ok(Look::Header(Header { protocol, addresses: None }, total_bytes));
+    let without = |protocol| Ok(Detect::Header(ProxyHeader { protocol, addresses: None }, total_bytes));
     match (command, family, transport) {
         // Whatever family it names.
         (0, _, _) => return without(Protocol::Local),
@@ -40,19 +40,19 @@ pub(super) fn look(bytes: &[u8]) -> Result<Look, ProxyError> {
         return Err(ProxyError::Length(length));
     }
     Ok(match bytes.get(FIXED_BYTES..FIXED_BYTES + address_bytes) {
-        Some(block) => Look::Header(header(block), total_bytes),
-        None => Look::NeedMore,
+        Some(block) => Detect::Header(header(block), total_bytes),
+        None => Detect::NeedMore,
     })
 }
 
 /// The block of addresses; its length tells the family.
-fn header(block: &[u8]) -> Header {
+fn header(block: &[u8]) -> ProxyHeader {
     let port = |at: usize| u16::from_be_bytes([block[at], block[at + 1]]);
     if block.len() == IPV4_BYTES {
         let address = |at: usize| Ipv4Addr::new(block[at], block[at + 1], block[at + 2], block[at + 3]);
         let source = SocketAddr::new(address(0).into(), port(8));
         let destination = SocketAddr::new(address(4).into(), port(10));
-        return Header { protocol: Protocol::Tcp4, addresses: Some(Addresses { source, destination }) };
+        return ProxyHeader { protocol: Protocol::Tcp4, addresses: Some(Addresses { source, destination }) };
     }
     let address = |at: usize| {
         let mut octets = [0; 16];
@@ -61,5 +61,5 @@ fn header(block: &[u8]) -> Header {
     };
     let source = SocketAddr::new(address(0).into(), port(32));
     let destination = SocketAddr::new(address(16).into(), port(34));
-    Header { protocol: Protocol::Tcp6, addresses: Some(Addresses { source, destination }) }
+    ProxyHeader { protocol: Protocol::Tcp6, addresses: Some(Addresses { source, destination }) }
 }

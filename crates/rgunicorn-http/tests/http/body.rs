@@ -1,6 +1,6 @@
 //! Parity section 4.2: how the end of a body is found, and every way to make two readers disagree about it.
 
-use rgunicorn_http::{BodyKind, Event, HttpError, Policy, RequestParser};
+use rgunicorn_http::{BodyKind, HttpError, ParseEvent, Policy, RequestParser};
 
 use super::support::{head, whole};
 
@@ -79,8 +79,8 @@ fn chunk_sizes_up_to_64_bits() {
     let mut parser = RequestParser::new();
     let bytes = chunked("ffffffffffffffff\r\nab");
     let mut input = &bytes[..];
-    assert!(matches!(parser.advance(&Policy::default(), false, &mut input), Ok(Event::Head(_))));
-    assert_eq!(parser.advance(&Policy::default(), false, &mut input), Ok(Event::Data(b"ab")));
+    assert!(matches!(parser.advance(&Policy::default(), false, &mut input), Ok(ParseEvent::Head(_))));
+    assert_eq!(parser.advance(&Policy::default(), false, &mut input), Ok(ParseEvent::Data(b"ab")));
     assert_eq!(whole(chunked("10000000000000000\r\n")).error, Some(HttpError::ChunkSize));
 }
 
@@ -89,9 +89,9 @@ fn body_bytes_are_borrowed_from_the_input() {
     let bytes = post("Content-Length: 5\r\n", "hello");
     let (mut parser, mut input) = (RequestParser::new(), &bytes[..]);
     parser.advance(&Policy::default(), false, &mut input).unwrap();
-    let place = input.as_ptr();
-    let Ok(Event::Data(data)) = parser.advance(&Policy::default(), false, &mut input) else { panic!() };
-    assert_eq!((data.as_ptr(), data), (place, &b"hello"[..]));
+    let position = input.as_ptr();
+    let Ok(ParseEvent::Data(data)) = parser.advance(&Policy::default(), false, &mut input) else { panic!() };
+    assert_eq!((data.as_ptr(), data), (position, &b"hello"[..]));
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Parity section 4.1 and 4.5, rule by rule, on both sides of each limit.
 
-use rgunicorn_http::{HeaderMap, HttpError, Limits, Policy, RequestParser, Scheme, percent_decode_path};
+use rgunicorn_http::{HeadLimits, HeaderMap, HttpError, Policy, RequestParser, Scheme, percent_decode_path};
 
 use super::support::{head, head_with, run, verdict, whole};
 
 fn limited(line: usize, fields: usize, field: usize) -> Policy {
-    Policy::new(Limits::new(line, fields, field))
+    Policy::new(HeadLimits::new(line, fields, field))
 }
 
 fn get(fields: &str) -> Vec<u8> {
@@ -16,18 +16,18 @@ fn get(fields: &str) -> Vec<u8> {
 fn the_settings_are_normalised_as_gunicorn_does() {
     let rows = [
         ((4094, 100, 8190), (4094, 100, 8190)),
-        ((0, 0, 0), (Limits::REQUEST_LINE_BYTES_UNLIMITED, 32_768, 8190)),
+        ((0, 0, 0), (HeadLimits::REQUEST_LINE_BYTES_UNLIMITED, 32_768, 8190)),
         ((8191, 32_769, 8191), (8190, 32_768, 8191)),
         ((1, 1, 1), (1, 1, 1)),
-        ((usize::MAX, usize::MAX, usize::MAX), (8190, 32_768, Limits::FIELD_BYTES_CAP)),
+        ((usize::MAX, usize::MAX, usize::MAX), (8190, 32_768, HeadLimits::FIELD_BYTES_CAP)),
     ];
     for ((line, fields, field), (line_max, fields_max, field_max)) in rows {
-        let limits = Limits::new(line, fields, field);
+        let limits = HeadLimits::new(line, fields, field);
         assert_eq!(limits.request_line_bytes_max, line_max);
         assert_eq!(limits.fields_max, fields_max);
         assert_eq!(limits.field_bytes_max, field_max);
     }
-    assert_eq!(Limits::default(), Limits::new(4094, 100, 8190));
+    assert_eq!(HeadLimits::default(), HeadLimits::new(4094, 100, 8190));
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn the_states_of_a_connection_are_visible() {
     assert_eq!(feed(b"a"), (false, false, true, early));
     // The last byte and the end are two events; the second needs no input.
     assert_eq!(feed(b"b"), (false, false, true, early));
-    assert_eq!(parser.advance(&policy, false, &mut &b""[..]), Ok(rgunicorn_http::Event::End));
+    assert_eq!(parser.advance(&policy, false, &mut &b""[..]), Ok(rgunicorn_http::ParseEvent::End));
     assert!(parser.is_idle());
 }
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use rgunicorn_http::{HeaderMap, Limits, Policy, ResponseFacts, ResponseHead};
+use rgunicorn_http::{HeadLimits, HeaderMap, Policy, ResponseFacts, ResponseHead};
 
 use super::corpus::{Case, all_cases, cases};
 use super::support::run;
@@ -19,7 +19,7 @@ const SMALL_BYTES_MAX: usize = 2000;
 
 /// Cuts `bytes` at these places, in any order.
 fn cut<'a>(bytes: &'a [u8], places: &[Index]) -> Vec<&'a [u8]> {
-    let mut cuts: Vec<usize> = places.iter().map(|place| place.index(bytes.len() + 1)).collect();
+    let mut cuts: Vec<usize> = places.iter().map(|position| position.index(bytes.len() + 1)).collect();
     cuts.extend([0, bytes.len()]);
     cuts.sort_unstable();
     cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect()
@@ -95,7 +95,7 @@ fn policies() -> impl Strategy<Value = Policy> {
         permit_unconventional_http_version: on[3],
         casefold_http_method: on[4],
         header_map: if on[5] { HeaderMap::Drop } else { HeaderMap::Refuse },
-        ..Policy::new(Limits::new(line, fields, bytes))
+        ..Policy::new(HeadLimits::new(line, fields, bytes))
     })
 }
 

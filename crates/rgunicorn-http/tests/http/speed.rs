@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use rgunicorn_http::{DateCache, Event, Policy, RequestParser, ResponseFacts, ResponseHead};
+use rgunicorn_http::{DateCache, ParseEvent, Policy, RequestParser, ResponseFacts, ResponseHead};
 
 const ROUNDS: u32 = 400_000;
 
@@ -20,7 +20,7 @@ fn parse(label: &str, bytes: &[u8]) {
     let mut parser = RequestParser::new();
     nanoseconds_each(label, || {
         let mut input = bytes;
-        while parser.advance(&policy, true, &mut input) != Ok(Event::NeedMore) {}
+        while parser.advance(&policy, true, &mut input) != Ok(ParseEvent::NeedMore) {}
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use rgunicorn_http::{BodyKind, Event, Fields, HttpError, Policy, RequestHead, RequestParser};
+use rgunicorn_http::{BodyKind, Fields, HttpError, ParseEvent, Policy, RequestHead, RequestParser};
 
 /// What a byte stream came to: a readable transcript, with adjacent body pieces joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,16 +31,16 @@ pub(crate) fn run<'a>(policy: &Policy, trusted: bool, pieces: impl IntoIterator<
                     writeln!(transcript, "error {error:?} {}", error.status()).unwrap();
                     return Outcome { transcript, error: Some(error) };
                 }
-                Ok(Event::NeedMore) => break,
-                Ok(Event::Head(head)) => {
+                Ok(ParseEvent::NeedMore) => break,
+                Ok(ParseEvent::Head(head)) => {
                     assert!(parser.in_body() && !parser.is_idle() && !parser.in_head());
                     describe(&head, &mut transcript);
                 }
-                Ok(Event::Data(data)) => {
+                Ok(ParseEvent::Data(data)) => {
                     assert!(!data.is_empty());
                     body.extend_from_slice(data);
                 }
-                Ok(Event::End) => {
+                Ok(ParseEvent::End) => {
                     assert!(parser.is_idle() && !parser.in_body());
                     flush(&mut body, &mut transcript);
                     if let Some(trailers) = parser.take_trailers() {
@@ -74,7 +74,7 @@ pub(crate) fn verdict(policy: &Policy, trusted: bool, bytes: &[u8]) -> Result<()
 /// The head of the first request.
 pub(crate) fn head_with(policy: &Policy, trusted: bool, bytes: &[u8]) -> Result<RequestHead, HttpError> {
     match RequestParser::new().advance(policy, trusted, &mut &*bytes)? {
-        Event::Head(head) => Ok(head),
+        ParseEvent::Head(head) => Ok(head),
         other => panic!("no head but {other:?}"),
     }
 }

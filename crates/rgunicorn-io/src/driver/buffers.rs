@@ -99,12 +99,12 @@ pub(crate) fn unmap(base: NonNull<u8>, bytes: usize) {
 
 /// An arena whose free buffers we hand out ourselves (epoll, sim).
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub(crate) struct BufferPool {
     arena: Arena,
     free: Vec<u16>,
 }
 
-impl Pool {
+impl BufferPool {
     pub(crate) fn new(count: u16, size: u32) -> io::Result<Self> {
         let arena = Arena::new(count, size)?;
         // Last in, first out: the buffer used last is the one in the cache.

@@ -11,7 +11,7 @@ const NONE: u32 = u32::MAX;
 const CHILDREN: usize = 4;
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Node {
+struct HeapNode {
     at: Instant,
     /// Counts the insertions: the tie-breaker.
     sequence: u64,
@@ -21,7 +21,7 @@ struct Node {
 /// See the module's text.
 #[derive(Debug, Default)]
 pub struct TimerHeap {
-    nodes: Vec<Node>,
+    nodes: Vec<HeapNode>,
     /// Index into `nodes` for each key.
     places: Vec<u32>,
     sequence: u64,
@@ -53,7 +53,7 @@ impl TimerHeap {
             None => self.places.resize((key as usize + 1).next_power_of_two(), NONE),
         }
         self.sequence += 1;
-        let (node, place) = (Node { at, sequence: self.sequence, key }, self.nodes.len());
+        let (node, place) = (HeapNode { at, sequence: self.sequence, key }, self.nodes.len());
         self.nodes.push(node);
         self.places[key as usize] = place as u32;
         // Most are due later than what is there, being set later.
@@ -119,7 +119,7 @@ impl TimerHeap {
     }
 
     #[inline]
-    fn place(&mut self, at: usize, node: Node) {
+    fn place(&mut self, at: usize, node: HeapNode) {
         self.nodes[at] = node;
         self.places[node.key as usize] = at as u32;
     }

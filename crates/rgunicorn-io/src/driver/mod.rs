@@ -55,13 +55,13 @@ pub const WRITABLE: u32 = libc::POLLOUT as u32;
 /// not let go of is leaked. Bodies of unfinished sends are dropped then and there: where that may run foreign code, use
 /// `send_drop` and wait before.
 pub struct Driver {
-    kind: Kind,
+    backend: Backend,
     /// A ring belongs to its thread.
     not_send: PhantomData<*const ()>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "there is one per thread")]
-enum Kind {
+enum Backend {
     Uring(Uring),
     Epoll(Epoll),
     #[cfg(feature = "sim")]
@@ -70,24 +70,24 @@ enum Kind {
 
 macro_rules! each {
     ($driver:expr, $inner:ident => $call:expr) => {
-        match &mut $driver.kind {
-            Kind::Uring($inner) => $call,
-            Kind::Epoll($inner) => $call,
+        match &mut $driver.backend {
+            Backend::Uring($inner) => $call,
+            Backend::Epoll($inner) => $call,
             #[cfg(feature = "sim")]
-            Kind::Sim($inner) => $call,
+            Backend::Sim($inner) => $call,
         }
     };
     (ref $driver:expr, $inner:ident => $call:expr) => {
-        match &$driver.kind {
-            Kind::Uring($inner) => $call,
-            Kind::Epoll($inner) => $call,
+        match &$driver.backend {
+            Backend::Uring($inner) => $call,
+            Backend::Epoll($inner) => $call,
             #[cfg(feature = "sim")]
-            Kind::Sim($inner) => $call,
+            Backend::Sim($inner) => $call,
         }
     };
 }
 
-/// Most bytes that [`Driver::recv_waiting`] takes at once: the usual request. The rest is there for the next reception.
+/// Most bytes that [`Driver::try_recv`] takes at once: the usual request. The rest is there for the next reception.
 const WAITING_BYTES_MAX: usize = 4096;
 
 impl Driver {
@@ -102,7 +102,7 @@ impl Driver {
                 Ok(uring) => {
                     let features = uring.describe();
                     return Ok((
-                        Self::of(Kind::Uring(uring)),
+                        Self::of(Backend::Uring(uring)),
                         Report { driver: "uring", features, fallback },
                     ));
                 }
@@ -111,20 +111,20 @@ impl Driver {
             }
         }
         let epoll = Epoll::open(config)?;
-        Ok((Self::of(Kind::Epoll(epoll)), Report { driver: "epoll", features: String::new(), fallback }))
+        Ok((Self::of(Backend::Epoll(epoll)), Report { driver: "epoll", features: String::new(), fallback }))
     }
 
-    fn of(kind: Kind) -> Self {
-        Self { kind, not_send: PhantomData }
+    fn of(backend: Backend) -> Self {
+        Self { backend, not_send: PhantomData }
     }
 
     /// `"uring"`, `"epoll"` or `"sim"`.
     pub fn name(&self) -> &'static str {
-        match &self.kind {
-            Kind::Uring(_) => "uring",
-            Kind::Epoll(_) => "epoll",
+        match &self.backend {
+            Backend::Uring(_) => "uring",
+            Backend::Epoll(_) => "epoll",
             #[cfg(feature = "sim")]
-            Kind::Sim(_) => "sim",
+            Backend::Sim(_) => "sim",
         }
     }
 
@@ -134,9 +134,9 @@ impl Driver {
     /// # Errors
     /// `WouldBlock` if a sibling was faster; whatever accept4(2) says otherwise.
     pub fn accept(&mut self, listener: RawFd) -> io::Result<(Fd, PeerAddr)> {
-        match &mut self.kind {
+        match &mut self.backend {
             #[cfg(feature = "sim")]
-            Kind::Sim(sim) => sim.accept(listener),
+            Backend::Sim(sim) => sim.accept(listener),
             _ => net::accept(listener).map(|(fd, peer)| (fd.into(), peer)),
         }
     }
@@ -160,11 +160,11 @@ impl Driver {
     /// What waits in the socket at this moment, whether or not the kernel has told us of it, and whether the stream has
     /// ended. Without an armed reception only. Before an idle connection is closed, this finds the request that has just
     /// arrived: closing over it would answer with a reset.
-    pub fn recv_waiting(&mut self, fd: RawFd) -> (Vec<u8>, bool) {
+    pub fn try_recv(&mut self, fd: RawFd) -> (Vec<u8>, bool) {
         let mut chunk = [0; WAITING_BYTES_MAX];
-        let received = match &mut self.kind {
+        let received = match &mut self.backend {
             #[cfg(feature = "sim")]
-            Kind::Sim(sim) => sim.recv_waiting(fd, &mut chunk),
+            Backend::Sim(sim) => sim.try_recv(fd, &mut chunk),
             _ => net::recv_now(fd, &mut chunk),
         };
         match received {
@@ -174,26 +174,26 @@ impl Driver {
     }
 
     /// Whether the other end of a stream socket has shut it, for writing at least. Asks the kernel, and takes nothing.
-    pub fn has_peer_left(&self, fd: RawFd) -> bool {
-        match &self.kind {
+    pub fn is_half_closed(&self, fd: RawFd) -> bool {
+        match &self.backend {
             #[cfg(feature = "sim")]
-            Kind::Sim(sim) => sim.has_peer_left(fd),
-            _ => net::has_peer_left(fd),
+            Backend::Sim(sim) => sim.is_half_closed(fd),
+            _ => net::is_half_closed(fd),
         }
     }
 
     /// Whether nothing can reach the other end of a stream socket any more. Asks the kernel.
-    pub fn is_cut_off(&self, fd: RawFd) -> bool {
-        match &self.kind {
+    pub fn is_reset(&self, fd: RawFd) -> bool {
+        match &self.backend {
             #[cfg(feature = "sim")]
-            Kind::Sim(sim) => sim.is_cut_off(fd),
-            _ => net::is_cut_off(fd),
+            Backend::Sim(sim) => sim.is_reset(fd),
+            _ => net::is_reset(fd),
         }
     }
 
     /// Ends a reception whose owner has gone: no completion of it is delivered, its bytes are discarded.
-    pub fn recv_drop(&mut self, op: OpKey) {
-        each!(self, d => d.recv_drop(op));
+    pub fn recv_cancel(&mut self, op: OpKey) {
+        each!(self, d => d.recv_cancel(op));
     }
 
     /// Sends all of `buf`. At most one send in flight per descriptor (the caller's duty: two would be in no order).
@@ -202,8 +202,8 @@ impl Driver {
     }
 
     /// Ends a send whose owner has gone. Its memory comes out as [`Completion::Orphan`] when the kernel has let go of it.
-    pub fn send_drop(&mut self, op: OpKey) {
-        each!(self, d => d.send_drop(op));
+    pub fn send_cancel(&mut self, op: OpKey) {
+        each!(self, d => d.send_cancel(op));
     }
 
     /// Waits for any descriptor to become ready as poll(2) has it; one-shot. A descriptor that is ready already completes
@@ -221,8 +221,8 @@ impl Driver {
     /// # Errors
     /// As for [`Driver::poll`].
     pub fn poll_again(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
-        match &mut self.kind {
-            Kind::Epoll(epoll) => epoll.poll_again(fd, mask, token),
+        match &mut self.backend {
+            Backend::Epoll(epoll) => epoll.poll_again(fd, mask, token),
             _ => self.poll(fd, mask, token),
         }
     }
@@ -236,15 +236,15 @@ impl Driver {
     ///
     /// # Errors
     /// `EBADF` for a negative descriptor.
-    pub fn listen(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
-        each!(self, d => d.listen(listener, token))
+    pub fn arm_accept(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
+        each!(self, d => d.arm_accept(listener, token))
     }
 
     /// Takes the wish back, effective at once: for the time that the application runs, siblings get the wake-ups. True if
     /// one had been used up for us already: then call `accept` before the application, or that connection waits for it.
     #[must_use = "true means that a connection may be waiting for us alone"]
-    pub fn listen_cancel(&mut self, op: OpKey) -> bool {
-        each!(self, d => d.listen_cancel(op))
+    pub fn disarm_accept(&mut self, op: OpKey) -> bool {
+        each!(self, d => d.disarm_accept(op))
     }
 
     /// The bytes of a received buffer.
@@ -269,10 +269,10 @@ impl Driver {
 
     /// The time by which this driver waits: the monotonic clock, or a simulation's own.
     pub fn now(&self) -> Instant {
-        match &self.kind {
+        match &self.backend {
             #[cfg(feature = "sim")]
-            Kind::Sim(sim) => sim.now(),
-            Kind::Uring(_) | Kind::Epoll(_) => clock::now(),
+            Backend::Sim(sim) => sim.now(),
+            Backend::Uring(_) | Backend::Epoll(_) => clock::now(),
         }
     }
 
@@ -294,22 +294,22 @@ impl Driver {
 
     /// Makes the kernel let go of the file behind `fd` as far as operations hold it: cancellations that were asked for
     /// take effect now. For descriptors that somebody else is about to close. Operations that are armed are not ended.
-    pub fn let_go(&mut self, fd: RawFd) {
-        match &mut self.kind {
-            Kind::Uring(uring) => uring.let_go(fd),
-            Kind::Epoll(epoll) => epoll.let_go(fd),
+    pub fn release_file(&mut self, fd: RawFd) {
+        match &mut self.backend {
+            Backend::Uring(uring) => uring.release_file(fd),
+            Backend::Epoll(epoll) => epoll.release_file(fd),
             #[cfg(feature = "sim")]
-            Kind::Sim(_) => {}
+            Backend::Sim(_) => {}
         }
     }
 
     /// The driver's own descriptor, if it has one.
     pub fn fileno(&self) -> Option<RawFd> {
-        match &self.kind {
-            Kind::Uring(uring) => Some(uring.fileno()),
-            Kind::Epoll(epoll) => Some(epoll.fileno()),
+        match &self.backend {
+            Backend::Uring(uring) => Some(uring.fileno()),
+            Backend::Epoll(epoll) => Some(epoll.fileno()),
             #[cfg(feature = "sim")]
-            Kind::Sim(_) => None,
+            Backend::Sim(_) => None,
         }
     }
 
@@ -318,9 +318,9 @@ impl Driver {
     /// # Errors
     /// What shutdown(2) says, `ENOTCONN` above all.
     pub fn shutdown(&mut self, fd: RawFd, how: Shutdown) -> io::Result<()> {
-        match &mut self.kind {
+        match &mut self.backend {
             #[cfg(feature = "sim")]
-            Kind::Sim(sim) => sim.shutdown(fd, how),
+            Backend::Sim(sim) => sim.shutdown(fd, how),
             _ => net::shutdown(fd, how),
         }
     }
@@ -342,17 +342,17 @@ impl Driver {
     /// For a forked child: closes its copies of descriptors and touches nothing else, because the kernel side is the
     /// parent's. Memory is leaked on purpose.
     pub fn forget_after_fork(self) {
-        match self.kind {
-            Kind::Uring(uring) => uring.forget_after_fork(),
-            Kind::Epoll(epoll) => epoll.forget_after_fork(),
+        match self.backend {
+            Backend::Uring(uring) => uring.forget_after_fork(),
+            Backend::Epoll(epoll) => epoll.forget_after_fork(),
             #[cfg(feature = "sim")]
-            Kind::Sim(_) => {}
+            Backend::Sim(_) => {}
         }
     }
 }
 
 fn open_uring(config: &Config) -> io::Result<Uring> {
     let mut uring = Uring::open(config)?;
-    probe::prove(&mut uring)?;
+    probe::probe(&mut uring)?;
     Ok(uring)
 }

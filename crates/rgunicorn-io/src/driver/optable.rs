@@ -30,7 +30,7 @@ const GENERATION_MASK: u32 = 0x00ff_ffff;
 
 /// Where an operation is in its life. See the picture at the top.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Phase {
+pub(crate) enum OpPhase {
     Armed,
     Parked,
     Orphaned,
@@ -48,19 +48,19 @@ pub(crate) enum Op {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct OpSlot {
     generation: u32,
     /// Next in the chain of the same descriptor, or next vacant slot.
     next: u32,
     fd: RawFd,
-    phase: Phase,
+    phase: OpPhase,
     op: Option<Op>,
 }
 
 /// The table.
 #[derive(Debug)]
 pub(crate) struct OpTable {
-    slots: Vec<Slot>,
+    slots: Vec<OpSlot>,
     vacant: u32,
     live: usize,
     /// First operation of each descriptor.
@@ -78,7 +78,7 @@ impl OpTable {
     }
 
     /// Takes in a new operation of `fd` (not negative).
-    pub(crate) fn insert(&mut self, fd: RawFd, op: Op, phase: Phase) -> OpKey {
+    pub(crate) fn insert(&mut self, fd: RawFd, op: Op, phase: OpPhase) -> OpKey {
         let at = fd as usize;
         if self.heads.len() <= at {
             self.heads.resize((at + 1).next_power_of_two(), NONE);
@@ -86,7 +86,7 @@ impl OpTable {
         let next = self.heads[at];
         let index = if self.vacant == NONE {
             let index = self.slots.len() as u32;
-            self.slots.push(Slot { generation: 1, next, fd, phase, op: Some(op) });
+            self.slots.push(OpSlot { generation: 1, next, fd, phase, op: Some(op) });
             index
         } else {
             let index = self.vacant;
@@ -130,27 +130,27 @@ impl OpTable {
         debug_assert!(false, "operation {index} is missing in the chain of descriptor {fd}");
     }
 
-    fn slot(&self, key: OpKey) -> Option<&Slot> {
+    fn slot(&self, key: OpKey) -> Option<&OpSlot> {
         let slot = self.slots.get(key.index as usize)?;
         (slot.generation == key.generation && slot.op.is_some()).then_some(slot)
     }
 
-    fn slot_mut(&mut self, key: OpKey) -> Option<&mut Slot> {
+    fn slot_mut(&mut self, key: OpKey) -> Option<&mut OpSlot> {
         let slot = self.slots.get_mut(key.index as usize)?;
         (slot.generation == key.generation && slot.op.is_some()).then_some(slot)
     }
 
-    pub(crate) fn get(&self, key: OpKey) -> Option<(RawFd, Phase, &Op)> {
+    pub(crate) fn get(&self, key: OpKey) -> Option<(RawFd, OpPhase, &Op)> {
         let slot = self.slot(key)?;
         Some((slot.fd, slot.phase, slot.op.as_ref()?))
     }
 
-    pub(crate) fn get_mut(&mut self, key: OpKey) -> Option<(RawFd, Phase, &mut Op)> {
+    pub(crate) fn get_mut(&mut self, key: OpKey) -> Option<(RawFd, OpPhase, &mut Op)> {
         let slot = self.slot_mut(key)?;
         Some((slot.fd, slot.phase, slot.op.as_mut()?))
     }
 
-    pub(crate) fn set_phase(&mut self, key: OpKey, phase: Phase) {
+    pub(crate) fn set_phase(&mut self, key: OpKey, phase: OpPhase) {
         if let Some(slot) = self.slot_mut(key) {
             slot.phase = phase;
         }
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_costs_36_bytes() {
-        assert_eq!(size_of::<Slot>(), 32, "and 4 for its place in the chain heads");
+        assert_eq!(size_of::<OpSlot>(), 32, "and 4 for its place in the chain heads");
     }
 
     fn op(token: u64) -> Op {
@@ -196,24 +196,24 @@ mod tests {
     #[test]
     fn a_key_dies_with_its_operation_even_if_the_slot_lives_on() {
         let mut table = OpTable::new();
-        let old = table.insert(3, op(1), Phase::Armed);
+        let old = table.insert(3, op(1), OpPhase::Armed);
         assert!(table.remove(old).is_some());
-        let new = table.insert(3, op(2), Phase::Armed);
+        let new = table.insert(3, op(2), OpPhase::Armed);
         assert_eq!(old.index, new.index);
-        table.set_phase(old, Phase::Orphaned);
+        table.set_phase(old, OpPhase::Orphaned);
         assert!(table.get(old).is_none() && table.remove(old).is_none());
-        assert!(matches!(table.get(new), Some((3, Phase::Armed, Op::Recv { token: Token(2), .. }))));
+        assert!(matches!(table.get(new), Some((3, OpPhase::Armed, Op::Recv { token: Token(2), .. }))));
     }
 
     #[test]
     fn generations_fit_24_bits() {
         let mut table = OpTable::new();
-        let first = table.insert(3, op(1), Phase::Armed);
+        let first = table.insert(3, op(1), OpPhase::Armed);
         table.slots[0].generation = GENERATION_MASK;
         assert!(table.get(first).is_none());
         let last = OpKey { index: 0, generation: GENERATION_MASK };
         assert!(table.remove(last).is_some());
-        assert_eq!(table.insert(3, op(1), Phase::Armed).generation, 0);
+        assert_eq!(table.insert(3, op(1), OpPhase::Armed).generation, 0);
     }
 
     proptest! {
@@ -224,7 +224,7 @@ mod tests {
             let mut model: Vec<(OpKey, RawFd)> = Vec::new();
             for (token, (insert, pick, fd)) in steps.into_iter().enumerate() {
                 if insert || model.is_empty() {
-                    model.push((table.insert(fd, op(token as u64), Phase::Armed), fd));
+                    model.push((table.insert(fd, op(token as u64), OpPhase::Armed), fd));
                 } else {
                     let (key, _) = model.swap_remove(pick % model.len());
                     prop_assert!(table.remove(key).is_some());

@@ -13,7 +13,7 @@ use super::uring::Uring;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the proof. An error is the kernel's answer, or `Unsupported`.
-pub(crate) fn prove(ring: &mut Uring) -> io::Result<()> {
+pub(crate) fn probe(ring: &mut Uring) -> io::Result<()> {
     let (ours, mut theirs) = UnixStream::pair()?;
     let op = ring.recv(ours.as_raw_fd(), Token(0))?;
     theirs.write_all(b"?")?;

@@ -30,7 +30,7 @@ impl std::fmt::Debug for SendOp {
 }
 
 /// What to tell the kernel.
-pub(crate) enum Shape {
+pub(crate) enum SendVectors {
     /// One part: a plain send.
     One(*const u8, u32),
     /// Two parts.
@@ -55,17 +55,17 @@ impl SendOp {
     }
 
     /// Describes the rest to the kernel. The pointers are good as long as this boxed operation lives.
-    pub(crate) fn shape(&mut self) -> Shape {
+    pub(crate) fn shape(&mut self) -> SendVectors {
         let (head, body) = self.rest();
         let cut = |part: &[u8]| part.len().min(PART_BYTES_MAX);
         if head.is_empty() || body.is_empty() {
             let only = if head.is_empty() { body } else { head };
-            return Shape::One(only.as_ptr(), cut(only) as u32);
+            return SendVectors::One(only.as_ptr(), cut(only) as u32);
         }
         self.parts = [net::iovec(&head[..cut(head)]), net::iovec(&body[..cut(body)])];
         self.message.msg_iov = self.parts.as_mut_ptr();
         self.message.msg_iovlen = self.parts.len();
-        Shape::Two(&raw const self.message)
+        SendVectors::Two(&raw const self.message)
     }
 
     /// Sends what fits now. `Ok(true)`: all is sent. `Ok(false)`: the socket is full.

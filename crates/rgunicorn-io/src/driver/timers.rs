@@ -9,19 +9,19 @@ const NONE: u32 = u32::MAX;
 const CLASS_MASK: u64 = 0b111;
 
 #[derive(Clone, Copy, Debug)]
-struct Link {
+struct ListNode {
     prev: u32,
     next: u32,
     /// Nanoseconds with the class in the low bits; `u64::MAX` when not set.
     at: u64,
 }
 
-const UNSET: Link = Link { prev: NONE, next: NONE, at: u64::MAX };
+const UNSET: ListNode = ListNode { prev: NONE, next: NONE, at: u64::MAX };
 
 /// At most 7 classes of deadlines for slab keys.
 #[derive(Debug)]
 pub struct Deadlines<const CLASSES: usize> {
-    links: Vec<Link>,
+    links: Vec<ListNode>,
     first: [u32; CLASSES],
     last: [u32; CLASSES],
     count: [usize; CLASSES],
@@ -78,8 +78,11 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
             self.links.resize(slot + 1, UNSET);
         }
         let last = self.last[list];
-        self.links[slot] =
-            Link { prev: last, next: NONE, at: (at.0.min(u64::MAX >> 1) & !CLASS_MASK) | u64::from(class) };
+        self.links[slot] = ListNode {
+            prev: last,
+            next: NONE,
+            at: (at.0.min(u64::MAX >> 1) & !CLASS_MASK) | u64::from(class),
+        };
         match self.links.get_mut(last as usize) {
             Some(before) => before.next = key,
             None => self.first[list] = key,
@@ -93,7 +96,7 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
         let Some(class) = self.class(key) else { return };
         let list = usize::from(class);
         self.count[list] -= 1;
-        let Link { prev, next, .. } = std::mem::replace(&mut self.links[key as usize], UNSET);
+        let ListNode { prev, next, .. } = std::mem::replace(&mut self.links[key as usize], UNSET);
         match self.links.get_mut(prev as usize) {
             Some(before) => before.next = next,
             None => self.first[list] = next,

@@ -67,7 +67,7 @@ impl Image {
     /// # Errors
     /// What fcntl(2), chdir(2) and execve(2) answer. The process is the former one then, but for its directory and for
     /// the descriptors: it should leave.
-    pub fn become_it(&self, kept: &[RawFd]) -> io::Result<Infallible> {
+    pub fn exec(&self, kept: &[RawFd]) -> io::Result<Infallible> {
         for fd in kept {
             // SAFETY: F_SETFD takes no pointer.
             check(unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) })?;
@@ -117,7 +117,7 @@ mod tests {
             // SAFETY: the child makes system calls only; what they need was made before.
             let pid = unsafe { libc::fork() };
             if pid == 0 {
-                let _ = image.become_it(&[]);
+                let _ = image.exec(&[]);
                 super::super::process::exit_now(9);
             }
             let mut status = -1;

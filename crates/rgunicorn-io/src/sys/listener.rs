@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 /// Where to listen, as the configuration says it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Address {
+pub enum ListenAddress {
     /// A host name or literal (IPv6 without brackets) and a port; 0 lets the kernel choose one.
     Tcp {
         /// Host name, IPv4 or IPv6 literal.
@@ -35,7 +35,7 @@ pub enum Address {
     Fd(RawFd),
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for ListenAddress {
     /// As Gunicorn names it in errors: Python's form of a TCP address pair, the bare path of a unix socket.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -87,7 +87,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Listener {
     fd: OwnedFd,
-    address: Address,
+    address: ListenAddress,
     local: Local,
     /// Device and inode of the socket file that we, or who has handed the socket over to us, made.
     file: Option<(u64, u64)>,
@@ -103,12 +103,12 @@ impl AsFd for Listener {
 }
 
 impl Listener {
-    /// Opens, binds and listens; or adopts the descriptor of an [`Address::Fd`].
+    /// Opens, binds and listens; or adopts the descriptor of an [`ListenAddress::Fd`].
     ///
     /// # Errors
     /// `AddrInUse`, `AddrNotAvailable` and whatever else the system calls answer; `InvalidInput` (without an errno) if the
     /// path of a unix socket is taken by something that is not a socket; a resolver's error for an unknown host.
-    pub fn open(address: &Address, options: &Options) -> io::Result<Self> {
+    pub fn open(address: &ListenAddress, options: &Options) -> io::Result<Self> {
         let listener = Self::bind(address, options)?;
         listener.listen()?;
         Ok(listener)
@@ -118,12 +118,12 @@ impl Listener {
     ///
     /// # Errors
     /// As [`Listener::open`].
-    pub fn bind(address: &Address, options: &Options) -> io::Result<Self> {
+    pub fn bind(address: &ListenAddress, options: &Options) -> io::Result<Self> {
         let (fd, file) = match address {
-            Address::Tcp { host, port } => (open_tcp(resolve(host, *port)?, options.reuse_port)?, None),
-            Address::Unix(path) => open_unix_path(path, options)?,
-            Address::Abstract(name) => (open_unix(&UnixAddr::new_abstract(name)?)?, None),
-            Address::Fd(number) => (adopt(*number)?, None),
+            ListenAddress::Tcp { host, port } => (open_tcp(resolve(host, *port)?, options.reuse_port)?, None),
+            ListenAddress::Unix(path) => open_unix_path(path, options)?,
+            ListenAddress::Abstract(name) => (open_unix(&UnixAddr::new_abstract(name)?)?, None),
+            ListenAddress::Fd(number) => (adopt(*number)?, None),
         };
         let local = local(&fd)?;
         Ok(Self { fd, address: address.clone(), local, file, backlog: options.backlog, own: false })
@@ -150,9 +150,11 @@ impl Listener {
         let fd = adopt(number)?;
         let local = local(&fd)?;
         let (address, file) = match &local {
-            Local::Tcp(bound) => (Address::Tcp { host: bound.ip().to_string(), port: bound.port() }, None),
-            Local::Unix(path) => (Address::Unix(path.clone()), socket_file(path)),
-            Local::Abstract(name) => (Address::Abstract(name.clone()), None),
+            Local::Tcp(bound) => {
+                (ListenAddress::Tcp { host: bound.ip().to_string(), port: bound.port() }, None)
+            }
+            Local::Unix(path) => (ListenAddress::Unix(path.clone()), socket_file(path)),
+            Local::Abstract(name) => (ListenAddress::Abstract(name.clone()), None),
         };
         let inherited = Self { fd, address, local, file, backlog: options.backlog, own: false };
         inherited.listen()?;
@@ -160,21 +162,21 @@ impl Listener {
     }
 
     /// Would opening `address` give a socket bound to what this one is bound to?
-    pub fn is_at(&self, address: &Address) -> bool {
+    pub fn is_at(&self, address: &ListenAddress) -> bool {
         match (address, &self.local) {
-            (Address::Tcp { host, port }, Local::Tcp(bound)) => {
+            (ListenAddress::Tcp { host, port }, Local::Tcp(bound)) => {
                 let same = |wanted: SocketAddr| wanted.ip() == bound.ip() && [0, bound.port()].contains(port);
                 resolve(host, *port).is_ok_and(same)
             }
-            (Address::Unix(path), Local::Unix(bound)) => path == bound,
-            (Address::Abstract(name), Local::Abstract(bound)) => name == bound,
+            (ListenAddress::Unix(path), Local::Unix(bound)) => path == bound,
+            (ListenAddress::Abstract(name), Local::Abstract(bound)) => name == bound,
             _ => false,
         }
     }
 
     /// The same socket under the address that the configuration has for it.
     #[must_use]
-    pub fn named(self, address: Address) -> Self {
+    pub fn named(self, address: ListenAddress) -> Self {
         Self { address, ..self }
     }
 
@@ -190,7 +192,7 @@ impl Listener {
     }
 
     /// The configured address.
-    pub fn address(&self) -> &Address {
+    pub fn address(&self) -> &ListenAddress {
         &self.address
     }
 

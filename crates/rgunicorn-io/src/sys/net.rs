@@ -125,7 +125,7 @@ pub fn shutdown(fd: RawFd, how: Shutdown) -> io::Result<()> {
 
 /// Whether the other end has shut the connection, for writing at least, or reset it. Nothing is received. A descriptor
 /// that cannot be asked counts as left.
-pub fn has_peer_left(fd: RawFd) -> bool {
+pub fn is_half_closed(fd: RawFd) -> bool {
     let left = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
     let mut asked = libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 };
     // SAFETY: one pollfd, which outlives the call; a time-out of 0 does not wait.
@@ -135,7 +135,7 @@ pub fn has_peer_left(fd: RawFd) -> bool {
 
 /// Whether nothing can reach the other end of a connection any more: it was reset, or (unix sockets) closed. A descriptor
 /// that cannot be asked counts as cut off.
-pub fn is_cut_off(fd: RawFd) -> bool {
+pub fn is_reset(fd: RawFd) -> bool {
     let mut asked = libc::pollfd { fd, events: 0, revents: 0 };
     // SAFETY: one pollfd, which outlives the call; a time-out of 0 does not wait.
     let ready = unsafe { libc::poll(&raw mut asked, 1, 0) };

@@ -12,7 +12,7 @@ pub type Pid = i32;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub enum ChildExit {
     /// It left by itself with this status, 0 to 255.
     Code(i32),
     /// A signal ended it.
@@ -35,17 +35,17 @@ pub fn parent_id() -> Pid {
 ///
 /// # Errors
 /// None that is known on Linux for these arguments; EINTR is retried and ECHILD is `None`.
-pub fn reap() -> io::Result<Option<(Pid, Exit)>> {
+pub fn reap() -> io::Result<Option<(Pid, ChildExit)>> {
     loop {
         let mut status = 0;
         // SAFETY: `status` is a place for one int.
         match check(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) }) {
             Ok(0) => return Ok(None),
             Ok(pid) if libc::WIFSIGNALED(status) => {
-                return Ok(Some((pid, Exit::Signal(Signal(libc::WTERMSIG(status))))));
+                return Ok(Some((pid, ChildExit::Signal(Signal(libc::WTERMSIG(status))))));
             }
             Ok(pid) if libc::WIFEXITED(status) => {
-                return Ok(Some((pid, Exit::Code(libc::WEXITSTATUS(status)))));
+                return Ok(Some((pid, ChildExit::Code(libc::WEXITSTATUS(status)))));
             }
             // Stopped or continued: not asked for, so it does not come; not an end in any case.
             Ok(_) => {}

@@ -27,14 +27,14 @@ pub const SLOTS_MAX: u32 = 4096;
 /// What all processes share about the whole.
 #[repr(C, align(64))]
 #[derive(Default)]
-struct Header {
+struct BoardHeader {
     /// How many workers the master wants, 0 once the server stops.
     workers: AtomicU32,
     /// How many slots are taken: workers that there are, those that leave included. A worker that is alone can skip the
     /// rules about sharing.
     present: AtomicU32,
     /// 1 while another master's workers accept at the same listeners.
-    company: AtomicU32,
+    other_master: AtomicU32,
     /// One more than the highest slot ever used: where readers stop.
     slots_used: AtomicU32,
     /// The age of the worker that recycles itself; 0 while none does.
@@ -62,18 +62,18 @@ struct Cells {
     /// 1 once it has begun to leave.
     leaving: AtomicU32,
     /// 1 once the worker leaves while others go on with its listeners.
-    retired: AtomicU32,
+    replaced: AtomicU32,
 }
 
-const BOARD_BYTES: usize = size_of::<Header>() + SLOTS_MAX as usize * size_of::<Cells>();
-const _: () = assert!(size_of::<Header>() == 64 && size_of::<Cells>() == 64);
+const BOARD_BYTES: usize = size_of::<BoardHeader>() + SLOTS_MAX as usize * size_of::<Cells>();
+const _: () = assert!(size_of::<BoardHeader>() == 64 && size_of::<Cells>() == 64);
 
 struct Mapping(NonNull<std::ffi::c_void>);
 
-struct Shared {
+struct BoardMemory {
     mapping: Mapping,
-    bell: EventFd,
-    nudge: EventFd,
+    master_wakeup: EventFd,
+    sibling_wakeup: EventFd,
 }
 
 // SAFETY: the mapping lives until the last handle is dropped and holds only atomics, which any thread may touch.
@@ -90,23 +90,23 @@ impl Drop for Mapping {
 }
 
 impl Mapping {
-    fn header(&self) -> &Header {
-        // SAFETY: the mapping starts with a Header: page-aligned, zeroed by the kernel (a valid Header), never unmapped
+    fn header(&self) -> &BoardHeader {
+        // SAFETY: the mapping starts with a BoardHeader: page-aligned, zeroed by the kernel (a valid BoardHeader), never unmapped
         // while `self` lives, and only touched through atomics.
-        unsafe { self.0.cast::<Header>().as_ref() }
+        unsafe { self.0.cast::<BoardHeader>().as_ref() }
     }
 
     fn cells(&self, index: u32) -> &Cells {
         let index = index.min(SLOTS_MAX - 1) as usize;
         // SAFETY: `index` is below SLOTS_MAX, so the place is inside the mapping, after the header, aligned to 64 as both
         // sizes are multiples of it; zeroes are valid Cells; only touched through atomics.
-        unsafe { self.0.cast::<Header>().add(1).cast::<Cells>().add(index).as_ref() }
+        unsafe { self.0.cast::<BoardHeader>().add(1).cast::<Cells>().add(index).as_ref() }
     }
 }
 
 /// The whole board: the master's handle, and a worker's view of its siblings.
 #[derive(Clone)]
-pub struct Scoreboard(Arc<Shared>);
+pub struct Scoreboard(Arc<BoardMemory>);
 
 impl std::fmt::Debug for Scoreboard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -126,10 +126,10 @@ impl Scoreboard {
         let address = unsafe { mmap_anonymous(None, LENGTH, protection, MapFlags::MAP_SHARED)? };
         let mapping = Mapping(address);
         let eventfd = || EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
-        Ok(Self(Arc::new(Shared { mapping, bell: eventfd()?, nudge: eventfd()? })))
+        Ok(Self(Arc::new(BoardMemory { mapping, master_wakeup: eventfd()?, sibling_wakeup: eventfd()? })))
     }
 
-    fn header(&self) -> &Header {
+    fn header(&self) -> &BoardHeader {
         self.0.mapping.header()
     }
 
@@ -138,36 +138,36 @@ impl Scoreboard {
     }
 
     /// What the master polls for reading besides its signals.
-    pub fn bell(&self) -> BorrowedFd<'_> {
-        self.0.bell.as_fd()
+    pub fn master_wakeup(&self) -> BorrowedFd<'_> {
+        self.0.master_wakeup.as_fd()
     }
 
     /// Makes the bell ring again. The master's, after its wait and before it reads the slots.
-    pub fn answer_bell(&self) {
+    pub fn drain_master_wakeup(&self) {
         // EAGAIN: it has not rung.
-        let _ = self.0.bell.read();
+        let _ = self.0.master_wakeup.read();
     }
 
     /// What workers poll for reading: a sibling has been woken for a connection that it leaves to others.
-    pub fn nudged(&self) -> BorrowedFd<'_> {
-        self.0.nudge.as_fd()
+    pub fn sibling_wakeup(&self) -> BorrowedFd<'_> {
+        self.0.sibling_wakeup.as_fd()
     }
 
     /// Wakes all workers that wait: there is a connection to accept.
-    pub fn nudge(&self) {
+    pub fn wake_siblings(&self) {
         // A full counter is readable, too.
-        let _ = self.0.nudge.write(1);
+        let _ = self.0.sibling_wakeup.write(1);
     }
 
     /// To be done by each that was woken: the first one ends the nudge.
-    pub fn answer_nudge(&self) {
+    pub fn drain_sibling_wakeup(&self) {
         // EAGAIN: somebody else has.
-        let _ = self.0.nudge.read();
+        let _ = self.0.sibling_wakeup.read();
     }
 
-    fn ring(&self) {
+    fn wake_master(&self) {
         // A full counter is readable, too.
-        let _ = self.0.bell.write(1);
+        let _ = self.0.master_wakeup.write(1);
     }
 
     /// The age of the worker that has the permit to recycle itself ([`Slot::begin_recycling`]).
@@ -184,18 +184,18 @@ impl Scoreboard {
     /// Nobody else accepts at the listeners, and nobody is about to: one worker is there, no more are wanted (between the
     /// end of a sibling and the fork of its successor this worker must not take what is queued for both), and there is no
     /// other master.
-    pub fn is_solo(&self) -> bool {
-        self.workers() <= 1 && self.header().present.load(Relaxed) <= 1 && !self.has_company()
+    pub fn is_only_worker(&self) -> bool {
+        self.workers() <= 1 && self.header().present.load(Relaxed) <= 1 && !self.has_other_master()
     }
 
     /// Another master's workers accept at the same listeners (an upgrade in place is on trial).
-    pub fn has_company(&self) -> bool {
-        self.header().company.load(Relaxed) != 0
+    pub fn has_other_master(&self) -> bool {
+        self.header().other_master.load(Relaxed) != 0
     }
 
     /// Tells everyone whether another master serves on the same sockets. The master's.
-    pub fn set_company(&self, company: bool) {
-        self.header().company.store(company.into(), Relaxed);
+    pub fn set_other_master(&self, company: bool) {
+        self.header().other_master.store(company.into(), Relaxed);
     }
 
     /// How many workers the master wants now; 0 when the server stops.
@@ -222,7 +222,7 @@ impl Scoreboard {
 
     /// What every present worker tells, in slot order. For a worker that compares itself with its siblings, and for
     /// statistics.
-    pub fn readings(&self) -> impl Iterator<Item = Reading> + '_ {
+    pub fn readings(&self) -> impl Iterator<Item = SlotReading> + '_ {
         let used = self.header().slots_used.load(Relaxed).min(SLOTS_MAX);
         (0..used).map(|index| reading(self.cells(index))).filter(|reading| reading.age != 0)
     }
@@ -235,16 +235,16 @@ pub enum Accepting {
     /// It takes none at present.
     No = 0,
     /// It takes one when it has done what it is doing.
-    Soon = 1,
+    BusyDisarmed = 1,
     /// It waits for one, its listeners armed.
-    Now = 2,
+    Waiting = 2,
     /// It does something else, and its listeners are armed, because it was alone: the kernel may wake it, to no purpose.
-    AtWork = 3,
+    BusyArmed = 3,
 }
 
 /// One worker's values at about one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct SlotReading {
     /// The worker's age; never 0 here.
     pub age: u64,
     /// The last heartbeat; `None` before the first.
@@ -263,20 +263,20 @@ pub struct Reading {
     pub leaving: bool,
 }
 
-impl Reading {
+impl SlotReading {
     /// The kernel may use wake-ups up for it that it does not act upon soon, or ever.
-    pub fn swallows(&self) -> bool {
+    pub fn may_lose_wakeup(&self) -> bool {
         match self.accepting {
-            Accepting::No | Accepting::Soon => false,
-            Accepting::Now => self.leaving,
-            Accepting::AtWork => true,
+            Accepting::No | Accepting::BusyDisarmed => false,
+            Accepting::Waiting => self.leaving,
+            Accepting::BusyArmed => true,
         }
     }
 }
 
-fn reading(cells: &Cells) -> Reading {
+fn reading(cells: &Cells) -> SlotReading {
     let instant = |cell: &AtomicU64| Some(Instant(cell.load(Relaxed))).filter(|at| at.0 != 0);
-    Reading {
+    SlotReading {
         age: cells.age.load(Relaxed),
         beat: instant(&cells.beat),
         booted: cells.booted.load(Relaxed) != 0,
@@ -285,9 +285,9 @@ fn reading(cells: &Cells) -> Reading {
         accepted: instant(&cells.accepted),
         accepting: match cells.accepting.load(Relaxed) {
             0 => Accepting::No,
-            1 => Accepting::Soon,
-            2 => Accepting::Now,
-            _ => Accepting::AtWork,
+            1 => Accepting::BusyDisarmed,
+            2 => Accepting::Waiting,
+            _ => Accepting::BusyArmed,
         },
         leaving: cells.leaving.load(Relaxed) != 0,
     }
@@ -322,7 +322,7 @@ impl Slot {
 
     /// The slot as this process's own: the worker's, right after its fork.
     #[must_use]
-    pub fn adopted(self) -> Self {
+    pub fn claim_for_child(self) -> Self {
         Self { owner: atfork::generation(), ..self }
     }
 
@@ -332,7 +332,7 @@ impl Slot {
     }
 
     /// What the slot says now.
-    pub fn read(&self) -> Reading {
+    pub fn read(&self) -> SlotReading {
         reading(self.cells())
     }
 
@@ -347,7 +347,7 @@ impl Slot {
     pub fn set_booted(&self) {
         if let Some(cells) = self.own_cells() {
             cells.booted.store(1, Relaxed);
-            self.board.ring();
+            self.board.wake_master();
         }
     }
 
@@ -355,7 +355,7 @@ impl Slot {
     /// Rings, the first time.
     pub fn set_leaving(&self) {
         if self.own_cells().is_some_and(|cells| cells.leaving.swap(1, Relaxed) == 0) {
-            self.board.ring();
+            self.board.wake_master();
         }
     }
 
@@ -371,7 +371,7 @@ impl Slot {
         if permit.load(Relaxed) != 0 || self.own_cells().is_none() {
             return false;
         }
-        let serve = |reading: &Reading| reading.booted && !reading.leaving;
+        let serve = |reading: &SlotReading| reading.booted && !reading.leaving;
         if self.board.readings().filter(serve).count() < wanted as usize {
             return false;
         }
@@ -410,13 +410,13 @@ impl Slot {
     }
 
     /// "This worker leaves, and others go on with its listeners." The master's, with the signal, or the worker's own.
-    pub fn retire(&self) {
-        self.put(|cells| &cells.retired, 1);
+    pub fn mark_replaced(&self) {
+        self.put(|cells| &cells.replaced, 1);
     }
 
     /// Others will accept what waits at the worker's listeners, as far as was known when it was told to leave.
-    pub fn is_retired(&self) -> bool {
-        self.cells().retired.load(Relaxed) != 0
+    pub fn is_replaced(&self) -> bool {
+        self.cells().replaced.load(Relaxed) != 0
     }
 
     /// Gives the slot back. The master's, when the worker has been reaped.
@@ -429,7 +429,7 @@ impl Slot {
 
     fn clear(&self) {
         let cells = self.cells();
-        for cell in [&cells.booted, &cells.connections, &cells.accepting, &cells.leaving, &cells.retired] {
+        for cell in [&cells.booted, &cells.connections, &cells.accepting, &cells.leaving, &cells.replaced] {
             cell.store(0, Relaxed);
         }
         for cell in [&cells.beat, &cells.requests, &cells.accepted] {

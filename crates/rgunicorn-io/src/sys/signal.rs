@@ -218,7 +218,7 @@ impl SignalQueue {
 
     /// At the end of the process: signals go on being queued and nobody reads them, so that one that comes while the
     /// interpreter finalizes does not replace the exit status. The process cannot have another queue.
-    pub fn stay_deaf(self) {
+    pub fn detach(self) {
         std::mem::forget(self);
     }
 

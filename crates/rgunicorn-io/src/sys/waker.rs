@@ -76,7 +76,7 @@ struct Watched {
 static WATCHED: [Watched; SIGNAL_NUMBERS] =
     [const { Watched { fd: AtomicI32::new(-1), arrived: AtomicBool::new(false) } }; SIGNAL_NUMBERS];
 
-extern "C" fn note(number: libc::c_int) {
+extern "C" fn record(number: libc::c_int) {
     let Some(watched) = usize::try_from(number).ok().and_then(|at| WATCHED.get(at)) else { return };
     watched.arrived.store(true, Ordering::Release);
     let fd = watched.fd.load(Ordering::Acquire);
@@ -106,7 +106,7 @@ pub fn watch_signal(number: i32, waker: &Waker) -> io::Result<()> {
         watched.fd.store(before, Ordering::Release);
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
-    set_handler(number, note as extern "C" fn(libc::c_int) as libc::sighandler_t)
+    set_handler(number, record as extern "C" fn(libc::c_int) as libc::sighandler_t)
         .inspect_err(|_| watched.fd.store(before, Ordering::Release))
 }
 
@@ -121,7 +121,7 @@ pub fn unwatch_signal(number: i32) {
 }
 
 /// The signal is somebody else's now, who has set what it does: it is only not told any more.
-pub fn leave_signal(number: i32) {
+pub fn forget_signal(number: i32) {
     if let Some(watched) = slot(number) {
         watched.fd.store(-1, Ordering::Release);
         watched.arrived.store(false, Ordering::Release);
@@ -129,7 +129,7 @@ pub fn leave_signal(number: i32) {
 }
 
 /// After a fork the loop has another waker, for all signals that it watched by the former one.
-pub fn move_signals(before: &Waker, waker: &Waker) {
+pub fn rebind_signals(before: &Waker, waker: &Waker) {
     for watched in &WATCHED {
         // Others, and none, stay as they are.
         let _ = watched.fd.compare_exchange(before.fd(), waker.fd(), Ordering::AcqRel, Ordering::Acquire);
@@ -232,7 +232,7 @@ mod tests {
         watch_signal(number, &other).unwrap();
         // Whoever ends without a word lets go as well, of what is still its own.
         let third = Waker::new().unwrap();
-        move_signals(&other, &third);
+        rebind_signals(&other, &third);
         drop(other);
         assert_eq!(watch_signal(number, &waker).unwrap_err().raw_os_error(), Some(libc::EBUSY));
         drop(third);

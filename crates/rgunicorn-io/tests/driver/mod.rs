@@ -35,7 +35,7 @@ pub(crate) struct Rig {
     pub driver: Driver,
     pub config: Config,
     wire: Wire,
-    pub net: Option<sim::Net>,
+    pub net: Option<sim::SimNet>,
     /// Completions that a helper met while it looked for something else.
     pub out: Vec<Completion>,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Rig {
 pub(crate) enum Peer {
     Tcp(TcpStream),
     Unix(UnixStream),
-    Sim(sim::Net, sim::Peer),
+    Sim(sim::SimNet, sim::Peer),
 }
 
 /// Runs `test` on every back end, every wire, with normal and with the smallest queues, and on many simulations.
@@ -221,7 +221,7 @@ impl Rig {
 
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    Sim(sim::Net, RawFd),
+    Sim(sim::SimNet, RawFd),
 }
 
 impl Listener {

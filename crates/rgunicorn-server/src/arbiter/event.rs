@@ -1,14 +1,14 @@
 //! The vocabulary of the decision table: what can happen, and what can be done about it.
 
 use super::{HookEvent, Level};
-use rgunicorn_io::sys::process::{Exit, Pid};
-use rgunicorn_io::sys::shared::Reading;
+use rgunicorn_io::sys::process::{ChildExit, Pid};
+use rgunicorn_io::sys::shared::SlotReading;
 use rgunicorn_io::sys::signal::Signal;
 use std::time::Duration;
 
 /// What a configuration says about the number of workers and the patience with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct WorkerLimits {
     /// Wanted number of workers.
     pub workers: u32,
     /// Silence after which a worker is killed; zero = never.
@@ -23,7 +23,7 @@ pub struct Limits {
 
 /// What happened.
 #[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
+pub enum MasterEvent<'a> {
     /// Everything is open: begin.
     Started,
     /// A signal came.
@@ -56,18 +56,18 @@ pub enum Event<'a> {
         /// Its process id.
         pid: Pid,
         /// How it ended.
-        exit: Exit,
+        exit: ChildExit,
         /// Its slot on the score-board says that it had booted.
         booted: bool,
     },
     /// The configuration was read again and everything that it names is open.
-    Reloaded(Limits),
+    Reloaded(WorkerLimits),
     /// The configuration could not be read again, or what it names not opened.
     ReloadFailed(&'a str),
     /// A hook wants so many workers.
     Wanted(u32),
     /// A turn of the loop, with what the score-board says. Comes after all other events of the turn but `Recycling`.
-    Tick(&'a [Reading]),
+    Tick(&'a [SlotReading]),
     /// After a tick: the worker of this age has the permit to recycle itself.
     Recycling {
         /// Its age; it may be gone.
@@ -79,7 +79,7 @@ pub enum Event<'a> {
 
 /// What a service manager is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub enum NotifyMessage {
     /// The service serves: so many workers of so many that are wanted.
     Ready(usize, u32),
     /// The number of workers has changed.
@@ -149,12 +149,12 @@ pub enum Action {
         former: Pid,
     },
     /// A new master has ended: remove its pid file if it has left it.
-    RemoveHeirPidFile {
+    RemoveNewMasterPidFile {
         /// Its former process id.
         pid: Pid,
     },
     /// Tell the service manager.
-    Notify(Notice),
+    Notify(NotifyMessage),
     /// Close the listening sockets. `unlink`: and remove their files.
     CloseListeners {
         /// No other master serves on them.

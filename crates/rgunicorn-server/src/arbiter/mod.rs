@@ -12,24 +12,24 @@
 //! forked under it must prove themselves; until then nothing is taken away, and if they fail everything stays as it was.
 
 mod event;
-mod handover;
+mod listener_set;
 mod notify;
 mod plan;
+mod reexec;
 mod reload;
 mod run;
-mod setup;
 mod stop;
 #[cfg(test)]
 mod tests;
 mod upgrade;
 
-pub use event::{Action, Event, Limits, Notice};
-pub use plan::{State, plan};
+pub use event::{Action, MasterEvent, NotifyMessage, WorkerLimits};
+pub use plan::{MasterState, plan};
 pub use run::run;
 
 use crate::log::Level;
 use rgunicorn_io::sys::exec::Program;
-use rgunicorn_io::sys::listener::{Address, Listener};
+use rgunicorn_io::sys::listener::{ListenAddress, Listener};
 use rgunicorn_io::sys::process::Pid;
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_io::sys::signal::Blocked;
@@ -40,14 +40,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Exit status of a worker that failed before it had booted, and of the server that stops for it.
+/// ChildExit status of a worker that failed before it had booted, and of the server that stops for it.
 pub const STATUS_WORKER_BOOT_ERROR: i32 = 3;
-/// Exit status of a worker that could not find or load its application, and of the server that stops for it.
+/// ChildExit status of a worker that could not find or load its application, and of the server that stops for it.
 pub const STATUS_APP_LOAD_ERROR: i32 = 4;
 
 /// Which side of a fork this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fork {
+pub enum ForkSide {
     /// The master; the child's id.
     Parent(Pid),
     /// The child.
@@ -107,7 +107,7 @@ pub enum HookEvent {
 
 /// What the arbiter needs to know of the configuration.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct ArbiterConfig {
     /// Wanted number of workers.
     pub workers: u32,
     /// Silence in seconds after which a worker is killed; 0 = never.
@@ -119,7 +119,7 @@ pub struct Config {
     /// The server was told to be a daemon: WINCH sends the workers home.
     pub daemon: bool,
     /// Where to listen.
-    pub binds: Vec<Address>,
+    pub binds: Vec<ListenAddress>,
     /// Length of the accept queues.
     pub backlog: i32,
     /// Each worker opens TCP sockets of its own.
@@ -144,7 +144,7 @@ pub struct Launch {
     /// What to start for an upgrade in place: this program as it was started itself.
     pub program: Program,
     /// Set in a master that another one has started in its place.
-    pub predecessor: Option<Predecessor>,
+    pub old_master: Option<OldMaster>,
     /// Listening sockets that a service manager has opened. They stand for all addresses of every configuration, and their
     /// files are the manager's.
     pub activated: Vec<RawFd>,
@@ -161,7 +161,7 @@ pub const SOCKETS_VARIABLE: &str = "GUNICORN_FD";
 
 /// The master that has started this one, and what it has handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Predecessor {
+pub struct OldMaster {
     /// Its process id.
     pub pid: Pid,
     /// Its listening sockets, by descriptor.
@@ -180,7 +180,7 @@ pub struct WorkerContext {
     /// The listening sockets: shared ones, and with `reuse_port` its own, which do not listen yet ([`Listener::listen`]).
     pub listeners: Vec<Arc<Listener>>,
     /// The configuration under which it was forked.
-    pub config: Arc<Config>,
+    pub config: Arc<ArbiterConfig>,
     /// The master's signals, still blocked, with default dispositions. The worker drops this once its own handlers stand;
     /// what came in meanwhile is delivered then. The default of HUP and USR2 ends a process and that of TTIN and TTOU stops
     /// it, so a worker needs handlers for those too; not `SIG_IGN`, which programs that it executes would inherit.
@@ -193,7 +193,7 @@ pub trait Host {
     ///
     /// # Errors
     /// What fork(2) answers; the arbiter tries again after a second.
-    fn fork(&mut self) -> io::Result<Fork>;
+    fn fork(&mut self) -> io::Result<ForkSide>;
 
     /// In the child: runs the worker to its end and returns the exit status.
     fn run_worker(&mut self, worker: WorkerContext) -> i32;
@@ -202,7 +202,7 @@ pub trait Host {
     ///
     /// # Errors
     /// A text for the log; the former configuration stays in force.
-    fn reload(&mut self) -> Result<Config, String>;
+    fn reload(&mut self) -> Result<ArbiterConfig, String>;
 
     /// The end of a reload: `true`, the new configuration is in force; `false`, go back to the former one.
     fn reload_done(&mut self, accepted: bool) {
@@ -210,7 +210,7 @@ pub trait Host {
     }
 
     /// The master that has started this one has gone: [`PARENT_VARIABLE`] is no longer true.
-    fn promoted(&mut self) {}
+    fn became_master(&mut self) {}
 
     /// Opens the log files again (USR1, HUP).
     fn reopen_logs(&mut self);

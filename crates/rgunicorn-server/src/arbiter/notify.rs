@@ -4,14 +4,14 @@
 //! came, and READY again when the workers of one generation are on their own, be it the new one or, after a failure, the
 //! old one. A heir says nothing until it is promoted: the service is its parent's, which names it when it leaves.
 
-use super::event::{Action, Notice};
-use super::plan::{RELOAD_PERIOD, State};
+use super::event::{Action, NotifyMessage};
+use super::plan::{MasterState, RELOAD_PERIOD};
 use rgunicorn_io::sys::clock::Instant;
 use std::time::Duration;
 
 /// What has been said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Said {
+enum NotifyPhase {
     /// Nothing.
     #[default]
     Nothing,
@@ -25,26 +25,26 @@ enum Said {
 
 /// The manager's view of this master. Nobody listens by default.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct News {
+pub(super) struct NotifyState {
     wanted: bool,
     /// Silence beyond this would be taken for a hanging server.
     watchdog: Option<Duration>,
-    said: Said,
+    said: NotifyPhase,
     /// Workers that serve, and that should, as last said.
     workers: (usize, u32),
     alive: Instant,
 }
 
-impl State {
+impl MasterState {
     /// A master whose service manager wants to be told, and signs of life within `watchdog`.
     #[must_use]
     pub fn notifying(mut self, watchdog: Option<Duration>) -> Self {
-        self.news = News { wanted: true, watchdog, ..News::default() };
+        self.notify_state = NotifyState { wanted: true, watchdog, ..NotifyState::default() };
         self
     }
 
     fn has_listener(&self) -> bool {
-        self.news.wanted && !self.is_heir()
+        self.notify_state.wanted && !self.is_new_master()
     }
 
     /// How long the master may sleep for the sake of it.
@@ -52,17 +52,17 @@ impl State {
         if !self.has_listener() {
             return Duration::MAX;
         }
-        let first = if self.news.said == Said::Nothing && !self.is_stopping() {
+        let first = if self.notify_state.said == NotifyPhase::Nothing && !self.is_stopping() {
             RELOAD_PERIOD
         } else {
             Duration::MAX
         };
-        self.beat_period().map_or(first, |period| first.min(self.news.alive.after(period).since(now)))
+        self.beat_period().map_or(first, |period| first.min(self.notify_state.alive.after(period).since(now)))
     }
 
     /// Half of what is allowed, as sd_watchdog_enabled(3) recommends.
     fn beat_period(&self) -> Option<Duration> {
-        self.news.watchdog.map(|allowed| allowed / 2)
+        self.notify_state.watchdog.map(|allowed| allowed / 2)
     }
 
     /// The end of every event.
@@ -70,50 +70,56 @@ impl State {
         if !self.has_listener() {
             return;
         }
-        if self.beat_period().is_some_and(|period| now.since(self.news.alive) >= period) {
-            self.news.alive = now;
-            out.push(Action::Notify(Notice::Alive));
+        if self.beat_period().is_some_and(|period| now.since(self.notify_state.alive) >= period) {
+            self.notify_state.alive = now;
+            out.push(Action::Notify(NotifyMessage::Alive));
         }
         if self.is_stopping() {
             return;
         }
         let serving = self.count(|worker, _| worker.booted && !worker.stopping);
         let workers = (serving, self.target);
-        let notice = match self.news.said {
-            Said::Nothing if serving > 0 || self.target == 0 => Notice::Ready(workers.0, workers.1),
-            Said::Replacing if !self.reload_waits() => Notice::Ready(workers.0, workers.1),
-            Said::Ready if workers != self.news.workers => Notice::Workers(workers.0, workers.1),
+        let notice = match self.notify_state.said {
+            NotifyPhase::Nothing if serving > 0 || self.target == 0 => {
+                NotifyMessage::Ready(workers.0, workers.1)
+            }
+            NotifyPhase::Replacing if !self.reload_waits() => NotifyMessage::Ready(workers.0, workers.1),
+            NotifyPhase::Ready if workers != self.notify_state.workers => {
+                NotifyMessage::Workers(workers.0, workers.1)
+            }
             _ => return,
         };
-        self.news.said = Said::Ready;
-        self.news.workers = workers;
+        self.notify_state.said = NotifyPhase::Ready;
+        self.notify_state.workers = workers;
         out.push(Action::Notify(notice));
     }
 
     /// HUP. Who has not been ready yet is not reloading either.
     pub(super) fn notify_reload(&mut self, out: &mut Vec<Action>) {
-        if self.has_listener() && self.news.said != Said::Nothing {
-            self.news.said = Said::Reloading;
-            out.push(Action::Notify(Notice::Reloading));
+        if self.has_listener() && self.notify_state.said != NotifyPhase::Nothing {
+            self.notify_state.said = NotifyPhase::Reloading;
+            out.push(Action::Notify(NotifyMessage::Reloading));
         }
     }
 
     /// The configuration has been read, or not.
     pub(super) fn notify_reloaded(&mut self) {
-        if self.news.said == Said::Reloading {
-            self.news.said = Said::Replacing;
+        if self.notify_state.said == NotifyPhase::Reloading {
+            self.notify_state.said = NotifyPhase::Replacing;
         }
     }
 
     /// The end. With a heir it is not the service's.
     pub(super) fn notify_stop(&self, out: &mut Vec<Action>) {
         if self.has_listener() {
-            out.push(Action::Notify(self.heir().map_or(Notice::Stopping, Notice::Successor)));
+            out.push(Action::Notify(
+                self.new_master().map_or(NotifyMessage::Stopping, NotifyMessage::Successor),
+            ));
         }
     }
 }
 
-impl Notice {
+impl NotifyMessage {
     /// The datagram.
     pub(super) fn text(self, now: Instant) -> String {
         let workers = |serving, wanted| format!("STATUS={serving} of {wanted} workers serve\n");

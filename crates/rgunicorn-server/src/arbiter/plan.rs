@@ -1,18 +1,18 @@
 //! The decision table: what the master does about each event. Pure; see `mod.rs`.
 //!
 //! Top-down: [`plan`] is the table; below it one function per row, the watch over heartbeats, and what every row ends with
-//! while the master serves ([`State::balance`]). The words are in `event.rs`, the way out in `stop.rs`, what a reload
+//! while the master serves ([`MasterState::balance`]). The words are in `event.rs`, the way out in `stop.rs`, what a reload
 //! changes in `reload.rs`, a second master in `upgrade.rs`, what a service manager is told in `notify.rs`.
 
-use super::event::{Action, Event, Limits};
-use super::notify::News;
-use super::reload::Trial;
-use super::stop::Stop;
-use super::upgrade::Lineage;
+use super::event::{Action, MasterEvent, WorkerLimits};
+use super::notify::NotifyState;
+use super::reload::Canary;
+use super::stop::GracefulStop;
+use super::upgrade::Reexec;
 use super::{HookEvent, Level, STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR};
 use rgunicorn_io::sys::clock::Instant;
-use rgunicorn_io::sys::process::{Exit, Pid};
-use rgunicorn_io::sys::shared::Reading;
+use rgunicorn_io::sys::process::{ChildExit, Pid};
+use rgunicorn_io::sys::shared::SlotReading;
 use rgunicorn_io::sys::signal::Signal;
 use std::time::Duration;
 
@@ -46,25 +46,25 @@ pub(super) struct Worker {
 
 /// Where the master is in its life.
 #[derive(Clone, Debug)]
-pub(super) enum Phase {
+pub(super) enum MasterPhase {
     Serving,
-    Stopping(Stop),
+    Stopping(GracefulStop),
     Done,
 }
 
 /// All that the decisions rest on.
 #[derive(Clone, Debug)]
-pub struct State {
-    pub(super) limits: Limits,
+pub struct MasterState {
+    pub(super) limits: WorkerLimits,
     /// Wanted number of workers: the configuration's, moved by TTIN and TTOU.
     pub(super) target: u32,
     /// In order of age, the oldest first.
     pub(super) workers: Vec<Worker>,
     pub(super) generation: u32,
-    pub(super) trial: Option<Trial>,
+    pub(super) trial: Option<Canary>,
     next_age: u64,
-    pub(super) phase: Phase,
-    pub(super) lineage: Lineage,
+    pub(super) phase: MasterPhase,
+    pub(super) reexec: Reexec,
     /// When the last turn ended.
     last_turn: Instant,
     /// When heartbeats were last judged.
@@ -75,43 +75,45 @@ pub struct State {
     fork_after: Instant,
     /// The number of workers that was last logged.
     counted: Option<usize>,
-    pub(super) news: News,
+    pub(super) notify_state: NotifyState,
 }
 
 /// Decides. The actions are to be performed in order; events that they give rise to come after all of them.
-pub fn plan(state: &mut State, event: Event<'_>, now: Instant) -> Vec<Action> {
+pub fn plan(state: &mut MasterState, event: MasterEvent<'_>, now: Instant) -> Vec<Action> {
     let mut out = Vec::new();
     // What its `child_exit` says counts still: the tick of the same turn ends the server.
-    let may_be_over = !matches!(event, Event::Ended { .. });
+    let may_be_over = !matches!(event, MasterEvent::Ended { .. });
     match event {
-        Event::Started => state.start(now, &mut out),
-        Event::Signal(signal) if state.is_stopping() => state.signal_while_stopping(signal, now, &mut out),
-        Event::Signal(signal) => state.signal(signal, now, &mut out),
-        Event::Forked { age, pid } => state.forked(age, pid, &mut out),
-        Event::ForkFailed { age, error } => state.fork_failed(age, error, now, &mut out),
-        Event::UpgradeStarted { pid } => state.upgrade_started(pid, &mut out),
-        Event::UpgradeFailed(error) => {
+        MasterEvent::Started => state.start(now, &mut out),
+        MasterEvent::Signal(signal) if state.is_stopping() => {
+            state.signal_while_stopping(signal, now, &mut out)
+        }
+        MasterEvent::Signal(signal) => state.signal(signal, now, &mut out),
+        MasterEvent::Forked { age, pid } => state.forked(age, pid, &mut out),
+        MasterEvent::ForkFailed { age, error } => state.fork_failed(age, error, now, &mut out),
+        MasterEvent::UpgradeStarted { pid } => state.upgrade_started(pid, &mut out),
+        MasterEvent::UpgradeFailed(error) => {
             log(&mut out, Level::Error, format!("Upgrade failed, nothing has changed: {error}"));
         }
-        Event::Parent(pid) => state.parent_is(pid, &mut out),
-        Event::Ended { pid, exit, booted } => state.ended(pid, exit, booted, now, &mut out),
-        Event::Reloaded(limits) => state.reloaded(limits, &mut out),
-        Event::ReloadFailed(error) => {
+        MasterEvent::Parent(pid) => state.parent_is(pid, &mut out),
+        MasterEvent::Ended { pid, exit, booted } => state.ended(pid, exit, booted, now, &mut out),
+        MasterEvent::Reloaded(limits) => state.reloaded(limits, &mut out),
+        MasterEvent::ReloadFailed(error) => {
             state.notify_reloaded();
             log(&mut out, Level::Error, format!("Reload failed, nothing has changed: {error}"));
         }
-        Event::Wanted(workers) if state.target != workers => state.set_target(workers, &mut out),
-        Event::Wanted(_) => {}
-        Event::Tick(readings) => state.tick(readings, now, &mut out),
-        Event::Recycling { age } => state.recycling(age, &mut out),
-        Event::Leave(status) if state.is_stopping() => state.fail_stop(status),
-        Event::Leave(status) => state.stop(false, status, None, now, &mut out),
+        MasterEvent::Wanted(workers) if state.target != workers => state.set_target(workers, &mut out),
+        MasterEvent::Wanted(_) => {}
+        MasterEvent::Tick(readings) => state.tick(readings, now, &mut out),
+        MasterEvent::Recycling { age } => state.recycling(age, &mut out),
+        MasterEvent::Leave(status) if state.is_stopping() => state.fail_stop(status),
+        MasterEvent::Leave(status) => state.stop(false, status, None, now, &mut out),
     }
     match state.phase {
-        Phase::Serving => state.balance(now, &mut out),
-        Phase::Stopping(_) if may_be_over => state.finish_if_over(now, &mut out),
-        Phase::Stopping(_) => {}
-        Phase::Done => return out,
+        MasterPhase::Serving => state.balance(now, &mut out),
+        MasterPhase::Stopping(_) if may_be_over => state.finish_if_over(now, &mut out),
+        MasterPhase::Stopping(_) => {}
+        MasterPhase::Done => return out,
     }
     state.notify(now, &mut out);
     out
@@ -121,9 +123,9 @@ pub(super) fn log(out: &mut Vec<Action>, level: Level, text: impl Into<String>) 
     out.push(Action::Log(level, text.into()));
 }
 
-impl State {
+impl MasterState {
     /// A master without workers that has not started.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: WorkerLimits) -> Self {
         Self {
             limits,
             target: 0,
@@ -131,30 +133,30 @@ impl State {
             generation: 1,
             trial: None,
             next_age: 1,
-            phase: Phase::Serving,
-            lineage: Lineage::default(),
+            phase: MasterPhase::Serving,
+            reexec: Reexec::default(),
             last_turn: Instant(0),
             last_check: Instant(0),
             watch_from: Instant(0),
             fork_after: Instant(0),
             counted: None,
-            news: News::default(),
+            notify_state: NotifyState::default(),
         }
     }
 
     /// How long the loop may sleep if nothing happens.
     pub fn wait(&self, now: Instant) -> Duration {
         let wait = match &self.phase {
-            Phase::Serving if self.reload_waits() => RELOAD_PERIOD,
-            Phase::Serving => self.last_check.after(CHECK_PERIOD).since(now),
-            Phase::Stopping(stop) => stop.wait(now),
-            Phase::Done => Duration::ZERO,
+            MasterPhase::Serving if self.reload_waits() => RELOAD_PERIOD,
+            MasterPhase::Serving => self.last_check.after(CHECK_PERIOD).since(now),
+            MasterPhase::Stopping(stop) => stop.wait(now),
+            MasterPhase::Done => Duration::ZERO,
         };
         wait.min(self.notify_wait(now))
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        !matches!(self.phase, Phase::Serving)
+        !matches!(self.phase, MasterPhase::Serving)
     }
 
     fn start(&mut self, now: Instant, out: &mut Vec<Action>) {
@@ -170,7 +172,7 @@ impl State {
         match signal {
             Signal::TERM => self.stop(true, 0, None, now, out),
             Signal::INT | Signal::QUIT => self.stop(false, 0, None, now, out),
-            Signal::HUP => self.hang_up(out),
+            Signal::HUP => self.reload(out),
             Signal::USR1 => {
                 out.push(Action::ReopenLogs);
                 self.kill_all(Signal::USR1, out);
@@ -178,7 +180,7 @@ impl State {
             Signal::USR2 => self.upgrade(out),
             Signal::TTIN => self.move_target(1, out),
             Signal::TTOU => self.move_target(-1, out),
-            Signal::WINCH => self.send_workers_home(out),
+            Signal::WINCH => self.stop_workers(out),
             _ => {} // CHLD: children are reaped in every turn.
         }
     }
@@ -219,14 +221,14 @@ impl State {
         log(out, Level::Error, format!("Cannot fork a worker, trying again in a second: {error}"));
     }
 
-    fn ended(&mut self, pid: Pid, exit: Exit, booted: bool, now: Instant, out: &mut Vec<Action>) {
+    fn ended(&mut self, pid: Pid, exit: ChildExit, booted: bool, now: Instant, out: &mut Vec<Action>) {
         if self.heir_ended(pid, exit, out) {
             return;
         }
         let Some(place) = self.workers.iter().position(|worker| worker.pid == pid) else {
             let status = match exit {
-                Exit::Code(code) => code.to_string(),
-                Exit::Signal(signal) => signal.to_string(),
+                ChildExit::Code(code) => code.to_string(),
+                ChildExit::Signal(signal) => signal.to_string(),
             };
             log(out, Level::Debug, format!("Reaped unknown child process (pid:{pid}, status:{status})"));
             return;
@@ -239,7 +241,7 @@ impl State {
             return;
         }
         match (booted, self.trial.is_some()) {
-            (true, true) => return self.accept_trial(out),
+            (true, true) => return self.accept_canary(out),
             (true, false) => return,
             (false, true) => return self.reject_trial("a new worker did not boot", out),
             // Its status is not its own: it was told to leave.
@@ -247,24 +249,24 @@ impl State {
             (false, false) => {}
         }
         match exit {
-            Exit::Code(STATUS_WORKER_BOOT_ERROR) => {
+            ChildExit::Code(STATUS_WORKER_BOOT_ERROR) => {
                 self.stop(true, STATUS_WORKER_BOOT_ERROR, Some("Worker failed to boot."), now, out);
             }
-            Exit::Code(STATUS_APP_LOAD_ERROR) => {
+            ChildExit::Code(STATUS_APP_LOAD_ERROR) => {
                 self.stop(true, STATUS_APP_LOAD_ERROR, Some("App failed to load."), now, out);
             }
             _ => {}
         }
     }
 
-    fn log_end(&self, worker: &Worker, exit: Exit, out: &mut Vec<Action>) {
+    fn log_end(&self, worker: &Worker, exit: ChildExit, out: &mut Vec<Action>) {
         let pid = worker.pid;
         match exit {
-            Exit::Code(0) => {}
-            Exit::Code(code) => {
+            ChildExit::Code(0) => {}
+            ChildExit::Code(code) => {
                 log(out, Level::Error, format!("Worker (pid:{pid}) exited with code {code}."))
             }
-            Exit::Signal(signal) => {
+            ChildExit::Signal(signal) => {
                 let (level, remark) = match signal {
                     Signal::KILL if worker.aborted && worker.beat.is_none() => {
                         (Level::Error, " It had not booted within boot_timeout.")
@@ -284,7 +286,7 @@ impl State {
         }
     }
 
-    fn tick(&mut self, readings: &[Reading], now: Instant, out: &mut Vec<Action>) {
+    fn tick(&mut self, readings: &[SlotReading], now: Instant, out: &mut Vec<Action>) {
         for worker in &mut self.workers {
             if let Some(reading) = readings.iter().find(|reading| reading.age == worker.age) {
                 worker.booted = reading.booted;
@@ -306,7 +308,7 @@ impl State {
             self.last_check = now;
             self.watch(now, out);
         }
-        self.judge_trial(out);
+        self.judge_canary(out);
     }
 
     /// The permit is free again when its holder has been reaped and as many workers as are wanted have booted. While that

@@ -9,19 +9,19 @@
 //! While a trial waits, workers that die are replaced by more workers on trial. Another HUP gives up the trial and begins
 //! anew, so that a configuration whose application hangs at import can be corrected.
 
-use super::event::{Action, Limits};
-use super::plan::{State, log};
+use super::event::{Action, WorkerLimits};
+use super::plan::{MasterState, log};
 use super::{HookEvent, Level};
 
 /// A configuration on trial: what to go back to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Trial {
-    limits: Limits,
+pub(super) struct Canary {
+    limits: WorkerLimits,
     pub(super) target: u32,
 }
 
-impl State {
-    pub(super) fn hang_up(&mut self, out: &mut Vec<Action>) {
+impl MasterState {
+    pub(super) fn reload(&mut self, out: &mut Vec<Action>) {
         log(out, Level::Info, format!("Hang up: Master{}", self.suffix()));
         if self.trial.is_some() {
             self.reject_trial("another reload was asked for", out);
@@ -30,9 +30,9 @@ impl State {
         out.push(Action::Reload);
     }
 
-    pub(super) fn reloaded(&mut self, limits: Limits, out: &mut Vec<Action>) {
+    pub(super) fn reloaded(&mut self, limits: WorkerLimits, out: &mut Vec<Action>) {
         self.notify_reloaded();
-        self.trial = Some(Trial { limits: self.limits, target: self.target });
+        self.trial = Some(Canary { limits: self.limits, target: self.target });
         self.generation += 1;
         self.limits = limits;
         self.set_target(limits.workers, out);
@@ -40,13 +40,13 @@ impl State {
     }
 
     /// Puts the configuration in force once a worker on trial has booted.
-    pub(super) fn judge_trial(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn judge_canary(&mut self, out: &mut Vec<Action>) {
         if self.trial.is_some() && self.booted_of_this_generation() > 0 {
-            self.accept_trial(out);
+            self.accept_canary(out);
         }
     }
 
-    pub(super) fn accept_trial(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn accept_canary(&mut self, out: &mut Vec<Action>) {
         self.trial = None;
         out.push(Action::Commit { unlink: !self.shares_sockets() });
     }

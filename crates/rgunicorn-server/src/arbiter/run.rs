@@ -1,19 +1,21 @@
 //! The executor: turns the world into events and performs the actions. It decides nothing.
 
-use super::event::{Action, Event, Notice};
-use super::handover::{create_pidfile, set_title};
-use super::plan::{State, plan};
-use super::setup::{SHARED_HINT, Setup, limits};
-use super::{Config, Fork, HookEvent, Host, Launch, Level, STATUS_WORKER_BOOT_ERROR, WorkerContext};
+use super::event::{Action, MasterEvent, NotifyMessage};
+use super::listener_set::{ListenerSet, SHARED_HINT, limits};
+use super::plan::{MasterState, plan};
+use super::reexec::{create_pidfile, set_title};
+use super::{
+    ArbiterConfig, ForkSide, HookEvent, Host, Launch, Level, STATUS_WORKER_BOOT_ERROR, WorkerContext,
+};
 use rgunicorn_io::sys::exec::Program;
 use rgunicorn_io::sys::pidfile::PidFile;
 use rgunicorn_io::sys::process::{self, Pid};
-use rgunicorn_io::sys::shared::{Reading, Scoreboard, Slot};
+use rgunicorn_io::sys::shared::{Scoreboard, Slot, SlotReading};
 use rgunicorn_io::sys::signal::{self, Blocked, Signal, SignalQueue};
 use rgunicorn_io::sys::systemd::Notifier;
 use rgunicorn_io::sys::{
     clock,
-    listener::{Address, Listener},
+    listener::{ListenAddress, Listener},
 };
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow::{self, Break, Continue};
@@ -38,7 +40,7 @@ pub(super) const SIGNALS: [Signal; 10] = [
 /// in each worker after `Host::run_worker`: the caller lets the interpreter finalize in both.
 ///
 /// There can be one at a time in a process: signal dispositions are the process's.
-pub fn run(host: &mut dyn Host, config: Config, launch: Launch) -> i32 {
+pub fn run(host: &mut dyn Host, config: ArbiterConfig, launch: Launch) -> i32 {
     match Master::start(host, config, launch) {
         Ok(master) => master.serve(),
         Err(status) => status,
@@ -48,15 +50,15 @@ pub fn run(host: &mut dyn Host, config: Config, launch: Launch) -> i32 {
 /// The process that forks.
 pub(super) struct Master<'h> {
     pub(super) host: &'h mut dyn Host,
-    pub(super) state: State,
-    pub(super) setup: Setup,
+    pub(super) state: MasterState,
+    pub(super) setup: ListenerSet,
     /// The setup on trial during a reload; workers are forked under it while there is one.
-    candidate: Option<Setup>,
+    candidate: Option<ListenerSet>,
     /// `None` only in a child.
     pub(super) signals: Option<SignalQueue>,
     board: Scoreboard,
     /// Of the workers that live or are not reaped yet.
-    slots: HashMap<Pid, Place>,
+    slots: HashMap<Pid, WorkerRecord>,
     pub(super) pidfile: Option<PidFile>,
     /// What a new master is.
     pub(super) program: Program,
@@ -65,7 +67,7 @@ pub(super) struct Master<'h> {
 }
 
 /// What the executor keeps of a worker.
-struct Place {
+struct WorkerRecord {
     slot: Slot,
     /// The listeners that it got. They may be closed meanwhile.
     listeners: Vec<Weak<Listener>>,
@@ -73,11 +75,11 @@ struct Place {
 
 impl<'h> Master<'h> {
     /// Gunicorn's start-up order: pid file, `on_starting`, signals, sockets, `when_ready`.
-    fn start(host: &'h mut dyn Host, config: Config, launch: Launch) -> Result<Self, i32> {
-        let Launch { program, predecessor, activated, notifier, watchdog } = launch;
+    fn start(host: &'h mut dyn Host, config: ArbiterConfig, launch: Launch) -> Result<Self, i32> {
+        let Launch { program, old_master, activated, notifier, watchdog } = launch;
         let config = bound_to(config, &activated);
-        let parent = predecessor.as_ref().map(|predecessor| predecessor.pid);
-        let mut state = State::new(limits(&config)).heir_of(parent);
+        let parent = old_master.as_ref().map(|old_master| old_master.pid);
+        let mut state = MasterState::new(limits(&config)).started_by(parent);
         if notifier.is_some() {
             state = state.notifying(watchdog);
         }
@@ -100,7 +102,7 @@ impl<'h> Master<'h> {
         let resources = Scoreboard::new().and_then(|board| Ok((board, SignalQueue::install(&SIGNALS)?)));
         let opened = match resources {
             Ok((board, signals)) => {
-                Setup::start(host, config, predecessor.as_ref()).map(|setup| (board, signals, setup))
+                ListenerSet::start(host, config, old_master.as_ref()).map(|setup| (board, signals, setup))
             }
             Err(error) => {
                 host.startup_error(&error.to_string());
@@ -137,15 +139,15 @@ impl<'h> Master<'h> {
 
     /// The loop. A turn: sleep, signals in order, ended children, heartbeats and counts.
     fn serve(mut self) -> i32 {
-        let mut turn = self.apply(Event::Started);
+        let mut turn = self.apply(MasterEvent::Started);
         // What hooks of the start have asked for.
         if let (Continue(()), Some(workers)) = (turn, self.host.take_wanted()) {
-            turn = self.apply(Event::Wanted(workers));
+            turn = self.apply(MasterEvent::Wanted(workers));
         }
         loop {
             if let Break(status) = turn {
                 if let Some(signals) = self.signals.take() {
-                    signals.stay_deaf();
+                    signals.detach();
                 }
                 return status;
             }
@@ -160,35 +162,35 @@ impl<'h> Master<'h> {
     fn sleep(&mut self) {
         let timeout = self.state.wait(clock::now());
         if let Some(signals) = &self.signals {
-            self.host.blocking(&mut || signals.wait_also_for(self.board.bell(), timeout));
+            self.host.blocking(&mut || signals.wait_also_for(self.board.master_wakeup(), timeout));
         }
     }
 
     fn turn(&mut self) -> ControlFlow<i32> {
         if let Err(status) = self.host.check_signals() {
-            self.apply(Event::Leave(status))?;
+            self.apply(MasterEvent::Leave(status))?;
         }
-        if self.state.is_heir() {
-            self.apply(Event::Parent(process::parent_id()))?;
+        if self.state.is_new_master() {
+            self.apply(MasterEvent::Parent(process::parent_id()))?;
         }
         while let Some(signal) = self.signals.as_mut().and_then(SignalQueue::take) {
-            self.apply(Event::Signal(signal))?;
+            self.apply(MasterEvent::Signal(signal))?;
         }
         while let Ok(Some((pid, exit))) = process::reap() {
             let booted = self.slots.get(&pid).is_some_and(|place| place.slot.read().booted);
-            self.apply(Event::Ended { pid, exit, booted })?;
+            self.apply(MasterEvent::Ended { pid, exit, booted })?;
         }
-        self.board.answer_bell();
-        let readings: Vec<Reading> = self.board.readings().collect();
-        self.apply(Event::Tick(&readings))?;
+        self.board.drain_master_wakeup();
+        let readings: Vec<SlotReading> = self.board.readings().collect();
+        self.apply(MasterEvent::Tick(&readings))?;
         match self.board.recycling() {
-            Some(age) => self.apply(Event::Recycling { age }),
+            Some(age) => self.apply(MasterEvent::Recycling { age }),
             None => Continue(()),
         }
     }
 
     /// Feeds an event to the table and performs what it says, and what the answers to that say.
-    fn apply(&mut self, event: Event<'_>) -> ControlFlow<i32> {
+    fn apply(&mut self, event: MasterEvent<'_>) -> ControlFlow<i32> {
         let mut actions = VecDeque::from(plan(&mut self.state, event, clock::now()));
         while let Some(action) = actions.pop_front() {
             actions.extend(self.perform(action)?);
@@ -196,7 +198,7 @@ impl<'h> Master<'h> {
         Continue(())
     }
 
-    pub(super) fn answer(&mut self, event: Event<'_>) -> ControlFlow<i32, Vec<Action>> {
+    pub(super) fn answer(&mut self, event: MasterEvent<'_>) -> ControlFlow<i32, Vec<Action>> {
         Continue(plan(&mut self.state, event, clock::now()))
     }
 
@@ -213,7 +215,7 @@ impl<'h> Master<'h> {
             Action::EndRecycling { age } => self.board.end_recycling(age),
             Action::ShareWorkers { workers, company } => {
                 self.board.set_workers(workers);
-                self.board.set_company(company);
+                self.board.set_other_master(company);
             }
             Action::Reload => return self.reload(),
             Action::Commit { unlink } => self.commit(unlink),
@@ -222,11 +224,11 @@ impl<'h> Master<'h> {
             Action::Hook(event) => return self.hook(event),
             Action::Upgrade => return self.upgrade(),
             Action::Promote { former } => self.promote(former),
-            Action::RemoveHeirPidFile { pid } => self.remove_heir_pidfile(pid),
+            Action::RemoveNewMasterPidFile { pid } => self.remove_heir_pidfile(pid),
             Action::Notify(notice) => self.notify(notice),
             Action::CloseListeners { unlink } => {
                 self.rollback();
-                if self.board.has_company() {
+                if self.board.has_other_master() {
                     self.retire_all();
                 }
                 self.setup.close(unlink);
@@ -251,11 +253,11 @@ impl<'h> Master<'h> {
             return if event == HookEvent::OnExit {
                 Break(status)
             } else {
-                self.answer(Event::Leave(status))
+                self.answer(MasterEvent::Leave(status))
             };
         }
         match self.host.take_wanted() {
-            Some(workers) => self.answer(Event::Wanted(workers)),
+            Some(workers) => self.answer(MasterEvent::Wanted(workers)),
             None => Continue(Vec::new()),
         }
     }
@@ -267,7 +269,7 @@ impl<'h> Master<'h> {
         if signal == Signal::TERM
             && let Some(place) = self.slots.get(&pid).filter(|place| self.go_on(&place.listeners))
         {
-            place.slot.retire();
+            place.slot.mark_replaced();
         }
         // `Ok(false)`: it has gone, its end will be reaped in this turn or the next.
         if let Err(error) = process::kill(pid, signal) {
@@ -278,7 +280,7 @@ impl<'h> Master<'h> {
     /// Another master goes on with the sockets that this one is about to close.
     fn retire_all(&self) {
         for place in self.slots.values().filter(|place| self.go_on(&place.listeners)) {
-            place.slot.retire();
+            place.slot.mark_replaced();
         }
     }
 
@@ -290,24 +292,27 @@ impl<'h> Master<'h> {
         listeners.iter().all(kept)
     }
 
-    fn notify(&mut self, notice: Notice) {
+    fn notify(&mut self, notice: NotifyMessage) {
         let Some(notifier) = &self.notifier else { return };
         if let Err(error) = notifier.send(&notice.text(clock::now())) {
             // Signs of life are many.
-            let level = if notice == Notice::Alive { Level::Debug } else { Level::Warning };
+            let level = if notice == NotifyMessage::Alive { Level::Debug } else { Level::Warning };
             self.host.log(level, format_args!("Cannot notify the service manager: {error}"));
         }
     }
 
     fn fork(&mut self, age: u64) -> ControlFlow<i32, Vec<Action>> {
         let Some(slot) = self.board.claim(age) else {
-            return self.answer(Event::ForkFailed { age, error: "no free slot on the score-board" });
+            return self.answer(MasterEvent::ForkFailed { age, error: "no free slot on the score-board" });
         };
         if let Err(status) = self.host.event(HookEvent::PreFork { age }) {
             slot.release();
-            let mut actions =
-                plan(&mut self.state, Event::ForkFailed { age, error: "pre_fork failed" }, clock::now());
-            actions.extend(plan(&mut self.state, Event::Leave(status), clock::now()));
+            let mut actions = plan(
+                &mut self.state,
+                MasterEvent::ForkFailed { age, error: "pre_fork failed" },
+                clock::now(),
+            );
+            actions.extend(plan(&mut self.state, MasterEvent::Leave(status), clock::now()));
             return Continue(actions);
         }
         let ppid = process::id();
@@ -315,19 +320,19 @@ impl<'h> Master<'h> {
         // are still the master's.
         let forked = signal::block(&SIGNALS).and_then(|blocked| Ok((self.host.fork()?, blocked)));
         match forked {
-            Ok((Fork::Parent(pid), blocked)) => {
+            Ok((ForkSide::Parent(pid), blocked)) => {
                 drop(blocked);
                 let listeners = &self.candidate.as_ref().unwrap_or(&self.setup).listeners;
                 let listeners = listeners.iter().map(Arc::downgrade).collect();
-                self.slots.insert(pid, Place { slot, listeners });
+                self.slots.insert(pid, WorkerRecord { slot, listeners });
                 let _ = self.host.event(HookEvent::Forked { age, pid });
-                self.answer(Event::Forked { age, pid })
+                self.answer(MasterEvent::Forked { age, pid })
             }
-            Ok((Fork::Child, blocked)) => Break(self.become_worker(age, ppid, slot, blocked)),
+            Ok((ForkSide::Child, blocked)) => Break(self.become_worker(age, ppid, slot, blocked)),
             Err(error) => {
                 slot.release();
                 let _ = self.host.event(HookEvent::NotForked { age });
-                self.answer(Event::ForkFailed { age, error: &error.to_string() })
+                self.answer(MasterEvent::ForkFailed { age, error: &error.to_string() })
             }
         }
     }
@@ -349,7 +354,7 @@ impl<'h> Master<'h> {
         self.host.log(Level::Info, format_args!("Booting worker with pid: {pid}"));
         let status = match self.setup.take_listeners() {
             Ok(listeners) => {
-                let slot = slot.adopted();
+                let slot = slot.claim_for_child();
                 self.host.run_worker(WorkerContext { age, ppid, slot, listeners, config, blocked })
             }
             Err(error) => {
@@ -370,7 +375,7 @@ impl<'h> Master<'h> {
     fn reload(&mut self) -> ControlFlow<i32, Vec<Action>> {
         let config = match self.host.reload() {
             Ok(config) => bound_to(config, &self.activated),
-            Err(error) => return self.answer(Event::ReloadFailed(&error)),
+            Err(error) => return self.answer(MasterEvent::ReloadFailed(&error)),
         };
         match self.setup.next(config) {
             Ok(next) => {
@@ -382,11 +387,11 @@ impl<'h> Master<'h> {
                 }
                 let limits = limits(&next.config);
                 self.candidate = Some(next);
-                self.answer(Event::Reloaded(limits))
+                self.answer(MasterEvent::Reloaded(limits))
             }
             Err(error) => {
                 self.host.reload_done(false);
-                self.answer(Event::ReloadFailed(&error))
+                self.answer(MasterEvent::ReloadFailed(&error))
             }
         }
     }
@@ -412,9 +417,9 @@ impl<'h> Master<'h> {
 }
 
 /// The configuration with the sockets of the service manager, if that has opened any, in the place of its addresses.
-fn bound_to(mut config: Config, activated: &[RawFd]) -> Config {
+fn bound_to(mut config: ArbiterConfig, activated: &[RawFd]) -> ArbiterConfig {
     if !activated.is_empty() {
-        config.binds = activated.iter().map(|fd| Address::Fd(*fd)).collect();
+        config.binds = activated.iter().map(|fd| ListenAddress::Fd(*fd)).collect();
     }
     config
 }

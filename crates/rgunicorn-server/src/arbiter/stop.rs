@@ -1,7 +1,7 @@
 //! The way out, as part of the decision table: workers are told, waited for, and in the end killed.
 
 use super::event::Action;
-use super::plan::{CHECK_PERIOD, Phase, State, log};
+use super::plan::{CHECK_PERIOD, MasterPhase, MasterState, log};
 use super::{HookEvent, Level};
 use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::signal::Signal;
@@ -17,7 +17,7 @@ const KILLED_WAIT: Duration = Duration::from_secs(2);
 
 /// A stop in progress.
 #[derive(Clone, Debug)]
-pub(super) struct Stop {
+pub(super) struct GracefulStop {
     deadline: Instant,
     quick: bool,
     killed: bool,
@@ -25,21 +25,21 @@ pub(super) struct Stop {
     reason: Option<&'static str>,
 }
 
-impl Stop {
+impl GracefulStop {
     /// How long the loop may sleep.
     pub(super) fn wait(&self, now: Instant) -> Duration {
         self.deadline.since(now).min(CHECK_PERIOD)
     }
 }
 
-impl State {
+impl MasterState {
     pub(super) fn has_killed(&self) -> bool {
-        matches!(&self.phase, Phase::Stopping(stop) if stop.killed)
+        matches!(&self.phase, MasterPhase::Stopping(stop) if stop.killed)
     }
 
     /// Only impatience counts now.
     pub(super) fn signal_while_stopping(&mut self, signal: Signal, now: Instant, out: &mut Vec<Action>) {
-        let Phase::Stopping(stop) = &mut self.phase else {
+        let MasterPhase::Stopping(stop) = &mut self.phase else {
             return;
         };
         if stop.quick || !matches!(signal, Signal::INT | Signal::QUIT) {
@@ -67,7 +67,8 @@ impl State {
         out.push(Action::CloseListeners { unlink: !self.shares_sockets() });
         let margin = if graceful { LEAVE_MARGIN } else { Duration::ZERO };
         let deadline = now.after(self.limits.graceful_timeout + margin);
-        self.phase = Phase::Stopping(Stop { deadline, quick: !graceful, killed: false, status, reason });
+        self.phase =
+            MasterPhase::Stopping(GracefulStop { deadline, quick: !graceful, killed: false, status, reason });
         self.kill_all(if graceful { Signal::TERM } else { Signal::QUIT }, out);
         for worker in &mut self.workers {
             worker.stopping = true;
@@ -76,7 +77,7 @@ impl State {
 
     /// A hook has failed on the way out. The first failure is the status.
     pub(super) fn fail_stop(&mut self, status: i32) {
-        if let Phase::Stopping(stop) = &mut self.phase
+        if let MasterPhase::Stopping(stop) = &mut self.phase
             && stop.status == 0
         {
             stop.status = status;
@@ -86,7 +87,7 @@ impl State {
     /// Ends it when nobody is left, or when patience is.
     pub(super) fn finish_if_over(&mut self, now: Instant, out: &mut Vec<Action>) {
         let suffix = self.suffix();
-        let Phase::Stopping(stop) = &mut self.phase else {
+        let MasterPhase::Stopping(stop) = &mut self.phase else {
             return;
         };
         if !self.workers.is_empty() {
@@ -105,6 +106,6 @@ impl State {
             log(out, level, format!("Reason: {reason}"));
         }
         out.extend([Action::RemovePidFile, Action::Hook(HookEvent::OnExit), Action::Exit(stop.status)]);
-        self.phase = Phase::Done;
+        self.phase = MasterPhase::Done;
     }
 }

@@ -6,8 +6,8 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::divert::{Diversion, Record};
 use super::level::Level;
+use super::record_queue::{Record, RecordQueue};
 use super::timestamp::push_iso;
 use rgunicorn_io::sys::clock;
 use rgunicorn_io::sys::logfile::LogFile;
@@ -20,7 +20,7 @@ pub struct ErrorLog {
     /// `None`: the standard error, which nobody can reopen.
     path: Option<String>,
     level: AtomicU8,
-    diversion: Diversion,
+    diversion: RecordQueue,
 }
 
 impl ErrorLog {
@@ -33,7 +33,7 @@ impl ErrorLog {
             "-" => (LogFile::stream(STDERR)?, None),
             path => (LogFile::append(path)?, Some(path.to_owned())),
         };
-        Ok(Self { file, path, level: AtomicU8::new(level as u8), diversion: Diversion::default() })
+        Ok(Self { file, path, level: AtomicU8::new(level as u8), diversion: RecordQueue::default() })
     }
 
     /// Whether records of `level` are written: ask before an argument is costly to make.
@@ -46,7 +46,7 @@ impl ErrorLog {
         self.level.store(level as u8, Ordering::Relaxed);
     }
 
-    /// Writes one record, or queues it after [`Self::divert`], if `level` is severe enough. The message may have several
+    /// Writes one record, or queues it after [`Self::queue_records`], if `level` is severe enough. The message may have several
     /// lines and is written as it is. Never fails: a record that cannot be written is gone.
     pub fn log(&self, level: Level, message: fmt::Arguments<'_>) {
         if !self.enabled(level) {
@@ -65,7 +65,7 @@ impl ErrorLog {
     /// [`super::DIVERTED_RECORDS_MAX`] of them and [`super::DIVERTED_BYTES_MAX`] bytes of text; what is beyond is dropped
     /// and counted. [`Self::write`] goes on to the file. Holds in children that are forked later, each of which begins
     /// with an empty queue.
-    pub fn divert(&self) {
+    pub fn queue_records(&self) {
         self.diversion.switch(true);
     }
 
@@ -88,7 +88,7 @@ impl ErrorLog {
         }
     }
 
-    /// Ends [`Self::divert`]. What waits is written.
+    /// Ends [`Self::queue_records`]. What waits is written.
     pub fn undivert(&self) {
         self.diversion.switch(false);
         self.write_diverted();

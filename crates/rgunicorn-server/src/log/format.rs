@@ -13,13 +13,13 @@ const FIELD_CHARS_MAX: usize = 4096;
 /// How requests are recorded, and which are not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessFormat {
-    pub(super) shape: Shape,
+    pub(super) record: RecordFormat,
     pub(super) exclude: AccessExclude,
 }
 
 /// How a record is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum RecordFormat {
     /// A compiled format string.
     Fields(Vec<Piece>),
     /// One JSON object.
@@ -93,7 +93,7 @@ impl AccessFormat {
     /// One JSON object a line. Keys: `time` (RFC 3339, local with its offset), `remote_addr`, `method`, `path`, `query`,
     /// `protocol`, `status`, `bytes`, `duration_us`, `referer`, `user_agent`, `pid`, `request_line`.
     pub fn json() -> Self {
-        Self { shape: Shape::Json, exclude: AccessExclude::default() }
+        Self { record: RecordFormat::Json, exclude: AccessExclude::default() }
     }
 
     /// The same, without records of the requests that `exclude` names.
@@ -123,7 +123,7 @@ impl AccessFormat {
             rest = parser.rest;
         }
         push_literal(&mut pieces, rest);
-        Ok(Self { shape: Shape::Fields(pieces), exclude: AccessExclude::default() })
+        Ok(Self { record: RecordFormat::Fields(pieces), exclude: AccessExclude::default() })
     }
 }
 

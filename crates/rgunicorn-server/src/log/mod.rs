@@ -11,22 +11,22 @@
 mod access_log;
 mod atoms;
 mod base64;
-mod divert;
 mod error_log;
 mod exclude;
 mod format;
 mod json;
 mod level;
+mod record_queue;
 mod render;
 mod timestamp;
 
 pub use access_log::{AccessLog, BUFFER_BYTES_MAX, LineRenderer};
 pub use atoms::{AtomSource, AtomText};
-pub use divert::{DIVERTED_BYTES_MAX, DIVERTED_RECORDS_MAX, Record};
 pub use error_log::ErrorLog;
 pub use exclude::{AccessExclude, ExcludeError};
 pub use format::{AccessFormat, FormatError};
 pub use level::Level;
+pub use record_queue::{DIVERTED_BYTES_MAX, DIVERTED_RECORDS_MAX, Record};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::atoms::{Atom, AtomSource, AtomText};
 use super::base64::basic_user;
-use super::format::{AccessFormat, Conversion, Piece, Shape, Spec};
+use super::format::{AccessFormat, Conversion, Piece, RecordFormat, Spec};
 use super::json;
 use super::timestamp::{ClfTime, RfcTime};
 
@@ -27,9 +27,9 @@ impl Renderer {
         if format.exclude.matches(source) {
             return;
         }
-        match &format.shape {
-            Shape::Json => json::push_record(out, source, &mut self.rfc_time),
-            Shape::Fields(pieces) => self.render_fields(pieces, source, out),
+        match &format.record {
+            RecordFormat::Json => json::push_record(out, source, &mut self.rfc_time),
+            RecordFormat::Fields(pieces) => self.render_fields(pieces, source, out),
         }
         out.push(b'\n');
     }

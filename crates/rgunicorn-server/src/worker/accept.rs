@@ -13,8 +13,8 @@ use rgunicorn_io::sys::shared::Accepting;
 use super::app::ConnId;
 use super::conn::Conn;
 use super::drain::DRAIN_FRESH;
-use super::preamble::Preamble;
-use super::reactor::{ListenerSpec, Reactor, Source, State, Timer};
+use super::proxy_header::ProxyHeaderState;
+use super::reactor::{ConnTimer, EventSource, ListenerSpec, Reactor, State};
 
 /// Accepts per wake-up when siblings share the listener: a second one would wait behind the first one's request while a
 /// sibling idles.
@@ -27,7 +27,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const ACCEPT_WARNING_EVERY: Duration = Duration::from_secs(1);
 
 /// One listening socket.
-pub(super) struct Listener {
+pub(super) struct AcceptSocket {
     fd: RawFd,
     unix: bool,
     /// Siblings accept from it, too.
@@ -41,7 +41,7 @@ pub(super) struct Listener {
     batch: u32,
 }
 
-impl Listener {
+impl AcceptSocket {
     pub(super) fn new(spec: &ListenerSpec) -> Self {
         Self {
             fd: spec.fd,
@@ -64,39 +64,39 @@ impl Listener {
 }
 
 /// What a worker does about the next connections at listeners that it shares.
-enum Stance {
-    Take,
+enum AcceptDecision {
+    Arm,
     /// Neither arm them nor give them back.
-    Stay,
+    Keep,
     /// They are the siblings'.
-    Leave,
+    Disarm,
 }
 
 impl Reactor {
     /// Nobody else accepts at the listeners.
-    pub(super) fn is_solo(&self) -> bool {
-        self.shared.slot.board().is_solo()
+    pub(super) fn is_only_worker(&self) -> bool {
+        self.handles.slot.board().is_only_worker()
     }
 
     /// Before a wait: arms the listeners if this worker may take more connections.
     pub(super) fn arm_listeners(&self, state: &mut State) {
         // First of all, because a pause that is over must not shorten the wait to nothing.
         state.accept_paused_until = state.accept_paused_until.filter(|until| state.now < *until);
-        state.fair.next_look = state.fair.next_look.filter(|_| !state.draining);
-        state.look_behind = state.look_behind.filter(|_| !state.draining);
+        state.balancer.next_look = state.balancer.next_look.filter(|_| !state.draining);
+        state.next_backlog_check = state.next_backlog_check.filter(|_| !state.draining);
         if state.draining {
             return;
         }
-        if state.load() >= self.tuning.connections_max || state.accept_paused_until.is_some() {
-            state.fair.next_look = None;
-            state.look_behind = None;
+        if state.load() >= self.config.connections_max || state.accept_paused_until.is_some() {
+            state.balancer.next_look = None;
+            state.next_backlog_check = None;
             return self.hand_back_listeners(state, |_| true);
         }
-        let take = match self.stance(state) {
+        let take = match self.accept_decision(state) {
             // Among siblings one is enough for this turn; nobody else takes the next one of a lone worker.
-            Stance::Take => !self.looks_behind(state) || self.is_solo(),
-            Stance::Stay => false,
-            Stance::Leave => {
+            AcceptDecision::Arm => !self.polls_backlog(state) || self.is_only_worker(),
+            AcceptDecision::Keep => false,
+            AcceptDecision::Disarm => {
                 self.hand_back_listeners(state, |listener| listener.shared);
                 false
             }
@@ -104,8 +104,8 @@ impl Reactor {
         for index in 0..state.listeners.len() {
             let listener = &state.listeners[index];
             if listener.op.is_none() && (take || !listener.shared) {
-                let (fd, token) = (listener.fd, Source::Listener(index as u32).token());
-                match state.driver.listen(fd, token) {
+                let (fd, token) = (listener.fd, EventSource::Listener(index as u32).token());
+                match state.driver.arm_accept(fd, token) {
                     Ok(op) => state.listeners[index].op = Some(op),
                     Err(error) => self.pause_accepting(state, &error),
                 }
@@ -113,22 +113,22 @@ impl Reactor {
         }
         if take {
             let all_armed = state.listeners.iter().all(|listener| listener.op.is_some());
-            self.shared.slot.set_accepting(if all_armed { Accepting::Now } else { Accepting::No });
+            self.handles.slot.set_accepting(if all_armed { Accepting::Waiting } else { Accepting::No });
         }
     }
 
-    fn stance(&self, state: &mut State) -> Stance {
-        if self.is_solo() {
-            return Stance::Take;
+    fn accept_decision(&self, state: &mut State) -> AcceptDecision {
+        if self.is_only_worker() {
+            return AcceptDecision::Arm;
         }
         if self.has_work_at_hand(state) {
-            return Stance::Stay;
+            return AcceptDecision::Keep;
         }
         if self.has_no_thread(state) {
-            state.fair.next_look = None;
-            return Stance::Leave;
+            state.balancer.next_look = None;
+            return AcceptDecision::Disarm;
         }
-        if self.leaves_to_siblings(state) { Stance::Leave } else { Stance::Take }
+        if self.should_back_off(state) { AcceptDecision::Disarm } else { AcceptDecision::Arm }
     }
 
     /// Requests wait, or have probably just arrived: clients send the first one right behind the connection. A wake-up
@@ -139,26 +139,26 @@ impl Reactor {
 
     /// All threads of the application are at work: a request on a new connection would wait, which a sibling could answer.
     fn has_no_thread(&self, state: &State) -> bool {
-        self.tuning.threads > 0 && state.held >= self.tuning.threads
+        self.config.threads > 0 && state.held >= self.config.threads
     }
 
     /// No sibling could take a connection from this listener.
-    fn is_alone_at(&self, listener: &Listener) -> bool {
-        !listener.shared || self.is_solo()
+    fn is_alone_at(&self, listener: &AcceptSocket) -> bool {
+        !listener.shared || self.is_only_worker()
     }
 
     /// Before application work: gives the wake-ups back, and takes the connection of one that had come already.
     pub(super) fn disarm_listeners(&self, state: &mut State) {
-        if self.is_solo() && !state.draining {
-            return self.shared.slot.set_accepting(Accepting::AtWork);
+        if self.is_only_worker() && !state.draining {
+            return self.handles.slot.set_accepting(Accepting::BusyArmed);
         }
-        self.shared.slot.set_accepting(if state.draining { Accepting::No } else { Accepting::Soon });
+        self.handles.slot.set_accepting(if state.draining { Accepting::No } else { Accepting::BusyDisarmed });
         for index in 0..state.listeners.len() {
             let listener = &mut state.listeners[index];
             if (listener.shared || state.draining)
                 && let Some(op) = listener.op.take()
-                && state.driver.listen_cancel(op)
-                && !self.leaves_woken(state, index)
+                && state.driver.disarm_accept(op)
+                && !self.passes_wakeup_on(state, index)
             {
                 self.accept_some(state, index);
             }
@@ -167,13 +167,13 @@ impl Reactor {
 
     /// This worker takes no more for now: its siblings get the wake-ups. Where one has been used up for us already, its
     /// connection waits for us alone and is taken, above the limit if need be (by one per listener at most).
-    fn hand_back_listeners(&self, state: &mut State, which: impl Fn(&Listener) -> bool) {
-        self.shared.slot.set_accepting(Accepting::No);
+    fn hand_back_listeners(&self, state: &mut State, which: impl Fn(&AcceptSocket) -> bool) {
+        self.handles.slot.set_accepting(Accepting::No);
         for index in 0..state.listeners.len() {
             let listener = &mut state.listeners[index];
             if which(listener)
                 && let Some(op) = listener.op.take()
-                && state.driver.listen_cancel(op)
+                && state.driver.disarm_accept(op)
                 && !self.is_alone_at(&state.listeners[index])
             {
                 self.accept_one(state, index);
@@ -187,7 +187,7 @@ impl Reactor {
             return;
         };
         listener.op = None;
-        self.shared.slot.set_accepting(Accepting::Soon);
+        self.handles.slot.set_accepting(Accepting::BusyDisarmed);
         match result {
             Err(error) => self.pause_accepting(state, error),
             Ok(_) if self.is_alone_at(&state.listeners[index as usize]) => {
@@ -202,7 +202,7 @@ impl Reactor {
     pub(super) fn take_woken(&self) {
         let state = &mut *self.state();
         for index in 0..state.listeners.len() {
-            if std::mem::take(&mut state.listeners[index].woken) && !self.leaves_woken(state, index) {
+            if std::mem::take(&mut state.listeners[index].woken) && !self.passes_wakeup_on(state, index) {
                 self.accept_some(state, index);
             }
         }
@@ -214,7 +214,7 @@ impl Reactor {
         let batch_max = if alone { ACCEPT_BATCH_SOLO_MAX } else { ACCEPT_BATCH_SHARED_MAX };
         let batch = state.listeners[index].batch.min(batch_max);
         for done in 0..batch {
-            if state.load() >= self.tuning.connections_max && (done > 0 || alone) {
+            if state.load() >= self.config.connections_max && (done > 0 || alone) {
                 return;
             }
             if !self.accept_one(state, index) {
@@ -230,7 +230,7 @@ impl Reactor {
     pub(super) fn accept_rest(&self, state: &mut State) -> bool {
         for index in 0..state.listeners.len() {
             loop {
-                if state.load() >= self.tuning.connections_max || state.accept_paused_until.is_some() {
+                if state.load() >= self.config.connections_max || state.accept_paused_until.is_some() {
                     return false;
                 }
                 if !self.accept_one(state, index) {
@@ -248,7 +248,7 @@ impl Reactor {
 
     /// `false`: nothing (more) to accept now.
     fn accept_one(&self, state: &mut State, index: usize) -> bool {
-        let Listener { fd: listener_fd, unix, .. } = state.listeners[index];
+        let AcceptSocket { fd: listener_fd, unix, .. } = state.listeners[index];
         let (fd, peer) = match state.driver.accept(listener_fd) {
             Ok(accepted) => accepted,
             // The next one may be fine: the client of this one left before we came.
@@ -261,20 +261,20 @@ impl Reactor {
                 return false;
             }
         };
-        let trusted = unix || self.shared.trusted.trusts(peer.ip());
+        let trusted = unix || self.handles.trusted.trusts(peer.ip());
         let generation = state.next_generation();
         let mut conn = Conn::new(fd, generation, peer, index as u16, trusted);
-        conn.preamble = Preamble::of(&self.tuning, peer);
+        conn.proxy_state = ProxyHeaderState::of(&self.config, peer);
         let id = ConnId { index: state.conns.insert(conn) as u32, generation };
         if state.draining {
-            state.start_timer(id.index, Timer::Drain, DRAIN_FRESH);
+            state.start_timer(id.index, ConnTimer::Drain, DRAIN_FRESH);
         } else {
-            state.start_timer(id.index, Timer::Header, self.tuning.header_timeout);
+            state.start_timer(id.index, ConnTimer::Header, self.config.header_timeout);
         }
         self.arm_recv(state, id);
         state.just_accepted = true;
-        state.fair.accepted = true;
-        self.shared.slot.set_accepted(state.now, state.conns.len() as u32);
+        state.balancer.accepted = true;
+        self.handles.slot.set_accepted(state.now, state.conns.len() as u32);
         true
     }
 
@@ -282,7 +282,7 @@ impl Reactor {
         state.accept_paused_until = Some(state.now.after(ACCEPT_PAUSE));
         if state.emfile_warned.is_none_or(|at| state.now.since(at) >= ACCEPT_WARNING_EVERY) {
             state.emfile_warned = Some(state.now);
-            self.shared.errors.log(
+            self.handles.errors.log(
                 Level::Warning,
                 format_args!("Cannot accept connections for the moment ({error}); open ones go on"),
             );

@@ -35,13 +35,13 @@ pub struct AccessFacts<'a> {
 impl Reactor {
     /// Whether an access log is kept: ask before the facts are gathered.
     pub fn logs_access(&self) -> bool {
-        self.shared.access.borrow().is_some()
+        self.handles.access.borrow().is_some()
     }
 
     /// Writes records that a thread has rendered.
     pub fn log_lines(&self, lines: &[u8]) {
         if !lines.is_empty()
-            && let Some(log) = &mut *self.shared.access.borrow_mut()
+            && let Some(log) = &mut *self.handles.access.borrow_mut()
         {
             log.push_lines(lines);
         }
@@ -50,7 +50,7 @@ impl Reactor {
     /// Writes the record of `request`, if an access log is kept. `facts` may run Python, so the log is out of its cell
     /// meanwhile.
     pub fn log_access(&self, request: &Request, facts: &AccessFacts<'_>) {
-        let mut lent = Lent::take(&self.shared.access);
+        let mut lent = Lent::take(&self.handles.access);
         if let Some(log) = &mut lent.log {
             log.push(&AccessLine::new(request, facts));
         }

@@ -41,7 +41,7 @@ pub struct Request {
     /// The client's address: the peer's, or what a PROXY header says.
     pub peer: PeerAddr,
     /// The PROXY header that the connection began with.
-    pub proxied: Option<Arc<proxy::Header>>,
+    pub proxied: Option<Arc<proxy::ProxyHeader>>,
     /// Index of the listener that accepted the connection.
     pub listener: u16,
     /// When the last byte of the request was seen (or of its head, if the body is still to come).
@@ -114,7 +114,7 @@ impl From<Vec<u8>> for Outgoing {
 
 /// A connection that the application has taken over.
 #[derive(Debug)]
-pub struct Handover {
+pub struct Hijacked {
     /// A descriptor of the application's own (a duplicate; the reactor keeps its one for the response).
     pub fd: OwnedFd,
     /// Bytes that had been received and not used; they come before anything read from `fd`.
@@ -123,7 +123,7 @@ pub struct Handover {
 
 /// Why a worker leaves at once: the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exit(pub i32);
+pub struct ExitStatus(pub i32);
 
 /// What the reactor runs. Called with nothing borrowed; every method may call back into the [`Reactor`].
 pub trait App {
@@ -133,8 +133,8 @@ pub trait App {
     /// Lets pending signal handlers run. `arrived`: there may be some; without it none has come since the last call.
     ///
     /// # Errors
-    /// [`Exit`] when one of them asks the process to leave.
-    fn check_signals(&self, arrived: bool) -> Result<(), Exit>;
+    /// [`ExitStatus`] when one of them asks the process to leave.
+    fn check_signals(&self, arrived: bool) -> Result<(), ExitStatus>;
 
     /// Runs one request up to its first pause: it ends with [`Reactor::finish`], [`Reactor::abort`],
     /// [`Reactor::park`] or [`Reactor::await_body`].

@@ -1,18 +1,18 @@
 //! One connection. Small on purpose: an idle keep-alive connection is this struct, its timer links and its armed
-//! reception, nothing else; whatever a request needs lives in [`Extra`] or in the [`Request`] itself.
+//! reception, nothing else; whatever a request needs lives in [`ConnExt`] or in the [`Request`] itself.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rgunicorn_http::proxy;
-use rgunicorn_http::{Event, HttpError, Policy, RequestHead, RequestParser};
+use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestHead, RequestParser};
 use rgunicorn_io::driver::{Fd, OpKey, PeerAddr};
 use rgunicorn_io::sys::clock::Instant;
 
 use super::app::{ConnId, Outgoing, Request};
 use super::incoming::Incoming;
-use super::preamble::Preamble;
-use super::{Body, Tuning};
+use super::proxy_header::ProxyHeaderState;
+use super::{Body, WorkerConfig};
 
 /// Pieces of earlier responses that may be queued when the next request of the same connection starts. Generous to
 /// pipelining: short answers to one segment's worth of requests.
@@ -22,7 +22,7 @@ const QUEUED_BYTES_MAX: u64 = 64 * 1024;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ConnPhase {
     /// Between requests: nothing received of the next one.
     Idle,
     /// A request head has begun.
@@ -48,13 +48,13 @@ pub(super) struct Conn {
     /// Who is at the other end; with a PROXY header, the client behind it.
     pub(super) peer: PeerAddr,
     pub(super) listener: u16,
-    pub(super) phase: Phase,
+    pub(super) phase: ConnPhase,
     /// The peer has shut its write side.
     pub(super) read_closed: bool,
     /// Whether a PROXY header may come.
-    pub(super) preamble: Preamble,
+    pub(super) proxy_state: ProxyHeaderState,
     /// The one that has come.
-    pub(super) proxied: Option<Arc<proxy::Header>>,
+    pub(super) proxied: Option<Arc<proxy::ProxyHeader>>,
     /// The peer may set the headers that only a trusted proxy may set.
     pub(super) trusted: bool,
     /// The application waits for the output queue to become empty.
@@ -63,24 +63,24 @@ pub(super) struct Conn {
     pub(super) detached: bool,
     /// At least one request was answered.
     pub(super) served: bool,
-    /// A greenlet works on its request ([`super::Reactor::hold`]).
+    /// A greenlet works on its request ([`super::Reactor::begin_work`]).
     pub(super) held: bool,
     /// Requests received.
     pub(super) requests: u32,
     pub(super) recv: Option<OpKey>,
     pub(super) send: Option<OpKey>,
     pub(super) parser: RequestParser,
-    pub(super) extra: Option<Box<Extra>>,
+    pub(super) ext: Option<Box<ConnExt>>,
 }
 
 /// What only some connections need, and only for a while.
 #[derive(Default)]
-pub(super) struct Extra {
+pub(super) struct ConnExt {
     /// The request being received: its head, once complete, and what has come of its body.
     head: Option<RequestHead>,
     body: Body,
     /// The PROXY header being received.
-    pub(super) proxy_header: Option<Box<proxy::Reader>>,
+    pub(super) proxy_header: Option<Box<proxy::ProxyReader>>,
     /// The body of the request in progress, if the application reads it while it arrives.
     pub(super) incoming: Option<Incoming>,
     /// Bytes of later requests.
@@ -137,7 +137,7 @@ impl Pending {
     }
 }
 
-impl Extra {
+impl ConnExt {
     fn is_unused(&self) -> bool {
         self.head.is_none()
             && self.body.is_empty()
@@ -150,7 +150,7 @@ impl Extra {
 }
 
 /// What a piece of input came to.
-pub(super) enum Fed {
+pub(super) enum FeedOutcome {
     /// More is needed.
     Waiting,
     /// More is needed, and the client waits for `100 Continue` before it sends it.
@@ -163,9 +163,9 @@ pub(super) enum Fed {
     /// The bytes are not an acceptable request. With the request's head, if that was complete.
     Refused(HttpError, Option<RequestHead>),
     /// The bytes are a PROXY header that is not acceptable.
-    Misled(proxy::ProxyError),
+    BadProxyHeader(proxy::ProxyError),
     /// The body could not be stored.
-    Unstorable(std::io::Error),
+    BodyStoreFailed(std::io::Error),
 }
 
 impl Conn {
@@ -175,9 +175,9 @@ impl Conn {
             generation,
             peer,
             listener,
-            phase: Phase::Idle,
+            phase: ConnPhase::Idle,
             read_closed: false,
-            preamble: Preamble::Over,
+            proxy_state: ProxyHeaderState::Over,
             proxied: None,
             trusted,
             parked: false,
@@ -188,146 +188,151 @@ impl Conn {
             recv: None,
             send: None,
             parser: RequestParser::new(),
-            extra: None,
+            ext: None,
         }
     }
 
-    pub(super) fn extra(&mut self) -> &mut Extra {
-        self.extra.get_or_insert_default()
+    pub(super) fn ext(&mut self) -> &mut ConnExt {
+        self.ext.get_or_insert_default()
     }
 
-    /// Gives the memory of [`Extra`] back if nothing is in it.
+    /// Gives the memory of [`ConnExt`] back if nothing is in it.
     pub(super) fn trim(&mut self) {
-        if self.extra.as_ref().is_some_and(|extra| extra.is_unused()) {
-            self.extra = None;
+        if self.ext.as_ref().is_some_and(|ext| ext.is_unused()) {
+            self.ext = None;
         }
     }
 
     /// Output is queued or in flight.
     pub(super) fn has_output(&self) -> bool {
         self.send.is_some()
-            || self.extra.as_ref().is_some_and(|extra| !extra.out.is_empty() || extra.writable.is_some())
+            || self.ext.as_ref().is_some_and(|ext| !ext.out.is_empty() || ext.writable.is_some())
     }
 
     /// More output is queued than a client that sends requests without reading answers should cost: the next request
     /// waits until it has left. What is in flight is not counted.
-    pub(super) fn is_clogged(&self) -> bool {
-        let Some(extra) = &self.extra else { return false };
-        extra.out.len() >= QUEUED_PIECES_MAX || extra.queued_bytes() >= QUEUED_BYTES_MAX
+    pub(super) fn output_over_limit(&self) -> bool {
+        let Some(ext) = &self.ext else { return false };
+        ext.out.len() >= QUEUED_PIECES_MAX || ext.queued_bytes() >= QUEUED_BYTES_MAX
     }
 
     /// Bytes held back for after the response in progress.
     pub(super) fn pending_bytes(&self) -> usize {
-        self.extra.as_ref().map_or(0, |extra| extra.pending.len())
+        self.ext.as_ref().map_or(0, |ext| ext.pending.len())
     }
 
     /// Takes input while a request is being received. What follows the request is kept for later.
-    pub(super) fn feed(&mut self, ctx: &FeedContext<'_>, index: u32, mut input: &[u8]) -> Fed {
-        if self.preamble != Preamble::Over {
-            return self.feed_preamble(ctx, index, input);
+    pub(super) fn feed(&mut self, ctx: &FeedContext<'_>, index: u32, mut input: &[u8]) -> FeedOutcome {
+        if self.proxy_state != ProxyHeaderState::Over {
+            return self.feed_proxy_header(ctx, index, input);
         }
         let fed = self.feed_one(ctx, index, &mut input);
         if !input.is_empty() {
-            self.extra().pending.push(input);
+            self.ext().pending.push(input);
         }
         self.trim();
         fed
     }
 
     /// Takes input while a response is in progress: what is left of its request's body, and what is kept for later.
-    pub(super) fn hold(&mut self, policy: &Policy, mut input: &[u8]) {
-        if let Some(incoming) = self.extra.as_mut().and_then(|extra| extra.incoming.as_mut()) {
+    pub(super) fn buffer_input(&mut self, policy: &Policy, mut input: &[u8]) {
+        if let Some(incoming) = self.ext.as_mut().and_then(|ext| ext.incoming.as_mut()) {
             incoming.take(&mut self.parser, policy, self.trusted, &mut input);
         }
         if !input.is_empty() {
-            self.extra().pending.push(input);
+            self.ext().pending.push(input);
         }
     }
 
     /// As [`Conn::feed`], from what is held.
-    pub(super) fn feed_pending(&mut self, ctx: &FeedContext<'_>, index: u32) -> Fed {
-        let mut held =
-            self.extra.as_mut().map(|extra| std::mem::take(&mut extra.pending)).unwrap_or_default();
+    pub(super) fn feed_pending(&mut self, ctx: &FeedContext<'_>, index: u32) -> FeedOutcome {
+        let mut held = self.ext.as_mut().map(|ext| std::mem::take(&mut ext.pending)).unwrap_or_default();
         let mut input = held.bytes.get(held.taken..).unwrap_or_default();
         let fed = self.feed_one(ctx, index, &mut input);
         held.taken = held.bytes.len() - input.len();
         if !held.is_empty() {
-            self.extra().pending = held;
+            self.ext().pending = held;
         }
         self.trim();
         fed
     }
 
     /// Takes input up to the end of one request, at most.
-    fn feed_one(&mut self, ctx: &FeedContext<'_>, index: u32, input: &mut &[u8]) -> Fed {
-        let mut begun = self.extra.as_mut().and_then(|extra| extra.head.take());
+    fn feed_one(&mut self, ctx: &FeedContext<'_>, index: u32, input: &mut &[u8]) -> FeedOutcome {
+        let mut begun = self.ext.as_mut().and_then(|ext| ext.head.take());
         let mut wants_continue = false;
         loop {
             match self.parser.advance(ctx.policy, self.trusted, input) {
-                Ok(Event::NeedMore) => break,
-                Ok(Event::Head(head)) => {
+                Ok(ParseEvent::NeedMore) => break,
+                Ok(ParseEvent::Head(head)) => {
                     wants_continue = head.expects_continue();
                     begun = Some(head);
                 }
-                Ok(Event::Data(data)) => {
+                Ok(ParseEvent::Data(data)) => {
                     wants_continue = false;
-                    let body = &mut self.extra().body;
+                    let body = &mut self.ext().body;
                     if let Err(error) = body.push(data, ctx.body_memory_bytes_max()) {
                         *input = &[];
-                        return Fed::Unstorable(error);
+                        return FeedOutcome::BodyStoreFailed(error);
                     }
                 }
-                Ok(Event::End) => return self.complete(ctx, index, begun),
+                Ok(ParseEvent::End) => return self.complete(ctx, index, begun),
                 Err(error) => {
                     // The connection ends here; what follows is nobody's.
                     *input = &[];
-                    return Fed::Refused(error, begun);
+                    return FeedOutcome::Refused(error, begun);
                 }
             }
         }
         debug_assert!(input.is_empty(), "a parser that needs more has taken all");
         self.phase = match (&begun, self.parser.is_idle()) {
-            (Some(_), _) => Phase::Body,
-            (None, true) => Phase::Idle,
-            (None, false) => Phase::Head,
+            (Some(_), _) => ConnPhase::Body,
+            (None, true) => ConnPhase::Idle,
+            (None, false) => ConnPhase::Head,
         };
         if let Some(head) = begun {
-            if ctx.tuning.stream_bodies {
+            if ctx.config.stream_bodies {
                 return self.stream(ctx, index, head, wants_continue);
             }
-            self.extra().head = Some(head);
+            self.ext().head = Some(head);
         }
-        if wants_continue { Fed::WantsContinue } else { Fed::Waiting }
+        if wants_continue { FeedOutcome::WantsContinue } else { FeedOutcome::Waiting }
     }
 
-    fn complete(&mut self, ctx: &FeedContext<'_>, index: u32, head: Option<RequestHead>) -> Fed {
+    fn complete(&mut self, ctx: &FeedContext<'_>, index: u32, head: Option<RequestHead>) -> FeedOutcome {
         let Some(head) = head else {
             debug_assert!(false, "the parser ends a request only after its head");
-            return Fed::Waiting;
+            return FeedOutcome::Waiting;
         };
-        let mut body = self.extra.as_mut().map(|extra| std::mem::take(&mut extra.body)).unwrap_or_default();
+        let mut body = self.ext.as_mut().map(|ext| std::mem::take(&mut ext.body)).unwrap_or_default();
         if let Err(error) = body.rewind() {
-            return Fed::Unstorable(error);
+            return FeedOutcome::BodyStoreFailed(error);
         }
-        Fed::Ready(self.request(ctx, index, head, body))
+        FeedOutcome::Ready(self.request(ctx, index, head, body))
     }
 
     /// The application is called before the body is there.
-    fn stream(&mut self, ctx: &FeedContext<'_>, index: u32, head: RequestHead, wants_continue: bool) -> Fed {
-        let extra = self.extra();
-        let held = match std::mem::take(&mut extra.body) {
+    fn stream(
+        &mut self,
+        ctx: &FeedContext<'_>,
+        index: u32,
+        head: RequestHead,
+        wants_continue: bool,
+    ) -> FeedOutcome {
+        let ext = self.ext();
+        let held = match std::mem::take(&mut ext.body) {
             Body::Memory(bytes) => Pending { bytes, taken: 0 },
             other => {
                 debug_assert!(other.is_empty(), "one input is kept in memory");
                 Pending::default()
             }
         };
-        extra.incoming = Some(Incoming::new(held));
-        Fed::Streaming(self.request(ctx, index, head, Body::Incoming), wants_continue)
+        ext.incoming = Some(Incoming::new(held));
+        FeedOutcome::Streaming(self.request(ctx, index, head, Body::Incoming), wants_continue)
     }
 
     fn request(&mut self, ctx: &FeedContext<'_>, index: u32, head: RequestHead, body: Body) -> Request {
-        self.phase = Phase::Running;
+        self.phase = ConnPhase::Running;
         self.requests = self.requests.saturating_add(1);
         let keep_alive = head.keep_alive() && !head.close_after() && ctx.keep_alive;
         Request {
@@ -348,7 +353,7 @@ impl Conn {
 /// What feeding needs to know besides the connection.
 pub(super) struct FeedContext<'a> {
     pub(super) policy: &'a Policy,
-    pub(super) tuning: &'a Tuning,
+    pub(super) config: &'a WorkerConfig,
     /// The worker is willing to keep connections open.
     pub(super) keep_alive: bool,
     pub(super) now: Instant,
@@ -359,6 +364,6 @@ pub(super) struct FeedContext<'a> {
 impl FeedContext<'_> {
     /// A body that streams holds only what came with its head, in memory: one input, which is bounded.
     fn body_memory_bytes_max(&self) -> usize {
-        if self.tuning.stream_bodies { usize::MAX } else { self.tuning.body_memory_bytes_max }
+        if self.config.stream_bodies { usize::MAX } else { self.config.body_memory_bytes_max }
     }
 }

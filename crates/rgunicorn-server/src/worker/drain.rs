@@ -7,8 +7,8 @@ use crate::log::Level;
 use rgunicorn_io::sys::process;
 
 use super::app::ConnId;
-use super::conn::Phase;
-use super::reactor::{Reactor, State, Timer};
+use super::conn::ConnPhase;
+use super::reactor::{ConnTimer, Reactor, State};
 
 /// How long a connection that may be about to send a request, or to close after its answer, is given while the worker
 /// leaves. One that had its last answer within this time before may be: a busy client's next request is on its way.
@@ -23,25 +23,25 @@ impl Reactor {
                 continue;
             };
             let id = ConnId { index, generation: conn.generation };
-            if class == Timer::BodyStall as u8 && conn.awaits_body() {
+            if class == ConnTimer::BodyStall as u8 && conn.awaits_body() {
                 self.stall_body(state, id);
                 continue;
             }
             match (conn.has_output(), conn.phase) {
-                (true, _) if class != Timer::WriteStall as u8 => {
-                    state.start_timer(index, Timer::WriteStall, self.tuning.write_stall_timeout);
+                (true, _) if class != ConnTimer::WriteStall as u8 => {
+                    state.start_timer(index, ConnTimer::WriteStall, self.config.write_stall_timeout);
                 }
                 (true, _) => {
-                    self.shared
+                    self.handles
                         .errors
                         .log(Level::Debug, format_args!("Closing a connection whose client does not read"));
                     state.close(id);
                 }
-                (false, Phase::Idle | Phase::Body) => self.close_silent(state, id),
-                (false, Phase::Head) => {
+                (false, ConnPhase::Idle | ConnPhase::Body) => self.close_silent(state, id),
+                (false, ConnPhase::Head) => {
                     self.close_silent(state, id);
                     // What had arrived was not the end of it either.
-                    if state.conn(id).is_some_and(|conn| conn.phase == Phase::Head) {
+                    if state.conn(id).is_some_and(|conn| conn.phase == ConnPhase::Head) {
                         state.close(id);
                     }
                 }
@@ -75,12 +75,12 @@ impl Reactor {
 
     fn begin_drain(&self, state: &mut State) {
         state.draining = true;
-        state.drain_deadline = Some(state.now.after(self.tuning.graceful_timeout));
+        state.drain_deadline = Some(state.now.after(self.config.graceful_timeout));
         self.disarm_listeners(state);
         for listener in &state.listeners {
             // Siblings have the same socket, so that closing it here does not take this worker out of the kernel's queue of
             // those who wait, and a wake-up that is used up for it would be lost.
-            state.driver.let_go(listener.fd());
+            state.driver.release_file(listener.fd());
         }
         let ids: Vec<ConnId> = state
             .conns
@@ -93,13 +93,17 @@ impl Reactor {
             let quiet = conn.served && !self.was_busy(state, id.index);
             match phase {
                 // Its client has not seen yet that it may send no further request.
-                Phase::Idle if output => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
-                Phase::Idle if quiet => self.close_silent(state, id),
-                Phase::Idle => state.start_timer(id.index, Timer::Drain, DRAIN_FRESH),
-                Phase::Lingering | Phase::Skipping => {
-                    state.start_timer(id.index, Timer::Drain, DRAIN_FRESH);
+                ConnPhase::Idle if output => state.start_timer(id.index, ConnTimer::Drain, DRAIN_FRESH),
+                ConnPhase::Idle if quiet => self.close_silent(state, id),
+                ConnPhase::Idle => state.start_timer(id.index, ConnTimer::Drain, DRAIN_FRESH),
+                ConnPhase::Lingering | ConnPhase::Skipping => {
+                    state.start_timer(id.index, ConnTimer::Drain, DRAIN_FRESH);
                 }
-                Phase::Head | Phase::Body | Phase::Running | Phase::Flushing | Phase::Closing => {}
+                ConnPhase::Head
+                | ConnPhase::Body
+                | ConnPhase::Running
+                | ConnPhase::Flushing
+                | ConnPhase::Closing => {}
             }
         }
     }
@@ -116,7 +120,7 @@ impl Reactor {
         if self.accept_rest(state) {
             state.queue_waits = false;
             state.listeners.clear();
-            self.shared.keep.take();
+            self.handles.listener_guard.take();
         }
     }
 
@@ -124,17 +128,17 @@ impl Reactor {
     /// it can answer within its `graceful_timeout`; they have all the time. Asked in each turn, because the server may
     /// stop, or lose its master, while the worker is leaving: then nobody else would take it.
     fn queue_is_for_others(&self) -> bool {
-        let slot = &self.shared.slot;
-        self.tuning.shares_listeners
-            && slot.is_retired()
-            && (slot.board().workers() > 0 || slot.board().has_company())
-            && process::parent_id() == self.shared.parent
+        let slot = &self.handles.slot;
+        self.config.shares_listeners
+            && slot.is_replaced()
+            && (slot.board().workers() > 0 || slot.board().has_other_master())
+            && process::parent_id() == self.handles.parent
     }
 
     /// An idle connection had its last answer a moment ago: so much of its keep-alive time is left.
     fn was_busy(&self, state: &State, index: u32) -> bool {
         let since_answer =
-            state.timers.at(index).map(|at| self.tuning.keepalive.saturating_sub(at.since(state.now)));
+            state.timers.at(index).map(|at| self.config.keepalive.saturating_sub(at.since(state.now)));
         since_answer.is_some_and(|time| time < DRAIN_FRESH)
     }
 
@@ -157,11 +161,14 @@ impl Reactor {
 
     /// How long the next wait may take.
     pub(super) fn wait_time(&self, state: &State) -> Duration {
-        if !state.jobs.is_empty() || !state.garbage.is_empty() || (state.has_drained() && !state.leaving) {
+        if !state.jobs.is_empty()
+            || !state.deferred_drops.is_empty()
+            || (state.has_drained() && !state.leaving)
+        {
             return Duration::ZERO;
         }
-        let mut wait = self.tuning.idle_wait_max;
-        let looks = [state.accept_paused_until, state.fair.next_look, state.look_behind];
+        let mut wait = self.config.idle_wait_max;
+        let looks = [state.accept_paused_until, state.balancer.next_look, state.next_backlog_check];
         for at in [state.timers.next(), state.drain_deadline].into_iter().chain(looks).flatten() {
             wait = wait.min(at.since(state.now));
         }
@@ -177,7 +184,7 @@ impl State {
         };
         let (fd, op) = (conn.fd.as_raw_fd(), conn.recv.take());
         let arrived = op.map(|op| self.driver.recv_stop(op)).unwrap_or_default();
-        if arrived == Default::default() { self.driver.recv_waiting(fd) } else { arrived }
+        if arrived == Default::default() { self.driver.try_recv(fd) } else { arrived }
     }
 
     /// The worker leaves, and nothing is left to answer or to wait for.

@@ -1,12 +1,12 @@
-//! A request body that its application reads while it arrives (`Tuning::stream_bodies`). What has come and was not read
+//! A request body that its application reads while it arrives (`WorkerConfig::stream_bodies`). What has come and was not read
 //! is bounded: at the limit reception pauses, and TCP's window holds the client back.
 
-use rgunicorn_http::{Event, HttpError, Policy, RequestParser};
+use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestParser};
 
 use super::app::ConnId;
-use super::conn::{Conn, Pending, Phase};
+use super::conn::{Conn, ConnPhase, Pending};
 use super::drain::DRAIN_FRESH;
-use super::reactor::{Job, Reactor, State, Timer};
+use super::reactor::{ConnTimer, Job, Reactor, State};
 
 /// Why the rest of a request body will not come. The connection can only be closed after the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,11 +72,11 @@ impl Incoming {
         let before = input.len();
         while self.arrival == Arrival::Open {
             match parser.advance(policy, trusted, input) {
-                Ok(Event::Data(data)) if self.skipped.is_none() => self.held.push(data),
-                Ok(Event::Data(_)) => {}
-                Ok(Event::NeedMore) => break,
-                Ok(Event::End) => self.arrival = Arrival::Complete,
-                Ok(Event::Head(_)) => {
+                Ok(ParseEvent::Data(data)) if self.skipped.is_none() => self.held.push(data),
+                Ok(ParseEvent::Data(_)) => {}
+                Ok(ParseEvent::NeedMore) => break,
+                Ok(ParseEvent::End) => self.arrival = Arrival::Complete,
+                Ok(ParseEvent::Head(_)) => {
                     debug_assert!(false, "the parser ends a body before it begins a request");
                     self.arrival = Arrival::Failed(BodyFault::Framing(HttpError::RequestLine));
                 }
@@ -137,12 +137,12 @@ impl Incoming {
 impl Conn {
     /// The body that the application reads while it arrives.
     pub(super) fn incoming(&mut self) -> Option<&mut Incoming> {
-        self.extra.as_mut().and_then(|extra| extra.incoming.as_mut())
+        self.ext.as_mut().and_then(|ext| ext.incoming.as_mut())
     }
 
     /// The application waits for more of it.
     pub(super) fn awaits_body(&self) -> bool {
-        self.extra.as_ref().and_then(|extra| extra.incoming.as_ref()).is_some_and(|body| body.awaited)
+        self.ext.as_ref().and_then(|ext| ext.incoming.as_ref()).is_some_and(|body| body.awaited)
     }
 
     /// The peer sends no more.
@@ -160,7 +160,7 @@ impl Reactor {
     /// nothing to read; a caller that outlives its request must not ask on behalf of the next.
     pub fn read_body(&self, id: ConnId, bytes_max: usize) -> BodyRead {
         let state = &mut *self.state();
-        let Some(conn) = state.conn(id).filter(|conn| conn.phase == Phase::Running) else {
+        let Some(conn) = state.conn(id).filter(|conn| conn.phase == ConnPhase::Running) else {
             return BodyRead::Failed(BodyFault::Gone);
         };
         let Some(incoming) = conn.incoming() else {
@@ -168,7 +168,7 @@ impl Reactor {
         };
         let read = incoming.read(bytes_max);
         // Not as soon as there is room for a byte: pausing again costs more than that.
-        let roomy = incoming.held.len() <= self.tuning.body_window_bytes_max / 2;
+        let roomy = incoming.held.len() <= self.config.body_window_bytes_max / 2;
         if roomy && conn.recv.is_none() {
             self.arm_recv(state, id);
         }
@@ -181,14 +181,14 @@ impl Reactor {
     /// [`Reactor::finish`] and [`Reactor::abort`] take the wish back.
     pub fn await_body(&self, id: ConnId) -> bool {
         let state = &mut *self.state();
-        let Some(conn) = state.conn(id).filter(|conn| conn.phase == Phase::Running) else {
+        let Some(conn) = state.conn(id).filter(|conn| conn.phase == ConnPhase::Running) else {
             return false;
         };
         let Some(incoming) = conn.incoming().filter(|incoming| !incoming.is_readable()) else {
             return false;
         };
         incoming.awaited = true;
-        state.start_timer(id.index, Timer::BodyStall, self.tuning.body_stall_timeout);
+        state.start_timer(id.index, ConnTimer::BodyStall, self.config.body_stall_timeout);
         true
     }
 
@@ -201,14 +201,14 @@ impl Reactor {
             incoming.awaited = false;
             if parked {
                 // Another greenlet of the application writes; its clock had given way to this one's.
-                state.start_timer(id.index, Timer::WriteStall, self.tuning.write_stall_timeout);
+                state.start_timer(id.index, ConnTimer::WriteStall, self.config.write_stall_timeout);
             } else {
                 state.stop_timer(id.index);
             }
             state.jobs.push_back(Job::Resume(id));
         } else {
             // Framing only, but the client is alive.
-            state.start_timer(id.index, Timer::BodyStall, self.tuning.body_stall_timeout);
+            state.start_timer(id.index, ConnTimer::BodyStall, self.config.body_stall_timeout);
         }
     }
 
@@ -216,7 +216,7 @@ impl Reactor {
     pub(super) fn stall_body(&self, state: &mut State, id: ConnId) {
         let (data, eof) = state.take_arrived(id);
         let Some(conn) = state.conn(id) else { return };
-        conn.hold(&self.policy, &data);
+        conn.buffer_input(&self.policy, &data);
         if eof {
             conn.end_input();
         }
@@ -239,10 +239,10 @@ impl Reactor {
             return self.next_request(state, id);
         };
         incoming.skip();
-        conn.phase = Phase::Skipping;
+        conn.phase = ConnPhase::Skipping;
         self.skip_on(state, id);
         // It may have been paused, and the next request arms it by itself.
-        if state.conn(id).is_some_and(|conn| conn.phase == Phase::Skipping) {
+        if state.conn(id).is_some_and(|conn| conn.phase == ConnPhase::Skipping) {
             self.arm_recv(state, id);
         }
     }
@@ -251,10 +251,10 @@ impl Reactor {
     pub(super) fn skip_on(&self, state: &mut State, id: ConnId) {
         let Some(conn) = state.conn(id) else { return };
         let Some(incoming) = conn.incoming() else { return };
-        let too_much = incoming.skipped.is_some_and(|bytes| bytes > self.tuning.unread_body_bytes_max);
+        let too_much = incoming.skipped.is_some_and(|bytes| bytes > self.config.unread_body_bytes_max);
         match incoming.arrival {
             Arrival::Complete => {
-                conn.extra().incoming = None;
+                conn.ext().incoming = None;
                 self.next_request(state, id);
             }
             Arrival::Open if !too_much => self.start_skip_timer(state, id),
@@ -265,9 +265,9 @@ impl Reactor {
     /// The clock of a body that is read away. A worker that leaves gives it a moment in all.
     pub(super) fn start_skip_timer(&self, state: &mut State, id: ConnId) {
         if !state.draining {
-            state.start_timer(id.index, Timer::BodyStall, self.tuning.body_stall_timeout);
-        } else if state.timers.class(id.index) != Some(Timer::Drain as u8) {
-            state.start_timer(id.index, Timer::Drain, DRAIN_FRESH);
+            state.start_timer(id.index, ConnTimer::BodyStall, self.config.body_stall_timeout);
+        } else if state.timers.class(id.index) != Some(ConnTimer::Drain as u8) {
+            state.start_timer(id.index, ConnTimer::Drain, DRAIN_FRESH);
         }
     }
 }

@@ -8,13 +8,13 @@ use rgunicorn_http::{HttpError, RequestHead, error_response, error_response_with
 use rgunicorn_io::driver::{Received, Token};
 
 use super::app::{ConnId, Flow, Outgoing, Request};
-use super::conn::{Conn, Fed, Phase};
+use super::conn::{Conn, ConnPhase, FeedOutcome};
 use super::drain::DRAIN_FRESH;
-use super::reactor::{Job, Reactor, Source, State, Timer};
+use super::reactor::{ConnTimer, EventSource, Job, Reactor, State};
 
 impl Reactor {
     pub(super) fn on_recv(&self, token: Token, outcome: Received) {
-        let Some(Source::Recv(id)) = Source::from_token(token) else {
+        let Some(EventSource::Recv(id)) = EventSource::from_token(token) else {
             debug_assert!(false, "a receive completion for {token:?}");
             return;
         };
@@ -29,15 +29,15 @@ impl Reactor {
                     Some(conn) => {
                         let data = driver.buffer(&buf);
                         match conn.phase {
-                            Phase::Idle | Phase::Head | Phase::Body => {
+                            ConnPhase::Idle | ConnPhase::Head | ConnPhase::Body => {
                                 Some(conn.feed(&self.feed_context(clocks), id.index, data))
                             }
-                            Phase::Running | Phase::Skipping | Phase::Flushing => {
-                                conn.hold(&self.policy, data);
+                            ConnPhase::Running | ConnPhase::Skipping | ConnPhase::Flushing => {
+                                conn.buffer_input(&self.policy, data);
                                 None
                             }
-                            Phase::Closing | Phase::Lingering => {
-                                conn.extra().lingered_bytes += data.len();
+                            ConnPhase::Closing | ConnPhase::Lingering => {
+                                conn.ext().lingered_bytes += data.len();
                                 None
                             }
                         }
@@ -55,7 +55,7 @@ impl Reactor {
                     conn.recv = None;
                 }
                 if !is_disconnect(&error) {
-                    self.shared
+                    self.handles
                         .errors
                         .log(Level::Error, format_args!("Socket error processing request: {error}"));
                 }
@@ -75,11 +75,11 @@ impl Reactor {
         if self.is_full(conn) {
             full.push(id);
         }
-        let lingered_bytes = conn.extra.as_ref().map_or(0, |extra| extra.lingered_bytes);
+        let lingered_bytes = conn.ext.as_ref().map_or(0, |ext| ext.lingered_bytes);
         match conn.phase {
-            Phase::Running => self.after_body_input(state, id),
-            Phase::Skipping => self.skip_on(state, id),
-            Phase::Lingering if lingered_bytes > self.tuning.linger_bytes_max => state.close(id),
+            ConnPhase::Running => self.after_body_input(state, id),
+            ConnPhase::Skipping => self.skip_on(state, id),
+            ConnPhase::Lingering if lingered_bytes > self.config.linger_bytes_max => state.close(id),
             _ => {}
         }
     }
@@ -96,13 +96,13 @@ impl Reactor {
 
     /// A response is in progress, and the client has sent more of its request's body, or for later, than is held.
     fn is_full(&self, conn: &Conn) -> bool {
-        if !matches!(conn.phase, Phase::Running | Phase::Flushing) {
+        if !matches!(conn.phase, ConnPhase::Running | ConnPhase::Flushing) {
             return false;
         }
-        let incoming = conn.extra.as_ref().and_then(|extra| extra.incoming.as_ref());
+        let incoming = conn.ext.as_ref().and_then(|ext| ext.incoming.as_ref());
         incoming
-            .and_then(|incoming| incoming.is_full(self.tuning.body_window_bytes_max))
-            .unwrap_or_else(|| conn.pending_bytes() >= self.tuning.pipelined_bytes_max)
+            .and_then(|incoming| incoming.is_full(self.config.body_window_bytes_max))
+            .unwrap_or_else(|| conn.pending_bytes() >= self.config.pipelined_bytes_max)
     }
 
     /// Stops reception, keeping what had been received already. TCP's window then holds the client back.
@@ -112,7 +112,7 @@ impl Reactor {
         };
         let (data, eof) = state.driver.recv_stop(op);
         if let Some(conn) = state.conn(id) {
-            conn.hold(&self.policy, &data);
+            conn.buffer_input(&self.policy, &data);
             if eof {
                 conn.end_input();
             }
@@ -127,14 +127,16 @@ impl Reactor {
             return;
         }
         let fd = std::os::fd::AsRawFd::as_raw_fd(&conn.fd);
-        match state.driver.recv(fd, Source::Recv(id).token()) {
+        match state.driver.recv(fd, EventSource::Recv(id).token()) {
             Ok(op) => {
                 if let Some(conn) = state.conn(id) {
                     conn.recv = Some(op);
                 }
             }
             Err(error) => {
-                self.shared.errors.log(Level::Error, format_args!("Cannot receive on a connection: {error}"));
+                self.handles
+                    .errors
+                    .log(Level::Error, format_args!("Cannot receive on a connection: {error}"));
                 state.close(id);
             }
         }
@@ -146,12 +148,12 @@ impl Reactor {
         conn.end_input();
         match conn.phase {
             // A half-closed client may still read its response.
-            Phase::Running => self.after_body_input(state, id),
-            Phase::Flushing | Phase::Closing => {}
-            Phase::Lingering => state.close(id),
-            Phase::Idle | Phase::Head | Phase::Body | Phase::Skipping => {
-                if conn.phase != Phase::Idle {
-                    self.shared
+            ConnPhase::Running => self.after_body_input(state, id),
+            ConnPhase::Flushing | ConnPhase::Closing => {}
+            ConnPhase::Lingering => state.close(id),
+            ConnPhase::Idle | ConnPhase::Head | ConnPhase::Body | ConnPhase::Skipping => {
+                if conn.phase != ConnPhase::Idle {
+                    self.handles
                         .errors
                         .log(Level::Debug, format_args!("Ignored premature client disconnection."));
                 }
@@ -161,23 +163,23 @@ impl Reactor {
         }
     }
 
-    pub(super) fn after_feed(&self, state: &mut State, id: ConnId, fed: Fed) {
+    pub(super) fn after_feed(&self, state: &mut State, id: ConnId, fed: FeedOutcome) {
         match fed {
-            Fed::Ready(request) => call(state, request),
-            Fed::Streaming(request, wants_continue) => {
+            FeedOutcome::Ready(request) => call(state, request),
+            FeedOutcome::Streaming(request, wants_continue) => {
                 if !wants_continue || self.send_continue(state, id) != Flow::Gone {
                     call(state, request);
                 }
             }
-            Fed::Waiting => self.await_more(state, id),
-            Fed::WantsContinue => {
+            FeedOutcome::Waiting => self.await_more(state, id),
+            FeedOutcome::WantsContinue => {
                 self.await_more(state, id);
                 self.send_continue(state, id);
             }
-            Fed::Refused(error, head) => self.refuse(state, id, &Refusal::from(error), head),
-            Fed::Misled(error) => self.refuse(state, id, &Refusal::from(error), None),
-            Fed::Unstorable(error) => {
-                self.shared.errors.log(Level::Error, format_args!("Cannot store a request body: {error}"));
+            FeedOutcome::Refused(error, head) => self.refuse(state, id, &Refusal::from(error), head),
+            FeedOutcome::BadProxyHeader(error) => self.refuse(state, id, &Refusal::from(error), None),
+            FeedOutcome::BodyStoreFailed(error) => {
+                self.handles.errors.log(Level::Error, format_args!("Cannot store a request body: {error}"));
                 self.refuse(state, id, &Refusal::INTERNAL, None);
             }
         }
@@ -190,23 +192,25 @@ impl Reactor {
 
     fn await_more(&self, state: &mut State, id: ConnId) {
         let Some(conn) = state.conn(id) else { return };
-        if conn.phase == Phase::Body {
-            state.start_timer(id.index, Timer::BodyStall, self.tuning.body_stall_timeout);
-        } else if state.timers.class(id.index) != Some(Timer::Header as u8) {
+        if conn.phase == ConnPhase::Body {
+            state.start_timer(id.index, ConnTimer::BodyStall, self.config.body_stall_timeout);
+        } else if state.timers.class(id.index) != Some(ConnTimer::Header as u8) {
             // The head's clock starts with its first byte (or the accept) and is not restarted by later ones.
-            state.start_timer(id.index, Timer::Header, self.tuning.header_timeout);
+            state.start_timer(id.index, ConnTimer::Header, self.config.header_timeout);
         }
     }
 
     /// Answers a bad request and begins to close.
     pub(super) fn refuse(&self, state: &mut State, id: ConnId, refusal: &Refusal, head: Option<RequestHead>) {
         let Some(conn) = state.conn(id) else { return };
-        conn.phase = Phase::Running;
+        conn.phase = ConnPhase::Running;
         let (peer, proxied, listener) = (conn.peer, conn.proxied.clone(), conn.listener);
         if refusal.status != 0 {
             if let Some(error) = &refusal.cause {
                 let ip = peer.ip_text();
-                self.shared.errors.log(Level::Warning, format_args!("Invalid request from ip={ip}: {error}"));
+                self.handles
+                    .errors
+                    .log(Level::Warning, format_args!("Invalid request from ip={ip}: {error}"));
             }
             let mut out = state.spare.pop().unwrap_or_default();
             refusal.render(&mut out);
@@ -234,11 +238,11 @@ impl Reactor {
     pub(super) fn next_request(&self, state: &mut State, id: ConnId) {
         let Some(conn) = state.conn(id) else { return };
         conn.served = true;
-        if conn.is_clogged() {
-            conn.phase = Phase::Flushing;
-            return state.start_timer(id.index, Timer::WriteStall, self.tuning.write_stall_timeout);
+        if conn.output_over_limit() {
+            conn.phase = ConnPhase::Flushing;
+            return state.start_timer(id.index, ConnTimer::WriteStall, self.config.write_stall_timeout);
         }
-        conn.phase = Phase::Idle;
+        conn.phase = ConnPhase::Idle;
         if conn.pending_bytes() > 0 {
             let ctx = self.feed_context(state.clocks());
             let Some(conn) = state.conn(id) else { return };
@@ -257,9 +261,9 @@ impl Reactor {
     /// has a moment for the request that may be on its way.
     pub(super) fn start_idle_timer(&self, state: &mut State, id: ConnId) {
         if state.draining {
-            state.start_timer(id.index, Timer::Drain, DRAIN_FRESH);
+            state.start_timer(id.index, ConnTimer::Drain, DRAIN_FRESH);
         } else {
-            state.start_timer(id.index, Timer::Keepalive, self.tuning.keepalive);
+            state.start_timer(id.index, ConnTimer::Keepalive, self.config.keepalive);
         }
     }
 
@@ -271,9 +275,11 @@ impl Reactor {
         self.after_held(state, id, fed);
     }
 
-    fn after_held(&self, state: &mut State, id: ConnId, fed: Fed) {
+    fn after_held(&self, state: &mut State, id: ConnId, fed: FeedOutcome) {
         let ended = state.conn(id).is_some_and(|conn| conn.read_closed);
-        if ended && matches!(fed, Fed::Waiting | Fed::WantsContinue | Fed::Streaming(..)) {
+        if ended
+            && matches!(fed, FeedOutcome::Waiting | FeedOutcome::WantsContinue | FeedOutcome::Streaming(..))
+        {
             return self.begin_close(state, id);
         }
         self.after_feed(state, id, fed);

@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
     use crate::log::{ErrorLog, Level};
-    use crate::worker::{App, ConnId, Control, Exit, Request, Shared, Tuning};
+    use crate::worker::{App, ConnId, Control, ExitStatus, Request, WorkerConfig, WorkerHandles};
     use rgunicorn_http::Policy;
     use rgunicorn_io::driver::{Choice, Config, Driver};
     use rgunicorn_io::sys::process;
@@ -119,7 +119,7 @@ mod tests {
         fn blocking(&self, wait: &mut dyn FnMut()) {
             wait();
         }
-        fn check_signals(&self, _: bool) -> Result<(), Exit> {
+        fn check_signals(&self, _: bool) -> Result<(), ExitStatus> {
             Ok(())
         }
         fn call(&self, _: &Reactor, _: Request) {}
@@ -132,7 +132,7 @@ mod tests {
         for choice in [Choice::Uring, Choice::Epoll] {
             let Ok((driver, _)) = Driver::open(&Config { choice, ..Config::default() }) else { continue };
             let mailbox = Arc::new(Mailbox::new().unwrap());
-            let shared = Shared {
+            let handles = WorkerHandles {
                 errors: Arc::new(ErrorLog::open("/dev/null", Level::Debug).unwrap()),
                 access: RefCell::new(None),
                 slot: Scoreboard::new().unwrap().claim(1).unwrap(),
@@ -140,11 +140,11 @@ mod tests {
                 mailbox: Some(Arc::clone(&mailbox)),
                 trusted: rgunicorn_settings::Networks::default(),
                 parent: process::parent_id(),
-                keep: RefCell::new(None),
+                listener_guard: RefCell::new(None),
             };
             // Only mail ends its sleep in time.
-            let tuning = Tuning { idle_wait_max: Duration::from_secs(60), ..Tuning::default() };
-            test(&Reactor::new(driver, &[], None, shared, tuning, Policy::default()), &mailbox);
+            let config = WorkerConfig { idle_wait_max: Duration::from_secs(60), ..WorkerConfig::default() };
+            test(&Reactor::new(driver, &[], None, handles, config, Policy::default()), &mailbox);
         }
     }
 
@@ -164,7 +164,7 @@ mod tests {
                             seen.extend((0..10).map(|_| done.recv().unwrap()));
                         }
                     }
-                    mailbox.post(Box::new(|reactor: &Reactor| reactor.shared().control.quit(7)));
+                    mailbox.post(Box::new(|reactor: &Reactor| reactor.handles().control.quit(7)));
                     seen
                 }
             });
@@ -203,7 +203,7 @@ mod tests {
     fn a_task_that_panics_stops_no_other() {
         each_reactor(|reactor, mailbox| {
             mailbox.post(Box::new(|_: &Reactor| panic!("a task fails")));
-            mailbox.post(Box::new(|reactor: &Reactor| reactor.shared().control.quit(3)));
+            mailbox.post(Box::new(|reactor: &Reactor| reactor.handles().control.quit(3)));
             assert_eq!(reactor.run(&NoApp), 3);
         });
     }

@@ -12,12 +12,12 @@ use crate::log::Level;
 use rgunicorn_io::driver::{SendBuf, Sent, Token, Urgency};
 use rgunicorn_io::sys::clock::Instant;
 
-use super::app::{App, ConnId, Flow, Handover, Outgoing, Request};
-use super::conn::Phase;
+use super::app::{App, ConnId, Flow, Hijacked, Outgoing, Request};
+use super::conn::ConnPhase;
 use super::drain::DRAIN_FRESH;
 use super::incoming::Incoming;
 use super::input::is_disconnect;
-use super::reactor::{Job, Reactor, Source, State, Timer};
+use super::reactor::{ConnTimer, EventSource, Job, Reactor, State};
 
 /// Most bytes of one send operation. The write-stall timer sees progress between two of them only (the ring reports a
 /// send when it is complete), so this over the time-out is the slowest reader that is served: 4 KiB/s by default.
@@ -48,7 +48,7 @@ impl Reactor {
     /// one's body is not too much to be read away.
     pub fn finish(&self, id: ConnId, keep: bool) {
         let state = &mut *self.state();
-        let Some(conn) = state.conn(id).filter(|conn| conn.phase == Phase::Running) else { return };
+        let Some(conn) = state.conn(id).filter(|conn| conn.phase == ConnPhase::Running) else { return };
         if keep && !conn.detached {
             self.skip_body(state, id);
         } else {
@@ -64,14 +64,14 @@ impl Reactor {
     /// Asks for [`super::App::resume`] when all output has left (or [`super::App::abandon`] when the client has).
     /// `false`: nothing is queued, go on at once.
     pub fn park(&self, id: ConnId) -> bool {
-        let stall = self.tuning.write_stall_timeout;
+        let stall = self.config.write_stall_timeout;
         let state = &mut *self.state();
         let Some(conn) = state.conn(id) else { return false };
         if !conn.has_output() {
             return false;
         }
         conn.parked = true;
-        state.start_timer(id.index, Timer::WriteStall, stall);
+        state.start_timer(id.index, ConnTimer::WriteStall, stall);
         true
     }
 
@@ -80,9 +80,9 @@ impl Reactor {
         self.state().jobs.push_back(Job::Resume(id));
     }
 
-    /// A greenlet or a thread begins to work on the request of a connection. Until [`Self::let_go`] it counts as one of
+    /// A greenlet or a thread begins to work on the request of a connection. Until [`Self::end_work`] it counts as one of
     /// `worker_connections` also when its connection is closed, and the worker's end waits for it.
-    pub fn hold(&self, id: ConnId) {
+    pub fn begin_work(&self, id: ConnId) {
         let state = &mut *self.state();
         state.held += 1;
         match state.conn(id) {
@@ -92,7 +92,7 @@ impl Reactor {
     }
 
     /// It has done its work.
-    pub fn let_go(&self, id: ConnId) {
+    pub fn end_work(&self, id: ConnId) {
         let state = &mut *self.state();
         state.held = state.held.saturating_sub(1);
         match state.conn(id) {
@@ -102,34 +102,34 @@ impl Reactor {
     }
 
     /// The client has left (or never was).
-    pub fn is_gone(&self, id: ConnId) -> bool {
+    pub fn is_closed(&self, id: ConnId) -> bool {
         self.state().conn(id).is_none()
     }
 
     /// The client has left, or has at least shut its side of the connection: asks the kernel, because the loop may not have
     /// looked for a while.
-    pub fn has_client_left(&self, id: ConnId) -> bool {
+    pub fn is_half_closed(&self, id: ConnId) -> bool {
         let state = &mut *self.state();
         let Some(conn) = state.conn(id) else { return true };
         let (read_closed, fd) = (conn.read_closed, conn.fd.as_raw_fd());
-        read_closed || state.driver.has_peer_left(fd)
+        read_closed || state.driver.is_half_closed(fd)
     }
 
     /// Nobody waits for the answer to a request any more, which has waited for its turn from `arrived` to `now`. A client
     /// that has shut its side of the connection may be gone, or wait for its answer all the same (RFC 9112 section 9.6 lets
     /// it), and TCP cannot tell: it is taken for gone after `abandon_timeout`.
     pub fn is_abandoned(&self, id: ConnId, arrived: Instant, now: Instant) -> bool {
-        let (waited, timeout) = (now.since(arrived), self.tuning.abandon_timeout);
-        self.is_gone(id)
-            || waited >= ASK_AFTER && self.is_cut_off(id)
-            || !timeout.is_zero() && waited >= timeout && self.has_client_left(id)
+        let (waited, timeout) = (now.since(arrived), self.config.abandon_timeout);
+        self.is_closed(id)
+            || waited >= ASK_AFTER && self.is_reset(id)
+            || !timeout.is_zero() && waited >= timeout && self.is_half_closed(id)
     }
 
     /// An answer cannot reach the client any more: its connection was reset, or (unix sockets) closed.
-    fn is_cut_off(&self, id: ConnId) -> bool {
+    fn is_reset(&self, id: ConnId) -> bool {
         let state = &mut *self.state();
         let Some(fd) = state.conn(id).map(|conn| conn.fd.as_raw_fd()) else { return true };
-        state.driver.is_cut_off(fd)
+        state.driver.is_reset(fd)
     }
 
     /// What then becomes of it: nothing but a record of the access log.
@@ -144,15 +144,15 @@ impl Reactor {
     ///
     /// # Errors
     /// `NotConnected` when the connection is gone, or whatever duplicating the descriptor gives.
-    pub fn hand_over(&self, id: ConnId) -> io::Result<Handover> {
+    pub fn hijack(&self, id: ConnId) -> io::Result<Hijacked> {
         let state = &mut *self.state();
         let conn = state.conn(id).ok_or(io::ErrorKind::NotConnected)?;
         let fd = rgunicorn_io::sys::file::duplicate(conn.fd.as_raw_fd())?;
         conn.detached = true;
         let mut unread = Vec::new();
-        if let Some(extra) = &mut conn.extra {
-            unread = extra.incoming.take().map(Incoming::into_held).unwrap_or_default();
-            unread.append(&mut std::mem::take(&mut extra.pending).into_rest());
+        if let Some(ext) = &mut conn.ext {
+            unread = ext.incoming.take().map(Incoming::into_held).unwrap_or_default();
+            unread.append(&mut std::mem::take(&mut ext.pending).into_rest());
         }
         if let Some(op) = conn.recv.take() {
             let (data, eof) = state.driver.recv_stop(op);
@@ -161,7 +161,7 @@ impl Reactor {
                 conn.read_closed |= eof;
             }
         }
-        Ok(Handover { fd, unread })
+        Ok(Hijacked { fd, unread })
     }
 
     /// The application has taken the socket.
@@ -179,7 +179,7 @@ impl Reactor {
         if !conn.has_output() {
             return self.start_out(state, id, piece, urgent);
         }
-        match conn.extra().enqueue(piece) {
+        match conn.ext().enqueue(piece) {
             Ok(None) => Flow::Queued,
             Ok(Some(used)) => {
                 state.discard(used);
@@ -218,7 +218,7 @@ impl Reactor {
             let rest =
                 (buf.body.len() > SEND_SLICE_BYTES_MAX).then(|| buf.body.split_off(SEND_SLICE_BYTES_MAX));
             let urgency = if urgent { Urgency::Now } else { Urgency::Batch };
-            match state.driver.send(fd, Source::Send(id).token(), buf, urgency) {
+            match state.driver.send(fd, EventSource::Send(id).token(), buf, urgency) {
                 Sent::Ready(Ok(()), sent) => {
                     state.discard(sent);
                     match rest {
@@ -235,7 +235,7 @@ impl Reactor {
                     if let Some(conn) = state.conn(id) {
                         conn.send = Some(op);
                         if let Some(body) = rest {
-                            conn.extra().out.push_front(Outgoing::Bytes { head: Vec::new(), body });
+                            conn.ext().out.push_front(Outgoing::Bytes { head: Vec::new(), body });
                         }
                     }
                     return Flow::Queued;
@@ -277,12 +277,12 @@ impl Reactor {
         if len == 0 {
             return Flow::Sent;
         }
-        match state.driver.poll(fd, rgunicorn_io::driver::WRITABLE, Source::Writable(id).token()) {
+        match state.driver.poll(fd, rgunicorn_io::driver::WRITABLE, EventSource::Writable(id).token()) {
             Ok(op) => {
                 if let Some(conn) = state.conn(id) {
-                    let extra = conn.extra();
-                    extra.writable = Some(op);
-                    extra.out.push_front(rest(file, offset, len));
+                    let ext = conn.ext();
+                    ext.writable = Some(op);
+                    ext.out.push_front(rest(file, offset, len));
                 }
                 Flow::Queued
             }
@@ -295,9 +295,9 @@ impl Reactor {
 
     fn on_send_error(&self, state: &mut State, id: ConnId, error: &io::Error) {
         if is_disconnect(error) {
-            self.shared.errors.log(Level::Debug, format_args!("Ignoring client disconnection: {error}"));
+            self.handles.errors.log(Level::Debug, format_args!("Ignoring client disconnection: {error}"));
         } else {
-            self.shared.errors.log(Level::Error, format_args!("Socket error processing request: {error}"));
+            self.handles.errors.log(Level::Error, format_args!("Socket error processing request: {error}"));
         }
         state.close(id);
     }
@@ -305,7 +305,7 @@ impl Reactor {
     pub(super) fn on_sent(&self, token: Token, result: io::Result<()>, buf: SendBuf) {
         let state = &mut *self.state();
         state.discard(buf);
-        let Some(Source::Send(id)) = Source::from_token(token) else {
+        let Some(EventSource::Send(id)) = EventSource::from_token(token) else {
             debug_assert!(false, "a send completion for {token:?}");
             return;
         };
@@ -319,10 +319,10 @@ impl Reactor {
 
     pub(super) fn on_writable(&self, id: ConnId) {
         let state = &mut *self.state();
-        let Some(extra) = state.conn(id).and_then(|conn| conn.extra.as_mut()) else {
+        let Some(ext) = state.conn(id).and_then(|conn| conn.ext.as_mut()) else {
             return;
         };
-        extra.writable = None;
+        ext.writable = None;
         self.next_out(state, id);
     }
 
@@ -330,15 +330,15 @@ impl Reactor {
     fn next_out(&self, state: &mut State, id: ConnId) {
         loop {
             let Some(conn) = state.conn(id) else { return };
-            let Some(piece) = conn.extra.as_mut().and_then(|extra| extra.out.pop_front()) else {
+            let Some(piece) = conn.ext.as_mut().and_then(|ext| ext.out.pop_front()) else {
                 return self.on_drained(state, id);
             };
             match self.start_out(state, id, piece, true) {
                 Flow::Sent => {}
                 Flow::Queued => {
                     // Progress: the stall clock starts again, if it was running.
-                    if state.timers.class(id.index) == Some(Timer::WriteStall as u8) {
-                        state.start_timer(id.index, Timer::WriteStall, self.tuning.write_stall_timeout);
+                    if state.timers.class(id.index) == Some(ConnTimer::WriteStall as u8) {
+                        state.start_timer(id.index, ConnTimer::WriteStall, self.config.write_stall_timeout);
                     }
                     return;
                 }
@@ -353,7 +353,7 @@ impl Reactor {
             conn.parked = false;
             if conn.awaits_body() {
                 // Another greenlet of the application does; its clock had given way to this one's.
-                state.start_timer(id.index, Timer::BodyStall, self.tuning.body_stall_timeout);
+                state.start_timer(id.index, ConnTimer::BodyStall, self.config.body_stall_timeout);
             } else {
                 state.stop_timer(id.index);
             }
@@ -361,15 +361,15 @@ impl Reactor {
             return;
         }
         match conn.phase {
-            Phase::Closing => self.linger(state, id),
-            Phase::Flushing => self.next_request(state, id),
+            ConnPhase::Closing => self.linger(state, id),
+            ConnPhase::Flushing => self.next_request(state, id),
             phase => {
                 conn.trim();
                 // The write clock had taken the place of another one.
-                if state.timers.class(id.index) == Some(Timer::WriteStall as u8) {
+                if state.timers.class(id.index) == Some(ConnTimer::WriteStall as u8) {
                     match phase {
-                        Phase::Idle => self.start_idle_timer(state, id),
-                        Phase::Skipping => self.start_skip_timer(state, id),
+                        ConnPhase::Idle => self.start_idle_timer(state, id),
+                        ConnPhase::Skipping => self.start_skip_timer(state, id),
                         _ => {}
                     }
                 }
@@ -380,13 +380,13 @@ impl Reactor {
     /// No further response on this connection: close it when its output has left.
     pub(super) fn begin_close(&self, state: &mut State, id: ConnId) {
         let Some(conn) = state.conn(id) else { return };
-        conn.phase = Phase::Closing;
+        conn.phase = ConnPhase::Closing;
         conn.parked = false;
-        if let Some(extra) = &mut conn.extra {
-            extra.incoming = None;
+        if let Some(ext) = &mut conn.ext {
+            ext.incoming = None;
         }
         if conn.has_output() {
-            state.start_timer(id.index, Timer::WriteStall, self.tuning.write_stall_timeout);
+            state.start_timer(id.index, ConnTimer::WriteStall, self.config.write_stall_timeout);
         } else {
             self.linger(state, id);
         }
@@ -406,12 +406,12 @@ impl Reactor {
             return state.close(id);
         }
         if let Some(conn) = state.conn(id) {
-            conn.phase = Phase::Lingering;
+            conn.phase = ConnPhase::Lingering;
         }
         if draining {
-            state.start_timer(id.index, Timer::Drain, DRAIN_FRESH);
+            state.start_timer(id.index, ConnTimer::Drain, DRAIN_FRESH);
         } else {
-            state.start_timer(id.index, Timer::Linger, self.tuning.linger_timeout);
+            state.start_timer(id.index, ConnTimer::Linger, self.config.linger_timeout);
         }
         self.arm_recv(state, id);
     }

@@ -17,11 +17,11 @@ use rgunicorn_io::sys::clock::{self, Instant};
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_settings::Networks;
 
-use super::accept::Listener;
+use super::accept::AcceptSocket;
 use super::app::{ConnId, Request};
+use super::balance::Balancer;
 use super::conn::{Conn, FeedContext};
-use super::fair::Fairness;
-use super::{Control, Mailbox, Tuning};
+use super::{Control, Mailbox, WorkerConfig};
 
 /// A listening socket as the worker gets it.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub struct ListenerSpec {
 }
 
 /// What the worker shares with the floors above and below: logs, score-board slot, control.
-pub struct Shared {
+pub struct WorkerHandles {
     /// Error log.
     pub errors: Arc<ErrorLog>,
     /// The access log, if switched on. Taken out while a record is rendered, because rendering may run Python.
@@ -52,7 +52,7 @@ pub struct Shared {
     pub parent: i32,
     /// What keeps the listening sockets open. Let go of when the worker begins to leave: who connects after that must go
     /// to another worker or be refused, and not wait for nobody.
-    pub keep: RefCell<Option<Box<dyn std::any::Any>>>,
+    pub listener_guard: RefCell<Option<Box<dyn std::any::Any>>>,
 }
 
 /// Work for the application, in order of arrival.
@@ -80,7 +80,7 @@ impl Job {
 
 /// Deadlines of connections; one class per duration, so that each is a FIFO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Timer {
+pub(super) enum ConnTimer {
     Keepalive,
     Header,
     BodyStall,
@@ -89,23 +89,23 @@ pub(super) enum Timer {
     Drain,
 }
 
-/// Number of [`Timer`] classes.
+/// Number of [`ConnTimer`] classes.
 pub(super) const TIMER_CLASSES: usize = 6;
 
 /// The connections of one worker. Every public method borrows the state for its own duration only.
 pub struct Reactor {
     pub(super) state: RefCell<State>,
-    pub(super) shared: Shared,
-    pub(super) tuning: Tuning,
+    pub(super) handles: WorkerHandles,
+    pub(super) config: WorkerConfig,
     pub(super) policy: Policy,
 }
 
 /// How requests are counted; for any thread.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestCount {
-    /// See [`Tuning`].
+    /// See [`WorkerConfig`].
     pub requests_max: u64,
-    /// See [`Tuning`].
+    /// See [`WorkerConfig`].
     pub shares_listeners: bool,
 }
 
@@ -117,7 +117,7 @@ impl RequestCount {
         if limit != 0 && count >= limit && !control.stopping() && slot.begin_recycling() {
             errors.info(format_args!("Autorestarting worker after current request."));
             if self.shares_listeners {
-                slot.retire();
+                slot.mark_replaced();
             }
             control.stop();
         }
@@ -130,9 +130,9 @@ pub(super) struct State {
     pub(super) conns: Slab<Conn>,
     pub(super) timers: Deadlines<TIMER_CLASSES>,
     pub(super) jobs: VecDeque<Job>,
-    pub(super) listeners: Vec<Listener>,
+    pub(super) listeners: Vec<AcceptSocket>,
     /// Buffers whose owners may be Python objects: dropped by `run`, where Python may run.
-    pub(super) garbage: Vec<SendBuf>,
+    pub(super) deferred_drops: Vec<SendBuf>,
     /// Connections that hold as much early input as they may: reception pauses when all completions of the turn are
     /// handled. Not earlier: what `recv_stop` returns comes after the data that those completions carry.
     pub(super) full: Vec<ConnId>,
@@ -145,20 +145,20 @@ pub(super) struct State {
     pub(super) queue_waits: bool,
     /// No further request is begun.
     pub(super) leaving: bool,
-    /// Greenlets and threads at work ([`Reactor::hold`]).
+    /// Greenlets and threads at work ([`Reactor::begin_work`]).
     pub(super) held: usize,
     /// Those of them whose connection is closed.
     pub(super) orphans: usize,
     pub(super) drain_deadline: Option<Instant>,
     pub(super) accept_paused_until: Option<Instant>,
     pub(super) emfile_warned: Option<Instant>,
-    pub(super) fair: Fairness,
+    pub(super) balancer: Balancer,
     /// When to look for connections that nobody was woken for, and when this worker last did.
-    pub(super) look_behind: Option<Instant>,
-    pub(super) looked_behind: Instant,
+    pub(super) next_backlog_check: Option<Instant>,
+    pub(super) last_backlog_check: Instant,
     /// The poll of the siblings' nudges, and when this worker last gave one.
-    pub(super) nudge: Option<OpKey>,
-    pub(super) nudged_at: Instant,
+    pub(super) sibling_wakeup: Option<OpKey>,
+    pub(super) siblings_woken_at: Instant,
     /// Requests that the present turn brought; one alone is answered at once, several are batched.
     pub(super) turn_requests: usize,
     /// The last turn accepted a connection.
@@ -182,7 +182,7 @@ pub(super) struct State {
 
 /// What a worker holds; all zero (but for an operation per listener and one for the wake-up pipe) when it is idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Census {
+pub struct Snapshot {
     /// Open connections.
     pub connections: usize,
     /// Deadlines set; at most one per connection.
@@ -195,25 +195,25 @@ pub struct Census {
 
 /// What a completion's token names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum EventSource {
     Listener(u32),
     Recv(ConnId),
     Send(ConnId),
     Writable(ConnId),
     Wake,
     Mail,
-    Nudge,
+    SiblingWakeup,
 }
 
 /// The bit of a token that says that an operation is not the reactor's but was started by whoever shares its driver
 /// ([`Reactor::driver`]); the 63 others are free for them.
-pub const FOREIGN: u64 = 1 << 63;
+pub const EXTERNAL: u64 = 1 << 63;
 
-/// The completion is of an operation with a [`FOREIGN`] token. An orphan is the reactor's, whoever sent it.
-pub fn is_foreign(completion: &Completion) -> bool {
+/// The completion is of an operation with a [`EXTERNAL`] token. An orphan is the reactor's, whoever sent it.
+pub fn is_external(completion: &Completion) -> bool {
     match completion {
         Completion::Recv { token, .. } | Completion::Sent { token, .. } | Completion::Poll { token, .. } => {
-            token.0 & FOREIGN != 0
+            token.0 & EXTERNAL != 0
         }
         Completion::Orphan { .. } => false,
     }
@@ -225,7 +225,7 @@ const SPARE_BUFFERS_MAX: usize = 64;
 /// A buffer that grew beyond this is given back instead.
 const SPARE_BUFFER_BYTES_MAX: usize = 16 * 1024;
 
-impl Source {
+impl EventSource {
     pub(super) fn token(self) -> Token {
         let pack = |kind: u64, id: ConnId| {
             Token(kind << 56 | u64::from(id.generation & GENERATION_MASK) << 32 | u64::from(id.index))
@@ -237,7 +237,7 @@ impl Source {
             Self::Writable(id) => pack(4, id),
             Self::Wake => Token(5 << 56),
             Self::Mail => Token(6 << 56),
-            Self::Nudge => Token(7 << 56),
+            Self::SiblingWakeup => Token(7 << 56),
         }
     }
 
@@ -251,7 +251,7 @@ impl Source {
             4 => Some(Self::Writable(id)),
             5 => Some(Self::Wake),
             6 => Some(Self::Mail),
-            7 => Some(Self::Nudge),
+            7 => Some(Self::SiblingWakeup),
             _ => None,
         }
     }
@@ -264,8 +264,8 @@ impl Reactor {
         driver: Driver,
         listeners: &[ListenerSpec],
         wake: Option<OwnedFd>,
-        shared: Shared,
-        tuning: Tuning,
+        handles: WorkerHandles,
+        config: WorkerConfig,
         policy: Policy,
     ) -> Self {
         let now = driver.now();
@@ -274,8 +274,8 @@ impl Reactor {
             conns: Slab::new(),
             timers: Deadlines::new(),
             jobs: VecDeque::new(),
-            listeners: listeners.iter().map(Listener::new).collect(),
-            garbage: Vec::new(),
+            listeners: listeners.iter().map(AcceptSocket::new).collect(),
+            deferred_drops: Vec::new(),
             full: Vec::new(),
             spare: Vec::new(),
             now,
@@ -288,11 +288,11 @@ impl Reactor {
             drain_deadline: None,
             accept_paused_until: None,
             emfile_warned: None,
-            fair: Fairness::default(),
-            look_behind: None,
-            looked_behind: Instant::default(),
-            nudge: None,
-            nudged_at: Instant::default(),
+            balancer: Balancer::default(),
+            next_backlog_check: None,
+            last_backlog_check: Instant::default(),
+            sibling_wakeup: None,
+            siblings_woken_at: Instant::default(),
             turn_requests: 0,
             just_accepted: false,
             slow_until: now,
@@ -304,7 +304,7 @@ impl Reactor {
             arrived: now,
             generation: 0,
         };
-        Self { state: RefCell::new(state), shared, tuning, policy }
+        Self { state: RefCell::new(state), handles, config, policy }
     }
 
     pub(super) fn state(&self) -> RefMut<'_, State> {
@@ -312,13 +312,13 @@ impl Reactor {
     }
 
     /// What the worker shares with other floors.
-    pub fn shared(&self) -> &Shared {
-        &self.shared
+    pub fn handles(&self) -> &WorkerHandles {
+        &self.handles
     }
 
     /// The numbers this worker runs by.
-    pub fn tuning(&self) -> &Tuning {
-        &self.tuning
+    pub fn config(&self) -> &WorkerConfig {
+        &self.config
     }
 
     /// When the loop last read the clock: after its wait, and after each call of the application.
@@ -332,9 +332,9 @@ impl Reactor {
     }
 
     /// What the worker holds at this moment.
-    pub fn census(&self) -> Census {
+    pub fn snapshot(&self) -> Snapshot {
         let state = self.state.borrow();
-        Census {
+        Snapshot {
             connections: state.conns.len(),
             timers: state.timers.len(),
             jobs: state.jobs.len(),
@@ -346,25 +346,27 @@ impl Reactor {
     /// is answered with `Connection: close` and this is the last turn that accepts. While another worker is being
     /// replaced for that reason it goes on, and asks again at its next request.
     pub fn count_request(&self) {
-        let Shared { slot, control, errors, .. } = &self.shared;
+        let WorkerHandles { slot, control, errors, .. } = &self.handles;
         self.count().add(slot, control, errors);
     }
 
     /// How requests are counted.
     pub fn count(&self) -> RequestCount {
-        let Tuning { requests_max, shares_listeners, .. } = self.tuning;
+        let WorkerConfig { requests_max, shares_listeners, .. } = self.config;
         RequestCount { requests_max, shares_listeners }
     }
 
     /// The worker is willing to keep connections open at this moment.
     pub fn keeps_alive(&self) -> bool {
-        !self.tuning.close_always && self.tuning.keepalive > Duration::ZERO && !self.shared.control.stopping()
+        !self.config.close_always
+            && self.config.keepalive > Duration::ZERO
+            && !self.handles.control.stopping()
     }
 
     /// There is room for one more connection that waits for its next request.
     pub fn has_idle_room(&self) -> bool {
-        let idle_max = self.tuning.connections_max.saturating_sub(self.tuning.threads);
-        self.tuning.threads == 0 || self.state.borrow().timers.count(Timer::Keepalive as u8) < idle_max
+        let idle_max = self.config.connections_max.saturating_sub(self.config.threads);
+        self.config.threads == 0 || self.state.borrow().timers.count(ConnTimer::Keepalive as u8) < idle_max
     }
 
     /// The `Date` header value of now.
@@ -384,8 +386,8 @@ impl Reactor {
     }
 
     pub(super) fn feed_context(&self, (now, arrived): (Instant, Instant)) -> FeedContext<'_> {
-        let (policy, tuning, keep_alive) = (&self.policy, &self.tuning, self.keeps_alive());
-        FeedContext { policy, tuning, keep_alive, now, arrived }
+        let (policy, config, keep_alive) = (&self.policy, &self.config, self.keeps_alive());
+        FeedContext { policy, config, keep_alive, now, arrived }
     }
 
     /// Handles one completion. The state is borrowed throughout; nothing in here reaches the application.
@@ -393,15 +395,15 @@ impl Reactor {
         match completion {
             Completion::Recv { token, outcome } => self.on_recv(token, outcome),
             Completion::Sent { token, result, buf } => self.on_sent(token, result, buf),
-            Completion::Poll { token, result } => match Source::from_token(token) {
-                Some(Source::Listener(index)) => self.on_acceptable(index, &result),
-                Some(Source::Writable(id)) => self.on_writable(id),
-                Some(Source::Wake) => self.state().drain_wake(),
-                Some(Source::Mail) => self.drain_mail(),
-                Some(Source::Nudge) => self.on_nudge(),
+            Completion::Poll { token, result } => match EventSource::from_token(token) {
+                Some(EventSource::Listener(index)) => self.on_acceptable(index, &result),
+                Some(EventSource::Writable(id)) => self.on_writable(id),
+                Some(EventSource::Wake) => self.state().drain_wake(),
+                Some(EventSource::Mail) => self.drain_mail(),
+                Some(EventSource::SiblingWakeup) => self.on_sibling_wakeup(),
                 _ => debug_assert!(false, "a poll completion for {token:?}"),
             },
-            Completion::Orphan { buf } => self.state().garbage.push(buf),
+            Completion::Orphan { buf } => self.state().deferred_drops.push(buf),
         }
     }
 }
@@ -435,12 +437,12 @@ impl State {
         let head = std::mem::take(&mut buf.head);
         self.recycle(head);
         if !buf.body.is_empty() {
-            self.garbage.push(buf);
+            self.deferred_drops.push(buf);
         }
     }
 
     /// (Re)starts the one timer of a connection.
-    pub(super) fn start_timer(&mut self, index: u32, timer: Timer, after: Duration) {
+    pub(super) fn start_timer(&mut self, index: u32, timer: ConnTimer, after: Duration) {
         self.timers.set(index, timer as u8, self.now.after(after));
     }
 
@@ -458,18 +460,18 @@ impl State {
         let waiting = conn.parked || conn.awaits_body();
         self.orphans += usize::from(conn.held);
         if let Some(op) = conn.recv.take() {
-            self.driver.recv_drop(op);
+            self.driver.recv_cancel(op);
         }
         if let Some(op) = conn.send.take() {
-            self.driver.send_drop(op);
+            self.driver.send_cancel(op);
         }
-        if let Some(extra) = conn.extra.take() {
-            if let Some(op) = extra.writable {
+        if let Some(ext) = conn.ext.take() {
+            if let Some(op) = ext.writable {
                 self.driver.poll_cancel(op);
             }
-            for piece in extra.out {
+            for piece in ext.out {
                 if let super::Outgoing::Bytes { head, body } = piece {
-                    self.garbage.push(SendBuf { head, body });
+                    self.deferred_drops.push(SendBuf { head, body });
                 }
             }
         }
@@ -503,7 +505,7 @@ impl State {
             && op.is_none()
         {
             use std::os::fd::AsRawFd;
-            *op = self.driver.poll(fd.as_raw_fd(), READABLE, Source::Wake.token()).ok();
+            *op = self.driver.poll(fd.as_raw_fd(), READABLE, EventSource::Wake.token()).ok();
         }
     }
 }
@@ -516,19 +518,19 @@ mod tests {
     fn tokens_name_their_source_again() {
         let id = ConnId { index: 0xfedc_ba98, generation: 0x00ab_cdef };
         for source in [
-            Source::Listener(7),
-            Source::Recv(id),
-            Source::Send(id),
-            Source::Writable(id),
-            Source::Wake,
-            Source::Mail,
-            Source::Nudge,
+            EventSource::Listener(7),
+            EventSource::Recv(id),
+            EventSource::Send(id),
+            EventSource::Writable(id),
+            EventSource::Wake,
+            EventSource::Mail,
+            EventSource::SiblingWakeup,
         ] {
-            assert_eq!(Source::from_token(source.token()), Some(source));
+            assert_eq!(EventSource::from_token(source.token()), Some(source));
         }
-        assert_eq!(Source::from_token(Token(0)), None);
-        for low in [0, Source::Recv(id).token().0, FOREIGN - 1] {
-            assert_eq!(Source::from_token(Token(FOREIGN | low)), None);
+        assert_eq!(EventSource::from_token(Token(0)), None);
+        for low in [0, EventSource::Recv(id).token().0, EXTERNAL - 1] {
+            assert_eq!(EventSource::from_token(Token(EXTERNAL | low)), None);
         }
     }
 }

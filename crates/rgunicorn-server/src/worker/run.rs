@@ -9,8 +9,8 @@ use crate::log::Level;
 use rgunicorn_io::driver::{Completion, Driver, READABLE};
 use rgunicorn_io::sys::{clock, process};
 
-use super::app::{App, ConnId, Exit};
-use super::reactor::{Job, Reactor, Source, State, is_foreign};
+use super::app::{App, ConnId, ExitStatus};
+use super::reactor::{EventSource, Job, Reactor, State, is_external};
 
 /// An application call that took longer than this makes the worker send every answer at once for a while: answers
 /// queued for a common submission must not wait behind a slow call.
@@ -40,7 +40,7 @@ impl Reactor {
     fn turns<A: App>(&self, app: &A) -> i32 {
         let mut completions = Vec::new();
         loop {
-            if let Err(Exit(status)) = app.check_signals(self.take_signalled()) {
+            if let Err(ExitStatus(status)) = app.check_signals(self.take_signalled()) {
                 return status;
             }
             if let Some(status) = self.begin_turn(app) {
@@ -52,7 +52,7 @@ impl Reactor {
             debug_assert!(completions.is_empty(), "nobody else has the driver");
             self.run_jobs(app);
             if app.is_forked_child() {
-                return self.shared.control.quitting().unwrap_or(0);
+                return self.handles.control.quitting().unwrap_or(0);
             }
             self.end_turn();
         }
@@ -63,13 +63,13 @@ impl Reactor {
     pub fn begin_turn<A: App>(&self, app: &A) -> Option<i32> {
         // A signal handler may have forked, too.
         if app.is_forked_child() {
-            return Some(self.shared.control.quitting().unwrap_or(0));
+            return Some(self.handles.control.quitting().unwrap_or(0));
         }
-        if let Some(status) = self.shared.control.quitting() {
+        if let Some(status) = self.handles.control.quitting() {
             return Some(status);
         }
         self.look_around();
-        if self.shared.control.stopping() {
+        if self.handles.control.stopping() {
             self.drain();
         }
         self.is_drained().then_some(0)
@@ -82,11 +82,11 @@ impl Reactor {
         self.arm_listeners(state);
         let has_mail = !self.begin_mail(state);
         // After an accept among siblings only a look: the listeners are not armed.
-        let look_only = self.begin_wait(state) && !self.is_solo();
+        let look_only = self.begin_wait(state) && !self.is_only_worker();
         if has_mail || look_only { Duration::ZERO } else { self.wait_time(state) }
     }
 
-    /// The driver, for operations with [`super::FOREIGN`] tokens. To be let go of before any other method is called.
+    /// The driver, for operations with [`super::EXTERNAL`] tokens. To be let go of before any other method is called.
     pub fn driver(&self) -> RefMut<'_, Driver> {
         RefMut::map(self.state(), |state| &mut state.driver)
     }
@@ -102,17 +102,17 @@ impl Reactor {
             app.blocking(&mut || result = driver.wait(Some(wait), completions));
         }
         if let Err(error) = result {
-            self.shared.errors.log(Level::Error, format_args!("Waiting for events failed: {error}"));
+            self.handles.errors.log(Level::Error, format_args!("Waiting for events failed: {error}"));
         }
     }
 
-    /// Fourth step: handles what has completed, and timers. Completions of operations with [`super::FOREIGN`] tokens stay
+    /// Fourth step: handles what has completed, and timers. Completions of operations with [`super::EXTERNAL`] tokens stay
     /// in the list, in their order.
     pub fn after_wait(&self, completions: &mut Vec<Completion>) {
         let now = self.tick();
-        self.shared.slot.beat(now);
+        self.handles.slot.beat(now);
         self.take_mail();
-        for completion in completions.extract_if(.., |completion| !is_foreign(completion)) {
+        for completion in completions.extract_if(.., |completion| !is_external(completion)) {
             let conn = completion_conn(&completion);
             if !self.guarded("a completion", || self.handle(completion))
                 && let Some(id) = conn
@@ -150,7 +150,7 @@ impl Reactor {
                 return;
             }
             self.after_work();
-            if self.shared.control.quitting().is_some() {
+            if self.handles.control.quitting().is_some() {
                 return;
             }
         }
@@ -159,7 +159,7 @@ impl Reactor {
     /// To be called before the application runs ([`Self::run_jobs`] does): the listeners are given back.
     pub fn before_work(&self) {
         // Threads work while the loop waits.
-        if self.tuning.threads == 0 {
+        if self.config.threads == 0 {
             self.disarm_listeners(&mut self.state());
         }
     }
@@ -174,46 +174,46 @@ impl Reactor {
             state.slow_until = state.now.after(SLOW_CALL_MEMORY);
         }
         // A busy worker is a living one: the beat must not wait for the end of a long queue.
-        self.shared.slot.beat(state.now);
+        self.handles.slot.beat(state.now);
     }
 
     /// Last step: drops what could not be dropped before, writes the access log.
     pub fn end_turn(&self) {
-        self.collect_garbage();
+        self.run_deferred_drops();
         let connections = self.connections();
-        self.shared.slot.set_connections(connections as u32);
-        if let Some(log) = &mut *self.shared.access.borrow_mut() {
+        self.handles.slot.set_connections(connections as u32);
+        if let Some(log) = &mut *self.handles.access.borrow_mut() {
             log.flush();
         }
     }
 
     /// Drops buffers of finished sends. To be called where nothing is borrowed: their owners may be Python objects, so any
     /// Python may run. Once a turn; more often by whoever sends much within one call of the application.
-    pub fn collect_garbage(&self) {
-        if self.state().garbage.is_empty() {
+    pub fn run_deferred_drops(&self) {
+        if self.state().deferred_drops.is_empty() {
             return;
         }
-        let garbage = std::mem::take(&mut self.state().garbage);
+        let garbage = std::mem::take(&mut self.state().deferred_drops);
         drop(garbage);
     }
 
     /// What is looked at once in a while: log rotation, and whether the master still lives.
     fn look_around(&self) {
-        if self.shared.control.take_reopen()
-            && let Some(log) = &mut *self.shared.access.borrow_mut()
+        if self.handles.control.take_reopen()
+            && let Some(log) = &mut *self.handles.access.borrow_mut()
             && let Err(error) = log.reopen()
         {
-            self.shared.errors.log(Level::Error, format_args!("Cannot open the access log again: {error}"));
+            self.handles.errors.log(Level::Error, format_args!("Cannot open the access log again: {error}"));
         }
         let state = &mut *self.state();
         if state.now.since(state.parent_checked) >= PARENT_CHECK_EVERY && !state.draining {
             state.parent_checked = state.now;
-            if process::parent_id() != self.shared.parent {
+            if process::parent_id() != self.handles.parent {
                 let pid = process::id();
-                self.shared
+                self.handles
                     .errors
                     .log(Level::Info, format_args!("Parent changed, shutting down: <Worker {pid}>"));
-                self.shared.control.stop();
+                self.handles.control.stop();
             }
         }
     }
@@ -223,7 +223,7 @@ impl Reactor {
         // Those that the last turn left for this one.
         state.turn_requests = state.jobs.len();
         state.arm_wake();
-        self.arm_nudge(state);
+        self.arm_sibling_wakeup(state);
         std::mem::take(&mut state.just_accepted)
     }
 
@@ -248,12 +248,12 @@ impl Reactor {
 
     /// Before a wait: arms the mailbox. `false`: there is mail, the wait must not last.
     fn begin_mail(&self, state: &mut State) -> bool {
-        let Some(mailbox) = &self.shared.mailbox else { return true };
+        let Some(mailbox) = &self.handles.mailbox else { return true };
         if state.mail.is_none() {
-            let polled = state.driver.poll(mailbox.fd(), READABLE, Source::Mail.token());
+            let polled = state.driver.poll(mailbox.fd(), READABLE, EventSource::Mail.token());
             state.mail = polled
                 .inspect_err(|error| {
-                    self.shared.errors.log(Level::Error, format_args!("Cannot poll the mailbox: {error}"));
+                    self.handles.errors.log(Level::Error, format_args!("Cannot poll the mailbox: {error}"));
                 })
                 .ok();
         }
@@ -262,14 +262,14 @@ impl Reactor {
 
     pub(super) fn drain_mail(&self) {
         self.state().mail = None;
-        if let Some(mailbox) = &self.shared.mailbox {
+        if let Some(mailbox) = &self.handles.mailbox {
             mailbox.drain();
         }
     }
 
     /// Does what other threads have asked for.
     fn take_mail(&self) {
-        let Some(mailbox) = &self.shared.mailbox else { return };
+        let Some(mailbox) = &self.handles.mailbox else { return };
         mailbox.end_wait();
         let tasks = mailbox.take();
         if tasks.is_empty() {
@@ -315,7 +315,7 @@ impl Reactor {
             .map(|text| (*text).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_default();
-        self.shared.errors.log(Level::Error, format_args!("Internal error while handling {what}: {text}"));
+        self.handles.errors.log(Level::Error, format_args!("Internal error while handling {what}: {text}"));
         false
     }
 
@@ -332,9 +332,9 @@ fn completion_conn(completion: &Completion) -> Option<ConnId> {
     else {
         return None;
     };
-    match Source::from_token(*token)? {
-        Source::Recv(id) | Source::Send(id) | Source::Writable(id) => Some(id),
-        Source::Listener(_) | Source::Wake | Source::Mail | Source::Nudge => None,
+    match EventSource::from_token(*token)? {
+        EventSource::Recv(id) | EventSource::Send(id) | EventSource::Writable(id) => Some(id),
+        EventSource::Listener(_) | EventSource::Wake | EventSource::Mail | EventSource::SiblingWakeup => None,
     }
 }
 
@@ -346,14 +346,14 @@ mod tests {
     use super::*;
     use crate::log::ErrorLog;
     use crate::worker::conn::Conn;
-    use crate::worker::{Control, Shared, Tuning};
+    use crate::worker::{Control, WorkerConfig, WorkerHandles};
     use rgunicorn_io::driver::sim::SimConfig;
     use rgunicorn_io::sys::shared::Scoreboard;
 
     #[test]
     fn a_panic_over_a_completion_closes_its_connection_only() {
         let (driver, net) = Driver::sim(1, &SimConfig::default());
-        let shared = Shared {
+        let handles = WorkerHandles {
             errors: Arc::new(ErrorLog::open("/dev/null", Level::Debug).unwrap()),
             access: RefCell::new(None),
             slot: Scoreboard::new().unwrap().claim(1).unwrap(),
@@ -361,17 +361,17 @@ mod tests {
             mailbox: None,
             trusted: rgunicorn_settings::Networks::default(),
             parent: process::parent_id(),
-            keep: RefCell::new(None),
+            listener_guard: RefCell::new(None),
         };
         let policy = rgunicorn_http::Policy::default();
-        let reactor = Reactor::new(driver, &[], None, shared, Tuning::default(), policy);
+        let reactor = Reactor::new(driver, &[], None, handles, WorkerConfig::default(), policy);
         let open = |generation| {
             let (fd, peer) = net.pair();
             let conn = Conn::new(fd, generation, rgunicorn_io::driver::PeerAddr::Unix, 0, true);
             (ConnId { index: reactor.state().conns.insert(conn) as u32, generation }, peer)
         };
         let ((bad, bad_peer), (good, _)) = (open(1), open(2));
-        let completion = Completion::Poll { token: Source::Writable(bad).token(), result: Ok(0) };
+        let completion = Completion::Poll { token: EventSource::Writable(bad).token(), result: Ok(0) };
         let conn = completion_conn(&completion);
         assert_eq!(conn, Some(bad));
         assert!(!reactor.guarded("a completion", || {
@@ -379,7 +379,7 @@ mod tests {
             panic!("{completion:?}");
         }));
         conn.into_iter().for_each(|id| reactor.close_failed(id));
-        assert!(reactor.is_gone(bad) && !reactor.is_gone(good));
+        assert!(reactor.is_closed(bad) && !reactor.is_closed(good));
         assert!(net.sees_end(bad_peer));
     }
 }

@@ -10,14 +10,14 @@ use rgunicorn_io::driver::SendBuf;
 use rgunicorn_io::sys::file::temporary_file;
 
 use super::app::Outgoing;
-use super::conn::Extra;
+use super::conn::ConnExt;
 
 /// Bytes of output that one connection may hold in memory; what comes after them is spooled.
 const QUEUE_MEMORY_BYTES_MAX: u64 = 1024 * 1024;
 /// Small pieces are joined up to this size, so that the number of pieces is bounded too.
 const JOINED_BYTES_MAX: usize = 64 * 1024;
 
-impl Extra {
+impl ConnExt {
     /// Puts a piece at the end of the queue. `Some`: its bytes were copied, and the caller disposes of the buffers (whose
     /// owner may be a Python object).
     ///
@@ -86,16 +86,16 @@ mod tests {
 
     #[test]
     fn small_pieces_are_joined_and_large_queues_go_to_a_file() {
-        let mut extra = Extra::default();
-        assert!(extra.enqueue(bytes(b"one")).unwrap().is_some());
-        assert!(extra.enqueue(bytes(b"two")).unwrap().is_some());
-        assert_eq!((extra.out.len(), extra.queued_bytes()), (1, 6));
+        let mut ext = ConnExt::default();
+        assert!(ext.enqueue(bytes(b"one")).unwrap().is_some());
+        assert!(ext.enqueue(bytes(b"two")).unwrap().is_some());
+        assert_eq!((ext.out.len(), ext.queued_bytes()), (1, 6));
         let large = vec![b'x'; QUEUE_MEMORY_BYTES_MAX as usize];
-        assert!(extra.enqueue(bytes(&large)).unwrap().is_none());
-        assert!(extra.enqueue(bytes(&vec![b'y'; JOINED_BYTES_MAX + 1])).unwrap().is_some());
-        assert!(extra.enqueue(bytes(b"end")).unwrap().is_some());
-        assert_eq!(extra.out.len(), 3);
-        let Some(Outgoing::Spool { file, offset: 0, len }) = extra.out.back() else { panic!("spooled") };
+        assert!(ext.enqueue(bytes(&large)).unwrap().is_none());
+        assert!(ext.enqueue(bytes(&vec![b'y'; JOINED_BYTES_MAX + 1])).unwrap().is_some());
+        assert!(ext.enqueue(bytes(b"end")).unwrap().is_some());
+        assert_eq!(ext.out.len(), 3);
+        let Some(Outgoing::Spool { file, offset: 0, len }) = ext.out.back() else { panic!("spooled") };
         assert_eq!(*len, JOINED_BYTES_MAX as u64 + 4);
         let mut tail = [0; 4];
         file.read_exact_at(&mut tail, len - 4).unwrap();

@@ -3,11 +3,12 @@
 
 use rgunicorn_io::sys::clock;
 use rgunicorn_io::sys::exec::Program;
-use rgunicorn_io::sys::listener::Address;
+use rgunicorn_io::sys::listener::ListenAddress;
 use rgunicorn_io::sys::process::{id, parent_id};
 use rgunicorn_io::sys::signal::{self, Signal, SignalQueue};
 use rgunicorn_server::arbiter::{
-    Config, Fork, HookEvent, Host, Launch, PARENT_VARIABLE, Predecessor, SOCKETS_VARIABLE, WorkerContext, run,
+    ArbiterConfig, ForkSide, HookEvent, Host, Launch, OldMaster, PARENT_VARIABLE, SOCKETS_VARIABLE,
+    WorkerContext, run,
 };
 use rgunicorn_server::log::Level;
 use std::io;
@@ -33,7 +34,7 @@ fn launch() -> Launch {
             .collect(),
         directory: std::env::current_dir().unwrap(),
     };
-    let predecessor = std::env::var(PARENT_VARIABLE).ok().map(|pid| Predecessor {
+    let old_master = std::env::var(PARENT_VARIABLE).ok().map(|pid| OldMaster {
         pid: pid.parse().unwrap(),
         sockets: std::env::var(SOCKETS_VARIABLE)
             .unwrap()
@@ -41,7 +42,7 @@ fn launch() -> Launch {
             .filter_map(|fd| fd.parse().ok())
             .collect(),
     });
-    Launch { program, predecessor, ..Launch::default() }
+    Launch { program, old_master, ..Launch::default() }
 }
 
 struct TestHost {
@@ -56,9 +57,9 @@ fn say(text: &str) {
     let _ = io::stderr().write_all(format!("[{}] {text}\n", id()).as_bytes());
 }
 
-fn read(path: &Path) -> Result<(Config, String), String> {
+fn read(path: &Path) -> Result<(ArbiterConfig, String), String> {
     let mut mode = "serve".to_owned();
-    let mut config = Config {
+    let mut config = ArbiterConfig {
         workers: 1,
         timeout_s: 30,
         graceful_timeout_s: 30,
@@ -83,9 +84,9 @@ fn read(path: &Path) -> Result<(Config, String), String> {
             ["boot_timeout", seconds] => config.boot_timeout_s = seconds.parse().unwrap(),
             ["daemon"] => config.daemon = true,
             ["reuse_port"] => config.reuse_port = true,
-            ["unix", path] => config.binds.push(Address::Unix(path.into())),
+            ["unix", path] => config.binds.push(ListenAddress::Unix(path.into())),
             ["tcp", host, port] => {
-                config.binds.push(Address::Tcp { host: host.to_owned(), port: port.parse().unwrap() });
+                config.binds.push(ListenAddress::Tcp { host: host.to_owned(), port: port.parse().unwrap() });
             }
             ["pidfile", path] => config.pidfile = Some(path.into()),
             ["mode", name] => mode = name.to_owned(),
@@ -96,12 +97,12 @@ fn read(path: &Path) -> Result<(Config, String), String> {
 }
 
 impl Host for TestHost {
-    fn fork(&mut self) -> io::Result<Fork> {
+    fn fork(&mut self) -> io::Result<ForkSide> {
         // SAFETY: this process has no threads besides the test harness's idle main thread, and the child uses only what
         // fork leaves usable (glibc's allocator is).
         match unsafe { nix::unistd::fork()? } {
-            nix::unistd::ForkResult::Parent { child } => Ok(Fork::Parent(child.as_raw())),
-            nix::unistd::ForkResult::Child => Ok(Fork::Child),
+            nix::unistd::ForkResult::Parent { child } => Ok(ForkSide::Parent(child.as_raw())),
+            nix::unistd::ForkResult::Child => Ok(ForkSide::Child),
         }
     }
 
@@ -137,7 +138,7 @@ impl Host for TestHost {
             signals.wait(Duration::from_millis(200));
             while let Some(signal) = signals.take() {
                 say(&format!("worker got {signal}"));
-                let others = worker.slot.is_retired() && worker.slot.board().workers() > 0;
+                let others = worker.slot.is_replaced() && worker.slot.board().workers() > 0;
                 say(&format!("the queue is for others: {others}"));
                 if signal != Signal::USR1 {
                     return 0;
@@ -149,7 +150,7 @@ impl Host for TestHost {
         }
     }
 
-    fn reload(&mut self) -> Result<Config, String> {
+    fn reload(&mut self) -> Result<ArbiterConfig, String> {
         let (config, mode) = read(&self.path)?;
         self.former_mode = std::mem::replace(&mut self.mode, mode);
         Ok(config)
@@ -162,7 +163,7 @@ impl Host for TestHost {
         say(&format!("reload done: {accepted}"));
     }
 
-    fn promoted(&mut self) {
+    fn became_master(&mut self) {
         say("promoted");
     }
 

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::time::Duration;
 
-use rgunicorn_io::driver::sim::Net;
+use rgunicorn_io::driver::sim::SimNet;
 use rgunicorn_server::worker::{
-    App, Body, BodyRead, ConnId, Exit, Flow, Handover, Outgoing, Reactor, Request,
+    App, Body, BodyRead, ConnId, ExitStatus, Flow, Hijacked, Outgoing, Reactor, Request,
 };
 
 use crate::owner::owned;
@@ -16,7 +16,7 @@ use crate::owner::owned;
 struct Stream {
     pieces: usize,
     piece_bytes: usize,
-    mode: Mode,
+    mode: ProxyMode,
     keep: bool,
 }
 
@@ -33,7 +33,7 @@ struct Reader {
 const READ_BYTES: usize = 700;
 
 #[derive(Clone, Copy, PartialEq)]
-enum Mode {
+enum ProxyMode {
     /// Parks whenever something is queued.
     Park,
     /// Gives the turn away after each piece.
@@ -55,8 +55,8 @@ pub(crate) struct TestApp {
     /// The connections of `/hold`, for the test to act on.
     pub(crate) holds: RefCell<Vec<ConnId>>,
     /// The socket that it has taken over.
-    pub(crate) taken: RefCell<Option<Handover>>,
-    pub(crate) net: Option<Net>,
+    pub(crate) taken: RefCell<Option<Hijacked>>,
+    pub(crate) net: Option<SimNet>,
 }
 
 /// The response that the worker's application gives: for the clients to compare with.
@@ -79,7 +79,7 @@ fn number(text: Option<&str>) -> usize {
 }
 
 impl TestApp {
-    pub(crate) fn new(net: Net) -> Self {
+    pub(crate) fn new(net: SimNet) -> Self {
         Self { net: Some(net), ..Self::default() }
     }
 
@@ -159,7 +159,7 @@ impl TestApp {
     fn pump(&self, reactor: &Reactor, conn: ConnId) {
         loop {
             let Some(mut stream) = self.streams.borrow_mut().remove(&conn) else { return };
-            if stream.mode == Mode::Panic {
+            if stream.mode == ProxyMode::Panic {
                 panic!("the application fails late");
             }
             if stream.pieces == 0 {
@@ -174,7 +174,7 @@ impl TestApp {
             let mode = stream.mode;
             self.streams.borrow_mut().insert(conn, stream);
             match mode {
-                Mode::Yield => return reactor.yield_turn(conn),
+                ProxyMode::Yield => return reactor.yield_turn(conn),
                 _ if flow == Flow::Queued && reactor.park(conn) => return,
                 _ => {}
             }
@@ -185,7 +185,7 @@ impl TestApp {
         let total = stream.pieces * stream.piece_bytes;
         let connection = if stream.keep { "keep-alive" } else { "close" };
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {total}\r\nConnection: {connection}\r\n\r\n");
-        let panics = stream.mode == Mode::Panic;
+        let panics = stream.mode == ProxyMode::Panic;
         self.streams.borrow_mut().insert(conn, stream);
         if reactor.send(conn, Outgoing::from(head.into_bytes()), false) == Flow::Gone {
             self.streams.borrow_mut().remove(&conn);
@@ -200,7 +200,7 @@ impl App for TestApp {
         wait();
     }
 
-    fn check_signals(&self, _: bool) -> Result<(), Exit> {
+    fn check_signals(&self, _: bool) -> Result<(), ExitStatus> {
         Ok(())
     }
 
@@ -217,16 +217,16 @@ impl App for TestApp {
         let stream = |mode| Stream { pieces: number(first), piece_bytes: number(second), mode, keep };
         match what {
             "big" => Self::plain(reactor, conn, pattern(number(first)), keep),
-            "stream" => self.begin(reactor, conn, stream(Mode::Park)),
-            "yield" => self.begin(reactor, conn, stream(Mode::Yield)),
-            "panic-late" => self.begin(reactor, conn, stream(Mode::Panic)),
+            "stream" => self.begin(reactor, conn, stream(ProxyMode::Park)),
+            "yield" => self.begin(reactor, conn, stream(ProxyMode::Yield)),
+            "panic-late" => self.begin(reactor, conn, stream(ProxyMode::Panic)),
             "panic" => panic!("the application fails"),
             "abort" => {
                 reactor.send(conn, Outgoing::from(pattern(number(first))), false);
                 reactor.abort(conn);
             }
             "take" => {
-                let taken = reactor.hand_over(conn);
+                let taken = reactor.hijack(conn);
                 Self::plain(reactor, conn, format!("{}", taken.is_ok()).into_bytes(), keep);
                 *self.taken.borrow_mut() = taken.ok();
             }

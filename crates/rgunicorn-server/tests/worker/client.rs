@@ -2,16 +2,16 @@
 
 use std::cell::RefCell;
 
-use rgunicorn_io::driver::sim::{Net, Peer};
+use rgunicorn_io::driver::sim::{Peer, SimNet};
 
 pub(crate) struct Client {
-    net: Net,
+    net: SimNet,
     pub(crate) peer: Peer,
     got: RefCell<Vec<u8>>,
 }
 
 impl Client {
-    pub(crate) fn new(net: &Net, peer: Peer) -> Self {
+    pub(crate) fn new(net: &SimNet, peer: Peer) -> Self {
         Self { net: net.clone(), peer, got: RefCell::default() }
     }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::app::answer;
 use crate::client::get;
-use crate::stage::{Stage, calm, tuning};
-use rgunicorn_server::worker::Tuning;
+use crate::stage::{Stage, calm, worker_config};
+use rgunicorn_server::worker::WorkerConfig;
 
 /// Turns that the worker makes in this virtual time.
 fn turns_in(stage: &Stage, time: Duration) -> u64 {
@@ -16,9 +16,10 @@ fn turns_in(stage: &Stage, time: Duration) -> u64 {
 
 #[test]
 fn at_the_limit_connections_wait_until_one_closes() {
-    let tuning = Tuning { connections_max: 2, keepalive: Duration::from_secs(100), ..tuning() };
+    let worker_config =
+        WorkerConfig { connections_max: 2, keepalive: Duration::from_secs(100), ..worker_config() };
     for workers in [1, 4] {
-        let stage = Stage::new(1, &calm(), tuning.clone());
+        let stage = Stage::new(1, &calm(), worker_config.clone());
         let _siblings: Vec<_> = (2..=workers).map(|age| stage.board.claim(age).unwrap()).collect();
         let clients: Vec<_> = (0..5).map(|_| stage.connect()).collect();
         clients.iter().for_each(|client| client.get("/a"));
@@ -39,7 +40,8 @@ fn at_the_limit_connections_wait_until_one_closes() {
 
 #[test]
 fn without_descriptors_accepting_pauses_and_open_connections_go_on() {
-    let stage = Stage::new(1, &calm(), Tuning { keepalive: Duration::from_secs(100), ..tuning() });
+    let stage =
+        Stage::new(1, &calm(), WorkerConfig { keepalive: Duration::from_secs(100), ..worker_config() });
     let open = stage.connect();
     open.get("/a");
     stage.until("the answer", || open.contains("/a|"));
@@ -62,7 +64,7 @@ fn without_descriptors_accepting_pauses_and_open_connections_go_on() {
 /// A pause that is over must not shorten the waits while nothing may be accepted anyway.
 #[test]
 fn a_pause_at_the_limit_does_not_spin() {
-    let limited = Tuning { connections_max: 1, keepalive: Duration::from_secs(100), ..tuning() };
+    let limited = WorkerConfig { connections_max: 1, keepalive: Duration::from_secs(100), ..worker_config() };
     let stage = Stage::new(1, &calm(), limited);
     stage.net.fail_accepts(Some(libc::EMFILE));
     let first = stage.connect();
@@ -78,7 +80,7 @@ fn a_pause_at_the_limit_does_not_spin() {
 /// Nor may it while the worker leaves and a request is still being received.
 #[test]
 fn a_pause_in_a_drain_does_not_spin() {
-    let stage = Stage::new(1, &calm(), tuning());
+    let stage = Stage::new(1, &calm(), worker_config());
     let client = stage.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n");
     stage.settle();
@@ -98,7 +100,7 @@ fn a_pause_in_a_drain_does_not_spin() {
 fn early_requests_are_held_back_and_none_is_lost() {
     for seed in 0..30 {
         let config = rgunicorn_io::driver::sim::SimConfig { recv_buffer_bytes: 64, ..Default::default() };
-        let stage = Stage::new(seed, &config, Tuning { pipelined_bytes_max: 300, ..tuning() });
+        let stage = Stage::new(seed, &config, WorkerConfig { pipelined_bytes_max: 300, ..worker_config() });
         let client = stage.connect();
         let mut expected = answer(&crate::app::pattern(10).repeat(200), true);
         client.get("/yield/200/10");

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::app::{answer, pattern};
 use crate::client::get;
-use crate::stage::{Stage, calm, tuning};
+use crate::stage::{Stage, calm, worker_config};
 use rgunicorn_io::driver::sim::SimConfig;
-use rgunicorn_server::worker::Tuning;
+use rgunicorn_server::worker::WorkerConfig;
 
 #[test]
 fn a_slow_reader_gets_a_large_body_whole() {
@@ -102,8 +102,11 @@ fn a_half_closed_client_that_never_read_gets_all_answers_when_it_does() {
 #[test]
 fn a_client_that_stops_reading_is_cut_off() {
     for path in ["/stream/30/100000", "/big/1000000", "/abort/100000"] {
-        let stage =
-            Stage::new(1, &calm(), Tuning { write_stall_timeout: Duration::from_secs(5), ..tuning() });
+        let stage = Stage::new(
+            1,
+            &calm(),
+            WorkerConfig { write_stall_timeout: Duration::from_secs(5), ..worker_config() },
+        );
         let client = stage.connect();
         client.get(path);
         stage.until("the call", || stage.app.count("call") == 1);
@@ -118,7 +121,11 @@ fn a_client_that_stops_reading_is_cut_off() {
 
 #[test]
 fn a_client_that_reads_a_little_now_and_then_is_not_cut_off() {
-    let stage = Stage::new(1, &calm(), Tuning { write_stall_timeout: Duration::from_secs(5), ..tuning() });
+    let stage = Stage::new(
+        1,
+        &calm(),
+        WorkerConfig { write_stall_timeout: Duration::from_secs(5), ..worker_config() },
+    );
     let client = stage.connect();
     client.get("/stream/40/16000");
     stage.until("the call", || stage.app.count("call") == 1);
@@ -141,7 +148,7 @@ fn pieces_stay_in_order_under_trouble() {
         ..SimConfig::default()
     };
     for seed in 0..20 {
-        let stage = Stage::new(seed, &trouble, tuning());
+        let stage = Stage::new(seed, &trouble, worker_config());
         let client = stage.connect();
         client.send([get("/yield/20/30"), get("/stream/20/70"), get("/end")].concat());
         let expected = [

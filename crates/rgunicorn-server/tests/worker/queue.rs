@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use crate::app::answer;
 use crate::client::Client;
-use crate::stage::{Stage, calm, tuning};
-use rgunicorn_server::worker::Tuning;
+use crate::stage::{Stage, calm, worker_config};
+use rgunicorn_server::worker::WorkerConfig;
 
 /// A worker that may have two connections, and has them. Each client has sent a request; the last ones wait.
-fn full(tuning: Tuning, count: usize) -> (Stage, Vec<Client>) {
-    let tuning = Tuning { connections_max: 2, keepalive: Duration::from_secs(100), ..tuning };
-    let stage = Stage::new(1, &calm(), tuning);
+fn full(worker_config: WorkerConfig, count: usize) -> (Stage, Vec<Client>) {
+    let worker_config =
+        WorkerConfig { connections_max: 2, keepalive: Duration::from_secs(100), ..worker_config };
+    let stage = Stage::new(1, &calm(), worker_config);
     let clients: Vec<_> = (0..count).map(|_| stage.connect()).collect();
     for client in &clients[..2] {
         client.get("/a");
@@ -39,7 +40,7 @@ fn answered(clients: &[Client]) -> usize {
 #[test]
 fn at_the_limit_those_who_wait_are_answered_as_there_is_room() {
     for quiet_ms in [0, 1000] {
-        let (stage, clients) = full(tuning(), 9);
+        let (stage, clients) = full(worker_config(), 9);
         stage.pass(Duration::from_millis(quiet_ms));
         stage.control.stop();
         run_to_end(&stage, &clients);
@@ -49,7 +50,7 @@ fn at_the_limit_those_who_wait_are_answered_as_there_is_room() {
 
 #[test]
 fn a_drain_without_descriptors_waits_for_some() {
-    let (stage, clients) = full(tuning(), 4);
+    let (stage, clients) = full(worker_config(), 4);
     stage.pass(Duration::from_secs(1));
     stage.net.fail_accepts(Some(libc::EMFILE));
     stage.control.stop();
@@ -63,7 +64,8 @@ fn a_drain_without_descriptors_waits_for_some() {
 
 #[test]
 fn without_descriptors_it_leaves_when_its_time_is_over() {
-    let (stage, clients) = full(Tuning { graceful_timeout: Duration::from_secs(1), ..tuning() }, 3);
+    let (stage, clients) =
+        full(WorkerConfig { graceful_timeout: Duration::from_secs(1), ..worker_config() }, 3);
     stage.net.fail_accepts(Some(libc::EMFILE));
     stage.control.stop();
     let start = stage.net.now();
@@ -74,7 +76,8 @@ fn without_descriptors_it_leaves_when_its_time_is_over() {
 #[test]
 fn a_retired_worker_leaves_the_queue_to_the_others() {
     for own in [false, true] {
-        let (stage, clients) = full(Tuning { requests_max: 3, shares_listeners: !own, ..tuning() }, 5);
+        let (stage, clients) =
+            full(WorkerConfig { requests_max: 3, shares_listeners: !own, ..worker_config() }, 5);
         clients[0].get("/w");
         run_to_end(&stage, &clients);
         // One more on the connection that was there.
@@ -86,8 +89,8 @@ fn a_retired_worker_leaves_the_queue_to_the_others() {
 
 #[test]
 fn a_retired_worker_takes_the_queue_when_the_server_stops() {
-    let (stage, clients) = full(tuning(), 5);
-    stage.reactor.shared().slot.retire();
+    let (stage, clients) = full(worker_config(), 5);
+    stage.reactor.handles().slot.mark_replaced();
     stage.control.stop();
     stage.settle();
     assert_eq!(answered(&clients), 0);

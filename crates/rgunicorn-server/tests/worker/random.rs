@@ -4,11 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use rgunicorn_io::driver::sim::SimConfig;
-use rgunicorn_server::worker::Tuning;
+use rgunicorn_server::worker::WorkerConfig;
 
 use crate::app::{answer, pattern};
 use crate::client::{Client, get};
-use crate::stage::{Stage, tuning};
+use crate::stage::{Stage, worker_config};
 
 /// Seeds per test; `RGUNICORN_SEEDS=n` runs more.
 const SEEDS: u64 = 60;
@@ -157,7 +157,7 @@ fn seeds() -> Vec<u64> {
 /// Runs ten clients to their ends; returns the plans. Every other pair of seeds streams its bodies.
 fn history(seed: u64, config: &SimConfig) -> Vec<Plan> {
     let long = Duration::from_secs(1_000_000);
-    let tuning = Tuning {
+    let worker_config = WorkerConfig {
         keepalive: long,
         header_timeout: long,
         body_stall_timeout: long,
@@ -167,9 +167,9 @@ fn history(seed: u64, config: &SimConfig) -> Vec<Plan> {
         stream_bodies: seed % 4 >= 2,
         body_window_bytes_max: 1 + (seed as usize * 37) % 2000,
         pipelined_bytes_max: 2000,
-        ..tuning()
+        ..worker_config()
     };
-    let stage = Stage::new(seed, config, tuning);
+    let stage = Stage::new(seed, config, worker_config);
     let _sibling = (seed % 2 == 1).then(|| stage.board.claim(2).unwrap());
     let dice = Dice(Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1));
     let plans: RefCell<Vec<Plan>> = RefCell::default();

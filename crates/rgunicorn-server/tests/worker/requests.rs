@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::app::answer;
 use crate::client::get;
-use crate::stage::{Stage, calm, tuning};
+use crate::stage::{Stage, calm, worker_config};
 
 #[test]
 fn one_request_is_answered() {
@@ -94,8 +94,11 @@ fn http_1_0_closes_after_the_answer() {
 
 #[test]
 fn a_body_above_the_memory_bound_arrives_whole() {
-    let stage =
-        Stage::new(1, &calm(), rgunicorn_server::worker::Tuning { body_memory_bytes_max: 1000, ..tuning() });
+    let stage = Stage::new(
+        1,
+        &calm(),
+        rgunicorn_server::worker::WorkerConfig { body_memory_bytes_max: 1000, ..worker_config() },
+    );
     for size in [0, 1, 999, 1000, 1001, 50_000] {
         let client = stage.connect();
         let body = crate::app::pattern(size);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::client::Client;
-use crate::stage::{Stage, calm, tuning};
+use crate::stage::{Stage, calm, worker_config};
 use rgunicorn_io::sys::shared::{Accepting, Slot};
-use rgunicorn_server::worker::Tuning;
+use rgunicorn_server::worker::WorkerConfig;
 
 /// A worker that serves, and does this about new connections.
 fn sibling(stage: &Stage, accepting: Accepting) -> Slot {
@@ -19,9 +19,9 @@ fn sibling(stage: &Stage, accepting: Accepting) -> Slot {
 }
 
 fn is_nudged(stage: &Stage) -> bool {
-    let mut asked = [PollFd::new(stage.board.nudged(), PollFlags::POLLIN)];
+    let mut asked = [PollFd::new(stage.board.sibling_wakeup(), PollFlags::POLLIN)];
     let nudged = poll(&mut asked, 0u8).unwrap() == 1;
-    stage.board.answer_nudge();
+    stage.board.drain_sibling_wakeup();
     nudged
 }
 
@@ -32,7 +32,8 @@ fn unseen(stage: &Stage) -> Client {
 
 /// A connection whose request arrives together with the wake-up for another connection. How often the worker nudged.
 fn both_at_once(accepting: Option<Accepting>, rounds: usize) -> usize {
-    let stage = Stage::new(1, &calm(), Tuning { keepalive: Duration::from_secs(100), ..tuning() });
+    let stage =
+        Stage::new(1, &calm(), WorkerConfig { keepalive: Duration::from_secs(100), ..worker_config() });
     let sibling = accepting.map(|accepting| sibling(&stage, accepting));
     let mut nudges = 0;
     for _ in 0..rounds {
@@ -54,13 +55,13 @@ fn both_at_once(accepting: Option<Accepting>, rounds: usize) -> usize {
 
 #[test]
 fn a_worker_with_work_leaves_a_connection_to_an_idle_sibling() {
-    assert_eq!(both_at_once(Some(Accepting::Now), 3), 3);
+    assert_eq!(both_at_once(Some(Accepting::Waiting), 3), 3);
 }
 
 #[test]
 fn nobody_is_nudged_who_cannot_take_a_connection_or_will_see_it() {
     assert_eq!(both_at_once(None, 3), 0, "there is no sibling");
-    for accepting in [Accepting::No, Accepting::Soon, Accepting::AtWork] {
+    for accepting in [Accepting::No, Accepting::BusyDisarmed, Accepting::BusyArmed] {
         assert_eq!(both_at_once(Some(accepting), 3), 0, "{accepting:?}");
     }
 }
@@ -68,7 +69,7 @@ fn nobody_is_nudged_who_cannot_take_a_connection_or_will_see_it() {
 #[test]
 fn a_connection_that_nobody_was_woken_for_is_found() {
     let stage = Stage::calm();
-    let sibling = sibling(&stage, Accepting::AtWork);
+    let sibling = sibling(&stage, Accepting::BusyArmed);
     let served = stage.connect();
     served.get("/a");
     stage.until("the answer", || served.contains("/a|"));
@@ -88,7 +89,7 @@ fn a_connection_that_nobody_was_woken_for_is_found() {
 #[test]
 fn a_lone_worker_that_finds_a_connection_waits_for_the_next() {
     let (idle_wait_max, header_timeout) = (Duration::from_secs(60), Duration::from_secs(1000));
-    let stage = Stage::new(1, &calm(), Tuning { idle_wait_max, header_timeout, ..tuning() });
+    let stage = Stage::new(1, &calm(), WorkerConfig { idle_wait_max, header_timeout, ..worker_config() });
     let begun = stage.net.now();
     let (_idle, next) = (unseen(&stage), unseen(&stage));
     next.get("/a");

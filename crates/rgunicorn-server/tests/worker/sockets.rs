@@ -7,11 +7,11 @@ use std::os::fd::AsRawFd;
 
 use rgunicorn_io::driver::sim::SimConfig;
 use rgunicorn_io::driver::{Choice, Config, Driver};
-use rgunicorn_server::worker::Tuning;
+use rgunicorn_server::worker::WorkerConfig;
 
 use crate::app::{answer, pattern};
 use crate::client::get;
-use crate::stage::{Stage, tuning};
+use crate::stage::{Stage, worker_config};
 
 /// A worker on a real driver, with the listener that it serves. None where the kernel has no such driver.
 fn stage(choice: Choice) -> Option<(Stage, TcpListener)> {
@@ -19,8 +19,8 @@ fn stage(choice: Choice) -> Option<(Stage, TcpListener)> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let (_, net) = Driver::sim(0, &SimConfig::default());
-    let tuning = Tuning { stream_bodies: true, ..tuning() };
-    Some((Stage::on(driver, net, listener.as_raw_fd(), 0, tuning), listener))
+    let worker_config = WorkerConfig { stream_bodies: true, ..worker_config() };
+    Some((Stage::on(driver, net, listener.as_raw_fd(), 0, worker_config), listener))
 }
 
 struct Tcp {
@@ -80,7 +80,7 @@ fn parts_of_a_file_leave_in_order_between_other_pieces() {
         });
         assert!(client.has(&expected));
         drop(client);
-        stage.until("the end", || stage.census().connections == 0);
+        stage.until("the end", || stage.snapshot().connections == 0);
     });
 }
 
@@ -92,7 +92,7 @@ fn a_file_that_became_shorter_ends_the_connection() {
         stage.until("the end", || client.read());
         assert!(client.got.borrow().len() < 1200);
         assert!(stage.errors().contains("the file became shorter"));
-        assert_eq!(stage.census().connections, 0);
+        assert_eq!(stage.snapshot().connections, 0);
     });
 }
 
@@ -106,8 +106,8 @@ fn a_reader_that_leaves_within_a_file_ends_the_connection() {
             !client.got.borrow().is_empty()
         });
         drop(client);
-        stage.until("the end", || stage.census().connections == 0);
-        stage.until("nothing is left", || stage.census().operations <= 1 && stage.census().timers == 0);
+        stage.until("the end", || stage.snapshot().connections == 0);
+        stage.until("nothing is left", || stage.snapshot().operations <= 1 && stage.snapshot().timers == 0);
     });
 }
 
@@ -117,7 +117,7 @@ fn a_socket_that_the_application_took_works_on_after_the_response() {
         let client = Tcp::connect(listener);
         client.send([get("/take"), b"early".to_vec()].concat());
         stage.until("the answer", || client.has(&answer(b"true", true)));
-        stage.until("the reactor lets go", || stage.census().connections == 0);
+        stage.until("the reactor lets go", || stage.snapshot().connections == 0);
         let taken = stage.app.taken.take().unwrap();
         assert_eq!(taken.unread, b"early");
         let ours = TcpStream::from(taken.fd);
@@ -137,7 +137,7 @@ fn what_had_come_of_a_body_goes_with_its_socket() {
         let client = Tcp::connect(listener);
         client.send(b"POST /take HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\nearly");
         stage.until("the answer", || client.has(&answer(b"true", true)));
-        stage.until("the reactor lets go", || stage.census().connections == 0);
+        stage.until("the reactor lets go", || stage.snapshot().connections == 0);
         assert_eq!(stage.app.taken.take().unwrap().unread, b"early");
     });
 }

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use rgunicorn_http::Policy;
 use rgunicorn_io::driver::Driver;
-use rgunicorn_io::driver::sim::{Net, SimConfig};
+use rgunicorn_io::driver::sim::{SimConfig, SimNet};
 use rgunicorn_io::sys::process;
 use rgunicorn_io::sys::shared::Scoreboard;
 use rgunicorn_server::log::{ErrorLog, Level};
 use rgunicorn_server::worker::{
-    App, Census, ConnId, Control, Exit, ListenerSpec, Reactor, Request, Shared, Tuning,
+    App, ConnId, Control, ExitStatus, ListenerSpec, Reactor, Request, Snapshot, WorkerConfig, WorkerHandles,
 };
 use rgunicorn_settings::Networks;
 
@@ -31,7 +31,7 @@ const REACHED: i32 = 99;
 pub(crate) struct Stage {
     pub(crate) reactor: Rc<Reactor>,
     pub(crate) app: TestApp,
-    pub(crate) net: Net,
+    pub(crate) net: SimNet,
     pub(crate) listener: RawFd,
     pub(crate) control: Arc<Control>,
     pub(crate) board: Scoreboard,
@@ -47,29 +47,35 @@ pub(crate) fn calm() -> SimConfig {
 }
 
 /// Short sleeps, so that clients act at the virtual time at which they want to.
-pub(crate) fn tuning() -> Tuning {
-    Tuning { idle_wait_max: Duration::from_millis(5), ..Tuning::default() }
+pub(crate) fn worker_config() -> WorkerConfig {
+    WorkerConfig { idle_wait_max: Duration::from_millis(5), ..WorkerConfig::default() }
 }
 
 impl Stage {
     pub(crate) fn calm() -> Self {
-        Self::new(1, &calm(), tuning())
+        Self::new(1, &calm(), worker_config())
     }
 
-    pub(crate) fn new(seed: u64, config: &SimConfig, tuning: Tuning) -> Self {
+    pub(crate) fn new(seed: u64, config: &SimConfig, worker_config: WorkerConfig) -> Self {
         let (driver, net) = Driver::sim(seed, config);
         let listener = net.listener();
-        Self::on(driver, net, listener, seed, tuning)
+        Self::on(driver, net, listener, seed, worker_config)
     }
 
     /// On any driver; `net` serves only simulated ones.
-    pub(crate) fn on(driver: Driver, net: Net, listener: RawFd, seed: u64, tuning: Tuning) -> Self {
+    pub(crate) fn on(
+        driver: Driver,
+        net: SimNet,
+        listener: RawFd,
+        seed: u64,
+        worker_config: WorkerConfig,
+    ) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("rgunicorn-worker-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let log = std::env::temp_dir().join(name);
         let (control, board) = (Arc::new(Control::default()), Scoreboard::new().unwrap());
         board.set_workers(1);
-        let shared = Shared {
+        let handles = WorkerHandles {
             mailbox: None,
             errors: Arc::new(ErrorLog::open(log.to_str().unwrap(), Level::Debug).unwrap()),
             access: RefCell::new(None),
@@ -77,10 +83,11 @@ impl Stage {
             control: Arc::clone(&control),
             trusted: Networks::default(),
             parent: process::parent_id(),
-            keep: RefCell::new(None),
+            listener_guard: RefCell::new(None),
         };
         let listeners = [ListenerSpec { fd: listener, unix: false, shared: true }];
-        let reactor = Rc::new(Reactor::new(driver, &listeners, None, shared, tuning, Policy::default()));
+        let reactor =
+            Rc::new(Reactor::new(driver, &listeners, None, handles, worker_config, Policy::default()));
         owner::watch(&reactor);
         let app = TestApp::new(net.clone());
         Self { reactor, app, net, listener, control, board, turns: Cell::new(0), log, seed }
@@ -100,7 +107,7 @@ impl Stage {
                 turns - begun < TURNS_MAX,
                 "seed {}: not reached: {what}; {:?}\n{}",
                 self.seed,
-                self.census(),
+                self.snapshot(),
                 self.errors()
             );
             holds()
@@ -132,16 +139,16 @@ impl Stage {
         self.run_until("the worker's end", || false).unwrap()
     }
 
-    pub(crate) fn census(&self) -> Census {
-        self.reactor.census()
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.reactor.snapshot()
     }
 
     /// All connections are closed and nothing of them is left, in the worker or in the driver.
     pub(crate) fn assert_nothing_left(&self) {
         self.until("all connections are closed", || self.reactor.connections() == 0);
         self.settle();
-        let idle = Census { connections: 0, timers: 0, jobs: 0, operations: 1 };
-        assert_eq!(self.census(), idle, "seed {}", self.seed);
+        let idle = Snapshot { connections: 0, timers: 0, jobs: 0, operations: 1 };
+        assert_eq!(self.snapshot(), idle, "seed {}", self.seed);
         assert_eq!(owner::alive(), 0, "seed {}: a body is held", self.seed);
         assert_eq!(self.app.held(), 0, "seed {}: the application holds a response", self.seed);
     }
@@ -171,8 +178,8 @@ impl App for Driven<'_> {
     fn blocking(&self, wait: &mut dyn FnMut()) {
         self.app.blocking(wait);
     }
-    fn check_signals(&self, _: bool) -> Result<(), Exit> {
-        if (self.step)() { Err(Exit(REACHED)) } else { Ok(()) }
+    fn check_signals(&self, _: bool) -> Result<(), ExitStatus> {
+        if (self.step)() { Err(ExitStatus(REACHED)) } else { Ok(()) }
     }
     fn call(&self, reactor: &Reactor, request: Request) {
         self.app.call(reactor, request);

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use rgunicorn_io::driver::{Completion, READABLE, SendBuf, Token, WRITABLE};
-use rgunicorn_server::worker::{FOREIGN, Tuning, is_foreign};
+use rgunicorn_server::worker::{EXTERNAL, WorkerConfig, is_external};
 
 use crate::owner::{self, owned};
-use crate::stage::{Stage, calm, tuning};
+use crate::stage::{Stage, calm, worker_config};
 
 /// One turn; what is not the reactor's comes back.
 fn turn(stage: &Stage, foreign: &mut Vec<Completion>) -> Option<i32> {
@@ -39,19 +39,19 @@ fn a_loop_from_outside_serves_requests_and_gets_its_own_completions() {
     let (other, other_peer) = stage.net.pair();
     let mut foreign = Vec::new();
     let (one, other) = (std::os::fd::AsRawFd::as_raw_fd(&one), std::os::fd::AsRawFd::as_raw_fd(&other));
-    stage.reactor.driver().poll(one, WRITABLE, Token(FOREIGN | 1)).unwrap();
+    stage.reactor.driver().poll(one, WRITABLE, Token(EXTERNAL | 1)).unwrap();
     // As low bits, tokens of the reactor's own are as good as any.
-    stage.reactor.driver().poll(other, READABLE, Token(FOREIGN | 2 << 56 | 1 << 32)).unwrap();
+    stage.reactor.driver().poll(other, READABLE, Token(EXTERNAL | 2 << 56 | 1 << 32)).unwrap();
     stage.net.send(other_peer, b"x");
     for _ in 0..50 {
         assert_eq!(turn(&stage, &mut foreign), None);
     }
     assert!(client.contains("/inside|"));
     assert_eq!(foreign.len(), 2);
-    assert!(foreign.iter().all(is_foreign));
+    assert!(foreign.iter().all(is_external));
     let mut tokens = tokens(&foreign);
     tokens.sort_unstable();
-    assert_eq!(tokens, [FOREIGN | 1, FOREIGN | 2 << 56 | 1 << 32]);
+    assert_eq!(tokens, [EXTERNAL | 1, EXTERNAL | 2 << 56 | 1 << 32]);
 }
 
 #[test]
@@ -68,11 +68,11 @@ fn a_loop_from_outside_is_told_of_the_end() {
 #[test]
 fn completions_of_others_keep_their_order() {
     let stage = Stage::calm();
-    let foreign = |number| Completion::Poll { token: Token(FOREIGN | number), result: Ok(0) };
+    let foreign = |number| Completion::Poll { token: Token(EXTERNAL | number), result: Ok(0) };
     let orphan = || Completion::Orphan { buf: SendBuf { head: Vec::new(), body: owned(vec![1]) } };
     let mut completions = vec![foreign(3), orphan(), foreign(1), foreign(2), orphan()];
     stage.reactor.after_wait(&mut completions);
-    assert_eq!(tokens(&completions), [3, 1, 2].map(|number| FOREIGN | number));
+    assert_eq!(tokens(&completions), [3, 1, 2].map(|number| EXTERNAL | number));
     assert_eq!(owner::alive(), 2);
     stage.reactor.end_turn();
     assert_eq!(owner::alive(), 0);
@@ -80,8 +80,8 @@ fn completions_of_others_keep_their_order() {
 
 #[test]
 fn work_of_the_loop_from_outside_counts_as_time() {
-    let long = Tuning { idle_wait_max: Duration::from_secs(100), ..tuning() };
-    let stage = Stage::new(1, &calm(), Tuning { keepalive: Duration::from_secs(2), ..long });
+    let long = WorkerConfig { idle_wait_max: Duration::from_secs(100), ..worker_config() };
+    let stage = Stage::new(1, &calm(), WorkerConfig { keepalive: Duration::from_secs(2), ..long });
     let client = stage.connect();
     client.get("/1");
     let mut none = Vec::new();

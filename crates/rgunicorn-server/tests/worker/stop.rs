@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use crate::app::answer;
 use crate::client::get;
-use crate::stage::{Stage, calm, tuning};
-use rgunicorn_server::worker::Tuning;
+use crate::stage::{Stage, calm, worker_config};
+use rgunicorn_server::worker::WorkerConfig;
 
 #[test]
 fn a_stopping_worker_answers_what_it_has_and_closes_the_idle() {
-    let stage = Stage::new(1, &calm(), Tuning { keepalive: Duration::from_secs(100), ..tuning() });
+    let stage =
+        Stage::new(1, &calm(), WorkerConfig { keepalive: Duration::from_secs(100), ..worker_config() });
     let (idle, slow, head, body) = (stage.connect(), stage.connect(), stage.connect(), stage.connect());
     idle.get("/idle");
     stage.until("the first answer", || idle.contains("/idle|"));
@@ -39,7 +40,7 @@ fn a_stopping_worker_answers_what_it_has_and_closes_the_idle() {
     assert_eq!(head.read(), answer(b"/head|", false));
     assert_eq!(body.read(), answer(b"/body|123", false));
     assert_eq!(queued.read(), answer(b"/queued|", false));
-    assert_eq!(stage.census().connections, 0);
+    assert_eq!(stage.snapshot().connections, 0);
 }
 
 #[test]
@@ -55,8 +56,11 @@ fn a_worker_that_has_nothing_to_do_leaves_at_once() {
 #[test]
 fn it_leaves_within_the_graceful_time_whatever_goes_on() {
     for path in ["/stream/30/100000", "/yield/10000000/1"] {
-        let stage =
-            Stage::new(1, &calm(), Tuning { graceful_timeout: Duration::from_millis(300), ..tuning() });
+        let stage = Stage::new(
+            1,
+            &calm(),
+            WorkerConfig { graceful_timeout: Duration::from_millis(300), ..worker_config() },
+        );
         let client = stage.connect();
         client.get(path);
         stage.until("the call", || stage.app.count("call") == 1);
@@ -102,7 +106,8 @@ fn a_client_that_was_promised_keepalive_may_send_one_more() {
 #[test]
 fn a_client_that_was_just_answered_may_send_one_more() {
     for (silence_ms, answered) in [(0, true), (300, true), (700, false)] {
-        let stage = Stage::new(1, &calm(), Tuning { keepalive: Duration::from_secs(5), ..tuning() });
+        let stage =
+            Stage::new(1, &calm(), WorkerConfig { keepalive: Duration::from_secs(5), ..worker_config() });
         let client = stage.connect();
         client.get("/first");
         stage.until("the answer", || client.contains("/first|"));
@@ -140,7 +145,7 @@ fn quit_leaves_at_once_with_its_status() {
 
 #[test]
 fn the_last_of_max_requests_is_answered_and_so_are_those_behind_it() {
-    let stage = Stage::new(1, &calm(), Tuning { requests_max: 3, ..tuning() });
+    let stage = Stage::new(1, &calm(), WorkerConfig { requests_max: 3, ..worker_config() });
     let clients: Vec<_> = (0..5).map(|_| stage.connect()).collect();
     clients.iter().for_each(|client| client.get("/m"));
     let end = stage.run_until("the end", || {

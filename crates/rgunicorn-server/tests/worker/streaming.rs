@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use rgunicorn_http::HttpError;
 use rgunicorn_io::driver::sim::SimConfig;
-use rgunicorn_server::worker::{BodyFault, BodyRead, Outgoing, Tuning};
+use rgunicorn_server::worker::{BodyFault, BodyRead, Outgoing, WorkerConfig};
 
 use crate::app::{answer, pattern};
 use crate::client::{Client, get};
-use crate::stage::{Stage, calm, tuning};
+use crate::stage::{Stage, calm, worker_config};
 
 /// More than any clock of a connection would allow.
 const MORE: Duration = Duration::from_secs(70);
 
-fn streaming() -> Tuning {
-    Tuning { stream_bodies: true, ..tuning() }
+fn streaming() -> WorkerConfig {
+    WorkerConfig { stream_bodies: true, ..worker_config() }
 }
 
-fn stage(tuning: Tuning) -> Stage {
-    Stage::new(1, &calm(), tuning)
+fn stage(worker_config: WorkerConfig) -> Stage {
+    Stage::new(1, &calm(), worker_config)
 }
 
 /// The head of a POST with a body of `length` bytes.
@@ -96,7 +96,7 @@ fn every_split_of_the_bytes_gives_the_same_answers() {
     let mut expected = contents.map(|text| answer(text.as_bytes(), true)).concat();
     expected.extend(answer(b"/z|", false));
     for split in 1..requests.len() {
-        let stage = stage(Tuning { body_window_bytes_max: 1 + split % 4, ..streaming() });
+        let stage = stage(WorkerConfig { body_window_bytes_max: 1 + split % 4, ..streaming() });
         let client = stage.connect();
         client.send(&requests[..split]);
         stage.settle();
@@ -118,7 +118,7 @@ fn every_split_of_the_bytes_gives_the_same_answers() {
 fn a_client_that_sends_faster_than_the_application_reads_is_held_back() {
     for seed in 0..20 {
         let config = SimConfig { recv_buffers: 2, ..SimConfig::default() };
-        let stage = Stage::new(seed, &config, Tuning { body_window_bytes_max: 5000, ..streaming() });
+        let stage = Stage::new(seed, &config, WorkerConfig { body_window_bytes_max: 5000, ..streaming() });
         let body = pattern(400_000);
         let client = held(&stage, body.len());
         client.send(&body);
@@ -173,7 +173,7 @@ fn the_stall_time_runs_only_while_somebody_waits() {
     stage.pass(Duration::from_secs(29));
     client.send("b");
     stage.settle();
-    assert_eq!((stage.app.count("resume"), stage.census().timers), (1, 0));
+    assert_eq!((stage.app.count("resume"), stage.snapshot().timers), (1, 0));
     assert_eq!(stage.reactor.read_body(id, 9), BodyRead::Data(b"b".to_vec()));
     assert!(stage.reactor.await_body(id));
     stage.pass(Duration::from_secs(29));
@@ -182,7 +182,7 @@ fn the_stall_time_runs_only_while_somebody_waits() {
     assert_eq!(stage.app.count("resume"), 2);
     client.send("cd");
     stage.settle();
-    assert_eq!(stage.census().operations, 1, "nothing more is received");
+    assert_eq!(stage.snapshot().operations, 1, "nothing more is received");
     assert_eq!(stage.reactor.read_body(id, 9), BodyRead::Failed(BodyFault::Stalled));
     stage.reactor.finish(id, true);
     stage.until("the end", || client.sees_end());
@@ -195,7 +195,7 @@ fn the_stall_time_runs_only_while_somebody_waits() {
 fn a_rest_that_races_the_stall_time_is_read() {
     for seed in 0..200 {
         let config = SimConfig { late_per_mille: 900, ..calm() };
-        let short = Tuning { body_stall_timeout: Duration::from_millis(100), ..streaming() };
+        let short = WorkerConfig { body_stall_timeout: Duration::from_millis(100), ..streaming() };
         let stage = Stage::new(seed, &config, short);
         let client = stage.connect();
         client.send([post("/raced", 5), b"ab".to_vec()].concat());
@@ -256,7 +256,7 @@ fn a_client_that_ends_within_the_body_is_a_fault_behind_what_it_sent() {
 
 #[test]
 fn an_end_behind_a_paused_body_is_not_lost() {
-    let stage = stage(Tuning { body_window_bytes_max: 1000, ..streaming() });
+    let stage = stage(WorkerConfig { body_window_bytes_max: 1000, ..streaming() });
     let client = held(&stage, 100_000);
     client.send(pattern(60_000));
     client.finish();
@@ -304,7 +304,7 @@ fn bad_chunks_are_a_fault_behind_the_good_ones() {
     stage.settle();
     client.send(get("/smuggled"));
     stage.settle();
-    assert_eq!(stage.census().operations, 1, "nothing more is received");
+    assert_eq!(stage.snapshot().operations, 1, "nothing more is received");
     let fault = BodyRead::Failed(BodyFault::Framing(HttpError::ChunkSize));
     assert_eq!(read_all(&stage, 100), (b"abc".to_vec(), fault));
     stage.reactor.finish(stage.app.hold(), true);
@@ -355,11 +355,11 @@ fn what_was_not_read_is_read_away_and_the_next_request_is_served() {
 
 #[test]
 fn a_paused_body_that_nobody_reads_is_read_away_too() {
-    let stage = stage(Tuning { body_window_bytes_max: 1000, ..streaming() });
+    let stage = stage(WorkerConfig { body_window_bytes_max: 1000, ..streaming() });
     let client = held(&stage, 60_000);
     client.send([pattern(60_000), get("/next")].concat());
     stage.settle();
-    assert_eq!(stage.census().operations, 1, "reception is paused");
+    assert_eq!(stage.snapshot().operations, 1, "reception is paused");
     stage.reactor.finish(stage.app.hold(), true);
     stage.until("the next answer", || client.has(&answer(b"/next|", true)));
     client.close();

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::app::{answer, pattern};
-use crate::stage::{Stage, calm, tuning};
-use rgunicorn_server::worker::Tuning;
+use crate::stage::{Stage, calm, worker_config};
+use rgunicorn_server::worker::WorkerConfig;
 
 const fn millis(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -42,7 +42,7 @@ fn a_request_restarts_the_keepalive_time() {
 fn a_request_that_races_the_keepalive_time_is_answered() {
     for seed in 0..200 {
         let config = rgunicorn_io::driver::sim::SimConfig { late_per_mille: 900, ..calm() };
-        let stage = Stage::new(seed, &config, Tuning { keepalive: millis(100), ..tuning() });
+        let stage = Stage::new(seed, &config, WorkerConfig { keepalive: millis(100), ..worker_config() });
         let client = stage.connect();
         client.get("/a");
         stage.until("the answer", || client.contains("/a|"));
@@ -65,7 +65,8 @@ fn a_rest_that_races_its_time_is_answered() {
     ];
     for (seed, (begin, rest)) in (0..200).flat_map(|seed| pieces.map(|piece| (seed, piece))) {
         let config = rgunicorn_io::driver::sim::SimConfig { late_per_mille: 900, ..calm() };
-        let short = Tuning { header_timeout: millis(100), body_stall_timeout: millis(100), ..tuning() };
+        let short =
+            WorkerConfig { header_timeout: millis(100), body_stall_timeout: millis(100), ..worker_config() };
         let stage = Stage::new(seed, &config, short);
         let client = stage.connect();
         client.send(begin);
@@ -167,7 +168,7 @@ fn the_keepalive_time_does_not_cut_an_answer() {
 
 #[test]
 fn an_idle_worker_sleeps() {
-    let stage = Stage::new(1, &calm(), Tuning::default());
+    let stage = Stage::new(1, &calm(), WorkerConfig::default());
     let clients: Vec<_> = (0..10).map(|_| stage.connect()).collect();
     let begun = stage.turns.get();
     stage.pass(Duration::from_secs(60));

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use crate::{Address, Network, Networks, split_cmd_args};
+use crate::{BindAddress, Network, Networks, split_cmd_args};
 
-fn tcp(host: &str, port: u16) -> Address {
-    Address::Tcp { host: host.to_owned(), port }
+fn tcp(host: &str, port: u16) -> BindAddress {
+    BindAddress::Tcp { host: host.to_owned(), port }
 }
 
 #[test]
@@ -23,13 +23,13 @@ fn bind_texts() {
         ("tcp://[FE80::1]:65535", tcp("fe80::1", 65535), "http://[fe80::1]:65535"),
         ("tcp://h", tcp("h", 8000), "http://h:8000"),
         ("/run/x.sock", tcp("/run/x.sock", 8000), "http:///run/x.sock:8000"),
-        ("unix:/run/X.sock", Address::Unix("/run/X.sock".to_owned()), "unix:/run/X.sock"),
-        ("unix://x.sock", Address::Unix("x.sock".to_owned()), "unix:x.sock"),
-        ("unix:///x.sock", Address::Unix("/x.sock".to_owned()), "unix:/x.sock"),
-        ("unix:\0name", Address::Abstract("name".to_owned()), "unix:@name"),
-        ("fd://3", Address::Fd(3), "fd://3"),
+        ("unix:/run/X.sock", BindAddress::Unix("/run/X.sock".to_owned()), "unix:/run/X.sock"),
+        ("unix://x.sock", BindAddress::Unix("x.sock".to_owned()), "unix:x.sock"),
+        ("unix:///x.sock", BindAddress::Unix("/x.sock".to_owned()), "unix:/x.sock"),
+        ("unix:\0name", BindAddress::Abstract("name".to_owned()), "unix:@name"),
+        ("fd://3", BindAddress::Fd(3), "fd://3"),
     ] {
-        assert_eq!(Address::parse(text), Ok(address.clone()), "{text:?}");
+        assert_eq!(BindAddress::parse(text), Ok(address.clone()), "{text:?}");
         assert_eq!(address.to_string(), shown);
     }
 }
@@ -50,7 +50,7 @@ fn bad_bind_texts() {
         ("fd://-1", "no file descriptor"),
         ("fd://4294967295", "no file descriptor"),
     ] {
-        let message = Address::parse(text).expect_err(text).to_string();
+        let message = BindAddress::parse(text).expect_err(text).to_string();
         assert!(message.contains(fault) && message.contains(&super::text(text).repr()), "{message}");
     }
 }
@@ -103,7 +103,7 @@ fn trust() {
 proptest! {
     #[test]
     fn no_text_panics(text in any::<String>()) {
-        let _ = Address::parse(&text);
+        let _ = BindAddress::parse(&text);
         let _ = Network::parse(&text);
         let _ = split_cmd_args(&text);
     }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{from_line, line};
-use crate::{Exit, IoDriver, ROWS, Section, help, parse_command_line, split_cmd_args};
+use crate::{CommandExit, IoDriver, ROWS, Section, help, parse_command_line, split_cmd_args};
 
-fn exit(args: &[&str]) -> Exit {
+fn exit(args: &[&str]) -> CommandExit {
     let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
     parse_command_line("rgunicorn", "1.2.3", &args).expect_err("parsed")
 }
@@ -125,12 +125,15 @@ fn a_value_may_begin_with_a_dash_when_it_cannot_be_an_option() {
 #[test]
 fn version_and_help_end_with_status_0() {
     for flag in ["-v", "--version", "--vers"] {
-        let expected =
-            Exit { status: 0, stdout: "rgunicorn (version 1.2.3)\n".to_owned(), stderr: String::new() };
+        let expected = CommandExit {
+            status: 0,
+            stdout: "rgunicorn (version 1.2.3)\n".to_owned(),
+            stderr: String::new(),
+        };
         assert_eq!(exit(&[flag]), expected);
     }
     for args in [&["-h"][..], &["--help"], &["app:app", "-w", "3", "--help"]] {
-        assert_eq!(exit(args), Exit { status: 0, stdout: help("rgunicorn"), stderr: String::new() });
+        assert_eq!(exit(args), CommandExit { status: 0, stdout: help("rgunicorn"), stderr: String::new() });
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use crate::check::{builtin, check};
-use crate::table::OWN;
-use crate::{CommandLine, Environment, Fallback, Id, ROWS, Raw, Settings, Shape, resolve};
+use crate::table::SINCE_OWN;
+use crate::{CommandLine, DefaultValue, Environment, Id, ROWS, Raw, Settings, ValueKind, resolve};
 
 fn defaults() -> Settings {
     resolve(&Environment::default(), None, &CommandLine::default(), &CommandLine::default()).unwrap()
@@ -14,18 +14,18 @@ fn defaults() -> Settings {
 fn every_default_passes_its_own_check() {
     for row in ROWS {
         let raw = match row.default {
-            Fallback::None => Raw::None,
-            Fallback::Flag(on) => Raw::Bool(on),
-            Fallback::Int(number) => Raw::Int(i64::from(number)),
-            Fallback::Text(text) => Raw::Str(text.to_owned()),
-            Fallback::List(items) => {
+            DefaultValue::None => Raw::None,
+            DefaultValue::Flag(on) => Raw::Bool(on),
+            DefaultValue::Int(number) => Raw::Int(i64::from(number)),
+            DefaultValue::Text(text) => Raw::Str(text.to_owned()),
+            DefaultValue::List(items) => {
                 Raw::List(items.iter().map(|item| Raw::Str((*item).to_owned())).collect())
             }
-            Fallback::Map(pairs) => {
+            DefaultValue::Map(pairs) => {
                 Raw::Dict(pairs.iter().map(|(k, v)| ((*k).to_owned(), Raw::Str((*v).to_owned()))).collect())
             }
         };
-        if row.shape != Shape::Object {
+        if row.kind != ValueKind::Object {
             assert_eq!(check(row, &raw), Ok(builtin(row)), "{}", row.name);
         }
     }
@@ -49,11 +49,15 @@ fn rows_are_complete() {
         assert!(row.text.trim().ends_with('.'), "{}: a sentence ends with a full stop", row.name);
         assert_eq!(
             row.metavar().is_empty(),
-            row.usage.is_empty() || matches!(row.shape, Shape::Flag | Shape::Sendfile),
+            row.usage.is_empty() || matches!(row.kind, ValueKind::Flag | ValueKind::Sendfile),
             "{}",
             row.name
         );
-        assert!(row.since == OWN || row.since.starts_with(|c: char| c.is_ascii_digit()), "{}", row.name);
+        assert!(
+            row.since == SINCE_OWN || row.since.starts_with(|c: char| c.is_ascii_digit()),
+            "{}",
+            row.name
+        );
         assert!(row.choices.iter().all(|choice| *choice == choice.to_lowercase()), "{}", row.name);
     }
 }
@@ -182,7 +186,7 @@ fn defaults_are_gunicorns() {
     let lines: Vec<String> = defaults()
         .iter()
         .filter(|(name, _)| !left_out.contains(name))
-        .filter(|(name, _)| Id::by_name(name).is_some_and(|id| id.row().since != OWN))
+        .filter(|(name, _)| Id::by_name(name).is_some_and(|id| id.row().since != SINCE_OWN))
         .map(|(name, value)| format!("{name} = {value}").trim_end().to_owned())
         .collect();
     assert_eq!(lines.join("\n"), GUNICORNS);

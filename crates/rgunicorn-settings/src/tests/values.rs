@@ -1,4 +1,4 @@
-//! What does each shape of value take, and what does it say otherwise?
+//! What does each kind of value take, and what does it say otherwise?
 
 use super::{from_file, shown, text};
 use crate::Raw;

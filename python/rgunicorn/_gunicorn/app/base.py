@@ -1,3 +1,3 @@
 """`gunicorn.app.base`."""
 
-from rgunicorn.app.base import Application, BaseApplication  # noqa: F401
+from rgunicorn.app.base import Application, BaseApplication

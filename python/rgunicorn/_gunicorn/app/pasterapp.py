@@ -1,3 +1,3 @@
 """`gunicorn.app.pasterapp`."""
 
-from rgunicorn.app.pasterapp import get_wsgi_app  # noqa: F401
+from rgunicorn.app.pasterapp import get_wsgi_app

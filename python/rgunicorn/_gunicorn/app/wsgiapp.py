@@ -1,3 +1,3 @@
 """`gunicorn.app.wsgiapp`."""
 
-from rgunicorn.app.wsgiapp import WSGIApplication, run  # noqa: F401
+from rgunicorn.app.wsgiapp import WSGIApplication, run

@@ -1,3 +1,3 @@
 """`gunicorn.http`."""
 
-from rgunicorn._server import Request  # noqa: F401
+from rgunicorn._server import Request

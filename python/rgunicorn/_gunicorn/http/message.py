@@ -1,3 +1,3 @@
 """`gunicorn.http.message`."""
 
-from rgunicorn._server import Request  # noqa: F401
+from rgunicorn._server import Request

@@ -1,4 +1,4 @@
 """`gunicorn.instrument.statsd`."""
 
-from rgunicorn.instrument.statsd import *  # noqa: F403
-from rgunicorn.instrument.statsd import Statsd  # noqa: F401
+from rgunicorn.instrument.statsd import *
+from rgunicorn.instrument.statsd import Statsd

@@ -1,3 +1,3 @@
 """`gunicorn.workers.base`."""
 
-from rgunicorn._server import Worker  # noqa: F401
+from rgunicorn.workers import Worker

@@ -1,5 +1,5 @@
 """`gunicorn.workers.ggevent`."""
 
-from rgunicorn._server import worker_class
+from rgunicorn.workers import worker_class
 
 GeventWorker = worker_class("gevent")

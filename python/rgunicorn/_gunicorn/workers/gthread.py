@@ -1,5 +1,5 @@
 """`gunicorn.workers.gthread`."""
 
-from rgunicorn._server import worker_class
+from rgunicorn.workers import worker_class
 
 ThreadWorker = worker_class("gthread")

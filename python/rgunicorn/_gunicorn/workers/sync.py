@@ -1,5 +1,5 @@
 """`gunicorn.workers.sync`."""
 
-from rgunicorn._server import worker_class
+from rgunicorn.workers import worker_class
 
 SyncWorker = worker_class("sync")

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use super::super::optable::{Op, Phase};
+use super::super::optable::{Op, OpPhase};
 use super::super::types::{Completion, OpKey, Received};
 use super::Epoll;
 use crate::sys::net;
@@ -24,7 +24,7 @@ impl Epoll {
         let mut at = self.ops.first(fd);
         while let Some(key) = at {
             at = self.ops.next(key);
-            let Some((_, Phase::Armed, op)) = self.ops.get(key) else {
+            let Some((_, OpPhase::Armed, op)) = self.ops.get(key) else {
                 continue;
             };
             match op {
@@ -93,7 +93,7 @@ impl Epoll {
     }
 
     fn ready_op(&mut self, key: OpKey, events: u32, out: &mut Vec<Completion>) {
-        let Some((fd, Phase::Armed, op)) = self.ops.get(key) else {
+        let Some((fd, OpPhase::Armed, op)) = self.ops.get(key) else {
             return;
         };
         match op {
@@ -119,7 +119,7 @@ impl Epoll {
         };
         if !self.pool.has_free() {
             self.stats.enobufs += 1;
-            self.ops.set_phase(key, Phase::Parked);
+            self.ops.set_phase(key, OpPhase::Parked);
             self.parked.push_back(key);
             self.interests.touch(fd, false);
             return;
@@ -138,13 +138,13 @@ impl Epoll {
     }
 
     /// Buffers came back: the parked receptions watch their sockets again.
-    pub(super) fn unpark(&mut self) {
+    pub(super) fn rearm(&mut self) {
         if !self.pool.has_free() {
             return;
         }
         while let Some(key) = self.parked.pop_front() {
-            if let Some((fd, Phase::Parked, _)) = self.ops.get(key) {
-                self.ops.set_phase(key, Phase::Armed);
+            if let Some((fd, OpPhase::Parked, _)) = self.ops.get(key) {
+                self.ops.set_phase(key, OpPhase::Armed);
                 self.interests.touch(fd, false);
                 self.stats.rearms += 1;
             }
@@ -159,8 +159,8 @@ impl Epoll {
         let result = match op.advance_now(fd) {
             Ok(false) => {
                 // Full: from now on the socket is what it waits for.
-                if phase != Phase::Armed {
-                    self.ops.set_phase(key, Phase::Armed);
+                if phase != OpPhase::Armed {
+                    self.ops.set_phase(key, OpPhase::Armed);
                     self.interests.touch(fd, false);
                 }
                 return None;
@@ -168,7 +168,7 @@ impl Epoll {
             Ok(true) => Ok(()),
             Err(error) => Err(error),
         };
-        if phase == Phase::Armed {
+        if phase == OpPhase::Armed {
             self.interests.touch(fd, false);
         }
         match self.ops.remove(key)? {

@@ -15,9 +15,9 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use self::interest::Interests;
-use super::buffers::Pool;
+use super::buffers::BufferPool;
 use super::config::{BATCHED_AGE_MAX, BATCHED_SENDS_MAX, Config};
-use super::optable::{Op, OpTable, Phase};
+use super::optable::{Op, OpPhase, OpTable};
 use super::sendop::{SendOp, send_rest_now};
 use super::types::{BufId, Completion, Fd, OpKey, SendBuf, Sent, Stats, Token, Urgency};
 use crate::sys::clock::{self, Instant};
@@ -28,7 +28,7 @@ const EVENTS_PER_WAIT_MAX: usize = 256;
 /// See the module's text.
 pub(crate) struct Epoll {
     ops: OpTable,
-    pool: Pool,
+    pool: BufferPool,
     interests: Interests,
     /// Sends that wait for company, and since when.
     queued: Vec<OpKey>,
@@ -47,7 +47,7 @@ impl Epoll {
     pub(crate) fn open(config: &Config) -> io::Result<Self> {
         Ok(Self {
             ops: OpTable::new(),
-            pool: Pool::new(config.recv_buffers, config.recv_buffer_bytes)?,
+            pool: BufferPool::new(config.recv_buffers, config.recv_buffer_bytes)?,
             interests: Interests::new()?,
             queued: Vec::new(),
             queued_since: Instant::default(),
@@ -65,11 +65,11 @@ impl Epoll {
 
     /// Nothing is handed over by the kernel between waits, so there are never bytes to return.
     pub(crate) fn recv_stop(&mut self, op: OpKey) -> (Vec<u8>, bool) {
-        self.recv_drop(op);
+        self.recv_cancel(op);
         (Vec::new(), false)
     }
 
-    pub(crate) fn recv_drop(&mut self, op: OpKey) {
+    pub(crate) fn recv_cancel(&mut self, op: OpKey) {
         if let Some((_, _, Op::Recv { .. })) = self.ops.get(op) {
             self.forget(op);
         }
@@ -90,12 +90,12 @@ impl Epoll {
         let op = Op::Send(Box::new(SendOp::new(token, buf, sent)));
         if urgency == Urgency::Now {
             let verify = self.ops.first(fd).is_none();
-            let key = self.ops.insert(fd, op, Phase::Armed);
+            let key = self.ops.insert(fd, op, OpPhase::Armed);
             self.interests.touch(fd, verify);
             return Sent::Pending(key);
         }
         // Parked: it is not the socket that it waits for.
-        let key = self.ops.insert(fd, op, Phase::Parked);
+        let key = self.ops.insert(fd, op, OpPhase::Parked);
         let now = clock::now();
         if self.queued.is_empty() {
             self.queued_since = now;
@@ -107,7 +107,7 @@ impl Epoll {
         Sent::Pending(key)
     }
 
-    pub(crate) fn send_drop(&mut self, op: OpKey) {
+    pub(crate) fn send_cancel(&mut self, op: OpKey) {
         let Some((fd, _, Op::Send(_))) = self.ops.get(op) else {
             return;
         };
@@ -137,14 +137,14 @@ impl Epoll {
         }
     }
 
-    /// See [`super::Driver::let_go`].
-    pub(crate) fn let_go(&mut self, fd: RawFd) {
+    /// See [`super::Driver::release_file`].
+    pub(crate) fn release_file(&mut self, fd: RawFd) {
         if self.ops.first(fd).is_none() {
             self.interests.drop_registration(fd);
         }
     }
 
-    pub(crate) fn listen(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
+    pub(crate) fn arm_accept(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
         let op = Op::Poll { token, mask: libc::EPOLLIN as u32, listen: true };
         // A listener stays open, so a registration that lingers is good: `listen` and `listen_cancel` around every piece
         // of application work cost nothing.
@@ -153,7 +153,7 @@ impl Epoll {
 
     /// Costs no system call: an exclusive registration of a process that is not waiting is passed over by the kernel, and
     /// the next sibling is woken. Only an event that we left behind in the last wait may have been meant for us alone.
-    pub(crate) fn listen_cancel(&mut self, op: OpKey) -> bool {
+    pub(crate) fn disarm_accept(&mut self, op: OpKey) -> bool {
         let Some((_, _, Op::Poll { listen: true, .. })) = self.ops.get(op) else {
             return false;
         };
@@ -212,7 +212,7 @@ impl Epoll {
         let before = out.len();
         self.flush();
         out.append(&mut self.ready);
-        self.unpark();
+        self.rearm();
         self.settle(out);
         let timeout = if out.len() > before { Some(Duration::ZERO) } else { timeout };
         self.stats.enters += 1;
@@ -250,7 +250,7 @@ impl Epoll {
         if fd < 0 {
             return Err(bad_fd());
         }
-        let key = self.ops.insert(fd, op, Phase::Armed);
+        let key = self.ops.insert(fd, op, OpPhase::Armed);
         self.interests.touch(fd, verify);
         Ok(key)
     }

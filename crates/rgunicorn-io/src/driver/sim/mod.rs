@@ -16,15 +16,15 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use self::net::{Net, Peer};
+pub use self::net::{Peer, SimNet};
 pub use self::world::SimConfig;
-use self::world::{Waiter, World};
-use super::buffers::Pool;
+use self::world::{SimPoll, SimWorld};
+use super::buffers::BufferPool;
 use super::config::BATCHED_SENDS_MAX;
-use super::optable::{Op, OpTable, Phase};
+use super::optable::{Op, OpPhase, OpTable};
 use super::sendop::{SendOp, rest};
 use super::types::{BufId, Completion, Fd, OpKey, SendBuf, Sent, Stats, Token, Urgency};
-use super::{Driver, Kind};
+use super::{Backend, Driver};
 use crate::sys::clock::Instant;
 use crate::sys::net::PeerAddr;
 
@@ -34,10 +34,10 @@ const TICK: Duration = Duration::from_micros(50);
 const TICKS_PER_WAIT_MAX: u32 = 20;
 
 pub(crate) struct Sim {
-    world: Rc<RefCell<World>>,
+    world: Rc<RefCell<SimWorld>>,
     id: u32,
     ops: OpTable,
-    pool: Pool,
+    pool: BufferPool,
     queued: Vec<OpKey>,
     ready: Vec<Completion>,
     stats: Stats,
@@ -48,24 +48,24 @@ impl Driver {
     ///
     /// # Panics
     /// If the process has no address space left for the buffers.
-    pub fn sim(seed: u64, config: &SimConfig) -> (Self, Net) {
+    pub fn sim(seed: u64, config: &SimConfig) -> (Self, SimNet) {
         let (sim, net) = Sim::new(seed, config).expect("a simulation needs nothing but memory");
-        (Self::of(Kind::Sim(sim)), net)
+        (Self::of(Backend::Sim(sim)), net)
     }
 
-    /// A second driver on a simulated network (`Net::driver`).
-    fn on_net(net: &Net) -> Self {
-        Self::of(Kind::Sim(Sim::on_net(net).expect("a simulation needs nothing but memory")))
+    /// A second driver on a simulated network (`SimNet::driver`).
+    fn on_net(net: &SimNet) -> Self {
+        Self::of(Backend::Sim(Sim::on_net(net).expect("a simulation needs nothing but memory")))
     }
 }
 
 impl Sim {
-    pub(crate) fn new(seed: u64, config: &SimConfig) -> io::Result<(Self, Net)> {
-        let net = Net { world: Rc::new(RefCell::new(World::new(seed, config.clone()))) };
+    pub(crate) fn new(seed: u64, config: &SimConfig) -> io::Result<(Self, SimNet)> {
+        let net = SimNet { world: Rc::new(RefCell::new(SimWorld::new(seed, config.clone()))) };
         Ok((Self::on_net(&net)?, net))
     }
 
-    pub(crate) fn on_net(net: &Net) -> io::Result<Self> {
+    pub(crate) fn on_net(net: &SimNet) -> io::Result<Self> {
         let world = Rc::clone(&net.world);
         let mut inner = world.borrow_mut();
         inner.drivers += 1;
@@ -75,7 +75,7 @@ impl Sim {
             world,
             id,
             ops: OpTable::new(),
-            pool: Pool::new(config.recv_buffers, config.recv_buffer_bytes)?,
+            pool: BufferPool::new(config.recv_buffers, config.recv_buffer_bytes)?,
             queued: Vec::new(),
             ready: Vec::new(),
             stats: Stats::default(),
@@ -114,20 +114,20 @@ impl Sim {
         (bytes, false)
     }
 
-    pub(crate) fn recv_waiting(&mut self, fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn try_recv(&mut self, fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
         self.world.borrow_mut().recv(fd, into)
     }
 
-    pub(crate) fn has_peer_left(&self, fd: RawFd) -> bool {
+    pub(crate) fn is_half_closed(&self, fd: RawFd) -> bool {
         let world = self.world.borrow();
         world.sockets.get(&fd).is_none_or(|socket| socket.peer_finished || socket.reset)
     }
 
-    pub(crate) fn is_cut_off(&self, fd: RawFd) -> bool {
+    pub(crate) fn is_reset(&self, fd: RawFd) -> bool {
         self.world.borrow().sockets.get(&fd).is_none_or(|socket| socket.reset)
     }
 
-    pub(crate) fn recv_drop(&mut self, op: OpKey) {
+    pub(crate) fn recv_cancel(&mut self, op: OpKey) {
         if let Some((_, _, Op::Recv { .. })) = self.ops.get(op) {
             self.ops.remove(op);
         }
@@ -146,7 +146,7 @@ impl Sim {
             return Sent::Ready(Err(bad_fd()), buf);
         }
         let batch = urgency == Urgency::Batch;
-        let phase = if batch { Phase::Parked } else { Phase::Armed };
+        let phase = if batch { OpPhase::Parked } else { OpPhase::Armed };
         let key = self.ops.insert(fd, Op::Send(Box::new(SendOp::new(token, buf, sent))), phase);
         if batch {
             self.queued.push(key);
@@ -157,7 +157,7 @@ impl Sim {
         Sent::Pending(key)
     }
 
-    pub(crate) fn send_drop(&mut self, op: OpKey) {
+    pub(crate) fn send_cancel(&mut self, op: OpKey) {
         let Some((_, _, Op::Send(_))) = self.ops.get(op) else {
             return;
         };
@@ -176,9 +176,9 @@ impl Sim {
         }
     }
 
-    pub(crate) fn listen(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
+    pub(crate) fn arm_accept(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
         let key = self.insert(listener, Op::Poll { token, mask: libc::POLLIN as u32, listen: true })?;
-        let waiter = Waiter { driver: self.id, op: key };
+        let waiter = SimPoll { driver: self.id, op: key };
         if let Some(listening) = self.world.borrow_mut().listeners.get_mut(&listener) {
             if listening.backlog.is_empty() {
                 listening.waiters.push_back(waiter);
@@ -189,7 +189,7 @@ impl Sim {
         Ok(key)
     }
 
-    pub(crate) fn listen_cancel(&mut self, op: OpKey) -> bool {
+    pub(crate) fn disarm_accept(&mut self, op: OpKey) -> bool {
         let Some((fd, _, Op::Poll { listen: true, .. })) = self.ops.get(op) else {
             return false;
         };
@@ -198,7 +198,7 @@ impl Sim {
         let Some(listening) = world.listeners.get_mut(&fd) else {
             return false;
         };
-        let waiter = Waiter { driver: self.id, op };
+        let waiter = SimPoll { driver: self.id, op };
         listening.waiters.retain(|other| *other != waiter);
         let before = listening.woken.len();
         listening.woken.retain(|other| *other != waiter);
@@ -215,7 +215,7 @@ impl Sim {
 
     pub(crate) fn flush(&mut self) {
         for key in std::mem::take(&mut self.queued) {
-            self.ops.set_phase(key, Phase::Armed);
+            self.ops.set_phase(key, OpPhase::Armed);
         }
     }
 
@@ -281,12 +281,12 @@ impl Sim {
         if fd < 0 {
             return Err(bad_fd());
         }
-        Ok(self.ops.insert(fd, op, Phase::Armed))
+        Ok(self.ops.insert(fd, op, OpPhase::Armed))
     }
 }
 
 /// Sends what fits from byte `sent` on. True if that was the rest.
-fn send_rest(world: &mut World, fd: RawFd, buf: &SendBuf, sent: &mut usize) -> io::Result<bool> {
+fn send_rest(world: &mut SimWorld, fd: RawFd, buf: &SendBuf, sent: &mut usize) -> io::Result<bool> {
     while *sent < buf.len() {
         let (head, body) = rest(buf, *sent);
         match world.send(fd, head, body) {

@@ -8,20 +8,20 @@ use std::time::Duration;
 
 use super::super::Driver;
 use super::super::types::Fd;
-use super::world::{Listener, Socket, World};
+use super::world::{SimListener, SimSocket, SimWorld};
 use crate::sys::clock::Instant;
 
 /// The rest of the world. Cloning gives another handle on the same one.
 #[derive(Clone)]
-pub struct Net {
-    pub(super) world: Rc<RefCell<World>>,
+pub struct SimNet {
+    pub(super) world: Rc<RefCell<SimWorld>>,
 }
 
 /// The far end of one connection.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Peer(RawFd);
 
-impl Net {
+impl SimNet {
     /// Another driver on this network: a sibling worker.
     pub fn driver(&self) -> Driver {
         Driver::on_net(self)
@@ -31,7 +31,7 @@ impl Net {
     pub fn listener(&self) -> RawFd {
         let mut world = self.world.borrow_mut();
         let fd = world.new_fd();
-        world.listeners.insert(fd, Listener::default());
+        world.listeners.insert(fd, SimListener::default());
         fd
     }
 
@@ -45,10 +45,10 @@ impl Net {
         Ok(peer)
     }
 
-    /// As [`Net::connect`], but its wake-up goes to somebody else, who does not accept.
+    /// As [`SimNet::connect`], but its wake-up goes to somebody else, who does not accept.
     ///
     /// # Errors
-    /// As [`Net::connect`].
+    /// As [`SimNet::connect`].
     pub fn connect_unseen(&self, listener: RawFd) -> io::Result<Peer> {
         let mut world = self.world.borrow_mut();
         let fd = world.new_fd();
@@ -56,7 +56,7 @@ impl Net {
             return Err(io::ErrorKind::ConnectionRefused.into());
         };
         listening.backlog.push_back(fd);
-        world.sockets.insert(fd, Socket::default());
+        world.sockets.insert(fd, SimSocket::default());
         Ok(Peer(fd))
     }
 
@@ -69,7 +69,7 @@ impl Net {
     pub fn pair(&self) -> (Fd, Peer) {
         let mut world = self.world.borrow_mut();
         let fd = world.new_fd();
-        world.sockets.insert(fd, Socket::default());
+        world.sockets.insert(fd, SimSocket::default());
         (Fd::Virtual(fd), Peer(fd))
     }
 
@@ -151,7 +151,7 @@ impl Net {
         self.world.borrow_mut().advance(by);
     }
 
-    fn socket<T>(&self, peer: Peer, act: impl FnOnce(&mut Socket) -> T) -> T {
+    fn socket<T>(&self, peer: Peer, act: impl FnOnce(&mut SimSocket) -> T) -> T {
         // Sockets stay in the world, so that a peer can ask about one that we have closed.
         act(self.world.borrow_mut().sockets.entry(peer.0).or_default())
     }

@@ -3,9 +3,9 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use super::super::optable::{Op, Phase};
+use super::super::optable::{Op, OpPhase};
 use super::super::types::{Completion, OpKey, Received, Token};
-use super::world::Waiter;
+use super::world::SimPoll;
 use super::{Sim, send_rest};
 
 impl Sim {
@@ -39,7 +39,7 @@ impl Sim {
 
     /// One operation's chance. True if it was due.
     fn attempt(&mut self, key: OpKey, out: &mut Vec<Completion>) -> bool {
-        let Some((fd, Phase::Armed, op)) = self.ops.get(key) else {
+        let Some((fd, OpPhase::Armed, op)) = self.ops.get(key) else {
             return false;
         };
         match *op {
@@ -113,7 +113,7 @@ impl Sim {
         out: &mut Vec<Completion>,
     ) -> bool {
         let mut world = self.world.borrow_mut();
-        let waiter = Waiter { driver: self.id, op: key };
+        let waiter = SimPoll { driver: self.id, op: key };
         let woken =
             !listen || world.listeners.get(&fd).is_none_or(|listening| listening.woken.contains(&waiter));
         let always = (libc::POLLERR | libc::POLLHUP) as u32;

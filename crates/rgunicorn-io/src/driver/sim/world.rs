@@ -49,9 +49,9 @@ impl Default for SimConfig {
 }
 
 /// SplitMix64: small, and the same on every machine.
-pub(super) struct Dice(u64);
+pub(super) struct Rng(u64);
 
-impl Dice {
+impl Rng {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -73,7 +73,7 @@ impl Dice {
 
 /// Our end of a connection, with what lies in the wire both ways.
 #[derive(Default)]
-pub(super) struct Socket {
+pub(super) struct SimSocket {
     /// Sent by the peer, not received by us.
     pub(super) incoming: VecDeque<u8>,
     /// Sent by us, not read by the peer.
@@ -94,26 +94,26 @@ pub(super) struct Socket {
 
 /// Someone who asked to be woken for a connection: which driver, which operation.
 #[derive(Copy, Clone, PartialEq, Eq)]
-pub(super) struct Waiter {
+pub(super) struct SimPoll {
     pub(super) driver: u32,
     pub(super) op: OpKey,
 }
 
 #[derive(Default)]
-pub(super) struct Listener {
+pub(super) struct SimListener {
     pub(super) backlog: VecDeque<RawFd>,
     /// In the order of asking.
-    pub(super) waiters: VecDeque<Waiter>,
+    pub(super) waiters: VecDeque<SimPoll>,
     /// Wake-ups used up but not delivered yet.
-    pub(super) woken: Vec<Waiter>,
+    pub(super) woken: Vec<SimPoll>,
 }
 
-pub(super) struct World {
+pub(super) struct SimWorld {
     pub(super) config: SimConfig,
-    pub(super) dice: Dice,
+    pub(super) dice: Rng,
     pub(super) now: Instant,
-    pub(super) sockets: BTreeMap<RawFd, Socket>,
-    pub(super) listeners: BTreeMap<RawFd, Listener>,
+    pub(super) sockets: BTreeMap<RawFd, SimSocket>,
+    pub(super) listeners: BTreeMap<RawFd, SimListener>,
     /// Descriptors that are neither (pipes of an application): their poll(2) mask.
     pub(super) others: BTreeMap<RawFd, u32>,
     /// What every accept fails with.
@@ -122,11 +122,11 @@ pub(super) struct World {
     pub(super) drivers: u32,
 }
 
-impl World {
+impl SimWorld {
     pub(super) fn new(seed: u64, config: SimConfig) -> Self {
         Self {
             config,
-            dice: Dice(seed),
+            dice: Rng(seed),
             now: Instant(1_000_000_000),
             sockets: BTreeMap::new(),
             listeners: BTreeMap::new(),
@@ -147,7 +147,7 @@ impl World {
     }
 
     /// The socket, as long as our end of it is open.
-    pub(super) fn socket(&mut self, fd: RawFd) -> io::Result<&mut Socket> {
+    pub(super) fn socket(&mut self, fd: RawFd) -> io::Result<&mut SimSocket> {
         let socket = self.sockets.get_mut(&fd).filter(|socket| !socket.closed);
         socket.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
     }

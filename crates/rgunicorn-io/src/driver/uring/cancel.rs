@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use io_uring::cqueue;
 
-use super::super::optable::{Op, Phase};
+use super::super::optable::{Op, OpPhase};
 use super::super::types::{Fd, OpKey};
 use super::Uring;
-use super::entries::{Kind, unlisten, user_data};
+use super::entries::{OpKind, unlisten, user_data};
 
 /// How often, and how long each time, a synchronous cancellation waits for the kernel before it gives up. It normally
 /// succeeds with the first enter; the bound only keeps a kernel bug from hanging the worker.
@@ -22,8 +22,8 @@ impl Uring {
     pub(crate) fn recv_stop(&mut self, op: OpKey) -> (Vec<u8>, bool) {
         let (mut bytes, mut over) = (Vec::new(), false);
         match self.ops.get(op) {
-            Some((_, Phase::Armed, Op::Recv { .. })) => {}
-            Some((_, Phase::Parked, Op::Recv { .. })) => {
+            Some((_, OpPhase::Armed, Op::Recv { .. })) => {}
+            Some((_, OpPhase::Parked, Op::Recv { .. })) => {
                 self.ops.remove(op);
                 return (bytes, over);
             }
@@ -33,8 +33,8 @@ impl Uring {
         for turn in 0..CANCEL_WAITS_MAX {
             let entered = if turn == 0 { self.ring.progress() } else { self.ring.wait(Some(CANCEL_WAIT)) };
             self.ring.reap();
-            for entry in self.unstash(user_data(Kind::Op, op)) {
-                over |= self.last_words(op, &entry, &mut bytes);
+            for entry in self.take_stashed(user_data(OpKind::Op, op)) {
+                over |= self.take_final_bytes(op, &entry, &mut bytes);
                 if !cqueue::more(entry.flags()) {
                     self.ops.remove(op);
                     return (bytes, over);
@@ -44,12 +44,12 @@ impl Uring {
                 break;
             }
         }
-        self.ops.set_phase(op, Phase::Orphaned);
+        self.ops.set_phase(op, OpPhase::Orphaned);
         (bytes, over)
     }
 
     /// Keeps the bytes of a reception that is being stopped. True if it had ended by itself: end of stream or an error.
-    fn last_words(&mut self, key: OpKey, entry: &cqueue::Entry, bytes: &mut Vec<u8>) -> bool {
+    fn take_final_bytes(&mut self, key: OpKey, entry: &cqueue::Entry, bytes: &mut Vec<u8>) -> bool {
         if let Some(buf) = self.take_buffer(entry) {
             bytes.extend_from_slice(self.buffers.filled(&buf));
             self.give_back(Some(buf));
@@ -63,7 +63,7 @@ impl Uring {
     }
 
     /// Takes the completions with this user data out of the stash, in order.
-    fn unstash(&mut self, user_data: u64) -> Vec<cqueue::Entry> {
+    fn take_stashed(&mut self, user_data: u64) -> Vec<cqueue::Entry> {
         let mut found = Vec::new();
         self.ring.stash.retain(|entry| {
             let hit = entry.user_data() == user_data;
@@ -75,13 +75,13 @@ impl Uring {
         found
     }
 
-    pub(crate) fn recv_drop(&mut self, op: OpKey) {
+    pub(crate) fn recv_cancel(&mut self, op: OpKey) {
         if let Some((_, _, Op::Recv { .. })) = self.ops.get(op) {
             self.abandon_op(op);
         }
     }
 
-    pub(crate) fn send_drop(&mut self, op: OpKey) {
+    pub(crate) fn send_cancel(&mut self, op: OpKey) {
         if let Some((_, _, Op::Send(_))) = self.ops.get(op) {
             self.abandon_op(op);
         }
@@ -96,12 +96,12 @@ impl Uring {
     /// The owner has gone.
     fn abandon_op(&mut self, key: OpKey) {
         match self.ops.get(key) {
-            Some((_, Phase::Armed, _)) => {
-                self.ops.set_phase(key, Phase::Orphaned);
+            Some((_, OpPhase::Armed, _)) => {
+                self.ops.set_phase(key, OpPhase::Orphaned);
                 self.push_cancel(key);
             }
             // Only receptions are parked, and they hold nothing.
-            Some((_, Phase::Parked, _)) => drop(self.ops.remove(key)),
+            Some((_, OpPhase::Parked, _)) => drop(self.ops.remove(key)),
             _ => {}
         }
     }
@@ -111,11 +111,11 @@ impl Uring {
     /// If it was not, its wake-up is ours, and it must be seen through to its terminal completion here: the kernel looks
     /// at the listener once more when it finishes such a poll, and would arm it again, for good, if the connection had
     /// been accepted in between (6.18: it would then take the wake-ups of our siblings while the application runs).
-    pub(crate) fn listen_cancel(&mut self, op: OpKey) -> bool {
-        let Some((_, Phase::Armed, Op::Poll { listen: true, .. })) = self.ops.get(op) else {
+    pub(crate) fn disarm_accept(&mut self, op: OpKey) -> bool {
+        let Some((_, OpPhase::Armed, Op::Poll { listen: true, .. })) = self.ops.get(op) else {
             return false;
         };
-        self.ops.set_phase(op, Phase::Orphaned);
+        self.ops.set_phase(op, OpPhase::Orphaned);
         self.queued_sends = 0;
         let mut woken = false;
         for _ in 0..CANCEL_WAITS_MAX {
@@ -123,7 +123,7 @@ impl Uring {
             unsafe { self.ring.push(unlisten(op)) };
             let submitted = if woken { self.ring.progress() } else { self.ring.submit() };
             self.ring.reap();
-            let answer = self.unstash(user_data(Kind::Unlisten, op)).pop();
+            let answer = self.take_stashed(user_data(OpKind::Unlisten, op)).pop();
             if answer.is_some_and(|answer| answer.result() == 0) {
                 return woken;
             }
@@ -133,7 +133,7 @@ impl Uring {
                 return true;
             }
             self.ring.reap();
-            if !self.unstash(user_data(Kind::Op, op)).is_empty() {
+            if !self.take_stashed(user_data(OpKind::Op, op)).is_empty() {
                 self.ops.remove(op);
                 return true;
             }
@@ -153,14 +153,14 @@ impl Uring {
             at = self.ops.next(key);
             self.abandon_op(key);
         }
-        self.let_go(fd);
+        self.release_file(fd);
     }
 
-    /// See [`Driver::let_go`](super::super::Driver::let_go).
-    pub(crate) fn let_go(&mut self, fd: RawFd) {
+    /// See [`Driver::release_file`](super::super::Driver::release_file).
+    pub(crate) fn release_file(&mut self, fd: RawFd) {
         let mut at = self.ops.first(fd);
         while let Some(key) = at
-            && !matches!(self.ops.get(key), Some((_, Phase::Orphaned, _)))
+            && !matches!(self.ops.get(key), Some((_, OpPhase::Orphaned, _)))
         {
             at = self.ops.next(key);
         }

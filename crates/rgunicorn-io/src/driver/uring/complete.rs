@@ -4,7 +4,7 @@ use std::io;
 
 use io_uring::cqueue;
 
-use super::super::optable::{Op, Phase};
+use super::super::optable::{Op, OpPhase};
 use super::super::types::{BufId, Completion, OpKey, Received};
 use super::Uring;
 use super::entries::op_key;
@@ -21,7 +21,7 @@ impl Uring {
             debug_assert!(false, "a completion after the terminal one of {key:?}");
             return self.give_back(buf);
         };
-        if phase == Phase::Orphaned {
+        if phase == OpPhase::Orphaned {
             self.give_back(buf);
             if !more && let Some(Op::Send(op)) = self.ops.remove(key) {
                 out.push(Completion::Orphan { buf: op.buf });
@@ -77,7 +77,7 @@ impl Uring {
                 self.give_back(buf);
                 match -result {
                     libc::EINTR => return self.park(key),
-                    libc::ENOBUFS => return self.starve(key),
+                    libc::ENOBUFS => return self.park_for_buffer(key),
                     libc::EAGAIN => return self.recv_by_poll(key),
                     _ if more => return,
                     _ => {}
@@ -92,13 +92,13 @@ impl Uring {
 
     /// The kernel ended a reception that is to go on (short of memory, completion queue full).
     fn park(&mut self, key: OpKey) {
-        self.ops.set_phase(key, Phase::Parked);
+        self.ops.set_phase(key, OpPhase::Parked);
         self.ended.push(key);
     }
 
-    fn starve(&mut self, key: OpKey) {
+    fn park_for_buffer(&mut self, key: OpKey) {
         self.enobufs += 1;
-        self.ops.set_phase(key, Phase::Parked);
+        self.ops.set_phase(key, OpPhase::Parked);
         self.starved.push_back(key);
     }
 

@@ -3,14 +3,14 @@
 use io_uring::{opcode, squeue, types};
 
 use super::super::optable::Op;
-use super::super::sendop::Shape;
+use super::super::sendop::SendVectors;
 use super::super::types::OpKey;
 use super::Uring;
 use super::bufring::GROUP;
 
 /// Whose answer a completion is.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(super) enum OpKind {
     /// The operation's own.
     Op = 1,
     /// A cancellation's; comes only if it failed, because the operation was over already.
@@ -19,25 +19,25 @@ pub(super) enum Kind {
     Unlisten = 3,
 }
 
-pub(super) fn user_data(kind: Kind, key: OpKey) -> u64 {
+pub(super) fn user_data(kind: OpKind, key: OpKey) -> u64 {
     (kind as u64) << 56 | u64::from(key.generation) << 32 | u64::from(key.index)
 }
 
 /// The key of a completion if it is the operation's own.
 pub(super) fn op_key(user_data: u64) -> Option<OpKey> {
     let key = OpKey { index: user_data as u32, generation: (user_data >> 32) as u32 & 0x00ff_ffff };
-    (user_data >> 56 == Kind::Op as u64).then_some(key)
+    (user_data >> 56 == OpKind::Op as u64).then_some(key)
 }
 
 pub(super) fn cancel(key: OpKey) -> squeue::Entry {
-    opcode::AsyncCancel::new(user_data(Kind::Op, key))
+    opcode::AsyncCancel::new(user_data(OpKind::Op, key))
         .build()
         .flags(squeue::Flags::SKIP_SUCCESS)
-        .user_data(user_data(Kind::Cancel, key))
+        .user_data(user_data(OpKind::Cancel, key))
 }
 
 pub(super) fn unlisten(key: OpKey) -> squeue::Entry {
-    opcode::PollRemove::new(user_data(Kind::Op, key)).build().user_data(user_data(Kind::Unlisten, key))
+    opcode::PollRemove::new(user_data(OpKind::Op, key)).build().user_data(user_data(OpKind::Unlisten, key))
 }
 
 impl Uring {
@@ -56,12 +56,14 @@ impl Uring {
                 // MSG_WAITALL: the kernel itself goes on after a short send, so one completion is the normal case.
                 let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
                 match send.shape() {
-                    Shape::One(bytes, len) => opcode::Send::new(fd, bytes, len).flags(flags).build(),
-                    Shape::Two(message) => opcode::SendMsg::new(fd, message).flags(flags as u32).build(),
+                    SendVectors::One(bytes, len) => opcode::Send::new(fd, bytes, len).flags(flags).build(),
+                    SendVectors::Two(message) => {
+                        opcode::SendMsg::new(fd, message).flags(flags as u32).build()
+                    }
                 }
             }
         };
-        let entry = entry.user_data(user_data(Kind::Op, key));
+        let entry = entry.user_data(user_data(OpKind::Op, key));
         // SAFETY: a send's memory lies in its boxed operation, which leaves the table only at the terminal completion;
         // received bytes go to the registered buffers; polls name no memory.
         unsafe { self.ring.push(entry) };

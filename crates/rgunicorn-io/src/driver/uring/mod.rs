@@ -21,7 +21,7 @@ use std::time::Duration;
 use self::bufring::BufRing;
 use self::ring::Ring;
 use super::config::{BATCHED_AGE_MAX, BATCHED_SENDS_MAX, Config};
-use super::optable::{Op, OpTable, Phase};
+use super::optable::{Op, OpPhase, OpTable};
 use super::sendop::{SendOp, send_rest_now};
 use super::types::{BufId, Completion, OpKey, SendBuf, Sent, Stats, Token, Urgency};
 use crate::sys::clock::{self, Instant};
@@ -74,7 +74,7 @@ impl Uring {
         self.start(fd, Op::Poll { token, mask, listen: false })
     }
 
-    pub(crate) fn listen(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
+    pub(crate) fn arm_accept(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
         // One-shot: a waiter that comes back goes to the end of the kernel's queue, so connections spread evenly.
         // Exclusive: one worker is woken per connection.
         let mask = (libc::EPOLLIN | libc::EPOLLEXCLUSIVE) as u32;
@@ -85,7 +85,7 @@ impl Uring {
         if fd < 0 {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
-        let key = self.ops.insert(fd, op, Phase::Armed);
+        let key = self.ops.insert(fd, op, OpPhase::Armed);
         self.push_op(key);
         Ok(key)
     }
@@ -102,7 +102,7 @@ impl Uring {
         if fd < 0 {
             return Sent::Ready(Err(io::Error::from_raw_os_error(libc::EBADF)), buf);
         }
-        let key = self.ops.insert(fd, Op::Send(Box::new(SendOp::new(token, buf, sent))), Phase::Armed);
+        let key = self.ops.insert(fd, Op::Send(Box::new(SendOp::new(token, buf, sent))), OpPhase::Armed);
         self.push_op(key);
         if urgency == Urgency::Batch {
             let now = clock::now();
@@ -191,10 +191,10 @@ impl Uring {
     }
 
     fn arm_parked(&mut self, key: OpKey) -> bool {
-        let Some((_, Phase::Parked, _)) = self.ops.get(key) else {
+        let Some((_, OpPhase::Parked, _)) = self.ops.get(key) else {
             return false;
         };
-        self.ops.set_phase(key, Phase::Armed);
+        self.ops.set_phase(key, OpPhase::Armed);
         self.rearms += 1;
         self.push_op(key);
         true

@@ -3,7 +3,7 @@
 use std::mem::ManuallyDrop;
 use std::time::Duration;
 
-use super::super::optable::{Op, Phase};
+use super::super::optable::{Op, OpPhase};
 use super::Uring;
 
 /// How long the end waits for the kernel, in all, before memory is leaked instead of freed. Cancelled operations on
@@ -24,9 +24,9 @@ impl Uring {
     fn drain(&mut self) -> bool {
         for key in self.ops.keys() {
             match self.ops.get(key) {
-                Some((_, Phase::Parked, _)) => drop(self.ops.remove(key)),
+                Some((_, OpPhase::Parked, _)) => drop(self.ops.remove(key)),
                 Some(_) => {
-                    self.ops.set_phase(key, Phase::Orphaned);
+                    self.ops.set_phase(key, OpPhase::Orphaned);
                     self.push_cancel(key);
                 }
                 None => {}

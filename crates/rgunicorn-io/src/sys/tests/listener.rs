@@ -19,9 +19,9 @@ impl Directory {
         Self(path)
     }
 
-    fn socket(&self) -> (PathBuf, Address) {
+    fn socket(&self) -> (PathBuf, ListenAddress) {
         let path = self.0.join("socket");
-        (path.clone(), Address::Unix(path))
+        (path.clone(), ListenAddress::Unix(path))
     }
 }
 
@@ -31,8 +31,8 @@ impl Drop for Directory {
     }
 }
 
-fn tcp(host: &str) -> Address {
-    Address::Tcp { host: host.to_owned(), port: 0 }
+fn tcp(host: &str) -> ListenAddress {
+    ListenAddress::Tcp { host: host.to_owned(), port: 0 }
 }
 
 fn accept(listener: &Listener) -> io::Result<OwnedFd> {
@@ -76,7 +76,8 @@ fn ipv6_is_shown_in_brackets() {
 #[test]
 fn a_taken_port_and_a_foreign_address_are_told_apart() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = Address::Tcp { host: "127.0.0.1".to_owned(), port: taken.local_addr().unwrap().port() };
+    let address =
+        ListenAddress::Tcp { host: "127.0.0.1".to_owned(), port: taken.local_addr().unwrap().port() };
     assert_eq!(Listener::open(&address, &OPTIONS).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     let foreign = Listener::open(&tcp("192.0.2.1"), &OPTIONS).unwrap_err();
     assert_eq!(foreign.kind(), io::ErrorKind::AddrNotAvailable);
@@ -120,14 +121,14 @@ fn other_files_are_no_sockets() {
     assert_eq!((error.kind(), error.raw_os_error()), (io::ErrorKind::InvalidInput, None));
     assert_eq!(error.to_string(), format!("'{}' is not a socket", path.display()));
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
-    let long = Address::Unix(directory.0.join("x".repeat(200)));
+    let long = ListenAddress::Unix(directory.0.join("x".repeat(200)));
     assert!(Listener::open(&long, &OPTIONS).is_err(), "longer than sun_path");
 }
 
 #[test]
 fn abstract_names() {
     let name = format!("rgunicorn-test-{}", process::id()).into_bytes();
-    let listener = Listener::open(&Address::Abstract(name.clone()), &OPTIONS).unwrap();
+    let listener = Listener::open(&ListenAddress::Abstract(name.clone()), &OPTIONS).unwrap();
     assert_eq!(*listener.local(), Local::Abstract(name.clone()));
     let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
     let _client = UnixStream::connect_addr(&address).unwrap();
@@ -138,7 +139,7 @@ fn abstract_names() {
 fn a_descriptor_is_taken_over() {
     let made = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = made.local_addr().unwrap();
-    let listener = Listener::open(&Address::Fd(made.into_raw_fd()), &OPTIONS).unwrap();
+    let listener = Listener::open(&ListenAddress::Fd(made.into_raw_fd()), &OPTIONS).unwrap();
     assert_eq!(*listener.local(), Local::Tcp(address));
     assert_eq!(accept(&listener).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     let mut client = TcpStream::connect(address).unwrap();
@@ -151,26 +152,26 @@ fn a_descriptor_is_taken_over() {
 #[test]
 fn a_bound_descriptor_begins_to_listen() {
     let bound = open_tcp(resolve("127.0.0.1", 0).unwrap(), false).unwrap();
-    let listener = Listener::open(&Address::Fd(bound.into_raw_fd()), &OPTIONS).unwrap();
+    let listener = Listener::open(&ListenAddress::Fd(bound.into_raw_fd()), &OPTIONS).unwrap();
     assert!(socket::getsockopt(&listener, sockopt::AcceptConn).unwrap());
 }
 
 #[test]
 fn descriptors_that_are_no_sockets_are_refused() {
     let file = fs::File::open("/dev/null").unwrap();
-    let error = Listener::open(&Address::Fd(file.as_raw_fd()), &OPTIONS).unwrap_err();
+    let error = Listener::open(&ListenAddress::Fd(file.as_raw_fd()), &OPTIONS).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENOTSOCK));
-    let error = Listener::open(&Address::Fd(1_000_000_000), &OPTIONS).unwrap_err();
+    let error = Listener::open(&ListenAddress::Fd(1_000_000_000), &OPTIONS).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EBADF));
 }
 
 #[test]
 fn addresses_as_errors_name_them() {
     let table = [
-        (Address::Tcp { host: "127.0.0.1".to_owned(), port: 80 }, "('127.0.0.1', 80)"),
-        (Address::Unix("/run/a".into()), "/run/a"),
-        (Address::Abstract(b"a\xff".to_vec()), "@a\\xff"),
-        (Address::Fd(3), "fd://3"),
+        (ListenAddress::Tcp { host: "127.0.0.1".to_owned(), port: 80 }, "('127.0.0.1', 80)"),
+        (ListenAddress::Unix("/run/a".into()), "/run/a"),
+        (ListenAddress::Abstract(b"a\xff".to_vec()), "@a\\xff"),
+        (ListenAddress::Fd(3), "fd://3"),
     ];
     for (address, text) in table {
         assert_eq!(address.to_string(), text);

@@ -12,16 +12,16 @@ fn a_slot_tells_what_its_worker_wrote() {
     slot.add_request();
     slot.add_request();
     slot.set_accepted(Instant(4), 3);
-    slot.set_accepting(Accepting::Soon);
+    slot.set_accepting(Accepting::BusyDisarmed);
     slot.set_leaving();
-    let expected = Reading {
+    let expected = SlotReading {
         age: 7,
         beat: Some(Instant(5)),
         booted: true,
         connections: 3,
         requests: 2,
         accepted: Some(Instant(4)),
-        accepting: Accepting::Soon,
+        accepting: Accepting::BusyDisarmed,
         leaving: true,
     };
     assert_eq!(slot.read(), expected);
@@ -35,17 +35,17 @@ fn a_released_slot_is_reused_clean() {
     first.set_booted();
     first.beat(Instant(9));
     first.set_accepted(Instant(9), 5);
-    first.set_accepting(Accepting::Now);
+    first.set_accepting(Accepting::Waiting);
     first.set_leaving();
     first.add_request();
-    first.retire();
-    assert!(first.is_retired() && !second.is_retired());
+    first.mark_replaced();
+    assert!(first.is_replaced() && !second.is_replaced());
     first.release();
     assert_eq!(board.readings().map(|reading| reading.age).collect::<Vec<_>>(), [2]);
     let third = board.claim(3).unwrap();
     assert_eq!(third.index, first.index);
-    assert_eq!(third.read(), Reading { age: 3, ..untold(&board) });
-    assert!(!third.is_retired());
+    assert_eq!(third.read(), SlotReading { age: 3, ..untold(&board) });
+    assert!(!third.is_replaced());
     assert_eq!(second.read().age, 2);
 }
 
@@ -92,12 +92,12 @@ fn writers_do_not_lose_each_other_s_counts() {
 }
 
 /// What a worker tells that has told nothing.
-fn untold(board: &Scoreboard) -> Reading {
+fn untold(board: &Scoreboard) -> SlotReading {
     board.claim(4).unwrap().read()
 }
 
 fn rings(board: &Scoreboard) -> bool {
-    let mut poll = [nix::poll::PollFd::new(board.bell(), nix::poll::PollFlags::POLLIN)];
+    let mut poll = [nix::poll::PollFd::new(board.master_wakeup(), nix::poll::PollFlags::POLLIN)];
     nix::poll::poll(&mut poll, 0u8).unwrap() == 1
 }
 
@@ -109,8 +109,8 @@ fn who_has_booted_or_leaves_rings_once() {
         assert!(!rings(&board));
         tell(&slot);
         assert!(rings(&board));
-        board.answer_bell();
-        board.answer_bell();
+        board.drain_master_wakeup();
+        board.drain_master_wakeup();
     }
     slot.set_leaving();
     assert!(!rings(&board), "it has said so");
@@ -128,21 +128,21 @@ fn a_child_that_the_application_forks_says_nothing_about_its_parent() {
         slot.set_leaving();
         slot.set_booted();
         slot.beat(Instant(5));
-        slot.set_accepting(Accepting::Now);
+        slot.set_accepting(Accepting::Waiting);
         slot.set_accepted(Instant(5), 5);
         slot.set_requests(0);
-        slot.retire();
+        slot.mark_replaced();
         let counted = slot.add_request();
         // SAFETY: ends the child at once.
         unsafe { libc::_exit(i32::from(counted != 7 || slot.begin_recycling() && board.workers() > 1)) };
     }
     assert_eq!(wait_for(pid), 0);
-    assert_eq!((slot.read(), slot.is_retired(), rings(&board)), (before, false, false));
+    assert_eq!((slot.read(), slot.is_replaced(), rings(&board)), (before, false, false));
     // The worker itself is a child, too.
     // SAFETY: as above.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        slot.adopted().set_leaving();
+        slot.claim_for_child().set_leaving();
         // SAFETY: as above.
         unsafe { libc::_exit(0) };
     }
@@ -162,20 +162,20 @@ fn a_worker_is_alone_without_siblings_and_without_another_master() {
     let board = Scoreboard::new().unwrap();
     board.set_workers(1);
     let first = board.claim(1).unwrap();
-    assert!(board.is_solo());
+    assert!(board.is_only_worker());
     board.set_workers(2);
-    assert!(!board.is_solo(), "the other one is about to be forked");
+    assert!(!board.is_only_worker(), "the other one is about to be forked");
     board.set_workers(1);
     let second = board.claim(2).unwrap();
-    assert!(!board.is_solo(), "wanted or not");
+    assert!(!board.is_only_worker(), "wanted or not");
     first.release();
     first.release();
-    assert!(board.is_solo());
-    board.set_company(true);
-    assert!(!board.is_solo() && board.has_company());
-    board.set_company(false);
+    assert!(board.is_only_worker());
+    board.set_other_master(true);
+    assert!(!board.is_only_worker() && board.has_other_master());
+    board.set_other_master(false);
     second.release();
-    assert!(board.is_solo());
+    assert!(board.is_only_worker());
 }
 
 #[test]
@@ -184,9 +184,9 @@ fn who_uses_wake_ups_up_and_does_not_accept() {
     let slot = board.claim(1).unwrap();
     let swallows = |accepting| {
         slot.set_accepting(accepting);
-        slot.read().swallows()
+        slot.read().may_lose_wakeup()
     };
-    let all = [Accepting::No, Accepting::Soon, Accepting::Now, Accepting::AtWork];
+    let all = [Accepting::No, Accepting::BusyDisarmed, Accepting::Waiting, Accepting::BusyArmed];
     assert_eq!(all.map(swallows), [false, false, false, true]);
     slot.set_leaving();
     assert_eq!(all.map(swallows), [false, false, true, true]);

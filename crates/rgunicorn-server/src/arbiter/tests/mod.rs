@@ -10,12 +10,12 @@ mod stop;
 mod upgrade;
 mod watch;
 
-use super::event::{Action, Event, Limits, Notice};
-use super::plan::{State, plan};
+use super::event::{Action, MasterEvent, NotifyMessage, WorkerLimits};
+use super::plan::{MasterState, plan};
 use super::{HookEvent, Level};
 use rgunicorn_io::sys::clock::Instant;
-use rgunicorn_io::sys::process::{Exit, Pid};
-use rgunicorn_io::sys::shared::{Accepting, Reading};
+use rgunicorn_io::sys::process::{ChildExit, Pid};
+use rgunicorn_io::sys::shared::{Accepting, SlotReading};
 use rgunicorn_io::sys::signal::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -27,8 +27,8 @@ fn pid_of(age: u64) -> Pid {
     1000 + Pid::try_from(age).unwrap()
 }
 
-fn limits(workers: u32) -> Limits {
-    Limits {
+fn limits(workers: u32) -> WorkerLimits {
+    WorkerLimits {
         workers,
         timeout: SECOND * 30,
         graceful_timeout: SECOND * 30,
@@ -51,12 +51,12 @@ fn logged(level: Level, text: &str) -> Action {
 
 /// A master's surroundings.
 struct World {
-    state: State,
+    state: MasterState,
     now: Instant,
     /// Of living workers, by age.
-    board: BTreeMap<u64, Reading>,
+    board: BTreeMap<u64, SlotReading>,
     /// What the next reload answers.
-    reload: Result<Limits, &'static str>,
+    reload: Result<WorkerLimits, &'static str>,
     forks_fail: bool,
 }
 
@@ -76,18 +76,18 @@ impl World {
     /// A started master whose workers have not booted.
     fn unbooted(workers: u32) -> Self {
         let mut world = Self {
-            state: State::new(limits(workers)),
+            state: MasterState::new(limits(workers)),
             now: Instant(1).after(SECOND * 1000),
             board: BTreeMap::new(),
             reload: Ok(limits(workers)),
             forks_fail: false,
         };
-        world.feed(Event::Started);
+        world.feed(MasterEvent::Started);
         world
     }
 
     /// Feeds one event, answers what it asks for, returns all actions in order.
-    fn feed(&mut self, event: Event<'_>) -> Vec<Action> {
+    fn feed(&mut self, event: MasterEvent<'_>) -> Vec<Action> {
         let mut done = Vec::new();
         let mut todo = VecDeque::from(plan(&mut self.state, event, self.now));
         while let Some(action) = todo.pop_front() {
@@ -99,16 +99,16 @@ impl World {
 
     fn answer(&mut self, action: &Action) -> Vec<Action> {
         let event = match action {
-            Action::Fork { age } if self.forks_fail => Event::ForkFailed { age: *age, error: "EAGAIN" },
+            Action::Fork { age } if self.forks_fail => MasterEvent::ForkFailed { age: *age, error: "EAGAIN" },
             Action::Fork { age } => {
                 self.board.insert(*age, fresh(*age));
-                Event::Forked { age: *age, pid: pid_of(*age) }
+                MasterEvent::Forked { age: *age, pid: pid_of(*age) }
             }
-            Action::Upgrade if self.forks_fail => Event::UpgradeFailed("EAGAIN"),
-            Action::Upgrade => Event::UpgradeStarted { pid: HEIR },
+            Action::Upgrade if self.forks_fail => MasterEvent::UpgradeFailed("EAGAIN"),
+            Action::Upgrade => MasterEvent::UpgradeStarted { pid: HEIR },
             Action::Reload => match self.reload {
-                Ok(limits) => Event::Reloaded(limits),
-                Err(error) => Event::ReloadFailed(error),
+                Ok(limits) => MasterEvent::Reloaded(limits),
+                Err(error) => MasterEvent::ReloadFailed(error),
             },
             _ => return Vec::new(),
         };
@@ -116,13 +116,13 @@ impl World {
     }
 
     fn signal(&mut self, signal: Signal) -> Vec<Action> {
-        self.feed(Event::Signal(signal))
+        self.feed(MasterEvent::Signal(signal))
     }
 
     /// The worker of this age ends, and during a stop the master's turn with it.
-    fn end(&mut self, age: u64, exit: Exit) -> Vec<Action> {
+    fn end(&mut self, age: u64, exit: ChildExit) -> Vec<Action> {
         let reading = self.board.remove(&age).expect("a living worker");
-        let mut actions = self.feed(Event::Ended { pid: pid_of(age), exit, booted: reading.booted });
+        let mut actions = self.feed(MasterEvent::Ended { pid: pid_of(age), exit, booted: reading.booted });
         if self.state.is_stopping() {
             actions.extend(self.tick());
         }
@@ -138,8 +138,8 @@ impl World {
     }
 
     fn tick(&mut self) -> Vec<Action> {
-        let readings: Vec<Reading> = self.board.values().copied().collect();
-        self.feed(Event::Tick(&readings))
+        let readings: Vec<SlotReading> = self.board.values().copied().collect();
+        self.feed(MasterEvent::Tick(&readings))
     }
 
     /// The worker of this age says that it has booted, and the master looks.
@@ -164,8 +164,8 @@ impl World {
     }
 }
 
-fn fresh(age: u64) -> Reading {
-    Reading {
+fn fresh(age: u64) -> SlotReading {
+    SlotReading {
         age,
         beat: None,
         booted: false,

@@ -7,9 +7,9 @@ const PERIOD: Duration = Duration::from_millis(50);
 /// A started master that has somebody to tell, none of whose workers has booted.
 fn unbooted(workers: u32, watchdog: Option<Duration>) -> World {
     let mut world = World::unbooted(0);
-    world.state = State::new(limits(workers)).notifying(watchdog);
+    world.state = MasterState::new(limits(workers)).notifying(watchdog);
     world.reload = Ok(limits(workers));
-    world.feed(Event::Started);
+    world.feed(MasterEvent::Started);
     world
 }
 
@@ -19,7 +19,7 @@ fn serving(workers: u32) -> World {
     world
 }
 
-fn notices(actions: &[Action]) -> Vec<Notice> {
+fn notices(actions: &[Action]) -> Vec<NotifyMessage> {
     let notice = |action: &Action| if let Action::Notify(notice) = action { Some(*notice) } else { None };
     actions.iter().filter_map(notice).collect()
 }
@@ -29,18 +29,18 @@ fn ready_when_the_first_worker_has_booted() {
     let mut world = unbooted(2, None);
     assert_eq!(world.state.wait(world.now), PERIOD, "the boot is noticed soon");
     assert_eq!(notices(&world.tick()), []);
-    assert_eq!(notices(&world.boot(2)), [Notice::Ready(1, 2)]);
+    assert_eq!(notices(&world.boot(2)), [NotifyMessage::Ready(1, 2)]);
     assert!(world.state.wait(world.now) > PERIOD);
-    assert_eq!(notices(&world.boot(1)), [Notice::Workers(2, 2)]);
+    assert_eq!(notices(&world.boot(1)), [NotifyMessage::Workers(2, 2)]);
     assert_eq!(notices(&world.tick()), []);
-    assert_eq!(notices(&world.signal(Signal::TTIN)), [Notice::Workers(2, 3)]);
+    assert_eq!(notices(&world.signal(Signal::TTIN)), [NotifyMessage::Workers(2, 3)]);
 }
 
 #[test]
 fn a_server_without_workers_waits_for_none() {
     let mut world = World::unbooted(0);
-    world.state = State::new(limits(0)).notifying(None);
-    assert_eq!(notices(&world.feed(Event::Started)), [Notice::Ready(0, 0)]);
+    world.state = MasterState::new(limits(0)).notifying(None);
+    assert_eq!(notices(&world.feed(MasterEvent::Started)), [NotifyMessage::Ready(0, 0)]);
 }
 
 #[test]
@@ -56,67 +56,67 @@ fn nobody_is_told_unless_somebody_listens() {
 fn a_reload_ends_when_the_new_workers_serve() {
     let mut world = serving(2);
     let actions = world.signal(Signal::HUP);
-    assert_eq!(notices(&actions), [Notice::Reloading]);
+    assert_eq!(notices(&actions), [NotifyMessage::Reloading]);
     let place = |wanted: &Action| actions.iter().position(|action| action == wanted);
-    assert!(place(&Action::Notify(Notice::Reloading)) < place(&Action::Reload));
+    assert!(place(&Action::Notify(NotifyMessage::Reloading)) < place(&Action::Reload));
     assert_eq!(notices(&world.boot(3)), []);
-    assert_eq!(notices(&world.boot(4)), [Notice::Ready(2, 2)]);
+    assert_eq!(notices(&world.boot(4)), [NotifyMessage::Ready(2, 2)]);
 }
 
 #[test]
 fn a_reload_that_fails_ends_as_well() {
     let mut world = serving(1);
     world.reload = Err("broken");
-    assert_eq!(notices(&world.signal(Signal::HUP)), [Notice::Reloading, Notice::Ready(1, 1)]);
+    assert_eq!(notices(&world.signal(Signal::HUP)), [NotifyMessage::Reloading, NotifyMessage::Ready(1, 1)]);
     world.reload = Ok(limits(1));
-    assert_eq!(notices(&world.signal(Signal::HUP)), [Notice::Reloading]);
-    assert_eq!(notices(&world.end(2, Exit::Code(3))), [Notice::Ready(1, 1)]);
+    assert_eq!(notices(&world.signal(Signal::HUP)), [NotifyMessage::Reloading]);
+    assert_eq!(notices(&world.end(2, ChildExit::Code(3))), [NotifyMessage::Ready(1, 1)]);
     // One that gives up another.
-    assert_eq!(notices(&world.signal(Signal::HUP)), [Notice::Reloading]);
-    assert_eq!(notices(&world.signal(Signal::HUP)), [Notice::Reloading]);
+    assert_eq!(notices(&world.signal(Signal::HUP)), [NotifyMessage::Reloading]);
+    assert_eq!(notices(&world.signal(Signal::HUP)), [NotifyMessage::Reloading]);
 }
 
 #[test]
 fn a_reload_before_the_first_boot_is_no_news() {
     let mut world = unbooted(1, None);
     assert_eq!(notices(&world.signal(Signal::HUP)), []);
-    assert_eq!(notices(&world.boot(2)), [Notice::Ready(1, 1)]);
+    assert_eq!(notices(&world.boot(2)), [NotifyMessage::Ready(1, 1)]);
 }
 
 #[test]
 fn the_end() {
     for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let mut world = serving(1);
-        assert_eq!(notices(&world.signal(signal)), [Notice::Stopping]);
+        assert_eq!(notices(&world.signal(signal)), [NotifyMessage::Stopping]);
         assert_eq!(notices(&world.signal(signal)), []);
-        assert_eq!(notices(&world.end(1, Exit::Code(0))), []);
+        assert_eq!(notices(&world.end(1, ChildExit::Code(0))), []);
     }
     let mut world = unbooted(1, None);
-    assert_eq!(notices(&world.end(1, Exit::Code(3))), [Notice::Stopping]);
+    assert_eq!(notices(&world.end(1, ChildExit::Code(3))), [NotifyMessage::Stopping]);
 }
 
 #[test]
 fn with_a_heir_it_is_not_the_service_that_ends() {
     let mut world = serving(1);
     world.signal(Signal::USR2);
-    assert_eq!(notices(&world.signal(Signal::TERM)), [Notice::Successor(HEIR)]);
+    assert_eq!(notices(&world.signal(Signal::TERM)), [NotifyMessage::Successor(HEIR)]);
 }
 
 #[test]
 fn a_heir_is_silent_until_it_is_promoted() {
     let mut world = unbooted(1, Some(SECOND * 2));
-    world.state = State::new(limits(1)).heir_of(Some(PARENT)).notifying(Some(SECOND * 2));
+    world.state = MasterState::new(limits(1)).started_by(Some(PARENT)).notifying(Some(SECOND * 2));
     world.board.clear();
-    world.feed(Event::Started);
+    world.feed(MasterEvent::Started);
     assert_eq!(notices(&world.boot(1)), []);
     assert_eq!(notices(&world.pass(SECOND * 2)), []);
     assert_eq!(notices(&world.signal(Signal::HUP)), []);
-    let promoted = world.feed(Event::Parent(1));
-    assert_eq!(notices(&promoted), [Notice::Alive, Notice::Ready(1, 1)]);
+    let promoted = world.feed(MasterEvent::Parent(1));
+    assert_eq!(notices(&promoted), [NotifyMessage::Alive, NotifyMessage::Ready(1, 1)]);
 
     let mut world = World::unbooted(0);
-    world.state = State::new(limits(0)).heir_of(Some(PARENT)).notifying(None);
-    world.feed(Event::Started);
+    world.state = MasterState::new(limits(0)).started_by(Some(PARENT)).notifying(None);
+    world.feed(MasterEvent::Started);
     assert_eq!(notices(&world.signal(Signal::TERM)), []);
 }
 
@@ -126,10 +126,10 @@ fn signs_of_life() {
     world.boot_all();
     assert!(world.state.wait(world.now) <= SECOND / 2);
     assert_eq!(notices(&world.pass(SECOND / 4)), []);
-    assert_eq!(notices(&world.pass(SECOND / 4)), [Notice::Alive]);
+    assert_eq!(notices(&world.pass(SECOND / 4)), [NotifyMessage::Alive]);
     assert_eq!(notices(&world.pass(SECOND / 4)), []);
     world.signal(Signal::TERM);
-    assert_eq!(notices(&world.pass(SECOND)), [Notice::Alive], "also while workers are waited for");
+    assert_eq!(notices(&world.pass(SECOND)), [NotifyMessage::Alive], "also while workers are waited for");
     assert!(world.state.wait(world.now) <= SECOND / 2);
 }
 
@@ -137,12 +137,12 @@ fn signs_of_life() {
 fn the_words() {
     let now = Instant(0).after(Duration::from_nanos(1_234_567_890));
     for (notice, text) in [
-        (Notice::Ready(1, 2), "READY=1\nSTATUS=1 of 2 workers serve\n"),
-        (Notice::Workers(2, 2), "STATUS=2 of 2 workers serve\n"),
-        (Notice::Reloading, "RELOADING=1\nMONOTONIC_USEC=1234567\nSTATUS=Reloading\n"),
-        (Notice::Stopping, "STOPPING=1\nSTATUS=Waiting for requests in progress\n"),
-        (Notice::Successor(7), "MAINPID=7\nSTATUS=A new master has taken over\n"),
-        (Notice::Alive, "WATCHDOG=1\n"),
+        (NotifyMessage::Ready(1, 2), "READY=1\nSTATUS=1 of 2 workers serve\n"),
+        (NotifyMessage::Workers(2, 2), "STATUS=2 of 2 workers serve\n"),
+        (NotifyMessage::Reloading, "RELOADING=1\nMONOTONIC_USEC=1234567\nSTATUS=Reloading\n"),
+        (NotifyMessage::Stopping, "STOPPING=1\nSTATUS=Waiting for requests in progress\n"),
+        (NotifyMessage::Successor(7), "MAINPID=7\nSTATUS=A new master has taken over\n"),
+        (NotifyMessage::Alive, "WATCHDOG=1\n"),
     ] {
         assert_eq!(notice.text(now), text);
     }

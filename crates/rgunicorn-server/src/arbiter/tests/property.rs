@@ -8,11 +8,11 @@ enum Step {
     Signal(i32),
     Boot(prop::sample::Index),
     Leave(prop::sample::Index),
-    End(prop::sample::Index, Exit),
+    End(prop::sample::Index, ChildExit),
     Pass(u32),
     ForksFail(bool),
     ReloadAnswers(Option<u32>),
-    HeirEnds(Exit),
+    HeirEnds(ChildExit),
     ParentEnds,
 }
 
@@ -20,10 +20,10 @@ fn step() -> impl Strategy<Value = Step> {
     let serving =
         [Signal::HUP, Signal::TTIN, Signal::TTOU, Signal::USR1, Signal::USR2, Signal::WINCH, Signal::CHLD];
     let exit = prop_oneof![
-        Just(Exit::Code(0)),
-        Just(Exit::Code(1)),
-        Just(Exit::Code(3)),
-        Just(Exit::Signal(Signal::KILL)),
+        Just(ChildExit::Code(0)),
+        Just(ChildExit::Code(1)),
+        Just(ChildExit::Code(3)),
+        Just(ChildExit::Signal(Signal::KILL)),
     ];
     prop_oneof![
         4 => prop::sample::select(serving.to_vec()).prop_map(|signal| Step::Signal(signal.0)),
@@ -38,8 +38,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn exit_of_heir() -> impl Strategy<Value = Exit> {
-    prop_oneof![Just(Exit::Code(0)), Just(Exit::Code(1)), Just(Exit::Signal(Signal::KILL))]
+fn exit_of_heir() -> impl Strategy<Value = ChildExit> {
+    prop_oneof![Just(ChildExit::Code(0)), Just(ChildExit::Code(1)), Just(ChildExit::Signal(Signal::KILL))]
 }
 
 impl World {
@@ -60,8 +60,8 @@ impl World {
                 self.reload = workers.map(limits).ok_or("broken");
                 Vec::new()
             }
-            Step::HeirEnds(exit) => self.feed(Event::Ended { pid: HEIR, exit, booted: false }),
-            Step::ParentEnds => self.feed(Event::Parent(1)),
+            Step::HeirEnds(exit) => self.feed(MasterEvent::Ended { pid: HEIR, exit, booted: false }),
+            Step::ParentEnds => self.feed(MasterEvent::Parent(1)),
             Step::Boot(_) | Step::Leave(_) | Step::End(..) => Vec::new(),
         };
         for action in kills(&actions) {
@@ -111,7 +111,7 @@ proptest! {
             let leaving: Vec<u64> =
                 world.state.workers.iter().filter(|worker| worker.stopping).map(|worker| worker.age).collect();
             for age in leaving {
-                world.end(age, Exit::Code(0));
+                world.end(age, ChildExit::Code(0));
             }
         }
         prop_assert_eq!(world.active().len(), world.state.target as usize);

@@ -11,7 +11,7 @@ impl World {
 
     /// Does the master take the permit back from the worker of this age?
     fn frees(&mut self, age: u64) -> bool {
-        self.feed(Event::Recycling { age }).contains(&Action::EndRecycling { age })
+        self.feed(MasterEvent::Recycling { age }).contains(&Action::EndRecycling { age })
     }
 }
 
@@ -23,7 +23,7 @@ fn who_leaves_is_replaced_at_once_and_only_once() {
     assert_eq!(kills(&actions), [], "it knows that it leaves");
     assert!(forks(&world.pass(SECOND)).is_empty());
     world.boot(3);
-    let end = world.end(1, Exit::Code(0));
+    let end = world.end(1, ChildExit::Code(0));
     assert_eq!((forks(&end), lines(&end)), (vec![], vec![]));
     assert_eq!(world.active(), [2, 3]);
 }
@@ -33,7 +33,7 @@ fn who_was_told_to_leave_says_nothing_new() {
     let mut world = World::serving(2);
     world.signal(Signal::TTOU);
     assert!(forks(&world.leave(1)).is_empty());
-    assert!(forks(&world.end(1, Exit::Code(0))).is_empty());
+    assert!(forks(&world.end(1, ChildExit::Code(0))).is_empty());
     assert_eq!(world.active(), [2]);
 }
 
@@ -60,7 +60,7 @@ fn replacements_that_leave_as_well_are_waited_for() {
         }
         assert_eq!(world.board.len(), 2 * workers as usize);
         let oldest = world.ages()[0];
-        assert_eq!(forks(&world.end(oldest, Exit::Code(0))).len(), 1, "the next one as usual");
+        assert_eq!(forks(&world.end(oldest, ChildExit::Code(0))).len(), 1, "the next one as usual");
     }
 }
 
@@ -72,14 +72,14 @@ fn the_permit_is_free_again_when_its_holder_has_a_successor_and_is_gone() {
     assert!(!world.frees(1));
     world.boot(5);
     assert!(!world.frees(1), "it is not gone");
-    world.end(1, Exit::Code(0));
+    world.end(1, ChildExit::Code(0));
     assert!(world.frees(1));
 }
 
 #[test]
 fn a_holder_that_dies_does_not_keep_the_permit() {
     let mut world = World::serving(4);
-    world.end(2, Exit::Signal(Signal::KILL));
+    world.end(2, ChildExit::Signal(Signal::KILL));
     assert!(!world.frees(2), "nobody serves in its place");
     world.boot(5);
     assert!(world.frees(2));
@@ -89,9 +89,9 @@ fn a_holder_that_dies_does_not_keep_the_permit() {
 fn the_permit_stays_taken_while_replacements_do_not_boot() {
     let mut world = World::serving(4);
     world.leave(1);
-    world.end(1, Exit::Code(0));
+    world.end(1, ChildExit::Code(0));
     for age in 5..9 {
-        world.end(age, Exit::Signal(Signal(11)));
+        world.end(age, ChildExit::Signal(Signal(11)));
         assert!(!world.frees(1));
     }
     world.boot(9);
@@ -105,5 +105,5 @@ fn a_worker_on_trial_that_leaves_after_it_has_booted_was_good() {
     let trial = world.board.get_mut(&2).unwrap();
     (trial.booted, trial.leaving) = (true, true);
     world.tick();
-    assert!(world.end(2, Exit::Code(0)).iter().any(|action| matches!(action, Action::Commit { .. })));
+    assert!(world.end(2, ChildExit::Code(0)).iter().any(|action| matches!(action, Action::Commit { .. })));
 }

@@ -27,8 +27,8 @@ fn the_way_of_a_good_reload() {
     assert_eq!(actions, [Action::Commit { unlink: true }, Action::Fork { age: 4 }, kill(1, Signal::TERM)]);
     let actions = world.boot(4);
     assert_eq!(kills(&actions), [kill(2, Signal::TERM)]);
-    world.end(1, Exit::Code(0));
-    world.end(2, Exit::Code(0));
+    world.end(1, ChildExit::Code(0));
+    world.end(2, ChildExit::Code(0));
     assert_eq!(world.ages(), [3, 4]);
     assert!(world.state.wait(world.now) > Duration::from_millis(500));
 }
@@ -66,9 +66,15 @@ fn a_configuration_that_cannot_be_read_changes_nothing() {
 
 #[test]
 fn a_worker_that_does_not_boot_rolls_back_whatever_its_status() {
-    for exit in [Exit::Code(3), Exit::Code(4), Exit::Code(0), Exit::Code(1), Exit::Signal(Signal(11))] {
+    for exit in [
+        ChildExit::Code(3),
+        ChildExit::Code(4),
+        ChildExit::Code(0),
+        ChildExit::Code(1),
+        ChildExit::Signal(Signal(11)),
+    ] {
         let mut world = World::serving(2);
-        world.reload = Ok(Limits { timeout: SECOND, graceful_timeout: SECOND, ..limits(5) });
+        world.reload = Ok(WorkerLimits { timeout: SECOND, graceful_timeout: SECOND, ..limits(5) });
         hang_up(&mut world);
         let actions = world.end(3, exit);
         let line =
@@ -77,7 +83,11 @@ fn a_worker_that_does_not_boot_rolls_back_whatever_its_status() {
         assert!(actions.contains(&Action::Rollback) && actions.contains(&share(2, false)));
         assert_eq!((kills(&actions), forks(&actions)), (vec![], vec![]), "{exit:?}: nobody else is touched");
         assert_eq!(world.state.limits, limits(2));
-        assert_eq!(forks(&world.end(1, Exit::Code(0))), [4], "respawn goes on under the old configuration");
+        assert_eq!(
+            forks(&world.end(1, ChildExit::Code(0))),
+            [4],
+            "respawn goes on under the old configuration"
+        );
     }
 }
 
@@ -85,7 +95,7 @@ fn a_worker_that_does_not_boot_rolls_back_whatever_its_status() {
 fn after_a_rollback_a_reload_can_succeed() {
     let mut world = World::serving(1);
     hang_up(&mut world);
-    world.end(2, Exit::Code(3));
+    world.end(2, ChildExit::Code(3));
     hang_up(&mut world);
     let actions = world.boot(3);
     assert_eq!(kills(&actions), [kill(1, Signal::TERM)]);
@@ -96,7 +106,7 @@ fn a_worker_that_booted_and_died_between_two_looks_has_proved_the_configuration(
     let mut world = World::serving(1);
     hang_up(&mut world);
     world.board.get_mut(&2).unwrap().booted = true;
-    let actions = world.end(2, Exit::Signal(Signal::KILL));
+    let actions = world.end(2, ChildExit::Signal(Signal::KILL));
     assert!(actions.contains(&Action::Commit { unlink: true }));
     assert_eq!(forks(&actions), [3]);
     assert_eq!(kills(&actions), [], "the old one serves until there is another");
@@ -107,10 +117,10 @@ fn a_worker_that_booted_and_died_between_two_looks_has_proved_the_configuration(
 fn an_old_worker_that_dies_during_the_trial_is_made_up_for_by_a_new_one() {
     let mut world = World::serving(3);
     hang_up(&mut world);
-    assert_eq!(forks(&world.end(1, Exit::Code(0))), [0_u64; 0], "four were there, three are wanted");
+    assert_eq!(forks(&world.end(1, ChildExit::Code(0))), [0_u64; 0], "four were there, three are wanted");
     assert_eq!(world.active(), [2, 3, 4]);
-    assert_eq!(forks(&world.end(2, Exit::Code(0))), [5]);
-    let actions = world.end(4, Exit::Code(3));
+    assert_eq!(forks(&world.end(2, ChildExit::Code(0))), [5]);
+    let actions = world.end(4, ChildExit::Code(3));
     assert!(actions.contains(&Action::Rollback));
     assert_eq!(kills(&actions), [kill(5, Signal::TERM)], "all that are on trial go");
     assert_eq!(forks(&actions), [6, 7], "and the old configuration gets its number back");
@@ -120,7 +130,7 @@ fn an_old_worker_that_dies_during_the_trial_is_made_up_for_by_a_new_one() {
 fn an_unbooted_old_worker_cannot_stop_a_server_on_trial() {
     let mut world = World::unbooted(1);
     hang_up(&mut world);
-    let actions = world.end(1, Exit::Code(3));
+    let actions = world.end(1, ChildExit::Code(3));
     assert_eq!(exit_status(&actions), None);
     assert!(!actions.iter().any(|action| matches!(action, Action::CloseListeners { .. })));
     assert!(world.boot(2).contains(&Action::Commit { unlink: true }));
@@ -157,7 +167,7 @@ fn ttin_and_ttou_during_a_trial_survive_both_ends_of_it() {
     let mut world = World::serving(2);
     hang_up(&mut world);
     world.signal(Signal::TTIN);
-    world.end(world.ages().pop().unwrap(), Exit::Code(3));
+    world.end(world.ages().pop().unwrap(), ChildExit::Code(3));
     assert_eq!(world.active().len(), 3, "rolled back");
     let mut world = World::serving(2);
     hang_up(&mut world);
@@ -182,6 +192,6 @@ fn term_during_a_trial_stops_everyone() {
     hang_up(&mut world);
     let actions = world.signal(Signal::TERM);
     assert_eq!(kills(&actions), [kill(1, Signal::TERM), kill(2, Signal::TERM)]);
-    world.end(2, Exit::Code(3));
-    assert_eq!(exit_status(&world.end(1, Exit::Code(0))), Some(0));
+    world.end(2, ChildExit::Code(3));
+    assert_eq!(exit_status(&world.end(1, ChildExit::Code(0))), Some(0));
 }

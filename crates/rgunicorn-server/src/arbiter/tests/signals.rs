@@ -46,8 +46,8 @@ fn each_signal_while_serving() {
 #[test]
 fn the_start_forks_the_configured_number_with_ages_from_one() {
     let mut world = World::unbooted(0);
-    world.state = State::new(limits(3));
-    let actions = world.feed(Event::Started);
+    world.state = MasterState::new(limits(3));
+    let actions = world.feed(MasterEvent::Started);
     assert_eq!(actions[0], share(3, false));
     assert_eq!(forks(&actions), [1, 2, 3]);
     assert_eq!(lines(&actions), [(Level::Debug, "3 workers")]);
@@ -71,7 +71,10 @@ fn ttou_never_goes_below_one() {
         assert_eq!(actions, [logged(Level::Info, "Handling signal: ttou")]);
     }
     assert_eq!(world.active(), [2]);
-    assert!(forks(&world.end(1, Exit::Code(0))).is_empty(), "the one that was told to stop is not replaced");
+    assert!(
+        forks(&world.end(1, ChildExit::Code(0))).is_empty(),
+        "the one that was told to stop is not replaced"
+    );
 }
 
 #[test]
@@ -94,17 +97,17 @@ fn the_leaving_worker_is_told_once() {
 #[test]
 fn a_dead_worker_is_replaced_under_a_new_age() {
     let table = [
-        (Exit::Code(0), None),
-        (Exit::Code(1), Some((Level::Error, "Worker (pid:1001) exited with code 1."))),
-        (Exit::Code(255), Some((Level::Error, "Worker (pid:1001) exited with code 255."))),
-        (Exit::Code(3), Some((Level::Error, "Worker (pid:1001) exited with code 3."))),
+        (ChildExit::Code(0), None),
+        (ChildExit::Code(1), Some((Level::Error, "Worker (pid:1001) exited with code 1."))),
+        (ChildExit::Code(255), Some((Level::Error, "Worker (pid:1001) exited with code 255."))),
+        (ChildExit::Code(3), Some((Level::Error, "Worker (pid:1001) exited with code 3."))),
         (
-            Exit::Signal(Signal::KILL),
+            ChildExit::Signal(Signal::KILL),
             Some((Level::Error, "Worker (pid:1001) was sent SIGKILL! Perhaps out of memory?")),
         ),
-        (Exit::Signal(Signal::TERM), Some((Level::Info, "Worker (pid:1001) was sent SIGTERM!"))),
-        (Exit::Signal(Signal(11)), Some((Level::Warning, "Worker (pid:1001) was sent SIGSEGV!"))),
-        (Exit::Signal(Signal(40)), Some((Level::Warning, "Worker (pid:1001) was sent signal 40!"))),
+        (ChildExit::Signal(Signal::TERM), Some((Level::Info, "Worker (pid:1001) was sent SIGTERM!"))),
+        (ChildExit::Signal(Signal(11)), Some((Level::Warning, "Worker (pid:1001) was sent SIGSEGV!"))),
+        (ChildExit::Signal(Signal(40)), Some((Level::Warning, "Worker (pid:1001) was sent signal 40!"))),
     ];
     for (exit, line) in table {
         let mut world = World::serving(2);
@@ -122,7 +125,7 @@ fn a_dead_worker_is_replaced_under_a_new_age() {
 #[test]
 fn a_child_that_is_no_worker_is_reaped_quietly() {
     let mut world = World::serving(1);
-    let actions = world.feed(Event::Ended { pid: 77, exit: Exit::Code(5), booted: false });
+    let actions = world.feed(MasterEvent::Ended { pid: 77, exit: ChildExit::Code(5), booted: false });
     assert_eq!(actions, [logged(Level::Debug, "Reaped unknown child process (pid:77, status:5)")]);
 }
 

@@ -17,8 +17,8 @@ fn a_stop_ends_when_the_last_worker_has_gone() {
     for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let mut world = World::serving(2);
         world.signal(signal);
-        assert_eq!(exit_status(&world.end(2, Exit::Code(0))), None);
-        let actions = world.end(1, Exit::Code(0));
+        assert_eq!(exit_status(&world.end(2, ChildExit::Code(0))), None);
+        let actions = world.end(1, ChildExit::Code(0));
         assert!(actions.ends_with(&the_end(0)), "{signal}: {actions:?}");
         assert_eq!(world.tick(), [], "nothing happens after the end");
     }
@@ -36,11 +36,11 @@ fn workers_that_do_not_stop_are_killed_after_graceful_timeout() {
     for (signal, margin) in [(Signal::TERM, Duration::from_millis(1500)), (Signal::INT, Duration::ZERO)] {
         let mut world = World::serving(2);
         world.signal(signal);
-        world.end(1, Exit::Code(0));
+        world.end(1, ChildExit::Code(0));
         assert_eq!(world.pass(SECOND * 29 + margin), []);
         assert_eq!(world.state.wait(world.now), SECOND);
         assert_eq!(world.pass(SECOND), [kill(2, Signal::KILL)]);
-        let actions = world.end(2, Exit::Signal(Signal::KILL));
+        let actions = world.end(2, ChildExit::Signal(Signal::KILL));
         let line = "Worker (pid:1002) was sent SIGKILL! It did not stop within graceful_timeout.";
         assert_eq!(lines(&actions)[0], (Level::Error, line));
         assert!(actions.ends_with(&the_end(0)));
@@ -103,14 +103,14 @@ fn a_worker_that_cannot_boot_stops_the_server() {
     let table = [(3, "Reason: Worker failed to boot."), (4, "Reason: App failed to load.")];
     for (status, reason) in table {
         let mut world = World::unbooted(2);
-        let actions = world.end(2, Exit::Code(status));
+        let actions = world.end(2, ChildExit::Code(status));
         assert_eq!(
             lines(&actions),
             [(Level::Error, format!("Worker (pid:1002) exited with code {status}.").as_str())]
         );
         assert_eq!(kills(&actions), [kill(1, Signal::TERM)]);
         assert!(forks(&actions).is_empty());
-        let actions = world.end(1, Exit::Signal(Signal::TERM));
+        let actions = world.end(1, ChildExit::Signal(Signal::TERM));
         let end = [
             logged(Level::Error, "Shutting down: Master"),
             logged(Level::Error, reason),
@@ -125,54 +125,57 @@ fn a_worker_that_cannot_boot_stops_the_server() {
 #[test]
 fn boot_failures_count_at_any_time() {
     let mut world = World::serving(1);
-    world.end(1, Exit::Signal(Signal::KILL));
-    assert_eq!(exit_status(&world.end(2, Exit::Code(3))), Some(3), "a respawned worker");
+    world.end(1, ChildExit::Signal(Signal::KILL));
+    assert_eq!(exit_status(&world.end(2, ChildExit::Code(3))), Some(3), "a respawned worker");
     let mut world = World::serving(1);
     world.signal(Signal::TTIN);
-    world.end(2, Exit::Code(4));
-    assert_eq!(exit_status(&world.end(1, Exit::Code(0))), Some(4), "one more by TTIN");
+    world.end(2, ChildExit::Code(4));
+    assert_eq!(exit_status(&world.end(1, ChildExit::Code(0))), Some(4), "one more by TTIN");
 }
 
 #[test]
 fn other_deaths_before_boot_are_respawned() {
     let mut world = World::unbooted(1);
-    assert_eq!(forks(&world.end(1, Exit::Code(1))), [2]);
-    assert_eq!(forks(&world.end(2, Exit::Signal(Signal(11)))), [3]);
+    assert_eq!(forks(&world.end(1, ChildExit::Code(1))), [2]);
+    assert_eq!(forks(&world.end(2, ChildExit::Signal(Signal(11)))), [3]);
 }
 
 #[test]
 fn boot_failures_while_stopping_do_not_change_the_status() {
     let mut world = World::unbooted(1);
     world.signal(Signal::TERM);
-    assert_eq!(exit_status(&world.end(1, Exit::Code(3))), Some(0));
+    assert_eq!(exit_status(&world.end(1, ChildExit::Code(3))), Some(0));
 }
 
 #[test]
 fn a_python_handler_can_leave() {
     let mut world = World::serving(1);
-    let actions = world.feed(Event::Leave(7));
+    let actions = world.feed(MasterEvent::Leave(7));
     assert_eq!(actions, [Action::CloseListeners { unlink: true }, kill(1, Signal::QUIT)]);
-    assert_eq!(exit_status(&world.end(1, Exit::Code(0))), Some(7));
+    assert_eq!(exit_status(&world.end(1, ChildExit::Code(0))), Some(7));
 }
 
 #[test]
 fn a_hook_that_fails_on_the_way_out_is_the_status() {
     let mut world = World::serving(2);
     world.signal(Signal::TERM);
-    assert_eq!(world.feed(Event::Ended { pid: pid_of(1), exit: Exit::Code(0), booted: true }).len(), 2);
-    assert_eq!(world.feed(Event::Leave(1)), []);
+    assert_eq!(
+        world.feed(MasterEvent::Ended { pid: pid_of(1), exit: ChildExit::Code(0), booted: true }).len(),
+        2
+    );
+    assert_eq!(world.feed(MasterEvent::Leave(1)), []);
     world.board.remove(&1);
-    let actions = world.feed(Event::Ended { pid: pid_of(2), exit: Exit::Code(0), booted: true });
+    let actions = world.feed(MasterEvent::Ended { pid: pid_of(2), exit: ChildExit::Code(0), booted: true });
     assert_eq!(exit_status(&actions), None, "its child_exit is still to come");
-    assert_eq!(exit_status(&world.feed(Event::Leave(2))), Some(1), "the first one counts");
+    assert_eq!(exit_status(&world.feed(MasterEvent::Leave(2))), Some(1), "the first one counts");
 }
 
 #[test]
 fn a_worker_born_into_a_stop_is_told_to_stop() {
-    let mut state = State::new(limits(1));
+    let mut state = MasterState::new(limits(1));
     let now = Instant(5);
-    assert!(plan(&mut state, Event::Started, now).contains(&Action::Fork { age: 1 }));
-    plan(&mut state, Event::Leave(0), now);
-    let actions = plan(&mut state, Event::Forked { age: 1, pid: 1001 }, now);
+    assert!(plan(&mut state, MasterEvent::Started, now).contains(&Action::Fork { age: 1 }));
+    plan(&mut state, MasterEvent::Leave(0), now);
+    let actions = plan(&mut state, MasterEvent::Forked { age: 1, pid: 1001 }, now);
     assert_eq!(actions, [kill(1, Signal::TERM)]);
 }

@@ -4,10 +4,10 @@ use super::*;
 
 impl World {
     /// A serving master that the master [`PARENT`] has started.
-    fn heir(workers: u32) -> Self {
+    fn new_master(workers: u32) -> Self {
         let mut world = Self::unbooted(0);
-        world.state = State::new(limits(workers)).heir_of(Some(PARENT));
-        world.feed(Event::Started);
+        world.state = MasterState::new(limits(workers)).started_by(Some(PARENT));
+        world.feed(MasterEvent::Started);
         world.boot_all();
         world
     }
@@ -18,8 +18,8 @@ impl World {
         world
     }
 
-    fn heir_ends(&mut self, exit: Exit) -> Vec<Action> {
-        self.feed(Event::Ended { pid: HEIR, exit, booted: false })
+    fn heir_ends(&mut self, exit: ChildExit) -> Vec<Action> {
+        self.feed(MasterEvent::Ended { pid: HEIR, exit, booted: false })
     }
 }
 
@@ -36,28 +36,28 @@ fn a_second_upgrade_waits_for_the_end_of_the_first() {
     assert!(world.signal(Signal::USR2).contains(&Action::Upgrade));
     let actions = world.signal(Signal::USR2);
     assert_eq!(actions[1..], [logged(Level::Warning, "USR2 signal ignored. Child exists.")]);
-    world.heir_ends(Exit::Code(1));
+    world.heir_ends(ChildExit::Code(1));
     assert!(world.signal(Signal::USR2).contains(&Action::Upgrade));
     assert_eq!(world.active(), [1, 2], "the workers have noticed nothing");
 }
 
 #[test]
 fn a_heir_is_not_upgraded_before_its_promotion() {
-    let mut world = World::heir(1);
+    let mut world = World::new_master(1);
     let actions = world.signal(Signal::USR2);
     assert_eq!(actions[1..], [logged(Level::Warning, "USR2 signal ignored. Parent exists.")]);
-    world.feed(Event::Parent(1));
+    world.feed(MasterEvent::Parent(1));
     assert!(world.signal(Signal::USR2).contains(&Action::Upgrade));
 }
 
 #[test]
 fn the_end_of_a_heir_changes_nothing() {
     let table = [
-        (Exit::Code(0), Level::Info, "New master (pid:500) has left. This one goes on."),
-        (Exit::Code(1), Level::Error, "New master (pid:500) exited with code 1. This one goes on."),
-        (Exit::Code(3), Level::Error, "New master (pid:500) exited with code 3. This one goes on."),
+        (ChildExit::Code(0), Level::Info, "New master (pid:500) has left. This one goes on."),
+        (ChildExit::Code(1), Level::Error, "New master (pid:500) exited with code 1. This one goes on."),
+        (ChildExit::Code(3), Level::Error, "New master (pid:500) exited with code 3. This one goes on."),
         (
-            Exit::Signal(Signal::KILL),
+            ChildExit::Signal(Signal::KILL),
             Level::Error,
             "New master (pid:500) was sent SIGKILL. This one goes on.",
         ),
@@ -68,7 +68,7 @@ fn the_end_of_a_heir_changes_nothing() {
         let actions = world.heir_ends(exit);
         assert_eq!(
             actions,
-            [logged(level, line), Action::RemoveHeirPidFile { pid: HEIR }, share(2, false)],
+            [logged(level, line), Action::RemoveNewMasterPidFile { pid: HEIR }, share(2, false)],
             "{exit:?}"
         );
         assert_eq!(unlinks(&world.signal(Signal::TERM)), Some(true), "its own again");
@@ -88,14 +88,14 @@ fn a_failed_fork_leaves_everything_as_it_was() {
 
 #[test]
 fn promotion() {
-    let mut world = World::heir(1);
-    assert_eq!((world.state.suffix(), world.state.is_heir()), (".2", true));
-    assert_eq!(world.feed(Event::Parent(PARENT)), []);
+    let mut world = World::new_master(1);
+    assert_eq!((world.state.suffix(), world.state.is_new_master()), (".2", true));
+    assert_eq!(world.feed(MasterEvent::Parent(PARENT)), []);
     let line = logged(Level::Info, "Master has been promoted.");
     let promoted = [line, Action::Promote { former: PARENT }, share(1, false)];
-    assert_eq!(world.feed(Event::Parent(1)), promoted);
-    assert_eq!((world.state.suffix(), world.state.is_heir()), ("", false));
-    assert_eq!(world.feed(Event::Parent(1)), []);
+    assert_eq!(world.feed(MasterEvent::Parent(1)), promoted);
+    assert_eq!((world.state.suffix(), world.state.is_new_master()), ("", false));
+    assert_eq!(world.feed(MasterEvent::Parent(1)), []);
 }
 
 #[test]
@@ -104,9 +104,13 @@ fn socket_files_stay_while_another_master_serves_on_them() {
         let mut old = World::serving(1);
         old.signal(Signal::USR2);
         assert_eq!(unlinks(&old.signal(signal)), Some(false), "{signal}: the heir has them");
-        assert_eq!(unlinks(&World::heir(1).signal(signal)), Some(false), "{signal}: the parent has them");
-        let mut promoted = World::heir(1);
-        promoted.feed(Event::Parent(1));
+        assert_eq!(
+            unlinks(&World::new_master(1).signal(signal)),
+            Some(false),
+            "{signal}: the parent has them"
+        );
+        let mut promoted = World::new_master(1);
+        promoted.feed(MasterEvent::Parent(1));
         assert_eq!(unlinks(&promoted.signal(signal)), Some(true), "{signal}: nobody else");
     }
     let mut old = World::serving(1);
@@ -127,11 +131,11 @@ fn workers_know_whether_another_master_is_there() {
     assert_eq!(told(&old.signal(Signal::USR2)), Some((1, true)));
     old.signal(Signal::TTIN);
     assert_eq!(told(&old.signal(Signal::TTOU)), Some((1, true)));
-    assert_eq!(told(&old.heir_ends(Exit::Code(0))), Some((1, false)));
+    assert_eq!(told(&old.heir_ends(ChildExit::Code(0))), Some((1, false)));
     let mut new = World::unbooted(0);
-    new.state = State::new(limits(1)).heir_of(Some(PARENT));
-    assert_eq!(told(&new.feed(Event::Started)), Some((1, true)));
-    assert_eq!(told(&new.feed(Event::Parent(1))), Some((1, false)));
+    new.state = MasterState::new(limits(1)).started_by(Some(PARENT));
+    assert_eq!(told(&new.feed(MasterEvent::Started)), Some((1, true)));
+    assert_eq!(told(&new.feed(MasterEvent::Parent(1))), Some((1, false)));
 }
 
 #[test]
@@ -139,30 +143,30 @@ fn workers_of_a_server_that_stops_know_when_the_other_master_is_gone() {
     let mut old = World::serving(1);
     old.signal(Signal::USR2);
     old.signal(Signal::TERM);
-    assert!(old.heir_ends(Exit::Code(3)).contains(&share(0, false)), "what waits is theirs then");
+    assert!(old.heir_ends(ChildExit::Code(3)).contains(&share(0, false)), "what waits is theirs then");
 }
 
 #[test]
 fn a_heir_names_itself_in_the_log() {
-    let mut world = World::heir(1);
+    let mut world = World::new_master(1);
     assert!(lines(&world.signal(Signal::HUP)).contains(&(Level::Info, "Hang up: Master.2")));
-    let mut world = World::heir(0);
+    let mut world = World::new_master(0);
     assert!(lines(&world.signal(Signal::TERM)).contains(&(Level::Info, "Shutting down: Master.2")));
 }
 
 #[test]
 fn a_heir_that_is_told_to_stop_after_its_parent_has_gone_cleans_up() {
-    let mut world = World::heir(1);
+    let mut world = World::new_master(1);
     // The look at the parent comes first in each turn.
-    world.feed(Event::Parent(1));
+    world.feed(MasterEvent::Parent(1));
     assert_eq!(unlinks(&world.signal(Signal::TERM)), Some(true));
 }
 
 #[test]
 fn the_promotion_of_a_stopping_heir_gives_it_its_names_too() {
-    let mut world = World::heir(1);
+    let mut world = World::new_master(1);
     world.signal(Signal::TERM);
-    assert!(world.feed(Event::Parent(1)).contains(&Action::Promote { former: PARENT }));
+    assert!(world.feed(MasterEvent::Parent(1)).contains(&Action::Promote { former: PARENT }));
 }
 
 #[test]
@@ -181,7 +185,7 @@ fn winch_sends_a_daemon_s_workers_home() {
     assert_eq!(kills(&actions), [kill(1, Signal::TERM), kill(2, Signal::TERM)]);
     assert_eq!(unlinks(&actions), None, "connections queue");
     for age in [1, 2] {
-        assert_eq!(forks(&world.end(age, Exit::Code(0))), [0_u64; 0]);
+        assert_eq!(forks(&world.end(age, ChildExit::Code(0))), [0_u64; 0]);
     }
     assert_eq!(exit_status(&world.pass(SECOND)), None);
     assert_eq!(kills(&world.signal(Signal::WINCH)), [], "once more means the same");
@@ -191,13 +195,13 @@ fn winch_sends_a_daemon_s_workers_home() {
 #[test]
 fn workers_come_back_after_winch() {
     let mut world = World::daemon(2);
-    world.reload = Ok(Limits { daemon: true, ..limits(2) });
+    world.reload = Ok(WorkerLimits { daemon: true, ..limits(2) });
     world.signal(Signal::WINCH);
     assert_eq!(forks(&world.signal(Signal::TTIN)), [3], "one for each TTIN");
     let mut world = World::daemon(2);
     world.signal(Signal::WINCH);
-    world.end(1, Exit::Code(0));
-    world.end(2, Exit::Code(0));
+    world.end(1, ChildExit::Code(0));
+    world.end(2, ChildExit::Code(0));
     assert_eq!(forks(&world.signal(Signal::HUP)), [3], "all by HUP, the first one on trial");
     assert_eq!(forks(&world.boot(3)), [4]);
 }
@@ -205,7 +209,7 @@ fn workers_come_back_after_winch() {
 #[test]
 fn winch_gives_up_a_reload_on_trial() {
     let mut world = World::daemon(1);
-    world.reload = Ok(Limits { daemon: true, ..limits(3) });
+    world.reload = Ok(WorkerLimits { daemon: true, ..limits(3) });
     world.signal(Signal::HUP);
     let actions = world.signal(Signal::WINCH);
     assert!(actions.contains(&Action::Rollback));
@@ -216,7 +220,7 @@ fn winch_gives_up_a_reload_on_trial() {
 #[test]
 fn all_workers_leave_after_winch_those_of_before_a_reload_too() {
     let mut world = World::daemon(2);
-    world.reload = Ok(Limits { daemon: true, ..limits(2) });
+    world.reload = Ok(WorkerLimits { daemon: true, ..limits(2) });
     world.signal(Signal::HUP);
     world.boot(3);
     assert_eq!(world.active(), [2, 3, 4]);

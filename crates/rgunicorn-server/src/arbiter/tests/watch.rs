@@ -23,7 +23,7 @@ fn a_silent_worker_gets_abrt_and_at_the_next_check_kill() {
     assert_eq!(actions, [logged(Level::Critical, "WORKER TIMEOUT (pid:1001)"), kill(1, Signal::ABRT)]);
     assert_eq!(world.tick(), [], "no second check within the second");
     assert_eq!(world.pass_only(&[2]), [kill(1, Signal::KILL)]);
-    let actions = world.end(1, Exit::Signal(Signal::KILL));
+    let actions = world.end(1, ChildExit::Signal(Signal::KILL));
     let line = "Worker (pid:1001) was sent SIGKILL! It had been silent for longer than its timeout.";
     assert_eq!(lines(&actions)[0], (Level::Error, line));
     assert_eq!(forks(&actions), [3]);
@@ -112,7 +112,7 @@ fn a_worker_that_does_not_boot_is_killed_and_replaced() {
     let line = "WORKER BOOT TIMEOUT (pid:1001): not booted after 5 s";
     assert_eq!(actions, [logged(Level::Critical, line), kill(1, Signal::ABRT)]);
     assert_eq!(world.pass_only(&[]), [kill(1, Signal::KILL)]);
-    let actions = world.end(1, Exit::Signal(Signal::KILL));
+    let actions = world.end(1, ChildExit::Signal(Signal::KILL));
     let line = "Worker (pid:1001) was sent SIGKILL! It had not booted within boot_timeout.";
     assert_eq!(lines(&actions)[0], (Level::Error, line));
     assert_eq!(forks(&actions), [2]);
@@ -120,7 +120,8 @@ fn a_worker_that_does_not_boot_is_killed_and_replaced() {
 
 #[test]
 fn the_status_of_an_aborted_boot_does_not_stop_the_server() {
-    for exit in [Exit::Code(1), Exit::Code(3), Exit::Code(4), Exit::Signal(Signal::ABRT)] {
+    for exit in [ChildExit::Code(1), ChildExit::Code(3), ChildExit::Code(4), ChildExit::Signal(Signal::ABRT)]
+    {
         let mut world = World::unbooted(1).with_boot_timeout(5);
         silence(&mut world, 6, &[]);
         let actions = world.end(1, exit);
@@ -141,7 +142,7 @@ fn a_booted_worker_has_nothing_to_do_with_boot_timeout() {
 #[test]
 fn boot_timeout_rejects_a_reload_on_trial() {
     let mut world = World::serving(1);
-    world.reload = Ok(Limits { boot_timeout: SECOND * 3, ..limits(1) });
+    world.reload = Ok(WorkerLimits { boot_timeout: SECOND * 3, ..limits(1) });
     world.signal(Signal::HUP);
     let mut actions = Vec::new();
     for _ in 0..4 {
@@ -155,7 +156,7 @@ fn boot_timeout_rejects_a_reload_on_trial() {
     assert_eq!(kills(&actions), [kill(2, Signal::ABRT), kill(2, Signal::TERM)]);
     // The limits in force again know no boot_timeout.
     assert_eq!(kills(&world.pass_only(&[1])), [kill(2, Signal::KILL)]);
-    world.end(2, Exit::Signal(Signal::KILL));
+    world.end(2, ChildExit::Signal(Signal::KILL));
     assert_eq!(world.active(), [1]);
 }
 

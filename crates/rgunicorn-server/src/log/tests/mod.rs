@@ -1,11 +1,11 @@
 //! Tests of the logs, by question.
 
 mod access;
-mod divert;
 mod errors;
 mod exclude;
 mod formats;
 mod json;
+mod record_queue;
 
 use std::borrow::Cow;
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
 
-use crate::conf::{Live, ServerObject, WorkerHandle};
+use crate::conf::{ConfigObjects, ServerObject, WorkerHandle};
 use crate::py::{exit_status, format_exception};
 use rgunicorn_io::sys::listener::{Listener, Local};
 use rgunicorn_io::sys::process::Pid;
@@ -17,16 +17,16 @@ use rgunicorn_server::log::{ErrorLog, Level};
 const STATUS_HOOK_ERROR: i32 = 255;
 
 /// What hooks are called with.
-pub(super) struct Stage {
+pub(super) struct HookRunner {
     server: ServerObject,
     /// In a worker: itself.
     worker: Option<Py<PyAny>>,
-    phase: Phase,
+    phase: HookPhase,
 }
 
 /// What a hook that fails is the end of.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum HookPhase {
     Start,
     /// From the first fork on.
     Service,
@@ -34,22 +34,22 @@ enum Phase {
     Stop,
 }
 
-impl Stage {
+impl HookRunner {
     /// Makes the server's object. `app`: what `server.app` is.
     ///
     /// # Errors
     /// Those of making objects.
     pub(super) fn new(
         py: Python<'_>,
-        live: &Live,
+        live: &ConfigObjects,
         app: &Bound<'_, PyAny>,
         log: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
-        Ok(Self { server: ServerObject::new(py, live, app, log)?, worker: None, phase: Phase::Start })
+        Ok(Self { server: ServerObject::new(py, live, app, log)?, worker: None, phase: HookPhase::Start })
     }
 
     /// Another configuration is in force.
-    pub(super) fn configure(&self, py: Python<'_>, live: &Live, log: &Bound<'_, PyAny>) {
+    pub(super) fn configure(&self, py: Python<'_>, live: &ConfigObjects, log: &Bound<'_, PyAny>) {
         if let Err(error) = self.server.configure(py, live, log) {
             error.write_unraisable(py, None);
         }
@@ -58,7 +58,7 @@ impl Stage {
     /// The sockets that the master listens at; none when it stops.
     pub(super) fn listening(&mut self, py: Python<'_>, listeners: &[Arc<Listener>]) {
         if listeners.is_empty() {
-            self.phase = Phase::Stop;
+            self.phase = HookPhase::Stop;
         }
         let told = || -> PyResult<()> {
             let mut shown = Vec::new();
@@ -74,7 +74,7 @@ impl Stage {
                 };
                 shown.push((listener.as_fd().as_raw_fd(), name, listener.local().to_string()));
             }
-            self.server.moment(py, "_listen", (shown,)).map(drop)
+            self.server.call_hook(py, "_listen", (shown,)).map(drop)
         };
         if let Err(error) = told() {
             error.write_unraisable(py, None);
@@ -88,24 +88,24 @@ impl Stage {
     pub(super) fn event(
         &mut self,
         py: Python<'_>,
-        live: &Live,
+        live: &ConfigObjects,
         errors: &ErrorLog,
         event: HookEvent,
     ) -> Result<(), i32> {
         let server = &self.server;
-        if self.phase == Phase::Start && matches!(event, HookEvent::PreFork { .. }) {
-            self.phase = Phase::Service;
+        if self.phase == HookPhase::Start && matches!(event, HookEvent::PreFork { .. }) {
+            self.phase = HookPhase::Service;
         }
         let done = match event {
             HookEvent::NumWorkersChanged { new, old } => {
-                server.moment(py, "_nworkers_changed", (new, old)).map(drop)
+                server.call_hook(py, "_nworkers_changed", (new, old)).map(drop)
             }
             HookEvent::OnStarting => server.hook(py, live, "on_starting"),
             HookEvent::WhenReady => server.hook(py, live, "when_ready"),
-            HookEvent::PreFork { age } => server.moment(py, "_pre_fork", (age,)).map(drop),
-            HookEvent::Forked { age, pid } => server.moment(py, "_forked", (age, pid)).map(drop),
-            HookEvent::NotForked { age } => server.moment(py, "_not_forked", (age,)).map(drop),
-            HookEvent::ChildExit { pid, .. } => server.moment(py, "_child_exit", (pid,)).map(drop),
+            HookEvent::PreFork { age } => server.call_hook(py, "_pre_fork", (age,)).map(drop),
+            HookEvent::Forked { age, pid } => server.call_hook(py, "_forked", (age, pid)).map(drop),
+            HookEvent::NotForked { age } => server.call_hook(py, "_not_forked", (age,)).map(drop),
+            HookEvent::ChildExit { pid, .. } => server.call_hook(py, "_child_exit", (pid,)).map(drop),
             HookEvent::OnReload => server.hook(py, live, "on_reload"),
             HookEvent::PreExec => server.hook(py, live, "pre_exec"),
             HookEvent::OnExit => server.hook(py, live, "on_exit"),
@@ -114,7 +114,7 @@ impl Stage {
         done.map_err(|error| self.report(py, errors, &error))
     }
 
-    fn worker_exit(&self, py: Python<'_>, live: &Live, errors: &ErrorLog) -> Result<(), i32> {
+    fn worker_exit(&self, py: Python<'_>, live: &ConfigObjects, errors: &ErrorLog) -> Result<(), i32> {
         let Some(worker) = &self.worker else { return Ok(()) };
         let done = live
             .config(py)
@@ -132,12 +132,12 @@ impl Stage {
         if error.is_instance_of::<PySystemExit>(py) {
             return exit_status(py, error);
         }
-        if self.phase == Phase::Start && error.is_instance_of::<PyRuntimeError>(py) {
+        if self.phase == HookPhase::Start && error.is_instance_of::<PyRuntimeError>(py) {
             super::write_text(py, "", &format!("\nError: {}\n\n", error.value(py)));
             return 1;
         }
         let text = format_exception(py, error);
-        if self.phase == Phase::Service {
+        if self.phase == HookPhase::Service {
             errors.log(Level::Error, format_args!("Unhandled exception in main loop\n{text}"));
             return STATUS_HOOK_ERROR;
         }
@@ -147,14 +147,14 @@ impl Stage {
 
     /// A worker is about to get ABRT for its silence.
     pub(super) fn aborting(&self, py: Python<'_>, pid: Pid) {
-        if let Err(error) = self.server.moment(py, "_aborting", (pid,)) {
+        if let Err(error) = self.server.call_hook(py, "_aborting", (pid,)) {
             error.write_unraisable(py, None);
         }
     }
 
     /// Metrics of the master.
     pub(super) fn counted(&self, py: Python<'_>, workers: usize) {
-        if let Err(error) = self.server.moment(py, "_counted", (workers,)) {
+        if let Err(error) = self.server.call_hook(py, "_counted", (workers,)) {
             error.write_unraisable(py, None);
         }
     }
@@ -177,16 +177,21 @@ impl Stage {
         age: u64,
         handle: WorkerHandle,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let worker = self.server.moment(py, "_in_worker", (age, Py::new(py, handle)?))?;
+        let worker = self.server.call_hook(py, "_in_worker", (age, Py::new(py, handle)?))?;
         self.worker = Some(worker.clone().unbind());
         Ok(worker)
     }
 
-    /// Calls `post_fork(server, worker)`.
+    /// WsgiApp `post_fork(server, worker)`.
     ///
     /// # Errors
     /// What it raises.
-    pub(super) fn post_fork(&self, py: Python<'_>, live: &Live, worker: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(super) fn post_fork(
+        &self,
+        py: Python<'_>,
+        live: &ConfigObjects,
+        worker: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         live.config(py).getattr("post_fork")?.call1((self.server.bind(py), worker)).map(drop)
     }
 }

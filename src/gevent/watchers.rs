@@ -9,8 +9,8 @@ use pyo3::types::{PyString, PyTuple};
 use rgunicorn_io::driver::{READABLE, WRITABLE};
 use rgunicorn_io::sys::waker;
 
-use super::looping::{os_error, seconds};
-use super::watcher::{ChildFacts, IoFacts, Kind, StatFacts, TimerFacts, Watcher};
+use super::hub_loop::{os_error, seconds};
+use super::watcher::{ChildFacts, IoFacts, StatFacts, TimerFacts, Watcher, WatcherKind};
 use super::{IOFDSET, READ, WRITE};
 
 /// libev's interval for a file that is looked at without one being asked for, in seconds.
@@ -45,7 +45,7 @@ pub(super) fn poll_mask(events: u32) -> u32 {
 pub struct Io;
 
 impl Io {
-    pub(super) fn kind(fd: i32, events: u32) -> PyResult<Kind> {
+    pub(super) fn kind(fd: i32, events: u32) -> PyResult<WatcherKind> {
         if fd < 0 {
             return Err(PyValueError::new_err(format!("fd must be non-negative: {fd}")));
         }
@@ -55,12 +55,12 @@ impl Io {
         waker::check_open(fd).map_err(os_error)?;
         let events = events | IOFDSET;
         let facts = IoFacts { fd, events, op: None, pass_events: false, closing: false, fresh: true };
-        Ok(Kind::Io(facts))
+        Ok(WatcherKind::Io(facts))
     }
 
     fn facts<R>(this: &Bound<'_, Self>, look: impl FnOnce(&mut IoFacts) -> R) -> PyResult<R> {
         let found = this.as_super().get().inner.with(this.py(), |inner| match &mut inner.kind {
-            Kind::Io(facts) => Some(look(facts)),
+            WatcherKind::Io(facts) => Some(look(facts)),
             _ => None,
         });
         found.ok_or_else(|| PyAttributeError::new_err("not an io watcher"))
@@ -141,7 +141,7 @@ impl Io {
 pub struct Timer;
 
 impl Timer {
-    pub(super) fn kind(after: f64, repeat: f64) -> PyResult<Kind> {
+    pub(super) fn kind(after: f64, repeat: f64) -> PyResult<WatcherKind> {
         if after.is_nan() || repeat.is_nan() {
             return Err(PyValueError::new_err("a timer's seconds must be numbers, not nan"));
         }
@@ -149,7 +149,7 @@ impl Timer {
             return Err(PyValueError::new_err(format!("repeat must be positive or zero: {repeat:?}")));
         }
         let facts = TimerFacts { after: seconds(after), repeat: seconds(repeat), due: Default::default() };
-        Ok(Kind::Timer(facts))
+        Ok(WatcherKind::Timer(facts))
     }
 
     /// The clock is read before a timer starts if that was asked for, or while callbacks run: they may take their time.
@@ -192,7 +192,7 @@ impl Timer {
         Self::refresh(this, update);
         let owner = watcher.get().owner.get();
         let repeats = watcher.get().inner.with(py, |inner| match &inner.kind {
-            Kind::Timer(timer) => !timer.repeat.is_zero(),
+            WatcherKind::Timer(timer) => !timer.repeat.is_zero(),
             _ => false,
         });
         if !repeats {
@@ -203,7 +203,7 @@ impl Timer {
         owner.activate(watcher)?;
         owner.state.with(py, |state| {
             watcher.get().inner.with(py, |inner| {
-                if let (Kind::Timer(timer), Some(slot)) = (&mut inner.kind, inner.slot) {
+                if let (WatcherKind::Timer(timer), Some(slot)) = (&mut inner.kind, inner.slot) {
                     timer.due = state.now.after(timer.repeat);
                     state.set_timer(slot, timer.due);
                 }
@@ -218,8 +218,8 @@ impl Timer {
         let (py, watcher) = (this.py(), this.as_super().get());
         watcher.owner.get().state.with(py, |state| {
             watcher.inner.with(py, |inner| match (&inner.kind, inner.slot) {
-                (Kind::Timer(timer), Some(_)) => state.seconds(timer.due),
-                (Kind::Timer(timer), None) => timer.after.as_secs_f64(),
+                (WatcherKind::Timer(timer), Some(_)) => state.seconds(timer.due),
+                (WatcherKind::Timer(timer), None) => timer.after.as_secs_f64(),
                 _ => 0.0,
             })
         })
@@ -231,11 +231,11 @@ impl Timer {
 pub struct Signal;
 
 impl Signal {
-    pub(super) fn kind(number: i32) -> PyResult<Kind> {
+    pub(super) fn kind(number: i32) -> PyResult<WatcherKind> {
         if number < 1 || usize::try_from(number).is_ok_and(|number| number >= waker::SIGNAL_NUMBERS) {
             return Err(PyValueError::new_err(format!("illegal signal number: {number}")));
         }
-        Ok(Kind::Signal(number))
+        Ok(WatcherKind::Signal(number))
     }
 }
 
@@ -244,13 +244,13 @@ impl Signal {
 pub struct Child;
 
 impl Child {
-    pub(super) fn kind(pid: i32) -> Kind {
-        Kind::Child(ChildFacts { pid, rpid: 0, rstatus: 0 })
+    pub(super) fn kind(pid: i32) -> WatcherKind {
+        WatcherKind::Child(ChildFacts { pid, rpid: 0, rstatus: 0 })
     }
 
     fn facts<R>(this: &Bound<'_, Self>, look: impl FnOnce(&mut ChildFacts) -> R) -> PyResult<R> {
         let found = this.as_super().get().inner.with(this.py(), |inner| match &mut inner.kind {
-            Kind::Child(facts) => Some(look(facts)),
+            WatcherKind::Child(facts) => Some(look(facts)),
             _ => None,
         });
         found.ok_or_else(|| PyAttributeError::new_err("not a child watcher"))
@@ -297,15 +297,15 @@ impl Child {
 pub struct Stat;
 
 impl Stat {
-    pub(super) fn kind(path: Bound<'_, PyAny>, interval: f64) -> PyResult<Kind> {
+    pub(super) fn kind(path: Bound<'_, PyAny>, interval: f64) -> PyResult<WatcherKind> {
         // A path that cannot be one fails here.
         path.py().import("os")?.call_method1("fsencode", (&path,))?;
-        Ok(Kind::Stat(Box::new(StatFacts { path: path.unbind(), interval, attr: None, prev: None })))
+        Ok(WatcherKind::Stat(Box::new(StatFacts { path: path.unbind(), interval, attr: None, prev: None })))
     }
 
     fn facts<R>(this: &Bound<'_, Self>, look: impl FnOnce(&mut StatFacts) -> R) -> PyResult<R> {
         let found = this.as_super().get().inner.with(this.py(), |inner| match &mut inner.kind {
-            Kind::Stat(facts) => Some(look(facts)),
+            WatcherKind::Stat(facts) => Some(look(facts)),
             _ => None,
         });
         found.ok_or_else(|| PyAttributeError::new_err("not a stat watcher"))

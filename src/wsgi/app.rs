@@ -1,7 +1,7 @@
 //! The calls of the application: on the loop's frame, one at a time (direct mode), or each in a greenlet of its own
 //! (cooperative mode, see `cooperative`). Its response is pulled as fast as the client reads.
 //!
-//! In direct mode a response that has to wait for its reader is a [`Call`] parked under its connection; everything it
+//! In direct mode a response that has to wait for its reader is a [`Exchange`] parked under its connection; everything it
 //! needs is in there, nothing is kept on the stack. In cooperative mode its greenlet waits.
 
 use std::cell::RefCell;
@@ -15,15 +15,15 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList};
 
-use crate::py::{LogRelay, Watch, exit_status, shielded};
+use crate::py::{QueueListener, Watch, catch_panic, exit_status};
 use rgunicorn_http::{HttpError, ResponseFacts};
 use rgunicorn_io::sys::atfork;
 use rgunicorn_server::log::Level;
-use rgunicorn_server::worker::{App, ConnId, Exit, Flow, Reactor, Request};
+use rgunicorn_server::worker::{App, ConnId, ExitStatus, Flow, Reactor, Request};
 
 use super::client::ClientDisconnected;
-use super::cooperative::Pause;
-use super::current::ticket;
+use super::cooperative::GreenletPool;
+use super::current::to_raw;
 use super::environ::{EnvironFactory, ServerFacts};
 use super::file_wrapper::FileWrapper;
 use super::hints::{EarlyHints, HintTarget};
@@ -32,34 +32,34 @@ use super::input::Input;
 use super::link::Link;
 use super::log_line;
 use super::response::StartResponse;
-use super::running::Running;
+use super::running::RunningRequest;
 use super::socket::SocketFactory;
 
 /// The application and what its calls need.
-pub struct Calls {
+pub struct WsgiApp {
     app: Py<PyAny>,
     environs: EnvironFactory,
     pub(super) sockets: SocketFactory,
     empty_input: Py<Input>,
     /// Those of the last request, if the application kept none.
-    pub(super) spare: RefCell<Option<Callables>>,
-    pub(super) parked: RefCell<HashMap<ConnId, Call>>,
+    pub(super) spare: RefCell<Option<RequestObjects>>,
+    pub(super) parked: RefCell<HashMap<ConnId, Exchange>>,
     pub(super) sendfile: bool,
     forks: u32,
     /// In cooperative mode.
-    pub(super) pause: Option<Pause>,
+    pub(super) greenlets: Option<GreenletPool>,
     /// Told about every call into the application; it asks `running` what that is for.
     watch: Arc<Watch>,
-    running: Arc<Running>,
+    running: Arc<RunningRequest>,
     pub(super) hooks: Option<RequestHooks>,
-    pub(super) relay: Option<Arc<LogRelay>>,
+    pub(super) relay: Option<Arc<QueueListener>>,
 }
 
 /// `start_response`, the early hints that end when its head leaves, and whether the client has left.
-pub(super) type Callables = (Py<StartResponse>, Py<EarlyHints>, Py<ClientDisconnected>);
+pub(super) type RequestObjects = (Py<StartResponse>, Py<EarlyHints>, Py<ClientDisconnected>);
 
 /// A response in progress.
-pub(super) struct Call {
+pub(super) struct Exchange {
     pub(super) request: Request,
     pub(super) environ: Py<PyDict>,
     /// The body, if it was still arriving when the application was called.
@@ -70,21 +70,21 @@ pub(super) struct Call {
     pub(super) socket: Py<PyAny>,
     /// What the application returned; closed at the end.
     pub(super) iterable: Option<Py<PyAny>>,
-    pub(super) stage: Stage,
+    pub(super) state: ExchangeState,
     /// What hooks get for it, if there are any.
     pub(super) req: Option<Py<PyAny>>,
     /// A list or a tuple: all items exist already, so nothing has to leave before the next is asked for.
-    pub(super) materialised: bool,
+    pub(super) is_sized: bool,
 }
 
-pub(super) enum Stage {
+pub(super) enum ExchangeState {
     /// Items are still to come.
     Items(Py<PyIterator>),
     /// Everything was produced; the last bytes are on their way.
     Ending,
 }
 
-impl Calls {
+impl WsgiApp {
     /// The calls of `app`: one after the other, or (`cooperative`) each in a greenlet. `constants`: `wsgi.errors` and
     /// whatever else is the same in every environ.
     ///
@@ -97,11 +97,13 @@ impl Calls {
         constants: &Bound<'_, PyDict>,
         sendfile: bool,
         watch: Arc<Watch>,
-        (cooperative, hooks, relay): (bool, Option<RequestHooks>, Option<Arc<LogRelay>>),
+        (cooperative, hooks, relay): (bool, Option<RequestHooks>, Option<Arc<QueueListener>>),
     ) -> PyResult<Self> {
-        let running = Arc::new(Running::default());
-        let pause = if cooperative { Some(Pause::new(py)?) } else { None };
-        watch.describe_by(pause.as_ref().map_or_else(|| Running::describe(&running), Pause::describe));
+        let running = Arc::new(RunningRequest::default());
+        let greenlets = if cooperative { Some(GreenletPool::new(py)?) } else { None };
+        watch.describe_by(
+            greenlets.as_ref().map_or_else(|| RunningRequest::describe(&running), GreenletPool::describe),
+        );
         constants.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
         Ok(Self {
             app,
@@ -112,7 +114,7 @@ impl Calls {
             parked: RefCell::default(),
             sendfile,
             forks: atfork::generation(),
-            pause,
+            greenlets,
             watch,
             running,
             hooks,
@@ -129,24 +131,24 @@ impl Calls {
 
     /// Whether requests run in greenlets.
     pub fn is_cooperative(&self) -> bool {
-        self.pause.is_some()
+        self.greenlets.is_some()
     }
 
-    pub(super) fn pause(&self) -> Option<&Pause> {
-        self.pause.as_ref()
+    pub(super) fn greenlets(&self) -> Option<&GreenletPool> {
+        self.greenlets.as_ref()
     }
 
     pub(super) fn is_forked_copy(&self) -> bool {
         atfork::generation() != self.forks
     }
 
-    /// Waits until all output of a connection has left or its client has; `None` where the loop itself would have to wait.
+    /// Waiters until all output of a connection has left or its client has; `None` where the loop itself would have to wait.
     pub(super) fn drained(&self, py: Python<'_>, link: Link<'_>, conn: ConnId) -> Option<PyResult<Flow>> {
-        match (link, &self.pause) {
-            (Link::Thread(desk), _) => Some(Ok(desk.drained(conn))),
-            (Link::Loop(reactor), Some(pause)) => {
-                let drained = pause.drained(py, reactor, conn);
-                Some(drained.map(|()| if reactor.is_gone(conn) { Flow::Gone } else { Flow::Sent }))
+        match (link, &self.greenlets) {
+            (Link::Thread(remote), _) => Some(Ok(remote.drained(conn))),
+            (Link::Loop(reactor), Some(greenlets)) => {
+                let drained = greenlets.drained(py, reactor, conn);
+                Some(drained.map(|()| if reactor.is_closed(conn) { Flow::Gone } else { Flow::Sent }))
             }
             (Link::Loop(_), None) => None,
         }
@@ -157,7 +159,7 @@ impl Calls {
     /// # Errors
     /// `MemoryError`.
     pub fn running<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        self.pause.as_ref().map_or_else(|| Ok(PyList::empty(py)), |pause| pause.running(py))
+        self.greenlets.as_ref().map_or_else(|| Ok(PyList::empty(py)), |greenlets| greenlets.running(py))
     }
 
     /// A request in its own greenlet, from beginning to end.
@@ -190,10 +192,10 @@ impl Calls {
         }
         let req = match self.hooks.as_ref().map(|hooks| hooks.request_object(py, &request)).transpose() {
             Ok(req) => req,
-            Err(error) => return self.refuse_announced(py, link, (&request, None), &error),
+            Err(error) => return self.reject_pre_request(py, link, (&request, None), &error),
         };
-        if let Err(error) = self.announce(py, &mut request, req.as_ref()) {
-            return self.refuse_announced(py, link, (&request, req.as_ref()), &error);
+        if let Err(error) = self.run_pre_request(py, &mut request, req.as_ref()) {
+            return self.reject_pre_request(py, link, (&request, req.as_ref()), &error);
         }
         let call = match self.prepare(py, request, body, req.clone()) {
             Ok(call) => call,
@@ -203,7 +205,7 @@ impl Calls {
             }
         };
         link.count_request();
-        let result = shielded(|| self.app.bind(py).call1((call.environ.bind(py), call.response.bind(py))));
+        let result = catch_panic(|| self.app.bind(py).call1((call.environ.bind(py), call.response.bind(py))));
         if self.is_forked_copy() {
             return self.leave_child(py, link, result.err().as_ref());
         }
@@ -214,14 +216,14 @@ impl Calls {
     }
 
     /// Runs `pre_request` with what hooks get for this request, if there are any.
-    fn announce(
+    fn run_pre_request(
         &self,
         py: Python<'_>,
         request: &mut Request,
         req: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let (Some(hooks), Some(req)) = (&self.hooks, req) else { return Ok(()) };
-        shielded(|| hooks.before(py, req))?;
+        catch_panic(|| hooks.before(py, req))?;
         request.keep_alive &= !req.getattr(intern!(py, "must_close"))?.is_truthy()?;
         Ok(())
     }
@@ -233,7 +235,7 @@ impl Calls {
         request: Request,
         body: rgunicorn_server::worker::Body,
         req: Option<Bound<'_, PyAny>>,
-    ) -> Result<Call, Box<(Request, Option<HttpError>)>> {
+    ) -> Result<Exchange, Box<(Request, Option<HttpError>)>> {
         let request_streams = matches!(body, rgunicorn_server::worker::Body::Incoming);
         let made = (|| -> PyResult<Result<_, HttpError>> {
             let environ = match self.environs.build(py, &request)? {
@@ -246,13 +248,13 @@ impl Calls {
             let input = match body {
                 rgunicorn_server::worker::Body::Empty => self.empty_input.clone_ref(py),
                 rgunicorn_server::worker::Body::Incoming => {
-                    Py::new(py, Input::incoming(ticket(request.conn)))?
+                    Py::new(py, Input::incoming(to_raw(request.conn)))?
                 }
                 body => Py::new(py, Input::new(body))?,
             };
             environ.set_item(intern!(py, "wsgi.input"), &input)?;
             let input = request_streams.then_some(input);
-            let socket = self.sockets.get(py, ticket(request.conn))?;
+            let socket = self.sockets.get(py, to_raw(request.conn))?;
             environ.set_item(intern!(py, "gunicorn.socket"), &socket)?;
             let facts = ResponseFacts {
                 version: request.head.version(),
@@ -266,7 +268,7 @@ impl Calls {
             Ok(Ok((environ.unbind(), input, callables, socket.unbind())))
         })();
         match made {
-            Ok(Ok((environ, input, (response, hints, client), socket))) => Ok(Call {
+            Ok(Ok((environ, input, (response, hints, client), socket))) => Ok(Exchange {
                 request,
                 environ,
                 input,
@@ -276,8 +278,8 @@ impl Calls {
                 socket,
                 iterable: None,
                 req: req.map(Bound::unbind),
-                stage: Stage::Ending,
-                materialised: false,
+                state: ExchangeState::Ending,
+                is_sized: false,
             }),
             Ok(Err(error)) => Err(Box::new((request, Some(error)))),
             Err(error) => {
@@ -287,17 +289,17 @@ impl Calls {
         }
     }
 
-    fn callables(&self, py: Python<'_>, conn: ConnId, facts: ResponseFacts) -> PyResult<Callables> {
+    fn callables(&self, py: Python<'_>, conn: ConnId, facts: ResponseFacts) -> PyResult<RequestObjects> {
         let spare = self.spare.borrow_mut().take();
         if let Some((response, hints, client)) = spare {
             response.get().reset(conn, facts);
-            client.get().aim(ticket(conn));
+            client.get().set_target(to_raw(conn));
             return Ok((response, hints, client));
         }
         let target = HintTarget::default();
         let hints = Py::new(py, EarlyHints::new(target.clone()))?;
         let client = Py::new(py, ClientDisconnected::new())?;
-        client.get().aim(ticket(conn));
+        client.get().set_target(to_raw(conn));
         Ok((Py::new(py, StartResponse::new(conn, facts, target))?, hints, client))
     }
 
@@ -316,24 +318,24 @@ impl Calls {
     }
 }
 
-impl App for Calls {
+impl App for WsgiApp {
     fn blocking(&self, wait: &mut dyn FnMut()) {
         crate::py::blocking(wait);
     }
 
-    fn check_signals(&self, _: bool) -> Result<(), Exit> {
+    fn check_signals(&self, _: bool) -> Result<(), ExitStatus> {
         self.relay_logs();
         check_signals()
     }
 
     fn call(&self, reactor: &Reactor, request: Request) {
         let conn = request.conn;
-        let Some(pause) = &self.pause else {
+        let Some(greenlets) = &self.greenlets else {
             self.running.set(&request);
             return self.serve(reactor, conn, |py| self.start(py, Link::Loop(reactor), request));
         };
         self.serve(reactor, conn, |py| {
-            if let Err(error) = pause.spawn(py, request) {
+            if let Err(error) = greenlets.spawn(py, request) {
                 error.write_unraisable(py, None);
                 reactor.abort(conn);
             }
@@ -341,8 +343,8 @@ impl App for Calls {
     }
 
     fn resume(&self, reactor: &Reactor, conn: ConnId) {
-        if let Some(pause) = &self.pause {
-            return self.serve(reactor, conn, |py| pause.wake(py, conn));
+        if let Some(greenlets) = &self.greenlets {
+            return self.serve(reactor, conn, |py| greenlets.wake(py, conn));
         }
         let call = self.parked.borrow_mut().remove(&conn);
         if let Some(call) = call {
@@ -352,8 +354,8 @@ impl App for Calls {
     }
 
     fn abandon(&self, reactor: &Reactor, conn: ConnId) {
-        if let Some(pause) = &self.pause {
-            return self.serve(reactor, conn, |py| pause.wake(py, conn));
+        if let Some(greenlets) = &self.greenlets {
+            return self.serve(reactor, conn, |py| greenlets.wake(py, conn));
         }
         let call = self.parked.borrow_mut().remove(&conn);
         if let Some(call) = call {
@@ -374,17 +376,17 @@ impl App for Calls {
 /// Runs the handlers of signals that have come. On the main thread, which is the loop's.
 ///
 /// # Errors
-/// [`Exit`] when one of them wants the process to leave.
-pub(super) fn check_signals() -> Result<(), Exit> {
+/// [`ExitStatus`] when one of them wants the process to leave.
+pub(super) fn check_signals() -> Result<(), ExitStatus> {
     Python::attach(|py| {
         py.check_signals().map_err(|error| {
             if error.is_instance_of::<PySystemExit>(py) {
-                return Exit(exit_status(py, &error));
+                return ExitStatus(exit_status(py, &error));
             }
             if !error.is_instance_of::<PyKeyboardInterrupt>(py) {
                 error.print(py);
             }
-            Exit(1)
+            ExitStatus(1)
         })
     })
 }

@@ -7,7 +7,7 @@ use rgunicorn_settings::Networks;
 
 /// Settings and limits of one worker. [`Default`] gives Gunicorn's defaults where Gunicorn has the setting.
 #[derive(Clone, Debug)]
-pub struct Tuning {
+pub struct WorkerConfig {
     /// Open connections at most; at the limit the worker stops accepting (`worker_connections`).
     pub connections_max: usize,
     /// Idle time allowed on a kept-alive connection; zero turns keep-alive off (`keepalive`).
@@ -54,12 +54,12 @@ pub struct Tuning {
     /// Longest sleep of an idle worker: heartbeat and parent check happen at least this often.
     pub idle_wait_max: Duration,
     /// Which PROXY headers may come before the first request of a connection (`proxy_protocol`).
-    pub proxy_protocol: proxy::Mode,
+    pub proxy_protocol: proxy::ProxyMode,
     /// Peers that may send them (`proxy_allow_ips`).
     pub proxy_allowed: Networks,
 }
 
-impl Default for Tuning {
+impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
             connections_max: 1000,
@@ -81,7 +81,7 @@ impl Default for Tuning {
             shares_listeners: true,
             graceful_timeout: Duration::from_secs(30),
             idle_wait_max: Duration::from_secs(1),
-            proxy_protocol: proxy::Mode::Off,
+            proxy_protocol: proxy::ProxyMode::Off,
             proxy_allowed: Networks::default(),
         }
     }

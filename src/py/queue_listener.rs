@@ -10,12 +10,12 @@ use rgunicorn_server::log::ErrorLog;
 
 /// The logger, and the log whose records it gets.
 #[derive(Debug)]
-pub struct LogRelay {
+pub struct QueueListener {
     logger: Py<PyAny>,
     errors: Arc<ErrorLog>,
 }
 
-impl LogRelay {
+impl QueueListener {
     /// See the fields.
     pub fn new(logger: Py<PyAny>, errors: Arc<ErrorLog>) -> Self {
         Self { logger, errors }

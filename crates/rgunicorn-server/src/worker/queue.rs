@@ -8,7 +8,7 @@ use super::Request;
 /// A queue that any number of threads take from, each request once, in order of arrival. Its length is bounded by
 /// `worker_connections`: a connection has one request in progress at most.
 #[derive(Debug, Default)]
-pub struct Pool {
+pub struct RequestQueue {
     waiting: Mutex<Waiting>,
     filled: Condvar,
 }
@@ -19,7 +19,7 @@ struct Waiting {
     closed: bool,
 }
 
-impl Pool {
+impl RequestQueue {
     /// Hands a request to the next thread that is free. Gives it back when the pool is closed.
     ///
     /// # Errors

@@ -4,15 +4,15 @@
 //! them.
 //!
 //! A connection waits because of it for [`LOOK_EVERY`] at most: with every look the worker takes one that nobody else has
-//! taken, and looks again soon. A sibling that leaves, is full, silent, or busy for longer than [`BRISK`] is none that can
+//! taken, and looks again soon. A sibling that leaves, is full, silent, or busy for longer than [`BUSY_GRACE`] is none that can
 //! take one.
 
 use std::time::Duration;
 
 use rgunicorn_io::sys::clock::Instant;
-use rgunicorn_io::sys::shared::{Accepting, Reading};
+use rgunicorn_io::sys::shared::{Accepting, SlotReading};
 
-use super::accept::Listener;
+use super::accept::AcceptSocket;
 use super::reactor::{Reactor, State};
 
 /// So many connections more than the siblings' mean are nothing to care about. Applications that answer one-shot clients
@@ -26,12 +26,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// A sibling that has begun to work so recently is back in a moment, as a rule. Longer than it may wait for its CPU where
 /// all are busy: in a burst the counts would differ otherwise by what the others' slices of time bring.
-const BRISK: Duration = Duration::from_millis(20);
+const BUSY_GRACE: Duration = Duration::from_millis(20);
 /// So much more time without an idle sibling than with one, and there are more connections than the siblings can take: to
 /// be brisk is to be busy then. Longer than a burst that is over soon.
-const CROWDED_AFTER: Duration = Duration::from_millis(200);
+const SATURATED_AFTER: Duration = Duration::from_millis(200);
 /// How long that is remembered. Clients that come again for each request lose next to nothing to the rule then.
-const CROWDED_FOR: Duration = Duration::from_secs(5);
+const SATURATED_FOR: Duration = Duration::from_secs(5);
 /// When nobody has accepted anything for so long, holding back is over: an idle worker sleeps. The next connection that
 /// it takes may make it hold back again.
 const FLOW_MEMORY: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ const SILENT_AFTER: Duration = Duration::from_millis(2500);
 
 /// What a worker remembers for this rule.
 #[derive(Debug, Default)]
-pub(super) struct Fairness {
+pub(super) struct Balancer {
     /// It holds back, and looks again then.
     pub(super) next_look: Option<Instant>,
     /// It has accepted a connection since it last looked.
@@ -48,71 +48,71 @@ pub(super) struct Fairness {
     /// When it last looked.
     looked: Instant,
     /// How much longer than otherwise there was no idle sibling, or a connection that nobody had taken.
-    crowded: Duration,
+    saturated: Duration,
     /// Until then brisk siblings are busy ones.
-    crowded_until: Option<Instant>,
+    saturated_until: Option<Instant>,
 }
 
-impl Fairness {
+impl Balancer {
     /// Holding back goes on. With the last look, `since` ago, this was found.
     fn note(&mut self, since: Duration, idle: bool, left_over: bool, now: Instant) {
-        self.crowded = if idle && !left_over {
-            self.crowded.saturating_sub(since)
+        self.saturated = if idle && !left_over {
+            self.saturated.saturating_sub(since)
         } else {
-            self.crowded.saturating_add(since)
+            self.saturated.saturating_add(since)
         };
-        if self.crowded >= CROWDED_AFTER {
-            self.crowded = Duration::ZERO;
-            self.crowded_until = Some(now.after(CROWDED_FOR));
+        if self.saturated >= SATURATED_AFTER {
+            self.saturated = Duration::ZERO;
+            self.saturated_until = Some(now.after(SATURATED_FOR));
         }
-        self.hold(if left_over { LOOK_AGAIN } else { LOOK_EVERY }, now);
+        self.back_off(if left_over { LOOK_AGAIN } else { LOOK_EVERY }, now);
     }
 
-    fn hold(&mut self, time: Duration, now: Instant) {
+    fn back_off(&mut self, time: Duration, now: Instant) {
         (self.looked, self.next_look) = (now, Some(now.after(time)));
     }
 
     /// How long a sibling may have been working to count as one that can take a connection.
-    fn brisk(&self, now: Instant) -> Duration {
-        if self.crowded_until.is_some_and(|until| now < until) { Duration::ZERO } else { BRISK }
+    fn busy_grace(&self, now: Instant) -> Duration {
+        if self.saturated_until.is_some_and(|until| now < until) { Duration::ZERO } else { BUSY_GRACE }
     }
 }
 
 impl Reactor {
     /// Leaves this worker the next connections to its siblings? Asks the score-board only after it has taken one, and
     /// while it holds back.
-    pub(super) fn leaves_to_siblings(&self, state: &mut State) -> bool {
+    pub(super) fn should_back_off(&self, state: &mut State) -> bool {
         let own = state.conns.len() as u64;
-        let held = state.fair.next_look.take();
-        if !std::mem::take(&mut state.fair.accepted) && held.is_none() {
+        let held = state.balancer.next_look.take();
+        if !std::mem::take(&mut state.balancer.accepted) && held.is_none() {
             return false;
         }
-        if own <= SLACK_CONNECTIONS || !state.listeners.iter().any(Listener::is_shared) {
+        if own <= SLACK_CONNECTIONS || !state.listeners.iter().any(AcceptSocket::is_shared) {
             return false;
         }
         if held.is_some_and(|at| state.now < at) {
-            state.fair.next_look = held;
+            state.balancer.next_look = held;
             return true;
         }
         let siblings = self.siblings(state);
-        if !siblings.are_poor_beside(own) {
+        if !siblings.is_above_mean(own) {
             return false;
         }
         if held.is_none() {
-            state.fair.hold(LOOK_EVERY, state.now);
+            state.balancer.back_off(LOOK_EVERY, state.now);
             return true;
         }
-        let since = state.now.since(state.fair.looked);
+        let since = state.now.since(state.balancer.looked);
         let left_over = self.accept_left_over(state);
-        state.fair.note(since, siblings.idle > 0, left_over, state.now);
+        state.balancer.note(since, siblings.idle > 0, left_over, state.now);
         true
     }
 }
 
 impl Reactor {
     pub(super) fn siblings(&self, state: &State) -> Siblings {
-        let (slot, brisk) = (&self.shared.slot, state.fair.brisk(state.now));
-        Siblings::of(slot.read().age, (state.now, brisk), slot.board().readings())
+        let (slot, busy_grace) = (&self.handles.slot, state.balancer.busy_grace(state.now));
+        Siblings::of(slot.read().age, (state.now, busy_grace), slot.board().readings())
     }
 }
 
@@ -128,13 +128,17 @@ pub(super) struct Siblings {
 }
 
 impl Siblings {
-    fn of(age: u64, (now, brisk): (Instant, Duration), readings: impl Iterator<Item = Reading>) -> Self {
+    fn of(
+        age: u64,
+        (now, busy_grace): (Instant, Duration),
+        readings: impl Iterator<Item = SlotReading>,
+    ) -> Self {
         let mut found = Self::default();
         for reading in readings {
             found.flows |= reading.accepted.is_some_and(|at| now.since(at) < FLOW_MEMORY);
-            if reading.age != age && can_take(&reading, now, brisk) {
+            if reading.age != age && can_take(&reading, now, busy_grace) {
                 found.count += 1;
-                found.idle += u64::from(reading.accepting == Accepting::Now);
+                found.idle += u64::from(reading.accepting == Accepting::Waiting);
                 found.connections += u64::from(reading.connections);
             }
         }
@@ -152,7 +156,7 @@ impl Siblings {
     }
 
     /// Has a worker with `own` connections clearly more than their mean?
-    fn are_poor_beside(&self, own: u64) -> bool {
+    fn is_above_mean(&self, own: u64) -> bool {
         let part = own.saturating_sub(SLACK_CONNECTIONS) * self.count;
         self.flows && part.saturating_sub(self.connections) * SLACK_PART > self.connections
     }
@@ -160,11 +164,11 @@ impl Siblings {
 
 /// It is in its wait, its listeners armed, and the wait is one that it wakes from; or it has begun to compute just now,
 /// and most often will be back in a moment.
-fn can_take(reading: &Reading, now: Instant, brisk: Duration) -> bool {
+fn can_take(reading: &SlotReading, now: Instant, busy_grace: Duration) -> bool {
     let patience = match reading.accepting {
-        Accepting::No | Accepting::AtWork => return false,
-        Accepting::Soon => brisk,
-        Accepting::Now => SILENT_AFTER,
+        Accepting::No | Accepting::BusyArmed => return false,
+        Accepting::BusyDisarmed => busy_grace,
+        Accepting::Waiting => SILENT_AFTER,
     };
     reading.booted && !reading.leaving && reading.beat.is_some_and(|at| now.since(at) < patience)
 }
@@ -179,23 +183,23 @@ mod tests {
         Some(Instant(NOW.0 - time.as_nanos() as u64))
     }
 
-    fn waiting(age: u64, connections: u32) -> Reading {
-        Reading {
+    fn waiting(age: u64, connections: u32) -> SlotReading {
+        SlotReading {
             age,
             beat: ago(Duration::from_millis(900)),
             booted: true,
             connections,
             requests: 0,
             accepted: ago(Duration::from_millis(100)),
-            accepting: Accepting::Now,
+            accepting: Accepting::Waiting,
             leaving: false,
         }
     }
 
     /// The judgement of worker 1 with `own` connections.
-    fn rich(own: u64, siblings: &[Reading]) -> bool {
-        let myself = Reading { accepting: Accepting::No, ..waiting(1, own as u32) };
-        Siblings::of(1, (NOW, BRISK), siblings.iter().copied().chain([myself])).are_poor_beside(own)
+    fn rich(own: u64, siblings: &[SlotReading]) -> bool {
+        let myself = SlotReading { accepting: Accepting::No, ..waiting(1, own as u32) };
+        Siblings::of(1, (NOW, BUSY_GRACE), siblings.iter().copied().chain([myself])).is_above_mean(own)
     }
 
     #[test]
@@ -215,7 +219,7 @@ mod tests {
             (u64::from(u32::MAX), &[0], true),
         ];
         for (own, others, expected) in table {
-            let siblings: Vec<Reading> =
+            let siblings: Vec<SlotReading> =
                 (2..).zip(*others).map(|(age, count)| waiting(age, *count)).collect();
             assert_eq!(rich(*own, &siblings), *expected, "{own} against {others:?}");
         }
@@ -225,15 +229,16 @@ mod tests {
     fn who_cannot_take_a_connection_does_not_count() {
         let poor = waiting(2, 0);
         assert!(rich(100, &[poor]));
-        let brisk = Reading { accepting: Accepting::Soon, beat: ago(Duration::from_millis(19)), ..poor };
+        let brisk =
+            SlotReading { accepting: Accepting::BusyDisarmed, beat: ago(Duration::from_millis(19)), ..poor };
         assert!(rich(100, &[brisk]));
         let cannot = [
-            Reading { accepting: Accepting::No, ..poor },
-            Reading { accepting: Accepting::Soon, ..poor },
-            Reading { booted: false, ..poor },
-            Reading { leaving: true, ..poor },
-            Reading { beat: None, ..poor },
-            Reading { beat: ago(Duration::from_secs(3)), ..poor },
+            SlotReading { accepting: Accepting::No, ..poor },
+            SlotReading { accepting: Accepting::BusyDisarmed, ..poor },
+            SlotReading { booted: false, ..poor },
+            SlotReading { leaving: true, ..poor },
+            SlotReading { beat: None, ..poor },
+            SlotReading { beat: ago(Duration::from_secs(3)), ..poor },
         ];
         for sibling in cannot {
             assert!(!rich(100, &[sibling]), "{sibling:?}");
@@ -245,35 +250,40 @@ mod tests {
     #[test]
     fn without_a_flow_of_connections_nobody_holds_back() {
         let long_ago = ago(Duration::from_millis(1100));
-        let (quiet, myself) = (Reading { accepted: long_ago, ..waiting(2, 0) }, waiting(1, 100));
-        let judge =
-            |myself: Reading| Siblings::of(1, (NOW, BRISK), [quiet, myself].into_iter()).are_poor_beside(100);
-        assert!(!judge(Reading { accepted: long_ago, ..myself }));
-        assert!(!judge(Reading { accepted: None, ..myself }));
+        let (quiet, myself) = (SlotReading { accepted: long_ago, ..waiting(2, 0) }, waiting(1, 100));
+        let judge = |myself: SlotReading| {
+            Siblings::of(1, (NOW, BUSY_GRACE), [quiet, myself].into_iter()).is_above_mean(100)
+        };
+        assert!(!judge(SlotReading { accepted: long_ago, ..myself }));
+        assert!(!judge(SlotReading { accepted: None, ..myself }));
         assert!(judge(myself), "its own count as well");
         // The sibling's clock was read a moment later.
-        assert!(judge(Reading { accepted: Some(Instant(NOW.0 + 1000)), ..myself }));
+        assert!(judge(SlotReading { accepted: Some(Instant(NOW.0 + 1000)), ..myself }));
     }
 
     #[test]
     fn when_siblings_are_busy_most_of_the_time_the_brisk_ones_are_busy() {
-        let look = |fair: &mut Fairness, (idle, left_over)| fair.note(LOOK_EVERY, idle, left_over, NOW);
+        let look =
+            |balancer: &mut Balancer, (idle, left_over)| balancer.note(LOOK_EVERY, idle, left_over, NOW);
         let (free, busy, behind) = ((true, false), (false, false), (true, true));
-        let mut fair = Fairness::default();
+        let mut balancer = Balancer::default();
         for _ in 0..100 {
-            [free, busy, free, behind, free].into_iter().for_each(|found| look(&mut fair, found));
-            assert_eq!(fair.brisk(NOW), BRISK, "there is room");
+            [free, busy, free, behind, free].into_iter().for_each(|found| look(&mut balancer, found));
+            assert_eq!(balancer.busy_grace(NOW), BUSY_GRACE, "there is room");
         }
         let looks = (1..).find(|_| {
-            [free, busy, behind].into_iter().for_each(|found| look(&mut fair, found));
-            fair.brisk(NOW) == Duration::ZERO
+            [free, busy, behind].into_iter().for_each(|found| look(&mut balancer, found));
+            balancer.busy_grace(NOW) == Duration::ZERO
         });
         assert!(looks.is_some_and(|looks| (30..=41).contains(&looks)), "{looks:?}");
-        let later = NOW.after(CROWDED_FOR);
-        assert_eq!(fair.brisk(later), BRISK);
-        look(&mut fair, busy);
-        assert_eq!((fair.brisk(later), fair.next_look), (BRISK, Some(NOW.after(LOOK_EVERY))));
-        look(&mut fair, behind);
-        assert_eq!(fair.next_look, Some(NOW.after(LOOK_AGAIN)));
+        let later = NOW.after(SATURATED_FOR);
+        assert_eq!(balancer.busy_grace(later), BUSY_GRACE);
+        look(&mut balancer, busy);
+        assert_eq!(
+            (balancer.busy_grace(later), balancer.next_look),
+            (BUSY_GRACE, Some(NOW.after(LOOK_EVERY)))
+        );
+        look(&mut balancer, behind);
+        assert_eq!(balancer.next_look, Some(NOW.after(LOOK_AGAIN)));
     }
 }

@@ -4,10 +4,10 @@
 //! the child needs to become the new program is made before the fork. The sockets are inheritable in the child only, so no
 //! program that a worker or the master runs can get them.
 
-use super::event::{Action, Event};
+use super::event::{Action, MasterEvent};
 use super::run::{Master, SIGNALS};
-use super::upgrade::HEIR_SUFFIX;
-use super::{Config, Fork, HookEvent, Level, PARENT_VARIABLE, SOCKETS_VARIABLE};
+use super::upgrade::NEW_MASTER_SUFFIX;
+use super::{ArbiterConfig, ForkSide, HookEvent, Level, PARENT_VARIABLE, SOCKETS_VARIABLE};
 use rgunicorn_io::sys::exec::Image;
 use rgunicorn_io::sys::pidfile::{PidFile, PidFileError};
 use rgunicorn_io::sys::process::{self, Pid};
@@ -28,12 +28,12 @@ impl Master<'_> {
             Ok((self.host.fork()?, image, blocked))
         });
         match forked {
-            Ok((Fork::Parent(pid), _, blocked)) => {
+            Ok((ForkSide::Parent(pid), _, blocked)) => {
                 drop(blocked);
-                self.answer(Event::UpgradeStarted { pid })
+                self.answer(MasterEvent::UpgradeStarted { pid })
             }
-            Ok((Fork::Child, image, blocked)) => self.become_master(&image, &sockets, blocked),
-            Err(error) => self.answer(Event::UpgradeFailed(&error.to_string())),
+            Ok((ForkSide::Child, image, blocked)) => self.become_master(&image, &sockets, blocked),
+            Err(error) => self.answer(MasterEvent::UpgradeFailed(&error.to_string())),
         }
     }
 
@@ -47,14 +47,14 @@ impl Master<'_> {
             process::exit_now(status);
         }
         drop(blocked);
-        let Err(error) = image.become_it(sockets);
+        let Err(error) = image.exec(sockets);
         self.host.log(Level::Error, format_args!("Cannot start a new master: {error}"));
         process::exit_now(1)
     }
 
     /// The master before this one has gone.
     pub(super) fn promote(&mut self, former: Pid) {
-        self.host.promoted();
+        self.host.became_master();
         self.set_title();
         let Some(path) = pid_path(&self.setup.config, self.state.suffix()) else { return };
         match PidFile::create_after(&path, former) {
@@ -69,7 +69,7 @@ impl Master<'_> {
 
     /// A new master has ended without removing its pid file: it was killed.
     pub(super) fn remove_heir_pidfile(&self, pid: Pid) {
-        if let Some(path) = pid_path(&self.setup.config, HEIR_SUFFIX) {
+        if let Some(path) = pid_path(&self.setup.config, NEW_MASTER_SUFFIX) {
             PidFile::of(path, pid).remove();
         }
     }
@@ -94,17 +94,17 @@ impl Master<'_> {
 }
 
 /// The first pid file.
-pub(super) fn create_pidfile(config: &Config, suffix: &str) -> Result<Option<PidFile>, PidFileError> {
+pub(super) fn create_pidfile(config: &ArbiterConfig, suffix: &str) -> Result<Option<PidFile>, PidFileError> {
     pid_path(config, suffix).map(|path| PidFile::create(&path)).transpose()
 }
 
-fn pid_path(config: &Config, suffix: &str) -> Option<PathBuf> {
+fn pid_path(config: &ArbiterConfig, suffix: &str) -> Option<PathBuf> {
     let mut path = config.pidfile.clone()?.into_os_string();
     path.push(suffix);
     Some(path.into())
 }
 
 /// `rgunicorn: master [NAME]`
-pub(super) fn set_title(role: &str, config: &Config, suffix: &str) {
+pub(super) fn set_title(role: &str, config: &ArbiterConfig, suffix: &str) {
     process::set_title("rgunicorn", &format!("rgunicorn: {role} [{}{suffix}]", config.proc_name));
 }

@@ -7,14 +7,14 @@
 //! A master that another one has started gets the shared listeners from that one, and opens none by itself until a reload
 //! asks for more.
 
-use super::{Config, Host, Level, Limits, Predecessor};
-use rgunicorn_io::sys::listener::{Address, Listener, Options};
+use super::{ArbiterConfig, Host, Level, OldMaster, WorkerLimits};
+use rgunicorn_io::sys::listener::{ListenAddress, Listener, Options};
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often a busy address is tried, and the pause between two tries. As Gunicorn: time for a predecessor to go.
+/// How often a busy address is tried, and the pause between two tries. As Gunicorn: time for a old_master to go.
 const BIND_TRIES_MAX: u32 = 5;
 const BIND_PAUSE: Duration = Duration::from_secs(1);
 /// What an operator has to know who changes `reuse_port` and reloads: our own sockets are in the way.
@@ -25,29 +25,29 @@ pub(super) const SHARED_HINT: &str = "reuse_port takes a restart: the sockets th
 
 /// A configuration and the sockets that it names.
 #[derive(Debug)]
-pub(super) struct Setup {
-    pub(super) config: Arc<Config>,
+pub(super) struct ListenerSet {
+    pub(super) config: Arc<ArbiterConfig>,
     pub(super) listeners: Vec<Arc<Listener>>,
     /// What each worker opens by itself.
-    own: Vec<Address>,
+    own: Vec<ListenAddress>,
 }
 
-impl Setup {
+impl ListenerSet {
     /// Opens the sockets of the first configuration, patiently; or takes over those of the master before this one. `Err` is
     /// the exit status.
     pub(super) fn start(
         host: &mut dyn Host,
-        config: Config,
-        predecessor: Option<&Predecessor>,
+        config: ArbiterConfig,
+        old_master: Option<&OldMaster>,
     ) -> Result<Self, i32> {
         let mut options = options(&config);
-        let numbers = predecessor.map(|predecessor| predecessor.sockets.as_slice()).unwrap_or_default();
+        let numbers = old_master.map(|old_master| old_master.sockets.as_slice()).unwrap_or_default();
         let inherited = inherit(host, numbers, &options)?;
         // Its workers have sockets of their own, beside which ours have to be.
-        options.reuse_port |= predecessor.is_some() && inherited.is_empty();
+        options.reuse_port |= old_master.is_some() && inherited.is_empty();
         let (own, shared) =
             wanted(&config, |address| inherited.iter().any(|listener| listener.is_at(address)));
-        let own: Vec<Address> = own.into_iter().cloned().collect();
+        let own: Vec<ListenAddress> = own.into_iter().cloned().collect();
         let made_here = inherited.is_empty();
         let mut listeners = name(host, inherited, &shared);
         let opened = shared.iter().filter(|_| made_here).try_for_each(|address| {
@@ -74,10 +74,10 @@ impl Setup {
     ///
     /// # Errors
     /// The address and the reason; nothing is left open.
-    pub(super) fn next(&self, config: Config) -> Result<Self, String> {
+    pub(super) fn next(&self, config: ArbiterConfig) -> Result<Self, String> {
         let options = options(&config);
         let is_shared =
-            |address: &Address| self.listeners.iter().any(|listener| listener.address() == address);
+            |address: &ListenAddress| self.listeners.iter().any(|listener| listener.address() == address);
         let (own, shared) = wanted(&config, is_shared);
         let own = own.into_iter().cloned().collect();
         let mut next = Self { config: Arc::new(config.clone()), listeners: Vec::new(), own };
@@ -93,15 +93,15 @@ impl Setup {
     /// anew: beside it no other can be bound.
     pub(super) fn shares_beyond_wish(&self) -> bool {
         self.config.reuse_port
-            && self.listeners.iter().any(|one| matches!(one.address(), Address::Tcp { .. }))
+            && self.listeners.iter().any(|one| matches!(one.address(), ListenAddress::Tcp { .. }))
     }
 
     fn open_beyond(
         &mut self,
         before: &Self,
-        shared: &[&Address],
+        shared: &[&ListenAddress],
         options: &Options,
-    ) -> Result<(), (Address, io::Error)> {
+    ) -> Result<(), (ListenAddress, io::Error)> {
         for address in shared {
             let kept = before.listeners.iter().find(|listener| listener.address() == *address);
             let listener = match kept {
@@ -158,8 +158,8 @@ impl Setup {
 }
 
 /// The part of a configuration that decisions rest on.
-pub(super) fn limits(config: &Config) -> Limits {
-    Limits {
+pub(super) fn limits(config: &ArbiterConfig) -> WorkerLimits {
+    WorkerLimits {
         workers: config.workers,
         timeout: Duration::from_secs(config.timeout_s),
         graceful_timeout: Duration::from_secs(config.graceful_timeout_s),
@@ -172,7 +172,7 @@ fn unlink(listeners: &[Arc<Listener>]) {
     listeners.iter().for_each(|listener| listener.unlink());
 }
 
-fn options(config: &Config) -> Options {
+fn options(config: &ArbiterConfig) -> Options {
     Options {
         backlog: config.backlog,
         umask: config.umask,
@@ -183,15 +183,18 @@ fn options(config: &Config) -> Options {
 
 /// The addresses to open, by each worker and by the master. As in Gunicorn, descriptors that were handed over silence all
 /// others.
-fn wanted(config: &Config, is_shared: impl Fn(&Address) -> bool) -> (Vec<&Address>, Vec<&Address>) {
-    let handed_over = config.binds.iter().any(|address| matches!(address, Address::Fd(_)));
-    let binds = config.binds.iter().filter(|address| !handed_over || matches!(address, Address::Fd(_)));
+fn wanted(
+    config: &ArbiterConfig,
+    is_shared: impl Fn(&ListenAddress) -> bool,
+) -> (Vec<&ListenAddress>, Vec<&ListenAddress>) {
+    let handed_over = config.binds.iter().any(|address| matches!(address, ListenAddress::Fd(_)));
+    let binds = config.binds.iter().filter(|address| !handed_over || matches!(address, ListenAddress::Fd(_)));
     binds.partition(|address| {
-        config.reuse_port && matches!(address, Address::Tcp { .. }) && !is_shared(address)
+        config.reuse_port && matches!(address, ListenAddress::Tcp { .. }) && !is_shared(address)
     })
 }
 
-/// Takes over what a predecessor listens on, all of it, as Gunicorn does.
+/// Takes over what a old_master listens on, all of it, as Gunicorn does.
 fn inherit(host: &mut dyn Host, numbers: &[RawFd], options: &Options) -> Result<Vec<Listener>, i32> {
     let listener = |fd: &RawFd| {
         Listener::inherit(*fd, options).map_err(|error| {
@@ -206,8 +209,8 @@ fn inherit(host: &mut dyn Host, numbers: &[RawFd], options: &Options) -> Result<
 }
 
 /// Gives inherited sockets the addresses that the configuration has for them. A descriptor of the configuration (`fd://N`)
-/// was the predecessor's, and stands for the next socket without an address.
-fn name(host: &mut dyn Host, inherited: Vec<Listener>, shared: &[&Address]) -> Vec<Arc<Listener>> {
+/// was the old_master's, and stands for the next socket without an address.
+fn name(host: &mut dyn Host, inherited: Vec<Listener>, shared: &[&ListenAddress]) -> Vec<Arc<Listener>> {
     if inherited.is_empty() {
         return Vec::new();
     }
@@ -215,7 +218,7 @@ fn name(host: &mut dyn Host, inherited: Vec<Listener>, shared: &[&Address]) -> V
     let mut listeners = Vec::new();
     for listener in inherited {
         let by_address = free.iter().position(|address| listener.is_at(address));
-        let by_turn = || free.iter().position(|address| matches!(address, Address::Fd(_)));
+        let by_turn = || free.iter().position(|address| matches!(address, ListenAddress::Fd(_)));
         let named = match by_address.or_else(by_turn) {
             Some(index) => listener.named(free.remove(index).clone()),
             None => listener,
@@ -230,7 +233,11 @@ fn name(host: &mut dyn Host, inherited: Vec<Listener>, shared: &[&Address]) -> V
 }
 
 /// Tries to open `address`, several times if it must be.
-fn patiently<T>(host: &mut dyn Host, address: &Address, open: impl Fn() -> io::Result<T>) -> Result<T, i32> {
+fn patiently<T>(
+    host: &mut dyn Host,
+    address: &ListenAddress,
+    open: impl Fn() -> io::Result<T>,
+) -> Result<T, i32> {
     for _ in 0..BIND_TRIES_MAX {
         let error = match open() {
             Ok(opened) => return Ok(opened),

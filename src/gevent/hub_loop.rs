@@ -9,14 +9,14 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
-use crate::py::{Foreign, GilCell, ThreadBound, Watch, crossing, is_only_reference};
+use crate::py::{GilCell, ThreadBound, Watch, WrongOwner, assert_no_borrow, is_only_reference};
 use rgunicorn_io::driver::{Choice, Config, Driver, OpKey};
 use rgunicorn_io::sys::waker::{self, Waker};
 
 use super::callback::Callback;
 use super::guest::Guest;
-use super::state::{List, State};
-use super::watcher::{Kind, Stopped, Watcher};
+use super::state::{LoopState, WatcherList};
+use super::watcher::{Stopped, Watcher, WatcherKind};
 
 /// The environment variable that chooses the driver of a loop that works alone.
 const DRIVER_VARIABLE: &str = "RGUNICORN_IO_DRIVER";
@@ -25,14 +25,14 @@ const DRIVER_VARIABLE: &str = "RGUNICORN_IO_DRIVER";
 const SPARE_CALLBACKS_MAX: usize = 1024;
 
 /// The driver of a loop.
-pub(super) enum Home {
+pub(super) enum DriverRef {
     /// Its own.
     Own(Box<Driver>),
     /// The worker's.
     Shared(Rc<dyn Guest>),
 }
 
-impl Home {
+impl DriverRef {
     pub(super) fn with<R>(&mut self, work: impl FnOnce(&mut Driver) -> R) -> R {
         match self {
             Self::Own(driver) => work(driver),
@@ -44,8 +44,8 @@ impl Home {
 /// gevent's event loop.
 #[pyclass(frozen, subclass, dict, weakref, name = "Loop", module = "rgunicorn.gevent")]
 pub struct Loop {
-    pub(super) state: GilCell<State>,
-    pub(super) home: ThreadBound<Home>,
+    pub(super) state: GilCell<LoopState>,
+    pub(super) driver_ref: ThreadBound<DriverRef>,
     pub(super) wake: GilCell<(Arc<Waker>, Option<OpKey>)>,
     /// Of the main thread: runs signal handlers, may watch children.
     pub(super) main: bool,
@@ -59,8 +59,8 @@ impl Drop for Loop {
     /// The last reference may be given up on any thread, and a ring must not be closed on another one than its own.
     fn drop(&mut self) {
         Python::attach(|py| {
-            if let Some((home, whose)) = self.home.take(py) {
-                leave(home, whose);
+            if let Some((driver_ref, whose)) = self.driver_ref.take(py) {
+                leave(driver_ref, whose);
             }
         });
     }
@@ -88,7 +88,7 @@ impl Loop {
     /// Fails after `destroy`.
     pub(super) fn check_alive(&self, py: Python<'_>) -> PyResult<()> {
         // Python comes in here.
-        crossing();
+        assert_no_borrow();
         if self.state.with(py, |state| state.destroyed) {
             Err(PyValueError::new_err(DESTROYED))
         } else {
@@ -99,9 +99,9 @@ impl Loop {
     /// Fails after `destroy`, and on another thread than the loop's. A forked child may prepare what its loop will do.
     pub(super) fn check_usable(&self, py: Python<'_>) -> PyResult<()> {
         self.check_alive(py)?;
-        match self.home.check(py) {
-            Ok(()) | Err(Foreign::Fork) => Ok(()),
-            Err(Foreign::Thread) => Err(wrong_thread(py)),
+        match self.driver_ref.check(py) {
+            Ok(()) | Err(WrongOwner::Fork) => Ok(()),
+            Err(WrongOwner::Thread) => Err(wrong_thread(py)),
         }
     }
 
@@ -115,7 +115,7 @@ impl Loop {
         args: Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, Callback>> {
         let py = function.py();
-        crossing();
+        assert_no_borrow();
         let (function, args) = (function.unbind(), args.unbind());
         let queued = self.state.with(py, |state| {
             if state.destroyed {
@@ -162,7 +162,7 @@ impl Loop {
         let py = watcher.py();
         let me = watcher.get();
         let signal = me.inner.with(py, |inner| match inner.kind {
-            Kind::Signal(number) if inner.slot.is_none() => Some(number),
+            WatcherKind::Signal(number) if inner.slot.is_none() => Some(number),
             _ => None,
         });
         if let Some(number) = signal {
@@ -185,13 +185,13 @@ impl Loop {
 
     /// Stops a watcher. `forget`: its callback, too, and what has happened.
     pub(super) fn deactivate(&self, watcher: &Bound<'_, Watcher>, forget: bool) -> Stopped {
-        crossing();
+        assert_no_borrow();
         let py = watcher.py();
         let me = watcher.get();
         let (stopped, signal) = self.state.with(py, |state| {
             me.inner.with(py, |inner| {
                 let signal = match inner.kind {
-                    Kind::Signal(number) if inner.slot.is_some() => Some(number),
+                    WatcherKind::Signal(number) if inner.slot.is_some() => Some(number),
                     _ => None,
                 };
                 let keep = state.deactivate(inner);
@@ -211,9 +211,12 @@ impl Loop {
 
     /// The last watcher of a signal is gone: the signal has its default effect.
     fn release_signal(&self, py: Python<'_>, number: i32) {
-        let others = self.state.with(py, |state| state.listed(py, List::Signal));
+        let others = self.state.with(py, |state| state.listed(py, WatcherList::Signal));
         let same = |other: &Py<Watcher>| {
-            other.get().inner.with(py, |inner| matches!(inner.kind, Kind::Signal(theirs) if theirs == number))
+            other
+                .get()
+                .inner
+                .with(py, |inner| matches!(inner.kind, WatcherKind::Signal(theirs) if theirs == number))
         };
         if !others.iter().any(same) {
             waker::unwatch_signal(number);
@@ -246,9 +249,9 @@ impl Loop {
         if !self.state.with(py, |state| state.shared) {
             return None;
         }
-        let guest = self.home.with(py, |home| match home {
-            Home::Shared(guest) => Some(guest.clone()),
-            Home::Own(_) => None,
+        let guest = self.driver_ref.with(py, |driver_ref| match driver_ref {
+            DriverRef::Shared(guest) => Some(guest.clone()),
+            DriverRef::Own(_) => None,
         });
         guest.ok().flatten().flatten()
     }
@@ -262,19 +265,19 @@ impl Loop {
         self.check_usable(py)?;
         self.state.with(py, |state| state.watch = Some(watch));
         let name = guest.driver().name();
-        self.move_to(py, Home::Shared(guest), name)
+        self.move_to(py, DriverRef::Shared(guest), name)
     }
 
     /// Leaves the present driver for another one, where every io watcher is polled anew.
-    fn move_to(&self, py: Python<'_>, home: Home, name: &'static str) -> PyResult<()> {
+    fn move_to(&self, py: Python<'_>, driver_ref: DriverRef, name: &'static str) -> PyResult<()> {
         self.unarm(py);
-        let shared = matches!(home, Home::Shared(_));
+        let shared = matches!(driver_ref, DriverRef::Shared(_));
         self.state.with(py, |state| state.shared = shared);
-        let former = self.home.take(py);
+        let former = self.driver_ref.take(py);
         if let Some((former, whose)) = former {
             leave(former, whose);
         }
-        self.home.replace(py, home);
+        self.driver_ref.replace(py, driver_ref);
         self.backend.with(py, |backend| *backend = name);
         Ok(())
     }
@@ -289,9 +292,9 @@ impl Loop {
         for watcher in &all {
             self.state.with(py, |state| {
                 watcher.get().inner.with(py, |inner| {
-                    if let (Kind::Io(io), Some(slot)) = (&mut inner.kind, inner.slot) {
+                    if let (WatcherKind::Io(io), Some(slot)) = (&mut inner.kind, inner.slot) {
                         io.op = None;
-                        state.unsettle(slot);
+                        state.mark_dirty(slot);
                     }
                 });
             });
@@ -308,10 +311,10 @@ impl Loop {
         let name = driver.name();
         // Its end would be that of the signals' handlers, too, until they are told of the new one.
         let before = self.wake.with(py, |wake| std::mem::replace(wake, (fresh.clone(), None)));
-        self.move_to(py, Home::Own(Box::new(driver)), name)?;
-        waker::move_signals(&before.0, &fresh);
+        self.move_to(py, DriverRef::Own(Box::new(driver)), name)?;
+        waker::rebind_signals(&before.0, &fresh);
         drop(before);
-        self.state.with(py, State::update_now);
+        self.state.with(py, LoopState::update_now);
         Ok(())
     }
 
@@ -323,15 +326,15 @@ impl Loop {
 }
 
 /// Lets go of a driver that is not used any more. What belongs to another thread or process is only closed.
-pub(super) fn leave(home: Home, whose: Result<(), Foreign>) {
-    if let Home::Own(driver) = home {
+pub(super) fn leave(driver_ref: DriverRef, whose: Result<(), WrongOwner>) {
+    if let DriverRef::Own(driver) = driver_ref {
         match whose {
             Ok(()) => drop(driver),
-            Err(Foreign::Thread) if driver.name() == "epoll" => drop(driver),
+            Err(WrongOwner::Thread) if driver.name() == "epoll" => drop(driver),
             Err(_) => driver.forget_after_fork(),
         }
     } else if whose.is_err() {
-        std::mem::forget(home);
+        std::mem::forget(driver_ref);
     }
 }
 

@@ -15,13 +15,13 @@ use rgunicorn_io::sys::clock;
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_server::log::{ErrorLog, LineRenderer};
 use rgunicorn_server::worker::{
-    AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, ConnId, Control, Flow, Handover, Mailbox, Outgoing,
+    AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, ConnId, Control, Flow, Hijacked, Mailbox, Outgoing,
     Reactor, Request, RequestCount,
 };
 
 /// What threads need of the worker.
 #[derive(Clone)]
-pub struct Office {
+pub struct ThreadContext {
     /// The way to the reactor.
     pub mailbox: Arc<Mailbox>,
     /// Stop requests.
@@ -37,10 +37,10 @@ pub struct Office {
     /// How requests are counted there.
     pub count: RequestCount,
     /// Threads that wait for their client.
-    pub(super) waits: Arc<Waits>,
+    pub(super) waits: Arc<Waiters>,
 }
 
-impl Office {
+impl ThreadContext {
     /// See the fields.
     pub fn new(
         mailbox: Arc<Mailbox>,
@@ -56,9 +56,9 @@ impl Office {
 
 /// The threads that wait until the output of a connection has left, by connection.
 #[derive(Default)]
-pub(super) struct Waits(Mutex<HashMap<ConnId, Sender<Flow>>>);
+pub(super) struct Waiters(Mutex<HashMap<ConnId, Sender<Flow>>>);
 
-impl Waits {
+impl Waiters {
     /// Answers the thread that waits for a connection, if one does.
     pub(super) fn answer(&self, conn: ConnId, flow: Flow) {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&conn);
@@ -96,9 +96,9 @@ enum End {
     Abort,
 }
 
-/// One thread's desk. It has one request at a time.
-pub(super) struct Desk {
-    office: Office,
+/// One thread's remote. It has one request at a time.
+pub(super) struct RemoteResponder {
+    context: ThreadContext,
     conn: Cell<Option<ConnId>>,
     detached: Cell<bool>,
     batch: RefCell<Batch>,
@@ -106,11 +106,11 @@ pub(super) struct Desk {
     access: RefCell<Option<LineRenderer>>,
 }
 
-impl Desk {
-    pub(super) fn new(office: Office) -> Self {
-        let access = RefCell::new(office.access.clone());
+impl RemoteResponder {
+    pub(super) fn new(context: ThreadContext) -> Self {
+        let access = RefCell::new(context.access.clone());
         let (batch, date) = (RefCell::default(), RefCell::default());
-        Self { office, conn: Cell::new(None), detached: Cell::new(false), batch, date, access }
+        Self { context, conn: Cell::new(None), detached: Cell::new(false), batch, date, access }
     }
 
     /// The thread takes up a request.
@@ -127,20 +127,20 @@ impl Desk {
     }
 
     pub(super) fn errors(&self) -> &ErrorLog {
-        &self.office.errors
+        &self.context.errors
     }
 
     pub(super) fn control(&self) -> &Control {
-        &self.office.control
+        &self.context.control
     }
 
     pub(super) fn count_request(&self) {
-        let Office { slot, control, errors, count, .. } = &self.office;
+        let ThreadContext { slot, control, errors, count, .. } = &self.context;
         count.add(slot, control, errors);
     }
 
     pub(super) fn keeps_alive(&self) -> bool {
-        self.office.keeps_alive && !self.office.control.stopping()
+        self.context.keeps_alive && !self.context.control.stopping()
     }
 
     pub(super) fn is_detached(&self) -> bool {
@@ -175,7 +175,7 @@ impl Desk {
         if pieces.is_empty() && lines.is_empty() && end.is_none() && !leaves {
             return;
         }
-        self.office.mailbox.post(Box::new(move |reactor: &Reactor| {
+        self.context.mailbox.post(Box::new(move |reactor: &Reactor| {
             for (piece, last) in pieces {
                 if reactor.send(conn, piece, last) == Flow::Gone {
                     break;
@@ -188,7 +188,7 @@ impl Desk {
                 None => {}
             }
             if leaves {
-                reactor.let_go(conn);
+                reactor.end_work(conn);
             }
         }));
     }
@@ -220,31 +220,31 @@ impl Desk {
         question: impl FnOnce(&Reactor) -> T + Send + 'static,
     ) -> Option<T> {
         self.flush();
-        ask(&self.office.mailbox, question)
+        ask(&self.context.mailbox, question)
     }
 
     pub(super) fn mailbox(&self) -> Arc<Mailbox> {
-        Arc::clone(&self.office.mailbox)
+        Arc::clone(&self.context.mailbox)
     }
 
-    /// Waits until all output of the request's connection has left, or the connection is gone.
+    /// Waiters until all output of the request's connection has left, or the connection is gone.
     pub(super) fn drained(&self, conn: ConnId) -> Flow {
         self.flush();
         let (sender, answer) = channel();
-        let waits = Arc::clone(&self.office.waits);
-        self.office.mailbox.post(Box::new(move |reactor: &Reactor| {
+        let waits = Arc::clone(&self.context.waits);
+        self.context.mailbox.post(Box::new(move |reactor: &Reactor| {
             if reactor.park(conn) {
                 waits.add(conn, sender);
             } else {
-                let flow = if reactor.is_gone(conn) { Flow::Gone } else { Flow::Sent };
+                let flow = if reactor.is_closed(conn) { Flow::Gone } else { Flow::Sent };
                 let _ = sender.send(flow);
             }
         }));
         unlocked(move || answer.recv().unwrap_or(Flow::Gone))
     }
 
-    pub(super) fn hand_over(&self, conn: ConnId) -> io::Result<Handover> {
-        let taken = self.ask(move |reactor| reactor.hand_over(conn));
+    pub(super) fn hijack(&self, conn: ConnId) -> io::Result<Hijacked> {
+        let taken = self.ask(move |reactor| reactor.hijack(conn));
         let taken = taken.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))?;
         self.detached.set(true);
         Ok(taken)
@@ -263,7 +263,7 @@ pub(super) fn ask<T: Send + 'static>(
     unlocked(move || answer.recv().ok())
 }
 
-/// Waits without the interpreter lock.
+/// Waiters without the interpreter lock.
 fn unlocked<T: Send>(wait: impl FnOnce() -> T + Send) -> T {
     Python::attach(|py| py.detach(wait))
 }

@@ -7,12 +7,12 @@
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::py::{Args, FastMethod, crossing, put_in_front};
+use crate::py::{Args, FastMethod, assert_no_borrow, install_vectorcall_method};
 
-use super::kinds::{Io, Timer};
-use super::looping::Loop;
-use super::state::State;
-use super::watcher::{Inner, Kind, Watcher};
+use super::hub_loop::Loop;
+use super::state::LoopState;
+use super::watcher::{Watcher, WatcherKind, WatcherState};
+use super::watchers::{Io, Timer};
 
 /// The place for pyo3's method, one for each implementation.
 macro_rules! ordinary {
@@ -28,12 +28,12 @@ macro_rules! ordinary {
 ///
 /// # Errors
 /// Those of changing the classes.
-pub fn speed_up(py: Python<'_>) -> PyResult<()> {
-    put_in_front::<RunCallback>(py)?;
-    put_in_front::<StartTimer>(py)?;
-    put_in_front::<StartIo>(py)?;
-    put_in_front::<Stop>(py)?;
-    put_in_front::<Close>(py)
+pub fn install_vectorcall(py: Python<'_>) -> PyResult<()> {
+    install_vectorcall_method::<RunCallback>(py)?;
+    install_vectorcall_method::<StartTimer>(py)?;
+    install_vectorcall_method::<StartIo>(py)?;
+    install_vectorcall_method::<Stop>(py)?;
+    install_vectorcall_method::<Close>(py)
 }
 
 /// `Loop.run_callback(func, *args)`
@@ -80,7 +80,7 @@ impl FastMethod for StartIo {
 
     fn call<'py>(this: &Bound<'py, Io>, args: Args<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         start(this.as_super(), args, |_, inner| {
-            if let Kind::Io(io) = &mut inner.kind {
+            if let WatcherKind::Io(io) = &mut inner.kind {
                 io.aim(false);
             }
         })
@@ -91,13 +91,13 @@ impl FastMethod for StartIo {
 fn start<'py>(
     watcher: &Bound<'py, Watcher>,
     args: Args<'_, 'py>,
-    prepare: impl FnOnce(&mut State, &mut Inner),
+    prepare: impl FnOnce(&mut LoopState, &mut WatcherState),
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let (py, me) = (watcher.py(), watcher.get());
-    crossing();
+    assert_no_borrow();
     let owner = me.owner.get();
     let Some(callback) = args.get(0).filter(|callback| callback.is_callable()) else { return Ok(None) };
-    if owner.home.check(py).is_err() {
+    if owner.driver_ref.check(py).is_err() {
         return Ok(None);
     }
     let (callback, rest) = (callback.unbind(), args.rest(1)?.unbind());
@@ -165,10 +165,10 @@ impl FastMethod for Close {
 /// `None` for the watcher of a signal: when the last one stops, the signal's effect changes.
 fn stop<'py>(this: &Bound<'py, Watcher>) -> Option<Bound<'py, PyAny>> {
     let (py, me) = (this.py(), this.get());
-    crossing();
+    assert_no_borrow();
     let stopped = me.owner.get().state.with(py, |state| {
         me.inner.with(py, |inner| {
-            if matches!(inner.kind, Kind::Signal(_)) {
+            if matches!(inner.kind, WatcherKind::Signal(_)) {
                 return None;
             }
             inner.events = 0;

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
-use super::shielded;
+use super::catch_panic;
 
 /// A method with positional arguments. See the module's text.
 pub trait FastMethod: 'static {
@@ -78,7 +78,7 @@ impl<'py> Args<'_, 'py> {
 ///
 /// # Errors
 /// Those of changing the class.
-pub fn put_in_front<M: FastMethod>(py: Python<'_>) -> PyResult<()> {
+pub fn install_vectorcall_method<M: FastMethod>(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<M::Class>();
     let ordinary = class.getattr(M::NAME)?;
     let text =
@@ -135,7 +135,7 @@ unsafe extern "C" fn enter<M: FastMethod>(
         let py = Python::assume_attached();
         let this = Bound::from_borrowed_ptr(py, this);
         let positional = if count == 0 { &[] } else { std::slice::from_raw_parts(args, count as usize) };
-        let result = shielded(AssertUnwindSafe(|| {
+        let result = catch_panic(AssertUnwindSafe(|| {
             if names.is_null()
                 && let Some(value) = M::call(this.cast_unchecked(), Args { items: positional, py })?
             {

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use rgunicorn_http::proxy::Mode;
-use rgunicorn_server::worker::Tuning;
+use rgunicorn_http::proxy::ProxyMode;
+use rgunicorn_server::worker::WorkerConfig;
 use rgunicorn_settings::Networks;
 
 use crate::app::answer;
 use crate::client::get;
-use crate::stage::{Stage, calm, tuning};
+use crate::stage::{Stage, calm, worker_config};
 
 const LINE: &[u8] = b"PROXY TCP4 1.2.3.4 5.6.7.8 1000 2000\r\n";
 
 fn stage(allowed: &str) -> Stage {
     let proxy_allowed = Networks::parse(&[allowed]).unwrap();
-    Stage::new(1, &calm(), Tuning { proxy_protocol: Mode::Auto, proxy_allowed, ..tuning() })
+    Stage::new(1, &calm(), WorkerConfig { proxy_protocol: ProxyMode::Auto, proxy_allowed, ..worker_config() })
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn records_wait_instead_of_being_written() {
     let log = ErrorLog::open(&path, Level::Info).unwrap();
     log.info(format_args!("before"));
     assert_eq!(log.take_diverted(), []);
-    log.divert();
+    log.queue_records();
     log.debug(format_args!("too little"));
     log.error(format_args!("one\n  {}", 2));
     log.critical(format_args!("three"));
@@ -33,7 +33,7 @@ fn what_nobody_took_is_written_in_the_end() {
     let folder = Folder::new();
     let path = folder.file("error.log");
     let log = ErrorLog::open(&path, Level::Info).unwrap();
-    log.divert();
+    log.queue_records();
     log.info(format_args!("at a hard end"));
     log.write_diverted();
     assert!(read(&path).ends_with("[INFO] at a hard end\n"));
@@ -41,7 +41,7 @@ fn what_nobody_took_is_written_in_the_end() {
     log.undivert();
     log.info(format_args!("direct"));
     assert!(read(&path).ends_with("direct\n") && read(&path).contains("of the diversion\n"));
-    log.divert();
+    log.queue_records();
     log.info(format_args!("of the log"));
     drop(log);
     assert!(read(&path).ends_with("[INFO] of the log\n"));
@@ -51,7 +51,7 @@ fn what_nobody_took_is_written_in_the_end() {
 #[test]
 fn too_many_records_are_dropped_counted_and_told_once() {
     let log = ErrorLog::open("/dev/null", Level::Info).unwrap();
-    log.divert();
+    log.queue_records();
     for number in 0..DIVERTED_RECORDS_MAX + 7 {
         log.info(format_args!("{number}"));
     }
@@ -70,7 +70,7 @@ fn too_many_records_are_dropped_counted_and_told_once() {
 #[test]
 fn too_much_text_is_dropped() {
     let log = ErrorLog::open("/dev/null", Level::Info).unwrap();
-    log.divert();
+    log.queue_records();
     let text = "x".repeat(DIVERTED_BYTES_MAX / 2);
     for _ in 0..3 {
         log.info(format_args!("{text}"));
@@ -87,7 +87,7 @@ fn records_of_many_threads_come_out_once_each_and_in_the_order_of_their_thread()
     const THREADS: usize = 4;
     const RECORDS: usize = 2_000;
     let log = Arc::new(ErrorLog::open("/dev/null", Level::Info).unwrap());
-    log.divert();
+    log.queue_records();
     let threads: Vec<_> = (0..THREADS)
         .map(|thread| {
             let log = Arc::clone(&log);

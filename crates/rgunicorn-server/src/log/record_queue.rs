@@ -29,7 +29,7 @@ pub struct Record {
 
 /// The queue, and whether it is in use. Any thread may push and take.
 #[derive(Debug, Default)]
-pub(super) struct Diversion {
+pub(super) struct RecordQueue {
     on: AtomicBool,
     /// There may be something to take: most turns have nothing, and ask for it all the same.
     news: AtomicBool,
@@ -43,11 +43,11 @@ struct Queue {
     bytes: usize,
     /// The process that pushed them, 0 before the first: a child must not give out what its parent will.
     pid: u32,
-    /// What [`Diversion::dropped`] was when records were last taken.
+    /// What [`RecordQueue::dropped`] was when records were last taken.
     dropped_told: u64,
 }
 
-impl Diversion {
+impl RecordQueue {
     pub(super) fn is_on(&self) -> bool {
         self.on.load(Ordering::Acquire)
     }
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_child_begins_with_an_empty_queue_and_tells_nothing_of_its_parents_losses() {
-        let diversion = Diversion::default();
+        let diversion = RecordQueue::default();
         diversion.push(record());
         assert_eq!(diversion.lock().unwrap().records.len(), 1);
         diversion.dropped.store(3, Ordering::Relaxed);
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_lock_that_nobody_will_open_again_drops() {
-        let diversion = Diversion::default();
+        let diversion = RecordQueue::default();
         let held = diversion.queue.try_lock().unwrap();
         diversion.push(record());
         assert_eq!((diversion.dropped(), diversion.take().len()), (1, 0));
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_panic_with_the_lock_stops_nobody() {
-        let diversion = Diversion::default();
+        let diversion = RecordQueue::default();
         let panicked = std::thread::scope(|scope| {
             let broken = || {
                 let _held = diversion.queue.try_lock();

@@ -1,0 +1,102 @@
+"""Workers as hooks see them, and the table of their classes."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rgunicorn._rgunicorn import WorkerHandle
+    from rgunicorn._server import Listener
+    from rgunicorn.config import Config
+
+
+class Heartbeat:
+    """The heartbeat of a worker, `worker.tmp`."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._fd: int | None = None
+
+    def notify(self) -> None:
+        """Say that the worker is alive."""
+        self._worker.notify()
+
+    def last_update(self) -> float:
+        """Return when it last said so, on the monotonic clock, in seconds; 0 before."""
+        handle = self._worker._handle
+        return 0.0 if handle is None else handle.last_beat()
+
+    def fileno(self) -> int:
+        """Return a descriptor, for a hook that asks for one: heartbeats are in shared memory."""
+        if self._fd is None:
+            self._fd = os.memfd_create("heartbeat")
+        return self._fd
+
+    def close(self) -> None:
+        """Let go of the descriptor."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+class Worker:
+    """A worker, in the master and, as a copy, in its own process. Attributes may be added."""
+
+    def __init__(
+        self, age: int, ppid: int, sockets: list[Listener], app: Any, timeout: float, cfg: Config, log: Any
+    ) -> None:
+        self.age, self.ppid, self.timeout = age, ppid, timeout
+        self.sockets, self.app, self.cfg, self.log = sockets, app, cfg, log
+        self.pid: int | str = "[booting]"
+        self.booted = False
+        self.aborted = False
+        self.reloader: Any = None
+        self.tmp = Heartbeat(self)
+        self.wsgi: Any = None
+        self._handle: WorkerHandle | None = None
+        self._alive = True
+        self._nr = 0
+        jitter = random.randint(0, cfg.max_requests_jitter)
+        self.max_requests: float = cfg.max_requests + jitter if cfg.max_requests else sys.maxsize
+
+    def __str__(self) -> str:
+        return f"<Worker {self.pid}>"
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker goes on; False stops it."""
+        return self._alive if self._handle is None else self._handle.alive
+
+    @alive.setter
+    def alive(self, value: bool) -> None:
+        self._alive = value
+        if self._handle is not None:
+            self._handle.alive = value
+
+    @property
+    def nr(self) -> int:
+        """The number of requests so far; may be set, to be nearer to `max_requests` or farther from it."""
+        return self._nr if self._handle is None else self._handle.requests
+
+    @nr.setter
+    def nr(self, value: int) -> None:
+        self._nr = value
+        if self._handle is not None:
+            self._handle.requests = value
+
+    def notify(self) -> None:
+        """Say that the worker is alive: its time-out begins anew."""
+        if self._handle is not None:
+            self._handle.notify()
+
+
+_CLASSES: dict[str, type[Worker]] = {}
+
+
+def worker_class(name: str) -> type[Worker]:
+    """Return `Worker` under the name of a worker type."""
+    names = {"sync": "SyncWorker", "gthread": "ThreadWorker", "gevent": "GeventWorker", "uring": "UringWorker"}
+    return _CLASSES.setdefault(name, type(names.get(name, name), (Worker,), {}))
