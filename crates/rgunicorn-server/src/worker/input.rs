@@ -205,6 +205,7 @@ impl Reactor {
         let Some(conn) = state.conn(id) else { return };
         conn.phase = ConnPhase::Running;
         let (peer, proxied, listener) = (conn.peer, conn.proxied.clone(), conn.listener);
+        let request_id = conn.request_id(id.index);
         if refusal.status != 0 {
             if let Some(error) = &refusal.cause {
                 let ip = peer.ip_text();
@@ -219,7 +220,7 @@ impl Reactor {
         self.begin_close(state, id);
         if let Some(head) = head {
             let request = Request {
-                conn: id,
+                id: request_id,
                 head,
                 body: super::Body::Empty,
                 peer,
@@ -289,7 +290,7 @@ impl Reactor {
 
 /// A request is ready for the application; no clock runs.
 fn call(state: &mut State, request: Request) {
-    state.stop_timer(request.conn.index);
+    state.stop_timer(request.id.conn.index);
     state.turn_requests += 1;
     state.jobs.push_back(Job::Call(request));
 }

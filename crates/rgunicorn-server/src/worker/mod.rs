@@ -30,7 +30,7 @@ mod spool;
 mod wakeup;
 
 pub use access::{AccessFacts, AccessLine};
-pub use app::{App, ConnId, ExitStatus, Flow, Hijacked, Outgoing, Request};
+pub use app::{App, ExitStatus, Flow, Hijacked, Outgoing, Request, RequestId};
 pub use body::Body;
 pub use config::WorkerConfig;
 pub use control::Control;
