@@ -18,8 +18,8 @@ use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_settings::Networks;
 
 use super::accept::AcceptSocket;
+use super::accept::balance::Balancer;
 use super::app::{ConnId, Request, RequestId};
-use super::balance::Balancer;
 use super::conn::{Conn, FeedContext};
 use super::{Control, Mailbox, WorkerConfig};
 
@@ -57,7 +57,7 @@ pub struct WorkerHandles {
 
 /// Work for the application, in order of arrival.
 #[derive(Debug)]
-pub(super) enum Job {
+pub(crate) enum Job {
     /// A complete request.
     Call(Request),
     /// A parked response may go on, or there is something to read of a request body.
@@ -70,7 +70,7 @@ pub(super) enum Job {
 
 impl Job {
     /// Returns the request that it is about.
-    pub(super) fn id(&self) -> RequestId {
+    pub(crate) fn id(&self) -> RequestId {
         match self {
             Self::Call(request) | Self::Refused(request, _) => request.id,
             Self::Resume(id) | Self::Abandon(id) => *id,
@@ -80,7 +80,7 @@ impl Job {
 
 /// Deadlines of connections; one class per duration, so that each is a FIFO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ConnTimer {
+pub(crate) enum ConnTimer {
     Keepalive,
     Header,
     BodyStall,
@@ -90,14 +90,14 @@ pub(super) enum ConnTimer {
 }
 
 /// Number of [`ConnTimer`] classes.
-pub(super) const TIMER_CLASSES: usize = 6;
+pub(crate) const TIMER_CLASSES: usize = 6;
 
 /// The connections of one worker. Every public method borrows the state for its own duration only.
 pub struct Reactor {
-    pub(super) state: RefCell<State>,
-    pub(super) handles: WorkerHandles,
-    pub(super) config: WorkerConfig,
-    pub(super) policy: Policy,
+    pub(crate) state: RefCell<State>,
+    pub(crate) handles: WorkerHandles,
+    pub(crate) config: WorkerConfig,
+    pub(crate) policy: Policy,
 }
 
 /// How requests are counted; for any thread.
@@ -125,58 +125,58 @@ impl RequestCount {
 }
 
 /// Everything that changes; behind one `RefCell`, borrowed briefly.
-pub(super) struct State {
-    pub(super) driver: Driver,
-    pub(super) conns: Slab<Conn>,
-    pub(super) timers: Deadlines<TIMER_CLASSES>,
-    pub(super) jobs: VecDeque<Job>,
-    pub(super) listeners: Vec<AcceptSocket>,
+pub(crate) struct State {
+    pub(crate) driver: Driver,
+    pub(crate) conns: Slab<Conn>,
+    pub(crate) timers: Deadlines<TIMER_CLASSES>,
+    pub(crate) jobs: VecDeque<Job>,
+    pub(crate) listeners: Vec<AcceptSocket>,
     /// Buffers whose owners may be Python objects: dropped by `run`, where Python may run.
-    pub(super) deferred_drops: Vec<SendBuf>,
+    pub(crate) deferred_drops: Vec<SendBuf>,
     /// Connections that hold as much early input as they may: reception pauses when all completions of the turn are
     /// handled. Not earlier: what `recv_stop` returns comes after the data that those completions carry.
-    pub(super) full: Vec<ConnId>,
+    pub(crate) full: Vec<ConnId>,
     /// Output buffers for reuse.
-    pub(super) spare: Vec<Vec<u8>>,
-    pub(super) now: Instant,
-    pub(super) date: DateCache,
-    pub(super) draining: bool,
+    pub(crate) spare: Vec<Vec<u8>>,
+    pub(crate) now: Instant,
+    pub(crate) date: DateCache,
+    pub(crate) draining: bool,
     /// The worker leaves, and what the kernel has queued for it has not been accepted yet.
-    pub(super) queue_waits: bool,
+    pub(crate) queue_waits: bool,
     /// No further request is begun.
-    pub(super) leaving: bool,
+    pub(crate) leaving: bool,
     /// Greenlets and threads at work ([`Reactor::begin_work`]).
-    pub(super) held: usize,
+    pub(crate) held: usize,
     /// Those of them whose connection is closed.
-    pub(super) orphans: usize,
-    pub(super) drain_deadline: Option<Instant>,
-    pub(super) accept_paused_until: Option<Instant>,
-    pub(super) emfile_warned: Option<Instant>,
-    pub(super) balancer: Balancer,
+    pub(crate) orphans: usize,
+    pub(crate) drain_deadline: Option<Instant>,
+    pub(crate) accept_paused_until: Option<Instant>,
+    pub(crate) emfile_warned: Option<Instant>,
+    pub(crate) balancer: Balancer,
     /// When to look for connections that nobody was woken for, and when this worker last did.
-    pub(super) next_backlog_check: Option<Instant>,
-    pub(super) last_backlog_check: Instant,
+    pub(crate) next_backlog_check: Option<Instant>,
+    pub(crate) last_backlog_check: Instant,
     /// The poll of the siblings' nudges, and when this worker last gave one.
-    pub(super) sibling_wakeup: Option<OpKey>,
-    pub(super) siblings_woken_at: Instant,
+    pub(crate) sibling_wakeup: Option<OpKey>,
+    pub(crate) siblings_woken_at: Instant,
     /// Requests that the present turn brought; one alone is answered at once, several are batched.
-    pub(super) turn_requests: usize,
+    pub(crate) turn_requests: usize,
     /// The last turn accepted a connection.
-    pub(super) just_accepted: bool,
+    pub(crate) just_accepted: bool,
     /// An application call was slow not long ago: answers do not wait for company behind the next one.
-    pub(super) slow_until: Instant,
+    pub(crate) slow_until: Instant,
     /// When the parent was last looked at.
-    pub(super) parent_checked: Instant,
-    pub(super) wake: Option<(OwnedFd, Option<OpKey>)>,
+    pub(crate) parent_checked: Instant,
+    pub(crate) wake: Option<(OwnedFd, Option<OpKey>)>,
     /// A signal has come since handlers were last run.
-    pub(super) signalled: bool,
+    pub(crate) signalled: bool,
     /// The poll of the mailbox.
-    pub(super) mail: Option<OpKey>,
+    pub(crate) mail: Option<OpKey>,
     /// When the last two waits were over, the older one first: a connection that waits to be accepted is seen by one, and
     /// its request by the next.
-    pub(super) looked: [Instant; 2],
+    pub(crate) looked: [Instant; 2],
     /// When what this turn reads has arrived, at the earliest.
-    pub(super) arrived: Instant,
+    pub(crate) arrived: Instant,
     generation: u32,
 }
 
@@ -195,7 +195,7 @@ pub struct Snapshot {
 
 /// What a completion's token names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EventSource {
+pub(crate) enum EventSource {
     Listener(u32),
     Recv(ConnId),
     Send(ConnId),
@@ -226,7 +226,7 @@ const SPARE_BUFFERS_MAX: usize = 64;
 const SPARE_BUFFER_BYTES_MAX: usize = 16 * 1024;
 
 impl EventSource {
-    pub(super) fn token(self) -> Token {
+    pub(crate) fn token(self) -> Token {
         let pack = |kind: u64, id: ConnId| {
             Token(kind << 56 | u64::from(id.generation & GENERATION_MASK) << 32 | u64::from(id.index))
         };
@@ -241,7 +241,7 @@ impl EventSource {
         }
     }
 
-    pub(super) fn from_token(token: Token) -> Option<Self> {
+    pub(crate) fn from_token(token: Token) -> Option<Self> {
         #[expect(clippy::cast_possible_truncation, reason = "fields of the packed token")]
         let id = ConnId { index: token.0 as u32, generation: (token.0 >> 32) as u32 & GENERATION_MASK };
         match token.0 >> 56 {
@@ -307,7 +307,7 @@ impl Reactor {
         Self { state: RefCell::new(state), handles, config, policy }
     }
 
-    pub(super) fn state(&self) -> RefMut<'_, State> {
+    pub(crate) fn state(&self) -> RefMut<'_, State> {
         self.state.borrow_mut()
     }
 
@@ -385,13 +385,13 @@ impl Reactor {
         self.state().recycle(buffer);
     }
 
-    pub(super) fn feed_context(&self, (now, arrived): (Instant, Instant)) -> FeedContext<'_> {
+    pub(crate) fn feed_context(&self, (now, arrived): (Instant, Instant)) -> FeedContext<'_> {
         let (policy, config, keep_alive) = (&self.policy, &self.config, self.keeps_alive());
         FeedContext { policy, config, keep_alive, now, arrived }
     }
 
     /// Handles one completion. The state is borrowed throughout; nothing in here reaches the application.
-    pub(super) fn handle(&self, completion: Completion) {
+    pub(crate) fn handle(&self, completion: Completion) {
         match completion {
             Completion::Recv { token, outcome } => self.on_recv(token, outcome),
             Completion::Sent { token, result, buf } => self.on_sent(token, result, buf),
@@ -410,24 +410,24 @@ impl Reactor {
 
 impl State {
     /// The connection that `id` names, if it is still the same one.
-    pub(super) fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
+    pub(crate) fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
         self.conns.get_mut(id.index as usize).filter(|conn| conn.generation == id.generation)
     }
 
     /// The connection on which the request `id` is, if no later one has begun there.
-    pub(super) fn request(&mut self, id: RequestId) -> Option<&mut Conn> {
+    pub(crate) fn request(&mut self, id: RequestId) -> Option<&mut Conn> {
         self.conn(id.conn).filter(|conn| conn.sequence() == id.sequence)
     }
 
     /// Queues work for the application on the request of a connection.
-    pub(super) fn resume(&mut self, id: ConnId) {
+    pub(crate) fn resume(&mut self, id: ConnId) {
         if let Some(conn) = self.conn(id) {
             let id = conn.request_id(id.index);
             self.jobs.push_back(Job::Resume(id));
         }
     }
 
-    pub(super) fn next_generation(&mut self) -> u32 {
+    pub(crate) fn next_generation(&mut self) -> u32 {
         self.generation = match (self.generation + 1) & GENERATION_MASK {
             0 => 1,
             next => next,
@@ -435,7 +435,7 @@ impl State {
         self.generation
     }
 
-    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
+    pub(crate) fn recycle(&mut self, mut buffer: Vec<u8>) {
         if self.spare.len() < SPARE_BUFFERS_MAX
             && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX
             && buffer.capacity() > 0
@@ -446,7 +446,7 @@ impl State {
     }
 
     /// Buffers of a finished send: ours are reused at once, foreign ones wait for a place where Python may run.
-    pub(super) fn discard(&mut self, mut buf: SendBuf) {
+    pub(crate) fn discard(&mut self, mut buf: SendBuf) {
         let head = std::mem::take(&mut buf.head);
         self.recycle(head);
         if !buf.body.is_empty() {
@@ -455,16 +455,16 @@ impl State {
     }
 
     /// (Re)starts the one timer of a connection.
-    pub(super) fn start_timer(&mut self, index: u32, timer: ConnTimer, after: Duration) {
+    pub(crate) fn start_timer(&mut self, index: u32, timer: ConnTimer, after: Duration) {
         self.timers.set(index, timer as u8, self.now.after(after));
     }
 
-    pub(super) fn stop_timer(&mut self, index: u32) {
+    pub(crate) fn stop_timer(&mut self, index: u32) {
         self.timers.clear(index);
     }
 
     /// Forgets a connection and closes its descriptor. Operations in flight keep their own memory in the driver.
-    pub(super) fn close(&mut self, id: ConnId) {
+    pub(crate) fn close(&mut self, id: ConnId) {
         if self.conn(id).is_none() {
             return;
         }
@@ -495,12 +495,12 @@ impl State {
     }
 
     /// Now, and when what is read now has arrived at the earliest.
-    pub(super) fn clocks(&self) -> (Instant, Instant) {
+    pub(crate) fn clocks(&self) -> (Instant, Instant) {
         (self.now, self.arrived)
     }
 
     /// What counts against `worker_connections`.
-    pub(super) fn load(&self) -> usize {
+    pub(crate) fn load(&self) -> usize {
         self.conns.len() + self.orphans
     }
 
@@ -513,7 +513,7 @@ impl State {
     }
 
     /// Arms the wake-up pipe if it is not armed.
-    pub(super) fn arm_wake(&mut self) {
+    pub(crate) fn arm_wake(&mut self) {
         if let Some((fd, op)) = &mut self.wake
             && op.is_none()
         {

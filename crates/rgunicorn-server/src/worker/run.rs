@@ -260,7 +260,7 @@ impl Reactor {
         mailbox.begin_wait()
     }
 
-    pub(super) fn drain_mail(&self) {
+    pub(crate) fn drain_mail(&self) {
         self.state().mail = None;
         if let Some(mailbox) = &self.handles.mailbox {
             mailbox.drain();

@@ -3,10 +3,10 @@
 
 use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestParser};
 
-use super::app::{ConnId, RequestId};
-use super::conn::{Conn, ConnPhase, Pending};
-use super::drain::DRAIN_FRESH;
-use super::reactor::{ConnTimer, Reactor, State};
+use crate::worker::app::{ConnId, RequestId};
+use crate::worker::conn::{Conn, ConnPhase, Pending};
+use crate::worker::lifecycle::DRAIN_FRESH;
+use crate::worker::reactor::{ConnTimer, Reactor, State};
 
 /// Why the rest of a request body will not come. The connection can only be closed after the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ enum Arrival {
 }
 
 /// State of one such body.
-pub(super) struct Incoming {
+pub(crate) struct Incoming {
     /// Received and not read.
     held: Pending,
     arrival: Arrival,
@@ -53,12 +53,12 @@ pub(super) struct Incoming {
 
 impl Incoming {
     /// A body of which `held` came together with the head.
-    pub(super) fn new(held: Pending) -> Self {
+    pub(crate) fn new(held: Pending) -> Self {
         Self { held, arrival: Arrival::Open, awaited: false, skipped: None }
     }
 
     /// Takes what of `input` belongs to the body.
-    pub(super) fn take(
+    pub(crate) fn take(
         &mut self,
         parser: &mut RequestParser,
         policy: &Policy,
@@ -92,19 +92,19 @@ impl Incoming {
     }
 
     /// No more will come.
-    pub(super) fn fail(&mut self, fault: BodyFault) {
+    pub(crate) fn fail(&mut self, fault: BodyFault) {
         if self.arrival == Arrival::Open {
             self.arrival = Arrival::Failed(fault);
         }
     }
 
     /// Bytes received and not read.
-    pub(super) fn into_held(self) -> Vec<u8> {
+    pub(crate) fn into_held(self) -> Vec<u8> {
         self.held.into_rest()
     }
 
     /// Whether reception must pause; `None`: that is decided by what comes behind the body.
-    pub(super) fn is_full(&self, window_bytes_max: usize) -> Option<bool> {
+    pub(crate) fn is_full(&self, window_bytes_max: usize) -> Option<bool> {
         match self.arrival {
             Arrival::Open => Some(self.held.len() >= window_bytes_max.max(1)),
             Arrival::Complete => None,
@@ -136,17 +136,17 @@ impl Incoming {
 
 impl Conn {
     /// The body that the application reads while it arrives.
-    pub(super) fn incoming(&mut self) -> Option<&mut Incoming> {
+    pub(crate) fn incoming(&mut self) -> Option<&mut Incoming> {
         self.ext.as_mut().and_then(|ext| ext.incoming.as_mut())
     }
 
     /// The application waits for more of it.
-    pub(super) fn awaits_body(&self) -> bool {
+    pub(crate) fn awaits_body(&self) -> bool {
         self.ext.as_ref().and_then(|ext| ext.incoming.as_ref()).is_some_and(|body| body.awaited)
     }
 
     /// The peer sends no more.
-    pub(super) fn end_input(&mut self) {
+    pub(crate) fn end_input(&mut self) {
         self.read_closed = true;
         if let Some(incoming) = self.incoming() {
             incoming.fail(BodyFault::Gone);
@@ -156,7 +156,7 @@ impl Conn {
 
 impl Reactor {
     /// Reads at most `bytes_max` bytes (and at least one) of the body of the request in progress, if that is a
-    /// [`super::Body::Incoming`]; any other one is at its end. After [`Reactor::finish`] or [`Reactor::abort`] there is
+    /// [`crate::worker::Body::Incoming`]; any other one is at its end. After [`Reactor::finish`] or [`Reactor::abort`] there is
     /// nothing to read; a caller that outlives its request must not ask on behalf of the next.
     pub fn read_body(&self, id: RequestId, bytes_max: usize) -> BodyRead {
         let state = &mut *self.state();
@@ -175,8 +175,8 @@ impl Reactor {
         read
     }
 
-    /// Asks for [`super::App::resume`] when there is something to read, be it the end or a fault (or for
-    /// [`super::App::abandon`] when the connection is closed before). `false`: there is already. A connection may be parked,
+    /// Asks for [`crate::worker::App::resume`] when there is something to read, be it the end or a fault (or for
+    /// [`crate::worker::App::abandon`] when the connection is closed before). `false`: there is already. A connection may be parked,
     /// too: whoever waits looks again after either.
     /// [`Reactor::finish`] and [`Reactor::abort`] take the wish back.
     pub fn await_body(&self, id: RequestId) -> bool {
@@ -193,7 +193,7 @@ impl Reactor {
     }
 
     /// Something of a body has come that the application reads, or its end or a fault.
-    pub(super) fn after_body_input(&self, state: &mut State, id: ConnId) {
+    pub(crate) fn after_body_input(&self, state: &mut State, id: ConnId) {
         let Some(conn) = state.conn(id) else { return };
         let parked = conn.parked;
         let Some(incoming) = conn.incoming().filter(|incoming| incoming.awaited) else { return };
@@ -213,7 +213,7 @@ impl Reactor {
     }
 
     /// The application has waited too long, unless something has just come and no completion has told of it.
-    pub(super) fn stall_body(&self, state: &mut State, id: ConnId) {
+    pub(crate) fn stall_body(&self, state: &mut State, id: ConnId) {
         let (data, eof) = state.take_arrived(id);
         let Some(conn) = state.conn(id) else { return };
         conn.buffer_input(&self.policy, &data);
@@ -233,7 +233,7 @@ impl Reactor {
     }
 
     /// The response is complete, and the connection stays if the rest of the request's body can be read away.
-    pub(super) fn skip_body(&self, state: &mut State, id: ConnId) {
+    pub(crate) fn skip_body(&self, state: &mut State, id: ConnId) {
         let Some(conn) = state.conn(id) else { return };
         let Some(incoming) = conn.incoming() else {
             return self.next_request(state, id);
@@ -248,7 +248,7 @@ impl Reactor {
     }
 
     /// Some of the rest was read away.
-    pub(super) fn skip_on(&self, state: &mut State, id: ConnId) {
+    pub(crate) fn skip_on(&self, state: &mut State, id: ConnId) {
         let Some(conn) = state.conn(id) else { return };
         let Some(incoming) = conn.incoming() else { return };
         let too_much = incoming.skipped.is_some_and(|bytes| bytes > self.config.unread_body_bytes_max);
@@ -263,7 +263,7 @@ impl Reactor {
     }
 
     /// The clock of a body that is read away. A worker that leaves gives it a moment in all.
-    pub(super) fn start_skip_timer(&self, state: &mut State, id: ConnId) {
+    pub(crate) fn start_skip_timer(&self, state: &mut State, id: ConnId) {
         if !state.draining {
             state.start_timer(id.index, ConnTimer::BodyStall, self.config.body_stall_timeout);
         } else if state.timers.class(id.index) != Some(ConnTimer::Drain as u8) {

@@ -12,8 +12,8 @@ use std::time::Duration;
 use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::shared::{Accepting, SlotReading};
 
-use super::accept::AcceptSocket;
-use super::reactor::{Reactor, State};
+use crate::worker::accept::AcceptSocket;
+use crate::worker::reactor::{Reactor, State};
 
 /// So many connections more than the siblings' mean are nothing to care about. Applications that answer one-shot clients
 /// one at a time never have more, and never ask the score-board.
@@ -40,11 +40,11 @@ const SILENT_AFTER: Duration = Duration::from_millis(2500);
 
 /// What a worker remembers for this rule.
 #[derive(Debug, Default)]
-pub(super) struct Balancer {
+pub(crate) struct Balancer {
     /// It holds back, and looks again then.
-    pub(super) next_look: Option<Instant>,
+    pub(crate) next_look: Option<Instant>,
     /// It has accepted a connection since it last looked.
-    pub(super) accepted: bool,
+    pub(crate) accepted: bool,
     /// When it last looked.
     looked: Instant,
     /// How much longer than otherwise there was no idle sibling, or a connection that nobody had taken.
@@ -81,7 +81,7 @@ impl Balancer {
 impl Reactor {
     /// Leaves this worker the next connections to its siblings? Asks the score-board only after it has taken one, and
     /// while it holds back.
-    pub(super) fn should_back_off(&self, state: &mut State) -> bool {
+    pub(crate) fn should_back_off(&self, state: &mut State) -> bool {
         let own = state.conns.len() as u64;
         let held = state.balancer.next_look.take();
         if !std::mem::take(&mut state.balancer.accepted) && held.is_none() {
@@ -110,7 +110,7 @@ impl Reactor {
 }
 
 impl Reactor {
-    pub(super) fn siblings(&self, state: &State) -> Siblings {
+    pub(crate) fn siblings(&self, state: &State) -> Siblings {
         let (slot, busy_grace) = (&self.handles.slot, state.balancer.busy_grace(state.now));
         Siblings::of(slot.read().age, (state.now, busy_grace), slot.board().readings())
     }
@@ -118,7 +118,7 @@ impl Reactor {
 
 /// What the score-board says about those siblings that can take a connection.
 #[derive(Debug, Default)]
-pub(super) struct Siblings {
+pub(crate) struct Siblings {
     count: u64,
     /// Those of them that wait.
     idle: u64,
@@ -146,12 +146,12 @@ impl Siblings {
     }
 
     /// There is one.
-    pub(super) fn can_take(&self) -> bool {
+    pub(crate) fn can_take(&self) -> bool {
         self.count > 0
     }
 
     /// One of them waits.
-    pub(super) fn idle(&self) -> bool {
+    pub(crate) fn idle(&self) -> bool {
         self.idle > 0
     }
 

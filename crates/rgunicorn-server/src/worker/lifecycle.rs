@@ -12,11 +12,11 @@ use super::reactor::{ConnTimer, Reactor, State};
 
 /// How long a connection that may be about to send a request, or to close after its answer, is given while the worker
 /// leaves. One that had its last answer within this time before may be: a busy client's next request is on its way.
-pub(super) const DRAIN_FRESH: Duration = Duration::from_millis(500);
+pub(crate) const DRAIN_FRESH: Duration = Duration::from_millis(500);
 
 impl Reactor {
     /// Handles every timer that is due.
-    pub(super) fn expire_timers(&self) {
+    pub(crate) fn expire_timers(&self) {
         let state = &mut *self.state();
         while let Some((index, class)) = state.timers.pop_expired(state.now) {
             let Some(conn) = state.conns.get(index as usize) else {
@@ -65,7 +65,7 @@ impl Reactor {
 
     /// The worker leaves, a turn of it: stop accepting, close what is idle, take what the kernel has queued for us. Requests
     /// in flight, and those that still arrive, are answered with `Connection: close`.
-    pub(super) fn drain(&self) {
+    pub(crate) fn drain(&self) {
         let state = &mut *self.state();
         if !state.draining {
             self.begin_drain(state);
@@ -143,7 +143,7 @@ impl Reactor {
     }
 
     /// Nothing left to answer, or no time left to do so.
-    pub(super) fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         let state = self.state();
         state.has_drained() || state.draining && state.drain_deadline.is_some_and(|at| state.now >= at)
     }
@@ -160,7 +160,7 @@ impl Reactor {
     }
 
     /// How long the next wait may take.
-    pub(super) fn wait_time(&self, state: &State) -> Duration {
+    pub(crate) fn wait_time(&self, state: &State) -> Duration {
         if !state.jobs.is_empty()
             || !state.deferred_drops.is_empty()
             || (state.has_drained() && !state.leaving)
@@ -178,7 +178,7 @@ impl Reactor {
 
 impl State {
     /// What has come on a connection and was not told yet, and whether that is its end. Reception is no longer armed.
-    pub(super) fn take_arrived(&mut self, id: ConnId) -> (Vec<u8>, bool) {
+    pub(crate) fn take_arrived(&mut self, id: ConnId) -> (Vec<u8>, bool) {
         let Some(conn) = self.conn(id) else {
             return Default::default();
         };

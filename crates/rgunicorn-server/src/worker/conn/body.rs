@@ -19,7 +19,7 @@ pub enum Body {
         /// Bytes in it.
         len: u64,
     },
-    /// Still arriving, its length unknown: to be read by [`super::Reactor::read_body`]. Here it is empty.
+    /// Still arriving, its length unknown: to be read by [`crate::worker::Reactor::read_body`]. Here it is empty.
     Incoming,
 }
 

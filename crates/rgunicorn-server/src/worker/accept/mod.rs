@@ -2,6 +2,9 @@
 //! taken back before the application runs, so that a busy worker never swallows a connection that an idle sibling could
 //! serve. A lone worker has no sibling and keeps it armed. How the counts of open connections come into it: `fair`.
 
+pub(crate) mod balance;
+pub(crate) mod wakeup;
+
 use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -10,11 +13,11 @@ use crate::log::Level;
 use rgunicorn_io::driver::OpKey;
 use rgunicorn_io::sys::shared::Accepting;
 
-use super::app::ConnId;
-use super::conn::Conn;
-use super::drain::DRAIN_FRESH;
-use super::proxy_header::ProxyHeaderState;
-use super::reactor::{ConnTimer, EventSource, ListenerSpec, Reactor, State};
+use crate::worker::app::ConnId;
+use crate::worker::conn::Conn;
+use crate::worker::conn::proxy_header::ProxyHeaderState;
+use crate::worker::lifecycle::DRAIN_FRESH;
+use crate::worker::reactor::{ConnTimer, EventSource, ListenerSpec, Reactor, State};
 
 /// Accepts per wake-up when siblings share the listener: a second one would wait behind the first one's request while a
 /// sibling idles.
@@ -27,7 +30,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const ACCEPT_WARNING_EVERY: Duration = Duration::from_secs(1);
 
 /// One listening socket.
-pub(super) struct AcceptSocket {
+pub(crate) struct AcceptSocket {
     fd: RawFd,
     unix: bool,
     /// Siblings accept from it, too.
@@ -35,14 +38,14 @@ pub(super) struct AcceptSocket {
     /// Its wake-up has come in this turn.
     woken: bool,
     /// The connection of the last wake-up was left to siblings.
-    pub(super) left: bool,
+    pub(crate) left: bool,
     op: Option<OpKey>,
     /// Accepts tried per wake-up. Grows while all succeed, shrinks when one finds nothing (a miss costs 4 us).
     batch: u32,
 }
 
 impl AcceptSocket {
-    pub(super) fn new(spec: &ListenerSpec) -> Self {
+    pub(crate) fn new(spec: &ListenerSpec) -> Self {
         Self {
             fd: spec.fd,
             unix: spec.unix,
@@ -54,11 +57,11 @@ impl AcceptSocket {
         }
     }
 
-    pub(super) fn fd(&self) -> RawFd {
+    pub(crate) fn fd(&self) -> RawFd {
         self.fd
     }
 
-    pub(super) fn is_shared(&self) -> bool {
+    pub(crate) fn is_shared(&self) -> bool {
         self.shared
     }
 }
@@ -74,12 +77,12 @@ enum AcceptDecision {
 
 impl Reactor {
     /// Nobody else accepts at the listeners.
-    pub(super) fn is_only_worker(&self) -> bool {
+    pub(crate) fn is_only_worker(&self) -> bool {
         self.handles.slot.board().is_only_worker()
     }
 
     /// Before a wait: arms the listeners if this worker may take more connections.
-    pub(super) fn arm_listeners(&self, state: &mut State) {
+    pub(crate) fn arm_listeners(&self, state: &mut State) {
         // First of all, because a pause that is over must not shorten the wait to nothing.
         state.accept_paused_until = state.accept_paused_until.filter(|until| state.now < *until);
         state.balancer.next_look = state.balancer.next_look.filter(|_| !state.draining);
@@ -133,7 +136,7 @@ impl Reactor {
 
     /// Requests wait, or have probably just arrived: clients send the first one right behind the connection. A wake-up
     /// armed now would find the sibling's next connection readable, too, and take it to no purpose.
-    pub(super) fn has_work_at_hand(&self, state: &State) -> bool {
+    pub(crate) fn has_work_at_hand(&self, state: &State) -> bool {
         state.just_accepted || !state.jobs.is_empty()
     }
 
@@ -148,7 +151,7 @@ impl Reactor {
     }
 
     /// Before application work: gives the wake-ups back, and takes the connection of one that had come already.
-    pub(super) fn disarm_listeners(&self, state: &mut State) {
+    pub(crate) fn disarm_listeners(&self, state: &mut State) {
         if self.is_only_worker() && !state.draining {
             return self.handles.slot.set_accepting(Accepting::BusyArmed);
         }
@@ -181,7 +184,7 @@ impl Reactor {
         }
     }
 
-    pub(super) fn on_acceptable(&self, index: u32, result: &io::Result<u32>) {
+    pub(crate) fn on_acceptable(&self, index: u32, result: &io::Result<u32>) {
         let state = &mut *self.state();
         let Some(listener) = state.listeners.get_mut(index as usize) else {
             return;
@@ -199,7 +202,7 @@ impl Reactor {
     }
 
     /// After all completions of a turn: takes what shared listeners have woken this worker for, or leaves it.
-    pub(super) fn take_woken(&self) {
+    pub(crate) fn take_woken(&self) {
         let state = &mut *self.state();
         for index in 0..state.listeners.len() {
             if std::mem::take(&mut state.listeners[index].woken) && !self.passes_wakeup_on(state, index) {
@@ -227,7 +230,7 @@ impl Reactor {
 
     /// Accepts what the kernel has queued, for a last answer each: the listeners are about to be closed. `false`: there is
     /// no room for all of it now.
-    pub(super) fn accept_rest(&self, state: &mut State) -> bool {
+    pub(crate) fn accept_rest(&self, state: &mut State) -> bool {
         for index in 0..state.listeners.len() {
             loop {
                 if state.load() >= self.config.connections_max || state.accept_paused_until.is_some() {
@@ -242,7 +245,7 @@ impl Reactor {
     }
 
     /// While this worker leaves connections to its siblings: takes one that none of them has taken. `false`: there is none.
-    pub(super) fn accept_left_over(&self, state: &mut State) -> bool {
+    pub(crate) fn accept_left_over(&self, state: &mut State) -> bool {
         (0..state.listeners.len()).any(|index| state.listeners[index].shared && self.accept_one(state, index))
     }
 

@@ -7,13 +7,13 @@ use rgunicorn_http::proxy::ProxyError;
 use rgunicorn_http::{HttpError, RequestHead, error_response, error_response_with};
 use rgunicorn_io::driver::{Received, Token};
 
-use super::app::{ConnId, Flow, Outgoing, Request};
-use super::conn::{Conn, ConnPhase, FeedOutcome};
-use super::drain::DRAIN_FRESH;
-use super::reactor::{ConnTimer, EventSource, Job, Reactor, State};
+use crate::worker::app::{ConnId, Flow, Outgoing, Request};
+use crate::worker::conn::{Conn, ConnPhase, FeedOutcome};
+use crate::worker::lifecycle::DRAIN_FRESH;
+use crate::worker::reactor::{ConnTimer, EventSource, Job, Reactor, State};
 
 impl Reactor {
-    pub(super) fn on_recv(&self, token: Token, outcome: Received) {
+    pub(crate) fn on_recv(&self, token: Token, outcome: Received) {
         let Some(EventSource::Recv(id)) = EventSource::from_token(token) else {
             debug_assert!(false, "a receive completion for {token:?}");
             return;
@@ -85,7 +85,7 @@ impl Reactor {
     }
 
     /// Pauses the connections that were found full, unless their input has been taken meanwhile.
-    pub(super) fn pause_full(&self) {
+    pub(crate) fn pause_full(&self) {
         let state = &mut *self.state();
         while let Some(id) = state.full.pop() {
             if state.conn(id).is_some_and(|conn| self.is_full(conn)) {
@@ -121,7 +121,7 @@ impl Reactor {
     }
 
     /// Arms reception unless it is armed, cannot be, or as much is held as may be: then the end of a later response does.
-    pub(super) fn arm_recv(&self, state: &mut State, id: ConnId) {
+    pub(crate) fn arm_recv(&self, state: &mut State, id: ConnId) {
         let Some(conn) = state.conn(id) else { return };
         if conn.recv.is_some() || conn.read_closed || conn.detached || self.is_full(conn) {
             return;
@@ -163,7 +163,7 @@ impl Reactor {
         }
     }
 
-    pub(super) fn after_feed(&self, state: &mut State, id: ConnId, fed: FeedOutcome) {
+    pub(crate) fn after_feed(&self, state: &mut State, id: ConnId, fed: FeedOutcome) {
         match fed {
             FeedOutcome::Ready(request) => call(state, request),
             FeedOutcome::Streaming(request, wants_continue) => {
@@ -201,7 +201,7 @@ impl Reactor {
     }
 
     /// Answers a bad request and begins to close.
-    pub(super) fn refuse(&self, state: &mut State, id: ConnId, refusal: &Refusal, head: Option<RequestHead>) {
+    pub(crate) fn refuse(&self, state: &mut State, id: ConnId, refusal: &Refusal, head: Option<RequestHead>) {
         let Some(conn) = state.conn(id) else { return };
         conn.phase = ConnPhase::Running;
         let (peer, proxied, listener) = (conn.peer, conn.proxied.clone(), conn.listener);
@@ -222,7 +222,7 @@ impl Reactor {
             let request = Request {
                 id: request_id,
                 head,
-                body: super::Body::Empty,
+                body: crate::worker::Body::Empty,
                 peer,
                 proxied,
                 listener,
@@ -236,7 +236,7 @@ impl Reactor {
     }
 
     /// The response is complete and the connection stays: on to what the client has already sent of the next request.
-    pub(super) fn next_request(&self, state: &mut State, id: ConnId) {
+    pub(crate) fn next_request(&self, state: &mut State, id: ConnId) {
         let Some(conn) = state.conn(id) else { return };
         conn.served = true;
         if conn.output_over_limit() {
@@ -260,7 +260,7 @@ impl Reactor {
 
     /// The clock of a connection between two requests. While the worker leaves, a client that was promised keep-alive
     /// has a moment for the request that may be on its way.
-    pub(super) fn start_idle_timer(&self, state: &mut State, id: ConnId) {
+    pub(crate) fn start_idle_timer(&self, state: &mut State, id: ConnId) {
         if state.draining {
             state.start_timer(id.index, ConnTimer::Drain, DRAIN_FRESH);
         } else {
@@ -269,7 +269,7 @@ impl Reactor {
     }
 
     /// Takes input that came when the connection was idle, and not as a completion.
-    pub(super) fn feed_held(&self, state: &mut State, id: ConnId, data: &[u8]) {
+    pub(crate) fn feed_held(&self, state: &mut State, id: ConnId, data: &[u8]) {
         let ctx = self.feed_context(state.clocks());
         let Some(conn) = state.conn(id) else { return };
         let fed = conn.feed(&ctx, id.index, data);
@@ -296,7 +296,7 @@ fn call(state: &mut State, request: Request) {
 }
 
 /// Why the server answers a request by itself, and how.
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     /// 0: with nothing but a close.
     status: u16,
     cause: Option<Cause>,
@@ -318,7 +318,7 @@ impl fmt::Display for Cause {
 }
 
 impl Refusal {
-    pub(super) const INTERNAL: Self = Self { status: 500, cause: None };
+    pub(crate) const INTERNAL: Self = Self { status: 500, cause: None };
 
     fn render(&self, out: &mut Vec<u8>) {
         match &self.cause {
@@ -346,7 +346,7 @@ impl From<ProxyError> for Refusal {
 
 /// Errors that only say that the client has left; not worth more than a debug line (Gunicorn treats EPIPE, ECONNRESET
 /// and ENOTCONN so).
-pub(super) fn is_disconnect(error: &std::io::Error) -> bool {
+pub(crate) fn is_disconnect(error: &std::io::Error) -> bool {
     use std::io::ErrorKind as K;
     matches!(
         error.kind(),

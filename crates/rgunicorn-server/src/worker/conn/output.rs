@@ -12,12 +12,12 @@ use crate::log::Level;
 use rgunicorn_io::driver::{SendBuf, Sent, Token, Urgency};
 use rgunicorn_io::sys::clock::Instant;
 
-use super::app::{App, ConnId, Flow, Hijacked, Outgoing, Request, RequestId};
-use super::conn::ConnPhase;
-use super::drain::DRAIN_FRESH;
-use super::incoming::Incoming;
-use super::input::is_disconnect;
-use super::reactor::{ConnTimer, EventSource, Job, Reactor, State};
+use crate::worker::app::{App, ConnId, Flow, Hijacked, Outgoing, Request, RequestId};
+use crate::worker::conn::ConnPhase;
+use crate::worker::conn::input::is_disconnect;
+use crate::worker::conn::streaming::Incoming;
+use crate::worker::lifecycle::DRAIN_FRESH;
+use crate::worker::reactor::{ConnTimer, EventSource, Job, Reactor, State};
 
 /// Most bytes of one send operation. The write-stall timer sees progress between two of them only (the ring reports a
 /// send when it is complete), so this over the time-out is the slowest reader that is served: 4 KiB/s by default.
@@ -64,7 +64,7 @@ impl Reactor {
         }
     }
 
-    /// Asks for [`super::App::resume`] when all output has left (or [`super::App::abandon`] when the client has).
+    /// Asks for [`crate::worker::App::resume`] when all output has left (or [`crate::worker::App::abandon`] when the client has).
     /// `false`: nothing is queued, go on at once.
     pub fn park(&self, id: RequestId) -> bool {
         let stall = self.config.write_stall_timeout;
@@ -78,7 +78,7 @@ impl Reactor {
         true
     }
 
-    /// Asks for [`super::App::resume`] in the next turn although nothing is queued: lets others run in between.
+    /// Asks for [`crate::worker::App::resume`] in the next turn although nothing is queued: lets others run in between.
     pub fn yield_turn(&self, id: RequestId) {
         self.state().jobs.push_back(Job::Resume(id));
     }
@@ -172,7 +172,7 @@ impl Reactor {
         self.state().request(id).is_some_and(|conn| conn.detached)
     }
 
-    pub(super) fn push_out(&self, state: &mut State, id: ConnId, piece: Outgoing, urgent: bool) -> Flow {
+    pub(crate) fn push_out(&self, state: &mut State, id: ConnId, piece: Outgoing, urgent: bool) -> Flow {
         let Some(conn) = state.conn(id) else {
             if let Outgoing::Bytes { head, body } = piece {
                 state.discard(SendBuf { head, body });
@@ -305,7 +305,7 @@ impl Reactor {
         state.close(id);
     }
 
-    pub(super) fn on_sent(&self, token: Token, result: io::Result<()>, buf: SendBuf) {
+    pub(crate) fn on_sent(&self, token: Token, result: io::Result<()>, buf: SendBuf) {
         let state = &mut *self.state();
         state.discard(buf);
         let Some(EventSource::Send(id)) = EventSource::from_token(token) else {
@@ -320,7 +320,7 @@ impl Reactor {
         }
     }
 
-    pub(super) fn on_writable(&self, id: ConnId) {
+    pub(crate) fn on_writable(&self, id: ConnId) {
         let state = &mut *self.state();
         let Some(ext) = state.conn(id).and_then(|conn| conn.ext.as_mut()) else {
             return;
@@ -381,7 +381,7 @@ impl Reactor {
     }
 
     /// No further response on this connection: close it when its output has left.
-    pub(super) fn begin_close(&self, state: &mut State, id: ConnId) {
+    pub(crate) fn begin_close(&self, state: &mut State, id: ConnId) {
         let Some(conn) = state.conn(id) else { return };
         conn.phase = ConnPhase::Closing;
         conn.parked = false;

@@ -12,7 +12,7 @@ use rgunicorn_io::driver::READABLE;
 use rgunicorn_io::sys::shared::Scoreboard;
 use std::os::fd::AsRawFd;
 
-use super::reactor::{EventSource, Reactor, State};
+use crate::worker::reactor::{EventSource, Reactor, State};
 
 /// How often a worker looks for connections whose wake-ups a sibling may have used up that does not accept.
 const BACKLOG_CHECK_EVERY: Duration = Duration::from_millis(10);
@@ -28,7 +28,7 @@ impl Reactor {
 
     /// Looks for a connection that nobody was woken for: often while a sibling is there that swallows wake-ups, else when
     /// this worker has slept for so long. `true`: there was one.
-    pub(super) fn polls_backlog(&self, state: &mut State) -> bool {
+    pub(crate) fn polls_backlog(&self, state: &mut State) -> bool {
         if state.next_backlog_check.is_some_and(|at| state.now < at) {
             return false;
         }
@@ -47,7 +47,7 @@ impl Reactor {
     /// The wake-up of a shared listener has come. Is its connection to be left in the queue, because there is work to do
     /// first, and a sibling that can take it? Not twice in a row: under load there is always work, and always a sibling that
     /// will be free in a moment.
-    pub(super) fn passes_wakeup_on(&self, state: &mut State, index: usize) -> bool {
+    pub(crate) fn passes_wakeup_on(&self, state: &mut State, index: usize) -> bool {
         let left = std::mem::take(&mut state.listeners[index].left);
         // Threads work while the loop waits.
         if left || state.jobs.is_empty() || state.draining || self.config.threads > 0 {
@@ -70,7 +70,7 @@ impl Reactor {
     }
 
     /// A sibling leaves a connection to whoever is free.
-    pub(super) fn on_sibling_wakeup(&self) {
+    pub(crate) fn on_sibling_wakeup(&self) {
         let state = &mut *self.state();
         state.sibling_wakeup = None;
         self.board().drain_sibling_wakeup();
@@ -78,7 +78,7 @@ impl Reactor {
     }
 
     /// Before a wait among siblings: arms the poll of their nudges. It stays armed for good.
-    pub(super) fn arm_sibling_wakeup(&self, state: &mut State) {
+    pub(crate) fn arm_sibling_wakeup(&self, state: &mut State) {
         // As the pipe that signals write to: simulations have neither.
         if state.sibling_wakeup.is_none()
             && state.wake.is_some()

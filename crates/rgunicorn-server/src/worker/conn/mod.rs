@@ -1,6 +1,13 @@
 //! One connection. Small on purpose: an idle keep-alive connection is this struct, its timer links and its armed
 //! reception, nothing else; whatever a request needs lives in [`ConnExt`] or in the [`Request`] itself.
 
+pub(crate) mod body;
+pub(crate) mod input;
+pub(crate) mod output;
+pub(crate) mod proxy_header;
+pub(crate) mod spool;
+pub(crate) mod streaming;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -9,10 +16,10 @@ use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestHead, RequestParser};
 use rgunicorn_io::driver::{Fd, OpKey, PeerAddr};
 use rgunicorn_io::sys::clock::Instant;
 
-use super::app::{ConnId, Outgoing, Request, RequestId};
-use super::incoming::Incoming;
-use super::proxy_header::ProxyHeaderState;
-use super::{Body, WorkerConfig};
+use crate::worker::app::{ConnId, Outgoing, Request, RequestId};
+use crate::worker::conn::proxy_header::ProxyHeaderState;
+use crate::worker::conn::streaming::Incoming;
+use crate::worker::{Body, WorkerConfig};
 
 /// Pieces of earlier responses that may be queued when the next request of the same connection starts. Generous to
 /// pipelining: short answers to one segment's worth of requests.
@@ -22,7 +29,7 @@ const QUEUED_BYTES_MAX: u64 = 64 * 1024;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ConnPhase {
+pub(crate) enum ConnPhase {
     /// Between requests: nothing received of the next one.
     Idle,
     /// A request head has begun.
@@ -42,68 +49,68 @@ pub(super) enum ConnPhase {
 }
 
 /// State of one open connection.
-pub(super) struct Conn {
-    pub(super) fd: Fd,
-    pub(super) generation: u32,
+pub(crate) struct Conn {
+    pub(crate) fd: Fd,
+    pub(crate) generation: u32,
     /// Who is at the other end; with a PROXY header, the client behind it.
-    pub(super) peer: PeerAddr,
-    pub(super) listener: u16,
-    pub(super) phase: ConnPhase,
+    pub(crate) peer: PeerAddr,
+    pub(crate) listener: u16,
+    pub(crate) phase: ConnPhase,
     /// The peer has shut its write side.
-    pub(super) read_closed: bool,
+    pub(crate) read_closed: bool,
     /// Whether a PROXY header may come.
-    pub(super) proxy_state: ProxyHeaderState,
+    pub(crate) proxy_state: ProxyHeaderState,
     /// The one that has come.
-    pub(super) proxied: Option<Arc<proxy::ProxyHeader>>,
+    pub(crate) proxied: Option<Arc<proxy::ProxyHeader>>,
     /// The peer may set the headers that only a trusted proxy may set.
-    pub(super) trusted: bool,
+    pub(crate) trusted: bool,
     /// The application waits for the output queue to become empty.
-    pub(super) parked: bool,
+    pub(crate) parked: bool,
     /// The application took the socket; the reactor no longer reads from it.
-    pub(super) detached: bool,
+    pub(crate) detached: bool,
     /// At least one request was answered.
-    pub(super) served: bool,
-    /// A greenlet works on its request ([`super::Reactor::begin_work`]).
-    pub(super) held: bool,
+    pub(crate) served: bool,
+    /// A greenlet works on its request ([`crate::worker::Reactor::begin_work`]).
+    pub(crate) held: bool,
     /// Requests received.
-    pub(super) requests: u32,
-    pub(super) recv: Option<OpKey>,
-    pub(super) send: Option<OpKey>,
-    pub(super) parser: RequestParser,
-    pub(super) ext: Option<Box<ConnExt>>,
+    pub(crate) requests: u32,
+    pub(crate) recv: Option<OpKey>,
+    pub(crate) send: Option<OpKey>,
+    pub(crate) parser: RequestParser,
+    pub(crate) ext: Option<Box<ConnExt>>,
 }
 
 /// What only some connections need, and only for a while.
 #[derive(Default)]
-pub(super) struct ConnExt {
+pub(crate) struct ConnExt {
     /// The request being received: its head, once complete, and what has come of its body.
     head: Option<RequestHead>,
     body: Body,
     /// The PROXY header being received.
-    pub(super) proxy_header: Option<Box<proxy::ProxyReader>>,
+    pub(crate) proxy_header: Option<Box<proxy::ProxyReader>>,
     /// The body of the request in progress, if the application reads it while it arrives.
-    pub(super) incoming: Option<Incoming>,
+    pub(crate) incoming: Option<Incoming>,
     /// Bytes of later requests.
-    pub(super) pending: Pending,
+    pub(crate) pending: Pending,
     /// Output behind the send in flight.
-    pub(super) out: VecDeque<Outgoing>,
+    pub(crate) out: VecDeque<Outgoing>,
     /// Waits until the socket takes more of a file.
-    pub(super) writable: Option<OpKey>,
+    pub(crate) writable: Option<OpKey>,
     /// Late input read away so far.
-    pub(super) lingered_bytes: usize,
+    pub(crate) lingered_bytes: usize,
 }
 
 /// Input held for after the response in progress. Requests are taken from the front without moving the rest: a client may
 /// have sent many small ones at once.
 #[derive(Default)]
-pub(super) struct Pending {
+pub(crate) struct Pending {
     bytes: Vec<u8>,
     /// Bytes at the front that have been taken.
     taken: usize,
 }
 
 impl Pending {
-    pub(super) fn push(&mut self, data: &[u8]) {
+    pub(crate) fn push(&mut self, data: &[u8]) {
         // Never more than half of it is waste, and each byte is moved once on average.
         if self.taken > self.bytes.len() / 2 {
             self.bytes.drain(..self.taken);
@@ -112,16 +119,16 @@ impl Pending {
         self.bytes.extend_from_slice(data);
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len() - self.taken
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Takes at most `bytes_max` from the front.
-    pub(super) fn take_front(&mut self, bytes_max: usize) -> Vec<u8> {
+    pub(crate) fn take_front(&mut self, bytes_max: usize) -> Vec<u8> {
         if bytes_max >= self.len() {
             return std::mem::take(self).into_rest();
         }
@@ -131,7 +138,7 @@ impl Pending {
     }
 
     /// What has not been taken.
-    pub(super) fn into_rest(mut self) -> Vec<u8> {
+    pub(crate) fn into_rest(mut self) -> Vec<u8> {
         self.bytes.drain(..self.taken);
         self.bytes
     }
@@ -150,7 +157,7 @@ impl ConnExt {
 }
 
 /// What a piece of input came to.
-pub(super) enum FeedOutcome {
+pub(crate) enum FeedOutcome {
     /// More is needed.
     Waiting,
     /// More is needed, and the client waits for `100 Continue` before it sends it.
@@ -169,7 +176,7 @@ pub(super) enum FeedOutcome {
 }
 
 impl Conn {
-    pub(super) fn new(fd: Fd, generation: u32, peer: PeerAddr, listener: u16, trusted: bool) -> Self {
+    pub(crate) fn new(fd: Fd, generation: u32, peer: PeerAddr, listener: u16, trusted: bool) -> Self {
         Self {
             fd,
             generation,
@@ -193,46 +200,46 @@ impl Conn {
     }
 
     /// Returns the sequence of the request in progress, or of the last one.
-    pub(super) fn sequence(&self) -> u8 {
+    pub(crate) fn sequence(&self) -> u8 {
         self.requests.to_le_bytes()[0]
     }
 
     /// Returns the name of that request; `index` is the connection's own.
-    pub(super) fn request_id(&self, index: u32) -> RequestId {
+    pub(crate) fn request_id(&self, index: u32) -> RequestId {
         RequestId { conn: ConnId { index, generation: self.generation }, sequence: self.sequence() }
     }
 
-    pub(super) fn ext(&mut self) -> &mut ConnExt {
+    pub(crate) fn ext(&mut self) -> &mut ConnExt {
         self.ext.get_or_insert_default()
     }
 
     /// Gives the memory of [`ConnExt`] back if nothing is in it.
-    pub(super) fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         if self.ext.as_ref().is_some_and(|ext| ext.is_unused()) {
             self.ext = None;
         }
     }
 
     /// Output is queued or in flight.
-    pub(super) fn has_output(&self) -> bool {
+    pub(crate) fn has_output(&self) -> bool {
         self.send.is_some()
             || self.ext.as_ref().is_some_and(|ext| !ext.out.is_empty() || ext.writable.is_some())
     }
 
     /// More output is queued than a client that sends requests without reading answers should cost: the next request
     /// waits until it has left. What is in flight is not counted.
-    pub(super) fn output_over_limit(&self) -> bool {
+    pub(crate) fn output_over_limit(&self) -> bool {
         let Some(ext) = &self.ext else { return false };
         ext.out.len() >= QUEUED_PIECES_MAX || ext.queued_bytes() >= QUEUED_BYTES_MAX
     }
 
     /// Bytes held back for after the response in progress.
-    pub(super) fn pending_bytes(&self) -> usize {
+    pub(crate) fn pending_bytes(&self) -> usize {
         self.ext.as_ref().map_or(0, |ext| ext.pending.len())
     }
 
     /// Takes input while a request is being received. What follows the request is kept for later.
-    pub(super) fn feed(&mut self, ctx: &FeedContext<'_>, index: u32, mut input: &[u8]) -> FeedOutcome {
+    pub(crate) fn feed(&mut self, ctx: &FeedContext<'_>, index: u32, mut input: &[u8]) -> FeedOutcome {
         if self.proxy_state != ProxyHeaderState::Over {
             return self.feed_proxy_header(ctx, index, input);
         }
@@ -245,7 +252,7 @@ impl Conn {
     }
 
     /// Takes input while a response is in progress: what is left of its request's body, and what is kept for later.
-    pub(super) fn buffer_input(&mut self, policy: &Policy, mut input: &[u8]) {
+    pub(crate) fn buffer_input(&mut self, policy: &Policy, mut input: &[u8]) {
         if let Some(incoming) = self.ext.as_mut().and_then(|ext| ext.incoming.as_mut()) {
             incoming.take(&mut self.parser, policy, self.trusted, &mut input);
         }
@@ -255,7 +262,7 @@ impl Conn {
     }
 
     /// As [`Conn::feed`], from what is held.
-    pub(super) fn feed_pending(&mut self, ctx: &FeedContext<'_>, index: u32) -> FeedOutcome {
+    pub(crate) fn feed_pending(&mut self, ctx: &FeedContext<'_>, index: u32) -> FeedOutcome {
         let mut held = self.ext.as_mut().map(|ext| std::mem::take(&mut ext.pending)).unwrap_or_default();
         let mut input = held.bytes.get(held.taken..).unwrap_or_default();
         let fed = self.feed_one(ctx, index, &mut input);
@@ -361,14 +368,14 @@ impl Conn {
 }
 
 /// What feeding needs to know besides the connection.
-pub(super) struct FeedContext<'a> {
-    pub(super) policy: &'a Policy,
-    pub(super) config: &'a WorkerConfig,
+pub(crate) struct FeedContext<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) config: &'a WorkerConfig,
     /// The worker is willing to keep connections open.
-    pub(super) keep_alive: bool,
-    pub(super) now: Instant,
+    pub(crate) keep_alive: bool,
+    pub(crate) now: Instant,
     /// See [`Request::arrived`].
-    pub(super) arrived: Instant,
+    pub(crate) arrived: Instant,
 }
 
 impl FeedContext<'_> {

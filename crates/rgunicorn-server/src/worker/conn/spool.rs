@@ -9,8 +9,8 @@ use bytes::Bytes;
 use rgunicorn_io::driver::SendBuf;
 use rgunicorn_io::sys::file::temporary_file;
 
-use super::app::Outgoing;
-use super::conn::ConnExt;
+use crate::worker::app::Outgoing;
+use crate::worker::conn::ConnExt;
 
 /// Bytes of output that one connection may hold in memory; what comes after them is spooled.
 const QUEUE_MEMORY_BYTES_MAX: u64 = 1024 * 1024;
@@ -23,7 +23,7 @@ impl ConnExt {
     ///
     /// # Errors
     /// Those of making and writing the temporary file (a full disk), with the buffers.
-    pub(super) fn enqueue(&mut self, piece: Outgoing) -> Result<Option<SendBuf>, (io::Error, SendBuf)> {
+    pub(crate) fn enqueue(&mut self, piece: Outgoing) -> Result<Option<SendBuf>, (io::Error, SendBuf)> {
         let Outgoing::Bytes { mut head, body } = piece else {
             self.out.push_back(piece);
             return Ok(None);
@@ -56,7 +56,7 @@ impl ConnExt {
     }
 
     /// Bytes that the queue holds in memory; what is in flight is not counted.
-    pub(super) fn queued_bytes(&self) -> u64 {
+    pub(crate) fn queued_bytes(&self) -> u64 {
         self.out.iter().map(Outgoing::memory_bytes).sum()
     }
 

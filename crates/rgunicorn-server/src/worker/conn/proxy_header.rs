@@ -5,12 +5,12 @@ use std::sync::Arc;
 use rgunicorn_http::proxy::{self, ProxyStep};
 use rgunicorn_io::driver::PeerAddr;
 
-use super::WorkerConfig;
-use super::conn::{Conn, ConnPhase, FeedContext, FeedOutcome};
+use crate::worker::WorkerConfig;
+use crate::worker::conn::{Conn, ConnPhase, FeedContext, FeedOutcome};
 
 /// Whether a PROXY header may still come. One that has come in part lies in `ConnExt`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ProxyHeaderState {
+pub(crate) enum ProxyHeaderState {
     /// No: the next byte is a request's.
     Over,
     /// Yes.
@@ -21,7 +21,7 @@ pub(super) enum ProxyHeaderState {
 
 impl ProxyHeaderState {
     /// Of a new connection.
-    pub(super) fn of(config: &WorkerConfig, peer: PeerAddr) -> Self {
+    pub(crate) fn of(config: &WorkerConfig, peer: PeerAddr) -> Self {
         if config.proxy_protocol == proxy::ProxyMode::Off {
             return Self::Over;
         }
@@ -32,7 +32,7 @@ impl ProxyHeaderState {
 
 impl Conn {
     /// Takes the first bytes of a connection. The clock is the first request's head's: it runs since the accept.
-    pub(super) fn feed_proxy_header(
+    pub(crate) fn feed_proxy_header(
         &mut self,
         ctx: &FeedContext<'_>,
         index: u32,
