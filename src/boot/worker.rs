@@ -24,7 +24,9 @@ use rgunicorn_io::driver::Driver;
 use rgunicorn_io::sys::listener;
 use rgunicorn_server::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerContext};
 use rgunicorn_server::log::{AccessLog, ErrorLog, Level, LineRenderer};
-use rgunicorn_server::worker::{App, Control, ListenerSpec, Mailbox, Reactor, WorkerConfig, WorkerHandles};
+use rgunicorn_server::worker::{
+    App, Control, ListenerSpec, Mailbox, Reactor, WakeSources, WorkerConfig, WorkerHandles,
+};
 use rgunicorn_settings::{Networks, Settings, WorkerKind};
 
 use super::cooperative::{self, RequestMode};
@@ -233,15 +235,15 @@ fn boot(
         access: RefCell::new(access),
         slot,
         control: control.clone(),
-        mailbox: mailbox(mode)?,
         trusted: Networks::parse(settings.forwarded_allow_ips()).map_err(BootError::Other)?,
         parent: ppid,
         // The sockets must stay open as long as the reactor may accept from them.
         listener_guard: RefCell::new(None),
     };
+    let wakes = WakeSources { signals: Some(wake), mailbox: mailbox(mode)? };
     let mut config = config(settings, &worker, mode)?;
     config.shares_listeners = !listeners.iter().any(|listener| listener.is_own());
-    let reactor = made_reactor(settings, listeners, wake, handles, config)?;
+    let reactor = made_reactor(settings, listeners, wakes, handles, config)?;
     let runs = runs(py, (&reactor, mode), wsgi_config, renderer)?;
     let watchdog = if matches!(runs, Executor::Here(_)) { watchdog(settings, &watch)? } else { None };
     Ok(ReadyWorker { worker: worker.unbind(), reactor, runs, watch, watchdog })
@@ -320,14 +322,14 @@ fn config(
 fn made_reactor(
     settings: &Settings,
     listeners: Vec<Arc<listener::Listener>>,
-    wake: OwnedFd,
+    wakes: WakeSources,
     handles: WorkerHandles,
     config: WorkerConfig,
 ) -> Result<Rc<Reactor>, BootError> {
     let driver = open_driver(settings, &handles.errors)?;
     let specs: Vec<ListenerSpec> = listeners.iter().map(|socket| spec(socket)).collect();
     handles.listener_guard.replace(Some(Box::new(listeners)));
-    Ok(Rc::new(Reactor::new(driver, &specs, Some(wake), handles, config, setup::policy(settings))))
+    Ok(Rc::new(Reactor::new(driver, &specs, wakes, handles, config, setup::policy(settings))))
 }
 
 /// Who runs the application.
@@ -337,8 +339,8 @@ fn runs(
     wsgi_config: WsgiConfig,
     renderer: Option<LineRenderer>,
 ) -> PyResult<Executor> {
-    let WorkerHandles { mailbox, control, errors, slot, .. } = reactor.handles();
-    if let (RequestMode::Threads(count), Some(mailbox)) = (mode, mailbox) {
+    let WorkerHandles { control, errors, slot, .. } = reactor.handles();
+    if let (RequestMode::Threads(count), Some(mailbox)) = (mode, reactor.mailbox()) {
         let keeps_alive = !reactor.config().keepalive.is_zero();
         let counted = (slot.clone(), reactor.count());
         let context = ThreadContext::new(

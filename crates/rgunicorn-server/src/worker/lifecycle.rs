@@ -6,9 +6,10 @@ use std::time::Duration;
 use crate::log::Level;
 use rgunicorn_io::sys::process;
 
-use super::app::ConnId;
 use super::conn::ConnPhase;
-use super::reactor::{ConnTimer, Reactor, State};
+use crate::worker::ids::ConnId;
+use crate::worker::reactor::{Reactor, State};
+use crate::worker::timers::ConnTimer;
 
 /// How long a connection that may be about to send a request, or to close after its answer, is given while the worker
 /// leaves. One that had its last answer within this time before may be: a busy client's next request is on its way.

@@ -8,41 +8,38 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rgunicorn_io::sys::waker::Waker;
 
-use super::Reactor;
-
-/// Something to do with the reactor, on its thread, with nothing borrowed.
-pub type Task = Box<dyn FnOnce(&Reactor) + Send>;
+/// Something to do with a `T` (the reactor), on its thread, with nothing borrowed.
+pub type Task<T> = Box<dyn FnOnce(&T) + Send>;
 
 /// A queue of tasks in the order in which they were posted, and the way to wake the loop for them.
-pub struct Mailbox {
-    tasks: Mutex<Tasks>,
+pub struct TaskQueue<T: ?Sized> {
+    tasks: Mutex<Tasks<T>>,
     waker: Waker,
 }
 
-#[derive(Default)]
-struct Tasks {
-    queue: Vec<Task>,
+struct Tasks<T: ?Sized> {
+    queue: Vec<Task<T>>,
     closed: bool,
 }
 
-impl fmt::Debug for Mailbox {
+impl<T: ?Sized> fmt::Debug for TaskQueue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mailbox").field("waiting", &self.tasks().queue.len()).finish_non_exhaustive()
+        f.debug_struct("TaskQueue").field("waiting", &self.tasks().queue.len()).finish_non_exhaustive()
     }
 }
 
-impl Mailbox {
+impl<T: ?Sized> TaskQueue<T> {
     /// An empty one.
     ///
     /// # Errors
     /// Those of eventfd(2).
     pub fn new() -> io::Result<Self> {
-        Ok(Self { tasks: Mutex::default(), waker: Waker::new()? })
+        Ok(Self { tasks: Mutex::new(Tasks { queue: Vec::new(), closed: false }), waker: Waker::new()? })
     }
 
     /// Has `task` run by the loop, soon. Once the loop is over tasks are dropped instead, and whatever they own with them:
     /// who waits for one learns it by the end of the channel that it would have answered on.
-    pub fn post(&self, task: Task) {
+    pub fn post(&self, task: Task<T>) {
         {
             let mut tasks = self.tasks();
             if tasks.closed {
@@ -87,12 +84,12 @@ impl Mailbox {
         self.waker.drain();
     }
 
-    pub(super) fn take(&self) -> Vec<Task> {
+    pub(super) fn take(&self) -> Vec<Task<T>> {
         std::mem::take(&mut self.tasks().queue)
     }
 
     /// No code of others runs under the lock, so a poisoned one is as good as any.
-    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+    fn tasks(&self) -> MutexGuard<'_, Tasks<T>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -105,9 +102,11 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use super::*;
     use crate::log::{ErrorLog, Level};
-    use crate::worker::{App, Control, ExitStatus, Request, RequestId, WorkerConfig, WorkerHandles};
+    use crate::worker::{
+        App, Control, ExitStatus, Mailbox, Reactor, Request, RequestId, WakeSources, WorkerConfig,
+        WorkerHandles,
+    };
     use rgunicorn_http::Policy;
     use rgunicorn_io::driver::{Choice, Config, Driver};
     use rgunicorn_io::sys::process;
@@ -137,14 +136,14 @@ mod tests {
                 access: RefCell::new(None),
                 slot: Scoreboard::new().unwrap().claim(1).unwrap(),
                 control: Arc::new(Control::default()),
-                mailbox: Some(Arc::clone(&mailbox)),
                 trusted: rgunicorn_settings::Networks::default(),
                 parent: process::parent_id(),
                 listener_guard: RefCell::new(None),
             };
+            let wakes = WakeSources { signals: None, mailbox: Some(Arc::clone(&mailbox)) };
             // Only mail ends its sleep in time.
             let config = WorkerConfig { idle_wait_max: Duration::from_secs(60), ..WorkerConfig::default() };
-            test(&Reactor::new(driver, &[], None, handles, config, Policy::default()), &mailbox);
+            test(&Reactor::new(driver, &[], wakes, handles, config, Policy::default()), &mailbox);
         }
     }
 

@@ -3,125 +3,47 @@
 
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
 
-use crate::log::{AccessLog, ErrorLog};
 use rgunicorn_http::{DateCache, Policy};
 use rgunicorn_io::driver::timers::Deadlines;
-use rgunicorn_io::driver::{Completion, Driver, OpKey, READABLE, SendBuf, Token};
+use rgunicorn_io::driver::{Completion, Driver, OpKey, READABLE, SendBuf};
 use rgunicorn_io::sys::clock::{self, Instant};
-use rgunicorn_io::sys::shared::Slot;
-use rgunicorn_settings::Networks;
 
 use super::accept::AcceptSocket;
 use super::accept::balance::Balancer;
-use super::app::{ConnId, Request, RequestId};
+use super::config::WorkerConfig;
 use super::conn::{Conn, FeedContext};
-use super::{Control, Mailbox, WorkerConfig};
+use super::context::{ListenerSpec, RequestCount, WorkerHandles};
+use super::event_source::{EventSource, GENERATION_MASK};
+use super::ids::{ConnId, RequestId};
+use super::jobs::Job;
+use super::mailbox::TaskQueue;
+use super::timers::{ConnTimer, TIMER_CLASSES};
 
-/// A listening socket as the worker gets it.
-#[derive(Clone, Debug)]
-pub struct ListenerSpec {
-    /// The socket; owned by the arbiter's side, open for the worker's whole life.
-    pub fd: RawFd,
-    /// A unix socket: its peers are always trusted.
-    pub unix: bool,
-    /// Other workers accept from it, too. Not so with a socket of this worker's own (`reuse_port`).
-    pub shared: bool,
-}
+/// The queue of tasks that other threads have for the loop.
+pub type Mailbox = TaskQueue<Reactor>;
 
-/// What the worker shares with the floors above and below: logs, score-board slot, control.
-pub struct WorkerHandles {
-    /// Error log.
-    pub errors: Arc<ErrorLog>,
-    /// The access log, if switched on. Taken out while a record is rendered, because rendering may run Python.
-    pub access: RefCell<Option<AccessLog>>,
-    /// This worker's score-board slot.
-    pub slot: Slot,
-    /// Stop and quit requests.
-    pub control: Arc<Control>,
+/// The ways to end the loop's wait besides a connection.
+#[derive(Debug, Default)]
+pub struct WakeSources {
+    /// The read end of the pipe that signal handlers write to.
+    pub signals: Option<OwnedFd>,
     /// Work from other threads, if the application runs in any.
     pub mailbox: Option<Arc<Mailbox>>,
-    /// Peers that are trusted proxies.
-    pub trusted: Networks,
-    /// The master: when this is no longer our parent, the worker leaves.
-    pub parent: i32,
-    /// What keeps the listening sockets open. Let go of when the worker begins to leave: who connects after that must go
-    /// to another worker or be refused, and not wait for nobody.
-    pub listener_guard: RefCell<Option<Box<dyn std::any::Any>>>,
 }
-
-/// Work for the application, in order of arrival.
-#[derive(Debug)]
-pub(crate) enum Job {
-    /// A complete request.
-    Call(Request),
-    /// A parked response may go on, or there is something to read of a request body.
-    Resume(RequestId),
-    /// The client has left of one that waits.
-    Abandon(RequestId),
-    /// A request was answered by us with this status: log it.
-    Refused(Request, u16),
-}
-
-impl Job {
-    /// Returns the request that it is about.
-    pub(crate) fn id(&self) -> RequestId {
-        match self {
-            Self::Call(request) | Self::Refused(request, _) => request.id,
-            Self::Resume(id) | Self::Abandon(id) => *id,
-        }
-    }
-}
-
-/// Deadlines of connections; one class per duration, so that each is a FIFO.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ConnTimer {
-    Keepalive,
-    Header,
-    BodyStall,
-    WriteStall,
-    Linger,
-    Drain,
-}
-
-/// Number of [`ConnTimer`] classes.
-pub(crate) const TIMER_CLASSES: usize = 6;
 
 /// The connections of one worker. Every public method borrows the state for its own duration only.
 pub struct Reactor {
     pub(crate) state: RefCell<State>,
     pub(crate) handles: WorkerHandles,
+    pub(crate) mailbox: Option<Arc<Mailbox>>,
     pub(crate) config: WorkerConfig,
     pub(crate) policy: Policy,
-}
-
-/// How requests are counted; for any thread.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestCount {
-    /// See [`WorkerConfig`].
-    pub requests_max: u64,
-    /// See [`WorkerConfig`].
-    pub shares_listeners: bool,
-}
-
-impl RequestCount {
-    /// See [`Reactor::count_request`].
-    pub fn add(self, slot: &Slot, control: &Control, errors: &ErrorLog) {
-        let count = slot.add_request();
-        let limit = self.requests_max;
-        if limit != 0 && count >= limit && !control.stopping() && slot.begin_recycling() {
-            errors.info(format_args!("Autorestarting worker after current request."));
-            if self.shares_listeners {
-                slot.mark_replaced();
-            }
-            control.stop();
-        }
-    }
 }
 
 /// Everything that changes; behind one `RefCell`, borrowed briefly.
@@ -193,77 +115,17 @@ pub struct Snapshot {
     pub operations: usize,
 }
 
-/// What a completion's token names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EventSource {
-    Listener(u32),
-    Recv(ConnId),
-    Send(ConnId),
-    Writable(ConnId),
-    Wake,
-    Mail,
-    SiblingWakeup,
-}
-
-/// The bit of a token that says that an operation is not the reactor's but was started by whoever shares its driver
-/// ([`Reactor::driver`]); the 63 others are free for them.
-pub const EXTERNAL: u64 = 1 << 63;
-
-/// The completion is of an operation with a [`EXTERNAL`] token. An orphan is the reactor's, whoever sent it.
-pub fn is_external(completion: &Completion) -> bool {
-    match completion {
-        Completion::Recv { token, .. } | Completion::Sent { token, .. } | Completion::Poll { token, .. } => {
-            token.0 & EXTERNAL != 0
-        }
-        Completion::Orphan { .. } => false,
-    }
-}
-
-const GENERATION_MASK: u32 = 0x00ff_ffff;
 /// Output buffers kept for reuse; about one turn's worth of responses.
 const SPARE_BUFFERS_MAX: usize = 64;
 /// A buffer that grew beyond this is given back instead.
 const SPARE_BUFFER_BYTES_MAX: usize = 16 * 1024;
 
-impl EventSource {
-    pub(crate) fn token(self) -> Token {
-        let pack = |kind: u64, id: ConnId| {
-            Token(kind << 56 | u64::from(id.generation & GENERATION_MASK) << 32 | u64::from(id.index))
-        };
-        match self {
-            Self::Listener(index) => Token(1 << 56 | u64::from(index)),
-            Self::Recv(id) => pack(2, id),
-            Self::Send(id) => pack(3, id),
-            Self::Writable(id) => pack(4, id),
-            Self::Wake => Token(5 << 56),
-            Self::Mail => Token(6 << 56),
-            Self::SiblingWakeup => Token(7 << 56),
-        }
-    }
-
-    pub(crate) fn from_token(token: Token) -> Option<Self> {
-        #[expect(clippy::cast_possible_truncation, reason = "fields of the packed token")]
-        let id = ConnId { index: token.0 as u32, generation: (token.0 >> 32) as u32 & GENERATION_MASK };
-        match token.0 >> 56 {
-            1 => Some(Self::Listener(id.index)),
-            2 => Some(Self::Recv(id)),
-            3 => Some(Self::Send(id)),
-            4 => Some(Self::Writable(id)),
-            5 => Some(Self::Wake),
-            6 => Some(Self::Mail),
-            7 => Some(Self::SiblingWakeup),
-            _ => None,
-        }
-    }
-}
-
 impl Reactor {
-    /// A reactor on `driver` for `listeners`. `wake` is readable whenever a signal arrived (the read end of the pipe
-    /// that signal handlers write to).
+    /// Makes a reactor on `driver` for `listeners`.
     pub fn new(
         driver: Driver,
         listeners: &[ListenerSpec],
-        wake: Option<OwnedFd>,
+        wakes: WakeSources,
         handles: WorkerHandles,
         config: WorkerConfig,
         policy: Policy,
@@ -297,14 +159,14 @@ impl Reactor {
             just_accepted: false,
             slow_until: now,
             parent_checked: now,
-            wake: wake.map(|fd| (fd, None)),
+            wake: wakes.signals.map(|fd| (fd, None)),
             signalled: true,
             mail: None,
             looked: [now; 2],
             arrived: now,
             generation: 0,
         };
-        Self { state: RefCell::new(state), handles, config, policy }
+        Self { state: RefCell::new(state), handles, mailbox: wakes.mailbox, config, policy }
     }
 
     pub(crate) fn state(&self) -> RefMut<'_, State> {
@@ -314,6 +176,11 @@ impl Reactor {
     /// What the worker shares with other floors.
     pub fn handles(&self) -> &WorkerHandles {
         &self.handles
+    }
+
+    /// Returns the mailbox, if the worker has one.
+    pub fn mailbox(&self) -> Option<&Arc<Mailbox>> {
+        self.mailbox.as_ref()
     }
 
     /// The numbers this worker runs by.
@@ -483,7 +350,7 @@ impl State {
                 self.driver.poll_cancel(op);
             }
             for piece in ext.out {
-                if let super::Outgoing::Bytes { head, body } = piece {
+                if let super::message::Outgoing::Bytes { head, body } = piece {
                     self.deferred_drops.push(SendBuf { head, body });
                 }
             }
@@ -519,31 +386,6 @@ impl State {
         {
             use std::os::fd::AsRawFd;
             *op = self.driver.poll(fd.as_raw_fd(), READABLE, EventSource::Wake.token()).ok();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_name_their_source_again() {
-        let id = ConnId { index: 0xfedc_ba98, generation: 0x00ab_cdef };
-        for source in [
-            EventSource::Listener(7),
-            EventSource::Recv(id),
-            EventSource::Send(id),
-            EventSource::Writable(id),
-            EventSource::Wake,
-            EventSource::Mail,
-            EventSource::SiblingWakeup,
-        ] {
-            assert_eq!(EventSource::from_token(source.token()), Some(source));
-        }
-        assert_eq!(EventSource::from_token(Token(0)), None);
-        for low in [0, EventSource::Recv(id).token().0, EXTERNAL - 1] {
-            assert_eq!(EventSource::from_token(Token(EXTERNAL | low)), None);
         }
     }
 }

@@ -9,8 +9,11 @@ use crate::log::Level;
 use rgunicorn_io::driver::{Completion, Driver, READABLE};
 use rgunicorn_io::sys::{clock, process};
 
-use super::app::{App, ConnId, ExitStatus};
-use super::reactor::{EventSource, Job, Reactor, State, is_external};
+use super::app::{App, ExitStatus};
+use super::event_source::{EventSource, is_external};
+use super::ids::ConnId;
+use super::jobs::Job;
+use super::reactor::{Reactor, State};
 
 /// An application call that took longer than this makes the worker send every answer at once for a while: answers
 /// queued for a common submission must not wait behind a slow call.
@@ -248,7 +251,7 @@ impl Reactor {
 
     /// Before a wait: arms the mailbox. `false`: there is mail, the wait must not last.
     fn begin_mail(&self, state: &mut State) -> bool {
-        let Some(mailbox) = &self.handles.mailbox else { return true };
+        let Some(mailbox) = &self.mailbox else { return true };
         if state.mail.is_none() {
             let polled = state.driver.poll(mailbox.fd(), READABLE, EventSource::Mail.token());
             state.mail = polled
@@ -262,14 +265,14 @@ impl Reactor {
 
     pub(crate) fn drain_mail(&self) {
         self.state().mail = None;
-        if let Some(mailbox) = &self.handles.mailbox {
+        if let Some(mailbox) = &self.mailbox {
             mailbox.drain();
         }
     }
 
     /// Does what other threads have asked for.
     fn take_mail(&self) {
-        let Some(mailbox) = &self.handles.mailbox else { return };
+        let Some(mailbox) = &self.mailbox else { return };
         mailbox.end_wait();
         let tasks = mailbox.take();
         if tasks.is_empty() {
@@ -346,7 +349,7 @@ mod tests {
     use super::*;
     use crate::log::ErrorLog;
     use crate::worker::conn::Conn;
-    use crate::worker::{Control, WorkerConfig, WorkerHandles};
+    use crate::worker::{Control, WakeSources, WorkerConfig, WorkerHandles};
     use rgunicorn_io::driver::sim::SimConfig;
     use rgunicorn_io::sys::shared::Scoreboard;
 
@@ -358,13 +361,13 @@ mod tests {
             access: RefCell::new(None),
             slot: Scoreboard::new().unwrap().claim(1).unwrap(),
             control: Arc::new(Control::default()),
-            mailbox: None,
             trusted: rgunicorn_settings::Networks::default(),
             parent: process::parent_id(),
             listener_guard: RefCell::new(None),
         };
         let policy = rgunicorn_http::Policy::default();
-        let reactor = Reactor::new(driver, &[], None, handles, WorkerConfig::default(), policy);
+        let reactor =
+            Reactor::new(driver, &[], WakeSources::default(), handles, WorkerConfig::default(), policy);
         let open = |generation| {
             let (fd, peer) = net.pair();
             let conn = Conn::new(fd, generation, rgunicorn_io::driver::PeerAddr::Unix, 0, true);

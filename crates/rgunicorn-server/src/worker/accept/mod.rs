@@ -13,11 +13,14 @@ use crate::log::Level;
 use rgunicorn_io::driver::OpKey;
 use rgunicorn_io::sys::shared::Accepting;
 
-use crate::worker::app::ConnId;
 use crate::worker::conn::Conn;
 use crate::worker::conn::proxy_header::ProxyHeaderState;
+use crate::worker::context::ListenerSpec;
+use crate::worker::event_source::EventSource;
+use crate::worker::ids::ConnId;
 use crate::worker::lifecycle::DRAIN_FRESH;
-use crate::worker::reactor::{ConnTimer, EventSource, ListenerSpec, Reactor, State};
+use crate::worker::reactor::{Reactor, State};
+use crate::worker::timers::ConnTimer;
 
 /// Accepts per wake-up when siblings share the listener: a second one would wait behind the first one's request while a
 /// sibling idles.

@@ -12,7 +12,8 @@ use rgunicorn_io::driver::READABLE;
 use rgunicorn_io::sys::shared::Scoreboard;
 use std::os::fd::AsRawFd;
 
-use crate::worker::reactor::{EventSource, Reactor, State};
+use crate::worker::event_source::EventSource;
+use crate::worker::reactor::{Reactor, State};
 
 /// How often a worker looks for connections whose wake-ups a sibling may have used up that does not accept.
 const BACKLOG_CHECK_EVERY: Duration = Duration::from_millis(10);

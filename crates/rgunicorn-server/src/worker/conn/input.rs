@@ -7,10 +7,14 @@ use rgunicorn_http::proxy::ProxyError;
 use rgunicorn_http::{HttpError, RequestHead, error_response, error_response_with};
 use rgunicorn_io::driver::{Received, Token};
 
-use crate::worker::app::{ConnId, Flow, Outgoing, Request};
 use crate::worker::conn::{Conn, ConnPhase, FeedOutcome};
+use crate::worker::event_source::EventSource;
+use crate::worker::ids::ConnId;
+use crate::worker::jobs::Job;
 use crate::worker::lifecycle::DRAIN_FRESH;
-use crate::worker::reactor::{ConnTimer, EventSource, Job, Reactor, State};
+use crate::worker::message::{Flow, Outgoing, Request};
+use crate::worker::reactor::{Reactor, State};
+use crate::worker::timers::ConnTimer;
 
 impl Reactor {
     pub(crate) fn on_recv(&self, token: Token, outcome: Received) {

@@ -16,9 +16,10 @@ use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestHead, RequestParser};
 use rgunicorn_io::driver::{Fd, OpKey, PeerAddr};
 use rgunicorn_io::sys::clock::Instant;
 
-use crate::worker::app::{ConnId, Outgoing, Request, RequestId};
 use crate::worker::conn::proxy_header::ProxyHeaderState;
 use crate::worker::conn::streaming::Incoming;
+use crate::worker::ids::{ConnId, RequestId};
+use crate::worker::message::{Outgoing, Request};
 use crate::worker::{Body, WorkerConfig};
 
 /// Pieces of earlier responses that may be queued when the next request of the same connection starts. Generous to

@@ -12,12 +12,17 @@ use crate::log::Level;
 use rgunicorn_io::driver::{SendBuf, Sent, Token, Urgency};
 use rgunicorn_io::sys::clock::Instant;
 
-use crate::worker::app::{App, ConnId, Flow, Hijacked, Outgoing, Request, RequestId};
+use crate::worker::app::App;
 use crate::worker::conn::ConnPhase;
 use crate::worker::conn::input::is_disconnect;
 use crate::worker::conn::streaming::Incoming;
+use crate::worker::event_source::EventSource;
+use crate::worker::ids::{ConnId, RequestId};
+use crate::worker::jobs::Job;
 use crate::worker::lifecycle::DRAIN_FRESH;
-use crate::worker::reactor::{ConnTimer, EventSource, Job, Reactor, State};
+use crate::worker::message::{Flow, Hijacked, Outgoing, Request};
+use crate::worker::reactor::{Reactor, State};
+use crate::worker::timers::ConnTimer;
 
 /// Most bytes of one send operation. The write-stall timer sees progress between two of them only (the ring reports a
 /// send when it is complete), so this over the time-out is the slowest reader that is served: 4 KiB/s by default.

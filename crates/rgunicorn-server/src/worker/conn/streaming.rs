@@ -3,10 +3,11 @@
 
 use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestParser};
 
-use crate::worker::app::{ConnId, RequestId};
 use crate::worker::conn::{Conn, ConnPhase, Pending};
+use crate::worker::ids::{ConnId, RequestId};
 use crate::worker::lifecycle::DRAIN_FRESH;
-use crate::worker::reactor::{ConnTimer, Reactor, State};
+use crate::worker::reactor::{Reactor, State};
+use crate::worker::timers::ConnTimer;
 
 /// Why the rest of a request body will not come. The connection can only be closed after the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
