@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::time::Duration;
 
-use crate::log::{AccessLog, AtomSource, AtomText};
+use crate::log::{AccessLog, AtomSource, AtomText, Level};
 use rgunicorn_http::{ResponseHead, percent_decode_path};
 use rgunicorn_io::sys::clock;
 
-use super::{Reactor, Request};
+use super::context::WorkerHandles;
+use super::message::Request;
+use super::reactor::Reactor;
 
 /// The facts of a finished request.
 pub struct AccessLine<'a> {
@@ -32,16 +34,27 @@ pub struct AccessFacts<'a> {
     pub environ: &'a dyn Fn(&str) -> Option<String>,
 }
 
+impl WorkerHandles {
+    /// Opens the access log again.
+    pub(crate) fn reopen_access_log(&self) {
+        if let Some(log) = &mut *self.access.borrow_mut()
+            && let Err(error) = log.reopen()
+        {
+            self.errors.log(Level::Error, format_args!("Cannot open the access log again: {error}"));
+        }
+    }
+}
+
 impl Reactor {
     /// Whether an access log is kept: ask before the facts are gathered.
     pub fn logs_access(&self) -> bool {
-        self.handles.access.borrow().is_some()
+        self.handles().access.borrow().is_some()
     }
 
     /// Writes records that a thread has rendered.
     pub fn log_lines(&self, lines: &[u8]) {
         if !lines.is_empty()
-            && let Some(log) = &mut *self.handles.access.borrow_mut()
+            && let Some(log) = &mut *self.handles().access.borrow_mut()
         {
             log.push_lines(lines);
         }
@@ -50,7 +63,7 @@ impl Reactor {
     /// Writes the record of `request`, if an access log is kept. `facts` may run Python, so the log is out of its cell
     /// meanwhile.
     pub fn log_access(&self, request: &Request, facts: &AccessFacts<'_>) {
-        let mut lent = Lent::take(&self.handles.access);
+        let mut lent = Lent::take(&self.handles().access);
         if let Some(log) = &mut lent.log {
             log.push(&AccessLine::new(request, facts));
         }

@@ -1,13 +1,17 @@
 //! The parts of a worker that stay the same for its whole life.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::log::{AccessLog, ErrorLog};
+use crate::log::{AccessLog, ErrorLog, Level};
+use rgunicorn_http::Policy;
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_settings::Networks;
 
+use super::config::WorkerConfig;
 use super::control::Control;
 
 /// A listening socket as the worker gets it.
@@ -21,7 +25,7 @@ pub struct ListenerSpec {
     pub shared: bool,
 }
 
-/// What the worker shares with the floors above and below: logs, score-board slot, control.
+/// Handles that the worker shares with the floors above and below: logs, score-board slot, control.
 pub struct WorkerHandles {
     /// Error log.
     pub errors: Arc<ErrorLog>,
@@ -35,12 +39,12 @@ pub struct WorkerHandles {
     pub trusted: Networks,
     /// The master: when this is no longer our parent, the worker leaves.
     pub parent: i32,
-    /// What keeps the listening sockets open. Let go of when the worker begins to leave: who connects after that must go
-    /// to another worker or be refused, and not wait for nobody.
+    /// The owner of the listening sockets. Let go of when the worker begins to leave: a client that connects after that
+    /// must go to another worker or be refused, and not wait in vain.
     pub listener_guard: RefCell<Option<Box<dyn std::any::Any>>>,
 }
 
-/// How requests are counted; for any thread.
+/// The way to count requests; for any thread.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestCount {
     /// See [`WorkerConfig`].
@@ -50,7 +54,7 @@ pub struct RequestCount {
 }
 
 impl RequestCount {
-    /// See [`Reactor::count_request`].
+    /// Counts a request that is about to run: see [`super::Reactor::count_request`].
     pub fn add(self, slot: &Slot, control: &Control, errors: &ErrorLog) {
         let count = slot.add_request();
         let limit = self.requests_max;
@@ -61,5 +65,46 @@ impl RequestCount {
             }
             control.stop();
         }
+    }
+}
+
+/// Handles, numbers and rules that every part of the reactor may look at.
+pub(crate) struct WorkerContext {
+    pub(crate) handles: WorkerHandles,
+    pub(crate) config: WorkerConfig,
+    /// Which requests are acceptable.
+    pub(crate) policy: Policy,
+}
+
+impl WorkerContext {
+    /// Tells whether the worker is willing to keep connections open at this moment.
+    pub(crate) fn keeps_alive(&self) -> bool {
+        !self.config.close_always
+            && self.config.keepalive > Duration::ZERO
+            && !self.handles.control.stopping()
+    }
+
+    /// Writes a line to the error log.
+    pub(crate) fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        self.handles.errors.log(level, line);
+    }
+}
+
+#[cfg(test)]
+impl WorkerContext {
+    /// Makes one for tests: the only worker of its board, whose logs go nowhere.
+    pub(crate) fn fixture(config: WorkerConfig) -> Self {
+        let board = rgunicorn_io::sys::shared::Scoreboard::new().unwrap();
+        board.set_workers(1);
+        let handles = WorkerHandles {
+            errors: Arc::new(ErrorLog::open("/dev/null", Level::Debug).unwrap()),
+            access: RefCell::new(None),
+            slot: board.claim(1).unwrap(),
+            control: Arc::new(Control::default()),
+            trusted: Networks::default(),
+            parent: rgunicorn_io::sys::process::parent_id(),
+            listener_guard: RefCell::new(None),
+        };
+        Self { handles, config, policy: Policy::default() }
     }
 }

@@ -44,7 +44,7 @@ impl Control {
 
     /// Whether the logs were to be opened again; asked once.
     pub fn take_reopen(&self) -> bool {
-        self.reopen.swap(false, Ordering::Relaxed)
+        self.reopen.load(Ordering::Relaxed) && self.reopen.swap(false, Ordering::Relaxed)
     }
 
     /// A graceful (or quick) stop was asked for.

@@ -4,7 +4,7 @@ use rgunicorn_io::driver::{Completion, Token};
 
 use super::ids::ConnId;
 
-/// What a completion's token names.
+/// The origin of a completion, as its token names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EventSource {
     Listener(u32),
@@ -16,24 +16,39 @@ pub(crate) enum EventSource {
     SiblingWakeup,
 }
 
-/// The bit of a token that says that an operation is not the reactor's but was started by whoever shares its driver
+/// The bit of a token that says that an operation is not the reactor's but was started by another user of its driver
 /// ([`Reactor::driver`]); the 63 others are free for them.
 pub const EXTERNAL: u64 = 1 << 63;
 
-/// The completion is of an operation with a [`EXTERNAL`] token. An orphan is the reactor's, whoever sent it.
+/// Tells whether a completion is of an operation with an [`EXTERNAL`] token. An orphan is the reactor's, whichever user of
+/// the driver sent it.
 pub fn is_external(completion: &Completion) -> bool {
-    match completion {
-        Completion::Recv { token, .. } | Completion::Sent { token, .. } | Completion::Poll { token, .. } => {
-            token.0 & EXTERNAL != 0
-        }
-        Completion::Orphan { .. } => false,
-    }
+    token_of(completion).is_some_and(|token| token.0 & EXTERNAL != 0)
 }
 
 /// A generation is the part of a token that is left beside its kind and a slot.
 pub(crate) const GENERATION_MASK: u32 = 0x00ff_ffff;
 
+/// Returns the token of a completion, if it has an owner.
+pub(crate) fn token_of(completion: &Completion) -> Option<Token> {
+    match completion {
+        Completion::Recv { token, .. } | Completion::Sent { token, .. } | Completion::Poll { token, .. } => {
+            Some(*token)
+        }
+        Completion::Orphan { .. } => None,
+    }
+}
+
 impl EventSource {
+    /// Returns the connection that it is about.
+    pub(crate) fn conn(self) -> Option<ConnId> {
+        match self {
+            Self::Recv(id) | Self::Send(id) | Self::Writable(id) => Some(id),
+            Self::Listener(_) | Self::Wake | Self::Mail | Self::SiblingWakeup => None,
+        }
+    }
+
+    /// Packs it into a token.
     pub(crate) fn token(self) -> Token {
         let pack = |kind: u64, id: ConnId| {
             Token(kind << 56 | u64::from(id.generation & GENERATION_MASK) << 32 | u64::from(id.index))
@@ -49,6 +64,7 @@ impl EventSource {
         }
     }
 
+    /// Unpacks a token; `None` if it is not one of these.
     pub(crate) fn from_token(token: Token) -> Option<Self> {
         #[expect(clippy::cast_possible_truncation, reason = "fields of the packed token")]
         let id = ConnId { index: token.0 as u32, generation: (token.0 >> 32) as u32 & GENERATION_MASK };

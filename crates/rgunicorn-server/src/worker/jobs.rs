@@ -3,7 +3,7 @@
 use super::ids::RequestId;
 use super::message::Request;
 
-/// Work for the application, in order of arrival.
+/// A piece of work for the application; they are done in order of arrival.
 #[derive(Debug)]
 pub(crate) enum Job {
     /// A complete request.
@@ -12,7 +12,7 @@ pub(crate) enum Job {
     Resume(RequestId),
     /// The client has left of one that waits.
     Abandon(RequestId),
-    /// A request was answered by us with this status: log it.
+    /// The server has answered a request by itself with this status: log it.
     Refused(Request, u16),
 }
 
@@ -22,6 +22,27 @@ impl Job {
         match self {
             Self::Call(request) | Self::Refused(request, _) => request.id,
             Self::Resume(id) | Self::Abandon(id) => *id,
+        }
+    }
+}
+
+/// The next thing to do for the application.
+#[derive(Debug)]
+pub(crate) enum NextJob {
+    Run(Job),
+    /// No further request is begun.
+    Abort(RequestId),
+    /// The client no longer waits for the answer.
+    Drop(Request),
+}
+
+impl NextJob {
+    /// Returns the request that it is about.
+    pub(crate) fn id(&self) -> RequestId {
+        match self {
+            Self::Run(job) => job.id(),
+            Self::Abort(id) => *id,
+            Self::Drop(request) => request.id,
         }
     }
 }

@@ -1,195 +1,223 @@
-//! Timers and the end: what happens to connections when their time is up or the worker leaves.
+//! The life of a worker as its loop sees it: serving, draining, leaving.
 
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use crate::log::Level;
+use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::process;
+use rgunicorn_io::sys::shared::Slot;
 
-use super::conn::ConnPhase;
-use crate::worker::ids::ConnId;
-use crate::worker::reactor::{Reactor, State};
-use crate::worker::timers::ConnTimer;
+use super::accept::Acceptor;
+use super::conn::io::ConnIo;
+use crate::log::Level;
 
-/// How long a connection that may be about to send a request, or to close after its answer, is given while the worker
-/// leaves. One that had its last answer within this time before may be: a busy client's next request is on its way.
-pub(crate) const DRAIN_FRESH: Duration = Duration::from_millis(500);
+/// How often the parent is looked at.
+const PARENT_CHECK_EVERY: Duration = Duration::from_millis(900);
 
-impl Reactor {
-    /// Handles every timer that is due.
-    pub(crate) fn expire_timers(&self) {
-        let state = &mut *self.state();
-        while let Some((index, class)) = state.timers.pop_expired(state.now) {
-            let Some(conn) = state.conns.get(index as usize) else {
-                continue;
-            };
-            let id = ConnId { index, generation: conn.generation };
-            if class == ConnTimer::BodyStall as u8 && conn.awaits_body() {
-                self.stall_body(state, id);
-                continue;
-            }
-            match (conn.has_output(), conn.phase) {
-                (true, _) if class != ConnTimer::WriteStall as u8 => {
-                    state.start_timer(index, ConnTimer::WriteStall, self.config.write_stall_timeout);
-                }
-                (true, _) => {
-                    self.handles
-                        .errors
-                        .log(Level::Debug, format_args!("Closing a connection whose client does not read"));
-                    state.close(id);
-                }
-                (false, ConnPhase::Idle | ConnPhase::Body) => self.close_silent(state, id),
-                (false, ConnPhase::Head) => {
-                    self.close_silent(state, id);
-                    // What had arrived was not the end of it either.
-                    if state.conn(id).is_some_and(|conn| conn.phase == ConnPhase::Head) {
-                        state.close(id);
-                    }
-                }
-                (false, _) => state.close(id),
-            }
-        }
+/// The stages in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum LifeStage {
+    Serving,
+    /// No new connections; requests in flight, and those that still arrive, are answered.
+    Draining,
+    /// No further request is begun.
+    Leaving,
+}
+
+/// The stage of a worker's life, and what bounds it.
+#[derive(Debug)]
+pub(crate) struct Lifecycle {
+    stage: LifeStage,
+    /// When draining is over at the latest.
+    deadline: Option<Instant>,
+    /// What the kernel has queued for this worker has not been accepted yet.
+    queue_waits: bool,
+    parent_checked: Instant,
+}
+
+impl Lifecycle {
+    /// Begins a life.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { stage: LifeStage::Serving, deadline: None, queue_waits: false, parent_checked: now }
     }
 
-    /// Closes a connection from which nothing has come in time, unless something has raced in: a loop that was blocked, or
-    /// has more to receive than one turn takes, does not know yet. A request that is complete with it is answered.
-    fn close_silent(&self, state: &mut State, id: ConnId) {
-        let (data, eof) = state.take_arrived(id);
-        if let Some(conn) = state.conn(id) {
-            conn.read_closed |= eof;
-        }
-        if data.is_empty() {
-            return state.close(id);
-        }
-        self.feed_held(state, id, &data);
+    /// Tells whether the worker takes no new connections any more.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.stage != LifeStage::Serving
     }
 
-    /// The worker leaves, a turn of it: stop accepting, close what is idle, take what the kernel has queued for us. Requests
+    /// Tells whether no further request is begun.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.stage == LifeStage::Leaving
+    }
+
+    /// Drains, a turn of it: stops accepting, closes what is idle, takes what the kernel has queued for this worker. Requests
     /// in flight, and those that still arrive, are answered with `Connection: close`.
-    pub(crate) fn drain(&self) {
-        let state = &mut *self.state();
-        if !state.draining {
-            self.begin_drain(state);
+    pub(crate) fn drain(&mut self, acceptor: &mut Acceptor, io: &mut ConnIo<'_>) {
+        let (handles, config) = (&io.context.handles, &io.context.config);
+        if self.begin_drain(io.turn.now(), config.graceful_timeout) {
+            io.draining = true;
+            acceptor.begin_drain(io);
+            io.drain_idle();
         }
-        self.take_queue(state);
-    }
-
-    fn begin_drain(&self, state: &mut State) {
-        state.draining = true;
-        state.drain_deadline = Some(state.now.after(self.config.graceful_timeout));
-        self.disarm_listeners(state);
-        for listener in &state.listeners {
-            // Siblings have the same socket, so that closing it here does not take this worker out of the kernel's queue of
-            // those who wait, and a wake-up that is used up for it would be lost.
-            state.driver.release_file(listener.fd());
-        }
-        let ids: Vec<ConnId> = state
-            .conns
-            .iter()
-            .map(|(index, conn)| ConnId { index: index as u32, generation: conn.generation })
-            .collect();
-        for id in ids {
-            let Some(conn) = state.conn(id) else { continue };
-            let (phase, output) = (conn.phase, conn.has_output());
-            let quiet = conn.served && !self.was_busy(state, id.index);
-            match phase {
-                // Its client has not seen yet that it may send no further request.
-                ConnPhase::Idle if output => state.start_timer(id.index, ConnTimer::Drain, DRAIN_FRESH),
-                ConnPhase::Idle if quiet => self.close_silent(state, id),
-                ConnPhase::Idle => state.start_timer(id.index, ConnTimer::Drain, DRAIN_FRESH),
-                ConnPhase::Lingering | ConnPhase::Skipping => {
-                    state.start_timer(id.index, ConnTimer::Drain, DRAIN_FRESH);
-                }
-                ConnPhase::Head
-                | ConnPhase::Body
-                | ConnPhase::Running
-                | ConnPhase::Flushing
-                | ConnPhase::Closing => {}
-            }
+        let for_others = leaves_queue_to_others(&handles.slot, config.shares_listeners, handles.parent);
+        // A client that connects later must be refused, or go to another worker, and not wait in vain.
+        if self.await_queue(acceptor.has_listeners() && !for_others) && acceptor.take_queue(io) {
+            self.await_queue(false);
+            handles.listener_guard.take();
         }
     }
 
-    /// Accepts what waits at the listeners, as there is room for it, and then closes them: who connects later must be
-    /// refused, or go to another worker, and not wait for nobody.
-    fn take_queue(&self, state: &mut State) {
-        let for_others = self.queue_is_for_others();
-        state.queue_waits = !state.listeners.is_empty() && !state.leaving && !for_others;
-        if !state.queue_waits || state.accept_paused_until.is_some_and(|until| state.now < until) {
-            return;
-        }
-        state.accept_paused_until = None;
-        if self.accept_rest(state) {
-            state.queue_waits = false;
-            state.listeners.clear();
-            self.handles.listener_guard.take();
+    /// Stops if the master has gone; looks now and then.
+    pub(crate) fn watch_parent(&mut self, io: &ConnIo<'_>) {
+        let handles = &io.context.handles;
+        if self.is_parent_check_due(io.turn.now()) && process::parent_id() != handles.parent {
+            let pid = process::id();
+            io.log(Level::Info, format_args!("Parent changed, shutting down: <Worker {pid}>"));
+            handles.control.stop();
         }
     }
 
-    /// What waits at the listeners is left to the siblings and successors. A worker that leaves could take more of it than
-    /// it can answer within its `graceful_timeout`; they have all the time. Asked in each turn, because the server may
-    /// stop, or lose its master, while the worker is leaving: then nobody else would take it.
-    fn queue_is_for_others(&self) -> bool {
-        let slot = &self.handles.slot;
-        self.config.shares_listeners
-            && slot.is_replaced()
-            && (slot.board().workers() > 0 || slot.board().has_other_master())
-            && process::parent_id() == self.handles.parent
+    /// Begins to drain, which ends after `timeout` at the latest. `false`: it had begun before.
+    fn begin_drain(&mut self, now: Instant, timeout: Duration) -> bool {
+        let begins = self.stage == LifeStage::Serving;
+        if begins {
+            self.stage = LifeStage::Draining;
+            self.deadline = Some(now.after(timeout));
+        }
+        begins
     }
 
-    /// An idle connection had its last answer a moment ago: so much of its keep-alive time is left.
-    fn was_busy(&self, state: &State, index: u32) -> bool {
-        let since_answer =
-            state.timers.at(index).map(|at| self.config.keepalive.saturating_sub(at.since(state.now)));
-        since_answer.is_some_and(|time| time < DRAIN_FRESH)
-    }
-
-    /// Nothing left to answer, or no time left to do so.
-    pub(crate) fn is_drained(&self) -> bool {
-        let state = self.state();
-        state.has_drained() || state.draining && state.drain_deadline.is_some_and(|at| state.now >= at)
-    }
-
-    /// The worker leaves with this turn or soon: no further request is begun, nothing is accepted. What is in progress may
-    /// still be ended by whoever calls the steps of a turn.
-    pub fn leave(&self) {
-        self.drain();
-        let state = &mut *self.state();
-        state.leaving = true;
-        state.queue_waits = false;
+    /// Begins to leave: waits for nothing any more.
+    pub(crate) fn begin_leave(&mut self) {
+        self.stage = LifeStage::Leaving;
+        self.queue_waits = false;
         // It is over, and must not shorten waits to nothing.
-        state.drain_deadline = None;
+        self.deadline = None;
     }
 
-    /// How long the next wait may take.
-    pub(crate) fn wait_time(&self, state: &State) -> Duration {
-        if !state.jobs.is_empty()
-            || !state.deferred_drops.is_empty()
-            || (state.has_drained() && !state.leaving)
-        {
-            return Duration::ZERO;
+    /// Notes whether connections that the kernel has queued for this worker are to be waited for. Returns whether they
+    /// are; a worker that is leaving waits for none.
+    fn await_queue(&mut self, waits: bool) -> bool {
+        self.queue_waits = waits && !self.is_leaving();
+        self.queue_waits
+    }
+
+    /// Returns when the worker's time to drain is over.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Tells whether a draining worker has nothing left to do. `idle`: it has neither work nor connections.
+    fn has_drained(&self, idle: bool) -> bool {
+        self.is_draining() && idle && !self.queue_waits
+    }
+
+    /// Tells whether the worker ends: it has nothing left to answer, or no time left to do so.
+    pub(crate) fn is_over(&self, now: Instant, idle: bool) -> bool {
+        self.has_drained(idle) || self.is_draining() && self.deadline.is_some_and(|at| now >= at)
+    }
+
+    /// Tells whether the wait must return at once, so that the end of the worker is seen.
+    pub(crate) fn ends_wait(&self, idle: bool) -> bool {
+        self.has_drained(idle) && !self.is_leaving()
+    }
+
+    /// Tells whether it is time to look at the parent, and begins the next interval if so.
+    fn is_parent_check_due(&mut self, now: Instant) -> bool {
+        let due = now.since(self.parent_checked) >= PARENT_CHECK_EVERY && !self.is_draining();
+        if due {
+            self.parent_checked = now;
         }
-        let mut wait = self.config.idle_wait_max;
-        let looks = [state.accept_paused_until, state.balancer.next_look, state.next_backlog_check];
-        for at in [state.timers.next(), state.drain_deadline].into_iter().chain(looks).flatten() {
-            wait = wait.min(at.since(state.now));
-        }
-        wait
+        due
     }
 }
 
-impl State {
-    /// What has come on a connection and was not told yet, and whether that is its end. Reception is no longer armed.
-    pub(crate) fn take_arrived(&mut self, id: ConnId) -> (Vec<u8>, bool) {
-        let Some(conn) = self.conn(id) else {
-            return Default::default();
-        };
-        let (fd, op) = (conn.fd.as_raw_fd(), conn.recv.take());
-        let arrived = op.map(|op| self.driver.recv_stop(op)).unwrap_or_default();
-        if arrived == Default::default() { self.driver.try_recv(fd) } else { arrived }
+/// Tells whether what waits at the listeners is left to the siblings and successors. A worker that leaves could take more
+/// of it than it can answer within its `graceful_timeout`; they have all the time. Asked in each turn, because the server
+/// may stop, or lose its master, while the worker is leaving: then no other process would take it.
+fn leaves_queue_to_others(slot: &Slot, shares_listeners: bool, parent: i32) -> bool {
+    shares_listeners
+        && slot.is_replaced()
+        && (slot.board().workers() > 0 || slot.board().has_other_master())
+        && process::parent_id() == parent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rgunicorn_io::sys::shared::Scoreboard;
+
+    const NOW: Instant = Instant(1_000_000_000);
+    const TIMEOUT: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_serving_worker_has_no_end() {
+        let life = Lifecycle::new(NOW);
+        assert!(!life.is_draining() && !life.is_leaving());
+        assert!(!life.has_drained(true) && !life.ends_wait(true));
+        assert!(!life.is_over(NOW.after(TIMEOUT * 9), true));
+        assert_eq!(life.deadline(), None);
     }
 
-    /// The worker leaves, and nothing is left to answer or to wait for.
-    fn has_drained(&self) -> bool {
-        self.draining && self.jobs.is_empty() && self.load() == 0 && !self.queue_waits
+    #[test]
+    fn a_draining_worker_ends_when_it_is_idle_or_its_time_is_up() {
+        let mut life = Lifecycle::new(NOW);
+        assert!(life.begin_drain(NOW, TIMEOUT));
+        assert!(!life.begin_drain(NOW.after(TIMEOUT), TIMEOUT), "the deadline does not move");
+        assert_eq!(life.deadline(), Some(NOW.after(TIMEOUT)));
+        assert!(life.is_over(NOW, true) && life.ends_wait(true));
+        assert!(!life.is_over(NOW, false) && !life.ends_wait(false));
+        assert!(!life.is_over(Instant(NOW.after(TIMEOUT).0 - 1), false));
+        assert!(life.is_over(NOW.after(TIMEOUT), false));
+    }
+
+    #[test]
+    fn what_the_kernel_has_queued_is_waited_for_until_the_time_is_up() {
+        let mut life = Lifecycle::new(NOW);
+        life.begin_drain(NOW, TIMEOUT);
+        assert!(life.await_queue(true));
+        assert!(!life.has_drained(true) && !life.is_over(NOW, true));
+        assert!(life.is_over(NOW.after(TIMEOUT), true));
+        assert!(!life.await_queue(false));
+        assert!(life.is_over(NOW, true));
+    }
+
+    #[test]
+    fn a_leaving_worker_waits_for_nothing() {
+        let mut life = Lifecycle::new(NOW);
+        life.begin_drain(NOW, TIMEOUT);
+        life.await_queue(true);
+        life.begin_leave();
+        assert!(life.is_leaving() && life.is_draining());
+        assert!(!life.await_queue(true));
+        assert!(life.has_drained(true) && !life.ends_wait(true), "its waits are as long as they should be");
+        assert_eq!(life.deadline(), None);
+    }
+
+    #[test]
+    fn the_parent_is_looked_at_now_and_then_while_the_worker_serves() {
+        let mut life = Lifecycle::new(NOW);
+        let later = NOW.after(PARENT_CHECK_EVERY);
+        assert!(!life.is_parent_check_due(Instant(later.0 - 1)));
+        assert!(life.is_parent_check_due(later) && !life.is_parent_check_due(later));
+        life.begin_drain(later, TIMEOUT);
+        assert!(!life.is_parent_check_due(later.after(PARENT_CHECK_EVERY)));
+    }
+
+    #[test]
+    fn the_queue_is_left_to_others_only_while_there_are_others() {
+        let board = Scoreboard::new().unwrap();
+        let slot = board.claim(1).unwrap();
+        let parent = process::parent_id();
+        board.set_workers(1);
+        assert!(!leaves_queue_to_others(&slot, true, parent), "no other process replaces it");
+        slot.mark_replaced();
+        assert!(leaves_queue_to_others(&slot, true, parent));
+        assert!(!leaves_queue_to_others(&slot, false, parent), "its listeners are its own");
+        assert!(!leaves_queue_to_others(&slot, true, parent + 1), "the master has gone");
+        board.set_workers(0);
+        assert!(!leaves_queue_to_others(&slot, true, parent), "the server stops");
+        board.set_other_master(true);
+        assert!(leaves_queue_to_others(&slot, true, parent));
     }
 }

@@ -74,18 +74,15 @@ impl<T: ?Sized> TaskQueue<T> {
         empty
     }
 
-    /// The loop has waited.
-    pub(super) fn end_wait(&self) {
+    /// Ends the loop's wait. Returns the tasks that have come, in their order.
+    pub(super) fn end_wait(&self) -> Vec<Task<T>> {
         self.waker.set_sleeping(false);
+        std::mem::take(&mut self.tasks().queue)
     }
 
     /// The descriptor was readable.
     pub(super) fn drain(&self) {
         self.waker.drain();
-    }
-
-    pub(super) fn take(&self) -> Vec<Task<T>> {
-        std::mem::take(&mut self.tasks().queue)
     }
 
     /// No code of others runs under the lock, so a poisoned one is as good as any.
@@ -188,13 +185,14 @@ mod tests {
     fn a_turn_that_finds_mail_is_a_turn_like_any_other() {
         each_reactor(|reactor, mailbox| {
             {
-                let state = &mut *reactor.state();
-                (state.just_accepted, state.turn_requests) = (true, 5);
+                let core = &mut *reactor.core();
+                core.acceptor.set_just_accepted();
+                core.turn.add_requests(5);
             }
             mailbox.post(Box::new(|_: &Reactor| ()));
             assert_eq!(reactor.before_wait(), Duration::ZERO);
-            let state = &*reactor.state();
-            assert_eq!((state.just_accepted, state.turn_requests), (false, 0));
+            let core = &*reactor.core();
+            assert_eq!((core.acceptor.has_just_accepted(), core.turn.requests()), (false, 0));
         });
     }
 

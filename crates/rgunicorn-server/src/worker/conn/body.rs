@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-/// A complete (or growing) request body. SlotReading starts at the first byte.
+/// A complete (or growing) request body. Reading starts at the first byte.
 #[derive(Debug, Default)]
 pub enum Body {
     /// No body at all: the common case, and free.
@@ -46,7 +46,7 @@ impl Body {
             }
             Self::Empty | Self::Memory(_) => self.spill(data),
             Self::Incoming => {
-                debug_assert!(false, "nobody collects a body that streams");
+                debug_assert!(false, "a body that streams is not collected");
                 Ok(())
             }
         }

@@ -1,359 +1,229 @@
-//! Bytes in: what reception does to a connection.
+//! Reception, and what input does to a connection.
 
-use std::fmt;
+use std::io;
+use std::os::fd::AsRawFd;
 
+use rgunicorn_http::RequestHead;
+use rgunicorn_io::driver::Received;
+
+use super::ConnPhase;
+use super::body::Body;
+use super::feed::FeedOutcome;
+use super::io::{BytesIn, ConnIo, DRAIN_FRESH};
+use super::refusal::{Refusal, is_disconnect};
 use crate::log::Level;
-use rgunicorn_http::proxy::ProxyError;
-use rgunicorn_http::{HttpError, RequestHead, error_response, error_response_with};
-use rgunicorn_io::driver::{Received, Token};
-
-use crate::worker::conn::{Conn, ConnPhase, FeedOutcome};
 use crate::worker::event_source::EventSource;
 use crate::worker::ids::ConnId;
 use crate::worker::jobs::Job;
-use crate::worker::lifecycle::DRAIN_FRESH;
 use crate::worker::message::{Flow, Outgoing, Request};
-use crate::worker::reactor::{Reactor, State};
 use crate::worker::timers::ConnTimer;
 
-impl Reactor {
-    pub(crate) fn on_recv(&self, token: Token, outcome: Received) {
-        let Some(EventSource::Recv(id)) = EventSource::from_token(token) else {
-            debug_assert!(false, "a receive completion for {token:?}");
-            return;
-        };
-        let state = &mut *self.state();
+impl ConnIo<'_> {
+    /// Handles a completion of a reception.
+    pub(crate) fn on_recv(&mut self, id: ConnId, outcome: Received) {
         match outcome {
-            Received::Data(buf) => {
-                // The buffer belongs to the driver, the connection to the slab: copy nothing, borrow both apart.
-                let clocks = state.clocks();
-                let State { driver, conns, .. } = state;
-                let fed = match conns.get_mut(id.index as usize).filter(|c| c.generation == id.generation) {
-                    None => None,
-                    Some(conn) => {
-                        let data = driver.buffer(&buf);
-                        match conn.phase {
-                            ConnPhase::Idle | ConnPhase::Head | ConnPhase::Body => {
-                                Some(conn.feed(&self.feed_context(clocks), id.index, data))
-                            }
-                            ConnPhase::Running | ConnPhase::Skipping | ConnPhase::Flushing => {
-                                conn.buffer_input(&self.policy, data);
-                                None
-                            }
-                            ConnPhase::Closing | ConnPhase::Lingering => {
-                                conn.ext().lingered_bytes += data.len();
-                                None
-                            }
-                        }
-                    }
-                };
-                state.driver.release(buf);
-                match fed {
-                    Some(fed) => self.after_feed(state, id, fed),
-                    None => self.after_unfed(state, id),
-                }
-            }
-            Received::Eof => self.on_eof(state, id),
-            Received::Err(error) => {
-                if let Some(conn) = state.conn(id) {
-                    conn.recv = None;
-                }
-                if !is_disconnect(&error) {
-                    self.handles
-                        .errors
-                        .log(Level::Error, format_args!("Socket error processing request: {error}"));
-                }
-                state.close(id);
-            }
+            Received::Data(buf) => self.bytes_in(id, BytesIn::Lent(buf), false),
+            Received::Eof => self.on_eof(id),
+            Received::Err(error) => self.on_recv_error(id, &error),
         }
     }
 
-    /// Input behind a request's head, or behind the request: bounded while a response is in progress, counted while
-    /// closing.
-    fn after_unfed(&self, state: &mut State, id: ConnId) {
-        let State { conns, full, .. } = state;
-        let Some(conn) = conns.get_mut(id.index as usize).filter(|conn| conn.generation == id.generation)
-        else {
-            return;
-        };
-        if self.is_full(conn) {
-            full.push(id);
-        }
-        let lingered_bytes = conn.ext.as_ref().map_or(0, |ext| ext.lingered_bytes);
-        match conn.phase {
-            ConnPhase::Running => self.after_body_input(state, id),
-            ConnPhase::Skipping => self.skip_on(state, id),
-            ConnPhase::Lingering if lingered_bytes > self.config.linger_bytes_max => state.close(id),
-            _ => {}
-        }
-    }
-
-    /// Pauses the connections that were found full, unless their input has been taken meanwhile.
-    pub(crate) fn pause_full(&self) {
-        let state = &mut *self.state();
-        while let Some(id) = state.full.pop() {
-            if state.conn(id).is_some_and(|conn| self.is_full(conn)) {
-                self.pause(state, id);
-            }
-        }
-    }
-
-    /// A response is in progress, and the client has sent more of its request's body, or for later, than is held.
-    fn is_full(&self, conn: &Conn) -> bool {
-        if !matches!(conn.phase, ConnPhase::Running | ConnPhase::Flushing) {
-            return false;
-        }
-        let incoming = conn.ext.as_ref().and_then(|ext| ext.incoming.as_ref());
-        incoming
-            .and_then(|incoming| incoming.is_full(self.config.body_window_bytes_max))
-            .unwrap_or_else(|| conn.pending_bytes() >= self.config.pipelined_bytes_max)
-    }
-
-    /// Stops reception, keeping what had been received already. TCP's window then holds the client back.
-    fn pause(&self, state: &mut State, id: ConnId) {
-        let Some(op) = state.conn(id).and_then(|conn| conn.recv.take()) else {
-            return;
-        };
-        let (data, eof) = state.driver.recv_stop(op);
-        if let Some(conn) = state.conn(id) {
-            conn.buffer_input(&self.policy, &data);
-            if eof {
-                conn.end_input();
-            }
-        }
-        self.after_body_input(state, id);
-    }
-
-    /// Arms reception unless it is armed, cannot be, or as much is held as may be: then the end of a later response does.
-    pub(crate) fn arm_recv(&self, state: &mut State, id: ConnId) {
-        let Some(conn) = state.conn(id) else { return };
-        if conn.recv.is_some() || conn.read_closed || conn.detached || self.is_full(conn) {
-            return;
-        }
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&conn.fd);
-        match state.driver.recv(fd, EventSource::Recv(id).token()) {
-            Ok(op) => {
-                if let Some(conn) = state.conn(id) {
-                    conn.recv = Some(op);
-                }
-            }
-            Err(error) => {
-                self.handles
-                    .errors
-                    .log(Level::Error, format_args!("Cannot receive on a connection: {error}"));
-                state.close(id);
-            }
-        }
-    }
-
-    fn on_eof(&self, state: &mut State, id: ConnId) {
-        let Some(conn) = state.conn(id) else { return };
+    /// Handles the end of what the peer sends.
+    fn on_eof(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
         conn.recv = None;
         conn.end_input();
         match conn.phase {
             // A half-closed client may still read its response.
-            ConnPhase::Running => self.after_body_input(state, id),
+            ConnPhase::Running => self.after_body_input(id),
             ConnPhase::Flushing | ConnPhase::Closing => {}
-            ConnPhase::Lingering => state.close(id),
+            ConnPhase::Lingering => self.close(id),
             ConnPhase::Idle | ConnPhase::Head | ConnPhase::Body | ConnPhase::Skipping => {
                 if conn.phase != ConnPhase::Idle {
-                    self.handles
-                        .errors
-                        .log(Level::Debug, format_args!("Ignored premature client disconnection."));
+                    self.log(Level::Debug, format_args!("Ignored premature client disconnection."));
                 }
                 // Earlier responses that are still on their way out go first.
-                self.begin_close(state, id);
+                self.begin_close(id);
             }
         }
     }
 
-    pub(crate) fn after_feed(&self, state: &mut State, id: ConnId, fed: FeedOutcome) {
+    /// Handles a reception that has failed.
+    fn on_recv_error(&mut self, id: ConnId, error: &io::Error) {
+        if let Some(conn) = self.conns.get(id) {
+            conn.recv = None;
+        }
+        if !is_disconnect(error) {
+            self.log(Level::Error, format_args!("Socket error processing request: {error}"));
+        }
+        self.close(id);
+    }
+
+    /// Goes on after input behind a request's head, or behind the request: it is bounded while a response is in progress,
+    /// and counted while closing.
+    pub(crate) fn after_buffered(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let (phase, full) = (conn.phase, conn.is_full(&self.context.config));
+        let lingered_bytes = conn.ext.as_ref().map_or(0, |ext| ext.lingered_bytes);
+        if full {
+            self.conns.mark_full(id);
+        }
+        match phase {
+            ConnPhase::Running => self.after_body_input(id),
+            ConnPhase::Skipping => self.skip_on(id),
+            ConnPhase::Lingering if lingered_bytes > self.context.config.linger_bytes_max => self.close(id),
+            _ => {}
+        }
+    }
+
+    /// Pauses the connections that were found full, unless their input has been taken meanwhile. TCP's window then holds
+    /// the client back.
+    pub(crate) fn pause_full(&mut self) {
+        while let Some(id) = self.conns.pop_full() {
+            let config = &self.context.config;
+            let Some(conn) = self.conns.get(id).filter(|conn| conn.is_full(config)) else { continue };
+            if let Some(op) = conn.recv.take() {
+                let (data, end) = self.driver.recv_stop(op);
+                self.bytes_in(id, BytesIn::Own(&data), end);
+            }
+        }
+    }
+
+    /// Arms reception unless it is armed, cannot be, or as much is held as may be: then the end of a later response does.
+    pub(crate) fn arm_recv(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        if conn.recv.is_some() || conn.read_closed || conn.detached || conn.is_full(&self.context.config) {
+            return;
+        }
+        match self.driver.recv(conn.fd.as_raw_fd(), EventSource::Recv(id).token()) {
+            Ok(op) => conn.recv = Some(op),
+            Err(error) => {
+                self.log(Level::Error, format_args!("Cannot receive on a connection: {error}"));
+                self.close(id);
+            }
+        }
+    }
+
+    /// Stops reception. Returns what has come and no completion has told yet, and whether that is its end.
+    pub(crate) fn stop_recv(&mut self, id: ConnId) -> (Vec<u8>, bool) {
+        let op = self.conns.get(id).and_then(|conn| conn.recv.take());
+        op.map(|op| self.driver.recv_stop(op)).unwrap_or_default()
+    }
+
+    /// Does the same, and asks the kernel for more if nothing has come.
+    pub(crate) fn take_arrived(&mut self, id: ConnId) -> (Vec<u8>, bool) {
+        let arrived = self.stop_recv(id);
+        match self.conns.get(id) {
+            Some(conn) if arrived == Default::default() => self.driver.try_recv(conn.fd.as_raw_fd()),
+            _ => arrived,
+        }
+    }
+
+    /// Goes on after input of a request that is being received.
+    pub(crate) fn after_feed(&mut self, id: ConnId, fed: FeedOutcome) {
         match fed {
-            FeedOutcome::Ready(request) => call(state, request),
+            FeedOutcome::Buffered => {}
+            FeedOutcome::Ready(request) => self.call(request),
             FeedOutcome::Streaming(request, wants_continue) => {
-                if !wants_continue || self.send_continue(state, id) != Flow::Gone {
-                    call(state, request);
+                if !wants_continue || self.send_continue(id) != Flow::Gone {
+                    self.call(request);
                 }
             }
-            FeedOutcome::Waiting => self.await_more(state, id),
+            FeedOutcome::Waiting => self.await_more(id),
             FeedOutcome::WantsContinue => {
-                self.await_more(state, id);
-                self.send_continue(state, id);
+                self.await_more(id);
+                self.send_continue(id);
             }
-            FeedOutcome::Refused(error, head) => self.refuse(state, id, &Refusal::from(error), head),
-            FeedOutcome::BadProxyHeader(error) => self.refuse(state, id, &Refusal::from(error), None),
+            FeedOutcome::Refused(error, head) => self.refuse(id, &Refusal::from(error), head),
+            FeedOutcome::BadProxyHeader(error) => self.refuse(id, &Refusal::from(error), None),
             FeedOutcome::BodyStoreFailed(error) => {
-                self.handles.errors.log(Level::Error, format_args!("Cannot store a request body: {error}"));
-                self.refuse(state, id, &Refusal::INTERNAL, None);
+                self.log(Level::Error, format_args!("Cannot store a request body: {error}"));
+                self.refuse(id, &Refusal::INTERNAL, None);
             }
         }
     }
 
-    fn send_continue(&self, state: &mut State, id: ConnId) -> Flow {
-        let line = rgunicorn_http::continue_response((1, 1)).to_vec();
-        self.push_out(state, id, Outgoing::from(line), true)
+    /// Queues a request for the application.
+    fn call(&mut self, request: Request) {
+        self.turn.add_requests(1);
+        self.conns.call(request);
     }
 
-    fn await_more(&self, state: &mut State, id: ConnId) {
-        let Some(conn) = state.conn(id) else { return };
+    /// Tells the client to send the body.
+    fn send_continue(&mut self, id: ConnId) -> Flow {
+        let line = rgunicorn_http::continue_response((1, 1)).to_vec();
+        self.push_out(id, Outgoing::from(line), rgunicorn_io::driver::Urgency::Now)
+    }
+
+    /// Starts the deadline of a request that is not complete.
+    fn await_more(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
         if conn.phase == ConnPhase::Body {
-            state.start_timer(id.index, ConnTimer::BodyStall, self.config.body_stall_timeout);
-        } else if state.timers.class(id.index) != Some(ConnTimer::Header as u8) {
+            self.start_timer(id, ConnTimer::BodyStall, self.context.config.body_stall_timeout);
+        } else if !self.conns.timers.runs(id.index, ConnTimer::Header) {
             // The head's clock starts with its first byte (or the accept) and is not restarted by later ones.
-            state.start_timer(id.index, ConnTimer::Header, self.config.header_timeout);
+            self.start_timer(id, ConnTimer::Header, self.context.config.header_timeout);
         }
     }
 
     /// Answers a bad request and begins to close.
-    pub(crate) fn refuse(&self, state: &mut State, id: ConnId, refusal: &Refusal, head: Option<RequestHead>) {
-        let Some(conn) = state.conn(id) else { return };
+    fn refuse(&mut self, id: ConnId, refusal: &Refusal, head: Option<RequestHead>) {
+        let Some(conn) = self.conns.get(id) else { return };
         conn.phase = ConnPhase::Running;
-        let (peer, proxied, listener) = (conn.peer, conn.proxied.clone(), conn.listener);
-        let request_id = conn.request_id(id.index);
+        let request = head.map(|head| Request {
+            id: conn.request_id(id.index),
+            head,
+            body: Body::Empty,
+            peer: conn.peer,
+            proxied: conn.proxied.clone(),
+            listener: conn.listener,
+            received: self.turn.now(),
+            arrived: self.turn.now(),
+            keep_alive: false,
+            number: 0,
+        });
         if refusal.status != 0 {
             if let Some(error) = &refusal.cause {
-                let ip = peer.ip_text();
-                self.handles
-                    .errors
-                    .log(Level::Warning, format_args!("Invalid request from ip={ip}: {error}"));
+                let ip = conn.peer.ip_text();
+                self.log(Level::Warning, format_args!("Invalid request from ip={ip}: {error}"));
             }
-            let mut out = state.spare.pop().unwrap_or_default();
+            let mut out = self.memory.buffer();
             refusal.render(&mut out);
-            self.push_out(state, id, Outgoing::from(out), true);
+            self.push_out(id, Outgoing::from(out), rgunicorn_io::driver::Urgency::Now);
         }
-        self.begin_close(state, id);
-        if let Some(head) = head {
-            let request = Request {
-                id: request_id,
-                head,
-                body: crate::worker::Body::Empty,
-                peer,
-                proxied,
-                listener,
-                received: state.now,
-                arrived: state.now,
-                keep_alive: false,
-                number: 0,
-            };
-            state.jobs.push_back(Job::Refused(request, refusal.status));
+        self.begin_close(id);
+        if let Some(request) = request {
+            self.conns.push_job(Job::Refused(request, refusal.status));
         }
     }
 
-    /// The response is complete and the connection stays: on to what the client has already sent of the next request.
-    pub(crate) fn next_request(&self, state: &mut State, id: ConnId) {
-        let Some(conn) = state.conn(id) else { return };
+    /// Goes on, after a response on a connection that stays, to what the client has already sent of the next request.
+    pub(crate) fn next_request(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
         conn.served = true;
         if conn.output_over_limit() {
             conn.phase = ConnPhase::Flushing;
-            return state.start_timer(id.index, ConnTimer::WriteStall, self.config.write_stall_timeout);
+            return self.start_timer(id, ConnTimer::WriteStall, self.context.config.write_stall_timeout);
         }
         conn.phase = ConnPhase::Idle;
         if conn.pending_bytes() > 0 {
-            let ctx = self.feed_context(state.clocks());
-            let Some(conn) = state.conn(id) else { return };
-            let fed = conn.feed_pending(&ctx, id.index);
-            return self.after_held(state, id, fed);
+            return self.feed_pending(id);
         }
         conn.trim();
         if conn.read_closed {
-            return self.begin_close(state, id);
+            return self.begin_close(id);
         }
-        self.start_idle_timer(state, id);
-        self.arm_recv(state, id);
+        self.start_idle_timer(id);
+        self.arm_recv(id);
     }
 
-    /// The clock of a connection between two requests. While the worker leaves, a client that was promised keep-alive
-    /// has a moment for the request that may be on its way.
-    pub(crate) fn start_idle_timer(&self, state: &mut State, id: ConnId) {
-        if state.draining {
-            state.start_timer(id.index, ConnTimer::Drain, DRAIN_FRESH);
+    /// Starts the deadline of a connection between two requests. While the worker leaves, a client that was promised
+    /// keep-alive has a moment for the request that may be on its way.
+    pub(crate) fn start_idle_timer(&mut self, id: ConnId) {
+        if self.draining {
+            self.start_timer(id, ConnTimer::Drain, DRAIN_FRESH);
         } else {
-            state.start_timer(id.index, ConnTimer::Keepalive, self.config.keepalive);
+            self.start_timer(id, ConnTimer::Keepalive, self.context.config.keepalive);
         }
     }
-
-    /// Takes input that came when the connection was idle, and not as a completion.
-    pub(crate) fn feed_held(&self, state: &mut State, id: ConnId, data: &[u8]) {
-        let ctx = self.feed_context(state.clocks());
-        let Some(conn) = state.conn(id) else { return };
-        let fed = conn.feed(&ctx, id.index, data);
-        self.after_held(state, id, fed);
-    }
-
-    fn after_held(&self, state: &mut State, id: ConnId, fed: FeedOutcome) {
-        let ended = state.conn(id).is_some_and(|conn| conn.read_closed);
-        if ended
-            && matches!(fed, FeedOutcome::Waiting | FeedOutcome::WantsContinue | FeedOutcome::Streaming(..))
-        {
-            return self.begin_close(state, id);
-        }
-        self.after_feed(state, id, fed);
-        self.arm_recv(state, id);
-    }
-}
-
-/// A request is ready for the application; no clock runs.
-fn call(state: &mut State, request: Request) {
-    state.stop_timer(request.id.conn.index);
-    state.turn_requests += 1;
-    state.jobs.push_back(Job::Call(request));
-}
-
-/// Why the server answers a request by itself, and how.
-pub(crate) struct Refusal {
-    /// 0: with nothing but a close.
-    status: u16,
-    cause: Option<Cause>,
-}
-
-/// What the client, or the proxy before it, has done wrong.
-enum Cause {
-    Http(HttpError),
-    Proxy(ProxyError),
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Http(error) => error.fmt(f),
-            Self::Proxy(error) => error.fmt(f),
-        }
-    }
-}
-
-impl Refusal {
-    pub(crate) const INTERNAL: Self = Self { status: 500, cause: None };
-
-    fn render(&self, out: &mut Vec<u8>) {
-        match &self.cause {
-            Some(Cause::Http(error)) => error_response(error, out),
-            Some(Cause::Proxy(error)) => {
-                error_response_with(self.status, error.reason(), &error.to_string(), out);
-            }
-            None => error_response_with(self.status, "Internal Server Error", "", out),
-        }
-    }
-}
-
-impl From<HttpError> for Refusal {
-    fn from(error: HttpError) -> Self {
-        let status = if error.wants_answer() { error.status() } else { 0 };
-        Self { status, cause: Some(Cause::Http(error)) }
-    }
-}
-
-impl From<ProxyError> for Refusal {
-    fn from(error: ProxyError) -> Self {
-        Self { status: error.status(), cause: Some(Cause::Proxy(error)) }
-    }
-}
-
-/// Errors that only say that the client has left; not worth more than a debug line (Gunicorn treats EPIPE, ECONNRESET
-/// and ENOTCONN so).
-pub(crate) fn is_disconnect(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind as K;
-    matches!(
-        error.kind(),
-        K::BrokenPipe | K::ConnectionReset | K::NotConnected | K::ConnectionAborted | K::TimedOut
-    )
 }

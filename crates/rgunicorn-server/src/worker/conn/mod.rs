@@ -2,33 +2,39 @@
 //! reception, nothing else; whatever a request needs lives in [`ConnExt`] or in the [`Request`] itself.
 
 pub(crate) mod body;
-pub(crate) mod input;
+mod feed;
+pub(crate) mod incoming;
+mod input;
+pub(crate) mod io;
 pub(crate) mod output;
 pub(crate) mod proxy_header;
-pub(crate) mod spool;
-pub(crate) mod streaming;
+pub(crate) mod refusal;
+mod spool;
+mod streaming;
+pub(crate) mod table;
+mod timeouts;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rgunicorn_http::proxy;
-use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestHead, RequestParser};
+use rgunicorn_http::{RequestHead, RequestParser};
 use rgunicorn_io::driver::{Fd, OpKey, PeerAddr};
-use rgunicorn_io::sys::clock::Instant;
 
-use crate::worker::conn::proxy_header::ProxyHeaderState;
-use crate::worker::conn::streaming::Incoming;
-use crate::worker::ids::{ConnId, RequestId};
-use crate::worker::message::{Outgoing, Request};
-use crate::worker::{Body, WorkerConfig};
+use self::body::Body;
+use self::incoming::{BodyFault, Incoming, Pending};
+use self::proxy_header::ProxyHeaderState;
+use super::config::WorkerConfig;
+use super::ids::{ConnId, RequestId};
+use super::message::Outgoing;
 
 /// Pieces of earlier responses that may be queued when the next request of the same connection starts. Generous to
 /// pipelining: short answers to one segment's worth of requests.
 const QUEUED_PIECES_MAX: usize = 64;
-/// And their bytes.
+/// Their bytes.
 const QUEUED_BYTES_MAX: u64 = 64 * 1024;
 
-/// Where a connection stands.
+/// The state of a connection between accept and close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnPhase {
     /// Between requests: nothing received of the next one.
@@ -53,7 +59,7 @@ pub(crate) enum ConnPhase {
 pub(crate) struct Conn {
     pub(crate) fd: Fd,
     pub(crate) generation: u32,
-    /// Who is at the other end; with a PROXY header, the client behind it.
+    /// The other end; with a PROXY header, the client behind it.
     pub(crate) peer: PeerAddr,
     pub(crate) listener: u16,
     pub(crate) phase: ConnPhase,
@@ -81,7 +87,7 @@ pub(crate) struct Conn {
     pub(crate) ext: Option<Box<ConnExt>>,
 }
 
-/// What only some connections need, and only for a while.
+/// State that only some connections need, and only for a while.
 #[derive(Default)]
 pub(crate) struct ConnExt {
     /// The request being received: its head, once complete, and what has come of its body.
@@ -101,51 +107,20 @@ pub(crate) struct ConnExt {
     pub(crate) lingered_bytes: usize,
 }
 
-/// Input held for after the response in progress. Requests are taken from the front without moving the rest: a client may
-/// have sent many small ones at once.
-#[derive(Default)]
-pub(crate) struct Pending {
-    bytes: Vec<u8>,
-    /// Bytes at the front that have been taken.
-    taken: usize,
-}
-
-impl Pending {
-    pub(crate) fn push(&mut self, data: &[u8]) {
-        // Never more than half of it is waste, and each byte is moved once on average.
-        if self.taken > self.bytes.len() / 2 {
-            self.bytes.drain(..self.taken);
-            self.taken = 0;
-        }
-        self.bytes.extend_from_slice(data);
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len() - self.taken
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Takes at most `bytes_max` from the front.
-    pub(crate) fn take_front(&mut self, bytes_max: usize) -> Vec<u8> {
-        if bytes_max >= self.len() {
-            return std::mem::take(self).into_rest();
-        }
-        let front = self.bytes[self.taken..self.taken + bytes_max].to_vec();
-        self.taken += bytes_max;
-        front
-    }
-
-    /// What has not been taken.
-    pub(crate) fn into_rest(mut self) -> Vec<u8> {
-        self.bytes.drain(..self.taken);
-        self.bytes
-    }
+/// A new connection, as it was accepted.
+pub(crate) struct NewConn {
+    pub(crate) fd: Fd,
+    pub(crate) peer: PeerAddr,
+    /// Index of the listener.
+    pub(crate) listener: u16,
+    /// See [`Conn::trusted`].
+    pub(crate) trusted: bool,
+    /// See [`Conn::proxy_state`].
+    pub(crate) proxy_state: ProxyHeaderState,
 }
 
 impl ConnExt {
+    /// Tells whether all of it is empty.
     fn is_unused(&self) -> bool {
         self.head.is_none()
             && self.body.is_empty()
@@ -157,37 +132,19 @@ impl ConnExt {
     }
 }
 
-/// What a piece of input came to.
-pub(crate) enum FeedOutcome {
-    /// More is needed.
-    Waiting,
-    /// More is needed, and the client waits for `100 Continue` before it sends it.
-    WantsContinue,
-    /// A request is complete; the phase is `Running`.
-    Ready(Request),
-    /// A request's head is complete and its body is still to come; the phase is `Running`. Whether the client waits for
-    /// `100 Continue`.
-    Streaming(Request, bool),
-    /// The bytes are not an acceptable request. With the request's head, if that was complete.
-    Refused(HttpError, Option<RequestHead>),
-    /// The bytes are a PROXY header that is not acceptable.
-    BadProxyHeader(proxy::ProxyError),
-    /// The body could not be stored.
-    BodyStoreFailed(std::io::Error),
-}
-
 impl Conn {
-    pub(crate) fn new(fd: Fd, generation: u32, peer: PeerAddr, listener: u16, trusted: bool) -> Self {
+    /// Makes the state of a new connection.
+    pub(crate) fn new(new: NewConn, generation: u32) -> Self {
         Self {
-            fd,
+            fd: new.fd,
             generation,
-            peer,
-            listener,
+            peer: new.peer,
+            listener: new.listener,
             phase: ConnPhase::Idle,
             read_closed: false,
-            proxy_state: ProxyHeaderState::Over,
+            proxy_state: new.proxy_state,
             proxied: None,
-            trusted,
+            trusted: new.trusted,
             parked: false,
             detached: false,
             served: false,
@@ -210,6 +167,7 @@ impl Conn {
         RequestId { conn: ConnId { index, generation: self.generation }, sequence: self.sequence() }
     }
 
+    /// Returns the rarely needed part, which is made if it is not there.
     pub(crate) fn ext(&mut self) -> &mut ConnExt {
         self.ext.get_or_insert_default()
     }
@@ -221,167 +179,59 @@ impl Conn {
         }
     }
 
-    /// Output is queued or in flight.
+    /// Tells whether output is queued or in flight.
     pub(crate) fn has_output(&self) -> bool {
         self.send.is_some()
             || self.ext.as_ref().is_some_and(|ext| !ext.out.is_empty() || ext.writable.is_some())
     }
 
-    /// More output is queued than a client that sends requests without reading answers should cost: the next request
-    /// waits until it has left. What is in flight is not counted.
+    /// Tells whether more output is queued than a client that sends requests without reading answers should cost: the next
+    /// request waits until it has left. What is in flight is not counted.
     pub(crate) fn output_over_limit(&self) -> bool {
         let Some(ext) = &self.ext else { return false };
         ext.out.len() >= QUEUED_PIECES_MAX || ext.queued_bytes() >= QUEUED_BYTES_MAX
     }
 
-    /// Bytes held back for after the response in progress.
+    /// Counts the bytes that are held for after the response in progress.
     pub(crate) fn pending_bytes(&self) -> usize {
         self.ext.as_ref().map_or(0, |ext| ext.pending.len())
     }
 
-    /// Takes input while a request is being received. What follows the request is kept for later.
-    pub(crate) fn feed(&mut self, ctx: &FeedContext<'_>, index: u32, mut input: &[u8]) -> FeedOutcome {
-        if self.proxy_state != ProxyHeaderState::Over {
-            return self.feed_proxy_header(ctx, index, input);
-        }
-        let fed = self.feed_one(ctx, index, &mut input);
-        if !input.is_empty() {
-            self.ext().pending.push(input);
-        }
-        self.trim();
-        fed
+    /// Takes out all bytes that were received and not used: of a streaming body first, decoded, then what is held for later.
+    pub(crate) fn take_unread(&mut self) -> Vec<u8> {
+        let Some(ext) = &mut self.ext else { return Vec::new() };
+        let mut unread = ext.incoming.take().map(Incoming::into_held).unwrap_or_default();
+        unread.append(&mut std::mem::take(&mut ext.pending).into_rest());
+        unread
     }
 
-    /// Takes input while a response is in progress: what is left of its request's body, and what is kept for later.
-    pub(crate) fn buffer_input(&mut self, policy: &Policy, mut input: &[u8]) {
-        if let Some(incoming) = self.ext.as_mut().and_then(|ext| ext.incoming.as_mut()) {
-            incoming.take(&mut self.parser, policy, self.trusted, &mut input);
+    /// Tells whether a response is in progress, and the client has sent more of its request's body, or for later, than is
+    /// held.
+    pub(crate) fn is_full(&self, config: &WorkerConfig) -> bool {
+        if !matches!(self.phase, ConnPhase::Running | ConnPhase::Flushing) {
+            return false;
         }
-        if !input.is_empty() {
-            self.ext().pending.push(input);
-        }
+        let incoming = self.ext.as_ref().and_then(|ext| ext.incoming.as_ref());
+        incoming
+            .and_then(|incoming| incoming.is_full(config.body_window_bytes_max))
+            .unwrap_or_else(|| self.pending_bytes() >= config.pipelined_bytes_max)
     }
 
-    /// As [`Conn::feed`], from what is held.
-    pub(crate) fn feed_pending(&mut self, ctx: &FeedContext<'_>, index: u32) -> FeedOutcome {
-        let mut held = self.ext.as_mut().map(|ext| std::mem::take(&mut ext.pending)).unwrap_or_default();
-        let mut input = held.bytes.get(held.taken..).unwrap_or_default();
-        let fed = self.feed_one(ctx, index, &mut input);
-        held.taken = held.bytes.len() - input.len();
-        if !held.is_empty() {
-            self.ext().pending = held;
-        }
-        self.trim();
-        fed
+    /// Returns the body that the application reads while it arrives.
+    pub(crate) fn incoming(&mut self) -> Option<&mut Incoming> {
+        self.ext.as_mut().and_then(|ext| ext.incoming.as_mut())
     }
 
-    /// Takes input up to the end of one request, at most.
-    fn feed_one(&mut self, ctx: &FeedContext<'_>, index: u32, input: &mut &[u8]) -> FeedOutcome {
-        let mut begun = self.ext.as_mut().and_then(|ext| ext.head.take());
-        let mut wants_continue = false;
-        loop {
-            match self.parser.advance(ctx.policy, self.trusted, input) {
-                Ok(ParseEvent::NeedMore) => break,
-                Ok(ParseEvent::Head(head)) => {
-                    wants_continue = head.expects_continue();
-                    begun = Some(head);
-                }
-                Ok(ParseEvent::Data(data)) => {
-                    wants_continue = false;
-                    let body = &mut self.ext().body;
-                    if let Err(error) = body.push(data, ctx.body_memory_bytes_max()) {
-                        *input = &[];
-                        return FeedOutcome::BodyStoreFailed(error);
-                    }
-                }
-                Ok(ParseEvent::End) => return self.complete(ctx, index, begun),
-                Err(error) => {
-                    // The connection ends here; what follows is nobody's.
-                    *input = &[];
-                    return FeedOutcome::Refused(error, begun);
-                }
-            }
-        }
-        debug_assert!(input.is_empty(), "a parser that needs more has taken all");
-        self.phase = match (&begun, self.parser.is_idle()) {
-            (Some(_), _) => ConnPhase::Body,
-            (None, true) => ConnPhase::Idle,
-            (None, false) => ConnPhase::Head,
-        };
-        if let Some(head) = begun {
-            if ctx.config.stream_bodies {
-                return self.stream(ctx, index, head, wants_continue);
-            }
-            self.ext().head = Some(head);
-        }
-        if wants_continue { FeedOutcome::WantsContinue } else { FeedOutcome::Waiting }
+    /// Tells whether the application waits for more of it.
+    pub(crate) fn awaits_body(&self) -> bool {
+        self.ext.as_ref().and_then(|ext| ext.incoming.as_ref()).is_some_and(Incoming::is_awaited)
     }
 
-    fn complete(&mut self, ctx: &FeedContext<'_>, index: u32, head: Option<RequestHead>) -> FeedOutcome {
-        let Some(head) = head else {
-            debug_assert!(false, "the parser ends a request only after its head");
-            return FeedOutcome::Waiting;
-        };
-        let mut body = self.ext.as_mut().map(|ext| std::mem::take(&mut ext.body)).unwrap_or_default();
-        if let Err(error) = body.rewind() {
-            return FeedOutcome::BodyStoreFailed(error);
+    /// Notes that the peer sends no more.
+    pub(crate) fn end_input(&mut self) {
+        self.read_closed = true;
+        if let Some(incoming) = self.incoming() {
+            incoming.fail(BodyFault::Gone);
         }
-        FeedOutcome::Ready(self.request(ctx, index, head, body))
-    }
-
-    /// The application is called before the body is there.
-    fn stream(
-        &mut self,
-        ctx: &FeedContext<'_>,
-        index: u32,
-        head: RequestHead,
-        wants_continue: bool,
-    ) -> FeedOutcome {
-        let ext = self.ext();
-        let held = match std::mem::take(&mut ext.body) {
-            Body::Memory(bytes) => Pending { bytes, taken: 0 },
-            other => {
-                debug_assert!(other.is_empty(), "one input is kept in memory");
-                Pending::default()
-            }
-        };
-        ext.incoming = Some(Incoming::new(held));
-        FeedOutcome::Streaming(self.request(ctx, index, head, Body::Incoming), wants_continue)
-    }
-
-    fn request(&mut self, ctx: &FeedContext<'_>, index: u32, head: RequestHead, body: Body) -> Request {
-        self.phase = ConnPhase::Running;
-        self.requests = self.requests.saturating_add(1);
-        let keep_alive = head.keep_alive() && !head.close_after() && ctx.keep_alive;
-        Request {
-            id: self.request_id(index),
-            head,
-            body,
-            peer: self.peer,
-            proxied: self.proxied.clone(),
-            listener: self.listener,
-            received: ctx.now,
-            arrived: ctx.arrived,
-            keep_alive,
-            number: self.requests,
-        }
-    }
-}
-
-/// What feeding needs to know besides the connection.
-pub(crate) struct FeedContext<'a> {
-    pub(crate) policy: &'a Policy,
-    pub(crate) config: &'a WorkerConfig,
-    /// The worker is willing to keep connections open.
-    pub(crate) keep_alive: bool,
-    pub(crate) now: Instant,
-    /// See [`Request::arrived`].
-    pub(crate) arrived: Instant,
-}
-
-impl FeedContext<'_> {
-    /// A body that streams holds only what came with its head, in memory: one input, which is bounded.
-    fn body_memory_bytes_max(&self) -> usize {
-        if self.config.stream_bodies { usize::MAX } else { self.config.body_memory_bytes_max }
     }
 }
