@@ -9,7 +9,9 @@ use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestHead, RequestParser};
 use rgunicorn_io::driver::{Fd, OpKey, PeerAddr};
 use rgunicorn_io::sys::clock::Instant;
 
-use super::app::{ConnId, Outgoing, Request, RequestId};
+use crate::response::Outgoing;
+
+use super::app::{ConnId, Request, RequestId};
 use super::incoming::Incoming;
 use super::proxy_header::ProxyHeaderState;
 use super::{Body, WorkerConfig};

@@ -7,7 +7,9 @@ use rgunicorn_http::proxy::ProxyError;
 use rgunicorn_http::{HttpError, RequestHead, error_response, error_response_with};
 use rgunicorn_io::driver::{Received, Token};
 
-use super::app::{ConnId, Flow, Outgoing, Request};
+use crate::response::Outgoing;
+
+use super::app::{ConnId, Flow, Request};
 use super::conn::{Conn, ConnPhase, FeedOutcome};
 use super::drain::DRAIN_FRESH;
 use super::reactor::{ConnTimer, EventSource, Job, Reactor, State};

@@ -12,7 +12,9 @@ use crate::log::Level;
 use rgunicorn_io::driver::{SendBuf, Sent, Token, Urgency};
 use rgunicorn_io::sys::clock::Instant;
 
-use super::app::{App, ConnId, Flow, Hijacked, Outgoing, Request, RequestId};
+use crate::response::Outgoing;
+
+use super::app::{App, ConnId, Flow, Hijacked, Request, RequestId};
 use super::conn::ConnPhase;
 use super::drain::DRAIN_FRESH;
 use super::incoming::Incoming;
@@ -47,7 +49,10 @@ impl Reactor {
     /// The response is complete. `keep`: the connection stays open for the next request, if what was not read of this
     /// one's body is not too much to be read away.
     pub fn finish(&self, id: RequestId, keep: bool) {
-        let state = &mut *self.state();
+        self.finish_in(&mut self.state(), id, keep);
+    }
+
+    pub(super) fn finish_in(&self, state: &mut State, id: RequestId, keep: bool) {
         let Some(conn) = state.request(id).filter(|conn| conn.phase == ConnPhase::Running) else { return };
         if keep && !conn.detached {
             self.skip_body(state, id.conn);

@@ -17,6 +17,8 @@ use rgunicorn_io::sys::clock::{self, Instant};
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_settings::Networks;
 
+use crate::response::Outgoing;
+
 use super::accept::AcceptSocket;
 use super::app::{ConnId, Request, RequestId};
 use super::balance::Balancer;
@@ -377,7 +379,7 @@ impl Reactor {
 
     /// An empty buffer for output, with some capacity.
     pub fn buffer(&self) -> Vec<u8> {
-        self.state().spare.pop().unwrap_or_else(|| Vec::with_capacity(512))
+        self.state().buffer()
     }
 
     /// Gives an output buffer back.
@@ -435,6 +437,11 @@ impl State {
         self.generation
     }
 
+    /// Returns an empty buffer for output, with some capacity.
+    pub(super) fn buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(512))
+    }
+
     pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
         if self.spare.len() < SPARE_BUFFERS_MAX
             && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX
@@ -483,7 +490,7 @@ impl State {
                 self.driver.poll_cancel(op);
             }
             for piece in ext.out {
-                if let super::Outgoing::Bytes { head, body } = piece {
+                if let Outgoing::Bytes { head, body } = piece {
                     self.deferred_drops.push(SendBuf { head, body });
                 }
             }
