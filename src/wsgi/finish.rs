@@ -11,7 +11,8 @@ use crate::py::{catch_panic, exit_status, format_exception, is_only_reference};
 use rgunicorn_http::HttpError;
 use rgunicorn_io::sys::clock;
 use rgunicorn_server::log::Level;
-use rgunicorn_server::worker::{Outgoing, Request};
+use rgunicorn_server::response::Outgoing;
+use rgunicorn_server::worker::Request;
 
 use super::app::{Exchange, WsgiApp};
 use super::hooks;

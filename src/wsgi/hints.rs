@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use rgunicorn_server::worker::{Outgoing, RequestId};
+use rgunicorn_server::response::Outgoing;
+use rgunicorn_server::worker::RequestId;
 
 use super::current::current;
 

@@ -4,7 +4,8 @@
 use std::io;
 
 use rgunicorn_server::log::ErrorLog;
-use rgunicorn_server::worker::{AccessFacts, Control, Flow, Hijacked, Outgoing, Reactor, Request, RequestId};
+use rgunicorn_server::response::Outgoing;
+use rgunicorn_server::worker::{AccessFacts, Control, Flow, Hijacked, Reactor, Request, RequestId};
 
 use super::remote::RemoteResponder;
 

@@ -5,7 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::py::catch_panic;
-use rgunicorn_server::worker::{Flow, Outgoing, RequestId};
+use rgunicorn_server::response::Outgoing;
+use rgunicorn_server::worker::{Flow, RequestId};
 
 use super::app::{Exchange, ExchangeState, WsgiApp};
 use super::file_wrapper::FileWrapper;

@@ -9,7 +9,8 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use crate::py::{native_bytes, pair, shared_bytes};
 use rgunicorn_http::{Framing, ResponseFacts, ResponseHead};
-use rgunicorn_server::worker::{Flow, Outgoing, RequestId};
+use rgunicorn_server::response::Outgoing;
+use rgunicorn_server::worker::{Flow, RequestId};
 
 use super::current::{calls, current};
 use super::hints::HintTarget;

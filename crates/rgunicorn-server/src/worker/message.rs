@@ -1,10 +1,7 @@
 //! Values that pass between the reactor and the application.
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use rgunicorn_http::RequestHead;
 use rgunicorn_http::proxy;
@@ -48,53 +45,6 @@ pub enum Flow {
     Queued,
     /// The client has left; stop producing.
     Gone,
-}
-
-/// One piece of a response on its way out.
-#[derive(Debug)]
-pub enum Outgoing {
-    /// `head` and then `body`.
-    Bytes {
-        /// Bytes of ours (response head, chunk framing, small bodies).
-        head: Vec<u8>,
-        /// Bytes of the application's; keeps its owner alive until the kernel is done.
-        body: Bytes,
-    },
-    /// A part of a file, by sendfile(2); the file's own offset is not used.
-    File {
-        /// The file, a descriptor of our own.
-        file: File,
-        /// Where the part starts.
-        offset: u64,
-        /// Bytes in the part.
-        len: u64,
-    },
-    /// Output that was too much to hold in memory, in an unlinked temporary file of the reactor's own; still growing
-    /// while it is the last piece of its queue.
-    Spool {
-        /// The file.
-        file: File,
-        /// Where the unsent part starts.
-        offset: u64,
-        /// Bytes in it.
-        len: u64,
-    },
-}
-
-impl Outgoing {
-    /// Memory that it keeps busy; nothing for a file.
-    pub(super) fn memory_bytes(&self) -> u64 {
-        match self {
-            Self::Bytes { head, body } => (head.len() + body.len()) as u64,
-            Self::File { .. } | Self::Spool { .. } => 0,
-        }
-    }
-}
-
-impl From<Vec<u8>> for Outgoing {
-    fn from(head: Vec<u8>) -> Self {
-        Self::Bytes { head, body: Bytes::new() }
-    }
 }
 
 /// A connection that the application has taken over.

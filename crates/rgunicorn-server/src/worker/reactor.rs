@@ -23,10 +23,11 @@ use super::jobs::Job;
 use super::lifecycle::Lifecycle;
 use super::mailbox::TaskQueue;
 use super::memory::Memory;
-use super::message::{Flow, Hijacked, Outgoing};
+use super::message::{Flow, Hijacked};
 use super::timers::ConnTimer;
 use super::turn::Turn;
 use super::wakes::Wakes;
+use crate::response::Outgoing;
 
 /// The queue of tasks that other threads have for the loop.
 pub type Mailbox = TaskQueue<Reactor>;

@@ -6,8 +6,9 @@ use std::io::Write;
 use std::time::Duration;
 
 use rgunicorn_io::driver::sim::SimNet;
+use rgunicorn_server::response::Outgoing;
 use rgunicorn_server::worker::{
-    App, Body, BodyRead, ExitStatus, Flow, Hijacked, Outgoing, Reactor, Request, RequestId,
+    App, Body, BodyRead, ExitStatus, Flow, Hijacked, Reactor, Request, RequestId,
 };
 
 use crate::owner::owned;

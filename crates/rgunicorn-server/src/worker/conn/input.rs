@@ -12,10 +12,11 @@ use super::feed::FeedOutcome;
 use super::io::{BytesIn, ConnIo, DRAIN_FRESH};
 use super::refusal::{Refusal, is_disconnect};
 use crate::log::Level;
+use crate::response::Outgoing;
 use crate::worker::event_source::EventSource;
 use crate::worker::ids::ConnId;
 use crate::worker::jobs::Job;
-use crate::worker::message::{Flow, Outgoing, Request};
+use crate::worker::message::{Flow, Request};
 use crate::worker::timers::ConnTimer;
 
 impl ConnIo<'_> {

@@ -16,12 +16,12 @@ use super::Conn;
 use super::feed::{FeedContext, FeedOutcome};
 use super::table::Connections;
 use crate::log::Level;
+use crate::response::Outgoing;
 use crate::worker::context::WorkerContext;
 use crate::worker::event_source::EventSource;
 use crate::worker::ids::ConnId;
 use crate::worker::jobs::{Job, NextJob};
 use crate::worker::memory::Memory;
-use crate::worker::message::Outgoing;
 use crate::worker::timers::ConnTimer;
 use crate::worker::turn::Turn;
 
@@ -268,10 +268,11 @@ pub(crate) mod fixture {
 #[cfg(test)]
 mod tests {
     use super::fixture::{Parts, of_fd};
+    use crate::response::Outgoing;
     use crate::worker::config::WorkerConfig;
     use crate::worker::conn::ConnPhase;
     use crate::worker::jobs::Job;
-    use crate::worker::message::{Flow, Outgoing};
+    use crate::worker::message::Flow;
 
     use super::*;
 

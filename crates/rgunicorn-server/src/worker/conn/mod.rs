@@ -26,7 +26,7 @@ use self::incoming::{BodyFault, Incoming, Pending};
 use self::proxy_header::ProxyHeaderState;
 use super::config::WorkerConfig;
 use super::ids::{ConnId, RequestId};
-use super::message::Outgoing;
+use crate::response::Outgoing;
 
 /// Pieces of earlier responses that may be queued when the next request of the same connection starts. Generous to
 /// pipelining: short answers to one segment's worth of requests.

@@ -12,9 +12,10 @@ use super::ConnPhase;
 use super::io::{BytesIn, BytesOut, ConnIo, DRAIN_FRESH, OutProgress};
 use super::refusal::is_disconnect;
 use crate::log::Level;
+use crate::response::Outgoing;
 use crate::worker::event_source::EventSource;
 use crate::worker::ids::{ConnId, RequestId};
-use crate::worker::message::{Flow, Hijacked, Outgoing};
+use crate::worker::message::{Flow, Hijacked};
 use crate::worker::timers::ConnTimer;
 
 /// Most bytes of one send operation. The write-stall timer sees progress between two of them only (the ring reports a
