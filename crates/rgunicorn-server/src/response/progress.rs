@@ -10,7 +10,7 @@ use super::pieces::Pieces;
 
 /// Body items up to this size are copied behind the head into one buffer and leave in one segment; larger ones leave from
 /// the application's own memory. Copying 16 KiB costs about as much as the second I/O vector saves.
-const COPIED_ITEM_BYTES_MAX: usize = 16 * 1024;
+pub(super) const COPIED_ITEM_BYTES_MAX: usize = 16 * 1024;
 
 /// The `Server` header's value, unless the configuration has another one.
 const SERVER_NAME: &[u8] = b"rgunicorn";
