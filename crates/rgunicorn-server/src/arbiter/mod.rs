@@ -18,14 +18,16 @@ mod plan;
 mod reexec;
 mod reload;
 mod run;
+mod state;
 mod stop;
 #[cfg(test)]
 mod tests;
 mod upgrade;
 
 pub use event::{Action, MasterEvent, NotifyMessage, WorkerLimits};
-pub use plan::{MasterState, plan};
+pub use plan::plan;
 pub use run::run;
+pub use state::MasterState;
 
 use crate::log::Level;
 use rgunicorn_io::sys::exec::Program;

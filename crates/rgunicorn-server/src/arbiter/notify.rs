@@ -5,35 +5,9 @@
 //! old one. A heir says nothing until it is promoted: the service is its parent's, which names it when it leaves.
 
 use super::event::{Action, NotifyMessage};
-use super::plan::{MasterState, RELOAD_PERIOD};
+use super::state::{MasterState, NotifyPhase, NotifyState, RELOAD_PERIOD};
 use rgunicorn_io::sys::clock::Instant;
 use std::time::Duration;
-
-/// What has been said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum NotifyPhase {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// READY.
-    Ready,
-    /// RELOADING, and the configuration is about to be read.
-    Reloading,
-    /// RELOADING, and what becomes of it is seen by the workers.
-    Replacing,
-}
-
-/// The manager's view of this master. Nobody listens by default.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct NotifyState {
-    wanted: bool,
-    /// Silence beyond this would be taken for a hanging server.
-    watchdog: Option<Duration>,
-    said: NotifyPhase,
-    /// Workers that serve, and that should, as last said.
-    workers: (usize, u32),
-    alive: Instant,
-}
 
 impl MasterState {
     /// A master whose service manager wants to be told, and signs of life within `watchdog`.

@@ -4,11 +4,8 @@
 //! while the master serves ([`MasterState::balance`]). The words are in `event.rs`, the way out in `stop.rs`, what a reload
 //! changes in `reload.rs`, a second master in `upgrade.rs`, what a service manager is told in `notify.rs`.
 
-use super::event::{Action, MasterEvent, WorkerLimits};
-use super::notify::NotifyState;
-use super::reload::Canary;
-use super::stop::GracefulStop;
-use super::upgrade::Reexec;
+use super::event::{Action, MasterEvent};
+use super::state::{CHECK_PERIOD, MasterPhase, MasterState, RELOAD_PERIOD, Worker, log};
 use super::{HookEvent, Level, STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR};
 use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::process::{ChildExit, Pid};
@@ -16,67 +13,9 @@ use rgunicorn_io::sys::shared::SlotReading;
 use rgunicorn_io::sys::signal::Signal;
 use std::time::Duration;
 
-/// The master looks at heartbeats and worker counts this often; an idle one wakes no oftener. As Gunicorn's loop.
-pub(super) const CHECK_PERIOD: Duration = Duration::from_secs(1);
-/// How often the master looks whether new workers have booted while a reload waits for them.
-pub(super) const RELOAD_PERIOD: Duration = Duration::from_millis(50);
 /// A loop turn that ends this much later than a check period means that the master itself did not run (suspended machine,
 /// stopped process group, a slow hook), and that the workers' silence proves nothing.
-pub(super) const LATE_AFTER: Duration = Duration::from_secs(1);
-
-/// A worker as the master sees it. The other side is the process that `Host::run_worker` runs.
-#[derive(Clone, Debug)]
-pub(super) struct Worker {
-    pub(super) age: u64,
-    /// 0 between the decision to fork and the answer.
-    pub(super) pid: Pid,
-    /// Which configuration it was forked under; counts reloads.
-    pub(super) generation: u32,
-    pub(super) beat: Option<Instant>,
-    pub(super) booted: bool,
-    /// When it was decided to fork it.
-    born: Instant,
-    /// It has been told to stop, or has begun to leave by itself.
-    pub(super) stopping: bool,
-    /// It has begun to leave by itself (`max_requests`, a signal of somebody else).
-    leaving: bool,
-    /// It was silent, or did not boot, for too long, and has got its ABRT.
-    aborted: bool,
-}
-
-/// Where the master is in its life.
-#[derive(Clone, Debug)]
-pub(super) enum MasterPhase {
-    Serving,
-    Stopping(GracefulStop),
-    Done,
-}
-
-/// All that the decisions rest on.
-#[derive(Clone, Debug)]
-pub struct MasterState {
-    pub(super) limits: WorkerLimits,
-    /// Wanted number of workers: the configuration's, moved by TTIN and TTOU.
-    pub(super) target: u32,
-    /// In order of age, the oldest first.
-    pub(super) workers: Vec<Worker>,
-    pub(super) generation: u32,
-    pub(super) trial: Option<Canary>,
-    next_age: u64,
-    pub(super) phase: MasterPhase,
-    pub(super) reexec: Reexec,
-    /// When the last turn ended.
-    last_turn: Instant,
-    /// When heartbeats were last judged.
-    last_check: Instant,
-    /// Silence is counted from here at the earliest.
-    watch_from: Instant,
-    /// No fork before this, after one has failed.
-    fork_after: Instant,
-    /// The number of workers that was last logged.
-    counted: Option<usize>,
-    pub(super) notify_state: NotifyState,
-}
+const LATE_AFTER: Duration = Duration::from_secs(1);
 
 /// Decides. The actions are to be performed in order; events that they give rise to come after all of them.
 pub fn plan(state: &mut MasterState, event: MasterEvent<'_>, now: Instant) -> Vec<Action> {
@@ -119,31 +58,7 @@ pub fn plan(state: &mut MasterState, event: MasterEvent<'_>, now: Instant) -> Ve
     out
 }
 
-pub(super) fn log(out: &mut Vec<Action>, level: Level, text: impl Into<String>) {
-    out.push(Action::Log(level, text.into()));
-}
-
 impl MasterState {
-    /// A master without workers that has not started.
-    pub fn new(limits: WorkerLimits) -> Self {
-        Self {
-            limits,
-            target: 0,
-            workers: Vec::new(),
-            generation: 1,
-            trial: None,
-            next_age: 1,
-            phase: MasterPhase::Serving,
-            reexec: Reexec::default(),
-            last_turn: Instant(0),
-            last_check: Instant(0),
-            watch_from: Instant(0),
-            fork_after: Instant(0),
-            counted: None,
-            notify_state: NotifyState::default(),
-        }
-    }
-
     /// How long the loop may sleep if nothing happens.
     pub fn wait(&self, now: Instant) -> Duration {
         let wait = match &self.phase {
@@ -153,10 +68,6 @@ impl MasterState {
             MasterPhase::Done => Duration::ZERO,
         };
         wait.min(self.notify_wait(now))
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        !matches!(self.phase, MasterPhase::Serving)
     }
 
     fn start(&mut self, now: Instant, out: &mut Vec<Action>) {
@@ -196,11 +107,14 @@ impl MasterState {
         }
     }
 
-    /// Tells workers and hooks, even if the number is the same: Gunicorn runs the hook at every reload.
-    pub(super) fn set_target(&mut self, target: u32, out: &mut Vec<Action>) {
-        let old = std::mem::replace(&mut self.target, target);
-        self.share_target(out);
-        out.push(Action::Hook(HookEvent::NumWorkersChanged { new: target, old: Some(old) }));
+    /// WINCH: a daemon sends its workers home and stays, with the sockets open. HUP or TTIN bring workers back.
+    fn stop_workers(&mut self, out: &mut Vec<Action>) {
+        if !self.limits.daemon {
+            return log(out, Level::Debug, "SIGWINCH ignored. Not daemonized");
+        }
+        log(out, Level::Info, "graceful stop of workers");
+        self.reject_trial("all workers are told to stop", out);
+        self.set_target(0, out);
     }
 
     fn forked(&mut self, age: u64, pid: Pid, out: &mut Vec<Action>) {
@@ -384,10 +298,6 @@ impl MasterState {
         self.count(|worker, _| worker.leaving).saturating_sub(self.target as usize)
     }
 
-    pub(super) fn count(&self, which: impl Fn(&Worker, u32) -> bool) -> usize {
-        self.workers.iter().filter(|worker| which(worker, self.generation)).count()
-    }
-
     fn fork_one(&mut self, now: Instant, out: &mut Vec<Action>) {
         let age = self.next_age;
         self.next_age += 1;
@@ -403,27 +313,6 @@ impl MasterState {
             aborted: false,
         });
         out.push(Action::Fork { age });
-    }
-
-    /// TERM to the `number` oldest that are `which` and not stopping yet.
-    pub(super) fn stop_oldest(
-        &mut self,
-        number: usize,
-        which: impl Fn(&Worker) -> bool,
-        out: &mut Vec<Action>,
-    ) {
-        for worker in self.workers.iter_mut().filter(|worker| which(worker) && !worker.stopping).take(number)
-        {
-            worker.stopping = true;
-            if worker.pid != 0 {
-                out.push(Action::Kill { pid: worker.pid, signal: Signal::TERM });
-            }
-        }
-    }
-
-    pub(super) fn kill_all(&self, signal: Signal, out: &mut Vec<Action>) {
-        let born = self.workers.iter().filter(|worker| worker.pid != 0);
-        out.extend(born.map(|worker| Action::Kill { pid: worker.pid, signal }));
     }
 }
 

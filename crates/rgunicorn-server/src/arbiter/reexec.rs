@@ -6,7 +6,7 @@
 
 use super::event::{Action, MasterEvent};
 use super::run::{Master, SIGNALS};
-use super::upgrade::NEW_MASTER_SUFFIX;
+use super::state::NEW_MASTER_SUFFIX;
 use super::{ArbiterConfig, ForkSide, HookEvent, Level, PARENT_VARIABLE, SOCKETS_VARIABLE};
 use rgunicorn_io::sys::exec::Image;
 use rgunicorn_io::sys::pidfile::{PidFile, PidFileError};

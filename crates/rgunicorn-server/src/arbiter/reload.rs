@@ -10,15 +10,8 @@
 //! anew, so that a configuration whose application hangs at import can be corrected.
 
 use super::event::{Action, WorkerLimits};
-use super::plan::{MasterState, log};
+use super::state::{Canary, MasterState, log};
 use super::{HookEvent, Level};
-
-/// A configuration on trial: what to go back to.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Canary {
-    limits: WorkerLimits,
-    pub(super) target: u32,
-}
 
 impl MasterState {
     pub(super) fn reload(&mut self, out: &mut Vec<Action>) {
@@ -81,15 +74,5 @@ impl MasterState {
         let old = self.count(|worker, generation| worker.generation != generation && !worker.stopping);
         let needed = (self.target as usize).saturating_sub(self.booted_of_this_generation());
         self.stop_oldest(old.saturating_sub(needed), |worker| worker.generation != generation, out);
-    }
-
-    /// Does anything wait for new workers to boot?
-    pub(super) fn reload_waits(&self) -> bool {
-        self.trial.is_some()
-            || self.count(|worker, generation| worker.generation != generation && !worker.stopping) > 0
-    }
-
-    fn booted_of_this_generation(&self) -> usize {
-        self.count(|worker, generation| worker.generation == generation && worker.booted && !worker.stopping)
     }
 }

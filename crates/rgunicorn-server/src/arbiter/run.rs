@@ -2,8 +2,9 @@
 
 use super::event::{Action, MasterEvent, NotifyMessage};
 use super::listener_set::{ListenerSet, SHARED_HINT, limits};
-use super::plan::{MasterState, plan};
+use super::plan::plan;
 use super::reexec::{create_pidfile, set_title};
+use super::state::MasterState;
 use super::{
     ArbiterConfig, ForkSide, HookEvent, Host, Launch, Level, STATUS_WORKER_BOOT_ERROR, WorkerContext,
 };

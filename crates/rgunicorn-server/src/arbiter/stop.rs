@@ -1,7 +1,7 @@
 //! The way out, as part of the decision table: workers are told, waited for, and in the end killed.
 
 use super::event::Action;
-use super::plan::{CHECK_PERIOD, MasterPhase, MasterState, log};
+use super::state::{CHECK_PERIOD, GracefulStop, MasterPhase, MasterState, log};
 use super::{HookEvent, Level};
 use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::signal::Signal;
@@ -14,16 +14,6 @@ const QUICK_STOP: Duration = Duration::from_secs(2);
 const LEAVE_MARGIN: Duration = Duration::from_millis(1500);
 /// How long killed workers are waited for at the very end; only one in uninterruptible sleep needs any of it.
 const KILLED_WAIT: Duration = Duration::from_secs(2);
-
-/// A stop in progress.
-#[derive(Clone, Debug)]
-pub(super) struct GracefulStop {
-    deadline: Instant,
-    quick: bool,
-    killed: bool,
-    status: i32,
-    reason: Option<&'static str>,
-}
 
 impl GracefulStop {
     /// How long the loop may sleep.

@@ -10,20 +10,8 @@
 
 use super::Level;
 use super::event::Action;
-use super::plan::{MasterState, log};
+use super::state::{MasterState, log};
 use rgunicorn_io::sys::process::{ChildExit, Pid};
-
-/// What the names of a heir end in: of the pid file, of process titles, in log lines.
-pub(super) const NEW_MASTER_SUFFIX: &str = ".2";
-
-/// Who else has this master's sockets. At most one of them is there.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Reexec {
-    /// The master before this one, while it lives.
-    parent: Option<Pid>,
-    /// The master after this one, while it is our child.
-    new_master: Option<Pid>,
-}
 
 impl MasterState {
     /// A master that a living one has started in its place.
@@ -31,30 +19,6 @@ impl MasterState {
     pub fn started_by(mut self, parent: Option<Pid>) -> Self {
         self.reexec.parent = parent;
         self
-    }
-
-    /// `.2` for a heir, else nothing.
-    pub(super) fn suffix(&self) -> &'static str {
-        if self.is_new_master() { NEW_MASTER_SUFFIX } else { "" }
-    }
-
-    pub(super) fn is_new_master(&self) -> bool {
-        self.reexec.parent.is_some()
-    }
-
-    pub(super) fn new_master(&self) -> Option<Pid> {
-        self.reexec.new_master
-    }
-
-    /// Another master serves on our sockets: their files are not ours to remove.
-    pub(super) fn shares_sockets(&self) -> bool {
-        self.reexec.parent.or(self.reexec.new_master).is_some()
-    }
-
-    /// Tells the workers how many they are to be, and whether others go on when they are told to leave.
-    pub(super) fn share_target(&self, out: &mut Vec<Action>) {
-        let workers = if self.is_stopping() { 0 } else { self.target };
-        out.push(Action::ShareWorkers { workers, company: self.shares_sockets() });
     }
 
     pub(super) fn upgrade(&mut self, out: &mut Vec<Action>) {
@@ -100,15 +64,5 @@ impl MasterState {
             out.push(Action::Promote { former });
             self.share_target(out);
         }
-    }
-
-    /// WINCH: a daemon sends its workers home and stays, with the sockets open. HUP or TTIN bring workers back.
-    pub(super) fn stop_workers(&mut self, out: &mut Vec<Action>) {
-        if !self.limits.daemon {
-            return log(out, Level::Debug, "SIGWINCH ignored. Not daemonized");
-        }
-        log(out, Level::Info, "graceful stop of workers");
-        self.reject_trial("all workers are told to stop", out);
-        self.set_target(0, out);
     }
 }

@@ -11,7 +11,8 @@ mod upgrade;
 mod watch;
 
 use super::event::{Action, MasterEvent, NotifyMessage, WorkerLimits};
-use super::plan::{MasterState, plan};
+use super::plan::plan;
+use super::state::MasterState;
 use super::{HookEvent, Level};
 use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::process::{ChildExit, Pid};
