@@ -13,6 +13,7 @@
 
 mod event;
 mod listener_set;
+mod master;
 mod notify;
 mod plan;
 mod reexec;

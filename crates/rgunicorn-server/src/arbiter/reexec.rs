@@ -5,16 +5,15 @@
 //! program that a worker or the master runs can get them.
 
 use super::event::{Action, MasterEvent};
-use super::run::{Master, SIGNALS};
+use super::master::{Master, SIGNALS, pid_path};
 use super::state::NEW_MASTER_SUFFIX;
-use super::{ArbiterConfig, ForkSide, HookEvent, Level, PARENT_VARIABLE, SOCKETS_VARIABLE};
+use super::{ForkSide, HookEvent, Level, PARENT_VARIABLE, SOCKETS_VARIABLE};
 use rgunicorn_io::sys::exec::Image;
-use rgunicorn_io::sys::pidfile::{PidFile, PidFileError};
+use rgunicorn_io::sys::pidfile::PidFile;
 use rgunicorn_io::sys::process::{self, Pid};
 use rgunicorn_io::sys::signal::{self, Blocked};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::path::PathBuf;
 
 impl Master<'_> {
     /// USR2: forks a child that becomes the same program, as it was started, with our sockets.
@@ -73,38 +72,4 @@ impl Master<'_> {
             PidFile::of(path, pid).remove();
         }
     }
-
-    /// After a reload: the file may have a new name, or have been removed by hand. At no moment is there none.
-    pub(super) fn rewrite_pidfile(&mut self) {
-        let path = pid_path(&self.setup.config, self.state.suffix());
-        let before = self.pidfile.take();
-        if let Some(before) = before.as_ref().filter(|before| Some(before.path()) != path.as_deref()) {
-            before.remove();
-        }
-        self.pidfile = path.and_then(|path| {
-            PidFile::create(&path)
-                .inspect_err(|error| self.host.log(Level::Error, format_args!("{error}")))
-                .ok()
-        });
-    }
-
-    pub(super) fn set_title(&self) {
-        set_title("master", &self.setup.config, self.state.suffix());
-    }
-}
-
-/// The first pid file.
-pub(super) fn create_pidfile(config: &ArbiterConfig, suffix: &str) -> Result<Option<PidFile>, PidFileError> {
-    pid_path(config, suffix).map(|path| PidFile::create(&path)).transpose()
-}
-
-fn pid_path(config: &ArbiterConfig, suffix: &str) -> Option<PathBuf> {
-    let mut path = config.pidfile.clone()?.into_os_string();
-    path.push(suffix);
-    Some(path.into())
-}
-
-/// `rgunicorn: master [NAME]`
-pub(super) fn set_title(role: &str, config: &ArbiterConfig, suffix: &str) {
-    process::set_title("rgunicorn", &format!("rgunicorn: {role} [{}{suffix}]", config.proc_name));
 }

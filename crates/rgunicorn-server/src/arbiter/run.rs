@@ -2,18 +2,15 @@
 
 use super::event::{Action, MasterEvent, NotifyMessage};
 use super::listener_set::{ListenerSet, SHARED_HINT, limits};
+use super::master::{Master, SIGNALS, WorkerRecord, create_pidfile, set_title};
 use super::plan::plan;
-use super::reexec::{create_pidfile, set_title};
 use super::state::MasterState;
 use super::{
     ArbiterConfig, ForkSide, HookEvent, Host, Launch, Level, STATUS_WORKER_BOOT_ERROR, WorkerContext,
 };
-use rgunicorn_io::sys::exec::Program;
-use rgunicorn_io::sys::pidfile::PidFile;
 use rgunicorn_io::sys::process::{self, Pid};
 use rgunicorn_io::sys::shared::{Scoreboard, Slot, SlotReading};
 use rgunicorn_io::sys::signal::{self, Blocked, Signal, SignalQueue};
-use rgunicorn_io::sys::systemd::Notifier;
 use rgunicorn_io::sys::{
     clock,
     listener::{ListenAddress, Listener},
@@ -22,20 +19,6 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::os::fd::RawFd;
 use std::sync::{Arc, Weak};
-
-/// The signals that the master takes. A worker starts with all of them blocked and at their default actions.
-pub(super) const SIGNALS: [Signal; 10] = [
-    Signal::HUP,
-    Signal::INT,
-    Signal::QUIT,
-    Signal::TERM,
-    Signal::TTIN,
-    Signal::TTOU,
-    Signal::USR1,
-    Signal::USR2,
-    Signal::WINCH,
-    Signal::CHLD,
-];
 
 /// Runs the server: opens what `config` names, or takes it over as `launch` says, keeps workers alive, returns the exit status. It returns in the master, and
 /// in each worker after `Host::run_worker`: the caller lets the interpreter finalize in both.
@@ -46,32 +29,6 @@ pub fn run(host: &mut dyn Host, config: ArbiterConfig, launch: Launch) -> i32 {
         Ok(master) => master.serve(),
         Err(status) => status,
     }
-}
-
-/// The process that forks.
-pub(super) struct Master<'h> {
-    pub(super) host: &'h mut dyn Host,
-    pub(super) state: MasterState,
-    pub(super) setup: ListenerSet,
-    /// The setup on trial during a reload; workers are forked under it while there is one.
-    candidate: Option<ListenerSet>,
-    /// `None` only in a child.
-    pub(super) signals: Option<SignalQueue>,
-    board: Scoreboard,
-    /// Of the workers that live or are not reaped yet.
-    slots: HashMap<Pid, WorkerRecord>,
-    pub(super) pidfile: Option<PidFile>,
-    /// What a new master is.
-    pub(super) program: Program,
-    activated: Vec<RawFd>,
-    notifier: Option<Notifier>,
-}
-
-/// What the executor keeps of a worker.
-struct WorkerRecord {
-    slot: Slot,
-    /// The listeners that it got. They may be closed meanwhile.
-    listeners: Vec<Weak<Listener>>,
 }
 
 impl<'h> Master<'h> {
@@ -111,12 +68,7 @@ impl<'h> Master<'h> {
             }
         };
         let (board, signals, mut setup) = opened.inspect_err(|_| withdraw())?;
-        host.log(Level::Debug, format_args!("Arbiter booted"));
-        host.log(Level::Info, format_args!("Listening at: {} ({})", setup.text(), process::id()));
-        if setup.shares_beyond_wish() {
-            host.log(Level::Warning, format_args!("{SHARED_HINT}"));
-        }
-        host.log(Level::Info, format_args!("Using worker: {}", setup.config.worker_name));
+        log_start(host, &setup);
         host.listening(&setup.listeners);
         host.event(HookEvent::WhenReady).inspect_err(|_| {
             withdraw();
@@ -197,10 +149,6 @@ impl<'h> Master<'h> {
             actions.extend(self.perform(action)?);
         }
         Continue(())
-    }
-
-    pub(super) fn answer(&mut self, event: MasterEvent<'_>) -> ControlFlow<i32, Vec<Action>> {
-        Continue(plan(&mut self.state, event, clock::now()))
     }
 
     fn perform(&mut self, action: Action) -> ControlFlow<i32, Vec<Action>> {
@@ -415,6 +363,16 @@ impl<'h> Master<'h> {
             self.host.reload_done(false);
         }
     }
+}
+
+/// Logs what the start has opened.
+fn log_start(host: &mut dyn Host, setup: &ListenerSet) {
+    host.log(Level::Debug, format_args!("Arbiter booted"));
+    host.log(Level::Info, format_args!("Listening at: {} ({})", setup.text(), process::id()));
+    if setup.shares_beyond_wish() {
+        host.log(Level::Warning, format_args!("{SHARED_HINT}"));
+    }
+    host.log(Level::Info, format_args!("Using worker: {}", setup.config.worker_name));
 }
 
 /// The configuration with the sockets of the service manager, if that has opened any, in the place of its addresses.

@@ -1,0 +1,101 @@
+//! The master process as the executor sees it: its parts, and the names that it has in the world, which are its pid file
+//! and its process title. `run.rs` drives it; `reexec.rs` starts another one beside it.
+
+use super::event::{Action, MasterEvent};
+use super::listener_set::ListenerSet;
+use super::plan::plan;
+use super::state::MasterState;
+use super::{ArbiterConfig, Host, Level};
+use rgunicorn_io::sys::clock;
+use rgunicorn_io::sys::exec::Program;
+use rgunicorn_io::sys::listener::Listener;
+use rgunicorn_io::sys::pidfile::{PidFile, PidFileError};
+use rgunicorn_io::sys::process::{self, Pid};
+use rgunicorn_io::sys::shared::{Scoreboard, Slot};
+use rgunicorn_io::sys::signal::{Signal, SignalQueue};
+use rgunicorn_io::sys::systemd::Notifier;
+use std::collections::HashMap;
+use std::ops::ControlFlow::{self, Continue};
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::sync::Weak;
+
+/// The signals that the master takes. A worker starts with all of them blocked and at their default actions.
+pub(super) const SIGNALS: [Signal; 10] = [
+    Signal::HUP,
+    Signal::INT,
+    Signal::QUIT,
+    Signal::TERM,
+    Signal::TTIN,
+    Signal::TTOU,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::WINCH,
+    Signal::CHLD,
+];
+
+/// The process that forks.
+pub(super) struct Master<'h> {
+    pub(super) host: &'h mut dyn Host,
+    pub(super) state: MasterState,
+    pub(super) setup: ListenerSet,
+    /// The setup on trial during a reload; workers are forked under it while there is one.
+    pub(super) candidate: Option<ListenerSet>,
+    /// `None` only in a child.
+    pub(super) signals: Option<SignalQueue>,
+    pub(super) board: Scoreboard,
+    /// Of the workers that live or are not reaped yet.
+    pub(super) slots: HashMap<Pid, WorkerRecord>,
+    pub(super) pidfile: Option<PidFile>,
+    /// What a new master is.
+    pub(super) program: Program,
+    pub(super) activated: Vec<RawFd>,
+    pub(super) notifier: Option<Notifier>,
+}
+
+/// What the executor keeps of a worker.
+pub(super) struct WorkerRecord {
+    pub(super) slot: Slot,
+    /// The listeners that it got. They may be closed meanwhile.
+    pub(super) listeners: Vec<Weak<Listener>>,
+}
+
+impl Master<'_> {
+    pub(super) fn answer(&mut self, event: MasterEvent<'_>) -> ControlFlow<i32, Vec<Action>> {
+        Continue(plan(&mut self.state, event, clock::now()))
+    }
+
+    pub(super) fn set_title(&self) {
+        set_title("master", &self.setup.config, self.state.suffix());
+    }
+
+    /// After a reload: the file may have a new name, or have been removed by hand. At no moment is there none.
+    pub(super) fn rewrite_pidfile(&mut self) {
+        let path = pid_path(&self.setup.config, self.state.suffix());
+        let before = self.pidfile.take();
+        if let Some(before) = before.as_ref().filter(|before| Some(before.path()) != path.as_deref()) {
+            before.remove();
+        }
+        self.pidfile = path.and_then(|path| {
+            PidFile::create(&path)
+                .inspect_err(|error| self.host.log(Level::Error, format_args!("{error}")))
+                .ok()
+        });
+    }
+}
+
+/// The first pid file.
+pub(super) fn create_pidfile(config: &ArbiterConfig, suffix: &str) -> Result<Option<PidFile>, PidFileError> {
+    pid_path(config, suffix).map(|path| PidFile::create(&path)).transpose()
+}
+
+pub(super) fn pid_path(config: &ArbiterConfig, suffix: &str) -> Option<PathBuf> {
+    let mut path = config.pidfile.clone()?.into_os_string();
+    path.push(suffix);
+    Some(path.into())
+}
+
+/// `rgunicorn: master [NAME]`
+pub(super) fn set_title(role: &str, config: &ArbiterConfig, suffix: &str) {
+    process::set_title("rgunicorn", &format!("rgunicorn: {role} [{}{suffix}]", config.proc_name));
+}
