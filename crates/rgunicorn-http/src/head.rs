@@ -6,28 +6,8 @@ use super::HttpError;
 use super::block::{Block, FIELDS_ON_STACK, Fields, rewrite};
 use super::line::RequestLine;
 use super::policy::{HeadLimits, Policy};
-use super::rules::HeadFacts;
+use super::rules::{BodyKind, HeadFacts, Scheme};
 use super::target;
-
-/// How the end of a request's body is found (RFC 9112 6.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BodyKind {
-    /// There is none, or it is empty.
-    None,
-    /// This many bytes, more than 0.
-    Length(u64),
-    /// Chunks; the parser decodes them.
-    Chunked,
-}
-
-/// What a trusted proxy said about its own client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
-    /// Without TLS.
-    Http,
-    /// With TLS.
-    Https,
-}
 
 /// Offsets into the head's text, which is shorter than [`HeadLimits::HEAD_BYTES_CAP`].
 type Span = (u32, u32);

@@ -10,9 +10,9 @@
 use super::HttpError;
 use super::block::{Block, Trailers};
 use super::chunk::ChunkLine;
-use super::head::{BodyKind, RequestHead};
+use super::head::RequestHead;
 use super::policy::{HeadLimits, Policy};
-use super::rules::judge_trailer;
+use super::rules::{BodyKind, judge_trailer};
 use super::scan::Scanner;
 
 /// Bytes of input copied at a time while a section is unfinished: bounds what is copied in vain when the section

@@ -5,7 +5,6 @@
 use super::HttpError;
 use super::block::FieldCheck;
 use super::chars::{decimal, trim};
-use super::head::{BodyKind, Scheme};
 use super::policy::{HeaderMap, Policy};
 
 /// What the fields of a head add up to.
@@ -33,6 +32,26 @@ enum Coding {
     Open,
     /// `chunked` was the last word.
     Chunked,
+}
+
+/// How the end of a request's body is found (RFC 9112 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyKind {
+    /// There is none, or it is empty.
+    None,
+    /// This many bytes, more than 0.
+    Length(u64),
+    /// Chunks; the parser decodes them.
+    Chunked,
+}
+
+/// What a trusted proxy said about its own client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Without TLS.
+    Http,
+    /// With TLS.
+    Https,
 }
 
 impl HeadFacts {

@@ -1,6 +1,8 @@
 //! A header that comes in pieces.
 
-use super::{Detect, ProxyError, ProxyHeader, ProxyMode, detect, v1, v2};
+use super::error::ProxyError;
+use super::header::{Detect, ProxyHeader};
+use super::{ProxyMode, detect, v1, v2};
 
 /// The most that is kept of a header that is not complete. Extensions are not kept, but skipped.
 const KEPT_BYTES_MAX: usize =

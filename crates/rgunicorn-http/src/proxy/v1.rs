@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Addresses, Detect, Protocol, ProxyError, ProxyHeader};
+use super::error::ProxyError;
+use super::header::{Addresses, Detect, Protocol, ProxyHeader};
 
 /// How a line begins.
 pub(super) const START: &[u8] = b"PROXY ";

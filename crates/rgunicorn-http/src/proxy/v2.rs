@@ -2,7 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Addresses, Detect, Protocol, ProxyError, ProxyHeader};
+use super::error::ProxyError;
+use super::header::{Addresses, Detect, Protocol, ProxyHeader};
 
 /// How a header begins: no request line of any HTTP version does.
 pub(super) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
