@@ -2,14 +2,14 @@
 //! `GUNICORN_CMD_ARGS`, the command line. A source replaces a list, it never extends it.
 
 use std::fmt;
-use std::time::Duration;
 
 use super::check::{builtin, check, from_outside};
 use super::cli::CommandLine;
 use super::raw::{Raw, python_repr};
 use super::rows::{Id, ROWS, WITHOUT_EFFECT};
+use super::settings::{Invalid, Origin, Settings, UnknownName};
 use super::suggest::nearest;
-use super::table::{IoDriver, Row, Value, ValueKind};
+use super::table::{Row, Value, ValueKind};
 use super::worker_class::{WorkerKind, worker_kind};
 
 /// The variable whose text is parsed like a command line.
@@ -40,80 +40,6 @@ impl Environment {
     fn get(&self, name: &str) -> Option<&str> {
         self.variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
-}
-
-/// A refused value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invalid {
-    /// The setting.
-    pub setting: &'static str,
-    /// The value as Python's `str()` shows it.
-    pub value: String,
-    /// Where it came from; `None` for the built-in value.
-    pub origin: Option<Origin>,
-    /// What is wrong with it, and what is allowed.
-    pub reason: String,
-}
-
-/// The source of a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// An environment variable.
-    Environment(&'static str),
-    /// The configuration file.
-    File,
-    /// `GUNICORN_CMD_ARGS` or the command line.
-    Arguments,
-}
-
-/// Without a newline at the end. From a file: `Invalid value for NAME: VALUE` on a line before `Error: TEXT`.
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { setting, value, origin, reason } = self;
-        match origin {
-            Some(Origin::File) => {
-                write!(f, "Invalid value for {setting}: {value}\nError: {setting}: {reason}")
-            }
-            Some(Origin::Environment(name)) => write!(f, "Error: {setting} (from {name}): {reason}"),
-            Some(Origin::Arguments) | None => write!(f, "Error: {setting}: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for Invalid {}
-
-/// A name in the configuration file that sets nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownName {
-    /// As written.
-    pub name: String,
-    /// The setting that was probably meant.
-    pub nearest: Option<&'static str>,
-    /// True for a setting that Gunicorn has and this release does not act on.
-    pub not_yet: bool,
-}
-
-impl fmt::Display for UnknownName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, nearest, not_yet } = self;
-        match nearest {
-            _ if *not_yet => write!(f, "Setting {name} has no effect in this release"),
-            Some(nearest) => {
-                write!(f, "Unknown setting {name} in the configuration file: did you mean {nearest}?")
-            }
-            None => write!(f, "Unknown setting {name} in the configuration file"),
-        }
-    }
-}
-
-/// The resolved settings: one checked value per row of the table.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    values: Vec<Value>,
-    /// Where each value came from; `None` for the built-in one.
-    origins: Vec<Option<Origin>>,
-    unknown_names: Vec<UnknownName>,
-    app: Option<String>,
 }
 
 /// Merges the sources. `file` holds the names of the configuration file, in its order.
@@ -249,11 +175,6 @@ impl Settings {
         self.origins[id as usize]
     }
 
-    /// Names in the configuration file that set nothing, in its order.
-    pub fn unknown_names(&self) -> &[UnknownName] {
-        &self.unknown_names
-    }
-
     /// Every setting's name and value, the value as Python's `str()` shows it, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, String)> {
         let mut pairs: Vec<_> =
@@ -273,7 +194,7 @@ impl Settings {
         let dirty = self.dirty_workers() > 0 && !self.dirty_apps().is_empty();
         unless(!dirty, Id::dirty_workers, "dirty workers are not available (allowed: 0)")?;
         for id in [Id::certfile, Id::keyfile] {
-            let off = self.maybe(id).is_none();
+            let off = self.maybe(id as usize).is_none();
             unless(off, id, "TLS is not available yet: leave it to a proxy in front (allowed: None)")?;
         }
         unless(self.cert_reqs() <= 2, Id::cert_reqs, "is unknown (allowed: 0, 1, 2)")?;
@@ -285,7 +206,7 @@ impl Settings {
         ];
         limits.into_iter().try_for_each(|(id, allowed)| {
             let reason = format!("is out of range (allowed: {} to {})", allowed.start(), allowed.end());
-            unless(allowed.contains(&self.int(id)), id, &reason)
+            unless(allowed.contains(&self.int(id as usize)), id, &reason)
         })
     }
 
@@ -298,49 +219,6 @@ impl Settings {
     /// A setting's value.
     pub fn value(&self, id: Id) -> &Value {
         &self.values[id as usize]
-    }
-
-    // What the accessors of the table stand on. A kind's check makes only that kind's values (proved by the table's
-    // tests), so the other arms are never taken.
-
-    pub(super) fn flag(&self, id: Id) -> bool {
-        matches!(self.value(id), Value::Flag(true))
-    }
-
-    pub(super) fn int(&self, id: Id) -> u32 {
-        if let Value::Int(number) = self.value(id) { *number } else { 0 }
-    }
-
-    pub(super) fn unless_off(&self, id: Id) -> bool {
-        !matches!(self.value(id), Value::Flag(false))
-    }
-
-    pub(super) fn seconds(&self, id: Id) -> Duration {
-        Duration::from_secs(u64::from(self.int(id)))
-    }
-
-    pub(super) fn maybe(&self, id: Id) -> Option<&str> {
-        if let Value::Text(text) = self.value(id) { Some(text) } else { None }
-    }
-
-    pub(super) fn text(&self, id: Id) -> &str {
-        self.maybe(id).unwrap_or_default()
-    }
-
-    pub(super) fn list(&self, id: Id) -> &[String] {
-        if let Value::List(items) = self.value(id) { items } else { &[] }
-    }
-
-    pub(super) fn map(&self, id: Id) -> &[(String, String)] {
-        if let Value::Map(pairs) = self.value(id) { pairs } else { &[] }
-    }
-
-    pub(super) fn driver(&self, id: Id) -> IoDriver {
-        match self.text(id) {
-            "uring" => IoDriver::Uring,
-            "epoll" => IoDriver::Epoll,
-            _ => IoDriver::Auto,
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::resolve::Settings;
+use super::settings::Settings;
 use super::table::DefaultValue::{Flag, Int, List, Map, None as Unset, Text};
 use super::table::{
     Env, IoDriver, Row, SINCE_ALWAYS, SINCE_OWN, Section, ValueKind, accessor, env, settings,

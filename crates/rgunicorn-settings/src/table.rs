@@ -227,7 +227,7 @@ macro_rules! accessor {
     (@ $doc:expr, $name:ident, $type:ty, $get:ident) => {
         #[doc = $doc]
         pub fn $name(&self) -> $type {
-            self.$get(Id::$name)
+            self.$get(Id::$name as usize)
         }
     };
 }
