@@ -195,7 +195,7 @@ fn server() -> &'static [u8] {
 
 /// The ticket for early hints; HTTP/1.0 knows no interim responses.
 fn hinted(conn: ConnId, facts: ResponseFacts) -> u64 {
-    if facts.version >= (1, 1) { to_raw(conn) } else { 0 }
+    if facts.version >= rgunicorn_http::Version::HTTP_11 { to_raw(conn) } else { 0 }
 }
 
 /// The `start_response` callable of one request.

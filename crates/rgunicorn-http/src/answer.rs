@@ -2,6 +2,7 @@
 
 use super::chars::{is_field_value, is_token, trim};
 use super::response::{push_line, push_status_start};
+use super::version::Version;
 use super::{HttpError, ResponseError};
 
 /// Appends the answer to a faulty request; nothing when the peer has gone. The connection closes after it.
@@ -43,8 +44,8 @@ fn push_escaped(text: &str, page: &mut String) {
 
 /// What to send when [`RequestHead::expects_continue`](super::RequestHead::expects_continue); empty for HTTP/1.0.
 #[must_use]
-pub fn continue_response(version: (u8, u8)) -> &'static [u8] {
-    if version > (1, 0) { b"HTTP/1.1 100 Continue\r\n\r\n" } else { b"" }
+pub fn continue_response(version: Version) -> &'static [u8] {
+    if version > Version::HTTP_10 { b"HTTP/1.1 100 Continue\r\n\r\n" } else { b"" }
 }
 
 /// A `103 Early Hints` response (RFC 8297) with these headers; empty for HTTP/1.0, which has no interim responses.
@@ -52,11 +53,11 @@ pub fn continue_response(version: (u8, u8)) -> &'static [u8] {
 /// # Errors
 /// A name that is no token, or a value with control bytes.
 pub fn early_hints<'a>(
-    version: (u8, u8),
+    version: Version,
     headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
 ) -> Result<Vec<u8>, ResponseError> {
     let mut out = Vec::new();
-    push_status_start(&mut out, (1, 1));
+    push_status_start(&mut out, Version::HTTP_11);
     out.extend_from_slice(b"103 Early Hints\r\n");
     for (name, value) in headers {
         if !is_token(name) {
@@ -68,7 +69,7 @@ pub fn early_hints<'a>(
         push_line(&mut out, name, trim(value));
     }
     out.extend_from_slice(b"\r\n");
-    if version <= (1, 0) {
+    if version <= Version::HTTP_10 {
         out.clear();
     }
     Ok(out)

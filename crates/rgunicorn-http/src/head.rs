@@ -8,6 +8,7 @@ use super::line::RequestLine;
 use super::policy::{HeadLimits, Policy};
 use super::rules::{BodyKind, HeadFacts, Scheme};
 use super::target;
+use super::version::Version;
 
 /// Offsets into the head's text, which is shorter than [`HeadLimits::HEAD_BYTES_CAP`].
 type Span = (u32, u32);
@@ -21,7 +22,7 @@ pub struct RequestHead {
     path: Span,
     query: Span,
     fragment: Span,
-    version: (u8, u8),
+    version: Version,
     body: BodyKind,
     facts: HeadFacts,
 }
@@ -129,7 +130,7 @@ impl RequestHead {
 
     /// Major and minor version.
     #[must_use]
-    pub fn version(&self) -> (u8, u8) {
+    pub fn version(&self) -> Version {
         self.version
     }
 
@@ -163,14 +164,15 @@ impl RequestHead {
     /// False for HTTP/1.0, where the field means nothing.
     #[must_use]
     pub fn expects_continue(&self) -> bool {
-        self.facts.expects_continue && self.version > (1, 0)
+        self.facts.expects_continue && self.version > Version::HTTP_10
     }
 
     /// What the client asked for (RFC 9112 9.3): all `Connection` fields are read as one list of options, `close` wins,
     /// HTTP/1.0 needs `keep-alive`. See also [`close_after`](Self::close_after).
     #[must_use]
     pub fn keep_alive(&self) -> bool {
-        !self.facts.close && (self.version > (1, 0) || self.version == (1, 0) && self.facts.keep_alive)
+        !self.facts.close
+            && (self.version > Version::HTTP_10 || self.version == Version::HTTP_10 && self.facts.keep_alive)
     }
 
     /// The connection cannot be used again whatever the client asked: after CONNECT, and after a body with a transfer

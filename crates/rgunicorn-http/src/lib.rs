@@ -39,6 +39,7 @@ mod response;
 mod rules;
 mod scan;
 mod target;
+mod version;
 
 pub use answer::{continue_response, early_hints, error_response, error_response_with};
 pub use block::{Field, Fields, Trailers};
@@ -51,3 +52,4 @@ pub use policy::{HeadLimits, HeaderMap, Policy};
 pub use response::{ResponseFacts, ResponseHead};
 pub use rules::{BodyKind, Scheme};
 pub use target::percent_decode_path;
+pub use version::Version;

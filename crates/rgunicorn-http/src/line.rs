@@ -4,6 +4,7 @@
 use super::HttpError;
 use super::chars::{is_scheme, is_token};
 use super::policy::Policy;
+use super::version::Version;
 
 /// Gunicorn's shortest method name.
 const METHOD_BYTES_MIN: usize = 3;
@@ -15,7 +16,7 @@ const METHOD_BYTES_MAX: usize = 20;
 pub(super) struct RequestLine {
     pub(super) method_len: usize,
     pub(super) target_len: usize,
-    pub(super) version: (u8, u8),
+    pub(super) version: Version,
 }
 
 impl RequestLine {
@@ -68,12 +69,12 @@ fn has_scheme(target: &[u8]) -> bool {
         .is_some_and(|colon| is_scheme(&target[..colon]) && target[colon..].starts_with(b"://"))
 }
 
-fn parse_version(text: &[u8], policy: &Policy) -> Result<(u8, u8), HttpError> {
+fn parse_version(text: &[u8], policy: &Policy) -> Result<Version, HttpError> {
     match text {
         [b'H', b'T', b'T', b'P', b'/', major @ b'0'..=b'9', b'.', minor @ b'0'..=b'9']
             if *major == b'1' || policy.permit_unconventional_http_version =>
         {
-            Ok((major - b'0', minor - b'0'))
+            Ok(Version { major: major - b'0', minor: minor - b'0' })
         }
         _ => Err(HttpError::Version),
     }

@@ -3,12 +3,13 @@
 use super::ResponseError;
 use super::chars::{decimal, is_field_value, is_token, trim};
 use super::framing::Framing;
+use super::version::Version;
 
 /// What the request and the worker say about the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResponseFacts {
     /// The version of the request, which the status line repeats.
-    pub version: (u8, u8),
+    pub version: Version,
     /// The request was HEAD.
     pub head_request: bool,
     /// The request was CONNECT.
@@ -207,7 +208,7 @@ impl ResponseHead {
         }
         match self.content_length {
             Some(known) => Framing::length(known.length, keep_alive),
-            None if facts.version > (1, 0) => Framing::chunked(keep_alive),
+            None if facts.version > Version::HTTP_10 => Framing::chunked(keep_alive),
             None => Framing::close(),
         }
     }
@@ -245,7 +246,8 @@ impl Role {
 }
 
 /// `HTTP/1.1 `, up to the status code.
-pub(super) fn push_status_start(out: &mut Vec<u8>, (major, minor): (u8, u8)) {
+pub(super) fn push_status_start(out: &mut Vec<u8>, version: Version) {
+    let Version { major, minor } = version;
     out.extend_from_slice(&[b'H', b'T', b'T', b'P', b'/', b'0' + major % 10, b'.', b'0' + minor % 10, b' ']);
 }
 

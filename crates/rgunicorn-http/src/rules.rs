@@ -6,6 +6,7 @@ use super::HttpError;
 use super::block::FieldCheck;
 use super::chars::{decimal, trim};
 use super::policy::{HeaderMap, Policy};
+use super::version::Version;
 
 /// What the fields of a head add up to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -135,12 +136,12 @@ impl HeadFacts {
     }
 
     /// How the body is framed, when all fields are known.
-    pub(super) fn body(&self, version: (u8, u8)) -> Result<BodyKind, HttpError> {
+    pub(super) fn body(&self, version: Version) -> Result<BodyKind, HttpError> {
         match (self.coding, self.content_length) {
             (Coding::Absent, None | Some(0)) => Ok(BodyKind::None),
             (Coding::Absent, Some(length)) => Ok(BodyKind::Length(length)),
             // RFC 9112 6.1: a 1.0 message cannot be chunked, so its framing is faulty.
-            (Coding::Chunked, None) if version > (1, 0) => Ok(BodyKind::Chunked),
+            (Coding::Chunked, None) if version > Version::HTTP_10 => Ok(BodyKind::Chunked),
             (Coding::Chunked, Some(_)) => Err(HttpError::ContentLength),
             (Coding::Open | Coding::Chunked, _) => Err(HttpError::TransferEncoding),
         }
