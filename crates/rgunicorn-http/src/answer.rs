@@ -1,9 +1,9 @@
 //! What the server says by itself: error pages and interim responses.
 
 use super::chars::{is_field_value, is_token, trim};
+use super::error::{HttpError, ResponseError};
 use super::response::{push_line, push_status_start};
 use super::version::Version;
-use super::{HttpError, ResponseError};
 
 /// Appends the answer to a faulty request; nothing when the peer has gone. The connection closes after it.
 pub fn error_response(error: &HttpError, out: &mut Vec<u8>) {

@@ -1,8 +1,8 @@
 //! A field section that owns its bytes: the text as it came and, behind it in the same allocation, one span of 16
 //! bytes for each field that was kept. One allocation for a head, whatever the number of its fields.
 
-use super::HttpError;
 use super::chars::{is_blank, trim};
+use super::error::HttpError;
 use super::policy::{HeadLimits, Policy};
 
 /// One field. Both slices are as sent; the value has no blanks at its ends.

@@ -4,8 +4,8 @@
 //! chunk-size [ BWS ";" BWS ext-name [ BWS "=" BWS ( token / quoted-string ) ] ]* CRLF
 //! ```
 
-use super::HttpError;
 use super::chars::{is_blank, is_field_value_byte, is_qdtext, is_tchar};
+use super::error::HttpError;
 use super::target::hex_digit;
 
 /// What the next byte belongs to.

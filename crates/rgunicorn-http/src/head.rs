@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::HttpError;
 use super::block::{Block, FIELDS_ON_STACK, Fields, rewrite};
+use super::error::HttpError;
 use super::line::RequestLine;
 use super::policy::{HeadLimits, Policy};
 use super::rules::{BodyKind, HeadFacts, Scheme};

@@ -19,6 +19,22 @@
 //! proxy     the header by which a proxy says whom a connection comes from
 //! ```
 //!
+//! An import inside of the crate follows an arrow, and `proxy` has none: it and the rest never know each other.
+//!
+//! ```text
+//! 2 crate       this file
+//! 1 connection  parser -> head, scan, chunk, block, rules, policy, error
+//! 1 head        head -> line, block, rules, target, policy, error, version
+//! 1 framing     rules -> block
+//! 1 lines       scan -> line
+//! 1 chunks      chunk -> target
+//! 1 parts       line, block, rules, scan, chunk, target -> chars, policy, error, version
+//! 1 server      answer -> response
+//! 1 response    answer, response -> framing, chars, error, version
+//! 1 dates       date
+//! 1 proxies     proxy
+//! ```
+//!
 //! Two promises hold everywhere and are property-tested: any split of the input gives the same events or the same
 //! error, and no input panics. Sources: RFC 9110, RFC 9112 and the observed behaviour of Gunicorn 27.
 #![forbid(unsafe_code)]

@@ -1,8 +1,8 @@
 //! The request line (RFC 9112 3), more strictly than httparse reads it: one space between the parts, Gunicorn's
 //! conventions for methods, printable ASCII targets, and versions such as 1.2 that httparse does not know.
 
-use super::HttpError;
 use super::chars::{is_scheme, is_token};
+use super::error::HttpError;
 use super::policy::Policy;
 use super::version::Version;
 

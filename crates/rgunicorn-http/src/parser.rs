@@ -7,9 +7,9 @@
 //! An idle parser holds no memory: [`RequestParser`] is 32 bytes, and only the unfinished part of a head or trailer
 //! section is ever copied. Body bytes are handed on from the caller's buffer.
 
-use super::HttpError;
 use super::block::{Block, Trailers};
 use super::chunk::ChunkLine;
+use super::error::HttpError;
 use super::head::RequestHead;
 use super::policy::{HeadLimits, Policy};
 use super::rules::{BodyKind, judge_trailer};

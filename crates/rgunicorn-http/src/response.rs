@@ -1,7 +1,7 @@
 //! The head of a response: the application's status and headers in, bytes out.
 
-use super::ResponseError;
 use super::chars::{decimal, is_field_value, is_token, trim};
+use super::error::ResponseError;
 use super::framing::Framing;
 use super::version::Version;
 

@@ -2,9 +2,9 @@
 //! application may see them. Every rule that keeps two readers of one byte stream from disagreeing (request smuggling)
 //! is in this file.
 
-use super::HttpError;
 use super::block::FieldCheck;
 use super::chars::{decimal, trim};
+use super::error::HttpError;
 use super::policy::{HeaderMap, Policy};
 use super::version::Version;
 

@@ -4,8 +4,8 @@
 //! Every verdict depends on the bytes up to it and on nothing else. That is what makes any split of the input give the
 //! same error: the checks of a line run in the order in which a slow client would trigger them.
 
-use super::HttpError;
 use super::chars::is_blank;
+use super::error::HttpError;
 use super::line::RequestLine;
 use super::policy::{HeadLimits, Policy};
 

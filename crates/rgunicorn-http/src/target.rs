@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::HttpError;
 use super::chars::is_scheme;
+use super::error::HttpError;
 
 /// Offsets into the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
