@@ -324,27 +324,27 @@ fn an_upgrade_forward() {
     let mut server = Server::start(&directory, &config);
     let old = server.booted(1)[0];
     server.signal(Signal::USR2);
-    let heir = master(&server, 2);
+    let new_master = master(&server, 2);
     let new = server.booted(2)[1];
     assert!(server.has("] pre_exec"));
     assert_eq!(std::fs::read_to_string(&pidfile).unwrap(), format!("{}\n", server.pid()));
-    assert_eq!(std::fs::read_to_string(&second).unwrap(), format!("{heir}\n"));
-    assert_eq!(server::title(heir), "rgunicorn: master [test.2]");
+    assert_eq!(std::fs::read_to_string(&second).unwrap(), format!("{new_master}\n"));
+    assert_eq!(server::title(new_master), "rgunicorn: master [test.2]");
     assert_eq!(server::title(new), "rgunicorn: worker [test.2]");
-    assert_eq!(sockets(server.pid()), sockets(heir), "the same socket, once");
-    assert_eq!(sockets(new), sockets(heir));
+    assert_eq!(sockets(server.pid()), sockets(new_master), "the same socket, once");
+    assert_eq!(sockets(new), sockets(new_master));
 
     server.signal(Signal::TERM);
-    server.wait_for(&format!("[{heir}] INFO Master has been promoted."));
-    server.wait_for(&format!("[{heir}] promoted"));
+    server.wait_for(&format!("[{new_master}] INFO Master has been promoted."));
+    server.wait_for(&format!("[{new_master}] promoted"));
     assert!(!exists(old) && exists(new));
     // The title changes before the pid file does, and both after the line.
-    server.reconfigure_at(heir, &config);
+    server.reconfigure_at(new_master, &config);
     server.booted(3);
-    assert_eq!(std::fs::read_to_string(&pidfile).unwrap(), format!("{heir}\n"));
+    assert_eq!(std::fs::read_to_string(&pidfile).unwrap(), format!("{new_master}\n"));
     assert!(!second.exists() && socket.exists());
-    assert_eq!(server::title(heir), "rgunicorn: master [test]");
-    Server::kill(heir, Signal::TERM);
+    assert_eq!(server::title(new_master), "rgunicorn: master [test]");
+    Server::kill(new_master, Signal::TERM);
     assert_eq!(server.exit_status(), Some(0));
     assert!(!socket.exists() && !pidfile.exists());
 }
@@ -361,10 +361,10 @@ fn an_upgrade_that_fails_and_one_that_is_killed() {
     server.wait_for("exited with code 3. This one goes on.");
     server.configure(&config);
     server.signal(Signal::USR2);
-    let heir = master(&server, 3);
+    let new_master = master(&server, 3);
     server.booted(2);
-    Server::kill(heir, Signal::KILL);
-    server.wait_for(&format!("New master (pid:{heir}) was sent SIGKILL. This one goes on."));
+    Server::kill(new_master, Signal::KILL);
+    server.wait_for(&format!("New master (pid:{new_master}) was sent SIGKILL. This one goes on."));
     assert!(exists(old) && socket.exists());
     server.signal(Signal::TERM);
     assert_eq!(server.exit_status(), Some(0));

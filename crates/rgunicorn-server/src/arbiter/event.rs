@@ -126,7 +126,7 @@ pub enum Action {
         /// How many are wanted; 0: the server stops.
         workers: u32,
         /// Another master's workers accept at the same sockets.
-        company: bool,
+        other_master: bool,
     },
     /// Read the configuration again; answer with `Reloaded` or `ReloadFailed`.
     Reload,
@@ -146,7 +146,7 @@ pub enum Action {
     /// The master before this one has gone: take its names.
     Promote {
         /// Its former process id.
-        former: Pid,
+        old_master: Pid,
     },
     /// A new master has ended: remove its pid file if it has left it.
     RemoveNewMasterPidFile {

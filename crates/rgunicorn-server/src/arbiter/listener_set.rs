@@ -29,7 +29,7 @@ pub(super) struct ListenerSet {
     pub(super) config: Arc<ArbiterConfig>,
     pub(super) listeners: Vec<Arc<Listener>>,
     /// What each worker opens by itself.
-    own: Vec<ListenAddress>,
+    per_worker: Vec<ListenAddress>,
 }
 
 impl ListenerSet {
@@ -41,23 +41,23 @@ impl ListenerSet {
         old_master: Option<&OldMaster>,
     ) -> Result<Self, i32> {
         let mut options = options(&config);
-        let numbers = old_master.map(|old_master| old_master.sockets.as_slice()).unwrap_or_default();
-        let inherited = inherit(host, numbers, &options)?;
+        let fds = old_master.map(|old_master| old_master.sockets.as_slice()).unwrap_or_default();
+        let inherited = inherit(host, fds, &options)?;
         // Its workers have sockets of their own, beside which ours have to be.
         options.reuse_port |= old_master.is_some() && inherited.is_empty();
-        let (own, shared) =
-            wanted(&config, |address| inherited.iter().any(|listener| listener.is_at(address)));
-        let own: Vec<ListenAddress> = own.into_iter().cloned().collect();
+        let (per_worker, shared) =
+            split_binds(&config, |address| inherited.iter().any(|listener| listener.is_at(address)));
+        let per_worker: Vec<ListenAddress> = per_worker.into_iter().cloned().collect();
         let made_here = inherited.is_empty();
-        let mut listeners = name(host, inherited, &shared);
+        let mut listeners = name_inherited(host, inherited, &shared);
         let opened = shared.iter().filter(|_| made_here).try_for_each(|address| {
-            let listener = patiently(host, address, || Listener::open(address, &options))?;
+            let listener = open_with_retries(host, address, || Listener::open(address, &options))?;
             listeners.push(Arc::new(listener));
             Ok(())
         });
         let tried = opened.and_then(|()| {
-            own.iter().try_for_each(|address| {
-                patiently(host, address, || Listener::bind(address, &options).map(drop))
+            per_worker.iter().try_for_each(|address| {
+                open_with_retries(host, address, || Listener::bind(address, &options).map(drop))
             })
         });
         if let Err(status) = tried {
@@ -66,7 +66,7 @@ impl ListenerSet {
             }
             return Err(status);
         }
-        Ok(Self { config: Arc::new(config), listeners, own })
+        Ok(Self { config: Arc::new(config), listeners, per_worker })
     }
 
     /// Opens what a new configuration names beyond the present one; sockets of unchanged addresses are shared. One try
@@ -78,9 +78,9 @@ impl ListenerSet {
         let options = options(&config);
         let is_shared =
             |address: &ListenAddress| self.listeners.iter().any(|listener| listener.address() == address);
-        let (own, shared) = wanted(&config, is_shared);
-        let own = own.into_iter().cloned().collect();
-        let mut next = Self { config: Arc::new(config.clone()), listeners: Vec::new(), own };
+        let (per_worker, shared) = split_binds(&config, is_shared);
+        let per_worker = per_worker.into_iter().cloned().collect();
+        let mut next = Self { config: Arc::new(config.clone()), listeners: Vec::new(), per_worker };
         if let Err((address, error)) = next.open_beyond(self, &shared, &options) {
             next.unlink_beyond(self);
             let hint = if config.reuse_port == self.config.reuse_port { "" } else { RESTART_HINT };
@@ -91,7 +91,7 @@ impl ListenerSet {
 
     /// Does `reuse_port` ask for more than there is? A socket that is shared once stays so until the server is started
     /// anew: beside it no other can be bound.
-    pub(super) fn shares_beyond_wish(&self) -> bool {
+    pub(super) fn shares_despite_reuse_port(&self) -> bool {
         self.config.reuse_port
             && self.listeners.iter().any(|one| matches!(one.address(), ListenAddress::Tcp { .. }))
     }
@@ -112,7 +112,7 @@ impl ListenerSet {
             };
             self.listeners.push(listener);
         }
-        for address in self.own.iter().filter(|address| !before.own.contains(address)) {
+        for address in self.per_worker.iter().filter(|address| !before.per_worker.contains(address)) {
             Listener::bind(address, options).map(drop).map_err(|error| (address.clone(), error))?;
         }
         Ok(())
@@ -127,7 +127,7 @@ impl ListenerSet {
     pub(super) fn take_listeners(&mut self) -> Result<Vec<Arc<Listener>>, String> {
         let mut listeners = std::mem::take(&mut self.listeners);
         let options = options(&self.config);
-        for address in &self.own {
+        for address in &self.per_worker {
             let opened = Listener::bind(address, &options);
             let opened =
                 opened.map_err(|error| format!("connection to {address} failed: {}", python_text(&error)))?;
@@ -152,7 +152,7 @@ impl ListenerSet {
     }
 
     /// `http://127.0.0.1:8000,unix:/run/app.sock`
-    pub(super) fn text(&self) -> String {
+    pub(super) fn addresses(&self) -> String {
         self.listeners.iter().map(|listener| listener.local().to_string()).collect::<Vec<_>>().join(",")
     }
 }
@@ -183,7 +183,7 @@ fn options(config: &ArbiterConfig) -> Options {
 
 /// The addresses to open, by each worker and by the master. As in Gunicorn, descriptors that were handed over silence all
 /// others.
-fn wanted(
+fn split_binds(
     config: &ArbiterConfig,
     is_shared: impl Fn(&ListenAddress) -> bool,
 ) -> (Vec<&ListenAddress>, Vec<&ListenAddress>) {
@@ -195,7 +195,7 @@ fn wanted(
 }
 
 /// Takes over what a old_master listens on, all of it, as Gunicorn does.
-fn inherit(host: &mut dyn Host, numbers: &[RawFd], options: &Options) -> Result<Vec<Listener>, i32> {
+fn inherit(host: &mut dyn Host, fds: &[RawFd], options: &Options) -> Result<Vec<Listener>, i32> {
     let listener = |fd: &RawFd| {
         Listener::inherit(*fd, options).map_err(|error| {
             host.startup_error(&format!(
@@ -205,12 +205,16 @@ fn inherit(host: &mut dyn Host, numbers: &[RawFd], options: &Options) -> Result<
             1
         })
     };
-    numbers.iter().map(listener).collect()
+    fds.iter().map(listener).collect()
 }
 
 /// Gives inherited sockets the addresses that the configuration has for them. A descriptor of the configuration (`fd://N`)
 /// was the old_master's, and stands for the next socket without an address.
-fn name(host: &mut dyn Host, inherited: Vec<Listener>, shared: &[&ListenAddress]) -> Vec<Arc<Listener>> {
+fn name_inherited(
+    host: &mut dyn Host,
+    inherited: Vec<Listener>,
+    shared: &[&ListenAddress],
+) -> Vec<Arc<Listener>> {
     if inherited.is_empty() {
         return Vec::new();
     }
@@ -233,7 +237,7 @@ fn name(host: &mut dyn Host, inherited: Vec<Listener>, shared: &[&ListenAddress]
 }
 
 /// Tries to open `address`, several times if it must be.
-fn patiently<T>(
+fn open_with_retries<T>(
     host: &mut dyn Host,
     address: &ListenAddress,
     open: impl Fn() -> io::Result<T>,

@@ -38,7 +38,7 @@ pub(super) const SIGNALS: [Signal; 10] = [
 pub(super) struct Master<'h> {
     pub(super) host: &'h mut dyn Host,
     pub(super) state: MasterState,
-    pub(super) setup: ListenerSet,
+    pub(super) listener_set: ListenerSet,
     /// The setup on trial during a reload; workers are forked under it while there is one.
     pub(super) candidate: Option<ListenerSet>,
     /// `None` only in a child.
@@ -66,12 +66,12 @@ impl Master<'_> {
     }
 
     pub(super) fn set_title(&self) {
-        set_title("master", &self.setup.config, self.state.suffix());
+        set_title("master", &self.listener_set.config, self.state.suffix());
     }
 
     /// After a reload: the file may have a new name, or have been removed by hand. At no moment is there none.
     pub(super) fn rewrite_pidfile(&mut self) {
-        let path = pid_path(&self.setup.config, self.state.suffix());
+        let path = pid_path(&self.listener_set.config, self.state.suffix());
         let before = self.pidfile.take();
         if let Some(before) = before.as_ref().filter(|before| Some(before.path()) != path.as_deref()) {
             before.remove();

@@ -17,21 +17,22 @@ impl MasterState {
         self
     }
 
-    fn has_listener(&self) -> bool {
+    fn notifies(&self) -> bool {
         self.notify_state.wanted && !self.is_new_master()
     }
 
     /// How long the master may sleep for the sake of it.
     pub(super) fn notify_wait(&self, now: Instant) -> Duration {
-        if !self.has_listener() {
+        if !self.notifies() {
             return Duration::MAX;
         }
-        let first = if self.notify_state.said == NotifyPhase::Nothing && !self.is_stopping() {
+        let first = if self.notify_state.phase == NotifyPhase::Starting && !self.is_stopping() {
             RELOAD_PERIOD
         } else {
             Duration::MAX
         };
-        self.beat_period().map_or(first, |period| first.min(self.notify_state.alive.after(period).since(now)))
+        self.beat_period()
+            .map_or(first, |period| first.min(self.notify_state.last_alive.after(period).since(now)))
     }
 
     /// Half of what is allowed, as sd_watchdog_enabled(3) recommends.
@@ -41,11 +42,11 @@ impl MasterState {
 
     /// The end of every event.
     pub(super) fn notify(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if !self.has_listener() {
+        if !self.notifies() {
             return;
         }
-        if self.beat_period().is_some_and(|period| now.since(self.notify_state.alive) >= period) {
-            self.notify_state.alive = now;
+        if self.beat_period().is_some_and(|period| now.since(self.notify_state.last_alive) >= period) {
+            self.notify_state.last_alive = now;
             out.push(Action::Notify(NotifyMessage::Alive));
         }
         if self.is_stopping() {
@@ -53,8 +54,8 @@ impl MasterState {
         }
         let serving = self.count(|worker, _| worker.booted && !worker.stopping);
         let workers = (serving, self.target);
-        let notice = match self.notify_state.said {
-            NotifyPhase::Nothing if serving > 0 || self.target == 0 => {
+        let notice = match self.notify_state.phase {
+            NotifyPhase::Starting if serving > 0 || self.target == 0 => {
                 NotifyMessage::Ready(workers.0, workers.1)
             }
             NotifyPhase::Replacing if !self.reload_waits() => NotifyMessage::Ready(workers.0, workers.1),
@@ -63,29 +64,29 @@ impl MasterState {
             }
             _ => return,
         };
-        self.notify_state.said = NotifyPhase::Ready;
+        self.notify_state.phase = NotifyPhase::Ready;
         self.notify_state.workers = workers;
         out.push(Action::Notify(notice));
     }
 
     /// HUP. Who has not been ready yet is not reloading either.
     pub(super) fn notify_reload(&mut self, out: &mut Vec<Action>) {
-        if self.has_listener() && self.notify_state.said != NotifyPhase::Nothing {
-            self.notify_state.said = NotifyPhase::Reloading;
+        if self.notifies() && self.notify_state.phase != NotifyPhase::Starting {
+            self.notify_state.phase = NotifyPhase::Reloading;
             out.push(Action::Notify(NotifyMessage::Reloading));
         }
     }
 
     /// The configuration has been read, or not.
     pub(super) fn notify_reloaded(&mut self) {
-        if self.notify_state.said == NotifyPhase::Reloading {
-            self.notify_state.said = NotifyPhase::Replacing;
+        if self.notify_state.phase == NotifyPhase::Reloading {
+            self.notify_state.phase = NotifyPhase::Replacing;
         }
     }
 
     /// The end. With a heir it is not the service's.
     pub(super) fn notify_stop(&self, out: &mut Vec<Action>) {
-        if self.has_listener() {
+        if self.notifies() {
             out.push(Action::Notify(
                 self.new_master().map_or(NotifyMessage::Stopping, NotifyMessage::Successor),
             ));

@@ -89,18 +89,18 @@ impl MasterState {
                 self.kill_all(Signal::USR1, out);
             }
             Signal::USR2 => self.upgrade(out),
-            Signal::TTIN => self.move_target(1, out),
-            Signal::TTOU => self.move_target(-1, out),
+            Signal::TTIN => self.change_target(1, out),
+            Signal::TTOU => self.change_target(-1, out),
             Signal::WINCH => self.stop_workers(out),
             _ => {} // CHLD: children are reaped in every turn.
         }
     }
 
     /// TTIN and TTOU. TTOU never goes below one worker.
-    fn move_target(&mut self, by: i32, out: &mut Vec<Action>) {
+    fn change_target(&mut self, by: i32, out: &mut Vec<Action>) {
         let moved = |target: u32| target.saturating_add_signed(by).max(target.min(1));
-        if let Some(trial) = &mut self.trial {
-            trial.target = moved(trial.target);
+        if let Some(canary) = &mut self.canary {
+            canary.target = moved(canary.target);
         }
         if moved(self.target) != self.target {
             self.set_target(moved(self.target), out);
@@ -113,7 +113,7 @@ impl MasterState {
             return log(out, Level::Debug, "SIGWINCH ignored. Not daemonized");
         }
         log(out, Level::Info, "graceful stop of workers");
-        self.reject_trial("all workers are told to stop", out);
+        self.reject_canary("all workers are told to stop", out);
         self.set_target(0, out);
     }
 
@@ -136,10 +136,10 @@ impl MasterState {
     }
 
     fn ended(&mut self, pid: Pid, exit: ChildExit, booted: bool, now: Instant, out: &mut Vec<Action>) {
-        if self.heir_ended(pid, exit, out) {
+        if self.new_master_ended(pid, exit, out) {
             return;
         }
-        let Some(place) = self.workers.iter().position(|worker| worker.pid == pid) else {
+        let Some(index) = self.workers.iter().position(|worker| worker.pid == pid) else {
             let status = match exit {
                 ChildExit::Code(code) => code.to_string(),
                 ChildExit::Signal(signal) => signal.to_string(),
@@ -147,17 +147,17 @@ impl MasterState {
             log(out, Level::Debug, format!("Reaped unknown child process (pid:{pid}, status:{status})"));
             return;
         };
-        let worker = self.workers.remove(place);
-        self.log_end(&worker, exit, out);
+        let worker = self.workers.remove(index);
+        self.log_exit(&worker, exit, out);
         out.push(Action::Release { pid });
         out.push(Action::Hook(HookEvent::ChildExit { pid, age: worker.age }));
         if self.is_stopping() || worker.generation != self.generation {
             return;
         }
-        match (booted, self.trial.is_some()) {
+        match (booted, self.canary.is_some()) {
             (true, true) => return self.accept_canary(out),
             (true, false) => return,
-            (false, true) => return self.reject_trial("a new worker did not boot", out),
+            (false, true) => return self.reject_canary("a new worker did not boot", out),
             // Its status is not its own: it was told to leave.
             (false, false) if worker.aborted => return,
             (false, false) => {}
@@ -173,7 +173,7 @@ impl MasterState {
         }
     }
 
-    fn log_end(&self, worker: &Worker, exit: ChildExit, out: &mut Vec<Action>) {
+    fn log_exit(&self, worker: &Worker, exit: ChildExit, out: &mut Vec<Action>) {
         let pid = worker.pid;
         match exit {
             ChildExit::Code(0) => {}
@@ -238,16 +238,16 @@ impl MasterState {
     /// Kills who has been silent, or has not booted, for too long: ABRT first, so that it can say where it hangs, KILL at
     /// the next check.
     fn watch(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let mut failed_trial = false;
+        let mut canary_failed = false;
         for worker in self.workers.iter_mut().filter(|worker| worker.pid != 0) {
             // Under these limits or, when they were taken back meanwhile, under others: the sentence stands.
             let condemned = worker.aborted && worker.beat.is_none();
-            let (since, patience) = match (worker.beat, worker.booted) {
+            let (since, timeout) = match (worker.beat, worker.booted) {
                 (Some(beat), _) => (beat, self.limits.timeout),
                 (None, false) => (worker.born, self.limits.boot_timeout),
                 (None, true) => continue,
             };
-            let is_over = !patience.is_zero() && now.since(since.max(self.watch_from)) > patience;
+            let is_over = !timeout.is_zero() && now.since(since.max(self.watch_from)) > timeout;
             if !is_over && !condemned {
                 continue;
             }
@@ -258,16 +258,16 @@ impl MasterState {
                 let line = match worker.beat {
                     Some(_) => format!("WORKER TIMEOUT (pid:{pid})"),
                     None => {
-                        format!("WORKER BOOT TIMEOUT (pid:{pid}): not booted after {} s", patience.as_secs())
+                        format!("WORKER BOOT TIMEOUT (pid:{pid}): not booted after {} s", timeout.as_secs())
                     }
                 };
                 log(out, Level::Critical, line);
-                failed_trial |= worker.beat.is_none() && worker.generation == self.generation;
+                canary_failed |= worker.beat.is_none() && worker.generation == self.generation;
             }
             out.push(Action::Kill { pid, signal });
         }
-        if failed_trial {
-            self.reject_trial("a new worker did not boot within boot_timeout", out);
+        if canary_failed {
+            self.reject_canary("a new worker did not boot within boot_timeout", out);
         }
     }
 
@@ -276,14 +276,14 @@ impl MasterState {
         let wanted = self.wanted_of_this_generation();
         let present = self.count(|worker, generation| worker.generation == generation && !worker.stopping);
         if now >= self.fork_after {
-            for _ in present + self.leavers_to_wait_for()..wanted {
+            for _ in present + self.leavers_beyond_target()..wanted {
                 self.fork_one(now, out);
             }
         }
-        if self.trial.is_none() {
+        if self.canary.is_none() {
             let generation = self.generation;
             self.stop_oldest(present.saturating_sub(wanted), |worker| worker.generation == generation, out);
-            self.retire_old(out);
+            self.stop_replaced(out);
         }
         let count = self.count(|worker, _| !worker.stopping);
         if self.counted != Some(count) {
@@ -294,7 +294,7 @@ impl MasterState {
 
     /// Workers that leave by themselves are replaced before they are gone, for their last request may be a long one. As
     /// many as are wanted at most: if the replacements leave as well, it is the processes that would add up.
-    fn leavers_to_wait_for(&self) -> usize {
+    fn leavers_beyond_target(&self) -> usize {
         self.count(|worker, _| worker.leaving).saturating_sub(self.target as usize)
     }
 

@@ -19,7 +19,7 @@ impl Master<'_> {
     /// USR2: forks a child that becomes the same program, as it was started, with our sockets.
     pub(super) fn upgrade(&mut self) -> ControlFlow<i32, Vec<Action>> {
         let sockets: Vec<RawFd> =
-            self.setup.listeners.iter().map(|listener| listener.as_fd().as_raw_fd()).collect();
+            self.listener_set.listeners.iter().map(|listener| listener.as_fd().as_raw_fd()).collect();
         let numbers: Vec<String> = sockets.iter().map(RawFd::to_string).collect();
         let variables = [(PARENT_VARIABLE, process::id().to_string()), (SOCKETS_VARIABLE, numbers.join(","))];
         let forked = self.program.image(&variables).and_then(|image| {
@@ -52,13 +52,13 @@ impl Master<'_> {
     }
 
     /// The master before this one has gone.
-    pub(super) fn promote(&mut self, former: Pid) {
+    pub(super) fn promote(&mut self, old_master: Pid) {
         self.host.became_master();
         self.set_title();
-        let Some(path) = pid_path(&self.setup.config, self.state.suffix()) else { return };
-        match PidFile::create_after(&path, former) {
-            Ok(promoted) => {
-                if let Some(before) = self.pidfile.replace(promoted) {
+        let Some(path) = pid_path(&self.listener_set.config, self.state.suffix()) else { return };
+        match PidFile::create_after(&path, old_master) {
+            Ok(created) => {
+                if let Some(before) = self.pidfile.replace(created) {
                     before.remove();
                 }
             }
@@ -67,8 +67,8 @@ impl Master<'_> {
     }
 
     /// A new master has ended without removing its pid file: it was killed.
-    pub(super) fn remove_heir_pidfile(&self, pid: Pid) {
-        if let Some(path) = pid_path(&self.setup.config, NEW_MASTER_SUFFIX) {
+    pub(super) fn remove_new_master_pidfile(&self, pid: Pid) {
+        if let Some(path) = pid_path(&self.listener_set.config, NEW_MASTER_SUFFIX) {
             PidFile::of(path, pid).remove();
         }
     }

@@ -16,8 +16,8 @@ use super::{HookEvent, Level};
 impl MasterState {
     pub(super) fn reload(&mut self, out: &mut Vec<Action>) {
         log(out, Level::Info, format!("Hang up: Master{}", self.suffix()));
-        if self.trial.is_some() {
-            self.reject_trial("another reload was asked for", out);
+        if self.canary.is_some() {
+            self.reject_canary("another reload was asked for", out);
         }
         self.notify_reload(out);
         out.push(Action::Reload);
@@ -25,7 +25,7 @@ impl MasterState {
 
     pub(super) fn reloaded(&mut self, limits: WorkerLimits, out: &mut Vec<Action>) {
         self.notify_reloaded();
-        self.trial = Some(Canary { limits: self.limits, target: self.target });
+        self.canary = Some(Canary { limits: self.limits, target: self.target });
         self.generation += 1;
         self.limits = limits;
         self.set_target(limits.workers, out);
@@ -34,19 +34,19 @@ impl MasterState {
 
     /// Puts the configuration in force once a worker on trial has booted.
     pub(super) fn judge_canary(&mut self, out: &mut Vec<Action>) {
-        if self.trial.is_some() && self.booted_of_this_generation() > 0 {
+        if self.canary.is_some() && self.booted_of_this_generation() > 0 {
             self.accept_canary(out);
         }
     }
 
     pub(super) fn accept_canary(&mut self, out: &mut Vec<Action>) {
-        self.trial = None;
+        self.canary = None;
         out.push(Action::Commit { unlink: !self.shares_sockets() });
     }
 
     /// Goes back: the workers on trial are told to stop, and the ones before them are this generation again.
-    pub(super) fn reject_trial(&mut self, why: &str, out: &mut Vec<Action>) {
-        let Some(trial) = self.trial.take() else { return };
+    pub(super) fn reject_canary(&mut self, why: &str, out: &mut Vec<Action>) {
+        let Some(canary) = self.canary.take() else { return };
         let rejected = self.generation;
         log(out, Level::Error, format!("Reload given up, the workers stay as they were: {why}"));
         self.stop_oldest(usize::MAX, |worker| worker.generation == rejected, out);
@@ -54,22 +54,22 @@ impl MasterState {
         for worker in self.workers.iter_mut().filter(|worker| worker.generation + 1 == rejected) {
             worker.generation = rejected + 1;
         }
-        self.limits = trial.limits;
-        self.set_target(trial.target, out);
+        self.limits = canary.limits;
+        self.set_target(canary.target, out);
         out.push(Action::Rollback);
     }
 
     /// How many workers of the present generation there should be.
     pub(super) fn wanted_of_this_generation(&self) -> usize {
-        let Some(trial) = &self.trial else {
+        let Some(canary) = &self.canary else {
             return self.target as usize;
         };
         let old = self.count(|worker, generation| worker.generation != generation && !worker.stopping);
-        (trial.target as usize).saturating_sub(old).max(1)
+        (canary.target as usize).saturating_sub(old).max(1)
     }
 
     /// Tells as many old workers to stop as booted new ones stand in for.
-    pub(super) fn retire_old(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn stop_replaced(&mut self, out: &mut Vec<Action>) {
         let generation = self.generation;
         let old = self.count(|worker, generation| worker.generation != generation && !worker.stopping);
         let needed = (self.target as usize).saturating_sub(self.booted_of_this_generation());

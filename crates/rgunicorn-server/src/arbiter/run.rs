@@ -35,9 +35,9 @@ impl<'h> Master<'h> {
     /// Gunicorn's start-up order: pid file, `on_starting`, signals, sockets, `when_ready`.
     fn start(host: &'h mut dyn Host, config: ArbiterConfig, launch: Launch) -> Result<Self, i32> {
         let Launch { program, old_master, activated, notifier, watchdog } = launch;
-        let config = bound_to(config, &activated);
-        let parent = old_master.as_ref().map(|old_master| old_master.pid);
-        let mut state = MasterState::new(limits(&config)).started_by(parent);
+        let config = with_activated(config, &activated);
+        let old_pid = old_master.as_ref().map(|old_master| old_master.pid);
+        let mut state = MasterState::new(limits(&config)).started_by(old_pid);
         if notifier.is_some() {
             state = state.notifying(watchdog);
         }
@@ -51,34 +51,33 @@ impl<'h> Master<'h> {
                 return Err(1);
             }
         };
-        let withdraw = || {
+        let remove_pidfile = || {
             if let Some(pidfile) = &pidfile {
                 pidfile.remove();
             }
         };
-        host.event(HookEvent::OnStarting).inspect_err(|_| withdraw())?;
+        host.event(HookEvent::OnStarting).inspect_err(|_| remove_pidfile())?;
         let resources = Scoreboard::new().and_then(|board| Ok((board, SignalQueue::install(&SIGNALS)?)));
         let opened = match resources {
-            Ok((board, signals)) => {
-                ListenerSet::start(host, config, old_master.as_ref()).map(|setup| (board, signals, setup))
-            }
+            Ok((board, signals)) => ListenerSet::start(host, config, old_master.as_ref())
+                .map(|listener_set| (board, signals, listener_set)),
             Err(error) => {
                 host.startup_error(&error.to_string());
                 Err(1)
             }
         };
-        let (board, signals, mut setup) = opened.inspect_err(|_| withdraw())?;
-        log_start(host, &setup);
-        host.listening(&setup.listeners);
+        let (board, signals, mut listener_set) = opened.inspect_err(|_| remove_pidfile())?;
+        log_start(host, &listener_set);
+        host.listening(&listener_set.listeners);
         host.event(HookEvent::WhenReady).inspect_err(|_| {
-            withdraw();
-            setup.close(!state.shares_sockets());
+            remove_pidfile();
+            listener_set.close(!state.shares_sockets());
         })?;
         let (slots, signals) = (HashMap::new(), Some(signals));
         Ok(Self {
             host,
             state,
-            setup,
+            listener_set,
             candidate: None,
             signals,
             board,
@@ -130,7 +129,7 @@ impl<'h> Master<'h> {
             self.apply(MasterEvent::Signal(signal))?;
         }
         while let Ok(Some((pid, exit))) = process::reap() {
-            let booted = self.slots.get(&pid).is_some_and(|place| place.slot.read().booted);
+            let booted = self.slots.get(&pid).is_some_and(|record| record.slot.read().booted);
             self.apply(MasterEvent::Ended { pid, exit, booted })?;
         }
         self.board.drain_master_wakeup();
@@ -157,14 +156,14 @@ impl<'h> Master<'h> {
             Action::Fork { age } => return self.fork(age),
             Action::Kill { pid, signal } => self.kill(pid, signal),
             Action::Release { pid } => {
-                if let Some(place) = self.slots.remove(&pid) {
-                    place.slot.release();
+                if let Some(record) = self.slots.remove(&pid) {
+                    record.slot.release();
                 }
             }
             Action::EndRecycling { age } => self.board.end_recycling(age),
-            Action::ShareWorkers { workers, company } => {
+            Action::ShareWorkers { workers, other_master } => {
                 self.board.set_workers(workers);
-                self.board.set_other_master(company);
+                self.board.set_other_master(other_master);
             }
             Action::Reload => return self.reload(),
             Action::Commit { unlink } => self.commit(unlink),
@@ -172,15 +171,15 @@ impl<'h> Master<'h> {
             Action::ReopenLogs => self.host.reopen_logs(),
             Action::Hook(event) => return self.hook(event),
             Action::Upgrade => return self.upgrade(),
-            Action::Promote { former } => self.promote(former),
-            Action::RemoveNewMasterPidFile { pid } => self.remove_heir_pidfile(pid),
+            Action::Promote { old_master } => self.promote(old_master),
+            Action::RemoveNewMasterPidFile { pid } => self.remove_new_master_pidfile(pid),
             Action::Notify(notice) => self.notify(notice),
             Action::CloseListeners { unlink } => {
                 self.rollback();
                 if self.board.has_other_master() {
-                    self.retire_all();
+                    self.mark_all_replaced();
                 }
-                self.setup.close(unlink);
+                self.listener_set.close(unlink);
                 self.host.listening(&[]);
                 // Tells the workers, those that are leaving already too, that nobody of this server will accept.
                 self.board.set_workers(0);
@@ -216,9 +215,9 @@ impl<'h> Master<'h> {
             self.host.aborting(pid);
         }
         if signal == Signal::TERM
-            && let Some(place) = self.slots.get(&pid).filter(|place| self.go_on(&place.listeners))
+            && let Some(record) = self.slots.get(&pid).filter(|record| self.are_kept(&record.listeners))
         {
-            place.slot.mark_replaced();
+            record.slot.mark_replaced();
         }
         // `Ok(false)`: it has gone, its end will be reaped in this turn or the next.
         if let Err(error) = process::kill(pid, signal) {
@@ -227,16 +226,16 @@ impl<'h> Master<'h> {
     }
 
     /// Another master goes on with the sockets that this one is about to close.
-    fn retire_all(&self) {
-        for place in self.slots.values().filter(|place| self.go_on(&place.listeners)) {
-            place.slot.mark_replaced();
+    fn mark_all_replaced(&self) {
+        for record in self.slots.values().filter(|record| self.are_kept(&record.listeners)) {
+            record.slot.mark_replaced();
         }
     }
 
     /// These listeners are open still: the server has not begun to stop, and no reload has given them up.
-    fn go_on(&self, listeners: &[Weak<Listener>]) -> bool {
+    fn are_kept(&self, listeners: &[Weak<Listener>]) -> bool {
         let kept = |listener: &Weak<Listener>| {
-            self.setup.listeners.iter().any(|kept| std::ptr::eq(Arc::as_ptr(kept), listener.as_ptr()))
+            self.listener_set.listeners.iter().any(|kept| std::ptr::eq(Arc::as_ptr(kept), listener.as_ptr()))
         };
         listeners.iter().all(kept)
     }
@@ -271,7 +270,7 @@ impl<'h> Master<'h> {
         match forked {
             Ok((ForkSide::Parent(pid), blocked)) => {
                 drop(blocked);
-                let listeners = &self.candidate.as_ref().unwrap_or(&self.setup).listeners;
+                let listeners = &self.candidate.as_ref().unwrap_or(&self.listener_set).listeners;
                 let listeners = listeners.iter().map(Arc::downgrade).collect();
                 self.slots.insert(pid, WorkerRecord { slot, listeners });
                 let _ = self.host.event(HookEvent::Forked { age, pid });
@@ -295,13 +294,13 @@ impl<'h> Master<'h> {
         self.slots.clear();
         self.pidfile = None;
         if let Some(candidate) = self.candidate.take() {
-            self.setup = candidate;
+            self.listener_set = candidate;
         }
-        let config = Arc::clone(&self.setup.config);
+        let config = Arc::clone(&self.listener_set.config);
         set_title("worker", &config, self.state.suffix());
         let pid = process::id();
         self.host.log(Level::Info, format_args!("Booting worker with pid: {pid}"));
-        let status = match self.setup.take_listeners() {
+        let status = match self.listener_set.take_listeners() {
             Ok(listeners) => {
                 let slot = slot.claim_for_child();
                 self.host.run_worker(WorkerContext { age, ppid, slot, listeners, config, blocked })
@@ -323,15 +322,15 @@ impl<'h> Master<'h> {
 
     fn reload(&mut self) -> ControlFlow<i32, Vec<Action>> {
         let config = match self.host.reload() {
-            Ok(config) => bound_to(config, &self.activated),
+            Ok(config) => with_activated(config, &self.activated),
             Err(error) => return self.answer(MasterEvent::ReloadFailed(&error)),
         };
-        match self.setup.next(config) {
+        match self.listener_set.next(config) {
             Ok(next) => {
-                if !same(&next.listeners, &self.setup.listeners) {
-                    self.host.log(Level::Info, format_args!("Listening at: {}", next.text()));
+                if !are_same(&next.listeners, &self.listener_set.listeners) {
+                    self.host.log(Level::Info, format_args!("Listening at: {}", next.addresses()));
                 }
-                if next.shares_beyond_wish() {
+                if next.shares_despite_reuse_port() {
                     self.host.log(Level::Warning, format_args!("{SHARED_HINT}"));
                 }
                 let limits = limits(&next.config);
@@ -347,11 +346,11 @@ impl<'h> Master<'h> {
 
     fn commit(&mut self, unlink: bool) {
         let Some(next) = self.candidate.take() else { return };
-        let before = std::mem::replace(&mut self.setup, next);
+        let before = std::mem::replace(&mut self.listener_set, next);
         if unlink {
-            before.unlink_beyond(&self.setup);
+            before.unlink_beyond(&self.listener_set);
         }
-        self.host.listening(&self.setup.listeners);
+        self.host.listening(&self.listener_set.listeners);
         self.rewrite_pidfile();
         self.set_title();
         self.host.reload_done(true);
@@ -359,30 +358,30 @@ impl<'h> Master<'h> {
 
     fn rollback(&mut self) {
         if let Some(rejected) = self.candidate.take() {
-            rejected.unlink_beyond(&self.setup);
+            rejected.unlink_beyond(&self.listener_set);
             self.host.reload_done(false);
         }
     }
 }
 
 /// Logs what the start has opened.
-fn log_start(host: &mut dyn Host, setup: &ListenerSet) {
+fn log_start(host: &mut dyn Host, listener_set: &ListenerSet) {
     host.log(Level::Debug, format_args!("Arbiter booted"));
-    host.log(Level::Info, format_args!("Listening at: {} ({})", setup.text(), process::id()));
-    if setup.shares_beyond_wish() {
+    host.log(Level::Info, format_args!("Listening at: {} ({})", listener_set.addresses(), process::id()));
+    if listener_set.shares_despite_reuse_port() {
         host.log(Level::Warning, format_args!("{SHARED_HINT}"));
     }
-    host.log(Level::Info, format_args!("Using worker: {}", setup.config.worker_name));
+    host.log(Level::Info, format_args!("Using worker: {}", listener_set.config.worker_name));
 }
 
 /// The configuration with the sockets of the service manager, if that has opened any, in the place of its addresses.
-fn bound_to(mut config: ArbiterConfig, activated: &[RawFd]) -> ArbiterConfig {
+fn with_activated(mut config: ArbiterConfig, activated: &[RawFd]) -> ArbiterConfig {
     if !activated.is_empty() {
         config.binds = activated.iter().map(|fd| ListenAddress::Fd(*fd)).collect();
     }
     config
 }
 
-fn same(left: &[Arc<Listener>], right: &[Arc<Listener>]) -> bool {
+fn are_same(left: &[Arc<Listener>], right: &[Arc<Listener>]) -> bool {
     left.len() == right.len() && left.iter().zip(right).all(|(left, right)| Arc::ptr_eq(left, right))
 }

@@ -24,7 +24,7 @@ pub struct MasterState {
     /// In order of age, the oldest first.
     pub(super) workers: Vec<Worker>,
     pub(super) generation: u32,
-    pub(super) trial: Option<Canary>,
+    pub(super) canary: Option<Canary>,
     pub(super) next_age: u64,
     pub(super) phase: MasterPhase,
     pub(super) reexec: Reexec,
@@ -90,7 +90,7 @@ pub(super) struct Canary {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reexec {
     /// The master before this one, while it lives.
-    pub(super) parent: Option<Pid>,
+    pub(super) old_master: Option<Pid>,
     /// The master after this one, while it is our child.
     pub(super) new_master: Option<Pid>,
 }
@@ -101,10 +101,10 @@ pub(super) struct NotifyState {
     pub(super) wanted: bool,
     /// Silence beyond this would be taken for a hanging server.
     pub(super) watchdog: Option<Duration>,
-    pub(super) said: NotifyPhase,
+    pub(super) phase: NotifyPhase,
     /// Workers that serve, and that should, as last said.
     pub(super) workers: (usize, u32),
-    pub(super) alive: Instant,
+    pub(super) last_alive: Instant,
 }
 
 /// What has been said.
@@ -112,7 +112,7 @@ pub(super) struct NotifyState {
 pub(super) enum NotifyPhase {
     /// Nothing.
     #[default]
-    Nothing,
+    Starting,
     /// READY.
     Ready,
     /// RELOADING, and the configuration is about to be read.
@@ -129,7 +129,7 @@ impl MasterState {
             target: 0,
             workers: Vec::new(),
             generation: 1,
-            trial: None,
+            canary: None,
             next_age: 1,
             phase: MasterPhase::Serving,
             reexec: Reexec::default(),
@@ -147,7 +147,7 @@ impl MasterState {
     }
 
     pub(super) fn is_new_master(&self) -> bool {
-        self.reexec.parent.is_some()
+        self.reexec.old_master.is_some()
     }
 
     pub(super) fn new_master(&self) -> Option<Pid> {
@@ -156,7 +156,7 @@ impl MasterState {
 
     /// Another master serves on our sockets: their files are not ours to remove.
     pub(super) fn shares_sockets(&self) -> bool {
-        self.reexec.parent.or(self.reexec.new_master).is_some()
+        self.reexec.old_master.or(self.reexec.new_master).is_some()
     }
 
     /// `.2` for a heir, else nothing.
@@ -174,7 +174,7 @@ impl MasterState {
 
     /// Does anything wait for new workers to boot?
     pub(super) fn reload_waits(&self) -> bool {
-        self.trial.is_some()
+        self.canary.is_some()
             || self.count(|worker, generation| worker.generation != generation && !worker.stopping) > 0
     }
 
@@ -188,7 +188,7 @@ impl MasterState {
     /// Tells the workers how many they are to be, and whether others go on when they are told to leave.
     pub(super) fn share_target(&self, out: &mut Vec<Action>) {
         let workers = if self.is_stopping() { 0 } else { self.target };
-        out.push(Action::ShareWorkers { workers, company: self.shares_sockets() });
+        out.push(Action::ShareWorkers { workers, other_master: self.shares_sockets() });
     }
 
     /// TERM to the `number` oldest that are `which` and not stopping yet.

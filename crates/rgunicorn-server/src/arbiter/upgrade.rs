@@ -16,8 +16,8 @@ use rgunicorn_io::sys::process::{ChildExit, Pid};
 impl MasterState {
     /// A master that a living one has started in its place.
     #[must_use]
-    pub fn started_by(mut self, parent: Option<Pid>) -> Self {
-        self.reexec.parent = parent;
+    pub fn started_by(mut self, old_master: Option<Pid>) -> Self {
+        self.reexec.old_master = old_master;
         self
     }
 
@@ -38,7 +38,7 @@ impl MasterState {
     }
 
     /// The end of the heir, if it is its end.
-    pub(super) fn heir_ended(&mut self, pid: Pid, exit: ChildExit, out: &mut Vec<Action>) -> bool {
+    pub(super) fn new_master_ended(&mut self, pid: Pid, exit: ChildExit, out: &mut Vec<Action>) -> bool {
         if self.reexec.new_master != Some(pid) {
             return false;
         }
@@ -56,12 +56,12 @@ impl MasterState {
 
     /// This process's parent is `pid`. If it is not the master that has started us, that one has gone.
     pub(super) fn parent_is(&mut self, pid: Pid, out: &mut Vec<Action>) {
-        if let Some(former) = self.reexec.parent
-            && former != pid
+        if let Some(old_master) = self.reexec.old_master
+            && old_master != pid
         {
-            self.reexec.parent = None;
+            self.reexec.old_master = None;
             log(out, Level::Info, "Master has been promoted.");
-            out.push(Action::Promote { former });
+            out.push(Action::Promote { old_master });
             self.share_target(out);
         }
     }

@@ -42,8 +42,8 @@ fn kill(age: u64, signal: Signal) -> Action {
     Action::Kill { pid: pid_of(age), signal }
 }
 
-fn share(workers: u32, company: bool) -> Action {
-    Action::ShareWorkers { workers, company }
+fn share(workers: u32, other_master: bool) -> Action {
+    Action::ShareWorkers { workers, other_master }
 }
 
 fn logged(level: Level, text: &str) -> Action {
@@ -62,9 +62,9 @@ struct World {
 }
 
 /// The process id that a new master gets.
-const HEIR: Pid = 500;
+const NEW_MASTER: Pid = 500;
 /// The process id of the master before this one, in tests of one that is a heir.
-const PARENT: Pid = 400;
+const OLD_MASTER: Pid = 400;
 
 impl World {
     /// A started master with `workers` workers that have booted and beat.
@@ -106,7 +106,7 @@ impl World {
                 MasterEvent::Forked { age: *age, pid: pid_of(*age) }
             }
             Action::Upgrade if self.forks_fail => MasterEvent::UpgradeFailed("EAGAIN"),
-            Action::Upgrade => MasterEvent::UpgradeStarted { pid: HEIR },
+            Action::Upgrade => MasterEvent::UpgradeStarted { pid: NEW_MASTER },
             Action::Reload => match self.reload {
                 Ok(limits) => MasterEvent::Reloaded(limits),
                 Err(error) => MasterEvent::ReloadFailed(error),
