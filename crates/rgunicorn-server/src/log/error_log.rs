@@ -20,7 +20,7 @@ pub struct ErrorLog {
     /// `None`: the standard error, which nobody can reopen.
     path: Option<String>,
     level: AtomicU8,
-    diversion: RecordQueue,
+    queue: RecordQueue,
 }
 
 impl ErrorLog {
@@ -33,7 +33,7 @@ impl ErrorLog {
             "-" => (LogFile::stream(STDERR)?, None),
             path => (LogFile::append(path)?, Some(path.to_owned())),
         };
-        Ok(Self { file, path, level: AtomicU8::new(level as u8), diversion: RecordQueue::default() })
+        Ok(Self { file, path, level: AtomicU8::new(level as u8), queue: RecordQueue::default() })
     }
 
     /// Whether records of `level` are written: ask before an argument is costly to make.
@@ -52,46 +52,46 @@ impl ErrorLog {
         if !self.enabled(level) {
             return;
         }
-        if self.diversion.is_on() {
+        if self.queue.is_on() {
             let mut text = String::new();
             let _ = text.write_fmt(message);
-            self.diversion.push(Record { level, text });
+            self.queue.push(Record { level, text });
             return;
         }
         self.write_record(level, message);
     }
 
-    /// From now on records wait for [`Self::take_diverted`] instead of being written, at most
-    /// [`super::DIVERTED_RECORDS_MAX`] of them and [`super::DIVERTED_BYTES_MAX`] bytes of text; what is beyond is dropped
+    /// From now on records wait for [`Self::take_queued`] instead of being written, at most
+    /// [`super::QUEUED_RECORDS_MAX`] of them and [`super::QUEUED_BYTES_MAX`] bytes of text; what is beyond is dropped
     /// and counted. [`Self::write`] goes on to the file. Holds in children that are forked later, each of which begins
     /// with an empty queue.
     pub fn queue_records(&self) {
-        self.diversion.switch(true);
+        self.queue.set_on(true);
     }
 
     /// The records since the last time, oldest first. Nothing is locked or borrowed afterwards, so what they are given to
     /// may run Python. If some were dropped, a warning at the end says how many.
-    pub fn take_diverted(&self) -> Vec<Record> {
-        self.diversion.take()
+    pub fn take_queued(&self) -> Vec<Record> {
+        self.queue.take()
     }
 
     /// Records that were dropped because too many waited.
-    pub fn diverted_dropped(&self) -> u64 {
-        self.diversion.dropped()
+    pub fn queued_dropped(&self) -> u64 {
+        self.queue.dropped()
     }
 
     /// Writes what waits to the file: where nobody can be called any more, as at a hard end of the process, or because the
     /// log is this one's again.
-    pub fn write_diverted(&self) {
-        for Record { level, text } in self.take_diverted() {
+    pub fn write_queued(&self) {
+        for Record { level, text } in self.take_queued() {
             self.write_record(level, format_args!("{text}"));
         }
     }
 
     /// Ends [`Self::queue_records`]. What waits is written.
-    pub fn undivert(&self) {
-        self.diversion.switch(false);
-        self.write_diverted();
+    pub fn stop_queueing(&self) {
+        self.queue.set_on(false);
+        self.write_queued();
     }
 
     fn write_record(&self, level: Level, message: fmt::Arguments<'_>) {
@@ -154,8 +154,8 @@ impl ErrorLog {
 /// Records that nobody has taken are better in the file than gone.
 impl Drop for ErrorLog {
     fn drop(&mut self) {
-        if self.diversion.is_on() {
-            self.write_diverted();
+        if self.queue.is_on() {
+            self.write_queued();
         }
     }
 }

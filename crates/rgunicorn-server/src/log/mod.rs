@@ -26,7 +26,7 @@ pub use error_log::ErrorLog;
 pub use exclude::{AccessExclude, ExcludeError};
 pub use format::{AccessFormat, FormatError};
 pub use level::Level;
-pub use record_queue::{DIVERTED_BYTES_MAX, DIVERTED_RECORDS_MAX, Record};
+pub use record_queue::{QUEUED_BYTES_MAX, QUEUED_RECORDS_MAX, Record};
 
 #[cfg(test)]
 mod tests;
