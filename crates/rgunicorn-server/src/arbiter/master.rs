@@ -1,5 +1,5 @@
-//! The master process as the executor sees it: its parts, and the names that it has in the world, which are its pid file
-//! and its process title. `run.rs` drives it; `reexec.rs` starts another one beside it.
+//! The master process as the executor sees it: its parts, and the names that the world knows it by, which are
+//! its pid file and its process title. `run.rs` drives it; `reexec.rs` starts another one beside it.
 
 use super::event::{Action, MasterEvent};
 use super::listener_set::ListenerSet;
@@ -34,29 +34,29 @@ pub(super) const SIGNALS: [Signal; 10] = [
     Signal::CHLD,
 ];
 
-/// The process that forks.
+/// The process that forks the workers.
 pub(super) struct Master<'h> {
     pub(super) host: &'h mut dyn Host,
     pub(super) state: MasterState,
     pub(super) listener_set: ListenerSet,
-    /// The setup on trial during a reload; workers are forked under it while there is one.
+    /// The listeners on trial during a reload. Workers are forked under them while there are any.
     pub(super) candidate: Option<ListenerSet>,
     /// `None` only in a child.
     pub(super) signals: Option<SignalQueue>,
     pub(super) board: Scoreboard,
-    /// Of the workers that live or are not reaped yet.
+    /// The workers that live or are not reaped yet.
     pub(super) slots: HashMap<Pid, WorkerRecord>,
     pub(super) pidfile: Option<PidFile>,
-    /// What a new master is.
+    /// The program that an upgrade in place starts.
     pub(super) program: Program,
     pub(super) activated: Vec<RawFd>,
     pub(super) notifier: Option<Notifier>,
 }
 
-/// What the executor keeps of a worker.
+/// The executor's record of a worker.
 pub(super) struct WorkerRecord {
     pub(super) slot: Slot,
-    /// The listeners that it got. They may be closed meanwhile.
+    /// The listeners that it got, which may be closed meanwhile.
     pub(super) listeners: Vec<Weak<Listener>>,
 }
 
@@ -69,7 +69,8 @@ impl Master<'_> {
         set_title("master", &self.listener_set.config, self.state.suffix());
     }
 
-    /// After a reload: the file may have a new name, or have been removed by hand. At no moment is there none.
+    /// Writes the pid file again after a reload: it may have a new name, or have been removed by hand. At no
+    /// moment is there none.
     pub(super) fn rewrite_pidfile(&mut self) {
         let path = pid_path(&self.listener_set.config, self.state.suffix());
         let before = self.pidfile.take();
@@ -84,7 +85,11 @@ impl Master<'_> {
     }
 }
 
-/// The first pid file.
+/// Creates the first pid file.
+///
+/// # Errors
+///
+/// The file belongs to a running server, or cannot be written.
 pub(super) fn create_pidfile(config: &ArbiterConfig, suffix: &str) -> Result<Option<PidFile>, PidFileError> {
     pid_path(config, suffix).map(|path| PidFile::create(&path)).transpose()
 }
@@ -95,7 +100,7 @@ pub(super) fn pid_path(config: &ArbiterConfig, suffix: &str) -> Option<PathBuf> 
     Some(path.into())
 }
 
-/// `rgunicorn: master [NAME]`
+/// Sets the process title, such as `rgunicorn: master [NAME]`.
 pub(super) fn set_title(role: &str, config: &ArbiterConfig, suffix: &str) {
     process::set_title("rgunicorn", &format!("rgunicorn: {role} [{}{suffix}]", config.proc_name));
 }

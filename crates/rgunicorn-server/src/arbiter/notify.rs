@@ -1,8 +1,9 @@
-//! What a service manager is told (sd_notify), as part of the decision table.
+//! The messages to the service manager (sd_notify), as part of the decision table.
 //!
-//! READY when the first worker has booted, not when the sockets listen: only then does anybody answer. RELOADING when HUP
-//! came, and READY again when the workers of one generation are on their own, be it the new one or, after a failure, the
-//! old one. A heir says nothing until it is promoted: the service is its parent's, which names it when it leaves.
+//! READY is sent when the first worker has booted, not when the sockets listen: only then are requests
+//! answered. RELOADING is sent when HUP came, and READY again when the workers of one generation are on their
+//! own, be it the new one or, after a failure, the old one. A new master sends nothing until it is promoted:
+//! the service is the old master's, which names its successor when it leaves.
 
 use super::event::{Action, NotifyMessage};
 use super::state::{MasterState, NotifyPhase, NotifyState, RELOAD_PERIOD};
@@ -10,7 +11,7 @@ use rgunicorn_io::sys::clock::Instant;
 use std::time::Duration;
 
 impl MasterState {
-    /// A master whose service manager wants to be told, and signs of life within `watchdog`.
+    /// Makes the master send messages to its service manager, and signs of life within `watchdog`.
     #[must_use]
     pub fn notifying(mut self, watchdog: Option<Duration>) -> Self {
         self.notify_state = NotifyState { wanted: true, watchdog, ..NotifyState::default() };
@@ -21,7 +22,7 @@ impl MasterState {
         self.notify_state.wanted && !self.is_new_master()
     }
 
-    /// How long the master may sleep for the sake of it.
+    /// Returns for how long the master may sleep without delaying a message.
     pub(super) fn notify_wait(&self, now: Instant) -> Duration {
         if !self.notifies() {
             return Duration::MAX;
@@ -35,12 +36,12 @@ impl MasterState {
             .map_or(first, |period| first.min(self.notify_state.last_alive.after(period).since(now)))
     }
 
-    /// Half of what is allowed, as sd_watchdog_enabled(3) recommends.
+    /// Returns the period of signs of life: half of what is allowed, as sd_watchdog_enabled(3) recommends.
     fn beat_period(&self) -> Option<Duration> {
         self.notify_state.watchdog.map(|allowed| allowed / 2)
     }
 
-    /// The end of every event.
+    /// Sends the messages that are due, at the end of every event.
     pub(super) fn notify(&mut self, now: Instant, out: &mut Vec<Action>) {
         if !self.notifies() {
             return;
@@ -69,7 +70,7 @@ impl MasterState {
         out.push(Action::Notify(notice));
     }
 
-    /// HUP. Who has not been ready yet is not reloading either.
+    /// Announces a reload (HUP). A master that has not been ready yet is not reloading either.
     pub(super) fn notify_reload(&mut self, out: &mut Vec<Action>) {
         if self.notifies() && self.notify_state.phase != NotifyPhase::Starting {
             self.notify_state.phase = NotifyPhase::Reloading;
@@ -77,14 +78,14 @@ impl MasterState {
         }
     }
 
-    /// The configuration has been read, or not.
+    /// Notes that the configuration has been read, or could not be.
     pub(super) fn notify_reloaded(&mut self) {
         if self.notify_state.phase == NotifyPhase::Reloading {
             self.notify_state.phase = NotifyPhase::Replacing;
         }
     }
 
-    /// The end. With a heir it is not the service's.
+    /// Announces the end of the service or, with a new master, of this process only.
     pub(super) fn notify_stop(&self, out: &mut Vec<Action>) {
         if self.notifies() {
             out.push(Action::Notify(
@@ -95,7 +96,7 @@ impl MasterState {
 }
 
 impl NotifyMessage {
-    /// The datagram.
+    /// Renders the datagram.
     pub(super) fn text(self, now: Instant) -> String {
         let workers = |serving, wanted| format!("STATUS={serving} of {wanted} workers serve\n");
         match self {

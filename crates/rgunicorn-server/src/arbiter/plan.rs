@@ -1,8 +1,9 @@
 //! The decision table: what the master does about each event. Pure; see `mod.rs`.
 //!
-//! Top-down: [`plan`] is the table; below it one function per row, the watch over heartbeats, and what every row ends with
-//! while the master serves ([`MasterState::balance`]). The words are in `event.rs`, the way out in `stop.rs`, what a reload
-//! changes in `reload.rs`, a second master in `upgrade.rs`, what a service manager is told in `notify.rs`.
+//! Top-down: [`plan`] is the table; below it one function per row, the watch over heartbeats, and what every
+//! row ends with while the master serves ([`MasterState::balance`]). The state is in `state.rs`, the
+//! vocabulary in `event.rs`; the rows of a stop are in `stop.rs`, of a reload in `reload.rs`, of a second
+//! master in `upgrade.rs`, and the messages to a service manager in `notify.rs`.
 
 use super::event::{Action, MasterEvent};
 use super::state::{CHECK_PERIOD, MasterPhase, MasterState, RELOAD_PERIOD, Worker, log};
@@ -13,14 +14,15 @@ use rgunicorn_io::sys::shared::SlotReading;
 use rgunicorn_io::sys::signal::Signal;
 use std::time::Duration;
 
-/// A loop turn that ends this much later than a check period means that the master itself did not run (suspended machine,
-/// stopped process group, a slow hook), and that the workers' silence proves nothing.
+/// The delay of a loop turn, beyond a check period, from which on the master itself did not run (suspended
+/// machine, stopped process group, a slow hook), so that the workers' silence proves nothing.
 const LATE_AFTER: Duration = Duration::from_secs(1);
 
-/// Decides. The actions are to be performed in order; events that they give rise to come after all of them.
+/// Decides about `event`. The actions are to be performed in order; events that they give rise to come after
+/// all of them.
 pub fn plan(state: &mut MasterState, event: MasterEvent<'_>, now: Instant) -> Vec<Action> {
     let mut out = Vec::new();
-    // What its `child_exit` says counts still: the tick of the same turn ends the server.
+    // The hook `child_exit` of this worker may still decide: the tick of the same turn ends the server.
     let may_be_over = !matches!(event, MasterEvent::Ended { .. });
     match event {
         MasterEvent::Started => state.start(now, &mut out),
@@ -59,7 +61,7 @@ pub fn plan(state: &mut MasterState, event: MasterEvent<'_>, now: Instant) -> Ve
 }
 
 impl MasterState {
-    /// How long the loop may sleep if nothing happens.
+    /// Returns for how long the loop may sleep if nothing happens.
     pub fn wait(&self, now: Instant) -> Duration {
         let wait = match &self.phase {
             MasterPhase::Serving if self.reload_waits() => RELOAD_PERIOD,
@@ -96,7 +98,7 @@ impl MasterState {
         }
     }
 
-    /// TTIN and TTOU. TTOU never goes below one worker.
+    /// Changes the wanted number of workers (TTIN, TTOU). TTOU never goes below one worker.
     fn change_target(&mut self, by: i32, out: &mut Vec<Action>) {
         let moved = |target: u32| target.saturating_add_signed(by).max(target.min(1));
         if let Some(canary) = &mut self.canary {
@@ -107,7 +109,8 @@ impl MasterState {
         }
     }
 
-    /// WINCH: a daemon sends its workers home and stays, with the sockets open. HUP or TTIN bring workers back.
+    /// Stops all workers (WINCH) if the server is a daemon, which stays, with its sockets open. HUP or TTIN
+    /// bring workers back.
     fn stop_workers(&mut self, out: &mut Vec<Action>) {
         if !self.limits.daemon {
             return log(out, Level::Debug, "SIGWINCH ignored. Not daemonized");
@@ -121,7 +124,7 @@ impl MasterState {
         let stopping = self.is_stopping();
         if let Some(worker) = self.workers.iter_mut().find(|worker| worker.age == age) {
             worker.pid = pid;
-            // Told to stop while it was being born.
+            // The worker was told to stop while it was being forked.
             worker.stopping |= stopping;
             if worker.stopping {
                 out.push(Action::Kill { pid, signal: Signal::TERM });
@@ -158,7 +161,7 @@ impl MasterState {
             (true, true) => return self.accept_canary(out),
             (true, false) => return,
             (false, true) => return self.reject_canary("a new worker did not boot", out),
-            // Its status is not its own: it was told to leave.
+            // The exit status is not the worker's own: the master has aborted it.
             (false, false) if worker.aborted => return,
             (false, false) => {}
         }
@@ -205,7 +208,7 @@ impl MasterState {
             if let Some(reading) = readings.iter().find(|reading| reading.age == worker.age) {
                 worker.booted = reading.booted;
                 worker.beat = reading.beat;
-                // Who was told to has nothing new to say.
+                // A worker that the master has told to stop has nothing new to say.
                 worker.leaving |= reading.leaving && !worker.stopping;
                 worker.stopping |= worker.leaving;
             }
@@ -225,8 +228,8 @@ impl MasterState {
         self.judge_canary(out);
     }
 
-    /// The permit is free again when its holder has been reaped and as many workers as are wanted have booted. While that
-    /// fails, no further worker gives up its place.
+    /// Frees the permit to recycle when its holder has been reaped and as many workers as are wanted have
+    /// booted. While that fails, no further worker gives up its place.
     fn recycling(&self, age: u64, out: &mut Vec<Action>) {
         let holder_lives = self.workers.iter().any(|worker| worker.age == age);
         let serving = self.count(|worker, _| worker.booted && !worker.stopping);
@@ -235,12 +238,13 @@ impl MasterState {
         }
     }
 
-    /// Kills who has been silent, or has not booted, for too long: ABRT first, so that it can say where it hangs, KILL at
-    /// the next check.
+    /// Kills the workers that have been silent, or have not booted, for too long: with ABRT first, so that
+    /// they can say where they hang, and with KILL at the next check.
     fn watch(&mut self, now: Instant, out: &mut Vec<Action>) {
         let mut canary_failed = false;
         for worker in self.workers.iter_mut().filter(|worker| worker.pid != 0) {
-            // Under these limits or, when they were taken back meanwhile, under others: the sentence stands.
+            // A worker that was aborted before it booted is killed even if other limits are in force
+            // meanwhile.
             let condemned = worker.aborted && worker.beat.is_none();
             let (since, timeout) = match (worker.beat, worker.booted) {
                 (Some(beat), _) => (beat, self.limits.timeout),
@@ -271,7 +275,7 @@ impl MasterState {
         }
     }
 
-    /// Forks what is missing, stops what is too much.
+    /// Forks the workers that are missing, and stops those that are too many.
     fn balance(&mut self, now: Instant, out: &mut Vec<Action>) {
         let wanted = self.wanted_of_this_generation();
         let present = self.count(|worker, generation| worker.generation == generation && !worker.stopping);
@@ -292,8 +296,9 @@ impl MasterState {
         }
     }
 
-    /// Workers that leave by themselves are replaced before they are gone, for their last request may be a long one. As
-    /// many as are wanted at most: if the replacements leave as well, it is the processes that would add up.
+    /// Counts the leaving workers that are beyond the wanted number. Workers that leave by themselves are
+    /// replaced before they are gone, for their last request may be a long one; but of as many as are wanted
+    /// at most, for if the replacements leave as well, the processes would add up.
     fn leavers_beyond_target(&self) -> usize {
         self.count(|worker, _| worker.leaving).saturating_sub(self.target as usize)
     }
@@ -316,7 +321,8 @@ impl MasterState {
     }
 }
 
-/// The name in `Handling signal:`. Gunicorn says `cld` for SIGCHLD (the number's last name in Python's list).
+/// Returns the name in `Handling signal:`. Gunicorn says `cld` for SIGCHLD (the number's last name in
+/// Python's list).
 fn name_in_log(signal: Signal) -> String {
     match signal {
         Signal::CHLD => "cld".to_owned(),

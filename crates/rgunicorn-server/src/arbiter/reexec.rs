@@ -1,8 +1,8 @@
-//! The executor's part of an upgrade in place: starting another master, and taking the names of the one before.
+//! The executor's part of an upgrade in place: starting a new master, and taking the names of the old one.
 //!
-//! The fork is Python's, through [`super::Host::fork`], because the hook `pre_exec` is Python and runs in the child. What
-//! the child needs to become the new program is made before the fork. The sockets are inheritable in the child only, so no
-//! program that a worker or the master runs can get them.
+//! The fork is Python's, through [`super::Host::fork`], because the hook `pre_exec` is Python and runs in the
+//! child. The image that the child needs to become the new program is made before the fork. The sockets are
+//! inheritable in the child only, so no program that a worker or the master runs can get them.
 
 use super::event::{Action, MasterEvent};
 use super::master::{Master, SIGNALS, pid_path};
@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 impl Master<'_> {
-    /// USR2: forks a child that becomes the same program, as it was started, with our sockets.
+    /// Forks a child that becomes the same program, as it was started, with our sockets (USR2).
     pub(super) fn upgrade(&mut self) -> ControlFlow<i32, Vec<Action>> {
         let sockets: Vec<RawFd> =
             self.listener_set.listeners.iter().map(|listener| listener.as_fd().as_raw_fd()).collect();
@@ -36,8 +36,9 @@ impl Master<'_> {
         }
     }
 
-    /// In the child. Signals get their default actions and are let through: the new program must not start with any
-    /// blocked, and one that comes before it has its handlers ends it, as it would end any program.
+    /// Executes the new program, in the child. Signals get their default actions and are let through: the
+    /// program must not start with any blocked, and one that comes before it has its handlers ends it, as it
+    /// would end any program.
     fn become_master(&mut self, image: &Image, sockets: &[RawFd], blocked: Blocked) -> ! {
         if let Some(signals) = self.signals.take() {
             signals.leave_in_child();
@@ -51,7 +52,7 @@ impl Master<'_> {
         process::exit_now(1)
     }
 
-    /// The master before this one has gone.
+    /// Takes the names of the old master, which has gone.
     pub(super) fn promote(&mut self, old_master: Pid) {
         self.host.became_master();
         self.set_title();
@@ -66,7 +67,7 @@ impl Master<'_> {
         }
     }
 
-    /// A new master has ended without removing its pid file: it was killed.
+    /// Removes the pid file of a new master that could not do so itself, because it was killed.
     pub(super) fn remove_new_master_pidfile(&self, pid: Pid) {
         if let Some(path) = pid_path(&self.listener_set.config, NEW_MASTER_SUFFIX) {
             PidFile::of(path, pid).remove();

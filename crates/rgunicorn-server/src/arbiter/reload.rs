@@ -1,13 +1,15 @@
-//! What HUP adds to the decision table: a reload is a transaction.
+//! The rows of a reload (HUP) in the decision table: a reload is a transaction.
 //!
-//! 1. The configuration is read and what it names is opened. If that fails, nothing has changed.
-//! 2. One worker is forked under it, the trial. If it ends before it has booted, whatever its status, the configuration is
-//!    rolled back and the old workers have never noticed. (Gunicorn 27 stops the server, or leaves the workers orphaned.)
-//! 3. When it has booted, the configuration is in force and the rest is forked. An old worker gets TERM only as new ones
-//!    have booted: booted new ones and old ones that were not told to stop are never fewer than wanted.
+//! 1. The configuration is read and its addresses are opened. If that fails, nothing has changed.
+//! 2. One worker is forked under it, the canary. If it ends before it has booted, whatever its status, the
+//!    configuration is rolled back and the old workers have never noticed. (Gunicorn 27 stops the server, or
+//!    leaves the workers orphaned.)
+//! 3. When it has booted, the configuration is in force and the rest is forked. An old worker gets TERM only
+//!    as new ones have booted: booted new ones and old ones that were not told to stop are never fewer than
+//!    wanted.
 //!
-//! While a trial waits, workers that die are replaced by more workers on trial. Another HUP gives up the trial and begins
-//! anew, so that a configuration whose application hangs at import can be corrected.
+//! While a canary boots, workers that die are replaced by more canaries. Another HUP gives the canary up and
+//! begins anew, so that a configuration whose application hangs at import can be corrected.
 
 use super::event::{Action, WorkerLimits};
 use super::state::{Canary, MasterState, log};
@@ -32,7 +34,7 @@ impl MasterState {
         out.extend([Action::ReopenLogs, Action::Hook(HookEvent::OnReload)]);
     }
 
-    /// Puts the configuration in force once a worker on trial has booted.
+    /// Puts the configuration in force once a canary has booted.
     pub(super) fn judge_canary(&mut self, out: &mut Vec<Action>) {
         if self.canary.is_some() && self.booted_of_this_generation() > 0 {
             self.accept_canary(out);
@@ -44,7 +46,8 @@ impl MasterState {
         out.push(Action::Commit { unlink: !self.shares_sockets() });
     }
 
-    /// Goes back: the workers on trial are told to stop, and the ones before them are this generation again.
+    /// Goes back to the configuration before: the canaries are told to stop, and the workers before them are
+    /// this generation again.
     pub(super) fn reject_canary(&mut self, why: &str, out: &mut Vec<Action>) {
         let Some(canary) = self.canary.take() else { return };
         let rejected = self.generation;
@@ -59,7 +62,7 @@ impl MasterState {
         out.push(Action::Rollback);
     }
 
-    /// How many workers of the present generation there should be.
+    /// Returns how many workers of the present generation there should be.
     pub(super) fn wanted_of_this_generation(&self) -> usize {
         let Some(canary) = &self.canary else {
             return self.target as usize;

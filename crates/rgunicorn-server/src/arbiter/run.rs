@@ -1,4 +1,5 @@
-//! The executor: turns the world into events and performs the actions. It decides nothing.
+//! The executor: turns signals, ended children and heartbeats into events, and performs the actions. It
+//! decides nothing.
 
 use super::event::{Action, MasterEvent, NotifyMessage};
 use super::listener_set::{ListenerSet, SHARED_HINT, limits};
@@ -20,10 +21,11 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use std::os::fd::RawFd;
 use std::sync::{Arc, Weak};
 
-/// Runs the server: opens what `config` names, or takes it over as `launch` says, keeps workers alive, returns the exit status. It returns in the master, and
-/// in each worker after `Host::run_worker`: the caller lets the interpreter finalize in both.
+/// Runs the server: opens the addresses of `config`, or takes their sockets over as `launch` says, keeps
+/// workers alive, and returns the exit status. It returns in the master, and in each worker after
+/// `Host::run_worker`: the caller lets the interpreter finalize in both.
 ///
-/// There can be one at a time in a process: signal dispositions are the process's.
+/// There can be one master at a time in a process: signal dispositions are the process's.
 pub fn run(host: &mut dyn Host, config: ArbiterConfig, launch: Launch) -> i32 {
     match Master::start(host, config, launch) {
         Ok(master) => master.serve(),
@@ -32,7 +34,11 @@ pub fn run(host: &mut dyn Host, config: ArbiterConfig, launch: Launch) -> i32 {
 }
 
 impl<'h> Master<'h> {
-    /// Gunicorn's start-up order: pid file, `on_starting`, signals, sockets, `when_ready`.
+    /// Starts up in Gunicorn's order: pid file, `on_starting`, signals, sockets, `when_ready`.
+    ///
+    /// # Errors
+    ///
+    /// The exit status, after the failure has been reported.
     fn start(host: &'h mut dyn Host, config: ArbiterConfig, launch: Launch) -> Result<Self, i32> {
         let Launch { program, old_master, activated, notifier, watchdog } = launch;
         let config = with_activated(config, &activated);
@@ -89,10 +95,10 @@ impl<'h> Master<'h> {
         })
     }
 
-    /// The loop. A turn: sleep, signals in order, ended children, heartbeats and counts.
+    /// Runs the loop. A turn: sleep, signals in order, ended children, heartbeats and counts.
     fn serve(mut self) -> i32 {
         let mut turn = self.apply(MasterEvent::Started);
-        // What hooks of the start have asked for.
+        // Hooks of the start may have asked for another number of workers.
         if let (Continue(()), Some(workers)) = (turn, self.host.take_wanted()) {
             turn = self.apply(MasterEvent::Wanted(workers));
         }
@@ -141,7 +147,8 @@ impl<'h> Master<'h> {
         }
     }
 
-    /// Feeds an event to the table and performs what it says, and what the answers to that say.
+    /// Feeds an event to the table, performs the actions that come out, and then those that their answers
+    /// lead to.
     fn apply(&mut self, event: MasterEvent<'_>) -> ControlFlow<i32> {
         let mut actions = VecDeque::from(plan(&mut self.state, event, clock::now()));
         while let Some(action) = actions.pop_front() {
@@ -181,7 +188,8 @@ impl<'h> Master<'h> {
                 }
                 self.listener_set.close(unlink);
                 self.host.listening(&[]);
-                // Tells the workers, those that are leaving already too, that nobody of this server will accept.
+                // Tells the workers, also those that are leaving already, that no worker of this server will
+                // accept.
                 self.board.set_workers(0);
             }
             Action::RemovePidFile => {
@@ -194,7 +202,7 @@ impl<'h> Master<'h> {
         Continue(Vec::new())
     }
 
-    /// A hook runs; it may want the end, or another number of workers.
+    /// Runs the hooks of a moment, which may ask for the end of the server or for another number of workers.
     fn hook(&mut self, event: HookEvent) -> ControlFlow<i32, Vec<Action>> {
         if let Err(status) = self.host.event(event) {
             // After the last one there is nothing left to do.
@@ -219,20 +227,21 @@ impl<'h> Master<'h> {
         {
             record.slot.mark_replaced();
         }
-        // `Ok(false)`: it has gone, its end will be reaped in this turn or the next.
+        // `Ok(false)`: the worker has gone; its end will be reaped in this turn or the next.
         if let Err(error) = process::kill(pid, signal) {
             self.host.log(Level::Error, format_args!("Cannot send {signal} to worker (pid:{pid}): {error}"));
         }
     }
 
-    /// Another master goes on with the sockets that this one is about to close.
+    /// Marks all workers as replaced whose sockets another master goes on with.
     fn mark_all_replaced(&self) {
         for record in self.slots.values().filter(|record| self.are_kept(&record.listeners)) {
             record.slot.mark_replaced();
         }
     }
 
-    /// These listeners are open still: the server has not begun to stop, and no reload has given them up.
+    /// Returns whether these listeners are open still: the server has not begun to stop, and no reload has
+    /// given them up.
     fn are_kept(&self, listeners: &[Weak<Listener>]) -> bool {
         let kept = |listener: &Weak<Listener>| {
             self.listener_set.listeners.iter().any(|kept| std::ptr::eq(Arc::as_ptr(kept), listener.as_ptr()))
@@ -243,7 +252,7 @@ impl<'h> Master<'h> {
     fn notify(&mut self, notice: NotifyMessage) {
         let Some(notifier) = &self.notifier else { return };
         if let Err(error) = notifier.send(&notice.text(clock::now())) {
-            // Signs of life are many.
+            // Signs of life are frequent, and each one lost would be a warning.
             let level = if notice == NotifyMessage::Alive { Level::Debug } else { Level::Warning };
             self.host.log(level, format_args!("Cannot notify the service manager: {error}"));
         }
@@ -264,8 +273,8 @@ impl<'h> Master<'h> {
             return Continue(actions);
         }
         let ppid = process::id();
-        // From here until the worker's own handlers stand, signals wait: none may reach the child while the handlers in it
-        // are still the master's.
+        // From here until the worker's own handlers stand, signals wait: none may reach the child while the
+        // handlers in it are still the master's.
         let forked = signal::block(&SIGNALS).and_then(|blocked| Ok((self.host.fork()?, blocked)));
         match forked {
             Ok((ForkSide::Parent(pid), blocked)) => {
@@ -285,8 +294,9 @@ impl<'h> Master<'h> {
         }
     }
 
-    /// The child's whole life. Nothing of the master may act in it: its signal queue goes, its pid file and socket files are
-    /// left alone (neither does anything on drop), sockets that are not this worker's are closed.
+    /// Runs the worker, in the child, for its whole life. Nothing of the master may act in it: its signal
+    /// queue goes, its pid file and socket files are left alone (neither does anything on drop), sockets that
+    /// are not this worker's are closed.
     fn become_worker(&mut self, age: u64, ppid: Pid, slot: Slot, blocked: Blocked) -> i32 {
         if let Some(signals) = self.signals.take() {
             signals.leave_in_child();
@@ -312,8 +322,9 @@ impl<'h> Master<'h> {
         };
         self.host.log(Level::Info, format_args!("Worker exiting (pid: {pid})"));
         let _ = self.host.event(HookEvent::WorkerExit { age });
-        // The interpreter takes the handlers away at its end, and a signal that comes then (the master's second TERM) would
-        // be the end of this process in place of its status. The master has SIGKILL for one that does not end.
+        // The interpreter takes the handlers away at its end, and a signal that comes then (the master's
+        // second TERM) would be the end of this process in place of its status. The master has SIGKILL for
+        // one that does not end.
         if let Ok(blocked) = signal::block(&SIGNALS) {
             std::mem::forget(blocked);
         }
@@ -374,7 +385,8 @@ fn log_start(host: &mut dyn Host, listener_set: &ListenerSet) {
     host.log(Level::Info, format_args!("Using worker: {}", listener_set.config.worker_name));
 }
 
-/// The configuration with the sockets of the service manager, if that has opened any, in the place of its addresses.
+/// Puts the sockets of the service manager, if it has opened any, in the place of the configuration's
+/// addresses.
 fn with_activated(mut config: ArbiterConfig, activated: &[RawFd]) -> ArbiterConfig {
     if !activated.is_empty() {
         config.binds = activated.iter().map(|fd| ListenAddress::Fd(*fd)).collect();

@@ -1,5 +1,6 @@
-//! The state that the decisions of [`plan()`](super::plan()) rest on, and the questions and steps that several rows of the
-//! table share. The rows themselves are in `plan.rs`, `stop.rs`, `reload.rs`, `upgrade.rs` and `notify.rs`.
+//! The state that the decisions of [`plan()`](super::plan()) rest on, and the questions and steps that
+//! several rows of the table share. The rows themselves are in `plan.rs`, `stop.rs`, `reload.rs`,
+//! `upgrade.rs` and `notify.rs`.
 
 use super::event::{Action, WorkerLimits};
 use super::{HookEvent, Level};
@@ -8,33 +9,34 @@ use rgunicorn_io::sys::process::Pid;
 use rgunicorn_io::sys::signal::Signal;
 use std::time::Duration;
 
-/// The master looks at heartbeats and worker counts this often; an idle one wakes no oftener. As Gunicorn's loop.
+/// The period of the master's look at heartbeats and worker counts; an idle one wakes no oftener. As
+/// Gunicorn's loop.
 pub(super) const CHECK_PERIOD: Duration = Duration::from_secs(1);
-/// How often the master looks whether new workers have booted while a reload waits for them.
+/// The period of the master's look at new workers while a reload waits for them to boot.
 pub(super) const RELOAD_PERIOD: Duration = Duration::from_millis(50);
-/// What the names of a heir end in: of the pid file, of process titles, in log lines.
+/// The end of a new master's names: of the pid file, of process titles, in log lines.
 pub(super) const NEW_MASTER_SUFFIX: &str = ".2";
 
-/// All that the decisions rest on.
+/// Everything that the decisions rest on.
 #[derive(Clone, Debug)]
 pub struct MasterState {
     pub(super) limits: WorkerLimits,
-    /// Wanted number of workers: the configuration's, moved by TTIN and TTOU.
+    /// The wanted number of workers: the configuration's, changed by TTIN and TTOU.
     pub(super) target: u32,
-    /// In order of age, the oldest first.
+    /// The workers in order of age, the oldest first.
     pub(super) workers: Vec<Worker>,
     pub(super) generation: u32,
     pub(super) canary: Option<Canary>,
     pub(super) next_age: u64,
     pub(super) phase: MasterPhase,
     pub(super) reexec: Reexec,
-    /// When the last turn ended.
+    /// The end of the last turn.
     pub(super) last_turn: Instant,
-    /// When heartbeats were last judged.
+    /// The last look at heartbeats.
     pub(super) last_check: Instant,
-    /// Silence is counted from here at the earliest.
+    /// The moment from which silence is counted at the earliest.
     pub(super) watch_from: Instant,
-    /// No fork before this, after one has failed.
+    /// The moment before which nothing is forked, after a fork has failed.
     pub(super) fork_after: Instant,
     /// The number of workers that was last logged.
     pub(super) counted: Option<usize>,
@@ -45,23 +47,23 @@ pub struct MasterState {
 #[derive(Clone, Debug)]
 pub(super) struct Worker {
     pub(super) age: u64,
-    /// 0 between the decision to fork and the answer.
+    /// The process id; 0 between the decision to fork and the answer.
     pub(super) pid: Pid,
-    /// Which configuration it was forked under; counts reloads.
+    /// The configuration that it was forked under, by the number of reloads before it.
     pub(super) generation: u32,
     pub(super) beat: Option<Instant>,
     pub(super) booted: bool,
-    /// When it was decided to fork it.
+    /// The moment of the decision to fork it.
     pub(super) born: Instant,
-    /// It has been told to stop, or has begun to leave by itself.
+    /// The master has told it to stop, or it has begun to leave by itself.
     pub(super) stopping: bool,
-    /// It has begun to leave by itself (`max_requests`, a signal of somebody else).
+    /// The worker has begun to leave by itself (`max_requests`, a signal that is not the master's).
     pub(super) leaving: bool,
-    /// It was silent, or did not boot, for too long, and has got its ABRT.
+    /// The worker was silent, or did not boot, for too long, and has got its ABRT.
     pub(super) aborted: bool,
 }
 
-/// Where the master is in its life.
+/// The phase of the master's life.
 #[derive(Clone, Debug)]
 pub(super) enum MasterPhase {
     Serving,
@@ -69,7 +71,7 @@ pub(super) enum MasterPhase {
     Done,
 }
 
-/// A stop in progress.
+/// The stop that is in progress.
 #[derive(Clone, Debug)]
 pub(super) struct GracefulStop {
     pub(super) deadline: Instant,
@@ -79,50 +81,50 @@ pub(super) struct GracefulStop {
     pub(super) reason: Option<&'static str>,
 }
 
-/// A configuration on trial: what to go back to.
+/// The limits to go back to if the configuration on trial is rejected.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Canary {
     pub(super) limits: WorkerLimits,
     pub(super) target: u32,
 }
 
-/// Who else has this master's sockets. At most one of them is there.
+/// The other master that has this one's sockets. There is one at most.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reexec {
-    /// The master before this one, while it lives.
+    /// The master that has started this one, while it lives.
     pub(super) old_master: Option<Pid>,
-    /// The master after this one, while it is our child.
+    /// The master that this one has started, while it is our child.
     pub(super) new_master: Option<Pid>,
 }
 
-/// The manager's view of this master. Nobody listens by default.
+/// The service manager's view of this master. By default there is no manager.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct NotifyState {
     pub(super) wanted: bool,
-    /// Silence beyond this would be taken for a hanging server.
+    /// The silence beyond which the manager takes the server for hanging.
     pub(super) watchdog: Option<Duration>,
     pub(super) phase: NotifyPhase,
-    /// Workers that serve, and that should, as last said.
+    /// The numbers of workers that serve and that are wanted, as last sent.
     pub(super) workers: (usize, u32),
     pub(super) last_alive: Instant,
 }
 
-/// What has been said.
+/// The last message about the life of the service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum NotifyPhase {
-    /// Nothing.
+    /// No message yet.
     #[default]
     Starting,
-    /// READY.
+    /// READY has been sent.
     Ready,
-    /// RELOADING, and the configuration is about to be read.
+    /// RELOADING has been sent, and the configuration is about to be read.
     Reloading,
-    /// RELOADING, and what becomes of it is seen by the workers.
+    /// RELOADING has been sent, and the workers of the configuration are being replaced.
     Replacing,
 }
 
 impl MasterState {
-    /// A master without workers that has not started.
+    /// Returns a master that has no workers and has not started.
     pub fn new(limits: WorkerLimits) -> Self {
         Self {
             limits,
@@ -154,12 +156,12 @@ impl MasterState {
         self.reexec.new_master
     }
 
-    /// Another master serves on our sockets: their files are not ours to remove.
+    /// Returns whether another master serves on our sockets, so that their files are not ours to remove.
     pub(super) fn shares_sockets(&self) -> bool {
         self.reexec.old_master.or(self.reexec.new_master).is_some()
     }
 
-    /// `.2` for a heir, else nothing.
+    /// Returns the end of this master's names: `.2` for a new master, else nothing.
     pub(super) fn suffix(&self) -> &'static str {
         if self.is_new_master() { NEW_MASTER_SUFFIX } else { "" }
     }
@@ -172,26 +174,28 @@ impl MasterState {
         self.count(|worker, generation| worker.generation == generation && worker.booted && !worker.stopping)
     }
 
-    /// Does anything wait for new workers to boot?
+    /// Returns whether a reload waits for new workers to boot.
     pub(super) fn reload_waits(&self) -> bool {
         self.canary.is_some()
             || self.count(|worker, generation| worker.generation != generation && !worker.stopping) > 0
     }
 
-    /// Tells workers and hooks, even if the number is the same: Gunicorn runs the hook at every reload.
+    /// Sets the wanted number of workers and tells workers and hooks, even if the number is the same:
+    /// Gunicorn runs the hook at every reload.
     pub(super) fn set_target(&mut self, target: u32, out: &mut Vec<Action>) {
         let old = std::mem::replace(&mut self.target, target);
         self.share_target(out);
         out.push(Action::Hook(HookEvent::NumWorkersChanged { new: target, old: Some(old) }));
     }
 
-    /// Tells the workers how many they are to be, and whether others go on when they are told to leave.
+    /// Tells the workers how many they are to be, and whether others go on with the sockets when they are
+    /// told to leave.
     pub(super) fn share_target(&self, out: &mut Vec<Action>) {
         let workers = if self.is_stopping() { 0 } else { self.target };
         out.push(Action::ShareWorkers { workers, other_master: self.shares_sockets() });
     }
 
-    /// TERM to the `number` oldest that are `which` and not stopping yet.
+    /// Sends TERM to the oldest `number` of the workers that `which` chooses and that are not stopping yet.
     pub(super) fn stop_oldest(
         &mut self,
         number: usize,

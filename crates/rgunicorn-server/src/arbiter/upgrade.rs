@@ -1,12 +1,14 @@
-//! What USR2 adds to the decision table: the upgrade in place.
+//! The rows of an upgrade in place (USR2) in the decision table.
 //!
-//! 1. USR2: the master forks, and the child becomes the same command line once more, with the listening sockets and the id
-//!    of its parent. It is the new_master: its names end in `.2`, and it has workers of its own. Both serve.
-//! 2. The parent is told to stop (TERM, or WINCH first), and leaves the socket files to its heir.
-//! 3. The heir sees that its parent has gone, and is the master from then on: without `.2`.
+//! 1. USR2: the master forks, and the child executes the same command line once more, with the listening
+//!    sockets and the id of its parent. It is the new master: its names end in `.2`, and it has workers of
+//!    its own. Both serve.
+//! 2. The operator tells the old master to stop (TERM, or WINCH first), and it leaves the socket files to the
+//!    new one.
+//! 3. The new master sees that its parent has gone, and is the master from then on: without `.2`.
 //!
-//! Back: the heir is told to stop, which leaves the socket files to its parent. A heir that ends by itself, because it
-//! cannot start, changes nothing for its parent.
+//! Back: the operator tells the new master to stop, which leaves the socket files to the old one. A new
+//! master that ends by itself, because it cannot start, changes nothing for the old one.
 
 use super::Level;
 use super::event::Action;
@@ -14,7 +16,8 @@ use super::state::{MasterState, log};
 use rgunicorn_io::sys::process::{ChildExit, Pid};
 
 impl MasterState {
-    /// A master that a living one has started in its place.
+    /// Makes this a new master, which `old_master` has started in its place; none for the first master of a
+    /// server.
     #[must_use]
     pub fn started_by(mut self, old_master: Option<Pid>) -> Self {
         self.reexec.old_master = old_master;
@@ -37,7 +40,7 @@ impl MasterState {
         self.share_target(out);
     }
 
-    /// The end of the heir, if it is its end.
+    /// Handles the end of the new master. `false`: the ended process is not the new master.
     pub(super) fn new_master_ended(&mut self, pid: Pid, exit: ChildExit, out: &mut Vec<Action>) -> bool {
         if self.reexec.new_master != Some(pid) {
             return false;
@@ -54,7 +57,8 @@ impl MasterState {
         true
     }
 
-    /// This process's parent is `pid`. If it is not the master that has started us, that one has gone.
+    /// Compares this process's parent with the master that has started it: if they differ, that master has
+    /// gone.
     pub(super) fn parent_is(&mut self, pid: Pid, out: &mut Vec<Action>) {
         if let Some(old_master) = self.reexec.old_master
             && old_master != pid

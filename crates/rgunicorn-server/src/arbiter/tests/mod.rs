@@ -1,5 +1,5 @@
-//! Table tests of the decision table: no process, no clock, no signal. [`World`] plays the executor's part: it answers
-//! forks and reloads at once and holds what the score-board would say.
+//! Table tests of the decision table: no process, no clock, no signal. [`World`] plays the executor's part:
+//! it answers forks and reloads at once and holds the readings of the scoreboard.
 
 mod notify;
 mod property;
@@ -63,7 +63,7 @@ struct World {
 
 /// The process id that a new master gets.
 const NEW_MASTER: Pid = 500;
-/// The process id of the master before this one, in tests of one that is a heir.
+/// The process id of the old master, in tests of a new one.
 const OLD_MASTER: Pid = 400;
 
 impl World {

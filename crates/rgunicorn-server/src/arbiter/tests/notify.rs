@@ -4,7 +4,7 @@ use super::*;
 
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// A started master that has somebody to tell, none of whose workers has booted.
+/// A started master with a service manager, none of whose workers has booted.
 fn unbooted(workers: u32, watchdog: Option<Duration>) -> World {
     let mut world = World::unbooted(0);
     world.state = MasterState::new(limits(workers)).notifying(watchdog);
