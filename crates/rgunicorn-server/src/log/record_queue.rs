@@ -1,5 +1,5 @@
-//! Records of the error log on their way to somebody else's log. Python's `logging` may not be called where the records
-//! come up (it may switch greenlets, and other state is open there), so they wait here until somebody calls it.
+//! The queue of the error log's records for Python's `logging`. That may not be called where the records
+//! arise (it may switch greenlets, and other state is open there), so they wait here until it may.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -8,20 +8,21 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use super::level::Level;
 
-/// The most records that wait. A loop takes them each turn, so this is a turn in which very much goes wrong.
+/// The most records that wait. A loop takes them each turn, so these are for a turn in which very much goes
+/// wrong.
 pub const QUEUED_RECORDS_MAX: usize = 1_000;
 
-/// The most that their texts take, in bytes: stacks of all greenlets are long.
+/// The most bytes that the texts of waiting records take: stacks of all greenlets are long.
 pub const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How often the lock is tried, with other threads let run in between. It is held for moments only; but a child that was
-/// forked in one of them would wait for ever.
+/// The number of tries at the lock, with other threads let run in between. It is held for moments only; but a
+/// child that was forked in one of them would wait for ever.
 const LOCK_TRIES_MAX: u32 = 1_000;
 
-/// One record, without time and process: whoever writes it adds them.
+/// One record, without time and process, which its writer adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// How much it matters.
+    /// Its severity.
     pub level: Level,
     /// The message, of one line or several.
     pub text: String,
@@ -31,7 +32,7 @@ pub struct Record {
 #[derive(Debug, Default)]
 pub(super) struct RecordQueue {
     on: AtomicBool,
-    /// There may be something to take: most turns have nothing, and ask for it all the same.
+    /// Whether there may be something to take: most turns have nothing, and ask for it all the same.
     pending: AtomicBool,
     queue: Mutex<Queue>,
     dropped: AtomicU64,
@@ -41,9 +42,9 @@ pub(super) struct RecordQueue {
 struct Queue {
     records: VecDeque<Record>,
     bytes: usize,
-    /// The process that pushed them, 0 before the first: a child must not give out what its parent will.
+    /// The process that pushed them, 0 before the first: a child must not give out the records of its parent.
     pid: u32,
-    /// What [`RecordQueue::dropped`] was when records were last taken.
+    /// The figure of [`RecordQueue::dropped`] when records were last taken.
     dropped_reported: u64,
 }
 
@@ -56,7 +57,7 @@ impl RecordQueue {
         self.on.store(on, Ordering::Release);
     }
 
-    /// Queues a record; if there is no room it is dropped and counted.
+    /// Queues a record; if there is no room, it is dropped and counted.
     pub(super) fn push(&self, record: Record) {
         let fits = self.lock().is_some_and(|mut queue| queue.push(record));
         if !fits {
@@ -65,7 +66,8 @@ impl RecordQueue {
         self.pending.store(true, Ordering::Release);
     }
 
-    /// All that waits, oldest first; the last one says how many were dropped since the last time, if any were.
+    /// Takes all records, oldest first; the last one says how many were dropped since the last time, if any
+    /// were.
     pub(super) fn take(&self) -> Vec<Record> {
         if !self.pending.swap(false, Ordering::AcqRel) {
             return Vec::new();
@@ -91,7 +93,7 @@ impl RecordQueue {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// The queue of this process.
+    /// Locks the queue of this process.
     fn lock(&self) -> Option<MutexGuard<'_, Queue>> {
         self.lock_as(std::process::id())
     }
@@ -119,7 +121,7 @@ impl RecordQueue {
 }
 
 impl Queue {
-    /// Whether there was room.
+    /// Adds a record if there is room, and returns whether there was.
     fn push(&mut self, record: Record) -> bool {
         let bytes = self.bytes + record.text.len();
         if self.records.len() >= QUEUED_RECORDS_MAX || bytes > QUEUED_BYTES_MAX {
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_nobody_will_open_again_drops() {
+    fn a_lock_that_is_never_released_drops() {
         let queue = RecordQueue::default();
         let held = queue.queue.try_lock().unwrap();
         queue.push(record());
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_with_the_lock_stops_nobody() {
+    fn a_panic_with_the_lock_stops_no_other_thread() {
         let queue = RecordQueue::default();
         let panicked = std::thread::scope(|scope| {
             let broken = || {

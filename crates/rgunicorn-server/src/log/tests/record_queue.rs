@@ -1,4 +1,5 @@
-//! Do diverted records come out once, in order, bounded and by whatever thread, and end in the file if nobody asks?
+//! Do queued records come out once, in order, bounded and by whatever thread, and end in the file if no
+//! logger takes them?
 
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ fn records_wait_instead_of_being_written() {
 }
 
 #[test]
-fn what_nobody_took_is_written_in_the_end() {
+fn records_that_no_logger_took_are_written_in_the_end() {
     let folder = Folder::new();
     let path = folder.file("error.log");
     let log = ErrorLog::open(&path, Level::Info).unwrap();
