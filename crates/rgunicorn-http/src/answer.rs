@@ -1,4 +1,4 @@
-//! What the server says by itself: error pages and interim responses.
+//! Answers of the server's own: error pages and interim responses.
 
 use super::chars::{is_field_value, is_token, trim};
 use super::error::{HttpError, ResponseError};
@@ -12,8 +12,8 @@ pub fn error_response(error: &HttpError, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends an answer of the server's own making: a small HTML page, `Connection: close`, no `Server` and no `Date`, as
-/// Gunicorn sends it. `reason` must be plain text of ours; `message` is escaped.
+/// Appends an error page: small HTML, `Connection: close`, no `Server` and no `Date`, as Gunicorn sends it.
+/// `reason` must be plain text of ours; `message` is escaped.
 pub fn error_response_with(status: u16, reason: &str, message: &str, out: &mut Vec<u8>) {
     // A paragraph inside a heading is odd HTML; health checks and scrapers know the page by it.
     let mut page = format!(
@@ -42,13 +42,15 @@ fn push_escaped(text: &str, page: &mut String) {
     }
 }
 
-/// What to send when [`RequestHead::expects_continue`](super::RequestHead::expects_continue); empty for HTTP/1.0.
+/// Returns the answer to a client that [expects it](super::RequestHead::expects_continue) before it sends the
+/// body; empty for HTTP/1.0.
 #[must_use]
 pub fn continue_response(version: Version) -> &'static [u8] {
     if version > Version::HTTP_10 { b"HTTP/1.1 100 Continue\r\n\r\n" } else { b"" }
 }
 
-/// A `103 Early Hints` response (RFC 8297) with these headers; empty for HTTP/1.0, which has no interim responses.
+/// Renders a `103 Early Hints` response (RFC 8297) with these headers; empty for HTTP/1.0, which has no
+/// interim responses.
 ///
 /// # Errors
 /// A name that is no token, or a value with control bytes.

@@ -11,7 +11,8 @@ const METHOD_BYTES_MIN: usize = 3;
 /// Gunicorn's longest method name; the longest registered one is UPDATEREDIRECTREF (17).
 const METHOD_BYTES_MAX: usize = 20;
 
-/// Where the parts of a request line are: the method from 0, one space, the target, one space, the version.
+/// The parts of a request line, by their lengths: the method from 0, one space, the target, one space, the
+/// version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RequestLine {
     pub(super) method_len: usize,
@@ -21,6 +22,9 @@ pub(super) struct RequestLine {
 
 impl RequestLine {
     /// Reads a request line without its CRLF.
+    ///
+    /// # Errors
+    /// The part that is not valid.
     pub(super) fn parse(line: &[u8], policy: &Policy) -> Result<Self, HttpError> {
         let (method, rest) = split_at_space(line)?;
         let (target, version) = split_at_space(rest)?;
@@ -51,7 +55,7 @@ fn check_method(method: &[u8], policy: &Policy) -> Result<(), HttpError> {
     }
 }
 
-/// The four forms of RFC 9112 3.2. With CONNECT Gunicorn takes everything but `*`, so we do.
+/// Checks for the four forms of RFC 9112 3.2. With CONNECT Gunicorn takes everything but `*`, so we do.
 fn check_target(method: &[u8], target: &[u8]) -> Result<(), HttpError> {
     // No early exit: the compiler turns this into vector instructions.
     let invisible = target.iter().fold(false, |found, byte| found | !byte.is_ascii_graphic());

@@ -1,6 +1,6 @@
-//! What single fields mean: for the framing of the body, the life of the connection, the scheme, and whether the
-//! application may see them. Every rule that keeps two readers of one byte stream from disagreeing (request smuggling)
-//! is in this file.
+//! The meaning of single fields for the framing of the body, the life of the connection and the scheme, and
+//! whether the application may see them. Every rule that keeps two readers of one byte stream from
+//! disagreeing (request smuggling) is in this file.
 
 use super::block::FieldCheck;
 use super::chars::{decimal, trim};
@@ -8,14 +8,14 @@ use super::error::HttpError;
 use super::policy::{HeaderMap, Policy};
 use super::version::Version;
 
-/// What the fields of a head add up to.
+/// The facts that follow from the fields of a head.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct HeadFacts {
     host: bool,
     content_type: bool,
     content_length: Option<u64>,
     coding: Coding,
-    /// The body has a coding besides chunked, which we hand over as it is.
+    /// The body has a coding besides chunked, and is handed over in it.
     coded: bool,
     pub(super) close: bool,
     pub(super) keep_alive: bool,
@@ -23,7 +23,7 @@ pub(super) struct HeadFacts {
     pub(super) scheme: Option<Scheme>,
 }
 
-/// What `Transfer-Encoding` has said so far.
+/// The state of the transfer codings, as far as the fields have been read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Coding {
     /// No such field.
@@ -31,11 +31,11 @@ enum Coding {
     Absent,
     /// Codings, but not yet `chunked`: the body would have no end.
     Open,
-    /// `chunked` was the last word.
+    /// `chunked` was the last coding.
     Chunked,
 }
 
-/// How the end of a request's body is found (RFC 9112 6.3).
+/// The way in which the end of a request's body is found (RFC 9112 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyKind {
     /// There is none, or it is empty.
@@ -46,7 +46,7 @@ pub enum BodyKind {
     Chunked,
 }
 
-/// What a trusted proxy said about its own client.
+/// The scheme that a trusted proxy and its client speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
     /// Without TLS.
@@ -57,6 +57,9 @@ pub enum Scheme {
 
 impl HeadFacts {
     /// Judges one field of a head. False: it is valid and left out.
+    ///
+    /// # Errors
+    /// The field's value is not valid or contradicts another one.
     pub(super) fn field(
         &mut self,
         field: FieldCheck<'_>,
@@ -96,7 +99,8 @@ impl HeadFacts {
         }
     }
 
-    /// Two equal lengths are refused too (RFC 9112 6.3 allows either): only one reading is left.
+    /// Takes the length. Two equal ones are refused too (RFC 9112 6.3 allows either): only one reading is
+    /// left.
     fn content_length(&mut self, value: &[u8]) -> Result<(), HttpError> {
         if self.content_length.is_some() {
             return Err(HttpError::ContentLength);
@@ -105,7 +109,8 @@ impl HeadFacts {
         Ok(())
     }
 
-    /// RFC 9112 6.1: `chunked` once, and last. An empty list element counts as an unknown coding.
+    /// Takes transfer codings (RFC 9112 6.1): `chunked` once, and last. An empty list element counts as an
+    /// unknown coding.
     fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), HttpError> {
         for coding in value.split(|&byte| byte == b',').map(trim) {
             let known = ["gzip", "compress", "deflate"].iter().any(|name| is(coding, name));
@@ -135,7 +140,10 @@ impl HeadFacts {
         Ok(())
     }
 
-    /// How the body is framed, when all fields are known.
+    /// Returns how the body is framed, when all fields are known.
+    ///
+    /// # Errors
+    /// The fields do not say where the body ends, or contradict each other about it.
     pub(super) fn body(&self, version: Version) -> Result<BodyKind, HttpError> {
         match (self.coding, self.content_length) {
             (Coding::Absent, None | Some(0)) => Ok(BodyKind::None),
@@ -147,7 +155,7 @@ impl HeadFacts {
         }
     }
 
-    /// The body keeps a coding that only its end can tell: Gunicorn closes after it.
+    /// Returns whether the body keeps a coding that only its end can tell: Gunicorn closes after it.
     pub(super) fn coded(&self) -> bool {
         self.coded
     }
@@ -161,7 +169,7 @@ fn set_once(seen: &mut bool, error: HttpError) -> Result<(), HttpError> {
     if std::mem::replace(seen, true) { Err(error) } else { Ok(()) }
 }
 
-/// The rule for names with `_`: see [`HeaderMap`].
+/// Applies the rule for names with `_` ([`HeaderMap`]), and returns whether the field is kept.
 fn keeps_name(field: FieldCheck<'_>, policy: &Policy, trusted: bool) -> Result<bool, HttpError> {
     if !field.underscore || trusted && policy.forwards(field.name) {
         return Ok(true);
@@ -173,7 +181,11 @@ fn keeps_name(field: FieldCheck<'_>, policy: &Policy, trusted: bool) -> Result<b
     }
 }
 
-/// RFC 9110 6.5.1: what frames, routes or authenticates a message comes too late behind its body.
+/// Judges one field of a trailer section, as [`HeadFacts::field`] those of a head. Fields that frame, route
+/// or authenticate a message come too late behind its body (RFC 9110 6.5.1).
+///
+/// # Errors
+/// Such a field, or a name that the policy refuses.
 pub(super) fn judge_trailer(
     field: FieldCheck<'_>,
     policy: &Policy,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-/// What a header says.
+/// The contents of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxyHeader {
     /// The kind of connection that the proxy has with its client.
@@ -16,11 +16,11 @@ pub struct ProxyHeader {
 pub struct Addresses {
     /// The client.
     pub source: SocketAddr,
-    /// Where it has connected to.
+    /// The address that the client has connected to.
     pub destination: SocketAddr,
 }
 
-/// As the header names it; `PROXY_PROTOCOL` in the environ.
+/// The protocol as the header names it; `PROXY_PROTOCOL` in the environ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// TCP over IPv4.
@@ -31,12 +31,12 @@ pub enum Protocol {
     Local,
     /// Version 2: a connection whose ends are not given.
     Unspec,
-    /// Version 1: the same.
+    /// Version 1: a connection whose ends are not given.
     Unknown,
 }
 
 impl Protocol {
-    /// The word for it.
+    /// Returns its word in the header.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -49,13 +49,13 @@ impl Protocol {
     }
 }
 
-/// What the first bytes of a connection are.
+/// The finding about the first bytes of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Detect {
     /// Too few to tell, or not all of the header.
     NeedMore,
     /// No header.
     Absent,
-    /// A header of so many bytes, of which the last ones may be still to come: nothing in them is of interest.
+    /// A header of so many bytes, of which the last ones may be still to come: they are only skipped.
     Header(ProxyHeader, usize),
 }

@@ -1,4 +1,4 @@
-//! HAProxy's PROXY protocol, versions 1 and 2, by which a proxy says whom a connection comes from before it
+//! HAProxy's PROXY protocol, versions 1 and 2, by which a proxy names the client of a connection before it
 //! passes its bytes on. Bytes in, a header out; no I/O, no clock.
 //!
 //! Source: "The PROXY protocol, versions 1 & 2" (HAProxy, 2020). What is accepted is Gunicorn's choice where the
@@ -19,7 +19,8 @@ pub use error::ProxyError;
 pub use header::{Addresses, Protocol, ProxyHeader};
 pub use reader::{ProxyReader, ProxyStep};
 
-/// Which headers are looked for (`proxy_protocol`). Bytes that are no such header are taken for the first request.
+/// The versions of headers that are looked for (`proxy_protocol`). Bytes that are no such header are taken
+/// for the first request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProxyMode {
     /// None.
@@ -44,6 +45,9 @@ impl ProxyMode {
 }
 
 /// Reads the first bytes of a connection.
+///
+/// # Errors
+/// A header that the peer may not send, or that is not valid.
 fn detect(mode: ProxyMode, allowed: bool, bytes: &[u8]) -> Result<Detect, ProxyError> {
     let found = |start: &[u8], taken: bool| taken && bytes.starts_with(start);
     let (one, two) = (found(v1::START, mode.takes_v1()), found(v2::SIGNATURE, mode.takes_v2()));

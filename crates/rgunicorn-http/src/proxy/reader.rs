@@ -1,4 +1,4 @@
-//! A header that comes in pieces.
+//! The reader of a header that comes in pieces.
 
 use super::error::ProxyError;
 use super::header::{Detect, ProxyHeader};
@@ -8,21 +8,22 @@ use super::{ProxyMode, detect, v1, v2};
 const KEPT_BYTES_MAX: usize =
     if v1::LINE_BYTES_MAX > v2::KEPT_BYTES_MAX { v1::LINE_BYTES_MAX } else { v2::KEPT_BYTES_MAX };
 
-/// Reads the header of one connection.
+/// The reader of one connection's header.
 #[derive(Debug, Default)]
 pub struct ProxyReader {
-    /// What has come of it.
+    /// The part of the header that has come.
     pub(super) held: Vec<u8>,
-    /// It is understood, and of so many bytes nothing else is wanted than that they go by.
+    /// The header, once it is understood, and how many bytes of it are still to be skipped.
     rest: Option<(ProxyHeader, usize)>,
 }
 
-/// What a piece came to.
+/// The outcome of a piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProxyStep {
     /// All of it is taken, more is needed.
     NeedMore,
-    /// There is no header. These bytes were taken by earlier calls and come before the input, of which none is taken.
+    /// There is no header. The bytes were taken by earlier calls and come before the input, of which none is
+    /// taken.
     Absent(Vec<u8>),
     /// The header is complete; what follows it is left in the input.
     Header(ProxyHeader),

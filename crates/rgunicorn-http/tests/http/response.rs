@@ -234,7 +234,7 @@ fn each_fault_has_its_answer() {
     }
     let mut out = Vec::new();
     error_response(&HttpError::PrematureEnd, &mut out);
-    assert!(out.is_empty(), "there is nobody to answer");
+    assert!(out.is_empty(), "the peer has gone");
 }
 
 #[test]

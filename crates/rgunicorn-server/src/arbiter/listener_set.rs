@@ -38,7 +38,6 @@ impl ListenerSet {
     /// master.
     ///
     /// # Errors
-    ///
     /// The exit status, after everything has been reported.
     pub(super) fn start(
         host: &mut dyn Host,

@@ -88,7 +88,6 @@ impl Master<'_> {
 /// Creates the first pid file.
 ///
 /// # Errors
-///
 /// The file belongs to a running server, or cannot be written.
 pub(super) fn create_pidfile(config: &ArbiterConfig, suffix: &str) -> Result<Option<PidFile>, PidFileError> {
     pid_path(config, suffix).map(|path| PidFile::create(&path)).transpose()

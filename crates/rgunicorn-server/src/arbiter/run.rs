@@ -37,7 +37,6 @@ impl<'h> Master<'h> {
     /// Starts up in Gunicorn's order: pid file, `on_starting`, signals, sockets, `when_ready`.
     ///
     /// # Errors
-    ///
     /// The exit status, after the failure has been reported.
     fn start(host: &'h mut dyn Host, config: ArbiterConfig, launch: Launch) -> Result<Self, i32> {
         let Launch { program, old_master, activated, notifier, watchdog } = launch;
