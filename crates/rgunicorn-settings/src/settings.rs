@@ -1,5 +1,5 @@
-//! The settings of one server, what may be wrong with a value, and what the accessors of the table stand on. How the
-//! values get here is in `resolve.rs`.
+//! The settings of one server, the faults that a value may have, and the readers that the accessors of the
+//! table stand on. `resolve.rs` fills them.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::table::{IoDriver, Value};
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub(super) values: Vec<Value>,
-    /// Where each value came from; `None` for the built-in one.
+    /// The source of each value; `None` for the built-in one.
     pub(super) origins: Vec<Option<Origin>>,
     pub(super) unknown_names: Vec<UnknownName>,
     pub(super) app: Option<String>,
@@ -34,13 +34,14 @@ pub struct Invalid {
     pub setting: &'static str,
     /// The value as Python's `str()` shows it.
     pub value: String,
-    /// Where it came from; `None` for the built-in value.
+    /// Its source; `None` for the built-in value.
     pub origin: Option<Origin>,
-    /// What is wrong with it, and what is allowed.
+    /// The fault, and the allowed values.
     pub reason: String,
 }
 
-/// Without a newline at the end. From a file: `Invalid value for NAME: VALUE` on a line before `Error: TEXT`.
+/// Displays the fault without a newline at the end. From a file: `Invalid value for NAME: VALUE` on a line
+/// before `Error: TEXT`.
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { setting, value, origin, reason } = self;
@@ -81,13 +82,14 @@ impl fmt::Display for UnknownName {
 }
 
 impl Settings {
-    /// Names in the configuration file that set nothing, in its order.
+    /// Returns the names in the configuration file that set nothing, in its order.
     pub fn unknown_names(&self) -> &[UnknownName] {
         &self.unknown_names
     }
 
-    // What the accessors of the table stand on. A kind's check makes only that kind's values (proved by the table's
-    // tests), so the other arms are never taken.
+    // The accessors of the table stand on the following, which find a value by its row's place in the table.
+    // A kind's check makes only that kind's values (proved by the table's tests), so the other arms are never
+    // taken.
 
     pub(super) fn flag(&self, place: usize) -> bool {
         matches!(&self.values[place], Value::Flag(true))
@@ -105,12 +107,12 @@ impl Settings {
         Duration::from_secs(u64::from(self.int(place)))
     }
 
-    pub(super) fn maybe(&self, place: usize) -> Option<&str> {
+    pub(super) fn opt_text(&self, place: usize) -> Option<&str> {
         if let Value::Text(text) = &self.values[place] { Some(text) } else { None }
     }
 
     pub(super) fn text(&self, place: usize) -> &str {
-        self.maybe(place).unwrap_or_default()
+        self.opt_text(place).unwrap_or_default()
     }
 
     pub(super) fn list(&self, place: usize) -> &[String] {
