@@ -1,5 +1,6 @@
-//! The arbiter with real processes: each test starts this test binary again as a server ([`host`]) whose workers are real
-//! forks, sends signals and reads its log. Every wait is for a line of the log, a file or an exit.
+//! The arbiter with real processes: each test starts this test binary again as a server ([`host`]) whose
+//! workers are real forks, sends signals and reads its log. Every wait is for a line of the log, a file or an
+//! exit.
 #![expect(clippy::unwrap_used, reason = "tests; clippy knows only #[test] functions as such")]
 
 #[path = "arbiter_process/host.rs"]
@@ -276,7 +277,8 @@ fn workers_leave_when_the_master_is_gone_and_hold_nothing_of_it() {
     let directory = Directory::new();
     let mut server = Server::start(&directory, "workers 2\ntcp 127.0.0.1 0");
     for pid in server.booted(2) {
-        // 0, 1, 2, the listener, the bell, the nudge, and the test worker's own signal queue: no eventfd of the master's queue.
+        // 0, 1, 2, the listener, the eventfds that wake the master and the siblings, and the test worker's own signal
+        // queue: no eventfd of the master's queue.
         let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
         let links = open.map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap());
         let named: Vec<String> = links.map(|link| link.display().to_string()).collect();

@@ -30,8 +30,8 @@ pub enum ProxyStep {
 }
 
 impl ProxyReader {
-    /// Takes the next piece. `allowed`: this peer may send a header. To be called with the same `mode` each time, and not
-    /// again after a [`ProxyStep::Absent`] or [`ProxyStep::Header`].
+    /// Takes the next piece. `allowed`: this peer may send a header. To be called with the same `mode` each
+    /// time, and not again after a [`ProxyStep::Absent`] or [`ProxyStep::Header`].
     ///
     /// # Errors
     /// A header that is forbidden or not acceptable; the connection is of no use after it.

@@ -1,5 +1,5 @@
-//! The server that the tests start: a `Host` whose fork is fork(2) and whose workers only beat and say what signals they
-//! get. Its configuration is a file of lines `KEY VALUE`.
+//! The server that the tests start: a `Host` whose fork is fork(2) and whose workers only beat and say what
+//! signals they get. Its configuration is a file of lines `KEY VALUE`.
 
 use rgunicorn_io::sys::clock;
 use rgunicorn_io::sys::exec::Program;

@@ -157,7 +157,8 @@ impl Server {
         self.log.lines.lock().unwrap().iter().filter_map(of).take(number).collect()
     }
 
-    /// What the master itself has said at info or above, and its own debug lines about workers; without children's ends.
+    /// What the master itself has said at info or above, and its own debug lines about workers; without
+    /// children's ends.
     pub(crate) fn log_of_master(&self) -> Vec<String> {
         let own = format!("[{}] ", self.pid());
         let lines = self.lines();
