@@ -11,7 +11,7 @@ use pyo3::types::{PyDict, PyString};
 
 use crate::py::{latin1, set_default};
 use rgunicorn_http::proxy;
-use rgunicorn_http::{HttpError, RequestHead, Scheme, percent_decode_path};
+use rgunicorn_http::{HttpError, RequestHead, Scheme, Version, percent_decode_path};
 use rgunicorn_io::driver::PeerAddr;
 use rgunicorn_server::worker::Request;
 
@@ -294,8 +294,8 @@ fn method<'py>(py: Python<'py>, method: &[u8]) -> PyResult<Bound<'py, PyString>>
 
 fn protocol<'py>(py: Python<'py>, head: &RequestHead) -> PyResult<Bound<'py, PyString>> {
     Ok(match head.version() {
-        (1, 1) => intern!(py, "HTTP/1.1").clone(),
-        (1, 0) => intern!(py, "HTTP/1.0").clone(),
+        Version::HTTP_11 => intern!(py, "HTTP/1.1").clone(),
+        Version::HTTP_10 => intern!(py, "HTTP/1.0").clone(),
         _ => latin1(py, head.version_text())?,
     })
 }

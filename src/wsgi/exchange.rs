@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyIterator};
 
-use rgunicorn_http::ResponseFacts;
+use rgunicorn_http::{ResponseFacts, Version};
 use rgunicorn_server::response::{Pieces, Response};
 use rgunicorn_server::worker::{Mailbox, Request, RequestId};
 
@@ -81,7 +81,7 @@ impl RequestShared {
     fn begin(&self, id: RequestId, facts: ResponseFacts) {
         let raw = id.to_raw();
         self.request.store(raw, Ordering::Relaxed);
-        self.hints.store(if facts.version >= (1, 1) { raw } else { 0 }, Ordering::Relaxed);
+        self.hints.store(if facts.version >= Version::HTTP_11 { raw } else { 0 }, Ordering::Relaxed);
     }
 
     /// The request in progress.

@@ -39,7 +39,7 @@ impl EarlyHints {
             fields.push((text_or_bytes(&name)?, text_or_bytes(&value)?));
         }
         let borrowed = fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
-        let hints = rgunicorn_http::early_hints((1, 1), borrowed)
+        let hints = rgunicorn_http::early_hints(rgunicorn_http::Version::HTTP_11, borrowed)
             .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
         if let Some(id) = self.shared.hinted() {
             let app = current::app()?;

@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::py::{catch_panic, latin1};
 use rgunicorn_http::proxy;
-use rgunicorn_http::{ResponseHead, Scheme};
+use rgunicorn_http::{ResponseHead, Scheme, Version};
 use rgunicorn_server::worker::Request;
 
 /// Where the objects come from that hooks get. Kept, because even a repeated import takes 0.6 us.
@@ -66,7 +66,7 @@ impl RequestHooks {
             text(head.path())?,
             text(head.query())?,
             text(head.fragment())?,
-            head.version(),
+            (head.version().major, head.version().minor),
         );
         let headers = PyList::empty(py);
         for field in head.fields() {
@@ -170,7 +170,7 @@ pub(super) fn bare_environ<'py>(
     for (key, name) in [("REQUEST_METHOD", "method"), ("QUERY_STRING", "query"), ("RAW_URI", "uri")] {
         environ.set_item(key, req.getattr(name)?)?;
     }
-    let (major, minor) = request.head.version();
+    let Version { major, minor } = request.head.version();
     environ.set_item("SERVER_PROTOCOL", format!("HTTP/{major}.{minor}"))?;
     environ.set_item("REMOTE_ADDR", request.peer.ip_text())?;
     Ok(environ)

@@ -243,6 +243,7 @@ impl Response {
 mod tests {
     use super::*;
     use crate::response::Outgoing;
+    use rgunicorn_http::Version;
 
     struct Item(Vec<u8>);
 
@@ -256,7 +257,7 @@ mod tests {
     }
 
     const FACTS: ResponseFacts =
-        ResponseFacts { version: (1, 1), head_request: false, connect: false, keep_alive: true };
+        ResponseFacts { version: Version::HTTP_11, head_request: false, connect: false, keep_alive: true };
 
     fn context(keep_alive: bool) -> HeadContext {
         HeadContext { keep_alive, date: *b"Mon, 30 Nov 2026 06:00:00 GMT" }

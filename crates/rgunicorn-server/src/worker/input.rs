@@ -188,7 +188,7 @@ impl Reactor {
     }
 
     fn send_continue(&self, state: &mut State, id: ConnId) -> Flow {
-        let line = rgunicorn_http::continue_response((1, 1)).to_vec();
+        let line = rgunicorn_http::continue_response(rgunicorn_http::Version::HTTP_11).to_vec();
         self.push_out(state, id, Outgoing::from(line), true)
     }
 
