@@ -84,7 +84,7 @@ impl Rig {
     /// Another driver that can share this one's listeners.
     pub(crate) fn sibling(&self) -> Driver {
         match &self.net {
-            Some(net) => net.driver(),
+            Some(net) => Driver::sim_sibling(net),
             None => Driver::open(&self.config).unwrap().0,
         }
     }

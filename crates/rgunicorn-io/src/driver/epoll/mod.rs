@@ -11,12 +11,13 @@ mod interest;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use self::interest::Interests;
 use super::buffers::BufferPool;
 use super::config::{BATCHED_AGE_MAX, BATCHED_SENDS_MAX, Config};
+use super::direct::DirectCalls;
 use super::optable::{Op, OpPhase, OpTable};
 use super::sendop::{SendOp, send_rest_now};
 use super::types::{BufId, Completion, Fd, OpKey, SendBuf, Sent, Stats, Token, Urgency};
@@ -43,6 +44,8 @@ pub(crate) struct Epoll {
     stats: Stats,
 }
 
+impl DirectCalls for Epoll {}
+
 impl Epoll {
     pub(crate) fn open(config: &Config) -> io::Result<Self> {
         Ok(Self {
@@ -57,6 +60,10 @@ impl Epoll {
             cut_short: false,
             stats: Stats::default(),
         })
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        "epoll"
     }
 
     pub(crate) fn recv(&mut self, fd: RawFd, token: Token) -> io::Result<OpKey> {
@@ -173,8 +180,8 @@ impl Epoll {
         self.queued.len()
     }
 
-    pub(crate) fn fileno(&self) -> RawFd {
-        self.interests.fileno()
+    pub(crate) fn fileno(&self) -> Option<RawFd> {
+        Some(self.interests.fileno())
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -197,7 +204,7 @@ impl Epoll {
     }
 
     pub(crate) fn close(&mut self, fd: Fd) {
-        let raw = std::os::fd::AsRawFd::as_raw_fd(&fd);
+        let raw = fd.as_raw_fd();
         while let Some(key) = self.ops.first(raw) {
             if let Some(Op::Send(op)) = self.ops.remove(key) {
                 self.ready.push(Completion::Orphan { buf: op.buf });

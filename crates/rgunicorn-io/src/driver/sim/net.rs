@@ -6,9 +6,8 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::super::Driver;
 use super::super::types::Fd;
-use super::world::{SimListener, SimSocket, SimWorld};
+use super::world::{SimConfig, SimListener, SimSocket, SimWorld};
 use crate::sys::clock::Instant;
 
 /// The rest of the world. Cloning gives another handle on the same one.
@@ -22,9 +21,9 @@ pub struct SimNet {
 pub struct Peer(RawFd);
 
 impl SimNet {
-    /// Another driver on this network: a sibling worker.
-    pub fn driver(&self) -> Driver {
-        Driver::on_net(self)
+    /// Makes a network without listeners and sockets.
+    pub(crate) fn new(seed: u64, config: &SimConfig) -> Self {
+        Self { world: Rc::new(RefCell::new(SimWorld::new(seed, config.clone()))) }
     }
 
     /// A listening socket's descriptor; any driver of this network can use it.

@@ -21,6 +21,7 @@ use std::time::Duration;
 use self::bufring::BufRing;
 use self::ring::Ring;
 use super::config::{BATCHED_AGE_MAX, BATCHED_SENDS_MAX, Config};
+use super::direct::DirectCalls;
 use super::optable::{Op, OpPhase, OpTable};
 use super::sendop::{SendOp, send_rest_now};
 use super::types::{BufId, Completion, OpKey, SendBuf, Sent, Stats, Token, Urgency};
@@ -43,6 +44,8 @@ pub(crate) struct Uring {
     completions: u64,
 }
 
+impl DirectCalls for Uring {}
+
 impl Uring {
     pub(crate) fn open(config: &Config) -> io::Result<Self> {
         let ring = Ring::open(config.sq_entries, config.cq_entries)?;
@@ -61,6 +64,10 @@ impl Uring {
         })
     }
 
+    pub(crate) fn name(&self) -> &'static str {
+        "uring"
+    }
+
     /// What this ring can do, in words.
     pub(crate) fn describe(&self) -> String {
         format!("{}, {}", self.buffers.describe(), self.ring.describe())
@@ -72,6 +79,11 @@ impl Uring {
 
     pub(crate) fn poll(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
         self.start(fd, Op::Poll { token, mask, listen: false })
+    }
+
+    /// A poll knows nothing about the file beforehand, so there is nothing to check or to skip.
+    pub(crate) fn poll_again(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
+        self.poll(fd, mask, token)
     }
 
     pub(crate) fn arm_accept(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
@@ -129,8 +141,8 @@ impl Uring {
         self.queued_sends
     }
 
-    pub(crate) fn fileno(&self) -> RawFd {
-        self.ring.fileno()
+    pub(crate) fn fileno(&self) -> Option<RawFd> {
+        Some(self.ring.fileno())
     }
 
     pub(crate) fn in_flight(&self) -> usize {
