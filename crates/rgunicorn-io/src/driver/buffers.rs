@@ -49,7 +49,7 @@ impl Arena {
     }
 
     /// A buffer that nobody holds, to be filled by us.
-    pub(crate) fn spare(&mut self, id: u16) -> &mut [u8] {
+    pub(crate) fn free_mut(&mut self, id: u16) -> &mut [u8] {
         // SAFETY: inside the mapping; `&mut self` excludes every `filled` slice, and no kernel op writes to arenas that
         // are filled through this method (epoll, sim).
         unsafe { std::slice::from_raw_parts_mut(self.at(id).as_ptr(), self.size as usize) }
@@ -124,7 +124,7 @@ impl BufferPool {
         let Some(&id) = self.free.last() else {
             return Err(io::Error::from_raw_os_error(libc::ENOBUFS));
         };
-        match fill(self.arena.spare(id))? {
+        match fill(self.arena.free_mut(id))? {
             0 => Ok(None),
             len => {
                 self.free.pop();

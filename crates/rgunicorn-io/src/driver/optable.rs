@@ -42,7 +42,7 @@ pub(crate) enum Op {
     /// Reception. `by_poll`: the descriptor is non-blocking, so a poll waits for it instead of the recv itself.
     Recv { token: Token, by_poll: bool },
     /// One-shot poll; `listen` marks the wake-up of a shared listener.
-    Poll { token: Token, mask: u32, listen: bool },
+    Poll { token: Token, mask: u32, accept: bool },
     /// A send with its memory.
     Send(Box<SendOp>),
 }

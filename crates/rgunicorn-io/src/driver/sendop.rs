@@ -55,7 +55,7 @@ impl SendOp {
     }
 
     /// Describes the rest to the kernel. The pointers are good as long as this boxed operation lives.
-    pub(crate) fn shape(&mut self) -> SendVectors {
+    pub(crate) fn vectors(&mut self) -> SendVectors {
         let (head, body) = self.rest();
         let cut = |part: &[u8]| part.len().min(PART_BYTES_MAX);
         if head.is_empty() || body.is_empty() {

@@ -93,7 +93,7 @@ pub struct Listener {
     file: Option<(u64, u64)>,
     backlog: i32,
     /// No other process accepts from it.
-    own: bool,
+    exclusive: bool,
 }
 
 impl AsFd for Listener {
@@ -126,7 +126,7 @@ impl Listener {
             ListenAddress::Fd(number) => (adopt(*number)?, None),
         };
         let local = local(&fd)?;
-        Ok(Self { fd, address: address.clone(), local, file, backlog: options.backlog, own: false })
+        Ok(Self { fd, address: address.clone(), local, file, backlog: options.backlog, exclusive: false })
     }
 
     /// Listens, unless it does already: a second listen(2) may be forbidden.
@@ -142,7 +142,7 @@ impl Listener {
     }
 
     /// Takes over descriptor `number`, a socket that a predecessor has opened, with its socket file: whoever has got the
-    /// socket removes the file. The address is what the socket is bound to, until it is [`Listener::named`].
+    /// socket removes the file. The address is what the socket is bound to, until it is given another ([`Listener::with_address`]).
     ///
     /// # Errors
     /// EBADF, ENOTSOCK: it is no socket. What the system calls answer.
@@ -156,7 +156,7 @@ impl Listener {
             Local::Unix(path) => (ListenAddress::Unix(path.clone()), socket_file(path)),
             Local::Abstract(name) => (ListenAddress::Abstract(name.clone()), None),
         };
-        let inherited = Self { fd, address, local, file, backlog: options.backlog, own: false };
+        let inherited = Self { fd, address, local, file, backlog: options.backlog, exclusive: false };
         inherited.listen()?;
         Ok(inherited)
     }
@@ -176,19 +176,19 @@ impl Listener {
 
     /// The same socket under the address that the configuration has for it.
     #[must_use]
-    pub fn named(self, address: ListenAddress) -> Self {
+    pub fn with_address(self, address: ListenAddress) -> Self {
         Self { address, ..self }
     }
 
     /// The same socket, said to be of this process alone (`reuse_port`).
     #[must_use]
-    pub fn owned(self) -> Self {
-        Self { own: true, ..self }
+    pub fn into_exclusive(self) -> Self {
+        Self { exclusive: true, ..self }
     }
 
     /// No other process accepts from it.
-    pub fn is_own(&self) -> bool {
-        self.own
+    pub fn is_exclusive(&self) -> bool {
+        self.exclusive
     }
 
     /// The configured address.

@@ -72,7 +72,7 @@ pub fn recv_now(fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
     loop {
         // SAFETY: `into` is writable for its length during the call.
         let got = unsafe { libc::recv(fd, into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
-        if let Some(result) = settled(got) {
+        if let Some(result) = unless_interrupted(got) {
             return result;
         }
     }
@@ -98,7 +98,7 @@ pub fn send_now(fd: RawFd, head: &[u8], body: &[u8]) -> io::Result<usize> {
             // SAFETY: `message` names two readable slices, which outlive the call.
             unsafe { libc::sendmsg(fd, &raw const message, FLAGS) }
         };
-        if let Some(result) = settled(sent) {
+        if let Some(result) = unless_interrupted(sent) {
             return result;
         }
     }
@@ -143,7 +143,7 @@ pub fn is_reset(fd: RawFd) -> bool {
 }
 
 /// `None` = interrupted before anything moved: ask again.
-fn settled(result: libc::ssize_t) -> Option<io::Result<usize>> {
+fn unless_interrupted(result: libc::ssize_t) -> Option<io::Result<usize>> {
     if let Ok(n) = usize::try_from(result) {
         return Some(Ok(n));
     }

@@ -27,20 +27,21 @@ impl PeerAddr {
         }
     }
 
-    /// An address that somebody else has told us.
-    pub fn told(address: SocketAddr) -> Self {
-        match address {
-            SocketAddr::V4(v4) => Self::V4 { addr: v4.ip().octets(), port: v4.port() },
-            SocketAddr::V6(v6) => Self::V6 { addr: v6.ip().octets(), port: v6.port() },
-        }
-    }
-
     /// The same host with port 0: equal for all connections of one client.
     pub fn without_port(self) -> Self {
         match self {
             Self::V4 { addr, .. } => Self::V4 { addr, port: 0 },
             Self::V6 { addr, .. } => Self::V6 { addr, port: 0 },
             Self::Unix => Self::Unix,
+        }
+    }
+}
+
+impl From<SocketAddr> for PeerAddr {
+    fn from(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(v4) => Self::V4 { addr: v4.ip().octets(), port: v4.port() },
+            SocketAddr::V6(v6) => Self::V6 { addr: v6.ip().octets(), port: v6.port() },
         }
     }
 }

@@ -10,7 +10,7 @@ use super::Epoll;
 use crate::sys::net;
 
 /// Reported whether asked for or not; every operation must look at it.
-const TROUBLE: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
+const ERRORS: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
 const IN: u32 = libc::EPOLLIN as u32;
 const OUT: u32 = libc::EPOLLOUT as u32;
 /// Between two tries to make a new epoll while no descriptor is free.
@@ -32,34 +32,34 @@ impl Epoll {
                 Op::Send(_) => mask |= OUT,
                 Op::Poll { mask: polled, .. } => mask |= polled,
             }
-            let listen = matches!(op, Op::Poll { listen: true, .. });
-            (listens, others) = (listens || listen, others || !listen);
+            let accept = matches!(op, Op::Poll { accept: true, .. });
+            (listens, others) = (listens || accept, others || !accept);
         }
         if listens && !others { mask | EXCLUSIVE } else { mask }
     }
 
     /// Tells epoll what has changed since the last wait.
-    pub(super) fn settle(&mut self, out: &mut Vec<Completion>) {
+    pub(super) fn sync_interests(&mut self, out: &mut Vec<Completion>) {
         while let Some(fd) = self.interests.next_dirty() {
             let wanted = self.wanted(fd);
-            let settled = match self.ops.first(fd) {
-                Some(_) => self.interests.settle(fd, wanted),
-                None => self.interests.linger(fd),
+            let synced = match self.ops.first(fd) {
+                Some(_) => self.interests.sync(fd, wanted),
+                None => self.interests.keep_idle(fd),
             };
-            if let Err(error) = settled {
-                self.unwatchable(fd, wanted, &error, out);
+            if let Err(error) = synced {
+                self.refused(fd, wanted, &error, out);
             }
         }
     }
 
     /// epoll refuses `fd`. A regular file is always ready, as poll(2) says; anything else is the operations' error.
-    fn unwatchable(&mut self, fd: RawFd, wanted: u32, error: &io::Error, out: &mut Vec<Completion>) {
+    fn refused(&mut self, fd: RawFd, wanted: u32, error: &io::Error, out: &mut Vec<Completion>) {
         let always_ready = error.raw_os_error() == Some(libc::EPERM);
         let mut at = self.ops.first(fd);
         while let Some(key) = at {
             at = self.ops.next(key);
             if always_ready {
-                self.ready_op(key, wanted & (IN | OUT), out);
+                self.complete_ready(key, wanted & (IN | OUT), out);
             } else if let Some(op) = self.ops.remove(key) {
                 let error = || io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EBADF));
                 out.push(match op {
@@ -78,7 +78,7 @@ impl Epoll {
         let mut at = fd.and_then(|fd| self.ops.first(fd));
         if at.is_none() {
             // Nobody asks any more.
-            let named = fd.is_some_and(|fd| self.interests.drop_registration(fd));
+            let named = fd.is_some_and(|fd| self.interests.deregister(fd));
             if !named && self.interests.start_over().is_err() {
                 // The same event comes again at once, until a descriptor is free (EMFILE).
                 std::thread::sleep(START_OVER_PAUSE);
@@ -87,23 +87,23 @@ impl Epoll {
         }
         while let Some(key) = at {
             at = self.ops.next(key);
-            self.ready_op(key, events, out);
+            self.complete_ready(key, events, out);
         }
         true
     }
 
-    fn ready_op(&mut self, key: OpKey, events: u32, out: &mut Vec<Completion>) {
+    fn complete_ready(&mut self, key: OpKey, events: u32, out: &mut Vec<Completion>) {
         let Some((fd, OpPhase::Armed, op)) = self.ops.get(key) else {
             return;
         };
         match op {
-            Op::Recv { .. } if events & (IN | TROUBLE) != 0 => self.receive(key, fd, out),
-            Op::Send(_) if events & (OUT | TROUBLE) != 0 => out.extend(self.advance_send(key)),
-            Op::Poll { mask, token, listen } if events & (mask | TROUBLE) != 0 => {
-                let (token, listen, result) = (*token, *listen, Ok(events & (mask | TROUBLE)));
+            Op::Recv { .. } if events & (IN | ERRORS) != 0 => self.receive(key, fd, out),
+            Op::Send(_) if events & (OUT | ERRORS) != 0 => out.extend(self.advance_send(key)),
+            Op::Poll { mask, token, accept } if events & (mask | ERRORS) != 0 => {
+                let (token, accept, result) = (*token, *accept, Ok(events & (mask | ERRORS)));
                 self.ops.remove(key);
-                self.interests.touch(fd, false);
-                if listen {
+                self.interests.mark_dirty(fd, false);
+                if accept {
                     self.interests.rotate(fd);
                 }
                 out.push(Completion::Poll { token, result });
@@ -120,8 +120,8 @@ impl Epoll {
         if !self.pool.has_free() {
             self.stats.enobufs += 1;
             self.ops.set_phase(key, OpPhase::Parked);
-            self.parked.push_back(key);
-            self.interests.touch(fd, false);
+            self.awaiting_buffer.push_back(key);
+            self.interests.mark_dirty(fd, false);
             return;
         }
         let outcome = match self.pool.fill(|into| net::recv_now(fd, into)) {
@@ -132,7 +132,7 @@ impl Epoll {
         };
         if !matches!(outcome, Received::Data(_)) {
             self.ops.remove(key);
-            self.interests.touch(fd, false);
+            self.interests.mark_dirty(fd, false);
         }
         out.push(Completion::Recv { token, outcome });
     }
@@ -142,10 +142,10 @@ impl Epoll {
         if !self.pool.has_free() {
             return;
         }
-        while let Some(key) = self.parked.pop_front() {
+        while let Some(key) = self.awaiting_buffer.pop_front() {
             if let Some((fd, OpPhase::Parked, _)) = self.ops.get(key) {
                 self.ops.set_phase(key, OpPhase::Armed);
-                self.interests.touch(fd, false);
+                self.interests.mark_dirty(fd, false);
                 self.stats.rearms += 1;
             }
         }
@@ -161,7 +161,7 @@ impl Epoll {
                 // Full: from now on the socket is what it waits for.
                 if phase != OpPhase::Armed {
                     self.ops.set_phase(key, OpPhase::Armed);
-                    self.interests.touch(fd, false);
+                    self.interests.mark_dirty(fd, false);
                 }
                 return None;
             }
@@ -169,7 +169,7 @@ impl Epoll {
             Err(error) => Err(error),
         };
         if phase == OpPhase::Armed {
-            self.interests.touch(fd, false);
+            self.interests.mark_dirty(fd, false);
         }
         match self.ops.remove(key)? {
             Op::Send(op) => Some(Completion::Sent { token: op.token, result, buf: op.buf }),

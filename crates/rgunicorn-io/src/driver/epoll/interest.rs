@@ -38,7 +38,7 @@ impl Interests {
     }
 
     /// The interest in `fd` may have changed.
-    pub(super) fn touch(&mut self, fd: RawFd, verify: bool) {
+    pub(super) fn mark_dirty(&mut self, fd: RawFd, verify: bool) {
         let at = fd as usize;
         if self.by_fd.len() <= at {
             self.by_fd.resize((at + 1).next_power_of_two(), Interest::default());
@@ -60,7 +60,7 @@ impl Interests {
 
     /// Makes epoll watch `fd` for `wanted` (0 = not at all). The error is that of the descriptor: `EPERM` means that it
     /// is always ready (a regular file).
-    pub(super) fn settle(&mut self, fd: RawFd, wanted: u32) -> io::Result<()> {
+    pub(super) fn sync(&mut self, fd: RawFd, wanted: u32) -> io::Result<()> {
         let interest = &mut self.by_fd[fd as usize];
         let registered = interest.registered;
         let verify = std::mem::take(&mut interest.verify);
@@ -104,7 +104,7 @@ impl Interests {
 
     /// Before a close, or when a registration that lingers has reported something. `false` if the file cannot be named
     /// any more: its number was closed, or is another one's.
-    pub(super) fn drop_registration(&mut self, fd: RawFd) -> bool {
+    pub(super) fn deregister(&mut self, fd: RawFd) -> bool {
         let Some(interest) = self.by_fd.get_mut(fd as usize) else {
             return false;
         };
@@ -115,9 +115,9 @@ impl Interests {
 
     /// Nobody waits for `fd` at present. The registration stays, as somebody often will before anything happens; an event
     /// that nobody wants ends it. Not that of a shared listener: it would take a connection from a sibling.
-    pub(super) fn linger(&mut self, fd: RawFd) -> io::Result<()> {
+    pub(super) fn keep_idle(&mut self, fd: RawFd) -> io::Result<()> {
         if self.by_fd[fd as usize].registered & EXCLUSIVE != 0 {
-            return self.settle(fd, UNREGISTERED);
+            return self.sync(fd, UNREGISTERED);
         }
         Ok(())
     }
@@ -126,7 +126,7 @@ impl Interests {
     /// waited would get nearly all connections.
     pub(super) fn rotate(&mut self, fd: RawFd) {
         if self.by_fd[fd as usize].registered & EXCLUSIVE != 0 {
-            self.touch(fd, true);
+            self.mark_dirty(fd, true);
         }
     }
 
@@ -145,7 +145,7 @@ impl Interests {
         self.epoll = create()?;
         for at in 0..self.by_fd.len() {
             if std::mem::replace(&mut self.by_fd[at].registered, UNREGISTERED) != UNREGISTERED {
-                self.touch(at as RawFd, false);
+                self.mark_dirty(at as RawFd, false);
             }
         }
         Ok(())

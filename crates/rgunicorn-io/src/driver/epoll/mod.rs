@@ -35,7 +35,7 @@ pub(crate) struct Epoll {
     queued: Vec<OpKey>,
     queued_since: Instant,
     /// Receptions without a buffer, in the order of their turn.
-    parked: VecDeque<OpKey>,
+    awaiting_buffer: VecDeque<OpKey>,
     /// Completions that were ready before the wait began.
     ready: Vec<Completion>,
     events: Vec<libc::epoll_event>,
@@ -54,7 +54,7 @@ impl Epoll {
             interests: Interests::new()?,
             queued: Vec::new(),
             queued_since: Instant::default(),
-            parked: VecDeque::new(),
+            awaiting_buffer: VecDeque::new(),
             ready: Vec::new(),
             events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_PER_WAIT_MAX],
             cut_short: false,
@@ -98,7 +98,7 @@ impl Epoll {
         if urgency == Urgency::Now {
             let verify = self.ops.first(fd).is_none();
             let key = self.ops.insert(fd, op, OpPhase::Armed);
-            self.interests.touch(fd, verify);
+            self.interests.mark_dirty(fd, verify);
             return Sent::Pending(key);
         }
         // Parked: it is not the socket that it waits for.
@@ -121,16 +121,16 @@ impl Epoll {
         if let Some(Op::Send(op)) = self.ops.remove(op) {
             self.ready.push(Completion::Orphan { buf: op.buf });
         }
-        self.interests.touch(fd, false);
+        self.interests.mark_dirty(fd, false);
     }
 
     pub(crate) fn poll(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
-        self.insert(fd, Op::Poll { token, mask, listen: false })
+        self.insert(fd, Op::Poll { token, mask, accept: false })
     }
 
     /// The file is the same as at the last poll: a registration that lingers is that of this file.
     pub(crate) fn poll_again(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
-        self.insert_verified(fd, Op::Poll { token, mask, listen: false }, false)
+        self.insert_verified(fd, Op::Poll { token, mask, accept: false }, false)
     }
 
     pub(crate) fn poll_cancel(&mut self, op: OpKey) {
@@ -140,19 +140,19 @@ impl Epoll {
         self.forget(op);
         if self.ops.first(fd).is_none() {
             // At once: the caller may be about to close the descriptor, and epoll could not be told after that.
-            self.interests.drop_registration(fd);
+            self.interests.deregister(fd);
         }
     }
 
     /// See [`super::Driver::release_file`].
     pub(crate) fn release_file(&mut self, fd: RawFd) {
         if self.ops.first(fd).is_none() {
-            self.interests.drop_registration(fd);
+            self.interests.deregister(fd);
         }
     }
 
     pub(crate) fn arm_accept(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
-        let op = Op::Poll { token, mask: libc::EPOLLIN as u32, listen: true };
+        let op = Op::Poll { token, mask: libc::EPOLLIN as u32, accept: true };
         // A listener stays open, so a registration that lingers is good: `listen` and `listen_cancel` around every piece
         // of application work cost nothing.
         self.insert_verified(listener, op, false)
@@ -161,7 +161,7 @@ impl Epoll {
     /// Costs no system call: an exclusive registration of a process that is not waiting is passed over by the kernel, and
     /// the next sibling is woken. Only an event that we left behind in the last wait may have been meant for us alone.
     pub(crate) fn disarm_accept(&mut self, op: OpKey) -> bool {
-        let Some((_, _, Op::Poll { listen: true, .. })) = self.ops.get(op) else {
+        let Some((_, _, Op::Poll { accept: true, .. })) = self.ops.get(op) else {
             return false;
         };
         self.forget(op);
@@ -212,7 +212,7 @@ impl Epoll {
         }
         // Explicitly, because a forked child of the application may hold the same open file: the kernel would keep the
         // registration, and report a number that is another file's by then.
-        self.interests.drop_registration(raw);
+        self.interests.deregister(raw);
     }
 
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
@@ -220,7 +220,7 @@ impl Epoll {
         self.flush();
         out.append(&mut self.ready);
         self.rearm();
-        self.settle(out);
+        self.sync_interests(out);
         let timeout = if out.len() > before { Some(Duration::ZERO) } else { timeout };
         self.stats.enters += 1;
         let got = match self.interests.wait(&mut self.events, timeout) {
@@ -258,14 +258,14 @@ impl Epoll {
             return Err(bad_fd());
         }
         let key = self.ops.insert(fd, op, OpPhase::Armed);
-        self.interests.touch(fd, verify);
+        self.interests.mark_dirty(fd, verify);
         Ok(key)
     }
 
     fn forget(&mut self, key: OpKey) {
         let Some((fd, ..)) = self.ops.get(key) else { return };
         self.ops.remove(key);
-        self.interests.touch(fd, false);
+        self.interests.mark_dirty(fd, false);
     }
 }
 

@@ -73,8 +73,8 @@ impl DirectCalls for Sim {
         if socket.reset {
             return Err(io::Error::from_raw_os_error(libc::ENOTCONN));
         }
-        socket.finished |= how != Shutdown::Read;
-        socket.deaf |= how != Shutdown::Write;
+        socket.send_closed |= how != Shutdown::Read;
+        socket.recv_closed |= how != Shutdown::Write;
         Ok(())
     }
 
@@ -123,7 +123,7 @@ impl Sim {
         self.ops.remove(op);
         let (mut bytes, mut chunk) = (Vec::new(), [0; 512]);
         let mut world = self.world.borrow_mut();
-        while world.dice.roll(500) {
+        while world.rng.roll(500) {
             match world.recv(fd, &mut chunk) {
                 Ok(0) => return (bytes, true),
                 Ok(count) => bytes.extend_from_slice(&chunk[..count]),
@@ -173,7 +173,7 @@ impl Sim {
     }
 
     pub(crate) fn poll(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
-        self.insert(fd, Op::Poll { token, mask, listen: false })
+        self.insert(fd, Op::Poll { token, mask, accept: false })
     }
 
     pub(crate) fn poll_again(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
@@ -187,7 +187,7 @@ impl Sim {
     }
 
     pub(crate) fn arm_accept(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
-        let key = self.insert(listener, Op::Poll { token, mask: libc::POLLIN as u32, listen: true })?;
+        let key = self.insert(listener, Op::Poll { token, mask: libc::POLLIN as u32, accept: true })?;
         let waiter = SimPoll { driver: self.id, op: key };
         if let Some(listening) = self.world.borrow_mut().listeners.get_mut(&listener) {
             if listening.backlog.is_empty() {
@@ -200,7 +200,7 @@ impl Sim {
     }
 
     pub(crate) fn disarm_accept(&mut self, op: OpKey) -> bool {
-        let Some((fd, _, Op::Poll { listen: true, .. })) = self.ops.get(op) else {
+        let Some((fd, _, Op::Poll { accept: true, .. })) = self.ops.get(op) else {
             return false;
         };
         self.ops.remove(op);

@@ -76,13 +76,13 @@ impl SimNet {
     pub fn pollable(&self, mask: u32) -> Fd {
         let mut world = self.world.borrow_mut();
         let fd = world.new_fd();
-        world.others.insert(fd, mask);
+        world.pollables.insert(fd, mask);
         Fd::Virtual(fd)
     }
 
     /// Changes what a `pollable` is ready for.
     pub fn set_ready(&self, fd: RawFd, mask: u32) {
-        self.world.borrow_mut().others.insert(fd, mask);
+        self.world.borrow_mut().pollables.insert(fd, mask);
     }
 
     /// The peer sends. Nothing arrives if our end is closed.
@@ -137,7 +137,7 @@ impl SimNet {
 
     /// Whether the peer has read everything and knows that nothing more comes (end of stream or reset).
     pub fn sees_end(&self, peer: Peer) -> bool {
-        self.socket(peer, |socket| socket.outgoing.is_empty() && (socket.finished || socket.reset))
+        self.socket(peer, |socket| socket.outgoing.is_empty() && (socket.send_closed || socket.reset))
     }
 
     /// Virtual time.

@@ -85,9 +85,9 @@ pub(super) struct SimSocket {
     /// The connection was torn down.
     pub(super) reset: bool,
     /// We send no more.
-    pub(super) finished: bool,
+    pub(super) send_closed: bool,
     /// We receive no more.
-    pub(super) deaf: bool,
+    pub(super) recv_closed: bool,
     /// Our end is closed; the socket lives until its peer has seen all.
     pub(super) closed: bool,
 }
@@ -110,12 +110,12 @@ pub(super) struct SimListener {
 
 pub(super) struct SimWorld {
     pub(super) config: SimConfig,
-    pub(super) dice: Rng,
+    pub(super) rng: Rng,
     pub(super) now: Instant,
     pub(super) sockets: BTreeMap<RawFd, SimSocket>,
     pub(super) listeners: BTreeMap<RawFd, SimListener>,
     /// Descriptors that are neither (pipes of an application): their poll(2) mask.
-    pub(super) others: BTreeMap<RawFd, u32>,
+    pub(super) pollables: BTreeMap<RawFd, u32>,
     /// What every accept fails with.
     pub(super) accept_errno: Option<i32>,
     next_fd: RawFd,
@@ -126,11 +126,11 @@ impl SimWorld {
     pub(super) fn new(seed: u64, config: SimConfig) -> Self {
         Self {
             config,
-            dice: Rng(seed),
+            rng: Rng(seed),
             now: Instant(1_000_000_000),
             sockets: BTreeMap::new(),
             listeners: BTreeMap::new(),
-            others: BTreeMap::new(),
+            pollables: BTreeMap::new(),
             accept_errno: None,
             next_fd: FIRST_FD,
             drivers: 0,
@@ -178,7 +178,7 @@ impl SimWorld {
             if !listener.backlog.is_empty() {
                 mask |= libc::POLLIN;
             }
-        } else if let Some(&other) = self.others.get(&fd) {
+        } else if let Some(&other) = self.pollables.get(&fd) {
             return Ok(other);
         } else {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
@@ -188,8 +188,8 @@ impl SimWorld {
 
     /// How much of `whole` is moved now; at least 1.
     pub(super) fn portion(&mut self, whole: usize) -> usize {
-        let short = self.dice.roll(self.config.short_per_mille);
-        if short { 1 + self.dice.below(whole) } else { whole }
+        let short = self.rng.roll(self.config.short_per_mille);
+        if short { 1 + self.rng.below(whole) } else { whole }
     }
 
     /// Receives into `into`; 0 is the end of the stream.
@@ -201,7 +201,7 @@ impl SimWorld {
         }
         let whole = socket.incoming.len().min(room);
         if whole == 0 {
-            return if socket.peer_finished || socket.deaf {
+            return if socket.peer_finished || socket.recv_closed {
                 Ok(0)
             } else {
                 Err(io::ErrorKind::WouldBlock.into())
@@ -222,7 +222,7 @@ impl SimWorld {
         if socket.reset {
             return Err(io::Error::from_raw_os_error(libc::ECONNRESET));
         }
-        if socket.finished || socket.peer_closed {
+        if socket.send_closed || socket.peer_closed {
             return Err(io::Error::from_raw_os_error(libc::EPIPE));
         }
         let whole = (head.len() + body.len()).min(window.saturating_sub(socket.outgoing.len()));
@@ -236,11 +236,11 @@ impl SimWorld {
 
     /// Our end is closed. With bytes unread the peer gets a reset, as TCP has it.
     pub(super) fn close(&mut self, fd: RawFd) {
-        self.others.remove(&fd);
+        self.pollables.remove(&fd);
         self.listeners.remove(&fd);
         if let Some(socket) = self.sockets.get_mut(&fd) {
             socket.closed = true;
-            socket.finished = true;
+            socket.send_closed = true;
             if !socket.incoming.is_empty() {
                 socket.reset = true;
                 socket.outgoing.clear();

@@ -41,13 +41,13 @@ impl BufRing {
             )
         }?;
         for id in 0..this.arena.count() {
-            this.give(id);
+            this.release(id);
         }
         Ok(this)
     }
 
     /// Gives a buffer (back) to the kernel.
-    pub(super) fn give(&mut self, id: u16) {
+    pub(super) fn release(&mut self, id: u16) {
         let at = usize::from(self.tail & (self.arena.count() - 1));
         let address = self.arena.at(id).as_ptr() as u64;
         // SAFETY: `at` is below the number of entries. The kernel does not read this entry before the tail passes it. The
@@ -66,7 +66,7 @@ impl BufRing {
     }
 
     /// A completion named a buffer: it is ours now.
-    pub(super) fn took(&mut self) {
+    pub(super) fn acquire(&mut self) {
         debug_assert!(self.available > 0, "the kernel used a buffer that it did not have");
         self.available = self.available.saturating_sub(1);
     }

@@ -8,7 +8,7 @@ use io_uring::cqueue;
 use super::super::optable::{Op, OpPhase};
 use super::super::types::{Fd, OpKey};
 use super::Uring;
-use super::entries::{OpKind, unlisten, user_data};
+use super::entries::{OpKind, poll_remove, user_data};
 
 /// How often, and how long each time, a synchronous cancellation waits for the kernel before it gives up. It normally
 /// succeeds with the first enter; the bound only keeps a kernel bug from hanging the worker.
@@ -50,9 +50,9 @@ impl Uring {
 
     /// Keeps the bytes of a reception that is being stopped. True if it had ended by itself: end of stream or an error.
     fn take_final_bytes(&mut self, key: OpKey, entry: &cqueue::Entry, bytes: &mut Vec<u8>) -> bool {
-        if let Some(buf) = self.take_buffer(entry) {
+        if let Some(buf) = self.acquire_buffer(entry) {
             bytes.extend_from_slice(self.buffers.filled(&buf));
-            self.give_back(Some(buf));
+            self.release_buffer(Some(buf));
         }
         let by_poll = matches!(self.ops.get(key), Some((_, _, Op::Recv { by_poll: true, .. })));
         match entry.result() {
@@ -112,7 +112,7 @@ impl Uring {
     /// at the listener once more when it finishes such a poll, and would arm it again, for good, if the connection had
     /// been accepted in between (6.18: it would then take the wake-ups of our siblings while the application runs).
     pub(crate) fn disarm_accept(&mut self, op: OpKey) -> bool {
-        let Some((_, OpPhase::Armed, Op::Poll { listen: true, .. })) = self.ops.get(op) else {
+        let Some((_, OpPhase::Armed, Op::Poll { accept: true, .. })) = self.ops.get(op) else {
             return false;
         };
         self.ops.set_phase(op, OpPhase::Orphaned);
@@ -120,10 +120,10 @@ impl Uring {
         let mut woken = false;
         for _ in 0..CANCEL_WAITS_MAX {
             // SAFETY: names no memory.
-            unsafe { self.ring.push(unlisten(op)) };
+            unsafe { self.ring.push(poll_remove(op)) };
             let submitted = if woken { self.ring.progress() } else { self.ring.submit() };
             self.ring.reap();
-            let answer = self.take_stashed(user_data(OpKind::Unlisten, op)).pop();
+            let answer = self.take_stashed(user_data(OpKind::PollRemove, op)).pop();
             if answer.is_some_and(|answer| answer.result() == 0) {
                 return woken;
             }

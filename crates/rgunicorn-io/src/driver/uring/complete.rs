@@ -15,14 +15,14 @@ impl Uring {
         let Some(key) = op_key(entry.user_data()) else {
             return;
         };
-        let buf = self.take_buffer(entry);
+        let buf = self.acquire_buffer(entry);
         let more = cqueue::more(entry.flags());
         let Some((_, phase, op)) = self.ops.get(key) else {
             debug_assert!(false, "a completion after the terminal one of {key:?}");
-            return self.give_back(buf);
+            return self.release_buffer(buf);
         };
         if phase == OpPhase::Orphaned {
-            self.give_back(buf);
+            self.release_buffer(buf);
             if !more && let Some(Op::Send(op)) = self.ops.remove(key) {
                 out.push(Completion::Orphan { buf: op.buf });
             }
@@ -39,15 +39,15 @@ impl Uring {
     }
 
     /// The buffer that a completion names is ours from now on.
-    pub(super) fn take_buffer(&mut self, entry: &cqueue::Entry) -> Option<BufId> {
+    pub(super) fn acquire_buffer(&mut self, entry: &cqueue::Entry) -> Option<BufId> {
         let id = cqueue::buffer_select(entry.flags())?;
-        self.buffers.took();
+        self.buffers.acquire();
         Some(BufId { id, len: u32::try_from(entry.result()).unwrap_or(0) })
     }
 
-    pub(super) fn give_back(&mut self, buf: Option<BufId>) {
+    pub(super) fn release_buffer(&mut self, buf: Option<BufId>) {
         if let Some(buf) = buf {
-            self.buffers.give(buf.id);
+            self.buffers.release(buf.id);
         }
     }
 
@@ -74,7 +74,7 @@ impl Uring {
             // The poll that stood in for it fired.
             (1.., None) if was_poll => return self.park(key),
             (result, buf) => {
-                self.give_back(buf);
+                self.release_buffer(buf);
                 match -result {
                     libc::EINTR => return self.park(key),
                     libc::ENOBUFS => return self.park_for_buffer(key),
@@ -93,13 +93,13 @@ impl Uring {
     /// The kernel ended a reception that is to go on (short of memory, completion queue full).
     fn park(&mut self, key: OpKey) {
         self.ops.set_phase(key, OpPhase::Parked);
-        self.ended.push(key);
+        self.to_rearm.push(key);
     }
 
     fn park_for_buffer(&mut self, key: OpKey) {
         self.enobufs += 1;
         self.ops.set_phase(key, OpPhase::Parked);
-        self.starved.push_back(key);
+        self.awaiting_buffer.push_back(key);
     }
 
     /// A non-blocking descriptor (the application may have made it so): the kernel does not wait by itself.

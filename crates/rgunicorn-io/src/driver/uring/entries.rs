@@ -16,7 +16,7 @@ pub(super) enum OpKind {
     /// A cancellation's; comes only if it failed, because the operation was over already.
     Cancel = 2,
     /// A listener's poll removal, which somebody waits for.
-    Unlisten = 3,
+    PollRemove = 3,
 }
 
 pub(super) fn user_data(kind: OpKind, key: OpKey) -> u64 {
@@ -36,8 +36,8 @@ pub(super) fn cancel(key: OpKey) -> squeue::Entry {
         .user_data(user_data(OpKind::Cancel, key))
 }
 
-pub(super) fn unlisten(key: OpKey) -> squeue::Entry {
-    opcode::PollRemove::new(user_data(OpKind::Op, key)).build().user_data(user_data(OpKind::Unlisten, key))
+pub(super) fn poll_remove(key: OpKey) -> squeue::Entry {
+    opcode::PollRemove::new(user_data(OpKind::Op, key)).build().user_data(user_data(OpKind::PollRemove, key))
 }
 
 impl Uring {
@@ -55,7 +55,7 @@ impl Uring {
             Op::Send(send) => {
                 // MSG_WAITALL: the kernel itself goes on after a short send, so one completion is the normal case.
                 let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-                match send.shape() {
+                match send.vectors() {
                     SendVectors::One(bytes, len) => opcode::Send::new(fd, bytes, len).flags(flags).build(),
                     SendVectors::Two(message) => {
                         opcode::SendMsg::new(fd, message).flags(flags as u32).build()

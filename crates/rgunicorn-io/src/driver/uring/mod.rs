@@ -36,9 +36,9 @@ pub(crate) struct Uring {
     queued_sends: usize,
     queued_since: Instant,
     /// Receptions that the kernel ended although nothing is wrong: armed again with the next submission.
-    ended: Vec<OpKey>,
+    to_rearm: Vec<OpKey>,
     /// Receptions that found no buffer, in the order of their turn: armed again when there are buffers.
-    starved: VecDeque<OpKey>,
+    awaiting_buffer: VecDeque<OpKey>,
     enobufs: u64,
     rearms: u64,
     completions: u64,
@@ -56,8 +56,8 @@ impl Uring {
             buffers,
             queued_sends: 0,
             queued_since: Instant::default(),
-            ended: Vec::new(),
-            starved: VecDeque::new(),
+            to_rearm: Vec::new(),
+            awaiting_buffer: VecDeque::new(),
             enobufs: 0,
             rearms: 0,
             completions: 0,
@@ -78,7 +78,7 @@ impl Uring {
     }
 
     pub(crate) fn poll(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
-        self.start(fd, Op::Poll { token, mask, listen: false })
+        self.start(fd, Op::Poll { token, mask, accept: false })
     }
 
     /// A poll knows nothing about the file beforehand, so there is nothing to check or to skip.
@@ -90,7 +90,7 @@ impl Uring {
         // One-shot: a waiter that comes back goes to the end of the kernel's queue, so connections spread evenly.
         // Exclusive: one worker is woken per connection.
         let mask = (libc::EPOLLIN | libc::EPOLLEXCLUSIVE) as u32;
-        self.start(listener, Op::Poll { token, mask, listen: true })
+        self.start(listener, Op::Poll { token, mask, accept: true })
     }
 
     fn start(&mut self, fd: RawFd, op: Op) -> io::Result<OpKey> {
@@ -134,7 +134,7 @@ impl Uring {
     }
 
     pub(crate) fn release(&mut self, id: BufId) {
-        self.buffers.give(id.id);
+        self.buffers.release(id.id);
     }
 
     pub(crate) fn queued_sends(&self) -> usize {
@@ -170,8 +170,8 @@ impl Uring {
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
         let before = out.len();
         self.queued_sends = 0;
-        let hungry = self.rearm();
-        if !self.ring.has_completions() && !hungry && timeout != Some(Duration::ZERO) {
+        let more_due = self.rearm();
+        if !self.ring.has_completions() && !more_due && timeout != Some(Duration::ZERO) {
             self.ring.wait(timeout)?;
         } else if self.ring.unsubmitted() > 0 || !self.ring.has_completions() {
             self.ring.progress()?;
@@ -187,19 +187,19 @@ impl Uring {
     /// Arms again what the kernel ended, and as many starved receptions as there are buffers. True if more of those could
     /// go at once: the wait must not block then.
     fn rearm(&mut self) -> bool {
-        while let Some(key) = self.ended.pop() {
+        while let Some(key) = self.to_rearm.pop() {
             self.arm_parked(key);
         }
         let mut buffers = self.buffers.available();
         while buffers > 0 {
-            let Some(key) = self.starved.pop_front() else {
+            let Some(key) = self.awaiting_buffer.pop_front() else {
                 return false;
             };
             if self.arm_parked(key) {
                 buffers -= 1;
             }
         }
-        !self.starved.is_empty() && self.buffers.available() > 0
+        !self.awaiting_buffer.is_empty() && self.buffers.available() > 0
     }
 
     fn arm_parked(&mut self, key: OpKey) -> bool {
