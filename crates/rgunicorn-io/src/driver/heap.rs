@@ -1,6 +1,6 @@
 //! Precise deadlines of any duration (gevent's timers): a heap of four children per node, which knows where each key
-//! stands. A timer that is set and cleared again leaves nothing behind, however far in the future it lay: requests with a
-//! time-out do that thousands of times a second.
+//! stands. A timer that is set and cleared again leaves nothing behind, however far in the future it lay: requests
+//! with a time-out do that thousands of times a second.
 //!
 //! Keys are small numbers (slots of a slab). Equal times keep the order in which they were set.
 
@@ -18,7 +18,7 @@ struct HeapNode {
     key: u32,
 }
 
-/// See the module's text.
+/// A heap of deadlines by small keys.
 #[derive(Debug, Default)]
 pub struct TimerHeap {
     nodes: Vec<HeapNode>,
@@ -28,17 +28,17 @@ pub struct TimerHeap {
 }
 
 impl TimerHeap {
-    /// Number of deadlines set.
+    /// Returns the number of deadlines set.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// No deadline is set.
+    /// Tells whether no deadline is set.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// The nearest deadline.
+    /// Returns the nearest deadline and its key.
     pub fn first(&self) -> Option<(Instant, u32)> {
         self.nodes.first().map(|node| (node.at, node.key))
     }

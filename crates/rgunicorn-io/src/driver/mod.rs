@@ -1,17 +1,18 @@
-//! The driver: what the worker asks of the kernel, in completion style, over back ends of one shape: io_uring, epoll and,
-//! with the feature `sim`, a simulation for tests.
+//! The driver: what the worker asks of the kernel, in completion style, over back ends of one shape: io_uring, epoll
+//! and, with the feature `sim`, a simulation for tests.
 //!
-//! It knows descriptors, bytes and time-outs. It may not know HTTP, Python or settings, and it never calls its caller: all
-//! it has to say comes out of `Driver::wait` as [`Completion`]s, which the caller handles when no borrow of it is alive.
+//! It knows descriptors, bytes and time-outs. It may not know HTTP, Python or settings, and it never calls its caller:
+//! all it has to say comes out of `Driver::wait` as [`Completion`]s, which the caller handles when no borrow of it is
+//! alive.
 //!
-//! Every method of [`Driver`] is one `match` that calls the method of the same name on the back end; no table of pointers
-//! stands between. Only `open` and `sim`, which choose one, and `has_pending`, which is `in_flight` as a question, have
-//! code of their own.
+//! Every method of [`Driver`] is one `match` that calls the method of the same name on the back end; no table of
+//! pointers stands between. Only `open` and `sim`, which choose one, have code of their own; `try_recv` lends the back
+//! end a buffer, and `has_pending` is `in_flight` as a question.
 //!
 //! | methods | do |
 //! |---|---|
-//! | `recv` `send` `poll` `poll_again` `arm_accept` | start an operation and return its [`OpKey`] |
-//! | `recv_stop` `recv_cancel` `send_cancel` `poll_cancel` `disarm_accept` | end an operation by its key, stale or not |
+//! | `recv` `send` `poll` `poll_again` `arm_accept` | start an operation, under an [`OpKey`] |
+//! | `recv_stop` `recv_cancel` `send_cancel` `poll_cancel` `disarm_accept` | end one by its key, stale or not |
 //! | `release_file` `close` | make the kernel let go of a file |
 //! | `flush` `wait` | submit; `wait` alone sleeps, and alone delivers completions |
 //! | `buffer` `release` | handle received bytes |
@@ -19,8 +20,8 @@
 //! | `name` `fileno` `in_flight` `queued_sends` `stats` | tell about the driver |
 //! | `forget_after_fork` | ends the copy in a forked child |
 //!
-//! To read: `types.rs` (the words), this file (the contract), `optable.rs` (the life of an operation), then one back end.
-//! `timers.rs` and `heap.rs` stand alone: deadlines of the worker's connections, and those of gevent's timers.
+//! To read: `types.rs` (the words), this file (the contract), `optable.rs` (the life of an operation), then one back
+//! end. `timers.rs` and `heap.rs` stand alone: deadlines of the worker's connections, and those of gevent's timers.
 #![expect(unsafe_code, reason = "this floor shares memory with the kernel")]
 
 mod buffers;
@@ -66,9 +67,9 @@ pub const WRITABLE: u32 = libc::POLLOUT as u32;
 ///
 /// The kinds of its methods are in the [module's table](self).
 ///
-/// Dropping it cancels what is in flight and waits, within bounds, until the kernel has let go; the memory of what it does
-/// not let go of is leaked. Bodies of unfinished sends are dropped then and there: where that may run foreign code, use
-/// `send_cancel` and wait before.
+/// Dropping it cancels what is in flight and waits, within bounds, until the kernel has let go; the memory of what it
+/// does not let go of is leaked. Bodies of unfinished sends are dropped then and there: where that may run foreign
+/// code, use `send_cancel` and wait before.
 pub struct Driver {
     backend: Backend,
     /// A ring belongs to its thread.
@@ -122,8 +123,8 @@ impl Driver {
         Ok((this, report))
     }
 
-    /// Makes a driver over a simulated network that `seed` determines completely; the second half is the network's other
-    /// end.
+    /// Makes a driver over a simulated network that `seed` determines completely; the second half is the network's
+    /// other end.
     ///
     /// # Panics
     /// If the process has no address space left for the buffers.
@@ -151,8 +152,8 @@ impl Driver {
         each!(&self.backend, d => d.name())
     }
 
-    /// Submits what is queued and waits until something completes, the time-out passes (`None`: never) or a signal comes;
-    /// appends what completed to `out`, possibly nothing.
+    /// Submits what is queued and waits until something completes, the time-out passes (`None`: never) or a signal
+    /// comes; appends what completed to `out`, possibly nothing.
     ///
     /// # Errors
     /// Only what makes the driver useless; `EINTR` is not an error.
@@ -169,9 +170,9 @@ impl Driver {
         each!(&mut self.backend, d => d.recv(fd, token))
     }
 
-    /// Ends a reception at once: no completion of it is delivered after this. Returns the bytes that the kernel had handed
-    /// over already, and whether end of stream or an error was met behind them. Other operations' completions that turn up
-    /// meanwhile are kept for the next wait.
+    /// Ends a reception at once: no completion of it is delivered after this. Returns the bytes that the kernel had
+    /// handed over already, and whether end of stream or an error was met behind them. Other operations' completions
+    /// that turn up meanwhile are kept for the next wait.
     pub fn recv_stop(&mut self, op: OpKey) -> (Vec<u8>, bool) {
         each!(&mut self.backend, d => d.recv_stop(op))
     }
@@ -196,7 +197,8 @@ impl Driver {
         each!(&mut self.backend, d => d.send(fd, token, buf, urgency))
     }
 
-    /// Ends a send whose owner has gone. Its memory comes out as [`Completion::Orphan`] when the kernel has let go of it.
+    /// Ends a send whose owner has gone. Its memory comes out as [`Completion::Orphan`] when the kernel has let go of
+    /// it.
     pub fn send_cancel(&mut self, op: OpKey) {
         each!(&mut self.backend, d => d.send_cancel(op));
     }
@@ -206,8 +208,8 @@ impl Driver {
         each!(&mut self.backend, d => d.flush());
     }
 
-    /// Waits for any descriptor to become ready as poll(2) has it; one-shot. A descriptor that is ready already completes
-    /// with the next wait, so polling again after each completion is level-triggered.
+    /// Waits for any descriptor to become ready as poll(2) has it; one-shot. A descriptor that is ready already
+    /// completes with the next wait, so polling again after each completion is level-triggered.
     ///
     /// # Errors
     /// `EBADF` for a negative descriptor; every other error arrives as a completion.
@@ -237,9 +239,9 @@ impl Driver {
         each!(&mut self.backend, d => d.arm_accept(listener, token))
     }
 
-    /// Takes the wish back, effective at once: for the time that the application runs, siblings get the wake-ups. True if
-    /// one had been used up for this driver already: then call `accept` before the application, or that connection waits
-    /// for it.
+    /// Takes the wish back, effective at once: for the time that the application runs, siblings get the wake-ups. True
+    /// if one had been used up for this driver already: then call `accept` before the application, or that connection
+    /// waits for it.
     #[must_use = "true means that a connection may be waiting for us alone"]
     pub fn disarm_accept(&mut self, op: OpKey) -> bool {
         each!(&mut self.backend, d => d.disarm_accept(op))
@@ -255,8 +257,8 @@ impl Driver {
     }
 
     /// Takes what waits in the socket at this moment, whether or not the kernel has reported it, and returns it with
-    /// whether the stream has ended. Without an armed reception only. Before an idle connection is closed, this finds the
-    /// request that has just arrived: closing over it would answer with a reset.
+    /// whether the stream has ended. Without an armed reception only. Before an idle connection is closed, this finds
+    /// the request that has just arrived: closing over it would answer with a reset.
     pub fn try_recv(&mut self, fd: RawFd) -> (Vec<u8>, bool) {
         let mut chunk = [0; WAITING_BYTES_MAX];
         match each!(&mut self.backend, d => d.try_recv(fd, &mut chunk)) {
@@ -283,8 +285,8 @@ impl Driver {
         each!(&mut self.backend, d => d.shutdown(fd, how))
     }
 
-    /// Closes a descriptor. Operations on it are ended (as by `recv_cancel`, `send_cancel`, `poll_cancel`) first, and the
-    /// kernel is made to let go of the file, so that the peer learns of it at once and the number can be reused.
+    /// Closes a descriptor. Operations on it are ended (as by `recv_cancel`, `send_cancel`, `poll_cancel`) first, and
+    /// the kernel is made to let go of the file, so that the peer learns of it at once and the number can be reused.
     pub fn close(&mut self, fd: Fd) {
         each!(&mut self.backend, d => d.close(fd));
     }
@@ -326,8 +328,8 @@ impl Driver {
         each!(&self.backend, d => d.stats())
     }
 
-    /// Closes, in a forked child, the child's copies of descriptors and touches nothing else, because the kernel side is
-    /// the parent's. Memory is leaked on purpose.
+    /// Closes, in a forked child, the child's copies of descriptors and touches nothing else, because the kernel side
+    /// is the parent's. Memory is leaked on purpose.
     pub fn forget_after_fork(self) {
         each!(self.backend, d => d.forget_after_fork());
     }

@@ -1,5 +1,5 @@
-//! Proof by doing: version numbers lie (back-ports, sandboxes), so a new ring has to receive one byte over a socket pair, by
-//! multishot recv into its buffer ring, and to stop doing so, before it is trusted.
+//! Proof by doing: version numbers lie (back-ports, sandboxes), so a new ring has to receive one byte over a socket
+//! pair, by multishot recv into its buffer ring, and to stop doing so, before it is trusted.
 
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;

@@ -1,5 +1,5 @@
-//! Noticing that files have changed: by their modification times, looked at in intervals, and sooner if the kernel says that
-//! something happened beside them (inotify).
+//! Noticing that files have changed: by their modification times, looked at in intervals, and sooner if the kernel
+//! says that something happened beside them (inotify).
 
 use super::clock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -24,18 +24,18 @@ pub struct FileWatch {
     /// `None`: only intervals.
     inotify: Option<Inotify>,
     directories: HashSet<PathBuf>,
-    /// Names of the files. What happens to others in their directories is nobody's business here.
+    /// Names of the files. What happens to others in their directories does not matter here.
     names: HashSet<OsString>,
     seen: HashMap<PathBuf, SystemTime>,
 }
 
 impl FileWatch {
-    /// Looks at modification times only.
+    /// Makes a watch that looks at modification times only.
     pub fn polling() -> Self {
         Self::default()
     }
 
-    /// Looks as soon as something changes in a file's directory, too.
+    /// Makes a watch that also looks as soon as something changes in a file's directory.
     ///
     /// # Errors
     /// Those of inotify_init1(2): EMFILE when this user has too many already.
@@ -44,8 +44,8 @@ impl FileWatch {
         Ok(Self { inotify: Some(inotify), ..Self::default() })
     }
 
-    /// The first of `files` that has been changed since it was first given here. One that is not there is not changed: an
-    /// editor may be about to put the new one into its place.
+    /// Returns the first of `files` that has been changed since it was first given here. One that is not there is not
+    /// changed: an editor may be about to put the new one into its place.
     pub fn changed(&mut self, files: Vec<PathBuf>) -> Option<PathBuf> {
         for file in files {
             if !self.seen.contains_key(&file) {
@@ -74,8 +74,8 @@ impl FileWatch {
             if left.is_zero() || !ready.is_ok_and(|count| count > 0) {
                 return;
             }
-            // The rest of what an editor does follows at once; and where a log or a database is written beside the files,
-            // that must not be looked at for each write.
+            // The rest of what an editor does follows at once; and where a log or a database is written beside the
+            // files, that must not be looked at for each write.
             thread::sleep(SETTLE.min(left));
             if self.take_events(|| inotify.read_events()) {
                 return;
@@ -96,7 +96,7 @@ impl FileWatch {
         found
     }
 
-    /// The directory, because editors replace files; that of a symbolic link's target, too.
+    /// Watches the directory, because editors replace files; that of a symbolic link's target, too.
     fn watch_directory(&mut self, file: &Path) {
         let Some(inotify) = &self.inotify else { return };
         let target = std::fs::canonicalize(file).ok();

@@ -18,7 +18,7 @@ const START_OVER_PAUSE: Duration = Duration::from_millis(10);
 const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
 
 impl Epoll {
-    /// What the operations of `fd` wait for, as one mask; 0 = nothing.
+    /// Returns what the operations of `fd` wait for, as one mask; 0 for nothing.
     fn wanted(&self, fd: RawFd) -> u32 {
         let (mut mask, mut listens, mut others) = (0, false, false);
         let mut at = self.ops.first(fd);
@@ -52,7 +52,8 @@ impl Epoll {
         }
     }
 
-    /// epoll refuses `fd`. A regular file is always ready, as poll(2) says; anything else is the operations' error.
+    /// Answers the operations of a descriptor that epoll refuses. A regular file is always ready, as poll(2) says;
+    /// anything else is the operations' error.
     fn refused(&mut self, fd: RawFd, wanted: u32, error: &io::Error, out: &mut Vec<Completion>) {
         let always_ready = error.raw_os_error() == Some(libc::EPERM);
         let mut at = self.ops.first(fd);
@@ -71,13 +72,14 @@ impl Epoll {
         }
     }
 
-    /// A descriptor is ready. `false`: there is a new epoll, or should be one, and the other events of this wait come again.
+    /// Handles one ready descriptor. `false`: there is a new epoll, or should be one, and the other events of this
+    /// wait come again.
     pub(super) fn dispatch(&mut self, event: libc::epoll_event, out: &mut Vec<Completion>) -> bool {
         let events = event.events;
         let fd = self.interests.fd_of(&event);
         let mut at = fd.and_then(|fd| self.ops.first(fd));
         if at.is_none() {
-            // Nobody asks any more.
+            // No operation asks any more.
             let named = fd.is_some_and(|fd| self.interests.deregister(fd));
             if !named && self.interests.start_over().is_err() {
                 // The same event comes again at once, until a descriptor is free (EMFILE).
@@ -112,7 +114,8 @@ impl Epoll {
         }
     }
 
-    /// One recv per readiness: what is left is reported again by the next wait, after the other connections' turn.
+    /// Receives once per readiness: what is left is reported again by the next wait, after the other connections'
+    /// turn.
     fn receive(&mut self, key: OpKey, fd: RawFd, out: &mut Vec<Completion>) {
         let Some((_, _, &mut Op::Recv { token, .. })) = self.ops.get_mut(key) else {
             return;
@@ -137,7 +140,7 @@ impl Epoll {
         out.push(Completion::Recv { token, outcome });
     }
 
-    /// Buffers came back: the parked receptions watch their sockets again.
+    /// Makes receptions that await a buffer watch their sockets again, if buffers came back.
     pub(super) fn rearm(&mut self) {
         if !self.pool.has_free() {
             return;
@@ -151,7 +154,7 @@ impl Epoll {
         }
     }
 
-    /// Sends on; the completion if that was the rest.
+    /// Sends on, and returns the completion if that was the rest.
     pub(super) fn advance_send(&mut self, key: OpKey) -> Option<Completion> {
         let (fd, phase, Op::Send(op)) = self.ops.get_mut(key)? else {
             return None;

@@ -1,8 +1,8 @@
 //! The epoll back end: completions emulated over level-triggered readiness.
 //!
-//! A request costs recv + send + its share of epoll_wait and nothing else: a registration stays while the same interest
-//! comes back before the next wait (`interest.rs`), a reception stays registered for the life of its connection, a send is
-//! tried before anybody waits for writability.
+//! A request costs recv + send + its share of epoll_wait and nothing else: a registration stays while the same
+//! interest comes back before the next wait (`interest.rs`), a reception stays registered for the life of its
+//! connection, a send is tried before it waits for writability.
 //!
 //! Read `wait` first; it is the turn.
 
@@ -26,7 +26,7 @@ use crate::sys::clock::{self, Instant};
 /// Events taken per wait: bounds a turn, so that due timers and new connections get their share.
 const EVENTS_PER_WAIT_MAX: usize = 256;
 
-/// See the module's text.
+/// The back end over epoll.
 pub(crate) struct Epoll {
     ops: OpTable,
     pool: BufferPool,
@@ -70,7 +70,7 @@ impl Epoll {
         self.insert(fd, Op::Recv { token, by_poll: false })
     }
 
-    /// Nothing is handed over by the kernel between waits, so there are never bytes to return.
+    /// Returns nothing: the kernel hands nothing over between waits.
     pub(crate) fn recv_stop(&mut self, op: OpKey) -> (Vec<u8>, bool) {
         self.recv_cancel(op);
         (Vec::new(), false)
@@ -128,7 +128,7 @@ impl Epoll {
         self.insert(fd, Op::Poll { token, mask, accept: false })
     }
 
-    /// The file is the same as at the last poll: a registration that lingers is that of this file.
+    /// Polls without a check: a registration that was kept idle is that of this very file.
     pub(crate) fn poll_again(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
         self.insert_verified(fd, Op::Poll { token, mask, accept: false }, false)
     }
@@ -144,7 +144,7 @@ impl Epoll {
         }
     }
 
-    /// See [`super::Driver::release_file`].
+    /// Ends the registration that an operation has left behind, if no other one uses it.
     pub(crate) fn release_file(&mut self, fd: RawFd) {
         if self.ops.first(fd).is_none() {
             self.interests.deregister(fd);
@@ -153,13 +153,14 @@ impl Epoll {
 
     pub(crate) fn arm_accept(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
         let op = Op::Poll { token, mask: libc::EPOLLIN as u32, accept: true };
-        // A listener stays open, so a registration that lingers is good: `listen` and `listen_cancel` around every piece
+        // A listener stays open, so an idle registration is good: `arm_accept` and `disarm_accept` around every piece
         // of application work cost nothing.
         self.insert_verified(listener, op, false)
     }
 
-    /// Costs no system call: an exclusive registration of a process that is not waiting is passed over by the kernel, and
-    /// the next sibling is woken. Only an event that we left behind in the last wait may have been meant for us alone.
+    /// Removes the operation without a system call: an exclusive registration of a process that is not waiting is
+    /// passed over by the kernel, and the next sibling is woken. Only an event that was left behind in the last wait
+    /// may have been meant for this process alone.
     pub(crate) fn disarm_accept(&mut self, op: OpKey) -> bool {
         let Some((_, _, Op::Poll { accept: true, .. })) = self.ops.get(op) else {
             return false;
@@ -239,16 +240,16 @@ impl Epoll {
         Ok(())
     }
 
-    /// In a forked child: closes the child's copy of the descriptor. The registrations are the parent's, the buffers are not
-    /// mapped here, and what lies on the heap may have to be dropped elsewhere: all that is leaked.
+    /// Closes, in a forked child, the child's copy of the descriptor. The registrations are the parent's, the buffers
+    /// are not mapped here, and what lies on the heap may have to be dropped elsewhere: all that is leaked.
     pub(crate) fn forget_after_fork(self) {
         let this = std::mem::ManuallyDrop::new(self);
         this.interests.close_in_child();
     }
 
     fn insert(&mut self, fd: RawFd, op: Op) -> io::Result<OpKey> {
-        // The descriptor may have been closed behind our back since it was watched last, and the number may be another
-        // file's now: a registration that only lingers is not trusted.
+        // The descriptor may have been closed without the driver since it was watched last, and the number may be
+        // another file's now: an idle registration is not trusted.
         let verify = self.ops.first(fd).is_none();
         self.insert_verified(fd, op, verify)
     }

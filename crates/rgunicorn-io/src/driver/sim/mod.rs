@@ -1,9 +1,8 @@
-//! The simulated back end, for tests: no kernel, no clock, one seed. Everything that a kernel may do at its own pleasure
-//! (short reads, late completions, receptions that end for no reason, resets) is decided by dice, so that a failure can be
-//! replayed by its seed.
+//! The simulated back end, for tests: no kernel, no clock, one seed. Everything that a kernel may do at its own
+//! pleasure (short reads, late completions, receptions that end for no reason, resets) is decided by dice, so that a
+//! failure can be replayed by its seed.
 //!
-//! `world.rs` is the kernel, `net.rs` the test's handle on it, this file the driver, `turn.rs`
-//! what a wait does.
+//! `world.rs` is the kernel, `net.rs` the test's handle on it, this file the driver, `turn.rs` the work of a wait.
 
 mod net;
 mod turn;
@@ -84,7 +83,7 @@ impl DirectCalls for Sim {
 }
 
 impl Sim {
-    /// A driver on this network.
+    /// Makes a driver on this network.
     pub(crate) fn new(net: &SimNet) -> io::Result<Self> {
         let world = Rc::clone(&net.world);
         let mut inner = world.borrow_mut();
@@ -106,7 +105,7 @@ impl Sim {
         "sim"
     }
 
-    /// There is none.
+    /// Returns none: no descriptor stands behind a simulation.
     pub(crate) fn fileno(&self) -> Option<RawFd> {
         None
     }
@@ -115,7 +114,7 @@ impl Sim {
         self.insert(fd, Op::Recv { token, by_poll: false })
     }
 
-    /// Some bytes may have been "handed over by the kernel already": the dice say how many.
+    /// Returns some of the bytes that wait, as if the kernel had handed them over already: the dice say how many.
     pub(crate) fn recv_stop(&mut self, op: OpKey) -> (Vec<u8>, bool) {
         let Some((fd, _, Op::Recv { .. })) = self.ops.get(op) else {
             return (Vec::new(), false);
@@ -251,7 +250,7 @@ impl Sim {
         self.world.borrow_mut().close(raw);
     }
 
-    /// Operations that were ended hold nothing here.
+    /// Does nothing: operations that were ended hold no file here.
     pub(crate) fn release_file(&mut self, _: RawFd) {}
 
     pub(crate) fn forget_after_fork(self) {

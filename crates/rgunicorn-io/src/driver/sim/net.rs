@@ -26,7 +26,7 @@ impl SimNet {
         Self { world: Rc::new(RefCell::new(SimWorld::new(seed, config.clone()))) }
     }
 
-    /// A listening socket's descriptor; any driver of this network can use it.
+    /// Makes a listening socket, and returns its descriptor; any driver of this network can use it.
     pub fn listener(&self) -> RawFd {
         let mut world = self.world.borrow_mut();
         let fd = world.new_fd();
@@ -34,7 +34,7 @@ impl SimNet {
         fd
     }
 
-    /// A client connects; the connection waits to be accepted.
+    /// Connects a client; the connection waits to be accepted.
     ///
     /// # Errors
     /// `ConnectionRefused` if there is no such listener.
@@ -44,7 +44,8 @@ impl SimNet {
         Ok(peer)
     }
 
-    /// As [`SimNet::connect`], but its wake-up goes to somebody else, who does not accept.
+    /// Connects as [`SimNet::connect`] does, but the wake-up goes to a process outside the test, which does not
+    /// accept.
     ///
     /// # Errors
     /// As [`SimNet::connect`].
@@ -59,12 +60,12 @@ impl SimNet {
         Ok(Peer(fd))
     }
 
-    /// From now on every accept fails with this errno (`EMFILE`); `None`: none does.
+    /// Makes every accept from now on fail with this errno (`EMFILE`); `None`: none does.
     pub fn fail_accepts(&self, errno: Option<i32>) {
         self.world.borrow_mut().accept_errno = errno;
     }
 
-    /// A connection that is accepted already.
+    /// Makes a connection that is accepted already.
     pub fn pair(&self) -> (Fd, Peer) {
         let mut world = self.world.borrow_mut();
         let fd = world.new_fd();
@@ -72,7 +73,7 @@ impl SimNet {
         (Fd::Virtual(fd), Peer(fd))
     }
 
-    /// A descriptor that is no socket, with a poll(2) mask that the test sets.
+    /// Makes a descriptor that is no socket, with a poll(2) mask that the test sets.
     pub fn pollable(&self, mask: u32) -> Fd {
         let mut world = self.world.borrow_mut();
         let fd = world.new_fd();
@@ -85,7 +86,7 @@ impl SimNet {
         self.world.borrow_mut().pollables.insert(fd, mask);
     }
 
-    /// The peer sends. Nothing arrives if our end is closed.
+    /// Sends as the peer. Nothing arrives if the driver's end is closed.
     pub fn send(&self, peer: Peer, bytes: &[u8]) {
         self.socket(peer, |socket| {
             if socket.closed {
@@ -96,12 +97,12 @@ impl SimNet {
         });
     }
 
-    /// The peer reads all that lies there.
+    /// Reads, as the peer, all that lies there.
     pub fn receive(&self, peer: Peer) -> Vec<u8> {
         self.socket(peer, |socket| socket.outgoing.drain(..).collect())
     }
 
-    /// The peer reads at most `bytes_max`.
+    /// Reads at most `bytes_max` as the peer.
     pub fn receive_some(&self, peer: Peer, bytes_max: usize) -> Vec<u8> {
         self.socket(peer, |socket| {
             let count = bytes_max.min(socket.outgoing.len());
@@ -109,17 +110,17 @@ impl SimNet {
         })
     }
 
-    /// Bytes of the peer's that our side has not received yet.
+    /// Returns how many bytes of the peer's the driver's side has not received yet.
     pub fn unreceived(&self, peer: Peer) -> usize {
         self.socket(peer, |socket| socket.incoming.len())
     }
 
-    /// The peer sends no more, but reads on.
+    /// Shuts the peer's sending side: it sends no more, but reads on.
     pub fn finish(&self, peer: Peer) {
         self.socket(peer, |socket| socket.peer_finished = true);
     }
 
-    /// The peer closes.
+    /// Closes the peer's end.
     pub fn close(&self, peer: Peer) {
         self.socket(peer, |socket| {
             socket.peer_finished = true;
@@ -127,7 +128,7 @@ impl SimNet {
         });
     }
 
-    /// The peer tears the connection down.
+    /// Resets the connection, as the peer.
     pub fn reset(&self, peer: Peer) {
         self.socket(peer, |socket| {
             socket.reset = true;
@@ -135,12 +136,12 @@ impl SimNet {
         });
     }
 
-    /// Whether the peer has read everything and knows that nothing more comes (end of stream or reset).
+    /// Tells whether the peer has read everything and knows that nothing more comes (end of stream or reset).
     pub fn sees_end(&self, peer: Peer) -> bool {
         self.socket(peer, |socket| socket.outgoing.is_empty() && (socket.send_closed || socket.reset))
     }
 
-    /// Virtual time.
+    /// Returns the virtual time.
     pub fn now(&self) -> Instant {
         self.world.borrow().now
     }
@@ -151,7 +152,7 @@ impl SimNet {
     }
 
     fn socket<T>(&self, peer: Peer, act: impl FnOnce(&mut SimSocket) -> T) -> T {
-        // Sockets stay in the world, so that a peer can ask about one that we have closed.
+        // Sockets stay in the world, so that a peer can ask about one that the driver has closed.
         act(self.world.borrow_mut().sockets.entry(peer.0).or_default())
     }
 }

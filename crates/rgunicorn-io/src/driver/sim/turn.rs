@@ -1,4 +1,4 @@
-//! One turn of the simulation: which operations complete, and how.
+//! One turn of the simulation: the choice of the operations that complete, and of their results.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -30,14 +30,14 @@ impl Sim {
         late
     }
 
-    /// Another chance for a reception that has just brought data. True if it brought something.
+    /// Gives a reception that has just brought data another chance. True if it brought something.
     fn attempt_again(&mut self, key: OpKey, out: &mut Vec<Completion>) -> bool {
         let before = out.len();
         self.attempt(key, out);
         out.len() > before
     }
 
-    /// One operation's chance. True if it was due.
+    /// Gives one operation its chance. True if it was due.
     fn attempt(&mut self, key: OpKey, out: &mut Vec<Completion>) -> bool {
         let Some((fd, OpPhase::Armed, op)) = self.ops.get(key) else {
             return false;

@@ -24,7 +24,8 @@ pub struct SimConfig {
     pub short_per_mille: u32,
     /// A completion that is due comes later.
     pub late_per_mille: u32,
-    /// The kernel ends a healthy reception (ECANCELED, lost multishot); the driver arms it again, the caller sees nothing.
+    /// The kernel ends a healthy reception (ECANCELED, lost multishot); the driver arms it again, the caller sees
+    /// nothing.
     pub ended_per_mille: u32,
     /// A connection is reset by its peer.
     pub reset_per_mille: u32,
@@ -33,7 +34,7 @@ pub struct SimConfig {
 }
 
 impl Default for SimConfig {
-    /// Much trouble, but none that a correct caller could see as an error.
+    /// Returns rates of much trouble, but of none that a correct caller could see as an error.
     fn default() -> Self {
         Self {
             recv_buffers: 8,
@@ -60,39 +61,39 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// True in `per_mille` of 1000 rolls.
+    /// Returns true in `per_mille` of 1000 rolls.
     pub(super) fn roll(&mut self, per_mille: u32) -> bool {
         self.next() % 1000 < u64::from(per_mille)
     }
 
-    /// From 0 to `below` - 1.
+    /// Returns a number from 0 to `below` - 1.
     pub(super) fn below(&mut self, below: usize) -> usize {
         (self.next() % below.max(1) as u64) as usize
     }
 }
 
-/// Our end of a connection, with what lies in the wire both ways.
+/// The driver's end of a connection, with what lies in the wire both ways.
 #[derive(Default)]
 pub(super) struct SimSocket {
-    /// Sent by the peer, not received by us.
+    /// Sent by the peer, not received by the driver.
     pub(super) incoming: VecDeque<u8>,
-    /// Sent by us, not read by the peer.
+    /// Sent by the driver, not read by the peer.
     pub(super) outgoing: VecDeque<u8>,
     /// The peer sends no more.
     pub(super) peer_finished: bool,
-    /// The peer has closed: what we send meets nobody.
+    /// The peer has closed: what is sent to it meets no reader.
     pub(super) peer_closed: bool,
     /// The connection was torn down.
     pub(super) reset: bool,
-    /// We send no more.
+    /// The driver sends no more.
     pub(super) send_closed: bool,
-    /// We receive no more.
+    /// The driver receives no more.
     pub(super) recv_closed: bool,
-    /// Our end is closed; the socket lives until its peer has seen all.
+    /// The driver's end is closed; the socket lives until its peer has seen all.
     pub(super) closed: bool,
 }
 
-/// Someone who asked to be woken for a connection: which driver, which operation.
+/// A wish to be woken for a connection: of which driver, by which operation.
 #[derive(Copy, Clone, PartialEq, Eq)]
 pub(super) struct SimPoll {
     pub(super) driver: u32,
@@ -116,7 +117,7 @@ pub(super) struct SimWorld {
     pub(super) listeners: BTreeMap<RawFd, SimListener>,
     /// Descriptors that are neither (pipes of an application): their poll(2) mask.
     pub(super) pollables: BTreeMap<RawFd, u32>,
-    /// What every accept fails with.
+    /// The errno of every accept.
     pub(super) accept_errno: Option<i32>,
     next_fd: RawFd,
     pub(super) drivers: u32,
@@ -146,13 +147,13 @@ impl SimWorld {
         self.now = self.now.after(by);
     }
 
-    /// The socket, as long as our end of it is open.
+    /// Finds a socket whose local end is open.
     pub(super) fn socket(&mut self, fd: RawFd) -> io::Result<&mut SimSocket> {
         let socket = self.sockets.get_mut(&fd).filter(|socket| !socket.closed);
         socket.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
     }
 
-    /// A connection is queued: one waiter is woken.
+    /// Wakes one waiter, as a connection that is queued does.
     pub(super) fn wake_one(&mut self, listener: RawFd) {
         if let Some(listener) = self.listeners.get_mut(&listener)
             && let Some(waiter) = listener.waiters.pop_front()
@@ -161,7 +162,7 @@ impl SimWorld {
         }
     }
 
-    /// What poll(2) would say.
+    /// Returns the mask that poll(2) would give.
     pub(super) fn readiness(&self, fd: RawFd) -> io::Result<u32> {
         let mut mask = 0;
         if let Some(socket) = self.sockets.get(&fd).filter(|socket| !socket.closed) {
@@ -186,7 +187,7 @@ impl SimWorld {
         Ok(mask as u32)
     }
 
-    /// How much of `whole` is moved now; at least 1.
+    /// Chooses how much of `whole` is moved now; at least 1.
     pub(super) fn portion(&mut self, whole: usize) -> usize {
         let short = self.rng.roll(self.config.short_per_mille);
         if short { 1 + self.rng.below(whole) } else { whole }
@@ -234,7 +235,7 @@ impl SimWorld {
         Ok(count)
     }
 
-    /// Our end is closed. With bytes unread the peer gets a reset, as TCP has it.
+    /// Closes the local end. With bytes unread the peer gets a reset, as TCP has it.
     pub(super) fn close(&mut self, fd: RawFd) {
         self.pollables.remove(&fd);
         self.listeners.remove(&fd);

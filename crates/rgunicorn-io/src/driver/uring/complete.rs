@@ -1,4 +1,4 @@
-//! What the kernel's answers mean.
+//! The meaning of the kernel's answers.
 
 use std::io;
 
@@ -38,7 +38,7 @@ impl Uring {
         }
     }
 
-    /// The buffer that a completion names is ours from now on.
+    /// Takes over the buffer that a completion names, if it names one.
     pub(super) fn acquire_buffer(&mut self, entry: &cqueue::Entry) -> Option<BufId> {
         let id = cqueue::buffer_select(entry.flags())?;
         self.buffers.acquire();
@@ -90,7 +90,7 @@ impl Uring {
         out.push(Completion::Recv { token, outcome });
     }
 
-    /// The kernel ended a reception that is to go on (short of memory, completion queue full).
+    /// Parks a reception that the kernel ended although it is to go on (short of memory, completion queue full).
     fn park(&mut self, key: OpKey) {
         self.ops.set_phase(key, OpPhase::Parked);
         self.to_rearm.push(key);
@@ -102,7 +102,8 @@ impl Uring {
         self.awaiting_buffer.push_back(key);
     }
 
-    /// A non-blocking descriptor (the application may have made it so): the kernel does not wait by itself.
+    /// Waits by a poll for a descriptor that is non-blocking (the application may have made it so): the kernel does
+    /// not wait by itself.
     fn recv_by_poll(&mut self, key: OpKey) {
         if let Some((_, _, Op::Recv { by_poll, .. })) = self.ops.get_mut(key) {
             *by_poll = true;
@@ -140,7 +141,7 @@ impl Uring {
     }
 }
 
-/// A poll's answer: a mask, or an errno.
+/// Reads a poll's answer: a mask, or an errno.
 pub(super) fn mask(result: i32) -> io::Result<u32> {
     u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
 }

@@ -8,14 +8,14 @@ use super::super::types::OpKey;
 use super::Uring;
 use super::bufring::GROUP;
 
-/// Whose answer a completion is.
+/// The entry that a completion answers.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum OpKind {
     /// The operation's own.
     Op = 1,
     /// A cancellation's; comes only if it failed, because the operation was over already.
     Cancel = 2,
-    /// A listener's poll removal, which somebody waits for.
+    /// A listener's poll removal, which `disarm_accept` waits for.
     PollRemove = 3,
 }
 
@@ -23,7 +23,7 @@ pub(super) fn user_data(kind: OpKind, key: OpKey) -> u64 {
     (kind as u64) << 56 | u64::from(key.generation) << 32 | u64::from(key.index)
 }
 
-/// The key of a completion if it is the operation's own.
+/// Returns the key of a completion if it is the operation's own.
 pub(super) fn op_key(user_data: u64) -> Option<OpKey> {
     let key = OpKey { index: user_data as u32, generation: (user_data >> 32) as u32 & 0x00ff_ffff };
     (user_data >> 56 == OpKind::Op as u64).then_some(key)
@@ -71,7 +71,7 @@ impl Uring {
 
     /// Queues a cancellation.
     pub(super) fn push_cancel(&mut self, key: OpKey) {
-        // SAFETY: names no memory.
+        // SAFETY: a cancellation names no memory, only the user data of another entry.
         unsafe { self.ring.push(cancel(key)) };
     }
 }

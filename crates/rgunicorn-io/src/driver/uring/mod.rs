@@ -2,8 +2,8 @@
 //!
 //! - `ring.rs`: the queues; `bufring.rs`: the receive buffers; `entries.rs`: what is asked of the kernel;
 //!   `complete.rs`: what its answers mean; `cancel.rs`: ending operations, at once or in time; `teardown.rs`: the end.
-//! - Every entry carries kind, generation and index of its operation; the table (`optable.rs`) decides what an answer is
-//!   worth. A buffer named by a completion goes back to the ring even if nobody wants its bytes.
+//! - Every entry carries kind, generation and index of its operation; the table (`optable.rs`) decides what an answer
+//!   is worth. A buffer named by a completion goes back to the ring even if its bytes are not wanted.
 //! - Kernel 6.1 or newer in effect: deferred task work, multishot recv and buffer rings, found by doing (`probe.rs`).
 
 mod bufring;
@@ -27,7 +27,7 @@ use super::sendop::{SendOp, send_rest_now};
 use super::types::{BufId, Completion, OpKey, SendBuf, Sent, Stats, Token, Urgency};
 use crate::sys::clock::{self, Instant};
 
-/// See the module's text. Field order is drop order: the ring closes before its memory goes.
+/// The back end over io_uring.
 pub(crate) struct Uring {
     ring: Ring,
     ops: OpTable,
@@ -68,7 +68,7 @@ impl Uring {
         "uring"
     }
 
-    /// What this ring can do, in words.
+    /// Describes the abilities of this ring in words.
     pub(crate) fn describe(&self) -> String {
         format!("{}, {}", self.buffers.describe(), self.ring.describe())
     }
@@ -81,7 +81,7 @@ impl Uring {
         self.start(fd, Op::Poll { token, mask, accept: false })
     }
 
-    /// A poll knows nothing about the file beforehand, so there is nothing to check or to skip.
+    /// Polls like `poll`: the kernel keeps nothing about a file between polls, so there is no check to skip.
     pub(crate) fn poll_again(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
         self.poll(fd, mask, token)
     }
@@ -184,8 +184,8 @@ impl Uring {
         Ok(())
     }
 
-    /// Arms again what the kernel ended, and as many starved receptions as there are buffers. True if more of those could
-    /// go at once: the wait must not block then.
+    /// Arms again what the kernel ended, and as many receptions that await a buffer as there are buffers. True if more
+    /// of those could go at once: the wait must not block then.
     fn rearm(&mut self) -> bool {
         while let Some(key) = self.to_rearm.pop() {
             self.arm_parked(key);
