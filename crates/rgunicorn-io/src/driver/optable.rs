@@ -83,7 +83,7 @@ impl OpTable {
     pub(crate) fn insert(&mut self, fd: RawFd, op: Op, phase: OpPhase) -> OpKey {
         let at = fd as usize;
         if self.heads.len() <= at {
-            self.heads.resize((at + 1).next_power_of_two(), NONE);
+            self.grow(at);
         }
         let next = self.heads[at];
         let index = if self.vacant == NONE {
@@ -100,6 +100,11 @@ impl OpTable {
         self.heads[at] = index;
         self.live += 1;
         OpKey { index, generation: self.slots[index as usize].generation }
+    }
+
+    #[cold]
+    fn grow(&mut self, at: usize) {
+        self.heads.resize((at + 1).next_power_of_two(), NONE);
     }
 
     /// Ends an operation: its slot is vacant, its key stale. `None` for a stale key.

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use super::super::optable::{Op, OpPhase};
-use super::super::types::{Completion, OpKey, Received};
+use super::super::types::{Completion, OpKey, Received, Token};
 use super::Epoll;
 use crate::sys::net;
 
@@ -99,7 +99,7 @@ impl Epoll {
             return;
         };
         match op {
-            Op::Recv { .. } if events & (IN | ERRORS) != 0 => self.receive(key, fd, out),
+            &Op::Recv { token, .. } if events & (IN | ERRORS) != 0 => self.receive(key, fd, token, out),
             Op::Send(_) if events & (OUT | ERRORS) != 0 => out.extend(self.advance_send(key)),
             Op::Poll { mask, token, accept } if events & (mask | ERRORS) != 0 => {
                 let (token, accept, result) = (*token, *accept, Ok(events & (mask | ERRORS)));
@@ -116,10 +116,7 @@ impl Epoll {
 
     /// Receives once per readiness: what is left is reported again by the next wait, after the other connections'
     /// turn.
-    fn receive(&mut self, key: OpKey, fd: RawFd, out: &mut Vec<Completion>) {
-        let Some((_, _, &mut Op::Recv { token, .. })) = self.ops.get_mut(key) else {
-            return;
-        };
+    fn receive(&mut self, key: OpKey, fd: RawFd, token: Token, out: &mut Vec<Completion>) {
         if !self.pool.has_free() {
             self.stats.enobufs += 1;
             self.ops.set_phase(key, OpPhase::Parked);

@@ -41,7 +41,7 @@ impl Interests {
     pub(super) fn mark_dirty(&mut self, fd: RawFd, verify: bool) {
         let at = fd as usize;
         if self.by_fd.len() <= at {
-            self.by_fd.resize((at + 1).next_power_of_two(), Interest::default());
+            self.grow(at);
         }
         let interest = &mut self.by_fd[at];
         interest.verify |= verify && interest.registered != UNREGISTERED;
@@ -49,6 +49,11 @@ impl Interests {
             interest.dirty = true;
             self.dirty.push(fd);
         }
+    }
+
+    #[cold]
+    fn grow(&mut self, at: usize) {
+        self.by_fd.resize((at + 1).next_power_of_two(), Interest::default());
     }
 
     /// Takes the next descriptor whose interest may have changed.

@@ -77,8 +77,8 @@ impl Epoll {
     }
 
     pub(crate) fn recv_cancel(&mut self, op: OpKey) {
-        if let Some((_, _, Op::Recv { .. })) = self.ops.get(op) {
-            self.forget(op);
+        if let Some((fd, _, Op::Recv { .. })) = self.ops.get(op) {
+            self.forget(op, fd);
         }
     }
 
@@ -137,7 +137,7 @@ impl Epoll {
         let Some((fd, _, Op::Poll { .. })) = self.ops.get(op) else {
             return;
         };
-        self.forget(op);
+        self.forget(op, fd);
         if self.ops.first(fd).is_none() {
             // At once: the caller may be about to close the descriptor, and epoll could not be told after that.
             self.interests.deregister(fd);
@@ -162,10 +162,10 @@ impl Epoll {
     /// passed over by the kernel, and the next sibling is woken. Only an event that was left behind in the last wait
     /// may have been meant for this process alone.
     pub(crate) fn disarm_accept(&mut self, op: OpKey) -> bool {
-        let Some((_, _, Op::Poll { accept: true, .. })) = self.ops.get(op) else {
+        let Some((fd, _, Op::Poll { accept: true, .. })) = self.ops.get(op) else {
             return false;
         };
-        self.forget(op);
+        self.forget(op, fd);
         self.cut_short
     }
 
@@ -195,6 +195,9 @@ impl Epoll {
 
     /// Sends what is queued.
     pub(crate) fn flush(&mut self) {
+        if self.queued.is_empty() {
+            return;
+        }
         let mut queued = std::mem::take(&mut self.queued);
         for key in queued.drain(..) {
             if let Some(completion) = self.advance_send(key) {
@@ -219,8 +222,12 @@ impl Epoll {
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
         let before = out.len();
         self.flush();
-        out.append(&mut self.ready);
-        self.rearm();
+        if !self.ready.is_empty() {
+            out.append(&mut self.ready);
+        }
+        if !self.awaiting_buffer.is_empty() {
+            self.rearm();
+        }
         self.sync_interests(out);
         let timeout = if out.len() > before { Some(Duration::ZERO) } else { timeout };
         self.stats.enters += 1;
@@ -263,8 +270,7 @@ impl Epoll {
         Ok(key)
     }
 
-    fn forget(&mut self, key: OpKey) {
-        let Some((fd, ..)) = self.ops.get(key) else { return };
+    fn forget(&mut self, key: OpKey, fd: RawFd) {
         self.ops.remove(key);
         self.interests.mark_dirty(fd, false);
     }
