@@ -250,7 +250,7 @@ fn boot(
         listener_guard: RefCell::new(None),
     };
     let mut config = config(settings, &worker, mode)?;
-    config.shares_listeners = !listeners.iter().any(|listener| listener.is_own());
+    config.shares_listeners = !listeners.iter().any(|listener| listener.is_exclusive());
     let reactor = made_reactor(settings, listeners, wake, handles, config)?;
     let runs = runs(py, (&reactor, mode), wsgi_config, renderer)?;
     let watchdog = if !matches!(runs, Executor::Threads(_)) { watchdog(settings, &watch)? } else { None };
@@ -461,7 +461,7 @@ fn open_driver(settings: &Settings, errors: &ErrorLog) -> Result<Driver, BootErr
 
 fn spec(socket: &listener::Listener) -> ListenerSpec {
     let unix = !matches!(socket.local(), listener::Local::Tcp(_));
-    ListenerSpec { fd: socket.as_fd().as_raw_fd(), unix, shared: !socket.is_own() }
+    ListenerSpec { fd: socket.as_fd().as_raw_fd(), unix, shared: !socket.is_exclusive() }
 }
 
 fn server_facts(

@@ -135,7 +135,7 @@ impl ListenerSet {
             let opened = Listener::bind(address, &options);
             let opened =
                 opened.map_err(|error| format!("connection to {address} failed: {}", python_text(&error)))?;
-            listeners.push(Arc::new(opened.owned()));
+            listeners.push(Arc::new(opened.into_exclusive()));
         }
         Ok(listeners)
     }
@@ -228,7 +228,7 @@ fn name_inherited(
         let by_address = free.iter().position(|address| listener.is_at(address));
         let by_turn = || free.iter().position(|address| matches!(address, ListenAddress::Fd(_)));
         let named = match by_address.or_else(by_turn) {
-            Some(index) => listener.named(free.remove(index).clone()),
+            Some(index) => listener.with_address(free.remove(index).clone()),
             None => listener,
         };
         listeners.push(Arc::new(named));
