@@ -13,7 +13,7 @@ use pyo3::types::PyDict;
 
 use crate::gevent::{self, Guest, Patched};
 use crate::py::{Greenlets, Watch, exit_status};
-use crate::wsgi::WsgiApp;
+use crate::wsgi::GreenletApp;
 use rgunicorn_io::driver::{Completion, Driver};
 use rgunicorn_server::log::{ErrorLog, Level};
 use rgunicorn_server::worker::Reactor;
@@ -118,7 +118,7 @@ fn tell_greenlets(py: Python<'_>, errors: &ErrorLog, missing: &[&str]) -> PyResu
 /// The reactor as the loop's guest.
 struct Serving {
     reactor: Rc<Reactor>,
-    calls: Rc<WsgiApp>,
+    calls: Rc<GreenletApp>,
     greenlets: Greenlets,
     /// The main greenlet, which waits for the end.
     main: Py<PyAny>,
@@ -183,7 +183,7 @@ impl Guest for Serving {
 pub(super) fn serve(
     py: Python<'_>,
     reactor: &Rc<Reactor>,
-    (calls, watch): (&Rc<WsgiApp>, &Arc<Watch>),
+    (calls, watch): (&Rc<GreenletApp>, &Arc<Watch>),
 ) -> PyResult<i32> {
     let greenlets = Greenlets::import(py)?;
     let Some(ours) = gevent::hub_loop(py)? else {
@@ -231,7 +231,7 @@ fn left_by(py: Python<'_>, reactor: &Reactor, error: &PyErr) -> i32 {
 }
 
 /// Requests that are still in progress when the worker leaves are killed, as under Gunicorn: their `finally` clauses run.
-fn kill_rest(py: Python<'_>, reactor: &Reactor, calls: &WsgiApp) -> PyResult<()> {
+fn kill_rest(py: Python<'_>, reactor: &Reactor, calls: &GreenletApp) -> PyResult<()> {
     let running = calls.running(py)?;
     if running.is_empty() {
         return Ok(());

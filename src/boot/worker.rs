@@ -17,13 +17,14 @@ use crate::py::{
     install_chunk_cache, wakeup_pipe,
 };
 use crate::wsgi::{
-    self, ErrorStream, ListenerName, LoadError, RequestHooks, ServerFacts, ThreadContext, Threads, WsgiApp,
-    WsgiConfig,
+    DirectApp, ErrorStream, GreenletApp, ListenerName, LoadError, RequestHooks, ServerFacts, ThreadContext,
+    Threads, WsgiConfig,
 };
 use rgunicorn_io::driver::Driver;
 use rgunicorn_io::sys::listener;
 use rgunicorn_server::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerContext};
 use rgunicorn_server::log::{AccessLog, ErrorLog, Level, LineRenderer};
+use rgunicorn_server::response::set_server_name;
 use rgunicorn_server::worker::{
     App, Control, ListenerSpec, Mailbox, Reactor, WakeSources, WorkerConfig, WorkerHandles,
 };
@@ -69,8 +70,10 @@ struct ReadyWorker {
 
 /// Who runs the application.
 enum Executor {
-    /// The loop's thread, in greenlets or not.
-    Here(Rc<WsgiApp>),
+    /// The loop's thread.
+    Direct(DirectApp),
+    /// Greenlets of the loop's thread.
+    Greenlets(Rc<GreenletApp>),
     Threads(Box<Threads>),
 }
 
@@ -116,7 +119,8 @@ fn serve(py: Python<'_>, served: ReadyWorker) -> Outcome {
         error.write_unraisable(py, None);
     }
     match runs {
-        Executor::Here(calls) => serve_here(py, &reactor, &calls, (&watch, watchdog)).into(),
+        Executor::Direct(app) => serve_directly(&reactor, app, watchdog).into(),
+        Executor::Greenlets(app) => serve_greenlets(py, &reactor, &app, (&watch, watchdog)).into(),
         Executor::Threads(threads) => serve_in_threads(py, &reactor, &threads),
     }
 }
@@ -130,33 +134,39 @@ fn serve_in_threads(py: Python<'_>, reactor: &Reactor, threads: &Threads) -> Out
         let errors = &reactor.handles().errors;
         errors.log(Level::Warning, format_args!("Leaving requests behind that did not end in time"));
     }
-    wsgi::clear_current();
     Outcome { status, has_busy_threads }
 }
 
-fn serve_here(
-    py: Python<'_>,
-    reactor: &Rc<Reactor>,
-    calls: &Rc<WsgiApp>,
-    (watch, watchdog): (&Arc<Watch>, Option<Watchdog>),
-) -> i32 {
-    let status = if calls.is_cooperative() {
-        cooperative::serve(py, reactor, (calls, watch)).unwrap_or_else(|error| {
-            let text = format_exception(py, &error);
-            reactor.handles().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
-            1
-        })
-    } else {
-        reactor.run(&**calls)
-    };
+fn serve_directly(reactor: &Rc<Reactor>, app: DirectApp, watchdog: Option<Watchdog>) -> i32 {
+    let status = reactor.run(&app);
     drop(watchdog);
-    if calls.is_forked_child() {
+    if app.is_forked_child() {
         // The rings and descriptors are the parent's: nothing of them may be touched, not even to let go of it.
-        std::mem::forget((reactor.clone(), calls.clone()));
+        std::mem::forget((reactor.clone(), app));
         return status;
     }
-    calls.close_parked(reactor);
-    wsgi::clear_current();
+    app.close();
+    status
+}
+
+fn serve_greenlets(
+    py: Python<'_>,
+    reactor: &Rc<Reactor>,
+    app: &Rc<GreenletApp>,
+    (watch, watchdog): (&Arc<Watch>, Option<Watchdog>),
+) -> i32 {
+    let status = cooperative::serve(py, reactor, (app, watch)).unwrap_or_else(|error| {
+        let text = format_exception(py, &error);
+        reactor.handles().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
+        1
+    });
+    drop(watchdog);
+    if app.is_forked_child() {
+        // As above.
+        std::mem::forget((reactor.clone(), app.clone()));
+        return status;
+    }
+    app.close();
     status
 }
 
@@ -221,7 +231,7 @@ fn boot(
     let kind = settings.worker_kind().map_err(BootError::Other)?;
     let mode =
         cooperative::decide(py, (kind, setup::threads(settings)), errors)?.map_err(BootError::Other)?;
-    wsgi::set_server(&super::names(py).0);
+    set_server_name(&super::names(py).0);
     let hooks = request_hooks(live, &worker, access_logger)?;
     let wsgi_config = wsgi_config(py, app, ctx, (errors, logs.relay()), &listeners, (mode, &watch), hooks)?;
     let renderer = access.as_ref().map(AccessLog::line_renderer);
@@ -242,10 +252,10 @@ fn boot(
     };
     let wakes = WakeSources { signals: Some(wake), mailbox: mailbox(mode)? };
     let mut config = config(settings, &worker, mode)?;
-    config.shares_listeners = !listeners.iter().any(|listener| listener.is_own());
+    config.shares_listeners = !listeners.iter().any(|listener| listener.is_exclusive());
     let reactor = made_reactor(settings, listeners, wakes, handles, config)?;
     let runs = runs(py, (&reactor, mode), wsgi_config, renderer)?;
-    let watchdog = if matches!(runs, Executor::Here(_)) { watchdog(settings, &watch)? } else { None };
+    let watchdog = if !matches!(runs, Executor::Threads(_)) { watchdog(settings, &watch)? } else { None };
     Ok(ReadyWorker { worker: worker.unbind(), reactor, runs, watch, watchdog })
 }
 
@@ -339,24 +349,14 @@ fn runs(
     wsgi_config: WsgiConfig,
     renderer: Option<LineRenderer>,
 ) -> PyResult<Executor> {
-    let WorkerHandles { control, errors, slot, .. } = reactor.handles();
-    if let (RequestMode::Threads(count), Some(mailbox)) = (mode, reactor.mailbox()) {
-        let keeps_alive = !reactor.config().keepalive.is_zero();
-        let counted = (slot.clone(), reactor.count());
-        let context = ThreadContext::new(
-            mailbox.clone(),
-            control.clone(),
-            errors.clone(),
-            renderer,
-            keeps_alive,
-            counted,
-        );
-        return Ok(Executor::Threads(Box::new(Threads::start(py, count, context, wsgi_config)?)));
+    match (mode, reactor.mailbox()) {
+        (RequestMode::Threads(count), Some(mailbox)) => {
+            let context = ThreadContext::new(reactor, Arc::clone(mailbox), renderer);
+            Ok(Executor::Threads(Box::new(Threads::start(py, count, context, wsgi_config)?)))
+        }
+        (RequestMode::Greenlets, _) => Ok(Executor::Greenlets(GreenletApp::new(py, &wsgi_config, reactor)?)),
+        _ => Ok(Executor::Direct(DirectApp::new(py, &wsgi_config, reactor)?)),
     }
-    let calls = Rc::new(wsgi_config.calls(py, mode == RequestMode::Greenlets)?);
-    wsgi::set_current(reactor.clone());
-    wsgi::set_calls(calls.clone());
-    Ok(Executor::Here(calls))
 }
 
 /// Before anything of the application runs, and before the driver, whose ring belongs to whom opened it.
@@ -439,7 +439,7 @@ fn wsgi_config(
     constants.set_item("wsgi.errors", Py::new(py, stream)?)?;
     let facts = server_facts(settings, listeners, mode != RequestMode::Direct, super::names(py).1);
     let (constants, sendfile) = (constants.unbind(), settings.sendfile());
-    Ok(WsgiConfig { app, facts, constants, sendfile, watch: watch.clone(), hooks, relay })
+    Ok(WsgiConfig { app, facts, constants, sendfile, watch: watch.clone(), hooks, listener: relay })
 }
 
 /// Not for `sync`, whose requests may take their time as under Gunicorn.
@@ -463,7 +463,7 @@ fn open_driver(settings: &Settings, errors: &ErrorLog) -> Result<Driver, BootErr
 
 fn spec(socket: &listener::Listener) -> ListenerSpec {
     let unix = !matches!(socket.local(), listener::Local::Tcp(_));
-    ListenerSpec { fd: socket.as_fd().as_raw_fd(), unix, shared: !socket.is_own() }
+    ListenerSpec { fd: socket.as_fd().as_raw_fd(), unix, shared: !socket.is_exclusive() }
 }
 
 fn server_facts(

@@ -60,7 +60,7 @@ impl Signal {
     pub const INT: Self = Self(libc::SIGINT);
     /// Quit: quick stop.
     pub const QUIT: Self = Self(libc::SIGQUIT);
-    /// Abort: what a worker gets that no longer beats.
+    /// Abort: for a worker that no longer beats.
     pub const ABRT: Self = Self(libc::SIGABRT);
     /// Kill: cannot be caught.
     pub const KILL: Self = Self(libc::SIGKILL);
@@ -79,14 +79,14 @@ impl Signal {
     /// Window change: stop the workers of a daemon.
     pub const WINCH: Self = Self(libc::SIGWINCH);
 
-    /// The name without `SIG`, upper case; `None` for a number without one (real-time signals).
+    /// Returns the name without `SIG`, upper case; `None` for a number without one (real-time signals).
     pub fn short_name(self) -> Option<&'static str> {
         NAMES.iter().find(|(number, _)| *number == self.0).map(|(_, name)| *name)
     }
 }
 
 impl fmt::Display for Signal {
-    /// `SIGTERM`, or `signal 40` where there is no name.
+    /// Writes `SIGTERM`, or `signal 40` where there is no name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.short_name() {
             Some(name) => write!(f, "SIG{name}"),
@@ -140,7 +140,7 @@ fn pop() -> Option<Signal> {
     }
     let signal = RING.get((head % QUEUE_SIGNALS_MAX) as usize)?.swap(0, Ordering::AcqRel);
     if signal == 0 {
-        // Its handler has reserved the place and is about to write; it wakes us afterwards.
+        // Its handler has reserved the place and is about to write; it wakes the owner afterwards.
         return None;
     }
     HEAD.store(head.wrapping_add(1), Ordering::Release);
@@ -194,7 +194,7 @@ impl SignalQueue {
         Ok(queue)
     }
 
-    /// The oldest waiting signal.
+    /// Takes the oldest waiting signal.
     pub fn take(&mut self) -> Option<Signal> {
         pop()
     }
@@ -204,7 +204,7 @@ impl SignalQueue {
         self.wait_also_for(self.wake.as_fd(), timeout);
     }
 
-    /// As [`SignalQueue::wait`], and a readable `other` ends it, too.
+    /// Waits as [`SignalQueue::wait`] does, and a readable `other` ends it, too.
     pub fn wait_also_for(&self, other: BorrowedFd<'_>, timeout: Duration) {
         let mut fds =
             [self.wake.as_fd(), other].map(|fd| nix::poll::PollFd::new(fd, nix::poll::PollFlags::POLLIN));
@@ -216,14 +216,16 @@ impl SignalQueue {
         let _ = self.wake.read();
     }
 
-    /// At the end of the process: signals go on being queued and nobody reads them, so that one that comes while the
-    /// interpreter finalizes does not replace the exit status. The process cannot have another queue.
+    /// Leaves the handlers and the queue in place for the end of the process: signals go on being queued and are not
+    /// read, so that one that comes while the interpreter finalizes does not replace the exit status. The process
+    /// cannot have another queue.
     pub fn detach(self) {
         std::mem::forget(self);
     }
 
-    /// In a forked child, with the signals still blocked (see [`block`]): default dispositions, an empty queue, and no
-    /// descriptor shared with the parent, so that nothing the parent has received is handled twice.
+    /// Ends the queue in a forked child, with the signals still blocked (see [`block`]): default dispositions, an
+    /// empty queue, and no descriptor shared with the parent, so that nothing the parent has received is handled
+    /// twice.
     pub fn leave_in_child(self) {
         drop(self);
     }
@@ -264,8 +266,8 @@ impl Drop for Blocked {
     }
 }
 
-/// Blocks `signals` for the calling thread until the guard is dropped. Around a fork: the child starts with them blocked
-/// and drops its copy of the guard when its own handlers stand.
+/// Blocks `signals` for the calling thread until the guard is dropped. Around a fork: the child starts with them
+/// blocked and drops its copy of the guard when its own handlers stand.
 ///
 /// # Errors
 /// EINVAL for an invalid signal number.
@@ -273,8 +275,8 @@ pub fn block(signals: &[Signal]) -> io::Result<Blocked> {
     change_mask(libc::SIG_BLOCK, signals).map(|before| Blocked { before })
 }
 
-/// Blocks every signal for the calling thread until the guard is dropped. Around the start of a thread that shall never
-/// be the one whom a signal interrupts.
+/// Blocks every signal for the calling thread until the guard is dropped. Around the start of a thread that shall
+/// never be the one that a signal interrupts.
 ///
 /// # Errors
 /// None in practice.
@@ -324,8 +326,9 @@ fn set_mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<libc::sigset_t
 }
 
 fn set_handler(signal: Signal, handler: libc::sighandler_t) -> io::Result<()> {
-    // SAFETY: all-zero is a valid sigaction; the mask is filled by sigfillset, so that handlers do not nest. The handler
-    // is SIG_DFL or `on_signal`, which is async-signal-safe. SA_RESTART: the loop is woken by its eventfd, not by EINTR.
+    // SAFETY: all-zero is a valid sigaction; the mask is filled by sigfillset, so that handlers do not nest. The
+    // handler is SIG_DFL or `on_signal`, which is async-signal-safe. SA_RESTART: the loop is woken by its eventfd, not
+    // by EINTR.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler;

@@ -4,6 +4,8 @@ use std::fs::File;
 
 use bytes::Bytes;
 
+use super::progress::{BodyItem, COPIED_ITEM_BYTES_MAX};
+
 /// Items are joined up to this size before they are sent: about as much as one send takes.
 const JOINED_ITEMS_BYTES_MAX: usize = 64 * 1024;
 
@@ -79,6 +81,12 @@ impl Pieces {
     #[must_use]
     pub fn is_large(&self) -> bool {
         !self.ready.is_empty() || self.tail.len() >= JOINED_ITEMS_BYTES_MAX
+    }
+
+    /// Whether an item would be sent from the application's memory.
+    #[must_use]
+    pub fn shares(item: &impl BodyItem) -> bool {
+        item.bytes().len() > COPIED_ITEM_BYTES_MAX
     }
 
     /// Whether it holds memory of the application's.

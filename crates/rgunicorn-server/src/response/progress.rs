@@ -10,7 +10,7 @@ use super::pieces::Pieces;
 
 /// Body items up to this size are copied behind the head into one buffer and leave in one segment; larger ones leave from
 /// the application's own memory. Copying 16 KiB costs about as much as the second I/O vector saves.
-const COPIED_ITEM_BYTES_MAX: usize = 16 * 1024;
+pub(super) const COPIED_ITEM_BYTES_MAX: usize = 16 * 1024;
 
 /// The `Server` header's value, unless the configuration has another one.
 const SERVER_NAME: &[u8] = b"rgunicorn";
@@ -243,6 +243,7 @@ impl Response {
 mod tests {
     use super::*;
     use crate::response::Outgoing;
+    use rgunicorn_http::Version;
 
     struct Item(Vec<u8>);
 
@@ -256,7 +257,7 @@ mod tests {
     }
 
     const FACTS: ResponseFacts =
-        ResponseFacts { version: (1, 1), head_request: false, connect: false, keep_alive: true };
+        ResponseFacts { version: Version::HTTP_11, head_request: false, connect: false, keep_alive: true };
 
     fn context(keep_alive: bool) -> HeadContext {
         HeadContext { keep_alive, date: *b"Mon, 30 Nov 2026 06:00:00 GMT" }

@@ -8,9 +8,9 @@ use crate::log::{AccessLog, AtomSource, AtomText, Level};
 use rgunicorn_http::{ResponseHead, percent_decode_path};
 use rgunicorn_io::sys::clock;
 
-use super::context::WorkerHandles;
 use super::message::Request;
 use super::reactor::Reactor;
+use super::setup::WorkerHandles;
 
 /// The facts of a finished request.
 pub struct AccessLine<'a> {

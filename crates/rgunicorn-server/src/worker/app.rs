@@ -19,7 +19,7 @@ pub trait App {
 
     /// Runs one request up to its first pause: it ends with [`Reactor::finish`], [`Reactor::abort`],
     /// [`Reactor::park`] or [`Reactor::await_body`].
-    fn call(&self, reactor: &Reactor, request: Request);
+    fn call(&self, reactor: &Reactor, request: Box<Request>);
 
     /// A parked response's queue is empty, or there is something to read of an awaited body: go on with it.
     fn resume(&self, reactor: &Reactor, id: RequestId);

@@ -1,6 +1,8 @@
 //! Names of connections and of requests.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 /// Names one connection for as long as it lives; a stale id is harmless.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,7 +15,7 @@ pub(crate) struct ConnId {
 
 /// Names one request for as long as it is in progress; a stale id is harmless, every call with it answers `Gone`. A
 /// connection carries its requests one after the other, and an id of one never reaches the next.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RequestId {
     /// The connection that it came on.
     pub(crate) conn: ConnId,
@@ -32,6 +34,36 @@ impl RequestId {
     pub fn from_raw(raw: u64) -> Self {
         let conn = ConnId { index: raw as u32, generation: (raw >> 40) as u32 };
         Self { conn, sequence: (raw >> 32) as u8 }
+    }
+}
+
+impl Hash for RequestId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.to_raw());
+    }
+}
+
+/// A table by request.
+pub type RequestMap<V> = HashMap<RequestId, V, BuildHasherDefault<RequestHasher>>;
+
+/// Spreads the numbers of requests, which are the server's own choice and small, over a table: no peer can choose them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestHasher(u64);
+
+impl Hasher for RequestHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        debug_assert!(false, "a request is one number");
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2^64 divided by the golden ratio, odd: neighbours end up far apart, also in the high bits that a table looks at.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 ^= self.0 >> 32;
     }
 }
 

@@ -7,13 +7,13 @@ use super::message::Request;
 #[derive(Debug)]
 pub(crate) enum Job {
     /// A complete request.
-    Call(Request),
+    Call(Box<Request>),
     /// A parked response may go on, or there is something to read of a request body.
     Resume(RequestId),
     /// The client has left of one that waits.
     Abandon(RequestId),
     /// The server has answered a request by itself with this status: log it.
-    Refused(Request, u16),
+    Refused(Box<Request>, u16),
 }
 
 impl Job {
@@ -33,7 +33,7 @@ pub(crate) enum NextJob {
     /// No further request is begun.
     Abort(RequestId),
     /// The client no longer waits for the answer.
-    Drop(Request),
+    Drop(Box<Request>),
 }
 
 impl NextJob {

@@ -53,7 +53,7 @@ impl Lifecycle {
     /// Drains, a turn of it: stops accepting, closes what is idle, takes what the kernel has queued for this worker. Requests
     /// in flight, and those that still arrive, are answered with `Connection: close`.
     pub(crate) fn drain(&mut self, acceptor: &mut Acceptor, io: &mut ConnIo<'_>) {
-        let (handles, config) = (&io.context.handles, &io.context.config);
+        let (handles, config) = (&io.setup.handles, &io.setup.config);
         if self.begin_drain(io.turn.now(), config.graceful_timeout) {
             io.draining = true;
             acceptor.begin_drain(io);
@@ -69,7 +69,7 @@ impl Lifecycle {
 
     /// Stops if the master has gone; looks now and then.
     pub(crate) fn watch_parent(&mut self, io: &ConnIo<'_>) {
-        let handles = &io.context.handles;
+        let handles = &io.setup.handles;
         if self.is_parent_check_due(io.turn.now()) && process::parent_id() != handles.parent {
             let pid = process::id();
             io.log(Level::Info, format_args!("Parent changed, shutting down: <Worker {pid}>"));

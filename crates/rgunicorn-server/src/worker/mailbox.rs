@@ -118,7 +118,7 @@ mod tests {
         fn check_signals(&self, _: bool) -> Result<(), ExitStatus> {
             Ok(())
         }
-        fn call(&self, _: &Reactor, _: Request) {}
+        fn call(&self, _: &Reactor, _: Box<Request>) {}
         fn resume(&self, _: &Reactor, _: RequestId) {}
         fn abandon(&self, _: &Reactor, _: RequestId) {}
     }

@@ -30,6 +30,8 @@ pub struct Request {
     pub received: Instant,
     /// When that byte arrived at the earliest: a loop that was busy sees late what came meanwhile.
     pub arrived: Instant,
+    /// When its turn has come.
+    pub begun: Instant,
     /// The client asked for keep-alive and the worker agrees.
     pub keep_alive: bool,
     /// The how many-th request of its connection, from 1.

@@ -17,13 +17,13 @@ use super::config::WorkerConfig;
 use super::conn::incoming::BodyRead;
 use super::conn::io::ConnIo;
 use super::conn::table::Connections;
-use super::context::{ListenerSpec, RequestCount, WorkerContext, WorkerHandles};
 use super::ids::RequestId;
 use super::jobs::Job;
 use super::lifecycle::Lifecycle;
 use super::mailbox::TaskQueue;
 use super::memory::Memory;
 use super::message::{Flow, Hijacked};
+use super::setup::{ListenerSpec, RequestCount, WorkerHandles, WorkerSetup};
 use super::timers::ConnTimer;
 use super::turn::Turn;
 use super::wakes::Wakes;
@@ -44,7 +44,7 @@ pub struct WakeSources {
 /// The connections of one worker. Every public method borrows the parts for its own duration only.
 pub struct Reactor {
     core: RefCell<Core>,
-    pub(crate) context: WorkerContext,
+    pub(crate) setup: WorkerSetup,
     mailbox: Option<Arc<Mailbox>>,
     /// A signal has come since handlers were last run.
     pub(crate) signalled: Cell<bool>,
@@ -72,10 +72,10 @@ pub(crate) struct Parts<'a> {
 impl Core {
     /// Borrows each part by itself, those together that connections need.
     #[inline]
-    pub(crate) fn parts<'a>(&'a mut self, context: &'a WorkerContext) -> Parts<'a> {
+    pub(crate) fn parts<'a>(&'a mut self, setup: &'a WorkerSetup) -> Parts<'a> {
         let Self { driver, conns, acceptor, lifecycle, turn, memory, wakes } = self;
         let draining = lifecycle.is_draining();
-        Parts { lifecycle, acceptor, wakes, io: ConnIo { conns, driver, memory, turn, draining, context } }
+        Parts { lifecycle, acceptor, wakes, io: ConnIo { conns, driver, memory, turn, draining, setup } }
     }
 }
 
@@ -116,8 +116,8 @@ impl Reactor {
             memory: Memory::default(),
             wakes: Wakes::new(signals),
         };
-        let context = WorkerContext { handles, config, policy };
-        Self { core: RefCell::new(core), context, mailbox, signalled: Cell::new(true) }
+        let setup = WorkerSetup { handles, config, policy };
+        Self { core: RefCell::new(core), setup, mailbox, signalled: Cell::new(true) }
     }
 
     /// Borrows the parts. Not while the application runs.
@@ -127,12 +127,12 @@ impl Reactor {
 
     /// Returns what the worker shares with other floors.
     pub fn handles(&self) -> &WorkerHandles {
-        &self.context.handles
+        &self.setup.handles
     }
 
     /// Returns the numbers this worker runs by.
     pub fn config(&self) -> &WorkerConfig {
-        &self.context.config
+        &self.setup.config
     }
 
     /// Returns the mailbox, if the worker has one.
@@ -165,24 +165,24 @@ impl Reactor {
     /// is answered with `Connection: close` and this is the last turn that accepts. While another worker is being
     /// replaced for that reason it goes on, and asks again at its next request.
     pub fn count_request(&self) {
-        let WorkerHandles { slot, control, errors, .. } = &self.context.handles;
+        let WorkerHandles { slot, control, errors, .. } = &self.setup.handles;
         self.count().add(slot, control, errors);
     }
 
     /// Returns the way in which requests are counted.
     pub fn count(&self) -> RequestCount {
-        let WorkerConfig { requests_max, shares_listeners, .. } = self.context.config;
+        let WorkerConfig { requests_max, shares_listeners, .. } = self.setup.config;
         RequestCount { requests_max, shares_listeners }
     }
 
     /// Tells whether the worker is willing to keep connections open at this moment.
     pub fn keeps_alive(&self) -> bool {
-        self.context.keeps_alive()
+        self.setup.keeps_alive()
     }
 
     /// Tells whether there is room for one more connection that waits for its next request.
     pub fn has_idle_room(&self) -> bool {
-        let config = &self.context.config;
+        let config = &self.setup.config;
         let idle_max = config.connections_max.saturating_sub(config.threads);
         config.threads == 0 || self.core.borrow().conns.timers.count(ConnTimer::Keepalive) < idle_max
     }
@@ -212,24 +212,24 @@ impl Reactor {
         {
             *body = Bytes::new();
         }
-        self.core().parts(&self.context).io.send(id.conn, piece, last)
+        self.core().parts(&self.setup).io.send(id.conn, piece, last)
     }
 
     /// Ends a response. `keep`: the connection stays open for the next request, if what was not read of this one's body is
     /// not too much to be read away.
     pub fn finish(&self, id: RequestId, keep: bool) {
-        self.core().parts(&self.context).io.finish(id, keep);
+        self.core().parts(&self.setup).io.finish(id, keep);
     }
 
     /// Ends a response that cannot be completed: what is queued still leaves, then the connection is cut.
     pub fn abort(&self, id: RequestId) {
-        self.core().parts(&self.context).io.abort(id);
+        self.core().parts(&self.setup).io.abort(id);
     }
 
     /// Asks for [`super::App::resume`] when all output has left (or [`super::App::abandon`] when the client has).
     /// `false`: nothing is queued, go on at once.
     pub fn park(&self, id: RequestId) -> bool {
-        self.core().parts(&self.context).io.park(id)
+        self.core().parts(&self.setup).io.park(id)
     }
 
     /// Asks for [`super::App::resume`] in the next turn although nothing is queued: lets others run in between.
@@ -256,14 +256,14 @@ impl Reactor {
     /// Tells whether the client has left, or has at least shut its side of the connection: asks the kernel, because the loop
     /// may not have looked for a while.
     pub fn is_half_closed(&self, id: RequestId) -> bool {
-        self.core().parts(&self.context).io.is_half_closed(id)
+        self.core().parts(&self.setup).io.is_half_closed(id)
     }
 
     /// Tells whether the answer to a request is no longer waited for, which has waited for its turn from `arrived` to `now`.
     /// A client that has shut its side of the connection may be gone, or wait for its answer all the same (RFC 9112 section
     /// 9.6 lets it), and TCP cannot tell: it is taken for gone after `abandon_timeout`.
     pub fn is_abandoned(&self, id: RequestId, arrived: Instant, now: Instant) -> bool {
-        self.core().parts(&self.context).io.is_abandoned(id, arrived, now)
+        self.core().parts(&self.setup).io.is_abandoned(id, arrived, now)
     }
 
     /// Takes the connection's socket over for the application. Reception stops; what was received and not used is
@@ -273,7 +273,7 @@ impl Reactor {
     /// # Errors
     /// `NotConnected` when the connection is gone, or whatever duplicating the descriptor gives.
     pub fn hijack(&self, id: RequestId) -> io::Result<Hijacked> {
-        self.core().parts(&self.context).io.hijack(id)
+        self.core().parts(&self.setup).io.hijack(id)
     }
 
     /// Tells whether the application has taken the socket.
@@ -285,7 +285,7 @@ impl Reactor {
     /// [`super::Body::Incoming`]; any other one is at its end. After [`Reactor::finish`] or [`Reactor::abort`] there is
     /// nothing to read.
     pub fn read_body(&self, id: RequestId, bytes_max: usize) -> BodyRead {
-        self.core().parts(&self.context).io.read_body(id, bytes_max)
+        self.core().parts(&self.setup).io.read_body(id, bytes_max)
     }
 
     /// Asks for [`super::App::resume`] when there is something to read, be it the end or a fault (or for
@@ -293,6 +293,6 @@ impl Reactor {
     /// too: whichever waits looks again after either.
     /// [`Reactor::finish`] and [`Reactor::abort`] take the wish back.
     pub fn await_body(&self, id: RequestId) -> bool {
-        self.core().parts(&self.context).io.await_body(id)
+        self.core().parts(&self.setup).io.await_body(id)
     }
 }

@@ -44,17 +44,17 @@ pub enum Responded {
 impl Reactor {
     /// Sends what is left of a response, ends it, and sees to its connection.
     pub fn respond(&self, id: RequestId, whole: Whole<'_>) -> Responded {
-        self.core().parts(&self.context).io.respond(id, whole)
+        self.core().parts(&self.setup).io.respond(id, whole)
     }
 
     /// Returns what the head of a response says about its connection and the time.
     pub fn head_context(&self, id: RequestId) -> HeadContext {
-        self.core().parts(&self.context).io.head_context(id)
+        self.core().parts(&self.setup).io.head_context(id)
     }
 
     /// Sends pieces of a response that goes on, in their order; see [`Self::send`].
     pub fn send_pieces(&self, id: RequestId, pieces: Pieces) -> Flow {
-        self.core().parts(&self.context).io.push_pieces(id, pieces, Urgency::Now)
+        self.core().parts(&self.setup).io.push_pieces(id, pieces, Urgency::Now)
     }
 }
 
@@ -89,7 +89,7 @@ impl ConnIo<'_> {
     fn head_context(&mut self, id: RequestId) -> HeadContext {
         let detached = self.conns.request(id).is_some_and(|conn| conn.detached);
         let date = self.memory.date(clock::unix_now().as_secs());
-        HeadContext { keep_alive: self.context.keeps_alive() && !detached, date }
+        HeadContext { keep_alive: self.setup.keeps_alive() && !detached, date }
     }
 
     /// Sends pieces in their order.

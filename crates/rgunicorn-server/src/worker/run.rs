@@ -71,7 +71,7 @@ impl Reactor {
             self.handles().reopen_access_log();
         }
         let core = &mut *self.core();
-        let Parts { lifecycle, acceptor, mut io, .. } = core.parts(&self.context);
+        let Parts { lifecycle, acceptor, mut io, .. } = core.parts(&self.setup);
         lifecycle.watch_parent(&io);
         if control.stopping() {
             lifecycle.drain(acceptor, &mut io);
@@ -83,7 +83,7 @@ impl Reactor {
     /// loop with deadlines of its own waits less.
     pub fn before_wait(&self) -> Duration {
         let core = &mut *self.core();
-        let mut parts = core.parts(&self.context);
+        let mut parts = core.parts(&self.setup);
         let Parts { acceptor, io, wakes, .. } = &mut parts;
         acceptor.begin_wait(io);
         // Those that the last turn left for this one.
@@ -117,7 +117,7 @@ impl Reactor {
             app.blocking(&mut || result = driver.wait(Some(wait), completions));
         }
         if let Err(error) = result {
-            self.context.log(Level::Error, format_args!("Waiting for events failed: {error}"));
+            self.setup.log(Level::Error, format_args!("Waiting for events failed: {error}"));
         }
     }
 
@@ -144,7 +144,7 @@ impl Reactor {
         for completion in completions.extract_if(.., |completion| !is_external(completion)) {
             self.handle(core, completion);
         }
-        let Parts { acceptor, mut io, .. } = core.parts(&self.context);
+        let Parts { acceptor, mut io, .. } = core.parts(&self.setup);
         self.guarded("new connections", || acceptor.take_woken(&mut io));
         io.pause_full();
         io.expire_timers();
@@ -176,14 +176,14 @@ impl Reactor {
     /// Prepares for application work ([`Self::run_jobs`] does so itself): gives the listeners back.
     pub fn before_work(&self) {
         let core = &mut *self.core();
-        let Parts { acceptor, mut io, .. } = core.parts(&self.context);
+        let Parts { acceptor, mut io, .. } = core.parts(&self.setup);
         acceptor.begin_work(&mut io);
     }
 
     /// Ends a piece of application work ([`Self::run_jobs`] does so itself): reads the clock, and remembers when the work
     /// was slow.
     pub fn after_work(&self) {
-        self.core().parts(&self.context).io.end_work();
+        self.core().parts(&self.setup).io.end_work();
     }
 
     /// Takes the last step: drops what could not be dropped before, writes the access log.
@@ -214,7 +214,7 @@ impl Reactor {
     /// ended by whoever calls the steps of a turn.
     pub fn leave(&self) {
         let core = &mut *self.core();
-        let Parts { lifecycle, acceptor, mut io, .. } = core.parts(&self.context);
+        let Parts { lifecycle, acceptor, mut io, .. } = core.parts(&self.setup);
         lifecycle.drain(acceptor, &mut io);
         lifecycle.begin_leave();
     }
@@ -232,7 +232,7 @@ impl Reactor {
     fn handle(&self, core: &mut Core, completion: Completion) {
         let source = token_of(&completion).and_then(EventSource::from_token);
         let fine = self.guarded("a completion", || {
-            let Parts { acceptor, mut io, wakes, .. } = core.parts(&self.context);
+            let Parts { acceptor, mut io, wakes, .. } = core.parts(&self.setup);
             match (source, completion) {
                 (Some(EventSource::Recv(id)), Completion::Recv { outcome, .. }) => io.on_recv(id, outcome),
                 (Some(EventSource::Send(id)), Completion::Sent { result, buf, .. }) => {
@@ -265,7 +265,7 @@ impl Reactor {
     /// Begins application work, if there is any.
     fn first_job(&self) -> Option<NextJob> {
         let core = &mut *self.core();
-        let Parts { lifecycle, acceptor, mut io, .. } = core.parts(&self.context);
+        let Parts { lifecycle, acceptor, mut io, .. } = core.parts(&self.setup);
         if io.conns.jobs() == 0 {
             return None;
         }
@@ -276,7 +276,7 @@ impl Reactor {
     /// Ends a piece of application work, and begins the next if this turn may have `more`.
     fn next_job(&self, more: bool) -> Option<NextJob> {
         let core = &mut *self.core();
-        let Parts { lifecycle, mut io, .. } = core.parts(&self.context);
+        let Parts { lifecycle, mut io, .. } = core.parts(&self.setup);
         io.end_work();
         if !more || self.handles().control.quitting().is_some() {
             return None;
@@ -307,13 +307,13 @@ impl Reactor {
             .map(|text| (*text).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_default();
-        self.context.log(Level::Error, format_args!("Internal error while handling {what}: {text}"));
+        self.setup.log(Level::Error, format_args!("Internal error while handling {what}: {text}"));
         false
     }
 
     /// Closes a connection whose work has panicked: no answer would follow any more.
     fn close_failed(&self, core: &mut Core, id: ConnId) {
-        self.guarded("a failed connection", || core.parts(&self.context).io.close(id));
+        self.guarded("a failed connection", || core.parts(&self.setup).io.close(id));
     }
 }
 
@@ -326,7 +326,7 @@ fn wait_time(parts: &Parts<'_>) -> Duration {
     let now = io.turn.now();
     let deadlines = [io.conns.timers.next(), lifecycle.deadline()];
     let nearest = deadlines.into_iter().chain(acceptor.deadlines()).flatten().min();
-    let longest = io.context.config.idle_wait_max;
+    let longest = io.setup.config.idle_wait_max;
     nearest.map_or(longest, |at| longest.min(at.since(now)))
 }
 
@@ -335,14 +335,14 @@ mod tests {
     use super::*;
     use crate::worker::config::WorkerConfig;
     use crate::worker::conn::io::fixture::of_fd;
-    use crate::worker::context::WorkerContext;
     use crate::worker::reactor::WakeSources;
+    use crate::worker::setup::WorkerSetup;
     use rgunicorn_io::driver::sim::SimConfig;
 
     #[test]
     fn a_panic_over_a_completion_closes_its_connection_only() {
         let (driver, net) = Driver::sim(1, &SimConfig::default());
-        let WorkerContext { handles, config, policy } = WorkerContext::fixture(WorkerConfig::default());
+        let WorkerSetup { handles, config, policy } = WorkerSetup::fixture(WorkerConfig::default());
         let reactor = Reactor::new(driver, &[], WakeSources::default(), handles, config, policy);
         let open = || {
             let (fd, peer) = net.pair();
@@ -355,7 +355,7 @@ mod tests {
         {
             let core = &mut *reactor.core();
             assert!(!reactor.guarded("a completion", || {
-                let _borrowed = core.parts(&reactor.context);
+                let _borrowed = core.parts(&reactor.setup);
                 panic!("{completion:?}");
             }));
             conn.into_iter().for_each(|id| reactor.close_failed(core, id));

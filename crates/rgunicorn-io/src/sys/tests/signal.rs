@@ -1,4 +1,5 @@
-//! Dispositions belong to the process, so these tests take turns; raise(3) delivers to the calling thread before it returns.
+//! Dispositions belong to the process, so these tests take turns; raise(3) delivers to the calling thread before it
+//! returns.
 
 use super::*;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -19,8 +19,8 @@ use self::wakeup::Wakeups;
 use super::conn::NewConn;
 use super::conn::io::{ConnIo, DRAIN_FRESH};
 use super::conn::proxy_header::ProxyHeaderState;
-use super::context::ListenerSpec;
 use super::event_source::EventSource;
+use super::setup::ListenerSpec;
 use super::timers::ConnTimer;
 use crate::log::Level;
 
@@ -107,7 +107,7 @@ impl Acceptor {
 
     /// Arms, before a wait, the listeners if this worker may take more connections, and the poll of siblings' wake-ups.
     pub(crate) fn begin_wait(&mut self, io: &mut ConnIo<'_>) {
-        let board = io.context.handles.slot.board();
+        let board = io.setup.handles.slot.board();
         self.alone = board.is_only_worker();
         self.arm(io);
         if !self.alone {
@@ -133,7 +133,7 @@ impl Acceptor {
         if io.draining {
             return self.look_for_nothing();
         }
-        if io.conns.load() >= io.context.config.connections_max || self.paused_until.is_some() {
+        if io.conns.load() >= io.setup.config.connections_max || self.paused_until.is_some() {
             self.look_for_nothing();
             return self.hand_back(io, |_| true);
         }
@@ -159,7 +159,7 @@ impl Acceptor {
         }
         if take {
             let accepting = if all_armed { Accepting::Waiting } else { Accepting::No };
-            io.context.handles.slot.set_accepting(accepting);
+            io.setup.handles.slot.set_accepting(accepting);
         }
     }
 
@@ -181,7 +181,7 @@ impl Acceptor {
         }
         // All threads of the application are at work: a request on a new connection would wait, which a sibling could
         // answer.
-        let threads = io.context.config.threads;
+        let threads = io.setup.config.threads;
         if threads > 0 && io.conns.workers() >= threads {
             self.balancer.end_hold();
             return AcceptDecision::Disarm;
@@ -192,7 +192,7 @@ impl Acceptor {
     /// Tells whether this worker leaves the next connections to its siblings, and takes one that none of them has taken.
     fn holds_back(&mut self, io: &mut ConnIo<'_>) -> bool {
         let (now, own) = (io.turn.now(), io.conns.len() as u64);
-        let slot = &io.context.handles.slot;
+        let slot = &io.setup.handles.slot;
         let shares = self.listeners.iter().any(|listener| listener.shared);
         match self.balancer.decide(own, shares, now, |busy_grace| siblings(slot, now, busy_grace)) {
             Hold::No => false,
@@ -208,7 +208,7 @@ impl Acceptor {
     /// Looks for a connection that no worker was woken for: often while a sibling is there that may lose wake-ups, else when
     /// this worker has slept for so long. Returns whether there was one.
     fn polls_backlog(&mut self, io: &mut ConnIo<'_>) -> bool {
-        let slot = &io.context.handles.slot;
+        let slot = &io.setup.handles.slot;
         let may_be_lost = || {
             let age = slot.read().age;
             slot.board().readings().any(|reading| reading.age != age && reading.may_lose_wakeup())
@@ -224,14 +224,14 @@ impl Acceptor {
     /// Begins application work: gives the wake-ups back, and takes the connection of one that had come already.
     pub(crate) fn begin_work(&mut self, io: &mut ConnIo<'_>) {
         // Threads work while the loop waits.
-        if io.context.config.threads == 0 {
+        if io.setup.config.threads == 0 {
             self.disarm(io);
         }
     }
 
     /// Gives the wake-ups back.
     fn disarm(&mut self, io: &mut ConnIo<'_>) {
-        let slot = &io.context.handles.slot;
+        let slot = &io.setup.handles.slot;
         if self.alone && !io.draining {
             return slot.set_accepting(Accepting::BusyArmed);
         }
@@ -250,7 +250,7 @@ impl Acceptor {
 
     /// Begins to drain: gives all listeners back. They are closed when what waits there has been taken.
     pub(crate) fn begin_drain(&mut self, io: &mut ConnIo<'_>) {
-        self.alone = io.context.handles.slot.board().is_only_worker();
+        self.alone = io.setup.handles.slot.board().is_only_worker();
         self.disarm(io);
         for listener in &self.listeners {
             // Siblings have the same socket, so that closing it here does not take this worker out of the kernel's queue of
@@ -262,7 +262,7 @@ impl Acceptor {
     /// Gives wake-ups to the siblings, because this worker takes no more for now. Where one has been used up for us
     /// already, its connection waits for us alone and is taken, above the limit if need be (by one per listener at most).
     fn hand_back(&mut self, io: &mut ConnIo<'_>, which: impl Fn(&AcceptSocket) -> bool) {
-        io.context.handles.slot.set_accepting(Accepting::No);
+        io.setup.handles.slot.set_accepting(Accepting::No);
         for index in 0..self.listeners.len() {
             let listener = &mut self.listeners[index];
             if which(listener)
@@ -280,7 +280,7 @@ impl Acceptor {
         let index = index as usize;
         let Some(listener) = self.listeners.get_mut(index) else { return };
         listener.op = None;
-        io.context.handles.slot.set_accepting(Accepting::BusyDisarmed);
+        io.setup.handles.slot.set_accepting(Accepting::BusyDisarmed);
         match result {
             Err(error) => self.pause(io, error),
             Ok(_) if self.is_alone_at(index) => self.accept_some(io, index),
@@ -304,10 +304,10 @@ impl Acceptor {
     fn passes_wakeup_on(&mut self, io: &mut ConnIo<'_>, index: usize) -> bool {
         let left = std::mem::take(&mut self.listeners[index].left);
         // Threads work while the loop waits.
-        if left || io.conns.jobs() == 0 || io.draining || io.context.config.threads > 0 {
+        if left || io.conns.jobs() == 0 || io.draining || io.setup.config.threads > 0 {
             return false;
         }
-        let (slot, now) = (&io.context.handles.slot, io.turn.now());
+        let (slot, now) = (&io.setup.handles.slot, io.turn.now());
         let siblings = siblings(slot, now, self.balancer.busy_grace(now));
         if !siblings.can_take() {
             return false;
@@ -335,7 +335,7 @@ impl Acceptor {
         let batch_max = if alone { ACCEPT_BATCH_SOLO_MAX } else { ACCEPT_BATCH_SHARED_MAX };
         let batch = self.listeners[index].batch.min(batch_max);
         for done in 0..batch {
-            if io.conns.load() >= io.context.config.connections_max && (done > 0 || alone) {
+            if io.conns.load() >= io.setup.config.connections_max && (done > 0 || alone) {
                 return;
             }
             if !self.accept_one(io, index) {
@@ -353,7 +353,7 @@ impl Acceptor {
         self.paused_until = self.paused_until.filter(|until| now < *until);
         for index in 0..self.listeners.len() {
             loop {
-                if io.conns.load() >= io.context.config.connections_max || self.paused_until.is_some() {
+                if io.conns.load() >= io.setup.config.connections_max || self.paused_until.is_some() {
                     return false;
                 }
                 if !self.accept_one(io, index) {
@@ -393,7 +393,7 @@ impl Acceptor {
                 return false;
             }
         };
-        let (handles, config) = (&io.context.handles, &io.context.config);
+        let (handles, config) = (&io.setup.handles, &io.setup.config);
         let trusted = unix || handles.trusted.trusts(peer.ip());
         let proxy_state = ProxyHeaderState::of(config, peer);
         let id = io.conns.insert(NewConn { fd, peer, listener: index as u16, trusted, proxy_state });

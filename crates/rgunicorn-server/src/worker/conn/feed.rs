@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use rgunicorn_http::proxy::{self, ProxyStep};
 use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestHead};
-use rgunicorn_io::driver::PeerAddr;
 use rgunicorn_io::sys::clock::Instant;
 
 use super::body::Body;
@@ -23,10 +22,10 @@ pub(crate) enum FeedOutcome {
     /// More is needed, and the client waits for `100 Continue` before it sends it.
     WantsContinue,
     /// A request is complete; the phase is `Running`.
-    Ready(Request),
+    Ready(Box<Request>),
     /// A request's head is complete and its body is still to come; the phase is `Running`. Whether the client waits for
     /// `100 Continue`.
-    Streaming(Request, bool),
+    Streaming(Box<Request>, bool),
     /// The bytes are not an acceptable request. With the request's head, if that was complete.
     Refused(HttpError, Option<RequestHead>),
     /// The bytes are a PROXY header that is not acceptable.
@@ -180,11 +179,11 @@ impl Conn {
     }
 
     /// Makes a request and begins to run it.
-    fn request(&mut self, ctx: &FeedContext<'_>, index: u32, head: RequestHead, body: Body) -> Request {
+    fn request(&mut self, ctx: &FeedContext<'_>, index: u32, head: RequestHead, body: Body) -> Box<Request> {
         self.phase = ConnPhase::Running;
         self.requests = self.requests.saturating_add(1);
         let keep_alive = head.keep_alive() && !head.close_after() && ctx.keep_alive;
-        Request {
+        Box::new(Request {
             id: self.request_id(index),
             head,
             body,
@@ -193,9 +192,10 @@ impl Conn {
             listener: self.listener,
             received: ctx.now,
             arrived: ctx.arrived,
+            begun: ctx.now,
             keep_alive,
             number: self.requests,
-        }
+        })
     }
 
     /// Takes the first bytes of a connection. The clock is the first request's head's: it runs since the accept.
@@ -218,7 +218,7 @@ impl Conn {
             Ok(ProxyStep::Header(header)) => {
                 self.proxy_state = ProxyHeaderState::Over;
                 if let Some(addresses) = header.addresses {
-                    self.peer = PeerAddr::told(addresses.source);
+                    self.peer = addresses.source.into();
                 }
                 self.proxied = Some(Arc::new(header));
                 self.feed(ctx, index, input)

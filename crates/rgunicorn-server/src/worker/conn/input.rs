@@ -64,7 +64,7 @@ impl ConnIo<'_> {
     /// and counted while closing.
     pub(crate) fn after_buffered(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
-        let (phase, full) = (conn.phase, conn.is_full(&self.context.config));
+        let (phase, full) = (conn.phase, conn.is_full(&self.setup.config));
         let lingered_bytes = conn.ext.as_ref().map_or(0, |ext| ext.lingered_bytes);
         if full {
             self.conns.mark_full(id);
@@ -72,7 +72,7 @@ impl ConnIo<'_> {
         match phase {
             ConnPhase::Running => self.after_body_input(id),
             ConnPhase::Skipping => self.skip_on(id),
-            ConnPhase::Lingering if lingered_bytes > self.context.config.linger_bytes_max => self.close(id),
+            ConnPhase::Lingering if lingered_bytes > self.setup.config.linger_bytes_max => self.close(id),
             _ => {}
         }
     }
@@ -81,7 +81,7 @@ impl ConnIo<'_> {
     /// the client back.
     pub(crate) fn pause_full(&mut self) {
         while let Some(id) = self.conns.pop_full() {
-            let config = &self.context.config;
+            let config = &self.setup.config;
             let Some(conn) = self.conns.get(id).filter(|conn| conn.is_full(config)) else { continue };
             if let Some(op) = conn.recv.take() {
                 let (data, end) = self.driver.recv_stop(op);
@@ -93,7 +93,7 @@ impl ConnIo<'_> {
     /// Arms reception unless it is armed, cannot be, or as much is held as may be: then the end of a later response does.
     pub(crate) fn arm_recv(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
-        if conn.recv.is_some() || conn.read_closed || conn.detached || conn.is_full(&self.context.config) {
+        if conn.recv.is_some() || conn.read_closed || conn.detached || conn.is_full(&self.setup.config) {
             return;
         }
         match self.driver.recv(conn.fd.as_raw_fd(), EventSource::Recv(id).token()) {
@@ -145,14 +145,14 @@ impl ConnIo<'_> {
     }
 
     /// Queues a request for the application.
-    fn call(&mut self, request: Request) {
+    fn call(&mut self, request: Box<Request>) {
         self.turn.add_requests(1);
         self.conns.call(request);
     }
 
     /// Tells the client to send the body.
     fn send_continue(&mut self, id: ConnId) -> Flow {
-        let line = rgunicorn_http::continue_response((1, 1)).to_vec();
+        let line = rgunicorn_http::continue_response(rgunicorn_http::Version::HTTP_11).to_vec();
         self.push_out(id, Outgoing::from(line), rgunicorn_io::driver::Urgency::Now)
     }
 
@@ -160,10 +160,10 @@ impl ConnIo<'_> {
     fn await_more(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
         if conn.phase == ConnPhase::Body {
-            self.start_timer(id, ConnTimer::BodyStall, self.context.config.body_stall_timeout);
+            self.start_timer(id, ConnTimer::BodyStall, self.setup.config.body_stall_timeout);
         } else if !self.conns.timers.runs(id.index, ConnTimer::Header) {
             // The head's clock starts with its first byte (or the accept) and is not restarted by later ones.
-            self.start_timer(id, ConnTimer::Header, self.context.config.header_timeout);
+            self.start_timer(id, ConnTimer::Header, self.setup.config.header_timeout);
         }
     }
 
@@ -171,17 +171,20 @@ impl ConnIo<'_> {
     fn refuse(&mut self, id: ConnId, refusal: &Refusal, head: Option<RequestHead>) {
         let Some(conn) = self.conns.get(id) else { return };
         conn.phase = ConnPhase::Running;
-        let request = head.map(|head| Request {
-            id: conn.request_id(id.index),
-            head,
-            body: Body::Empty,
-            peer: conn.peer,
-            proxied: conn.proxied.clone(),
-            listener: conn.listener,
-            received: self.turn.now(),
-            arrived: self.turn.now(),
-            keep_alive: false,
-            number: 0,
+        let request = head.map(|head| {
+            Box::new(Request {
+                id: conn.request_id(id.index),
+                head,
+                body: Body::Empty,
+                peer: conn.peer,
+                proxied: conn.proxied.clone(),
+                listener: conn.listener,
+                received: self.turn.now(),
+                arrived: self.turn.now(),
+                begun: self.turn.now(),
+                keep_alive: false,
+                number: 0,
+            })
         });
         if refusal.status != 0 {
             if let Some(error) = &refusal.cause {
@@ -204,7 +207,7 @@ impl ConnIo<'_> {
         conn.served = true;
         if conn.output_over_limit() {
             conn.phase = ConnPhase::Flushing;
-            return self.start_timer(id, ConnTimer::WriteStall, self.context.config.write_stall_timeout);
+            return self.start_timer(id, ConnTimer::WriteStall, self.setup.config.write_stall_timeout);
         }
         conn.phase = ConnPhase::Idle;
         if conn.pending_bytes() > 0 {
@@ -224,7 +227,7 @@ impl ConnIo<'_> {
         if self.draining {
             self.start_timer(id, ConnTimer::Drain, DRAIN_FRESH);
         } else {
-            self.start_timer(id, ConnTimer::Keepalive, self.context.config.keepalive);
+            self.start_timer(id, ConnTimer::Keepalive, self.setup.config.keepalive);
         }
     }
 }

@@ -17,11 +17,11 @@ use super::feed::{FeedContext, FeedOutcome};
 use super::table::Connections;
 use crate::log::Level;
 use crate::response::Outgoing;
-use crate::worker::context::WorkerContext;
 use crate::worker::event_source::EventSource;
 use crate::worker::ids::ConnId;
 use crate::worker::jobs::{Job, NextJob};
 use crate::worker::memory::Memory;
+use crate::worker::setup::WorkerSetup;
 use crate::worker::timers::ConnTimer;
 use crate::worker::turn::Turn;
 
@@ -37,7 +37,7 @@ pub(crate) struct ConnIo<'a> {
     pub(crate) turn: &'a mut Turn,
     /// The worker takes no new connections any more.
     pub(crate) draining: bool,
-    pub(crate) context: &'a WorkerContext,
+    pub(crate) setup: &'a WorkerSetup,
 }
 
 /// Bytes that have arrived.
@@ -69,13 +69,13 @@ pub(crate) enum OutProgress {
 impl ConnIo<'_> {
     /// Gives bytes that have arrived to their connection: the one entrance. `end`: no more will come.
     pub(crate) fn bytes_in(&mut self, id: ConnId, bytes: BytesIn<'_>, end: bool) {
-        let Self { conns, driver, turn, context, .. } = self;
+        let Self { conns, driver, turn, setup, .. } = self;
         let fed = conns.get(id).map(|conn| {
             let data = match &bytes {
                 BytesIn::Lent(buf) => driver.buffer(buf),
                 BytesIn::Own(data) => data,
             };
-            let outcome = conn.bytes_in(&feed_context(turn, context), id.index, data);
+            let outcome = conn.bytes_in(&feed_context(turn, setup), id.index, data);
             if end {
                 conn.end_input();
             }
@@ -129,9 +129,9 @@ impl ConnIo<'_> {
 
     /// Takes input of the next request from what is held of it.
     pub(crate) fn feed_pending(&mut self, id: ConnId) {
-        let Self { conns, turn, context, .. } = self;
+        let Self { conns, turn, setup, .. } = self;
         let Some(conn) = conns.get(id) else { return };
-        let outcome = conn.feed_pending(&feed_context(turn, context), id.index);
+        let outcome = conn.feed_pending(&feed_context(turn, setup), id.index);
         match outcome {
             FeedOutcome::Waiting | FeedOutcome::WantsContinue | FeedOutcome::Streaming(..)
                 if conn.read_closed =>
@@ -151,8 +151,13 @@ impl ConnIo<'_> {
         }
         Some(match job {
             Job::Call(request) if leaving => NextJob::Abort(request.id),
-            Job::Call(request) if self.is_abandoned(request.id, request.arrived, self.turn.now()) => {
-                NextJob::Drop(request)
+            Job::Call(mut request) => {
+                request.begun = self.turn.now();
+                if self.is_abandoned(request.id, request.arrived, request.begun) {
+                    NextJob::Drop(request)
+                } else {
+                    NextJob::Run(Job::Call(request))
+                }
             }
             job => NextJob::Run(job),
         })
@@ -162,7 +167,7 @@ impl ConnIo<'_> {
     pub(crate) fn end_work(&mut self) {
         self.turn.end_work(self.driver.now());
         // A busy worker is a living one: the beat must not wait for the end of a long queue.
-        self.context.handles.slot.beat(self.turn.now());
+        self.setup.handles.slot.beat(self.turn.now());
     }
 
     /// (Re)starts the one deadline of a connection.
@@ -194,16 +199,16 @@ impl ConnIo<'_> {
 
     /// Writes a line to the error log.
     pub(crate) fn log(&self, level: Level, line: std::fmt::Arguments<'_>) {
-        self.context.log(level, line);
+        self.setup.log(level, line);
     }
 }
 
 /// Returns the surroundings of a connection that is fed now.
-fn feed_context<'a>(turn: &Turn, context: &'a WorkerContext) -> FeedContext<'a> {
+fn feed_context<'a>(turn: &Turn, setup: &'a WorkerSetup) -> FeedContext<'a> {
     FeedContext {
-        policy: &context.policy,
-        config: &context.config,
-        keep_alive: context.keeps_alive(),
+        policy: &setup.policy,
+        config: &setup.config,
+        keep_alive: setup.keeps_alive(),
         now: turn.now(),
         arrived: turn.arrived(),
     }
@@ -227,7 +232,7 @@ pub(crate) mod fixture {
         pub(crate) memory: Memory,
         pub(crate) turn: Turn,
         pub(crate) draining: bool,
-        pub(crate) context: WorkerContext,
+        pub(crate) setup: WorkerSetup,
         pub(crate) net: SimNet,
     }
 
@@ -241,14 +246,14 @@ pub(crate) mod fixture {
             };
             let (driver, net) = Driver::sim(1, &calm);
             let turn = Turn::new(driver.now());
-            let context = WorkerContext::fixture(config);
+            let setup = WorkerSetup::fixture(config);
             let (conns, memory) = Default::default();
-            Self { conns, driver, memory, turn, draining: false, context, net }
+            Self { conns, driver, memory, turn, draining: false, setup, net }
         }
 
         pub(crate) fn io(&mut self) -> ConnIo<'_> {
-            let Self { conns, driver, memory, turn, draining, context, .. } = self;
-            ConnIo { conns, driver, memory, turn, draining: *draining, context }
+            let Self { conns, driver, memory, turn, draining, setup, .. } = self;
+            ConnIo { conns, driver, memory, turn, draining: *draining, setup }
         }
     }
 

@@ -72,7 +72,7 @@ impl ConnIo<'_> {
     pub(crate) fn park(&mut self, id: RequestId) -> bool {
         let Some(conn) = self.conns.request(id).filter(|conn| conn.has_output()) else { return false };
         conn.parked = true;
-        self.start_timer(id.conn, ConnTimer::WriteStall, self.context.config.write_stall_timeout);
+        self.start_timer(id.conn, ConnTimer::WriteStall, self.setup.config.write_stall_timeout);
         true
     }
 
@@ -85,7 +85,7 @@ impl ConnIo<'_> {
     /// Tells whether the answer to a request that arrived at `arrived` is no longer waited for.
     pub(crate) fn is_abandoned(&mut self, id: RequestId, arrived: Instant, now: Instant) -> bool {
         let Some(conn) = self.conns.request(id) else { return true };
-        let (waited, timeout) = (now.since(arrived), self.context.config.abandon_timeout);
+        let (waited, timeout) = (now.since(arrived), self.setup.config.abandon_timeout);
         // Reset, or (unix sockets) closed: an answer cannot reach the client any more.
         waited >= ASK_AFTER && self.driver.is_reset(conn.fd.as_raw_fd())
             || !timeout.is_zero() && waited >= timeout && self.is_half_closed(id)
@@ -238,7 +238,7 @@ impl ConnIo<'_> {
                 Flow::Queued => {
                     // Progress: the stall clock starts again, if it was running.
                     if self.conns.timers.runs(id.index, ConnTimer::WriteStall) {
-                        self.start_timer(id, ConnTimer::WriteStall, self.context.config.write_stall_timeout);
+                        self.start_timer(id, ConnTimer::WriteStall, self.setup.config.write_stall_timeout);
                     }
                     return;
                 }
@@ -254,7 +254,7 @@ impl ConnIo<'_> {
             conn.parked = false;
             if conn.awaits_body() {
                 // Another greenlet of the application does; its clock had given way to this one's.
-                self.start_timer(id, ConnTimer::BodyStall, self.context.config.body_stall_timeout);
+                self.start_timer(id, ConnTimer::BodyStall, self.setup.config.body_stall_timeout);
             } else {
                 self.conns.timers.stop(id.index);
             }
@@ -286,7 +286,7 @@ impl ConnIo<'_> {
             ext.incoming = None;
         }
         if conn.has_output() {
-            self.start_timer(id, ConnTimer::WriteStall, self.context.config.write_stall_timeout);
+            self.start_timer(id, ConnTimer::WriteStall, self.setup.config.write_stall_timeout);
         } else {
             self.linger(id);
         }
@@ -306,7 +306,7 @@ impl ConnIo<'_> {
         if self.draining {
             self.start_timer(id, ConnTimer::Drain, DRAIN_FRESH);
         } else {
-            self.start_timer(id, ConnTimer::Linger, self.context.config.linger_timeout);
+            self.start_timer(id, ConnTimer::Linger, self.setup.config.linger_timeout);
         }
         self.arm_recv(id);
     }

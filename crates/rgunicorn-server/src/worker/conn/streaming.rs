@@ -15,7 +15,7 @@ impl ConnIo<'_> {
         let Some(incoming) = conn.incoming() else { return BodyRead::End };
         let read = incoming.read(bytes_max);
         // Not as soon as there is room for a byte: pausing again costs more than that.
-        let roomy = incoming.held_bytes() <= self.context.config.body_window_bytes_max / 2;
+        let roomy = incoming.held_bytes() <= self.setup.config.body_window_bytes_max / 2;
         if roomy && conn.recv.is_none() {
             self.arm_recv(id.conn);
         }
@@ -28,7 +28,7 @@ impl ConnIo<'_> {
         let incoming = running.and_then(|conn| conn.incoming());
         let Some(incoming) = incoming.filter(|incoming| !incoming.is_readable()) else { return false };
         incoming.set_awaited(true);
-        self.start_timer(id.conn, ConnTimer::BodyStall, self.context.config.body_stall_timeout);
+        self.start_timer(id.conn, ConnTimer::BodyStall, self.setup.config.body_stall_timeout);
         true
     }
 
@@ -39,12 +39,12 @@ impl ConnIo<'_> {
         let Some(incoming) = conn.incoming().filter(|incoming| incoming.is_awaited()) else { return };
         if !incoming.is_readable() {
             // Framing only, but the client is alive.
-            return self.start_timer(id, ConnTimer::BodyStall, self.context.config.body_stall_timeout);
+            return self.start_timer(id, ConnTimer::BodyStall, self.setup.config.body_stall_timeout);
         }
         incoming.set_awaited(false);
         if parked {
             // Another greenlet of the application writes; its clock had given way to this one's.
-            self.start_timer(id, ConnTimer::WriteStall, self.context.config.write_stall_timeout);
+            self.start_timer(id, ConnTimer::WriteStall, self.setup.config.write_stall_timeout);
         } else {
             self.conns.timers.stop(id.index);
         }
@@ -87,7 +87,7 @@ impl ConnIo<'_> {
     pub(crate) fn skip_on(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
         let Some(incoming) = conn.incoming() else { return };
-        match incoming.skip_progress(self.context.config.unread_body_bytes_max) {
+        match incoming.skip_progress(self.setup.config.unread_body_bytes_max) {
             SkipProgress::Complete => {
                 conn.ext().incoming = None;
                 self.next_request(id);
@@ -100,7 +100,7 @@ impl ConnIo<'_> {
     /// Starts the deadline of a body that is read away. A worker that leaves gives it a moment in all.
     pub(crate) fn start_skip_timer(&mut self, id: ConnId) {
         if !self.draining {
-            self.start_timer(id, ConnTimer::BodyStall, self.context.config.body_stall_timeout);
+            self.start_timer(id, ConnTimer::BodyStall, self.setup.config.body_stall_timeout);
         } else if !self.conns.timers.runs(id.index, ConnTimer::Drain) {
             self.start_timer(id, ConnTimer::Drain, DRAIN_FRESH);
         }

@@ -114,7 +114,7 @@ impl Connections {
     }
 
     /// Queues a request that is ready; no deadline runs from here on.
-    pub(crate) fn call(&mut self, request: Request) {
+    pub(crate) fn call(&mut self, request: Box<Request>) {
         self.timers.stop(request.id.conn.index);
         self.jobs.push_back(Job::Call(request));
     }

@@ -22,7 +22,7 @@ impl ConnIo<'_> {
         }
         match (conn.has_output(), conn.phase) {
             (true, _) if timer != ConnTimer::WriteStall => {
-                self.start_timer(id, ConnTimer::WriteStall, self.context.config.write_stall_timeout);
+                self.start_timer(id, ConnTimer::WriteStall, self.setup.config.write_stall_timeout);
             }
             (true, _) => {
                 self.log(Level::Debug, format_args!("Closing a connection whose client does not read"));
@@ -73,7 +73,7 @@ impl ConnIo<'_> {
 
     /// Tells whether an idle connection had its last answer a moment ago: so much of its keep-alive time is left.
     fn was_busy(&self, id: ConnId) -> bool {
-        let keepalive = self.context.config.keepalive;
+        let keepalive = self.setup.config.keepalive;
         let left = self.conns.timers.at(id.index).map(|at| at.since(self.turn.now()));
         left.is_some_and(|left| keepalive.saturating_sub(left) < DRAIN_FRESH)
     }

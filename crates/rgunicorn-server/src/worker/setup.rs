@@ -69,14 +69,14 @@ impl RequestCount {
 }
 
 /// Handles, numbers and rules that every part of the reactor may look at.
-pub(crate) struct WorkerContext {
+pub(crate) struct WorkerSetup {
     pub(crate) handles: WorkerHandles,
     pub(crate) config: WorkerConfig,
     /// Which requests are acceptable.
     pub(crate) policy: Policy,
 }
 
-impl WorkerContext {
+impl WorkerSetup {
     /// Tells whether the worker is willing to keep connections open at this moment.
     pub(crate) fn keeps_alive(&self) -> bool {
         !self.config.close_always
@@ -91,7 +91,7 @@ impl WorkerContext {
 }
 
 #[cfg(test)]
-impl WorkerContext {
+impl WorkerSetup {
     /// Makes one for tests: the only worker of its board, whose logs go nowhere.
     pub(crate) fn fixture(config: WorkerConfig) -> Self {
         let board = rgunicorn_io::sys::shared::Scoreboard::new().unwrap();
