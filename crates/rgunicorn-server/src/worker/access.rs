@@ -9,7 +9,6 @@ use rgunicorn_http::{ResponseHead, percent_decode_path};
 use rgunicorn_io::sys::clock;
 
 use super::message::Request;
-use super::reactor::Reactor;
 use super::setup::WorkerHandles;
 
 /// The facts of a finished request.
@@ -43,18 +42,16 @@ impl WorkerHandles {
             self.errors.log(Level::Error, format_args!("Cannot open the access log again: {error}"));
         }
     }
-}
 
-impl Reactor {
-    /// Whether an access log is kept: ask before the facts are gathered.
+    /// Tells whether an access log is kept: ask before the facts are gathered.
     pub fn logs_access(&self) -> bool {
-        self.handles().access.borrow().is_some()
+        self.access.borrow().is_some()
     }
 
     /// Writes records that a thread has rendered.
     pub fn log_lines(&self, lines: &[u8]) {
         if !lines.is_empty()
-            && let Some(log) = &mut *self.handles().access.borrow_mut()
+            && let Some(log) = &mut *self.access.borrow_mut()
         {
             log.push_lines(lines);
         }
@@ -63,7 +60,7 @@ impl Reactor {
     /// Writes the record of `request`, if an access log is kept. `facts` may run Python, so the log is out of its cell
     /// meanwhile.
     pub fn log_access(&self, request: &Request, facts: &AccessFacts<'_>) {
-        let mut lent = Lent::take(&self.handles().access);
+        let mut lent = Lent::take(&self.access);
         if let Some(log) = &mut lent.log {
             log.push(&AccessLine::new(request, facts));
         }

@@ -72,7 +72,7 @@ impl Lifecycle {
         let handles = &io.setup.handles;
         if self.is_parent_check_due(io.turn.now()) && process::parent_id() != handles.parent {
             let pid = process::id();
-            io.log(Level::Info, format_args!("Parent changed, shutting down: <Worker {pid}>"));
+            io.setup.log(Level::Info, format_args!("Parent changed, shutting down: <Worker {pid}>"));
             handles.control.stop();
         }
     }

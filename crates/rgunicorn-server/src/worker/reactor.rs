@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use rgunicorn_http::Policy;
 use rgunicorn_io::driver::Driver;
-use rgunicorn_io::sys::clock::{self, Instant};
+use rgunicorn_io::sys::clock::Instant;
 
 use super::accept::Acceptor;
 use super::config::WorkerConfig;
@@ -145,11 +145,6 @@ impl Reactor {
         self.core.borrow().turn.now()
     }
 
-    /// Counts the open connections.
-    pub fn connections(&self) -> usize {
-        self.core.borrow().conns.len()
-    }
-
     /// Counts what the worker holds at this moment.
     pub fn snapshot(&self) -> Snapshot {
         let core = self.core.borrow();
@@ -161,23 +156,10 @@ impl Reactor {
         }
     }
 
-    /// Counts a request that is about to run. At the limit (`max_requests`) the worker begins to leave: the request
-    /// is answered with `Connection: close` and this is the last turn that accepts. While another worker is being
-    /// replaced for that reason it goes on, and asks again at its next request.
-    pub fn count_request(&self) {
-        let WorkerHandles { slot, control, errors, .. } = &self.setup.handles;
-        self.count().add(slot, control, errors);
-    }
-
     /// Returns the way in which requests are counted.
     pub fn count(&self) -> RequestCount {
         let WorkerConfig { requests_max, shares_listeners, .. } = self.setup.config;
         RequestCount { requests_max, shares_listeners }
-    }
-
-    /// Tells whether the worker is willing to keep connections open at this moment.
-    pub fn keeps_alive(&self) -> bool {
-        self.setup.keeps_alive()
     }
 
     /// Tells whether there is room for one more connection that waits for its next request.
@@ -187,20 +169,9 @@ impl Reactor {
         config.threads == 0 || self.core.borrow().conns.timers.count(ConnTimer::Keepalive) < idle_max
     }
 
-    /// Returns the `Date` header value of now.
-    pub fn date(&self) -> [u8; 29] {
-        let unix = clock::unix_now().as_secs();
-        self.core().memory.date(unix)
-    }
-
     /// Returns an empty buffer for output, with some capacity.
     pub fn buffer(&self) -> Vec<u8> {
         self.core().memory.buffer()
-    }
-
-    /// Takes an output buffer back.
-    pub fn recycle(&self, buffer: Vec<u8>) {
-        self.core().memory.recycle(buffer);
     }
 
     /// Gives a piece of a response to a connection. `last`: the application has nothing further, so the piece may
@@ -212,7 +183,10 @@ impl Reactor {
         {
             *body = Bytes::new();
         }
-        self.core().parts(&self.setup).io.send(id.conn, piece, last)
+        let core = &mut *self.core();
+        let mut io = core.parts(&self.setup).io;
+        let urgency = io.turn.urgency(last);
+        io.push_out(id.conn, piece, urgency)
     }
 
     /// Ends a response. `keep`: the connection stays open for the next request, if what was not read of this one's body is
@@ -256,14 +230,17 @@ impl Reactor {
     /// Tells whether the client has left, or has at least shut its side of the connection: asks the kernel, because the loop
     /// may not have looked for a while.
     pub fn is_half_closed(&self, id: RequestId) -> bool {
-        self.core().parts(&self.setup).io.is_half_closed(id)
+        let Core { conns, driver, .. } = &mut *self.core();
+        conns.request(id).is_none_or(|conn| conn.is_half_closed(driver))
     }
 
     /// Tells whether the answer to a request is no longer waited for, which has waited for its turn from `arrived` to `now`.
     /// A client that has shut its side of the connection may be gone, or wait for its answer all the same (RFC 9112 section
     /// 9.6 lets it), and TCP cannot tell: it is taken for gone after `abandon_timeout`.
     pub fn is_abandoned(&self, id: RequestId, arrived: Instant, now: Instant) -> bool {
-        self.core().parts(&self.setup).io.is_abandoned(id, arrived, now)
+        let Core { conns, driver, .. } = &mut *self.core();
+        let (waited, timeout) = (now.since(arrived), self.setup.config.abandon_timeout);
+        conns.request(id).is_none_or(|conn| conn.is_abandoned(driver, waited, timeout))
     }
 
     /// Takes the connection's socket over for the application. Reception stops; what was received and not used is
@@ -274,11 +251,6 @@ impl Reactor {
     /// `NotConnected` when the connection is gone, or whatever duplicating the descriptor gives.
     pub fn hijack(&self, id: RequestId) -> io::Result<Hijacked> {
         self.core().parts(&self.setup).io.hijack(id)
-    }
-
-    /// Tells whether the application has taken the socket.
-    pub fn is_detached(&self, id: RequestId) -> bool {
-        self.core().conns.request(id).is_some_and(|conn| conn.detached)
     }
 
     /// Reads at most `bytes_max` bytes (and at least one) of the body of the request in progress, if that is a

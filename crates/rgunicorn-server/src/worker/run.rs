@@ -13,9 +13,9 @@ use super::app::{App, ExitStatus};
 use super::event_source::{EventSource, is_external, token_of};
 use super::ids::ConnId;
 use super::jobs::{Job, NextJob};
-use super::message::Request;
 use super::reactor::{Core, Parts, Reactor};
-use crate::log::Level;
+use super::setup::WorkerSetup;
+use crate::log::{ErrorLog, Level};
 
 /// Application calls between two looks at the rings. One turn of the ring delivers about 20 requests.
 const JOBS_PER_TURN_MAX: usize = 32;
@@ -91,7 +91,7 @@ impl Reactor {
         wakes.arm_signals(io.driver);
         let has_mail = self.mailbox().is_some_and(|mailbox| {
             if let Err(error) = wakes.arm_mail(io.driver, mailbox.fd()) {
-                io.log(Level::Error, format_args!("Cannot poll the mailbox: {error}"));
+                io.setup.log(Level::Error, format_args!("Cannot poll the mailbox: {error}"));
             }
             !mailbox.begin_wait()
         });
@@ -135,7 +135,7 @@ impl Reactor {
                 core.turn.add_requests(tasks.len());
                 drop(core);
                 for task in tasks {
-                    self.guarded("a task of a thread", || task(self));
+                    guarded(&self.handles().errors, "a task of a thread", || task(self));
                 }
                 core = self.core();
             }
@@ -145,14 +145,9 @@ impl Reactor {
             self.handle(core, completion);
         }
         let Parts { acceptor, mut io, .. } = core.parts(&self.setup);
-        self.guarded("new connections", || acceptor.take_woken(&mut io));
+        guarded(&self.handles().errors, "new connections", || acceptor.take_woken(&mut io));
         io.pause_full();
         io.expire_timers();
-    }
-
-    /// Tells whether requests and resumptions wait for the application.
-    pub fn has_jobs(&self) -> bool {
-        self.core().conns.jobs() > 0
     }
 
     /// Takes the fifth step: runs the application for the jobs at hand, or as many of them as one turn may.
@@ -161,10 +156,10 @@ impl Reactor {
         for left in (0..JOBS_PER_TURN_MAX).rev() {
             let Some(job) = next else { return };
             let id = job.id();
-            if !self.guarded("a request", || self.run_job(app, job)) {
-                self.close_failed(&mut self.core(), id.conn);
+            if !guarded(&self.handles().errors, "a request", || self.run_job(app, job)) {
+                close_failed(&mut self.core(), &self.setup, id.conn);
                 // What the application keeps of that response is of no use any more.
-                self.guarded("a failed request", || app.abandon(self, id));
+                guarded(&self.handles().errors, "a failed request", || app.abandon(self, id));
             }
             if app.is_forked_child() {
                 return;
@@ -218,12 +213,6 @@ impl Reactor {
         lifecycle.drain(acceptor, &mut io);
         lifecycle.begin_leave();
     }
-
-    /// Drops a request whose answer is no longer waited for: nothing is left of it but a record of the access log.
-    pub fn drop_abandoned<A: App>(&self, app: &A, request: &Request) {
-        app.refused(self, request, CLIENT_CLOSED_REQUEST);
-        self.abort(request.id);
-    }
 }
 
 /// Parts of the steps.
@@ -231,7 +220,7 @@ impl Reactor {
     /// Handles one completion. Nothing in here reaches the application; a panic ends its connection only.
     fn handle(&self, core: &mut Core, completion: Completion) {
         let source = token_of(&completion).and_then(EventSource::from_token);
-        let fine = self.guarded("a completion", || {
+        let fine = guarded(&self.handles().errors, "a completion", || {
             let Parts { acceptor, mut io, wakes, .. } = core.parts(&self.setup);
             match (source, completion) {
                 (Some(EventSource::Recv(id)), Completion::Recv { outcome, .. }) => io.on_recv(id, outcome),
@@ -258,7 +247,7 @@ impl Reactor {
             }
         });
         if let (false, Some(id)) = (fine, source.and_then(EventSource::conn)) {
-            self.close_failed(core, id);
+            close_failed(core, &self.setup, id);
         }
     }
 
@@ -288,33 +277,37 @@ impl Reactor {
     fn run_job<A: App>(&self, app: &A, next: NextJob) {
         match next {
             NextJob::Abort(id) => self.abort(id),
-            NextJob::Drop(request) => self.drop_abandoned(app, &request),
+            // Nothing is left of it but a record of the access log.
+            NextJob::Drop(request) => {
+                app.refused(self, &request, CLIENT_CLOSED_REQUEST);
+                self.abort(request.id);
+            }
             NextJob::Run(Job::Call(request)) => app.call(self, request),
             NextJob::Run(Job::Resume(id)) => app.resume(self, id),
             NextJob::Run(Job::Abandon(id)) => app.abandon(self, id),
             NextJob::Run(Job::Refused(request, status)) => app.refused(self, &request, status),
         }
     }
+}
 
-    /// Does some work. A panic ends it with a log line, never the worker: the driver owns the memory of everything in
-    /// flight. `false`: it panicked.
-    fn guarded(&self, what: &str, work: impl FnOnce()) -> bool {
-        let Err(panic) = catch_unwind(AssertUnwindSafe(work)) else {
-            return true;
-        };
-        let text = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_default();
-        self.setup.log(Level::Error, format_args!("Internal error while handling {what}: {text}"));
-        false
-    }
+/// Does some work. A panic ends it with a log line, never the worker: the driver owns the memory of everything in flight.
+/// `false`: it panicked.
+fn guarded(errors: &ErrorLog, what: &str, work: impl FnOnce()) -> bool {
+    let Err(panic) = catch_unwind(AssertUnwindSafe(work)) else {
+        return true;
+    };
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    errors.log(Level::Error, format_args!("Internal error while handling {what}: {text}"));
+    false
+}
 
-    /// Closes a connection whose work has panicked: no answer would follow any more.
-    fn close_failed(&self, core: &mut Core, id: ConnId) {
-        self.guarded("a failed connection", || core.parts(&self.setup).io.close(id));
-    }
+/// Closes a connection whose work has panicked: no answer would follow any more.
+fn close_failed(core: &mut Core, setup: &WorkerSetup, id: ConnId) {
+    guarded(&setup.handles.errors, "a failed connection", || core.parts(setup).io.close(id));
 }
 
 /// Tells how long the next wait may take.
@@ -354,11 +347,11 @@ mod tests {
         assert_eq!(conn, Some(bad));
         {
             let core = &mut *reactor.core();
-            assert!(!reactor.guarded("a completion", || {
+            assert!(!guarded(&reactor.handles().errors, "a completion", || {
                 let _borrowed = core.parts(&reactor.setup);
                 panic!("{completion:?}");
             }));
-            conn.into_iter().for_each(|id| reactor.close_failed(core, id));
+            conn.into_iter().for_each(|id| close_failed(core, &reactor.setup, id));
         }
         let core = &mut *reactor.core();
         assert!(core.conns.get(bad).is_none() && core.conns.get(good).is_some());

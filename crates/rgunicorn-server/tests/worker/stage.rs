@@ -151,7 +151,7 @@ impl Stage {
 
     /// All connections are closed and nothing of them is left, in the worker or in the driver.
     pub(crate) fn assert_nothing_left(&self) {
-        self.until("all connections are closed", || self.reactor.connections() == 0);
+        self.until("all connections are closed", || self.reactor.snapshot().connections == 0);
         self.settle();
         let idle = Snapshot { connections: 0, timers: 0, jobs: 0, operations: 1 };
         assert_eq!(self.snapshot(), idle, "seed {}", self.seed);

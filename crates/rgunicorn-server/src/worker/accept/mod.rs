@@ -416,7 +416,7 @@ impl Acceptor {
         self.paused_until = Some(now.after(ACCEPT_PAUSE));
         if self.warned_at.is_none_or(|at| now.since(at) >= ACCEPT_WARNING_EVERY) {
             self.warned_at = Some(now);
-            io.log(
+            io.setup.log(
                 Level::Warning,
                 format_args!("Cannot accept connections for the moment ({error}); open ones go on"),
             );

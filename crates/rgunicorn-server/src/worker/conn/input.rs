@@ -1,6 +1,5 @@
 //! Reception, and what input does to a connection.
 
-use std::io;
 use std::os::fd::AsRawFd;
 
 use rgunicorn_http::RequestHead;
@@ -25,7 +24,15 @@ impl ConnIo<'_> {
         match outcome {
             Received::Data(buf) => self.bytes_in(id, BytesIn::Lent(buf), false),
             Received::Eof => self.on_eof(id),
-            Received::Err(error) => self.on_recv_error(id, &error),
+            Received::Err(error) => {
+                if let Some(conn) = self.conns.get(id) {
+                    conn.recv = None;
+                }
+                if !is_disconnect(&error) {
+                    self.setup.log(Level::Error, format_args!("Socket error processing request: {error}"));
+                }
+                self.close(id);
+            }
         }
     }
 
@@ -41,23 +48,12 @@ impl ConnIo<'_> {
             ConnPhase::Lingering => self.close(id),
             ConnPhase::Idle | ConnPhase::Head | ConnPhase::Body | ConnPhase::Skipping => {
                 if conn.phase != ConnPhase::Idle {
-                    self.log(Level::Debug, format_args!("Ignored premature client disconnection."));
+                    self.setup.log(Level::Debug, format_args!("Ignored premature client disconnection."));
                 }
                 // Earlier responses that are still on their way out go first.
                 self.begin_close(id);
             }
         }
-    }
-
-    /// Handles a reception that has failed.
-    fn on_recv_error(&mut self, id: ConnId, error: &io::Error) {
-        if let Some(conn) = self.conns.get(id) {
-            conn.recv = None;
-        }
-        if !is_disconnect(error) {
-            self.log(Level::Error, format_args!("Socket error processing request: {error}"));
-        }
-        self.close(id);
     }
 
     /// Goes on after input behind a request's head, or behind the request: it is bounded while a response is in progress,
@@ -99,7 +95,7 @@ impl ConnIo<'_> {
         match self.driver.recv(conn.fd.as_raw_fd(), EventSource::Recv(id).token()) {
             Ok(op) => conn.recv = Some(op),
             Err(error) => {
-                self.log(Level::Error, format_args!("Cannot receive on a connection: {error}"));
+                self.setup.log(Level::Error, format_args!("Cannot receive on a connection: {error}"));
                 self.close(id);
             }
         }
@@ -138,7 +134,7 @@ impl ConnIo<'_> {
             FeedOutcome::Refused(error, head) => self.refuse(id, &Refusal::from(error), head),
             FeedOutcome::BadProxyHeader(error) => self.refuse(id, &Refusal::from(error), None),
             FeedOutcome::BodyStoreFailed(error) => {
-                self.log(Level::Error, format_args!("Cannot store a request body: {error}"));
+                self.setup.log(Level::Error, format_args!("Cannot store a request body: {error}"));
                 self.refuse(id, &Refusal::INTERNAL, None);
             }
         }
@@ -189,7 +185,7 @@ impl ConnIo<'_> {
         if refusal.status != 0 {
             if let Some(error) = &refusal.cause {
                 let ip = conn.peer.ip_text();
-                self.log(Level::Warning, format_args!("Invalid request from ip={ip}: {error}"));
+                self.setup.log(Level::Warning, format_args!("Invalid request from ip={ip}: {error}"));
             }
             let mut out = self.memory.buffer();
             refusal.render(&mut out);

@@ -15,7 +15,6 @@ use rgunicorn_io::driver::{BufId, Driver, OpKey, SendBuf, Sent, Urgency};
 use super::Conn;
 use super::feed::{FeedContext, FeedOutcome};
 use super::table::Connections;
-use crate::log::Level;
 use crate::response::Outgoing;
 use crate::worker::event_source::EventSource;
 use crate::worker::ids::ConnId;
@@ -153,10 +152,13 @@ impl ConnIo<'_> {
             Job::Call(request) if leaving => NextJob::Abort(request.id),
             Job::Call(mut request) => {
                 request.begun = self.turn.now();
-                if self.is_abandoned(request.id, request.arrived, request.begun) {
-                    NextJob::Drop(request)
-                } else {
-                    NextJob::Run(Job::Call(request))
+                let waited = request.begun.since(request.arrived);
+                let timeout = self.setup.config.abandon_timeout;
+                match self.conns.request(request.id) {
+                    Some(conn) if !conn.is_abandoned(self.driver, waited, timeout) => {
+                        NextJob::Run(Job::Call(request))
+                    }
+                    _ => NextJob::Drop(request),
                 }
             }
             job => NextJob::Run(job),
@@ -195,11 +197,6 @@ impl ConnIo<'_> {
             }
         }
         self.driver.close(fd);
-    }
-
-    /// Writes a line to the error log.
-    pub(crate) fn log(&self, level: Level, line: std::fmt::Arguments<'_>) {
-        self.setup.log(level, line);
     }
 }
 

@@ -15,11 +15,13 @@ pub(crate) mod table;
 mod timeouts;
 
 use std::collections::VecDeque;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rgunicorn_http::proxy;
 use rgunicorn_http::{RequestHead, RequestParser};
-use rgunicorn_io::driver::{Fd, OpKey, PeerAddr};
+use rgunicorn_io::driver::{Driver, Fd, OpKey, PeerAddr};
 
 use self::body::Body;
 use self::incoming::{BodyFault, Incoming, Pending};
@@ -28,6 +30,8 @@ use super::config::WorkerConfig;
 use super::ids::{ConnId, RequestId};
 use crate::response::Outgoing;
 
+/// Requests that have waited for their turn no longer than this are run without a question to the kernel.
+const ASK_AFTER: Duration = Duration::from_millis(100);
 /// Pieces of earlier responses that may be queued when the next request of the same connection starts. Generous to
 /// pipelining: short answers to one segment's worth of requests.
 const QUEUED_PIECES_MAX: usize = 64;
@@ -177,6 +181,19 @@ impl Conn {
         if self.ext.as_ref().is_some_and(|ext| ext.is_unused()) {
             self.ext = None;
         }
+    }
+
+    /// Tells whether the client has left, or has shut its side of the connection: asks the kernel.
+    pub(crate) fn is_half_closed(&self, driver: &Driver) -> bool {
+        self.read_closed || driver.is_half_closed(self.fd.as_raw_fd())
+    }
+
+    /// Tells whether the answer to its request is no longer waited for, after a time in which that has waited for its turn;
+    /// a client that has shut its side is taken for gone after `timeout`.
+    pub(crate) fn is_abandoned(&self, driver: &Driver, waited: Duration, timeout: Duration) -> bool {
+        // Reset, or (unix sockets) closed: an answer cannot reach the client any more.
+        waited >= ASK_AFTER && driver.is_reset(self.fd.as_raw_fd())
+            || !timeout.is_zero() && waited >= timeout && self.is_half_closed(driver)
     }
 
     /// Tells whether output is queued or in flight.

@@ -3,10 +3,8 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
 
 use rgunicorn_io::driver::{SendBuf, Urgency, WRITABLE};
-use rgunicorn_io::sys::clock::Instant;
 
 use super::ConnPhase;
 use super::io::{BytesIn, BytesOut, ConnIo, DRAIN_FRESH, OutProgress};
@@ -23,8 +21,6 @@ use crate::worker::timers::ConnTimer;
 const SEND_SLICE_BYTES_MAX: usize = 256 * 1024;
 /// Most bytes of one sendfile(2) call, so that a fast reader of a large file does not hold up the others.
 const FILE_SLICE_BYTES_MAX: u64 = 256 * 1024;
-/// Requests that have waited for their turn no longer than this are run without a question to the kernel.
-const ASK_AFTER: Duration = Duration::from_millis(100);
 
 /// A part of a file that is on its way out.
 struct FilePart {
@@ -44,12 +40,6 @@ impl FilePart {
 }
 
 impl ConnIo<'_> {
-    /// Gives a piece of a response to its connection. `last`: nothing follows it.
-    pub(crate) fn send(&mut self, id: ConnId, piece: Outgoing, last: bool) -> Flow {
-        let urgency = self.turn.urgency(last);
-        self.push_out(id, piece, urgency)
-    }
-
     /// Ends a response. `keep`: the connection stays open for the next request.
     pub(crate) fn finish(&mut self, id: RequestId, keep: bool) {
         let running = self.conns.request(id).filter(|conn| conn.phase == ConnPhase::Running);
@@ -74,21 +64,6 @@ impl ConnIo<'_> {
         conn.parked = true;
         self.start_timer(id.conn, ConnTimer::WriteStall, self.setup.config.write_stall_timeout);
         true
-    }
-
-    /// Asks the kernel whether the client has left, or has shut its side of the connection.
-    pub(crate) fn is_half_closed(&mut self, id: RequestId) -> bool {
-        let Some(conn) = self.conns.request(id) else { return true };
-        conn.read_closed || self.driver.is_half_closed(conn.fd.as_raw_fd())
-    }
-
-    /// Tells whether the answer to a request that arrived at `arrived` is no longer waited for.
-    pub(crate) fn is_abandoned(&mut self, id: RequestId, arrived: Instant, now: Instant) -> bool {
-        let Some(conn) = self.conns.request(id) else { return true };
-        let (waited, timeout) = (now.since(arrived), self.setup.config.abandon_timeout);
-        // Reset, or (unix sockets) closed: an answer cannot reach the client any more.
-        waited >= ASK_AFTER && self.driver.is_reset(conn.fd.as_raw_fd())
-            || !timeout.is_zero() && waited >= timeout && self.is_half_closed(id)
     }
 
     /// Takes the socket over for the application. Bytes that have come are handed over: of the request's body first, decoded
@@ -201,9 +176,9 @@ impl ConnIo<'_> {
     /// Closes a connection whose output has failed.
     fn on_send_error(&mut self, id: ConnId, error: &io::Error) {
         if is_disconnect(error) {
-            self.log(Level::Debug, format_args!("Ignoring client disconnection: {error}"));
+            self.setup.log(Level::Debug, format_args!("Ignoring client disconnection: {error}"));
         } else {
-            self.log(Level::Error, format_args!("Socket error processing request: {error}"));
+            self.setup.log(Level::Error, format_args!("Socket error processing request: {error}"));
         }
         self.close(id);
     }

@@ -25,7 +25,7 @@ impl ConnIo<'_> {
                 self.start_timer(id, ConnTimer::WriteStall, self.setup.config.write_stall_timeout);
             }
             (true, _) => {
-                self.log(Level::Debug, format_args!("Closing a connection whose client does not read"));
+                self.setup.log(Level::Debug, format_args!("Closing a connection whose client does not read"));
                 self.close(id);
             }
             (false, ConnPhase::Idle | ConnPhase::Body) => self.close_silent(id),
