@@ -19,7 +19,7 @@ pub struct AccessLine<'a> {
     path_info: Cow<'a, [u8]>,
 }
 
-/// What the floor above knows about it.
+/// The facts that the floor above knows.
 pub struct AccessFacts<'a> {
     /// Status code as sent.
     pub status: u16,
@@ -68,7 +68,7 @@ impl WorkerHandles {
 }
 
 impl<'a> AccessLine<'a> {
-    /// The record of `request`.
+    /// Puts the record of `request` together.
     pub fn new(request: &'a Request, facts: &'a AccessFacts<'a>) -> Self {
         let remote_addr = request.peer.ip_text();
         Self { request, facts, remote_addr, path_info: percent_decode_path(request.head.path()) }
@@ -151,8 +151,8 @@ impl AtomSource for AccessLine<'_> {
     }
 }
 
-/// Whether a field name becomes the same environ key as `name`, which is in lower case: underscores, where the policy
-/// lets them pass, are dashes there.
+/// Tells whether a field name becomes the same environ key as `name`, which is in lower case: underscores,
+/// where the policy lets them pass, are dashes there.
 fn same_key(field: &[u8], name: &[u8]) -> bool {
     let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     field.len() == name.len() && field.iter().map(fold).eq(name.iter().copied())

@@ -2,11 +2,12 @@
 
 use super::{Reactor, Request, RequestId};
 
-/// Why a worker leaves at once: the exit status.
+/// The exit status of a worker that leaves at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExitStatus(pub i32);
 
-/// What the reactor runs. Called with nothing borrowed; every method may call back into the [`Reactor`].
+/// The application, as the reactor runs it. Called with nothing borrowed; every method may call back into the
+/// [`Reactor`].
 pub trait App {
     /// Runs `wait`, which may block, with the interpreter lock released.
     fn blocking(&self, wait: &mut dyn FnMut());
@@ -21,17 +22,17 @@ pub trait App {
     /// [`Reactor::park`] or [`Reactor::await_body`].
     fn call(&self, reactor: &Reactor, request: Box<Request>);
 
-    /// A parked response's queue is empty, or there is something to read of an awaited body: go on with it.
+    /// Goes on with a request: a parked response's queue is empty, or there is something to read of an awaited body.
     fn resume(&self, reactor: &Reactor, id: RequestId);
 
-    /// The client of a request that was parked or awaited its body has left, or an earlier call for this request
-    /// panicked: clean up. The request may be unknown to the application.
+    /// Cleans up: the client of a request that was parked or awaited its body has left, or an earlier call for this
+    /// request panicked. The request may be unknown to the application.
     fn abandon(&self, reactor: &Reactor, id: RequestId);
 
-    /// A request was answered by the server itself after its head was complete; for the access log.
+    /// Notes, for the access log, a request that the server has answered by itself after its head was complete.
     fn refused(&self, _reactor: &Reactor, _request: &Request, _status: u16) {}
 
-    /// Whether this process is a child that the application forked: nothing of the reactor may be used.
+    /// Tells whether this process is a child that the application forked: nothing of the reactor may be used.
     fn is_forked_child(&self) -> bool {
         false
     }

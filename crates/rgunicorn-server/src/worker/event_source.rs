@@ -20,8 +20,8 @@ pub(crate) enum EventSource {
 /// ([`Reactor::driver`]); the 63 others are free for them.
 pub const EXTERNAL: u64 = 1 << 63;
 
-/// Tells whether a completion is of an operation with an [`EXTERNAL`] token. An orphan is the reactor's, whichever user of
-/// the driver sent it.
+/// Tells whether a completion is of an operation with an [`EXTERNAL`] token. An orphan is the reactor's,
+/// whichever user of the driver sent it.
 pub fn is_external(completion: &Completion) -> bool {
     token_of(completion).is_some_and(|token| token.0 & EXTERNAL != 0)
 }

@@ -61,7 +61,8 @@ impl Hasher for RequestHasher {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // 2^64 divided by the golden ratio, odd: neighbours end up far apart, also in the high bits that a table looks at.
+        // 2^64 divided by the golden ratio, odd: neighbours end up far apart, also in the high bits that a
+        // table looks at.
         self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.0 ^= self.0 >> 32;
     }

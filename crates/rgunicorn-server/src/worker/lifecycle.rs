@@ -29,7 +29,7 @@ pub(crate) struct Lifecycle {
     stage: LifeStage,
     /// When draining is over at the latest.
     deadline: Option<Instant>,
-    /// What the kernel has queued for this worker has not been accepted yet.
+    /// Connections that the kernel has queued for this worker have not been accepted yet.
     queue_waits: bool,
     parent_checked: Instant,
 }
@@ -50,8 +50,8 @@ impl Lifecycle {
         self.stage == LifeStage::Leaving
     }
 
-    /// Drains, a turn of it: stops accepting, closes what is idle, takes what the kernel has queued for this worker. Requests
-    /// in flight, and those that still arrive, are answered with `Connection: close`.
+    /// Drains, a turn of it: stops accepting, closes what is idle, takes what the kernel has queued for this
+    /// worker. Requests in flight, and those that still arrive, are answered with `Connection: close`.
     pub(crate) fn drain(&mut self, acceptor: &mut Acceptor, io: &mut ConnIo<'_>) {
         let (handles, config) = (&io.setup.handles, &io.setup.config);
         if self.begin_drain(io.turn.now(), config.graceful_timeout) {
@@ -132,9 +132,10 @@ impl Lifecycle {
     }
 }
 
-/// Tells whether what waits at the listeners is left to the siblings and successors. A worker that leaves could take more
-/// of it than it can answer within its `graceful_timeout`; they have all the time. Asked in each turn, because the server
-/// may stop, or lose its master, while the worker is leaving: then no other process would take it.
+/// Tells whether what waits at the listeners is left to the siblings and successors. A worker that leaves
+/// could take more of it than it can answer within its `graceful_timeout`; they have all the time. Asked in
+/// each turn, because the server may stop, or lose its master, while the worker is leaving: then no other
+/// process would take it.
 fn leaves_queue_to_others(slot: &Slot, shares_listeners: bool, parent: i32) -> bool {
     shares_listeners
         && slot.is_replaced()

@@ -1,5 +1,5 @@
-//! Work that other threads give to the loop: threads that run the application must not touch the reactor, so they say what
-//! is to be done with it.
+//! Work that other threads give to the loop: threads that run the application must not touch the reactor, so
+//! they say what is to be done with it.
 
 use std::fmt;
 use std::io;
@@ -29,7 +29,7 @@ impl<T: ?Sized> fmt::Debug for TaskQueue<T> {
 }
 
 impl<T: ?Sized> TaskQueue<T> {
-    /// An empty one.
+    /// Makes an empty one.
     ///
     /// # Errors
     /// Those of eventfd(2).
@@ -37,8 +37,9 @@ impl<T: ?Sized> TaskQueue<T> {
         Ok(Self { tasks: Mutex::new(Tasks { queue: Vec::new(), closed: false }), waker: Waker::new()? })
     }
 
-    /// Has `task` run by the loop, soon. Once the loop is over tasks are dropped instead, and whatever they own with them:
-    /// who waits for one learns it by the end of the channel that it would have answered on.
+    /// Has `task` run by the loop, soon. Once the loop is over tasks are dropped instead, and whatever they
+    /// own with them: a thread that waits for one learns it by the end of the channel that it would have
+    /// answered on.
     pub fn post(&self, task: Task<T>) {
         {
             let mut tasks = self.tasks();
@@ -51,7 +52,7 @@ impl<T: ?Sized> TaskQueue<T> {
         self.waker.wake();
     }
 
-    /// The loop is over.
+    /// Takes no more tasks, and drops those that wait: the loop is over.
     pub fn close(&self) {
         let dropped = {
             let mut tasks = self.tasks();
@@ -61,12 +62,12 @@ impl<T: ?Sized> TaskQueue<T> {
         drop(dropped);
     }
 
-    /// What the loop polls.
+    /// Returns the descriptor that the loop polls.
     pub(super) fn fd(&self) -> RawFd {
         self.waker.fd()
     }
 
-    /// The loop is about to wait. `false`: it must not, there are tasks.
+    /// Begins the loop's wait. `false`: it must not wait, there are tasks.
     pub(super) fn begin_wait(&self) -> bool {
         let tasks = self.tasks();
         let empty = tasks.queue.is_empty();
@@ -80,12 +81,12 @@ impl<T: ?Sized> TaskQueue<T> {
         std::mem::take(&mut self.tasks().queue)
     }
 
-    /// The descriptor was readable.
+    /// Empties the descriptor, which was readable.
     pub(super) fn drain(&self) {
         self.waker.drain();
     }
 
-    /// No code of others runs under the lock, so a poisoned one is as good as any.
+    /// Locks the tasks. No code of others runs under the lock, so a poisoned one is as good as any.
     fn tasks(&self) -> MutexGuard<'_, Tasks<T>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }

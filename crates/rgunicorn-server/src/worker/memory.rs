@@ -1,4 +1,5 @@
-//! Memory that outlives the event that used it: buffers for reuse, and foreign ones that wait for a place to be dropped.
+//! Memory that outlives the event that used it: buffers for reuse, and foreign ones that wait for a place to
+//! be dropped.
 
 use rgunicorn_http::DateCache;
 use rgunicorn_io::driver::SendBuf;

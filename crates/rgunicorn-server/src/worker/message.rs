@@ -11,7 +11,8 @@ use rgunicorn_io::sys::clock::Instant;
 use super::conn::body::Body;
 use super::ids::RequestId;
 
-/// A request that is ready for the application: complete, unless its body is [`Body::Incoming`]. Owns all of its memory.
+/// A request that is ready for the application: complete, unless its body is [`Body::Incoming`]. Owns all of
+/// its memory.
 #[derive(Debug)]
 pub struct Request {
     /// Its name in calls of the [`Reactor`].
@@ -38,7 +39,7 @@ pub struct Request {
     pub number: u32,
 }
 
-/// What became of bytes given to a connection.
+/// The fate of bytes given to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// The kernel has them all.

@@ -1,13 +1,13 @@
 //! One worker process. The reactor multiplexes connections on a [`rgunicorn_io::driver::Driver`], turns bytes into
 //! requests with [`rgunicorn_http`] and hands them to an [`App`]; it knows neither Python nor the arbiter.
 //!
-//! Read it in this order: `app` (the contract with the floor above), `conn` (one connection's life), `reactor` (the
-//! state of all of them and the events that change it), `preamble`, `accept`, `incoming`, `output`, `drain` (parts of the reactor),
-//! `run` (the loop).
+//! Read it in this order: `app` (the contract with the floor above), `reactor` (its parts, and what the application may
+//! ask), `run` (the steps of a turn), then the parts: `conn` (connections and their bytes), `accept` (listeners),
+//! `lifecycle`, `turn`, `memory`, `wakes`. Parts import what lies below them (`ids`, `jobs`, `timers`, `message`,
+//! `setup`) and never the reactor.
 //!
-//! The stack rule (docs/architecture.md): no borrow of the reactor's state is alive while the [`App`] runs. Every
-//! method of [`Reactor`] borrows, changes and releases; the application is called only from `run`, with nothing
-//! borrowed.
+//! The stack rule (docs/stack-rule.md): no borrow of the reactor's parts is alive while the [`App`] runs. Every method
+//! of [`Reactor`] borrows, changes and releases; the application is called only from `run`, with nothing borrowed.
 
 mod accept;
 mod access;

@@ -61,7 +61,7 @@ pub(crate) struct Core {
     pub(crate) wakes: Wakes,
 }
 
-/// The same parts, borrowed for one step.
+/// The parts of the core, borrowed for one step.
 pub(crate) struct Parts<'a> {
     pub(crate) lifecycle: &'a mut Lifecycle,
     pub(crate) acceptor: &'a mut Acceptor,
@@ -189,8 +189,8 @@ impl Reactor {
         io.push_out(id.conn, piece, urgency)
     }
 
-    /// Ends a response. `keep`: the connection stays open for the next request, if what was not read of this one's body is
-    /// not too much to be read away.
+    /// Ends a response. `keep`: the connection stays open for the next request, if what was not read of this
+    /// one's body is not too much to be read away.
     pub fn finish(&self, id: RequestId, keep: bool) {
         self.core().parts(&self.setup).io.finish(id, keep);
     }
@@ -227,25 +227,26 @@ impl Reactor {
         self.core().conns.request(id).is_none()
     }
 
-    /// Tells whether the client has left, or has at least shut its side of the connection: asks the kernel, because the loop
-    /// may not have looked for a while.
+    /// Tells whether the client has left, or has at least shut its side of the connection: asks the kernel,
+    /// because the loop may not have looked for a while.
     pub fn is_half_closed(&self, id: RequestId) -> bool {
         let Core { conns, driver, .. } = &mut *self.core();
         conns.request(id).is_none_or(|conn| conn.is_half_closed(driver))
     }
 
-    /// Tells whether the answer to a request is no longer waited for, which has waited for its turn from `arrived` to `now`.
-    /// A client that has shut its side of the connection may be gone, or wait for its answer all the same (RFC 9112 section
-    /// 9.6 lets it), and TCP cannot tell: it is taken for gone after `abandon_timeout`.
+    /// Tells whether the answer to a request is no longer waited for, which has waited for its turn from
+    /// `arrived` to `now`. A client that has shut its side of the connection may be gone, or wait for its
+    /// answer all the same (RFC 9112 section 9.6 lets it), and TCP cannot tell: it is taken for gone after
+    /// `abandon_timeout`.
     pub fn is_abandoned(&self, id: RequestId, arrived: Instant, now: Instant) -> bool {
         let Core { conns, driver, .. } = &mut *self.core();
         let (waited, timeout) = (now.since(arrived), self.setup.config.abandon_timeout);
         conns.request(id).is_none_or(|conn| conn.is_abandoned(driver, waited, timeout))
     }
 
-    /// Takes the connection's socket over for the application. Reception stops; what was received and not used is
-    /// handed over: of the request's body first, decoded as far as it was received. The reactor keeps its own descriptor,
-    /// sends the response if there will be one, and closes then.
+    /// Takes the connection's socket over for the application. Reception stops; what was received and not
+    /// used is handed over: of the request's body first, decoded as far as it was received. The reactor keeps
+    /// its own descriptor, sends the response if there will be one, and closes then.
     ///
     /// # Errors
     /// `NotConnected` when the connection is gone, or whatever duplicating the descriptor gives.
@@ -261,9 +262,9 @@ impl Reactor {
     }
 
     /// Asks for [`super::App::resume`] when there is something to read, be it the end or a fault (or for
-    /// [`super::App::abandon`] when the connection is closed before). `false`: there is already. A connection may be parked,
-    /// too: whichever waits looks again after either.
-    /// [`Reactor::finish`] and [`Reactor::abort`] take the wish back.
+    /// [`super::App::abandon`] when the connection is closed before). `false`: there is already. A connection
+    /// may be parked, too: whichever waits looks again after either. [`Reactor::finish`] and
+    /// [`Reactor::abort`] take the wish back.
     pub fn await_body(&self, id: RequestId) -> bool {
         self.core().parts(&self.setup).io.await_body(id)
     }

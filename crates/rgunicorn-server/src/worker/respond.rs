@@ -22,7 +22,7 @@ pub struct Whole<'a> {
     pub pieces: Option<Pieces>,
     /// The last item of the body.
     pub item: Option<&'a dyn BodyItem>,
-    /// It may leave together with those of other connections, and small ones are not waited for.
+    /// The response may leave together with those of other connections, and small ones are not waited for.
     pub batch: bool,
     /// The caller can wait until the client has taken it.
     pub waits: bool,
@@ -30,14 +30,14 @@ pub struct Whole<'a> {
     pub frees: bool,
 }
 
-/// What became of it.
+/// The state of a response after [`Reactor::respond`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Responded {
     /// The application has not called `start_response`: nothing was sent.
     NotStarted,
-    /// It is queued and to be waited for; [`Reactor::finish`] follows.
+    /// All of it is queued and to be waited for; [`Reactor::finish`] follows.
     Waiting,
-    /// It was sent, or will be without the caller.
+    /// All of it was sent, or will be without the caller.
     Done,
 }
 
@@ -96,8 +96,8 @@ impl ConnIo<'_> {
     fn push_pieces(&mut self, id: RequestId, pieces: Pieces, urgency: Urgency) -> Flow {
         let (ready, tail) = pieces.into_parts();
         let mut flow = Flow::Sent;
-        // Also when the client has left meanwhile: the connection keeps the memory of the application's for a place where
-        // it may be dropped.
+        // Also when the client has left meanwhile: the connection keeps the memory of the application's for a
+        // place where it may be dropped.
         for piece in ready {
             flow = self.push_out(id.conn, piece, urgency);
         }

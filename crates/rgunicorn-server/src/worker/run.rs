@@ -79,8 +79,8 @@ impl Reactor {
         lifecycle.is_over(io.turn.now(), io.conns.is_idle()).then_some(0)
     }
 
-    /// Takes the second step: arms the listeners and the polls of signals and mail. Returns how long the wait may take; a
-    /// loop with deadlines of its own waits less.
+    /// Takes the second step: arms the listeners and the polls of signals and mail. Returns how long the wait
+    /// may take; a loop with deadlines of its own waits less.
     pub fn before_wait(&self) -> Duration {
         let core = &mut *self.core();
         let mut parts = core.parts(&self.setup);
@@ -106,8 +106,8 @@ impl Reactor {
         RefMut::map(self.core(), |core| &mut core.driver)
     }
 
-    /// Takes the third step, the wait. The parts are borrowed while the interpreter lock is released: other threads cannot
-    /// reach them, because they belong to this thread.
+    /// Takes the third step, the wait. The parts are borrowed while the interpreter lock is released: other
+    /// threads cannot reach them, because they belong to this thread.
     pub fn wait<A: App>(&self, app: &A, wait: Duration, completions: &mut Vec<Completion>) {
         let driver = &mut *self.driver();
         let mut result = Ok(());
@@ -175,8 +175,8 @@ impl Reactor {
         acceptor.begin_work(&mut io);
     }
 
-    /// Ends a piece of application work ([`Self::run_jobs`] does so itself): reads the clock, and remembers when the work
-    /// was slow.
+    /// Ends a piece of application work ([`Self::run_jobs`] does so itself): reads the clock, and remembers
+    /// when the work was slow.
     pub fn after_work(&self) {
         self.core().parts(&self.setup).io.end_work();
     }
@@ -198,15 +198,16 @@ impl Reactor {
         }
     }
 
-    /// Drops buffers of finished sends. To be called where nothing is borrowed: their owners may be Python objects, so any
-    /// Python may run. Once a turn; more often by whoever sends much within one call of the application.
+    /// Drops buffers of finished sends. To be called where nothing is borrowed: their owners may be Python
+    /// objects, so any Python may run. Once a turn; more often by a caller that sends much within one call of
+    /// the application.
     pub fn run_deferred_drops(&self) {
         let drops = self.core().memory.take_deferred_drops();
         drop(drops);
     }
 
-    /// Leaves with this turn or soon: no further request is begun, nothing is accepted. What is in progress may still be
-    /// ended by whoever calls the steps of a turn.
+    /// Leaves with this turn or soon: no further request is begun, nothing is accepted. What is in progress
+    /// may still be ended by the caller of a turn's steps.
     pub fn leave(&self) {
         let core = &mut *self.core();
         let Parts { lifecycle, acceptor, mut io, .. } = core.parts(&self.setup);
@@ -290,8 +291,8 @@ impl Reactor {
     }
 }
 
-/// Does some work. A panic ends it with a log line, never the worker: the driver owns the memory of everything in flight.
-/// `false`: it panicked.
+/// Does some work. A panic ends it with a log line, never the worker: the driver owns the memory of
+/// everything in flight. `false`: it panicked.
 fn guarded(errors: &ErrorLog, what: &str, work: impl FnOnce()) -> bool {
     let Err(panic) = catch_unwind(AssertUnwindSafe(work)) else {
         return true;

@@ -196,6 +196,11 @@ impl TestApp {
     }
 }
 
+fn count(reactor: &Reactor) {
+    let handles = reactor.handles();
+    reactor.count().add(&handles.slot, &handles.control, &handles.errors);
+}
+
 impl App for TestApp {
     fn blocking(&self, wait: &mut dyn FnMut()) {
         wait();
@@ -211,8 +216,7 @@ impl App for TestApp {
         if matches!(request.body, Body::Incoming) {
             self.note(format!("incoming {path}"));
         }
-        let handles = reactor.handles();
-        reactor.count().add(&handles.slot, &handles.control, &handles.errors);
+        count(reactor);
         let (conn, keep) = (request.id, request.keep_alive && reactor.head_context(request.id).keep_alive);
         let mut parts = path.trim_start_matches('/').split('/');
         let (what, first, second) = (parts.next().unwrap_or(""), parts.next(), parts.next());

@@ -1,36 +1,38 @@
-//! Long-lived connections spread evenly. Exclusive wake-ups deal new connections out in turns, but know nothing of those
-//! that are open: after a worker was replaced, or when clients of some workers stay longer, the counts differ. The rule: a
-//! worker with clearly more connections than the mean of those siblings that can take one **now** leaves the next ones to
-//! them.
+//! Long-lived connections spread evenly. Exclusive wake-ups deal new connections out in turns, but know
+//! nothing of those that are open: after a worker was replaced, or when clients of some workers stay longer,
+//! the counts differ. The rule: a worker with clearly more connections than the mean of those siblings that
+//! can take one **now** leaves the next ones to them.
 //!
-//! A connection waits because of it for [`LOOK_EVERY`] at most: with every look the worker takes one that no other has
-//! taken, and looks again soon. A sibling that leaves, is full, silent, or busy for longer than [`BUSY_GRACE`] is none that can
-//! take one.
+//! A connection waits because of it for [`LOOK_EVERY`] at most: with every look the worker takes one that no
+//! other has taken, and looks again soon. A sibling that leaves, is full, silent, or busy for longer than
+//! [`BUSY_GRACE`] is none that can take one.
 
 use std::time::Duration;
 
 use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::shared::{Accepting, SlotReading};
 
-/// So many connections more than the siblings' mean are nothing to care about. Applications that answer one-shot clients
+/// Connections more than the siblings' mean that are nothing to care about. Applications that answer one-shot clients
 /// one at a time never have more, and never ask the score-board.
 const SLACK_CONNECTIONS: u64 = 8;
-/// Nor is this part of the mean (one in so many): 1.0625 times is well below a noticeable 1.2 times.
+/// Part of the mean (one in so many) that is nothing to care about either: 1.0625 times is well below a
+/// noticeable 1.2 times.
 const SLACK_PART: u64 = 16;
 /// How often a worker that holds back looks again. The longest time that a connection can wait because of it.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// How soon it looks again when it has found a connection that nobody had taken.
+/// How soon it looks again when it has found a connection that no worker had taken.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
-/// A sibling that has begun to work so recently is back in a moment, as a rule. Longer than it may wait for its CPU where
-/// all are busy: in a burst the counts would differ otherwise by what the others' slices of time bring.
+/// A sibling that has begun to work so recently is back in a moment, as a rule. Longer than it may wait for
+/// its CPU where all are busy: in a burst the counts would differ otherwise by what the others' slices of
+/// time bring.
 const BUSY_GRACE: Duration = Duration::from_millis(20);
-/// So much more time without an idle sibling than with one, and there are more connections than the siblings can take: to
-/// be brisk is to be busy then. Longer than a burst that is over soon.
+/// Excess of the time without an idle sibling over that with one, above which there are more connections than
+/// the siblings can take: to be brisk is to be busy then. Longer than a burst that is over soon.
 const SATURATED_AFTER: Duration = Duration::from_millis(200);
 /// How long that is remembered. Clients that come again for each request lose next to nothing to the rule then.
 const SATURATED_FOR: Duration = Duration::from_secs(5);
-/// When no worker has accepted anything for so long, holding back is over: an idle worker sleeps. The next connection that
-/// it takes may make it hold back again.
+/// When no worker has accepted anything for so long, holding back is over: an idle worker sleeps. The next
+/// connection that it takes may make it hold back again.
 const FLOW_MEMORY: Duration = Duration::from_secs(1);
 /// A waiting worker beats every second. One that says that it waits and has not beaten for so long is stopped.
 const SILENT_AFTER: Duration = Duration::from_millis(2500);
@@ -38,11 +40,11 @@ const SILENT_AFTER: Duration = Duration::from_millis(2500);
 /// The memory of a worker for this rule.
 #[derive(Debug, Default)]
 pub(super) struct Balancer {
-    /// It holds back, and looks again then.
+    /// When the worker looks again, if it holds back.
     next_look: Option<Instant>,
-    /// It has accepted a connection since it last looked.
+    /// The worker has accepted a connection since it last looked.
     accepted: bool,
-    /// When it last looked.
+    /// When the worker last looked.
     looked: Instant,
     /// How much longer than otherwise there was no idle sibling, or a connection that no worker had taken.
     saturated: Duration,
@@ -78,9 +80,9 @@ impl Balancer {
         self.accepted = true;
     }
 
-    /// Decides for a worker with `own` connections, which `shares` listeners or not. Asks for the `siblings` (of which those
-    /// count that have been busy no longer than it tells) only after the worker has taken a connection, and while it holds
-    /// back.
+    /// Decides for a worker with `own` connections, which `shares` listeners or not. Asks for the `siblings`
+    /// (of which those count that have been busy no longer than it tells) only after the worker has taken a
+    /// connection, and while it holds back.
     pub(super) fn decide(
         &mut self,
         own: u64,
@@ -107,8 +109,8 @@ impl Balancer {
         Hold::Yes
     }
 
-    /// Notes a look, after which holding back goes on. `idle`: a sibling waits; `left_over`: there was a connection that no
-    /// worker had taken.
+    /// Notes a look, after which holding back goes on. `idle`: a sibling waits; `left_over`: there was a
+    /// connection that no worker had taken.
     pub(super) fn note_look(&mut self, idle: bool, left_over: bool, now: Instant) {
         let since = now.since(self.looked);
         self.saturated = if idle && !left_over {
@@ -138,7 +140,7 @@ impl Balancer {
 #[derive(Debug, Default)]
 pub(super) struct Siblings {
     count: u64,
-    /// Those of them that wait.
+    /// The part of them that waits.
     idle: u64,
     connections: u64,
     /// A worker, perhaps this one, has accepted a connection not long ago.

@@ -1,9 +1,11 @@
-//! New connections. The rule (docs/accept.md): a listener's wake-up is armed only while this worker waits, and is taken
-//! back before the application runs, so that a busy worker never swallows a connection that an idle sibling could serve. A
-//! lone worker has no sibling and keeps it armed. How the counts of open connections come into it: `balance`. How wake-ups
-//! that were lost are made good: `wakeup`.
+//! New connections. The rule (docs/accept.md): a listener's wake-up is armed only while this worker waits,
+//! and is taken back before the application runs, so that a busy worker never swallows a connection that an
+//! idle sibling could serve. A lone worker has no sibling and keeps it armed. How the counts of open
+//! connections come into it: `balance`. How wake-ups that were lost are made good: `wakeup`.
 
 mod balance;
+#[cfg(test)]
+mod tests;
 mod wakeup;
 
 use std::io;
@@ -174,8 +176,9 @@ impl Acceptor {
         if self.alone {
             return AcceptDecision::Arm;
         }
-        // Requests wait, or have probably just arrived: clients send the first one right behind the connection. A wake-up
-        // armed now would find the sibling's next connection readable, too, and take it to no purpose.
+        // Requests wait, or have probably just arrived: clients send the first one right behind the
+        // connection. A wake-up armed now would find the sibling's next connection readable, too, and take it
+        // to no purpose.
         if self.just_accepted || io.conns.jobs() > 0 {
             return AcceptDecision::Keep;
         }
@@ -189,7 +192,8 @@ impl Acceptor {
         if self.holds_back(io) { AcceptDecision::Disarm } else { AcceptDecision::Arm }
     }
 
-    /// Tells whether this worker leaves the next connections to its siblings, and takes one that none of them has taken.
+    /// Tells whether this worker leaves the next connections to its siblings, and takes one that none of them
+    /// has taken.
     fn holds_back(&mut self, io: &mut ConnIo<'_>) -> bool {
         let (now, own) = (io.turn.now(), io.conns.len() as u64);
         let slot = &io.setup.handles.slot;
@@ -205,8 +209,8 @@ impl Acceptor {
         }
     }
 
-    /// Looks for a connection that no worker was woken for: often while a sibling is there that may lose wake-ups, else when
-    /// this worker has slept for so long. Returns whether there was one.
+    /// Looks for a connection that no worker was woken for: often while a sibling is there that may lose
+    /// wake-ups, else when this worker has slept for so long. Returns whether there was one.
     fn polls_backlog(&mut self, io: &mut ConnIo<'_>) -> bool {
         let slot = &io.setup.handles.slot;
         let may_be_lost = || {
@@ -253,14 +257,15 @@ impl Acceptor {
         self.alone = io.setup.handles.slot.board().is_only_worker();
         self.disarm(io);
         for listener in &self.listeners {
-            // Siblings have the same socket, so that closing it here does not take this worker out of the kernel's queue of
-            // those who wait, and a wake-up that is used up for it would be lost.
+            // Siblings have the same socket, so that closing it here does not take this worker out of the
+            // kernel's queue of waiters, and a wake-up that is used up for it would be lost.
             io.driver.release_file(listener.fd);
         }
     }
 
-    /// Gives wake-ups to the siblings, because this worker takes no more for now. Where one has been used up for us
-    /// already, its connection waits for us alone and is taken, above the limit if need be (by one per listener at most).
+    /// Gives wake-ups to the siblings, because this worker takes no more for now. Where one has been used up
+    /// for us already, its connection waits for us alone and is taken, above the limit if need be (by one per
+    /// listener at most).
     fn hand_back(&mut self, io: &mut ConnIo<'_>, which: impl Fn(&AcceptSocket) -> bool) {
         io.setup.handles.slot.set_accepting(Accepting::No);
         for index in 0..self.listeners.len() {
@@ -298,9 +303,9 @@ impl Acceptor {
         }
     }
 
-    /// Decides whether the connection of a shared listener's wake-up is left in the queue, because there is work to do
-    /// first, and a sibling that can take it. Not twice in a row: under load there is always work, and always a sibling that
-    /// will be free in a moment.
+    /// Decides whether the connection of a shared listener's wake-up is left in the queue, because there is
+    /// work to do first, and a sibling that can take it. Not twice in a row: under load there is always work,
+    /// and always a sibling that will be free in a moment.
     fn passes_wakeup_on(&mut self, io: &mut ConnIo<'_>, index: usize) -> bool {
         let left = std::mem::take(&mut self.listeners[index].left);
         // Threads work while the loop waits.
@@ -346,8 +351,8 @@ impl Acceptor {
         self.listeners[index].batch = (batch * 2).min(batch_max);
     }
 
-    /// Accepts what the kernel has queued for a worker that drains, for a last answer each, and then forgets the listeners.
-    /// `false`: there is no room for all of it now.
+    /// Accepts what the kernel has queued for a worker that drains, for a last answer each, and then forgets
+    /// the listeners. `false`: there is no room for all of it now.
     pub(crate) fn take_queue(&mut self, io: &mut ConnIo<'_>) -> bool {
         let now = io.turn.now();
         self.paused_until = self.paused_until.filter(|until| now < *until);

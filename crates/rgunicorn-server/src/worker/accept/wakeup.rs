@@ -1,10 +1,10 @@
-//! Wake-ups that would be lost. The kernel wakes one of those who wait for a connection, and no other for that connection.
-//! If the one cannot take it, a worker has to look without having been woken:
+//! Wake-ups that would be lost. The kernel wakes one of the workers that wait for a connection, and no other
+//! for that connection. If the one cannot take it, a worker has to look without having been woken:
 //!
-//! - A worker that is woken for a connection and gets work in the same turn would hold it while siblings idle. It leaves
-//!   the connection in the queue and wakes its siblings.
-//! - A worker that works with its listeners armed (it was alone when it began), that ends, or that was killed may be woken
-//!   to no purpose. Its siblings and successors look behind it.
+//! - A worker that is woken for a connection and gets work in the same turn would hold it while siblings
+//!   idle. It leaves the connection in the queue and wakes its siblings.
+//! - A worker that works with its listeners armed (it was alone when it began), that ends, or that was killed
+//!   may be woken to no purpose. Its siblings and successors look behind it.
 
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::worker::event_source::EventSource;
 
 /// How often a worker looks for connections whose wake-ups a sibling may have used up that does not accept.
 const BACKLOG_CHECK_EVERY: Duration = Duration::from_millis(10);
-/// The same of one that sleeps, and knows of no such sibling (it may be another master's, or killed).
+/// How often a worker does that sleeps, and knows of no such sibling (it may be another master's, or killed).
 const BACKLOG_CHECK_ASLEEP: Duration = Duration::from_millis(900);
 /// A wake-up wakes all siblings that idle, so there are not more of them than one in this time.
 const SIBLING_WAKEUP_EVERY: Duration = Duration::from_millis(1);
@@ -73,8 +73,8 @@ impl Wakeups {
         self.next_check = None;
     }
 
-    /// Tells whether to look at the backlog now, and plans the next look: soon if `may_be_lost`, that is, if a sibling may
-    /// lose wake-ups.
+    /// Tells whether to look at the backlog now, and plans the next look: soon if `may_be_lost`, that is, if
+    /// a sibling may lose wake-ups.
     pub(super) fn begin_check(&mut self, now: Instant, may_be_lost: impl FnOnce() -> bool) -> bool {
         let due = match self.next_check {
             Some(at) => now >= at,

@@ -27,7 +27,7 @@ impl Body {
     /// Appends `data`; moves to a temporary file when more than `memory_max` bytes would be held.
     ///
     /// # Errors
-    /// Whatever creating or writing the temporary file gives (a full disk, no descriptors).
+    /// Those of creating or writing the temporary file (a full disk, no descriptors).
     pub fn push(&mut self, data: &[u8], memory_max: usize) -> io::Result<()> {
         match self {
             Self::Empty if data.is_empty() => Ok(()),
@@ -64,7 +64,7 @@ impl Body {
         Ok(())
     }
 
-    /// Bytes received so far.
+    /// Counts the bytes received so far.
     pub fn len(&self) -> u64 {
         match self {
             Self::Empty | Self::Incoming => 0,
@@ -73,7 +73,7 @@ impl Body {
         }
     }
 
-    /// No byte was received.
+    /// Tells whether no byte was received.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,10 +1,10 @@
-//! A request body that its application reads while it arrives (`WorkerConfig::stream_bodies`), and bytes that are held for
-//! later.
+//! A request body that its application reads while it arrives (`WorkerConfig::stream_bodies`), and bytes that
+//! are held for later.
 
 use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestParser};
 
-/// Input held for after the response in progress. Requests are taken from the front without moving the rest: a client may
-/// have sent many small ones at once.
+/// Input held for after the response in progress. Requests are taken from the front without moving the rest:
+/// a client may have sent many small ones at once.
 #[derive(Default)]
 pub(crate) struct Pending {
     bytes: Vec<u8>,

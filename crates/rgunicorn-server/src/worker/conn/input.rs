@@ -56,8 +56,8 @@ impl ConnIo<'_> {
         }
     }
 
-    /// Goes on after input behind a request's head, or behind the request: it is bounded while a response is in progress,
-    /// and counted while closing.
+    /// Goes on after input behind a request's head, or behind the request: it is bounded while a response is
+    /// in progress, and counted while closing.
     pub(crate) fn after_buffered(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
         let (phase, full) = (conn.phase, conn.is_full(&self.setup.config));
@@ -73,8 +73,8 @@ impl ConnIo<'_> {
         }
     }
 
-    /// Pauses the connections that were found full, unless their input has been taken meanwhile. TCP's window then holds
-    /// the client back.
+    /// Pauses the connections that were found full, unless their input has been taken meanwhile. TCP's window
+    /// then holds the client back.
     pub(crate) fn pause_full(&mut self) {
         while let Some(id) = self.conns.pop_full() {
             let config = &self.setup.config;
@@ -86,7 +86,8 @@ impl ConnIo<'_> {
         }
     }
 
-    /// Arms reception unless it is armed, cannot be, or as much is held as may be: then the end of a later response does.
+    /// Arms reception unless it is armed, cannot be, or as much is held as may be: then the end of a later
+    /// response does.
     pub(crate) fn arm_recv(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
         if conn.recv.is_some() || conn.read_closed || conn.detached || conn.is_full(&self.setup.config) {

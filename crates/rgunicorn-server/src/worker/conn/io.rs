@@ -1,8 +1,8 @@
 //! Input and output of connections: the two doors through which bytes pass, and what both sides of them need.
 //!
-//! [`ConnIo`] borrows parts of the reactor for one step. Its methods, by subject: `input` (reception, and what input does to
-//! a connection), `output` (the queue of a connection, and its end), `streaming` (bodies that the application reads while
-//! they arrive), `timeouts` (deadlines).
+//! [`ConnIo`] borrows parts of the reactor for one step. Its methods, by subject: `input` (reception, and
+//! what input does to a connection), `output` (the queue of a connection, and its end), `streaming` (bodies
+//! that the application reads while they arrive), `timeouts` (deadlines).
 
 use std::fs::File;
 use std::io;
@@ -172,7 +172,7 @@ impl ConnIo<'_> {
         self.setup.handles.slot.beat(self.turn.now());
     }
 
-    /// (Re)starts the one deadline of a connection.
+    /// Starts, or starts anew, the one deadline of a connection.
     pub(crate) fn start_timer(&mut self, id: ConnId, timer: ConnTimer, after: Duration) {
         self.conns.timers.start(id.index, timer, self.turn.now().after(after));
     }

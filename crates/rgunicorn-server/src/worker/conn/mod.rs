@@ -188,8 +188,8 @@ impl Conn {
         self.read_closed || driver.is_half_closed(self.fd.as_raw_fd())
     }
 
-    /// Tells whether the answer to its request is no longer waited for, after a time in which that has waited for its turn;
-    /// a client that has shut its side is taken for gone after `timeout`.
+    /// Tells whether the answer to its request is no longer waited for, after a time in which that has waited
+    /// for its turn; a client that has shut its side is taken for gone after `timeout`.
     pub(crate) fn is_abandoned(&self, driver: &Driver, waited: Duration, timeout: Duration) -> bool {
         // Reset, or (unix sockets) closed: an answer cannot reach the client any more.
         waited >= ASK_AFTER && driver.is_reset(self.fd.as_raw_fd())
@@ -202,8 +202,8 @@ impl Conn {
             || self.ext.as_ref().is_some_and(|ext| !ext.out.is_empty() || ext.writable.is_some())
     }
 
-    /// Tells whether more output is queued than a client that sends requests without reading answers should cost: the next
-    /// request waits until it has left. What is in flight is not counted.
+    /// Tells whether more output is queued than a client that sends requests without reading answers should
+    /// cost: the next request waits until it has left. What is in flight is not counted.
     pub(crate) fn output_over_limit(&self) -> bool {
         let Some(ext) = &self.ext else { return false };
         ext.out.len() >= QUEUED_PIECES_MAX || ext.queued_bytes() >= QUEUED_BYTES_MAX
@@ -214,7 +214,8 @@ impl Conn {
         self.ext.as_ref().map_or(0, |ext| ext.pending.len())
     }
 
-    /// Takes out all bytes that were received and not used: of a streaming body first, decoded, then what is held for later.
+    /// Takes out all bytes that were received and not used: of a streaming body first, decoded, then what is
+    /// held for later.
     pub(crate) fn take_unread(&mut self) -> Vec<u8> {
         let Some(ext) = &mut self.ext else { return Vec::new() };
         let mut unread = ext.incoming.take().map(Incoming::into_held).unwrap_or_default();
@@ -222,8 +223,8 @@ impl Conn {
         unread
     }
 
-    /// Tells whether a response is in progress, and the client has sent more of its request's body, or for later, than is
-    /// held.
+    /// Tells whether a response is in progress, and the client has sent more of its request's body, or for
+    /// later, than is held.
     pub(crate) fn is_full(&self, config: &WorkerConfig) -> bool {
         if !matches!(self.phase, ConnPhase::Running | ConnPhase::Flushing) {
             return false;

@@ -27,7 +27,7 @@ struct FilePart {
     file: File,
     offset: u64,
     len: u64,
-    /// It is of the reactor's own making, and the last piece of its queue may grow.
+    /// The file is of the reactor's own making ([`Outgoing::Spool`]).
     spooled: bool,
 }
 
@@ -66,8 +66,8 @@ impl ConnIo<'_> {
         true
     }
 
-    /// Takes the socket over for the application. Bytes that have come are handed over: of the request's body first, decoded
-    /// as far as it was received.
+    /// Takes the socket over for the application. Bytes that have come are handed over: of the request's body
+    /// first, decoded as far as it was received.
     ///
     /// # Errors
     /// `NotConnected` when the connection is gone, or what duplicating the descriptor gives.

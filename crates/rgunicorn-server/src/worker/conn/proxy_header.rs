@@ -8,11 +8,11 @@ use crate::worker::config::WorkerConfig;
 /// The expectation of a PROXY header. One that has come in part lies in `ConnExt`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyHeaderState {
-    /// No: the next byte is a request's.
+    /// None: the next byte is a request's.
     Over,
-    /// Yes.
+    /// One may come.
     Allowed,
-    /// It will be refused, for this peer may not send one.
+    /// One will be refused, for this peer may not send any.
     Forbidden,
 }
 

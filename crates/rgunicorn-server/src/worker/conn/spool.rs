@@ -18,8 +18,8 @@ const QUEUE_MEMORY_BYTES_MAX: u64 = 1024 * 1024;
 const JOINED_BYTES_MAX: usize = 64 * 1024;
 
 impl ConnExt {
-    /// Puts a piece at the end of the queue. `Some`: its bytes were copied, and the caller disposes of the buffers (whose
-    /// owner may be a Python object).
+    /// Puts a piece at the end of the queue. `Some`: its bytes were copied, and the caller disposes of the
+    /// buffers (whose owner may be a Python object).
     ///
     /// # Errors
     /// Those of making and writing the temporary file (a full disk), with the buffers.
@@ -55,7 +55,7 @@ impl ConnExt {
         }
     }
 
-    /// Bytes that the queue holds in memory; what is in flight is not counted.
+    /// Counts the bytes that the queue holds in memory; what is in flight is not counted.
     pub(crate) fn queued_bytes(&self) -> u64 {
         self.out.iter().map(Outgoing::memory_bytes).sum()
     }

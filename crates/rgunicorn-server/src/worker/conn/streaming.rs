@@ -1,5 +1,5 @@
-//! Bodies that the application reads while they arrive (`WorkerConfig::stream_bodies`). What has come and was not read is
-//! bounded: at the limit reception pauses, and TCP's window holds the client back.
+//! Bodies that the application reads while they arrive (`WorkerConfig::stream_bodies`). What has come and was
+//! not read is bounded: at the limit reception pauses, and TCP's window holds the client back.
 
 use super::ConnPhase;
 use super::incoming::{BodyFault, BodyRead, SkipProgress};
@@ -51,7 +51,8 @@ impl ConnIo<'_> {
         self.conns.resume(id);
     }
 
-    /// Ends the wait for a body that has taken too long, unless something has just come and no completion has told of it.
+    /// Ends the wait for a body that has taken too long, unless something has just come and no completion has
+    /// told of it.
     pub(crate) fn stall_body(&mut self, id: ConnId) {
         let (data, end) = self.take_arrived(id);
         if !data.is_empty() {

@@ -27,7 +27,7 @@ pub(crate) struct Connections {
     generation: u32,
     /// Greenlets and threads at work ([`Self::begin_work`]).
     workers: usize,
-    /// Those of them whose connection is closed.
+    /// The part of them whose connection is closed.
     orphans: usize,
 }
 
@@ -52,7 +52,8 @@ impl Connections {
         ConnId { index: self.conns.insert(Conn::new(new, generation)) as u32, generation }
     }
 
-    /// Takes a connection out, with its deadline. If its request waits for the client, the application is to abandon it.
+    /// Takes a connection out, with its deadline. If its request waits for the client, the application is to
+    /// abandon it.
     pub(crate) fn remove(&mut self, id: ConnId) -> Option<Conn> {
         self.get(id)?;
         self.timers.stop(id.index);

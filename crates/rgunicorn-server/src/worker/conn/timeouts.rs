@@ -40,8 +40,9 @@ impl ConnIo<'_> {
         }
     }
 
-    /// Closes a connection from which nothing has come in time, unless something has raced in: a loop that was blocked, or
-    /// has more to receive than one turn takes, does not know yet. A request that is complete with it is answered.
+    /// Closes a connection from which nothing has come in time, unless something has raced in: a loop that
+    /// was blocked, or has more to receive than one turn takes, does not know yet. A request that is complete
+    /// with it is answered.
     fn close_silent(&mut self, id: ConnId) {
         let (data, end) = self.take_arrived(id);
         if data.is_empty() {
@@ -50,8 +51,8 @@ impl ConnIo<'_> {
         self.bytes_in(id, BytesIn::Own(&data), end);
     }
 
-    /// Closes the connections that are idle when the worker begins to leave, and gives those a moment that may be about to
-    /// send a request, or to close after their answer.
+    /// Closes the connections that are idle when the worker begins to leave, and gives those a moment that
+    /// may be about to send a request, or to close after their answer.
     pub(crate) fn drain_idle(&mut self) {
         for id in self.conns.ids() {
             let Some(conn) = self.conns.get(id) else { continue };
