@@ -145,7 +145,9 @@ impl Reactor {
             self.handle(core, completion);
         }
         let Parts { acceptor, mut io, .. } = core.parts(&self.setup);
-        guarded(&self.handles().errors, "new connections", || acceptor.take_woken(&mut io));
+        if acceptor.is_woken() {
+            guarded(&self.handles().errors, "new connections", || acceptor.take_woken(&mut io));
+        }
         io.pause_full();
         io.expire_timers();
     }
@@ -317,11 +319,12 @@ fn wait_time(parts: &Parts<'_>) -> Duration {
     if io.conns.jobs() > 0 || io.memory.has_deferred_drops() || lifecycle.ends_wait(io.conns.is_idle()) {
         return Duration::ZERO;
     }
-    let now = io.turn.now();
-    let deadlines = [io.conns.timers.next(), lifecycle.deadline()];
-    let nearest = deadlines.into_iter().chain(acceptor.deadlines()).flatten().min();
-    let longest = io.setup.config.idle_wait_max;
-    nearest.map_or(longest, |at| longest.min(at.since(now)))
+    let mut nearest = io.turn.now().after(io.setup.config.idle_wait_max);
+    let [paused_until, next_look, next_check] = acceptor.deadlines();
+    for at in [io.conns.timers.next(), lifecycle.deadline(), paused_until, next_look, next_check] {
+        nearest = nearest.min(at.unwrap_or(nearest));
+    }
+    nearest.since(io.turn.now())
 }
 
 #[cfg(test)]

@@ -294,6 +294,11 @@ impl Acceptor {
         }
     }
 
+    /// Tells whether a shared listener has woken this worker in this turn.
+    pub(crate) fn is_woken(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.woken)
+    }
+
     /// Takes, after all completions of a turn, what shared listeners have woken this worker for, or leaves it.
     pub(crate) fn take_woken(&mut self, io: &mut ConnIo<'_>) {
         for index in 0..self.listeners.len() {
