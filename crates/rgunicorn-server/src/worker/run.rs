@@ -10,11 +10,11 @@ use std::time::Duration;
 use rgunicorn_io::driver::{Completion, Driver};
 
 use super::app::{App, ExitStatus};
+use super::conn::io::ConnIo;
 use super::event_source::{EventSource, is_external, token_of};
 use super::ids::ConnId;
 use super::jobs::{Job, NextJob};
-use super::reactor::{Core, Parts, Reactor};
-use super::setup::WorkerSetup;
+use super::reactor::{Parts, Reactor};
 use crate::log::{ErrorLog, Level};
 
 /// Application calls between two looks at the rings. One turn of the ring delivers about 20 requests.
@@ -140,11 +140,11 @@ impl Reactor {
                 core = self.core();
             }
         }
-        let core = &mut *core;
+        let mut parts = core.parts(&self.setup);
         for completion in completions.extract_if(.., |completion| !is_external(completion)) {
-            self.handle(core, completion);
+            self.handle(&mut parts, completion);
         }
-        let Parts { acceptor, mut io, .. } = core.parts(&self.setup);
+        let Parts { acceptor, mut io, .. } = parts;
         if acceptor.is_woken() {
             guarded(&self.handles().errors, "new connections", || acceptor.take_woken(&mut io));
         }
@@ -154,19 +154,17 @@ impl Reactor {
 
     /// Takes the fifth step: runs the application for the jobs at hand, or as many of them as one turn may.
     pub fn run_jobs<A: App>(&self, app: &A) {
-        let mut next = self.first_job();
-        for left in (0..JOBS_PER_TURN_MAX).rev() {
-            let Some(job) = next else { return };
+        for done in 0.. {
+            let Some(job) = self.next_job(done) else { return };
             let id = job.id();
             if !guarded(&self.handles().errors, "a request", || self.run_job(app, job)) {
-                close_failed(&mut self.core(), &self.setup, id.conn);
+                close_failed(&mut self.core().parts(&self.setup).io, id.conn);
                 // What the application keeps of that response is of no use any more.
                 guarded(&self.handles().errors, "a failed request", || app.abandon(self, id));
             }
             if app.is_forked_child() {
                 return;
             }
-            next = self.next_job(left > 0);
         }
     }
 
@@ -221,57 +219,49 @@ impl Reactor {
 /// Parts of the steps.
 impl Reactor {
     /// Handles one completion. Nothing in here reaches the application; a panic ends its connection only.
-    fn handle(&self, core: &mut Core, completion: Completion) {
+    fn handle(&self, parts: &mut Parts<'_>, completion: Completion) {
+        let Parts { acceptor, io, wakes, .. } = parts;
         let source = token_of(&completion).and_then(EventSource::from_token);
-        let fine = guarded(&self.handles().errors, "a completion", || {
-            let Parts { acceptor, mut io, wakes, .. } = core.parts(&self.setup);
-            match (source, completion) {
-                (Some(EventSource::Recv(id)), Completion::Recv { outcome, .. }) => io.on_recv(id, outcome),
-                (Some(EventSource::Send(id)), Completion::Sent { result, buf, .. }) => {
-                    io.on_sent(id, result, buf);
-                }
-                (Some(EventSource::Writable(id)), Completion::Poll { .. }) => io.on_writable(id),
-                (Some(EventSource::Listener(index)), Completion::Poll { result, .. }) => {
-                    acceptor.on_acceptable(&mut io, index, &result);
-                }
-                (Some(EventSource::SiblingWakeup), Completion::Poll { .. }) => {
-                    acceptor.on_sibling_wakeup(self.handles().slot.board(), io.turn.now());
-                }
-                (Some(EventSource::Wake), Completion::Poll { .. }) => {
-                    wakes.drain_signals();
-                    self.signalled.set(true);
-                }
-                (Some(EventSource::Mail), Completion::Poll { .. }) => {
-                    wakes.end_mail_poll();
-                    self.mailbox().inspect(|mailbox| mailbox.drain());
-                }
-                (_, Completion::Orphan { buf }) => io.memory.defer_drop(buf),
-                (_, completion) => debug_assert!(false, "{completion:?}"),
+        let fine = guarded(&self.handles().errors, "a completion", || match (source, completion) {
+            (Some(EventSource::Recv(id)), Completion::Recv { outcome, .. }) => io.on_recv(id, outcome),
+            (Some(EventSource::Send(id)), Completion::Sent { result, buf, .. }) => {
+                io.on_sent(id, result, buf);
             }
+            (Some(EventSource::Writable(id)), Completion::Poll { .. }) => io.on_writable(id),
+            (Some(EventSource::Listener(index)), Completion::Poll { result, .. }) => {
+                acceptor.on_acceptable(io, index, &result);
+            }
+            (Some(EventSource::SiblingWakeup), Completion::Poll { .. }) => {
+                acceptor.on_sibling_wakeup(self.handles().slot.board(), io.turn.now());
+            }
+            (Some(EventSource::Wake), Completion::Poll { .. }) => {
+                wakes.drain_signals();
+                self.signalled.set(true);
+            }
+            (Some(EventSource::Mail), Completion::Poll { .. }) => {
+                wakes.end_mail_poll();
+                self.mailbox().inspect(|mailbox| mailbox.drain());
+            }
+            (_, Completion::Orphan { buf }) => io.memory.defer_drop(buf),
+            (_, completion) => debug_assert!(false, "{completion:?}"),
         });
         if let (false, Some(id)) = (fine, source.and_then(EventSource::conn)) {
-            close_failed(core, &self.setup, id);
+            close_failed(io, id);
         }
     }
 
-    /// Begins application work, if there is any.
-    fn first_job(&self) -> Option<NextJob> {
+    /// Ends a piece of application work, unless this turn has `done` none, and begins the next, if there is
+    /// one and this turn may have more.
+    fn next_job(&self, done: usize) -> Option<NextJob> {
         let core = &mut *self.core();
         let Parts { lifecycle, acceptor, mut io, .. } = core.parts(&self.setup);
-        if io.conns.jobs() == 0 {
-            return None;
-        }
-        acceptor.begin_work(&mut io);
-        io.next_job(lifecycle.is_leaving())
-    }
-
-    /// Ends a piece of application work, and begins the next if this turn may have `more`.
-    fn next_job(&self, more: bool) -> Option<NextJob> {
-        let core = &mut *self.core();
-        let Parts { lifecycle, mut io, .. } = core.parts(&self.setup);
-        io.end_work();
-        if !more || self.handles().control.quitting().is_some() {
-            return None;
+        if done > 0 {
+            io.end_work();
+            if done >= JOBS_PER_TURN_MAX || self.handles().control.quitting().is_some() {
+                return None;
+            }
+        } else if io.conns.jobs() > 0 {
+            acceptor.begin_work(&mut io);
         }
         io.next_job(lifecycle.is_leaving())
     }
@@ -309,8 +299,8 @@ fn guarded(errors: &ErrorLog, what: &str, work: impl FnOnce()) -> bool {
 }
 
 /// Closes a connection whose work has panicked: no answer would follow any more.
-fn close_failed(core: &mut Core, setup: &WorkerSetup, id: ConnId) {
-    guarded(&setup.handles.errors, "a failed connection", || core.parts(setup).io.close(id));
+fn close_failed(io: &mut ConnIo<'_>, id: ConnId) {
+    guarded(&io.setup.handles.errors, "a failed connection", || io.close(id));
 }
 
 /// Tells how long the next wait may take.
@@ -351,11 +341,12 @@ mod tests {
         assert_eq!(conn, Some(bad));
         {
             let core = &mut *reactor.core();
+            let io = &mut core.parts(&reactor.setup).io;
             assert!(!guarded(&reactor.handles().errors, "a completion", || {
-                let _borrowed = core.parts(&reactor.setup);
+                let _borrowed = &io;
                 panic!("{completion:?}");
             }));
-            conn.into_iter().for_each(|id| close_failed(core, &reactor.setup, id));
+            conn.into_iter().for_each(|id| close_failed(io, id));
         }
         let core = &mut *reactor.core();
         assert!(core.conns.get(bad).is_none() && core.conns.get(good).is_some());

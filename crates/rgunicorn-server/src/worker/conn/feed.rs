@@ -27,11 +27,18 @@ pub(crate) enum FeedOutcome {
     /// `100 Continue`.
     Streaming(Box<Request>, bool),
     /// The bytes are not an acceptable request. With the request's head, if that was complete.
-    Refused(HttpError, Option<RequestHead>),
+    Refused(HttpError, Option<Box<RequestHead>>),
     /// The bytes are a PROXY header that is not acceptable.
     BadProxyHeader(proxy::ProxyError),
     /// The body could not be stored.
     BodyStoreFailed(std::io::Error),
+}
+
+impl FeedOutcome {
+    /// Tells whether more of a request is to come.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        matches!(self, Self::Waiting | Self::WantsContinue | Self::Streaming(..))
+    }
 }
 
 /// The surroundings of a connection that is fed.
@@ -55,6 +62,7 @@ impl FeedContext<'_> {
 
 impl Conn {
     /// Takes bytes that have arrived; the one entrance. `index` is the connection's own.
+    #[inline]
     pub(crate) fn bytes_in(&mut self, ctx: &FeedContext<'_>, index: u32, data: &[u8]) -> FeedOutcome {
         match self.phase {
             // They are the application's, like the socket.
@@ -126,7 +134,7 @@ impl Conn {
                 Err(error) => {
                     // The connection ends here; what follows belongs to no request.
                     *input = &[];
-                    return FeedOutcome::Refused(error, begun);
+                    return FeedOutcome::Refused(error, begun.map(Box::new));
                 }
             }
         }

@@ -20,6 +20,7 @@ use crate::worker::timers::ConnTimer;
 
 impl ConnIo<'_> {
     /// Handles a completion of a reception.
+    #[inline]
     pub(crate) fn on_recv(&mut self, id: ConnId, outcome: Received) {
         match outcome {
             Received::Data(buf) => self.bytes_in(id, BytesIn::Lent(buf), false),
@@ -75,6 +76,7 @@ impl ConnIo<'_> {
 
     /// Pauses the connections that were found full, unless their input has been taken meanwhile. TCP's window
     /// then holds the client back.
+    #[inline]
     pub(crate) fn pause_full(&mut self) {
         while let Some(id) = self.conns.pop_full() {
             let config = &self.setup.config;
@@ -165,13 +167,13 @@ impl ConnIo<'_> {
     }
 
     /// Answers a bad request and begins to close.
-    fn refuse(&mut self, id: ConnId, refusal: &Refusal, head: Option<RequestHead>) {
+    fn refuse(&mut self, id: ConnId, refusal: &Refusal, head: Option<Box<RequestHead>>) {
         let Some(conn) = self.conns.get(id) else { return };
         conn.phase = ConnPhase::Running;
         let request = head.map(|head| {
             Box::new(Request {
                 id: conn.request_id(id.index),
-                head,
+                head: *head,
                 body: Body::Empty,
                 peer: conn.peer,
                 proxied: conn.proxied.clone(),

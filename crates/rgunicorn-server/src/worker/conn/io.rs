@@ -69,28 +69,38 @@ impl ConnIo<'_> {
     /// Gives bytes that have arrived to their connection: the one entrance. `end`: no more will come.
     pub(crate) fn bytes_in(&mut self, id: ConnId, bytes: BytesIn<'_>, end: bool) {
         let Self { conns, driver, turn, setup, .. } = self;
-        let fed = conns.get(id).map(|conn| {
-            let data = match &bytes {
-                BytesIn::Lent(buf) => driver.buffer(buf),
-                BytesIn::Own(data) => data,
-            };
-            let outcome = conn.bytes_in(&feed_context(turn, setup), id.index, data);
-            if end {
-                conn.end_input();
+        let Some(conn) = conns.get(id) else {
+            if let BytesIn::Lent(buf) = bytes {
+                driver.release(buf);
             }
-            (outcome, conn.read_closed, conn.recv.is_some())
-        });
+            return;
+        };
+        let data = match &bytes {
+            BytesIn::Lent(buf) => driver.buffer(buf),
+            BytesIn::Own(data) => data,
+        };
+        let outcome = conn.bytes_in(&feed_context(turn, setup), id.index, data);
         if let BytesIn::Lent(buf) = bytes {
-            self.driver.release(buf);
+            driver.release(buf);
         }
-        let Some((outcome, read_closed, armed)) = fed else { return };
-        match outcome {
-            FeedOutcome::Buffered => return self.after_buffered(id),
-            FeedOutcome::Waiting | FeedOutcome::WantsContinue | FeedOutcome::Streaming(..) if read_closed => {
-                return self.begin_close(id);
-            }
-            outcome => self.after_feed(id, outcome),
+        if end {
+            conn.end_input();
         }
+        self.after_bytes(id, outcome);
+    }
+
+    /// Goes on after input, from the peer or from what was held of it.
+    fn after_bytes(&mut self, id: ConnId, outcome: FeedOutcome) {
+        let Some(conn) = self.conns.get(id) else { return };
+        if matches!(outcome, FeedOutcome::Buffered) {
+            return self.after_buffered(id);
+        }
+        // The rest of an incomplete request will not come.
+        if conn.read_closed && outcome.is_incomplete() {
+            return self.begin_close(id);
+        }
+        let armed = conn.recv.is_some();
+        self.after_feed(id, outcome);
         if !armed {
             self.arm_recv(id);
         }
@@ -100,6 +110,7 @@ impl ConnIo<'_> {
     ///
     /// # Errors
     /// Those of the system call; `WouldBlock` if the socket takes nothing of a file now.
+    #[inline]
     pub(crate) fn bytes_out(&mut self, id: ConnId, bytes: BytesOut<'_>) -> io::Result<OutProgress> {
         let Some(conn) = self.conns.get(id) else {
             if let BytesOut::Buffer(buf, _) = bytes {
@@ -131,18 +142,11 @@ impl ConnIo<'_> {
         let Self { conns, turn, setup, .. } = self;
         let Some(conn) = conns.get(id) else { return };
         let outcome = conn.feed_pending(&feed_context(turn, setup), id.index);
-        match outcome {
-            FeedOutcome::Waiting | FeedOutcome::WantsContinue | FeedOutcome::Streaming(..)
-                if conn.read_closed =>
-            {
-                return self.begin_close(id);
-            }
-            outcome => self.after_feed(id, outcome),
-        }
-        self.arm_recv(id);
+        self.after_bytes(id, outcome);
     }
 
     /// Takes out the next job, and decides what is done about it. `leaving`: no further request is begun.
+    #[inline]
     pub(crate) fn next_job(&mut self, leaving: bool) -> Option<NextJob> {
         let job = self.conns.pop_job()?;
         if self.turn.is_slow() {
@@ -166,6 +170,7 @@ impl ConnIo<'_> {
     }
 
     /// Takes the time after a piece of application work.
+    #[inline]
     pub(crate) fn end_work(&mut self) {
         self.turn.end_work(self.driver.now());
         // A busy worker is a living one: the beat must not wait for the end of a long queue.

@@ -8,6 +8,7 @@ use crate::worker::timers::ConnTimer;
 
 impl ConnIo<'_> {
     /// Handles every deadline that is due.
+    #[inline]
     pub(crate) fn expire_timers(&mut self) {
         while let Some((id, timer)) = self.conns.pop_expired(self.turn.now()) {
             self.expire(id, timer);
