@@ -139,7 +139,7 @@ fn serve_here(
     (watch, watchdog): (&Arc<Watch>, Option<Watchdog>),
 ) -> i32 {
     let status = if calls.is_cooperative() {
-        cooperative::serve(py, reactor, (calls, watch)).unwrap_or_else(|error| {
+        gevent::serve(py, reactor, calls, watch).unwrap_or_else(|error| {
             let text = format_exception(py, &error);
             reactor.handles().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
             1

@@ -7,21 +7,25 @@ use rgunicorn_io::driver::{Completion, READABLE, WRITABLE};
 use rgunicorn_io::sys::waker;
 
 use super::hub_loop::Loop;
-use super::state::{WAKE, WatcherList};
-use super::turn::queue_list;
+use super::state::{LoopState, WAKE, WatcherList};
 use super::watcher::{Watcher, WatcherKind};
 use super::watchers::{differs, look_at};
 use super::{READ, WRITE};
 
-/// Turns what the wait brought into events of watchers: libev's order is checks, timers, descriptors.
-pub(super) fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>) {
+/// Turns what the wait brought into events of watchers: libev's order is checks, timers, descriptors. True if there are any.
+pub(super) fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>) -> bool {
     let py = this.py();
     let me = this.get();
-    queue_list(me, py, WatcherList::Check);
-    expire_timers(this);
+    let arrived = me.state.with(py, LoopState::end_wait);
+    if arrived.checks {
+        me.queue_list(py, WatcherList::Check);
+    }
+    if arrived.timers {
+        expire_timers(this);
+    }
     let mut woken = false;
     for completion in completions.drain(..) {
-        // What is not ours came for a guest that has left: it is of no use any more.
+        // What is not ours came for a source that has ended: it is of no use any more.
         let Completion::Poll { token, result } = completion else { continue };
         if token == WAKE {
             woken = true;
@@ -30,14 +34,15 @@ pub(super) fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>)
         }
     }
     if woken {
-        me.wake.with(py, |(_, op)| *op = None);
-        let waker = me.waker(py);
-        waker.drain();
+        me.state.with(py, |state| state.wake_op = None);
+        me.waker.with(py, |waker| waker.drain());
         collect_signals(this);
     }
-    if me.state.with(py, |state| state.has(WatcherList::Idle)) {
+    let (idle, pending) = me.state.with(py, |state| (state.has(WatcherList::Idle), state.has_pending()));
+    if idle {
         queue_idle(me, py);
     }
+    idle || pending
 }
 
 fn on_poll(me: &Loop, py: Python<'_>, token: rgunicorn_io::driver::Token, result: std::io::Result<u32>) {

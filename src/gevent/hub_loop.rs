@@ -10,11 +10,13 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
 use crate::py::{GilCell, ThreadBound, Watch, WrongOwner, assert_no_borrow, is_only_reference};
-use rgunicorn_io::driver::{Choice, Config, Driver, OpKey};
+use rgunicorn_io::driver::{Choice, Config, Driver};
 use rgunicorn_io::sys::waker::{self, Waker};
+use rgunicorn_server::worker::LoopSource;
 
+use super::READ;
 use super::callback::Callback;
-use super::guest::Guest;
+use super::driver_ref::DriverRef;
 use super::state::{LoopState, WatcherList};
 use super::watcher::{Stopped, Watcher, WatcherKind};
 
@@ -24,29 +26,13 @@ const DRIVER_VARIABLE: &str = "RGUNICORN_IO_DRIVER";
 /// Objects of queued calls that are kept for the next ones: more than a turn of a busy program has.
 const SPARE_CALLBACKS_MAX: usize = 1024;
 
-/// The driver of a loop.
-pub(super) enum DriverRef {
-    /// Its own.
-    Own(Box<Driver>),
-    /// The worker's.
-    Shared(Rc<dyn Guest>),
-}
-
-impl DriverRef {
-    pub(super) fn with<R>(&mut self, work: impl FnOnce(&mut Driver) -> R) -> R {
-        match self {
-            Self::Own(driver) => work(driver),
-            Self::Shared(guest) => work(&mut guest.driver()),
-        }
-    }
-}
-
 /// gevent's event loop.
 #[pyclass(frozen, subclass, dict, weakref, name = "Loop", module = "rgunicorn.gevent")]
 pub struct Loop {
     pub(super) state: GilCell<LoopState>,
     pub(super) driver_ref: ThreadBound<DriverRef>,
-    pub(super) wake: GilCell<(Arc<Waker>, Option<OpKey>)>,
+    /// Ends the loop's wait.
+    pub(super) waker: GilCell<Arc<Waker>>,
     /// Of the main thread: runs signal handlers, may watch children.
     pub(super) main: bool,
     /// `uring` or `epoll`.
@@ -60,7 +46,7 @@ impl Drop for Loop {
     fn drop(&mut self) {
         Python::attach(|py| {
             if let Some((driver_ref, whose)) = self.driver_ref.take(py) {
-                leave(driver_ref, whose);
+                driver_ref.release(whose);
             }
         });
     }
@@ -166,8 +152,7 @@ impl Loop {
             _ => None,
         });
         if let Some(number) = signal {
-            let wake = self.waker(py);
-            waker::watch_signal(number, &wake)?;
+            waker::watch_signal(number, &self.waker(py))?;
         }
         let keep = watcher.clone().unbind();
         let unused = self.state.with(py, |state| {
@@ -230,6 +215,13 @@ impl Loop {
         self.state.with(py, |state| watcher.get().inner.with(py, |inner| state.queue(keep, inner, events)));
     }
 
+    /// Queues an event for every watcher of a list.
+    pub(super) fn queue_list(&self, py: Python<'_>, list: WatcherList) {
+        for watcher in self.state.with(py, |state| state.listed(py, list)) {
+            self.queue(watcher.bind(py), READ);
+        }
+    }
+
     pub(super) fn set_referenced(&self, py: Python<'_>, watcher: &Watcher, referenced: bool) {
         self.state.with(py, |state| {
             watcher.inner.with(py, |inner| {
@@ -242,40 +234,37 @@ impl Loop {
     }
 
     pub(super) fn waker(&self, py: Python<'_>) -> Arc<Waker> {
-        self.wake.with(py, |(waker, _)| waker.clone())
+        self.waker.with(py, |waker| waker.clone())
     }
 
-    pub(super) fn guest(&self, py: Python<'_>) -> Option<Rc<dyn Guest>> {
-        if !self.state.with(py, |state| state.shared) {
-            return None;
-        }
-        let guest = self.driver_ref.with(py, |driver_ref| match driver_ref {
-            DriverRef::Shared(guest) => Some(guest.clone()),
-            DriverRef::Own(_) => None,
-        });
-        guest.ok().flatten().flatten()
+    /// Returns the source that wants turns of this loop, if there is one. A forked child has none.
+    pub(super) fn source(&self, py: Python<'_>) -> Option<Rc<dyn LoopSource>> {
+        self.driver_ref.with(py, |driver_ref| driver_ref.source()).ok().flatten().flatten()
     }
 
-    /// Moves in with a guest: from now on its driver is used, and its turns are part of the loop's. What is started stays so.
+    /// Attaches a source: from now on its driver is used, and its steps are part of the loop's turns. Watchers stay started.
     /// `watch` is told what the loop works on.
     ///
     /// # Errors
     /// On another thread than the loop's, or when it is destroyed.
-    pub fn share(&self, py: Python<'_>, guest: Rc<dyn Guest>, watch: Arc<Watch>) -> PyResult<()> {
+    pub(super) fn attach_source(
+        &self,
+        py: Python<'_>,
+        source: Rc<dyn LoopSource>,
+        watch: Arc<Watch>,
+    ) -> PyResult<()> {
         self.check_usable(py)?;
         self.state.with(py, |state| state.watch = Some(watch));
-        let name = guest.driver().name();
-        self.move_to(py, DriverRef::Shared(guest), name)
+        let name = source.driver().name();
+        self.move_to(py, DriverRef::Shared(source), name)
     }
 
     /// Leaves the present driver for another one, where every io watcher is polled anew.
     fn move_to(&self, py: Python<'_>, driver_ref: DriverRef, name: &'static str) -> PyResult<()> {
         self.unarm(py);
-        let shared = matches!(driver_ref, DriverRef::Shared(_));
-        self.state.with(py, |state| state.shared = shared);
         let former = self.driver_ref.take(py);
         if let Some((former, whose)) = former {
-            leave(former, whose);
+            former.release(whose);
         }
         self.driver_ref.replace(py, driver_ref);
         self.backend.with(py, |backend| *backend = name);
@@ -284,8 +273,8 @@ impl Loop {
 
     /// Forgets which polls are armed; all of them will be armed with the next wait.
     fn unarm(&self, py: Python<'_>) {
-        self.wake.with(py, |(_, op)| *op = None);
         let all = self.state.with(py, |state| {
+            state.wake_op = None;
             state.cancels.clear();
             state.all(py)
         });
@@ -310,9 +299,9 @@ impl Loop {
         let fresh = Arc::new(Waker::new()?);
         let name = driver.name();
         // Its end would be that of the signals' handlers, too, until they are told of the new one.
-        let before = self.wake.with(py, |wake| std::mem::replace(wake, (fresh.clone(), None)));
+        let before = self.waker.with(py, |waker| std::mem::replace(waker, fresh.clone()));
         self.move_to(py, DriverRef::Own(Box::new(driver)), name)?;
-        waker::rebind_signals(&before.0, &fresh);
+        waker::rebind_signals(&before, &fresh);
         drop(before);
         self.state.with(py, LoopState::update_now);
         Ok(())
@@ -322,19 +311,6 @@ impl Loop {
         let (pending, refs) = self.state.with(py, |state| (state.pending_count(), state.refs));
         let fileno = self.fileno(py).map_or_else(|| "None".to_owned(), |fd| fd.to_string());
         format!(" pending={pending} ref={refs} fileno={fileno}")
-    }
-}
-
-/// Lets go of a driver that is not used any more. What belongs to another thread or process is only closed.
-pub(super) fn leave(driver_ref: DriverRef, whose: Result<(), WrongOwner>) {
-    if let DriverRef::Own(driver) = driver_ref {
-        match whose {
-            Ok(()) => drop(driver),
-            Err(WrongOwner::Thread) if driver.name() == "epoll" => drop(driver),
-            Err(_) => driver.forget_after_fork(),
-        }
-    } else if whose.is_err() {
-        std::mem::forget(driver_ref);
     }
 }
 

@@ -11,7 +11,8 @@ use crate::py::{GilCell, ThreadBound, WrongOwner};
 use rgunicorn_io::sys::waker::{self, Waker};
 
 use super::callback::Callback;
-use super::hub_loop::{DriverRef, Loop, asked_for, leave};
+use super::driver_ref::DriverRef;
+use super::hub_loop::{Loop, asked_for};
 use super::state::{LoopState, PRIORITY_MAX, PRIORITY_MIN, WatcherList};
 use super::watcher::{Stopped, Watcher, WatcherKind};
 use super::watchers::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};
@@ -27,7 +28,7 @@ impl Loop {
         let backend = if honoured { driver.name() } else { "default" };
         Ok(Self {
             state: GilCell::new(LoopState::new()),
-            wake: GilCell::new((Arc::new(Waker::new()?), None)),
+            waker: GilCell::new(Arc::new(Waker::new()?)),
             driver_ref: ThreadBound::new(DriverRef::Own(Box::new(driver))),
             main,
             backend: GilCell::new(backend),
@@ -235,7 +236,7 @@ impl Loop {
         let destroyed = self.check_alive(py).is_err();
         if !destroyed && self.driver_ref.check(py) == Err(WrongOwner::Fork) {
             self.start_over_after_fork(py)?;
-            super::turn::queue_list(self, py, WatcherList::Fork);
+            self.queue_list(py, WatcherList::Fork);
         }
         Ok(())
     }
@@ -258,7 +259,7 @@ impl Loop {
             waker::release_signals(&self.waker(py));
         }
         if let Some((driver_ref, whose)) = self.driver_ref.take(py) {
-            leave(driver_ref, whose);
+            driver_ref.release(whose);
         }
         drop((started, queues, handler, stopped));
     }

@@ -3,22 +3,23 @@
 //!
 //! libev is the reference: where gevent's own loops differ, this one does what libev's does. It works alone
 //! (`GEVENT_LOOP=rgunicorn.gevent.Loop`), with a driver of its own, and in a worker, where it shares the driver and the
-//! turns of the worker's reactor ([`Guest`]).
+//! turns of the worker's reactor ([`rgunicorn_server::worker::LoopSource`]).
 //!
-//! Read it in this order: `watcher` (what is waited for), `callback`, `state` (the queues), `looping` (the loop),
-//! `methods` (what gevent calls), `fast` (the most frequent of those calls), `turn` (one turn of it), `events` (what a wait
-//! brings), `kinds` (the watchers that are more than a place in a queue).
+//! Read it in this order: `watcher` (what is waited for), `callback`, `state` (the queues), `hub_loop` (the loop),
+//! `methods` (what gevent calls), `vectorcall` (the most frequent of those calls), `turn` (one turn of it), `events` (what a
+//! wait brings), `watchers` (the watchers that are more than a place in a queue), `serve` (a worker in greenlets).
 //!
 //! The stack rule (`py/stack.rs`) is kept so: every field that changes is in a `GilCell`, every call into Python goes
-//! behind `assert_no_borrow`, and nothing is held over it. Descriptors are touched only just before the wait (`Loop::settle`), and
+//! behind `assert_no_borrow`, and nothing is held over it. Descriptors are touched only just before the wait (`Loop::sync_polls`), and
 //! by `closing_fd`, so starting and stopping a watcher is a matter of memory alone.
 
 mod callback;
+mod driver_ref;
 mod events;
-mod guest;
 mod hub_loop;
 mod methods;
 mod monkey;
+mod serve;
 mod state;
 mod turn;
 mod vectorcall;
@@ -26,12 +27,12 @@ mod watcher;
 mod watchers;
 
 pub use callback::Callback;
-pub use guest::Guest;
 pub use hub_loop::Loop;
 pub use monkey::{
-    Patched, after_fork, check_compat, hub_loop, import_objection, install_loop, original, patch_all,
+    Patched, after_fork, check_compat, current_loop, import_objection, install_loop, original, patch_all,
     patched, uninstall_loop,
 };
+pub use serve::{GreenletApp, serve};
 pub use vectorcall::install_vectorcall;
 pub use watcher::Watcher;
 pub use watchers::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};

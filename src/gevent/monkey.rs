@@ -85,7 +85,7 @@ pub fn uninstall_loop(py: Python<'_>) -> PyResult<()> {
 ///
 /// # Errors
 /// Those of making a hub.
-pub fn hub_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, Loop>>> {
+pub fn current_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, Loop>>> {
     let hub = py.import("gevent")?.call_method0("get_hub")?;
     Ok(hub.getattr("loop")?.cast_into::<Loop>().ok())
 }

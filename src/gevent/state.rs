@@ -21,10 +21,12 @@ pub(super) const PRIORITY_MIN: i8 = -2;
 pub(super) const PRIORITY_MAX: i8 = 2;
 const PRIORITIES: usize = (PRIORITY_MAX - PRIORITY_MIN) as usize + 1;
 
+/// The longest wait of one turn (libev's number): a bound for whatever was overlooked.
+const WAIT_MAX: Duration = Duration::from_millis(59_743);
 /// How often the wall clock is looked at (somebody may set it).
 const WALL_EVERY: Duration = Duration::from_millis(500);
 
-/// How often a guest is told that pieces of work end; heartbeats are looked at every second.
+/// How often the source beats while pieces of work follow each other; the master looks at heartbeats every second.
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(100);
 
 const GENERATION_MASK: u32 = 0x00ff_ffff;
@@ -49,13 +51,33 @@ struct Started {
     generation: u32,
 }
 
+/// A piece of the application's work, taken out of its queue.
+pub(super) struct Work<T> {
+    pub(super) item: Py<T>,
+    /// Pieces have followed each other for a while: the source beats before this one.
+    pub(super) heartbeat_due: bool,
+}
+
+/// A wait as it is about to begin.
+pub(super) struct WaitPlan {
+    pub(super) timeout: Duration,
+    /// The driver has to be told of changes first.
+    pub(super) needs_sync: bool,
+}
+
+/// Events that a wait brings without the driver.
+pub(super) struct Arrived {
+    /// Check watchers are started.
+    pub(super) checks: bool,
+    /// A timer is due.
+    pub(super) timers: bool,
+}
+
 /// See the module's text.
 pub(super) struct LoopState {
     pub(super) callbacks: VecDeque<Py<Callback>>,
     /// Objects of calls that are over, which nobody else has: the next calls'. They refer to nothing.
     pub(super) spare_callbacks: Vec<Py<Callback>>,
-    /// The driver is a guest's.
-    pub(super) shared: bool,
     started: Slab<Started>,
     timers: TimerHeap,
     /// Events to be handled, by priority; each watcher says whether its event still stands.
@@ -67,6 +89,8 @@ pub(super) struct LoopState {
     dirty: Vec<(u32, u32)>,
     /// Polls that nobody wants any more.
     pub(super) cancels: Vec<OpKey>,
+    /// The poll of the waker.
+    pub(super) wake_op: Option<OpKey>,
     /// Started watchers that the loop goes on for, queued callbacks, and whoever else called `ref`.
     pub(super) refs: isize,
     pub(super) now: Instant,
@@ -76,8 +100,8 @@ pub(super) struct LoopState {
     wall_read: Instant,
     /// In a worker: who reports callbacks that block the loop.
     pub(super) watch: Option<Arc<Watch>>,
-    /// When the guest was last told that pieces of work end.
-    told: Instant,
+    /// When the source last beat between pieces of work.
+    heartbeat: Instant,
     pub(super) error_handler: Option<Py<PyAny>>,
     /// Asked to leave `run`.
     pub(super) breaking: bool,
@@ -94,7 +118,6 @@ impl LoopState {
         let mut state = Self {
             callbacks: VecDeque::new(),
             spare_callbacks: Vec::new(),
-            shared: false,
             started: Slab::new(),
             timers: TimerHeap::default(),
             pending: Default::default(),
@@ -102,12 +125,13 @@ impl LoopState {
             by_fd: Vec::new(),
             dirty: Vec::new(),
             cancels: Vec::new(),
+            wake_op: None,
             refs: 0,
             now: Instant::default(),
             wall: 0,
             wall_read: Instant::default(),
             watch: None,
-            told: Instant::default(),
+            heartbeat: Instant::default(),
             error_handler: None,
             breaking: false,
             destroyed: false,
@@ -134,24 +158,45 @@ impl LoopState {
         self.refs += 1;
     }
 
-    /// A piece of the application's work begins. Whether the guest should be told that the loop goes on: now and then, in
-    /// a turn with much to do.
-    pub(super) fn begin_work(&mut self) -> bool {
+    /// Begins a piece of the application's work. True when a heartbeat is due: now and then, in a turn with much to do.
+    fn begin_work(&mut self) -> bool {
         let Some(watch) = &self.watch else { return false };
         let now = clock::coarse_now();
         watch.begin(now);
-        let due = now.since(self.told) >= HEARTBEAT_EVERY;
+        let due = now.since(self.heartbeat) >= HEARTBEAT_EVERY;
         if due {
-            self.told = now;
+            self.heartbeat = now;
         }
         due
     }
 
-    /// Nothing of the application runs any more.
-    pub(super) fn end_work(&self) {
+    /// Plans the wait that comes next, before which nothing of the application runs any more. It takes no time if the loop
+    /// is to come back at once: because of `nowait`, of what is queued, or because nothing is waited for. `limit` is the
+    /// longest wait that the source allows, if there is one.
+    pub(super) fn begin_wait(&mut self, nowait: bool, limit: Option<Duration>) -> WaitPlan {
+        self.iteration += 1;
         if let Some(watch) = &self.watch {
             watch.idle();
         }
+        let needs_sync = self.wake_op.is_none() || !self.is_clean();
+        let waits_for_nothing = limit.is_none() && self.refs <= 0;
+        if nowait || self.has_work() || self.has(WatcherList::Idle) || waits_for_nothing {
+            return WaitPlan { timeout: Duration::ZERO, needs_sync };
+        }
+        let mut timeout = limit.map_or(WAIT_MAX, |limit| limit.min(WAIT_MAX));
+        if let Some((due, _)) = self.timers.first() {
+            // What has run took its time: it is not waited for a second time.
+            self.update_now();
+            timeout = timeout.min(due.since(self.now));
+        }
+        WaitPlan { timeout, needs_sync }
+    }
+
+    /// Ends a wait: reads the clock, and says what came up without the driver.
+    pub(super) fn end_wait(&mut self) -> Arrived {
+        self.update_now();
+        let timers = self.timers.first().is_some_and(|(at, _)| at <= self.now);
+        Arrived { checks: self.has(WatcherList::Check), timers }
     }
 
     /// Seconds since the epoch.
@@ -235,9 +280,43 @@ impl LoopState {
         }
     }
 
-    /// The next watcher to be handled: of the highest priority, the first queued. Its event may be void by now.
-    pub(super) fn next_pending(&mut self) -> Option<Py<Watcher>> {
-        self.pending.iter_mut().rev().find_map(VecDeque::pop_front)
+    /// Takes the next watcher to be handled: of the highest priority, the first queued. Its event may be void by now.
+    pub(super) fn next_pending(&mut self) -> Option<Work<Watcher>> {
+        if self.breaking {
+            return None;
+        }
+        let item = self.pending.iter_mut().rev().find_map(VecDeque::pop_front)?;
+        Some(Work { item, heartbeat_due: self.begin_work() })
+    }
+
+    /// Takes the next queued call. From the first one to the end of the queue, or to [`LoopState::end_callbacks`],
+    /// callbacks run.
+    pub(super) fn next_callback(&mut self) -> Option<Work<Callback>> {
+        let next = if self.breaking { None } else { self.callbacks.pop_front() };
+        self.in_callbacks = next.is_some();
+        let item = next?;
+        self.refs -= 1;
+        Some(Work { item, heartbeat_due: self.begin_work() })
+    }
+
+    /// Ends the run of callbacks before the queue is empty.
+    pub(super) fn end_callbacks(&mut self) {
+        self.in_callbacks = false;
+    }
+
+    /// Returns whether callbacks or events wait to be run.
+    pub(super) fn has_work(&self) -> bool {
+        !self.callbacks.is_empty() || self.has_pending()
+    }
+
+    /// Returns whether events wait to be handled, void ones included.
+    pub(super) fn has_pending(&self) -> bool {
+        self.pending.iter().any(|queue| !queue.is_empty())
+    }
+
+    /// Returns whether nothing is left that the loop would go on for.
+    pub(super) fn is_done(&self) -> bool {
+        self.refs <= 0 && self.callbacks.is_empty()
     }
 
     /// Events that wait to be handled, void ones included.
@@ -287,11 +366,6 @@ impl LoopState {
         self.watcher(py, slot)
     }
 
-    /// How long until the next timer.
-    pub(super) fn until_timer(&self) -> Option<Duration> {
-        self.timers.first().map(|(at, _)| at.since(self.now))
-    }
-
     /// An io watcher to be polled, with its token.
     pub(super) fn next_dirty(&mut self, py: Python<'_>) -> Option<(Py<Watcher>, Token)> {
         while let Some((slot, generation)) = self.dirty.pop() {
@@ -305,8 +379,8 @@ impl LoopState {
         None
     }
 
-    /// Whether the next wait has anything to tell the driver.
-    pub(super) fn is_clean(&self) -> bool {
+    /// Returns whether the driver knows of every change of io watchers.
+    fn is_clean(&self) -> bool {
         self.dirty.is_empty() && self.cancels.is_empty()
     }
 

@@ -117,17 +117,22 @@ pub fn set_default<'py>(
 
 /// Runs `wait`, which may block and touches no Python object, with the interpreter lock released.
 pub fn blocking(wait: &mut dyn FnMut()) {
-    struct Attested<'a>(&'a mut dyn FnMut());
+    Python::attach(|py| detached(py, wait));
+}
+
+/// Does what [`blocking`] does, for callers that know that they hold the interpreter lock.
+pub fn detached(py: Python<'_>, wait: &mut dyn FnMut()) {
+    struct AssertSend<'a>(&'a mut dyn FnMut());
     // SAFETY: `detach` asks for `Send` as a stand-in for "touches no Python object"; the closure stays on this thread,
     // and the callers' waits touch kernel objects and memory of ours only.
-    unsafe impl Send for Attested<'_> {}
-    impl Attested<'_> {
+    unsafe impl Send for AssertSend<'_> {}
+    impl AssertSend<'_> {
         fn call(self) {
             (self.0)();
         }
     }
-    let wait = Attested(wait);
-    Python::attach(|py| py.detach(move || wait.call()));
+    let wait = AssertSend(wait);
+    py.detach(move || wait.call());
 }
 
 /// Whether the caller's reference is the only one.
@@ -139,10 +144,13 @@ pub fn is_only_reference<T>(object: &Bound<'_, T>) -> bool {
 /// A Python `bytes` object as the memory of a [`Bytes`]: no copy, the object lives until the last handle is dropped.
 /// Drop that where Python may run.
 pub fn shared_bytes(object: &Bound<'_, PyBytes>) -> Bytes {
-    Bytes::from_owner(Owner { data: std::ptr::from_ref(object.as_bytes()), _object: object.clone().unbind() })
+    Bytes::from_owner(BytesOwner {
+        data: std::ptr::from_ref(object.as_bytes()),
+        _object: object.clone().unbind(),
+    })
 }
 
-struct Owner {
+struct BytesOwner {
     /// The contents of `_object`: a bytes object never changes nor moves them.
     data: *const [u8],
     _object: Py<PyBytes>,
@@ -150,11 +158,11 @@ struct Owner {
 
 // SAFETY: `data` is read-only memory that lives as long as `_object`, whose reference may be given up on any thread
 // (pyo3 defers it there if the thread is not attached).
-unsafe impl Send for Owner {}
+unsafe impl Send for BytesOwner {}
 // SAFETY: as above; sharing allows reading only.
-unsafe impl Sync for Owner {}
+unsafe impl Sync for BytesOwner {}
 
-impl AsRef<[u8]> for Owner {
+impl AsRef<[u8]> for BytesOwner {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: see the field.
         unsafe { &*self.data }

@@ -3,7 +3,7 @@
 //!
 //! Read it in this order: `app` (the contract with the floor above), `conn` (one connection's life), `reactor` (the
 //! state of all of them and the events that change it), `preamble`, `accept`, `incoming`, `output`, `drain` (parts of the reactor),
-//! `run` (the loop).
+//! `run` (the loop), `source` (its steps within a loop from outside).
 //!
 //! The stack rule (docs/architecture.md): no borrow of the reactor's state is alive while the [`App`] runs. Every
 //! method of [`Reactor`] borrows, changes and releases; the application is called only from `run`, with nothing
@@ -26,6 +26,7 @@ mod proxy_header;
 mod queue;
 mod reactor;
 mod run;
+mod source;
 mod spool;
 mod wakeup;
 
@@ -39,3 +40,4 @@ pub use mailbox::{Mailbox, Task};
 pub use output::CLIENT_CLOSED_REQUEST;
 pub use queue::RequestQueue;
 pub use reactor::{EXTERNAL, ListenerSpec, Reactor, RequestCount, Snapshot, WorkerHandles, is_external};
+pub use source::{LoopSource, SourceHost, WorkerSource};
