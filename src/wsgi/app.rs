@@ -19,11 +19,10 @@ use crate::py::{QueueListener, Watch, catch_panic, exit_status};
 use rgunicorn_http::{HttpError, ResponseFacts};
 use rgunicorn_io::sys::atfork;
 use rgunicorn_server::log::Level;
-use rgunicorn_server::worker::{App, ConnId, ExitStatus, Flow, Reactor, Request};
+use rgunicorn_server::worker::{App, ExitStatus, Flow, Reactor, Request, RequestId};
 
 use super::client::ClientDisconnected;
 use super::cooperative::GreenletPool;
-use super::current::to_raw;
 use super::environ::{EnvironFactory, ServerFacts};
 use super::file_wrapper::FileWrapper;
 use super::hints::{EarlyHints, HintTarget};
@@ -43,7 +42,7 @@ pub struct WsgiApp {
     empty_input: Py<Input>,
     /// Those of the last request, if the application kept none.
     pub(super) spare: RefCell<Option<RequestObjects>>,
-    pub(super) parked: RefCell<HashMap<ConnId, Exchange>>,
+    pub(super) parked: RefCell<HashMap<RequestId, Exchange>>,
     pub(super) sendfile: bool,
     forks: u32,
     /// In cooperative mode.
@@ -143,7 +142,7 @@ impl WsgiApp {
     }
 
     /// Waiters until all output of a connection has left or its client has; `None` where the loop itself would have to wait.
-    pub(super) fn drained(&self, py: Python<'_>, link: Link<'_>, conn: ConnId) -> Option<PyResult<Flow>> {
+    pub(super) fn drained(&self, py: Python<'_>, link: Link<'_>, conn: RequestId) -> Option<PyResult<Flow>> {
         match (link, &self.greenlets) {
             (Link::Thread(remote), _) => Some(Ok(remote.drained(conn))),
             (Link::Loop(reactor), Some(greenlets)) => {
@@ -164,7 +163,7 @@ impl WsgiApp {
 
     /// A request in its own greenlet, from beginning to end.
     pub(super) fn guarded_start(&self, py: Python<'_>, link: Link<'_>, request: Request) {
-        let conn = request.conn;
+        let conn = request.id;
         let done = catch_unwind(AssertUnwindSafe(|| self.start(py, link, request)));
         if done.is_err() && !self.is_forked_copy() {
             // The text of the panic is on stderr; the others go on.
@@ -248,13 +247,13 @@ impl WsgiApp {
             let input = match body {
                 rgunicorn_server::worker::Body::Empty => self.empty_input.clone_ref(py),
                 rgunicorn_server::worker::Body::Incoming => {
-                    Py::new(py, Input::incoming(to_raw(request.conn)))?
+                    Py::new(py, Input::incoming(request.id.to_raw()))?
                 }
                 body => Py::new(py, Input::new(body))?,
             };
             environ.set_item(intern!(py, "wsgi.input"), &input)?;
             let input = request_streams.then_some(input);
-            let socket = self.sockets.get(py, to_raw(request.conn))?;
+            let socket = self.sockets.get(py, request.id.to_raw())?;
             environ.set_item(intern!(py, "gunicorn.socket"), &socket)?;
             let facts = ResponseFacts {
                 version: request.head.version(),
@@ -262,7 +261,7 @@ impl WsgiApp {
                 connect: request.head.method() == b"CONNECT",
                 keep_alive: request.keep_alive,
             };
-            let callables = self.callables(py, request.conn, facts)?;
+            let callables = self.callables(py, request.id, facts)?;
             environ.set_item(intern!(py, "wsgi.early_hints"), &callables.1)?;
             environ.set_item(intern!(py, "rgunicorn.client_disconnected"), &callables.2)?;
             Ok(Ok((environ.unbind(), input, callables, socket.unbind())))
@@ -289,23 +288,23 @@ impl WsgiApp {
         }
     }
 
-    fn callables(&self, py: Python<'_>, conn: ConnId, facts: ResponseFacts) -> PyResult<RequestObjects> {
+    fn callables(&self, py: Python<'_>, conn: RequestId, facts: ResponseFacts) -> PyResult<RequestObjects> {
         let spare = self.spare.borrow_mut().take();
         if let Some((response, hints, client)) = spare {
             response.get().reset(conn, facts);
-            client.get().set_target(to_raw(conn));
+            client.get().set_target(conn.to_raw());
             return Ok((response, hints, client));
         }
         let target = HintTarget::default();
         let hints = Py::new(py, EarlyHints::new(target.clone()))?;
         let client = Py::new(py, ClientDisconnected::new())?;
-        client.get().set_target(to_raw(conn));
+        client.get().set_target(conn.to_raw());
         Ok((Py::new(py, StartResponse::new(conn, facts, target))?, hints, client))
     }
 
     /// Runs `work` on behalf of a connection, watched and with the interpreter lock held. A panic ends the connection
     /// and goes on to the loop, which logs it.
-    fn serve(&self, reactor: &Reactor, conn: ConnId, work: impl FnOnce(Python<'_>)) {
+    fn serve(&self, reactor: &Reactor, conn: RequestId, work: impl FnOnce(Python<'_>)) {
         self.watch.begin(reactor.now());
         let done = catch_unwind(AssertUnwindSafe(|| Python::attach(work)));
         self.watch.idle();
@@ -329,7 +328,7 @@ impl App for WsgiApp {
     }
 
     fn call(&self, reactor: &Reactor, request: Request) {
-        let conn = request.conn;
+        let conn = request.id;
         let Some(greenlets) = &self.greenlets else {
             self.running.set(&request);
             return self.serve(reactor, conn, |py| self.start(py, Link::Loop(reactor), request));
@@ -342,7 +341,7 @@ impl App for WsgiApp {
         });
     }
 
-    fn resume(&self, reactor: &Reactor, conn: ConnId) {
+    fn resume(&self, reactor: &Reactor, conn: RequestId) {
         if let Some(greenlets) = &self.greenlets {
             return self.serve(reactor, conn, |py| greenlets.wake(py, conn));
         }
@@ -353,7 +352,7 @@ impl App for WsgiApp {
         }
     }
 
-    fn abandon(&self, reactor: &Reactor, conn: ConnId) {
+    fn abandon(&self, reactor: &Reactor, conn: RequestId) {
         if let Some(greenlets) = &self.greenlets {
             return self.serve(reactor, conn, |py| greenlets.wake(py, conn));
         }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pyo3::prelude::*;
 
 use rgunicorn_io::sys::atfork;
-use rgunicorn_server::worker::Mailbox;
+use rgunicorn_server::worker::{Mailbox, RequestId};
 
-use super::current::{CurrentThread, current, from_raw};
+use super::current::{CurrentThread, current};
 use super::remote;
 
 /// Callable without arguments: whether the client has closed its connection, or its side of it. Asks the kernel, which takes
@@ -46,7 +46,7 @@ impl ClientDisconnected {
         if ticket == 0 {
             return Ok(true);
         }
-        let conn = from_raw(ticket);
+        let conn = RequestId::from_raw(ticket);
         match (current(), &self.mailbox) {
             (Ok(here), _) => Ok(here.link().is_half_closed(conn)),
             (Err(_), Some((mailbox, forks))) if *forks == atfork::generation() => {

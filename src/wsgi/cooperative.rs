@@ -19,9 +19,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use crate::py::{Describe, GilCell, Greenlets, assert_no_borrow, catch_panic};
-use rgunicorn_server::worker::{ConnId, Reactor, Request};
+use rgunicorn_server::worker::{Reactor, Request, RequestId};
 
-use super::current::{calls, from_raw, reactor, to_raw};
+use super::current::{calls, reactor};
 use super::link::Link;
 use super::running::Line;
 
@@ -33,16 +33,16 @@ pub(super) struct GreenletPool {
     exit_class: Py<PyAny>,
     serve: Py<ServeRequest>,
     /// Requests whose greenlet has not begun yet.
-    waiting: RefCell<HashMap<ConnId, Request>>,
+    waiting: RefCell<HashMap<RequestId, Request>>,
     running: Arc<InProgress>,
     /// Greenlets that wait for a connection; more than one if an application shares its request among greenlets.
-    suspended: RefCell<HashMap<ConnId, Vec<Py<PyAny>>>>,
+    suspended: RefCell<HashMap<RequestId, Vec<Py<PyAny>>>>,
 }
 
 /// The greenlet of each request in progress, and what it was asked for. Reports of a blocked loop are made from it, on another
 /// thread.
 #[derive(Default)]
-struct InProgress(GilCell<HashMap<ConnId, (Py<PyAny>, Line)>>);
+struct InProgress(GilCell<HashMap<RequestId, (Py<PyAny>, Line)>>);
 
 impl InProgress {
     /// A line for each request: the one that runs first; all of them, and what else it might be, if none does.
@@ -93,8 +93,8 @@ impl GreenletPool {
     /// # Errors
     /// Those of making a greenlet. The request is over then.
     pub(super) fn spawn(&self, py: Python<'_>, request: Request) -> PyResult<()> {
-        let conn = request.conn;
-        let greenlet = self.greenlet_class.bind(py).call1((&self.serve, to_raw(conn)))?;
+        let conn = request.id;
+        let greenlet = self.greenlet_class.bind(py).call1((&self.serve, conn.to_raw()))?;
         let line = Line::of(&request);
         self.waiting.borrow_mut().insert(conn, request);
         let entry = (greenlet.clone().unbind(), line);
@@ -109,18 +109,18 @@ impl GreenletPool {
     }
 
     /// The request of a greenlet that begins.
-    fn begin(&self, conn: ConnId) -> Option<Request> {
+    fn begin(&self, conn: RequestId) -> Option<Request> {
         self.waiting.borrow_mut().remove(&conn)
     }
 
     /// A greenlet's request is over.
-    fn end(&self, py: Python<'_>, conn: ConnId) {
+    fn end(&self, py: Python<'_>, conn: RequestId) {
         let over = self.running.0.with(py, |all| all.remove(&conn));
         drop(over);
     }
 
     /// The connection has news for those who wait for it.
-    pub(super) fn wake(&self, py: Python<'_>, conn: ConnId) {
+    pub(super) fn wake(&self, py: Python<'_>, conn: RequestId) {
         let count = self.suspended.borrow().get(&conn).map_or(0, Vec::len);
         // One at a time: each may let the others go on, or wait again.
         for _ in 0..count {
@@ -141,7 +141,7 @@ impl GreenletPool {
     ///
     /// # Errors
     /// What is thrown into this greenlet.
-    pub(super) fn drained(&self, py: Python<'_>, reactor: &Reactor, conn: ConnId) -> PyResult<()> {
+    pub(super) fn drained(&self, py: Python<'_>, reactor: &Reactor, conn: RequestId) -> PyResult<()> {
         while self.may_wait(py)? && reactor.park(conn) {
             self.suspend(py, conn)?;
         }
@@ -152,7 +152,7 @@ impl GreenletPool {
     ///
     /// # Errors
     /// What is thrown into this greenlet, and `RuntimeError` in the hub, which cannot wait.
-    pub(super) fn body(&self, py: Python<'_>, reactor: &Reactor, conn: ConnId) -> PyResult<()> {
+    pub(super) fn body(&self, py: Python<'_>, reactor: &Reactor, conn: RequestId) -> PyResult<()> {
         if !self.may_wait(py)? {
             return Err(PyRuntimeError::new_err("a request body cannot be waited for in the hub"));
         }
@@ -166,7 +166,7 @@ impl GreenletPool {
     ///
     /// # Errors
     /// What is thrown into this greenlet.
-    pub(super) fn give_way(&self, py: Python<'_>, reactor: &Reactor, conn: ConnId) -> PyResult<()> {
+    pub(super) fn give_way(&self, py: Python<'_>, reactor: &Reactor, conn: RequestId) -> PyResult<()> {
         if self.may_wait(py)? {
             reactor.yield_turn(conn);
             self.suspend(py, conn)?;
@@ -180,7 +180,7 @@ impl GreenletPool {
     }
 
     /// Waiters until the reactor has news of a connection, or somebody else switches here.
-    fn suspend(&self, py: Python<'_>, conn: ConnId) -> PyResult<()> {
+    fn suspend(&self, py: Python<'_>, conn: RequestId) -> PyResult<()> {
         let me = self.greenlets.current(py)?;
         self.suspended.borrow_mut().entry(conn).or_default().push(me.clone().unbind());
         assert_no_borrow();
@@ -220,7 +220,7 @@ struct ServeRequest;
 #[pymethods]
 impl ServeRequest {
     fn __call__(&self, py: Python<'_>, ticket: u64) -> PyResult<()> {
-        let conn = from_raw(ticket);
+        let conn = RequestId::from_raw(ticket);
         // Counted handles, on the heap: this frame may be copied away and never come back.
         let (calls, reactor) = (calls()?, reactor()?);
         let Some(greenlets) = calls.greenlets() else {

@@ -8,7 +8,7 @@ use pyo3::PyResult;
 use pyo3::exceptions::PyRuntimeError;
 
 use rgunicorn_io::sys::atfork;
-use rgunicorn_server::worker::{ConnId, Reactor};
+use rgunicorn_server::worker::Reactor;
 
 use super::WsgiApp;
 use super::link::Link;
@@ -91,15 +91,4 @@ pub(super) fn current() -> PyResult<CurrentThread> {
         Some(_) => Err(PyRuntimeError::new_err("this belongs to a request of the parent process")),
         None => Err(PyRuntimeError::new_err(NOT_HERE)),
     }
-}
-
-/// A connection's number as one integer, for Python objects.
-pub(super) fn to_raw(id: ConnId) -> u64 {
-    u64::from(id.generation) << 32 | u64::from(id.index)
-}
-
-/// The connection that [`to_raw`] named.
-#[expect(clippy::cast_possible_truncation, reason = "the two halves of a ticket")]
-pub(super) fn from_raw(ticket: u64) -> ConnId {
-    ConnId { index: ticket as u32, generation: (ticket >> 32) as u32 }
 }

@@ -11,7 +11,8 @@ use crate::py::{catch_panic, exit_status, format_exception, is_only_reference};
 use rgunicorn_http::HttpError;
 use rgunicorn_io::sys::clock;
 use rgunicorn_server::log::Level;
-use rgunicorn_server::worker::{Outgoing, Request};
+use rgunicorn_server::response::Outgoing;
+use rgunicorn_server::worker::Request;
 
 use super::app::{Exchange, WsgiApp};
 use super::hooks;
@@ -31,7 +32,7 @@ impl WsgiApp {
             let progress = call.response.get().progress();
             (progress.keeps_alive(), progress.fault())
         };
-        let conn = call.request.conn;
+        let conn = call.request.id;
         if let Some(fault) = fault {
             let uri = String::from_utf8_lossy(call.request.head.target()).into_owned();
             link.errors().log(Level::Warning, format_args!("Response to {uri}: {fault}"));
@@ -220,7 +221,7 @@ impl WsgiApp {
     /// The application raised, or gave something that cannot be sent.
     pub(super) fn fail(&self, py: Python<'_>, link: Link<'_>, call: Exchange, error: &PyErr) {
         call.response.get().close();
-        let conn = call.request.conn;
+        let conn = call.request.id;
         if self.greenlets.as_ref().is_some_and(|greenlets| greenlets.is_exit(py, error)) {
             link.errors().log(Level::Debug, format_args!("{KILLED}"));
             link.abort(conn);
@@ -263,7 +264,7 @@ impl WsgiApp {
         (error, status): (&PyErr, u16),
         begun: bool,
     ) {
-        let conn = call.request.conn;
+        let conn = call.request.id;
         let ip = call.request.peer.ip_text();
         let text = error.value(py);
         link.errors().log(Level::Warning, format_args!("Invalid request body from ip={ip}: {text}"));
@@ -302,8 +303,8 @@ fn refuse(link: Link<'_>, request: &Request, error: Option<&HttpError>) -> u16 {
         None => rgunicorn_http::error_response_with(500, INTERNAL, "", &mut page),
     }
     let status = error.map_or(500, HttpError::status);
-    link.send(request.conn, Outgoing::from(page), true);
-    link.abort(request.conn);
+    link.send(request.id, Outgoing::from(page), true);
+    link.abort(request.id);
     log_line::write(link, request, None, None, (status, 0), Duration::ZERO);
     status
 }

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use rgunicorn_server::worker::Outgoing;
+use rgunicorn_server::response::Outgoing;
+use rgunicorn_server::worker::RequestId;
 
-use super::current::{current, from_raw};
+use super::current::current;
 
 /// Callable with a list of `(name, value)`; sends them at once. Does nothing for HTTP/1.0, after the response head has
 /// left, and after the request is over.
@@ -58,7 +59,7 @@ impl EarlyHints {
         let ticket = self.target.ticket.load(Ordering::Relaxed);
         if ticket != 0 {
             let here = current()?;
-            here.link().send(from_raw(ticket), Outgoing::from(hints), false);
+            here.link().send(RequestId::from_raw(ticket), Outgoing::from(hints), false);
             here.link().flush();
         }
         Ok(())

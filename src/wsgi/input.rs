@@ -12,9 +12,9 @@ use pyo3::exceptions::{PyConnectionResetError, PyOSError, PyRuntimeError, PyType
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use rgunicorn_server::worker::{Body, BodyFault, BodyRead, ConnId, Reactor};
+use rgunicorn_server::worker::{Body, BodyFault, BodyRead, Reactor, RequestId};
 
-use super::current::{calls, from_raw, reactor};
+use super::current::{calls, reactor};
 
 /// Bytes looked at per step when a line is searched in a file.
 const LINE_STEP_BYTES: u64 = 8192;
@@ -67,7 +67,7 @@ impl Input {
                 Reading::Incoming { ticket, ahead, used } if !enough(&ahead[*used..]) => *ticket,
                 _ => return Ok(()),
             };
-            let (reactor, conn) = (reactor()?, from_raw(ticket));
+            let (reactor, conn) = (reactor()?, RequestId::from_raw(ticket));
             match reactor.read_body(conn, READ_BYTES_MAX) {
                 BodyRead::Data(data) => {
                     if let Reading::Incoming { ahead, used, .. } = &mut *self.state() {
@@ -192,7 +192,7 @@ create_exception!(
 );
 
 /// What a read raises when no more will come.
-fn body_error(py: Python<'_>, reactor: &Reactor, conn: ConnId, fault: BodyFault) -> PyErr {
+fn body_error(py: Python<'_>, reactor: &Reactor, conn: RequestId, fault: BodyFault) -> PyErr {
     match fault {
         BodyFault::Gone => {
             // Half a request cannot be answered.

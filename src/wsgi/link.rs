@@ -4,7 +4,8 @@
 use std::io;
 
 use rgunicorn_server::log::ErrorLog;
-use rgunicorn_server::worker::{AccessFacts, ConnId, Control, Flow, Hijacked, Outgoing, Reactor, Request};
+use rgunicorn_server::response::Outgoing;
+use rgunicorn_server::worker::{AccessFacts, Control, Flow, Hijacked, Reactor, Request, RequestId};
 
 use super::remote::RemoteResponder;
 
@@ -54,7 +55,7 @@ impl<'a> Link<'a> {
     }
 
     /// See [`Reactor::send`]. A thread always hears [`Flow::Queued`]: the remote is emptied by whatever waits or ends.
-    pub(super) fn send(self, conn: ConnId, piece: Outgoing, last: bool) -> Flow {
+    pub(super) fn send(self, conn: RequestId, piece: Outgoing, last: bool) -> Flow {
         match self {
             Self::Loop(reactor) => reactor.send(conn, piece, last),
             Self::Thread(remote) => {
@@ -79,7 +80,7 @@ impl<'a> Link<'a> {
     }
 
     /// See [`Reactor::finish`].
-    pub(super) fn finish(self, conn: ConnId, keep: bool) {
+    pub(super) fn finish(self, conn: RequestId, keep: bool) {
         match self {
             Self::Loop(reactor) => reactor.finish(conn, keep),
             Self::Thread(remote) => remote.finish(keep),
@@ -87,7 +88,7 @@ impl<'a> Link<'a> {
     }
 
     /// See [`Reactor::abort`].
-    pub(super) fn abort(self, conn: ConnId) {
+    pub(super) fn abort(self, conn: RequestId) {
         match self {
             Self::Loop(reactor) => reactor.abort(conn),
             Self::Thread(remote) => remote.abort(),
@@ -95,7 +96,7 @@ impl<'a> Link<'a> {
     }
 
     /// The connection is closed.
-    pub(super) fn is_closed(self, conn: ConnId) -> bool {
+    pub(super) fn is_closed(self, conn: RequestId) -> bool {
         match self {
             Self::Loop(reactor) => reactor.is_closed(conn),
             Self::Thread(remote) => remote.ask(move |reactor| reactor.is_closed(conn)).unwrap_or(true),
@@ -103,7 +104,7 @@ impl<'a> Link<'a> {
     }
 
     /// See [`Reactor::is_half_closed`].
-    pub(super) fn is_half_closed(self, conn: ConnId) -> bool {
+    pub(super) fn is_half_closed(self, conn: RequestId) -> bool {
         match self {
             Self::Loop(reactor) => reactor.is_half_closed(conn),
             Self::Thread(remote) => remote.ask(move |reactor| reactor.is_half_closed(conn)).unwrap_or(true),
@@ -111,7 +112,7 @@ impl<'a> Link<'a> {
     }
 
     /// The application has taken the socket.
-    pub(super) fn is_detached(self, conn: ConnId) -> bool {
+    pub(super) fn is_detached(self, conn: RequestId) -> bool {
         match self {
             Self::Loop(reactor) => reactor.is_detached(conn),
             Self::Thread(remote) => remote.is_detached(),
@@ -119,7 +120,7 @@ impl<'a> Link<'a> {
     }
 
     /// See [`Reactor::hijack`].
-    pub(super) fn hijack(self, conn: ConnId) -> io::Result<Hijacked> {
+    pub(super) fn hijack(self, conn: RequestId) -> io::Result<Hijacked> {
         match self {
             Self::Loop(reactor) => reactor.hijack(conn),
             Self::Thread(remote) => remote.hijack(conn),

@@ -15,8 +15,8 @@ use rgunicorn_io::sys::clock;
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_server::log::{ErrorLog, LineRenderer};
 use rgunicorn_server::worker::{
-    AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, ConnId, Control, Flow, Hijacked, Mailbox, Outgoing,
-    Reactor, Request, RequestCount,
+    AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, Control, Flow, Hijacked, Mailbox, Outgoing, Reactor,
+    Request, RequestCount, RequestId,
 };
 
 /// What threads need of the worker.
@@ -56,11 +56,11 @@ impl ThreadContext {
 
 /// The threads that wait until the output of a connection has left, by connection.
 #[derive(Default)]
-pub(super) struct Waiters(Mutex<HashMap<ConnId, Sender<Flow>>>);
+pub(super) struct Waiters(Mutex<HashMap<RequestId, Sender<Flow>>>);
 
 impl Waiters {
     /// Answers the thread that waits for a connection, if one does.
-    pub(super) fn answer(&self, conn: ConnId, flow: Flow) {
+    pub(super) fn answer(&self, conn: RequestId, flow: Flow) {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&conn);
         if let Some(sender) = waiting {
             // The thread may be gone with the process.
@@ -73,7 +73,7 @@ impl Waiters {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn add(&self, conn: ConnId, sender: Sender<Flow>) {
+    fn add(&self, conn: RequestId, sender: Sender<Flow>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(conn, sender);
     }
 }
@@ -99,7 +99,7 @@ enum End {
 /// One thread's remote. It has one request at a time.
 pub(super) struct RemoteResponder {
     context: ThreadContext,
-    conn: Cell<Option<ConnId>>,
+    conn: Cell<Option<RequestId>>,
     detached: Cell<bool>,
     batch: RefCell<Batch>,
     date: RefCell<DateCache>,
@@ -114,7 +114,7 @@ impl RemoteResponder {
     }
 
     /// The thread takes up a request.
-    pub(super) fn begin(&self, conn: ConnId) {
+    pub(super) fn begin(&self, conn: RequestId) {
         self.conn.set(Some(conn));
         self.detached.set(false);
     }
@@ -228,7 +228,7 @@ impl RemoteResponder {
     }
 
     /// Waiters until all output of the request's connection has left, or the connection is gone.
-    pub(super) fn drained(&self, conn: ConnId) -> Flow {
+    pub(super) fn drained(&self, conn: RequestId) -> Flow {
         self.flush();
         let (sender, answer) = channel();
         let waits = Arc::clone(&self.context.waits);
@@ -243,7 +243,7 @@ impl RemoteResponder {
         unlocked(move || answer.recv().unwrap_or(Flow::Gone))
     }
 
-    pub(super) fn hijack(&self, conn: ConnId) -> io::Result<Hijacked> {
+    pub(super) fn hijack(&self, conn: RequestId) -> io::Result<Hijacked> {
         let taken = self.ask(move |reactor| reactor.hijack(conn));
         let taken = taken.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))?;
         self.detached.set(true);

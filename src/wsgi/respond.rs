@@ -5,7 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::py::catch_panic;
-use rgunicorn_server::worker::{ConnId, Flow, Outgoing};
+use rgunicorn_server::response::Outgoing;
+use rgunicorn_server::worker::{Flow, RequestId};
 
 use super::app::{Exchange, ExchangeState, WsgiApp};
 use super::file_wrapper::FileWrapper;
@@ -78,7 +79,7 @@ impl WsgiApp {
             return None;
         };
         let mut items = items.bind(py).clone();
-        let conn = call.request.conn;
+        let conn = call.request.id;
         let mut pieces = Pieces::new(link.buffer());
         let items_max = if call.is_sized { LISTED_ITEMS_PER_TURN_MAX } else { ITEMS_PER_TURN_MAX };
         for count in 1..=items_max {
@@ -124,7 +125,7 @@ impl WsgiApp {
 
     /// Some output was given to the link; gives the call back if it can go on.
     fn after_sending(&self, py: Python<'_>, link: Link<'_>, call: Exchange, flow: Flow) -> Option<Exchange> {
-        let conn = call.request.conn;
+        let conn = call.request.id;
         let drained = match flow {
             Flow::Sent | Flow::Gone => Some(Ok(flow)),
             Flow::Queued => self.drained(py, link, conn),
@@ -147,7 +148,7 @@ impl WsgiApp {
         }
     }
 
-    fn keep(&self, conn: ConnId, call: Exchange) {
+    fn keep(&self, conn: RequestId, call: Exchange) {
         let before = self.parked.borrow_mut().insert(conn, call);
         debug_assert!(before.is_none(), "one response per connection");
     }
@@ -172,7 +173,7 @@ impl WsgiApp {
             return self.fail(py, link, call, &not_started());
         }
         call.response.get().close();
-        let conn = call.request.conn;
+        let conn = call.request.id;
         // An application object's close() may take its time: nothing of the response waits for it.
         let batch = call.is_sized;
         let large = item.is_some_and(|item| item.as_bytes().len() > PARK_BYTES_MIN);
@@ -184,7 +185,7 @@ impl WsgiApp {
 
     /// Everything was produced: the call is complete when its last bytes have left.
     fn finish_sent(&self, py: Python<'_>, link: Link<'_>, mut call: Exchange) {
-        let conn = call.request.conn;
+        let conn = call.request.id;
         if link.is_thread() {
             return self.complete(py, link, call);
         }
@@ -216,7 +217,7 @@ impl WsgiApp {
         let Some((file, offset, rest)) = part.filter(|(_, _, rest)| *rest > 0) else {
             return Some(call);
         };
-        let conn = call.request.conn;
+        let conn = call.request.id;
         let mut pieces = Pieces::new(link.buffer());
         let (len, suffix) = call.response.get().progress().append_file(link, &mut pieces, rest);
         call.response.get().close();
@@ -233,7 +234,7 @@ impl WsgiApp {
 }
 
 /// Direct mode: asks for the call to be resumed when the output has left. `false`: it can go on at once.
-fn park(link: Link<'_>, conn: ConnId) -> bool {
+fn park(link: Link<'_>, conn: RequestId) -> bool {
     matches!(link, Link::Loop(reactor) if reactor.park(conn))
 }
 

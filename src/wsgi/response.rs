@@ -9,9 +9,10 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use crate::py::{native_bytes, pair, shared_bytes};
 use rgunicorn_http::{Framing, ResponseFacts, ResponseHead};
-use rgunicorn_server::worker::{ConnId, Flow, Outgoing};
+use rgunicorn_server::response::Outgoing;
+use rgunicorn_server::worker::{Flow, RequestId};
 
-use super::current::{calls, current, to_raw};
+use super::current::{calls, current};
 use super::hints::HintTarget;
 use super::link::Link;
 
@@ -24,7 +25,7 @@ const JOINED_BYTES_MAX: usize = 64 * 1024;
 
 /// State of one response.
 pub(super) struct Progress {
-    pub(super) conn: ConnId,
+    pub(super) conn: RequestId,
     pub(super) facts: ResponseFacts,
     pub(super) head: ResponseHead,
     /// `start_response` was called (and not taken back by an error).
@@ -66,7 +67,7 @@ impl Pieces {
     }
 
     /// Gives everything to the connection, in order. `last`: the response ends here.
-    pub(super) fn send(self, link: Link<'_>, conn: ConnId, last: bool) -> Flow {
+    pub(super) fn send(self, link: Link<'_>, conn: RequestId, last: bool) -> Flow {
         let mut flow = Flow::Sent;
         let tail = if self.tail.is_empty() {
             link.recycle(self.tail);
@@ -194,8 +195,8 @@ fn server() -> &'static [u8] {
 }
 
 /// The ticket for early hints; HTTP/1.0 knows no interim responses.
-fn hinted(conn: ConnId, facts: ResponseFacts) -> u64 {
-    if facts.version >= (1, 1) { to_raw(conn) } else { 0 }
+fn hinted(conn: RequestId, facts: ResponseFacts) -> u64 {
+    if facts.version >= (1, 1) { conn.to_raw() } else { 0 }
 }
 
 /// The `start_response` callable of one request.
@@ -207,7 +208,7 @@ pub struct StartResponse {
 
 impl StartResponse {
     /// `hints`: where early hints go until the head has left.
-    pub(super) fn new(conn: ConnId, facts: ResponseFacts, hints: HintTarget) -> Self {
+    pub(super) fn new(conn: RequestId, facts: ResponseFacts, hints: HintTarget) -> Self {
         hints.set_target(hinted(conn, facts));
         Self {
             hints,
@@ -225,7 +226,7 @@ impl StartResponse {
     }
 
     /// Prepares a used object, which nobody else holds, for the next request.
-    pub(super) fn reset(&self, conn: ConnId, facts: ResponseFacts) {
+    pub(super) fn reset(&self, conn: RequestId, facts: ResponseFacts) {
         let mut progress = self.progress();
         progress.conn = conn;
         progress.facts = facts;

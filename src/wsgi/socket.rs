@@ -8,8 +8,9 @@ use std::os::fd::IntoRawFd;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use rgunicorn_server::worker::RequestId;
 
-use super::current::{current, from_raw};
+use super::current::current;
 
 /// Detaches the connection of `ticket` from the loop. Returns a descriptor that the caller owns, and the bytes that had
 /// been received and not used.
@@ -19,7 +20,7 @@ use super::current::{current, from_raw};
 #[pyfunction]
 #[pyo3(name = "_take_socket")]
 pub fn take_socket(py: Python<'_>, ticket: u64) -> PyResult<(i32, Py<PyBytes>)> {
-    let handover = current()?.link().hijack(from_raw(ticket))?;
+    let handover = current()?.link().hijack(RequestId::from_raw(ticket))?;
     Ok((handover.fd.into_raw_fd(), PyBytes::new(py, &handover.unread).unbind()))
 }
 

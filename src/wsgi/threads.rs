@@ -15,7 +15,9 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::py::{Describe, GilCell, QueueListener, Watch};
 use rgunicorn_io::sys::{atfork, clock, process};
 use rgunicorn_server::log::Level;
-use rgunicorn_server::worker::{AccessFacts, App, ConnId, ExitStatus, Flow, Reactor, Request, RequestQueue};
+use rgunicorn_server::worker::{
+    AccessFacts, App, ExitStatus, Flow, Reactor, Request, RequestId, RequestQueue,
+};
 
 use super::app::{WsgiApp, check_signals};
 use super::current::{clear_current, set_calls, set_desk};
@@ -144,20 +146,20 @@ impl App for Threads {
     }
 
     fn call(&self, reactor: &Reactor, mut request: Request) {
-        let conn = request.conn;
+        let conn = request.id;
         request.keep_alive &= reactor.has_idle_room();
         reactor.begin_work(conn);
         if let Err(request) = self.pool.push(request) {
-            reactor.abort(request.conn);
-            reactor.end_work(request.conn);
+            reactor.abort(request.id);
+            reactor.end_work(request.id);
         }
     }
 
-    fn resume(&self, _: &Reactor, conn: ConnId) {
+    fn resume(&self, _: &Reactor, conn: RequestId) {
         self.context.waits.answer(conn, Flow::Sent);
     }
 
-    fn abandon(&self, _: &Reactor, conn: ConnId) {
+    fn abandon(&self, _: &Reactor, conn: RequestId) {
         self.context.waits.answer(conn, Flow::Gone);
     }
 
@@ -222,7 +224,7 @@ impl ThreadMain {
 
 /// One request, from beginning to end.
 fn serve(py: Python<'_>, remote: &RemoteResponder, calls: &WsgiApp, request: Request) {
-    remote.begin(request.conn);
+    remote.begin(request.id);
     if is_abandoned(remote, &request) {
         remote.errors().log(Level::Debug, format_args!("The client has left before its request's turn"));
         remote.abandon(&request);
@@ -236,7 +238,7 @@ fn serve(py: Python<'_>, remote: &RemoteResponder, calls: &WsgiApp, request: Req
 }
 
 fn is_abandoned(remote: &RemoteResponder, request: &Request) -> bool {
-    let (conn, arrived, now) = (request.conn, request.arrived, clock::now());
+    let (conn, arrived, now) = (request.id, request.arrived, clock::now());
     now.since(arrived) >= ASK_AFTER
         && remote.ask(move |reactor| reactor.is_abandoned(conn, arrived, now)).unwrap_or(true)
 }

@@ -7,11 +7,13 @@
 //! An import goes down, never up and never sideways: arbiter and worker talk through a fork, signals and shared memory.
 //!
 //! ```text
-//! 2 processes   worker | arbiter
+//! 3 processes   worker | arbiter
+//! 2 responses   response
 //! 1 logs        log
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod arbiter;
 pub mod log;
+pub mod response;
 pub mod worker;

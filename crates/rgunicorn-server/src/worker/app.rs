@@ -1,11 +1,8 @@
 //! The contract between the reactor and what runs on top of it.
 
 use std::fmt;
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use rgunicorn_http::RequestHead;
 use rgunicorn_http::proxy;
@@ -14,13 +11,43 @@ use rgunicorn_io::sys::clock::Instant;
 
 use super::{Body, Reactor};
 
-/// Names one connection for as long as it lives; a stale id is harmless, every call with it answers `Gone`.
+/// Names one connection for as long as it lives; a stale id is harmless.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ConnId {
+pub(crate) struct ConnId {
     /// Slot in the connection slab.
-    pub index: u32,
+    pub(crate) index: u32,
     /// Distinguishes the connections that a slot has held; 24 bits, never zero.
-    pub generation: u32,
+    pub(crate) generation: u32,
+}
+
+/// Names one request for as long as it is in progress; a stale id is harmless, every call with it answers `Gone`. A
+/// connection carries its requests one after the other, and an id of one never reaches the next.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId {
+    /// The connection that it came on.
+    pub(crate) conn: ConnId,
+    /// The low bits of its number on that connection.
+    pub(crate) sequence: u8,
+}
+
+impl RequestId {
+    /// Packs it into one integer, never zero.
+    pub fn to_raw(self) -> u64 {
+        u64::from(self.conn.generation) << 40 | u64::from(self.sequence) << 32 | u64::from(self.conn.index)
+    }
+
+    /// Unpacks what [`Self::to_raw`] has made; anything else gives an id that names no request.
+    #[expect(clippy::cast_possible_truncation, reason = "the three fields of a packed id")]
+    pub fn from_raw(raw: u64) -> Self {
+        let conn = ConnId { index: raw as u32, generation: (raw >> 40) as u32 };
+        Self { conn, sequence: (raw >> 32) as u8 }
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "request {} of {:?}", self.sequence, self.conn)
+    }
 }
 
 impl fmt::Debug for ConnId {
@@ -32,8 +59,8 @@ impl fmt::Debug for ConnId {
 /// A request that is ready for the application: complete, unless its body is [`Body::Incoming`]. Owns all of its memory.
 #[derive(Debug)]
 pub struct Request {
-    /// The connection it came on.
-    pub conn: ConnId,
+    /// Its name in calls of the [`Reactor`].
+    pub id: RequestId,
     /// Request line and header fields.
     pub head: RequestHead,
     /// The body, at its first byte.
@@ -65,53 +92,6 @@ pub enum Flow {
     Gone,
 }
 
-/// One piece of a response on its way out.
-#[derive(Debug)]
-pub enum Outgoing {
-    /// `head` and then `body`.
-    Bytes {
-        /// Bytes of ours (response head, chunk framing, small bodies).
-        head: Vec<u8>,
-        /// Bytes of the application's; keeps its owner alive until the kernel is done.
-        body: Bytes,
-    },
-    /// A part of a file, by sendfile(2); the file's own offset is not used.
-    File {
-        /// The file, a descriptor of our own.
-        file: File,
-        /// Where the part starts.
-        offset: u64,
-        /// Bytes in the part.
-        len: u64,
-    },
-    /// Output that was too much to hold in memory, in an unlinked temporary file of the reactor's own; still growing
-    /// while it is the last piece of its queue.
-    Spool {
-        /// The file.
-        file: File,
-        /// Where the unsent part starts.
-        offset: u64,
-        /// Bytes in it.
-        len: u64,
-    },
-}
-
-impl Outgoing {
-    /// Memory that it keeps busy; nothing for a file.
-    pub(super) fn memory_bytes(&self) -> u64 {
-        match self {
-            Self::Bytes { head, body } => (head.len() + body.len()) as u64,
-            Self::File { .. } | Self::Spool { .. } => 0,
-        }
-    }
-}
-
-impl From<Vec<u8>> for Outgoing {
-    fn from(head: Vec<u8>) -> Self {
-        Self::Bytes { head, body: Bytes::new() }
-    }
-}
-
 /// A connection that the application has taken over.
 #[derive(Debug)]
 pub struct Hijacked {
@@ -141,11 +121,11 @@ pub trait App {
     fn call(&self, reactor: &Reactor, request: Request);
 
     /// A parked response's queue is empty, or there is something to read of an awaited body: go on with it.
-    fn resume(&self, reactor: &Reactor, conn: ConnId);
+    fn resume(&self, reactor: &Reactor, id: RequestId);
 
-    /// The client of a request that was parked or awaited its body has left, or an earlier call for this connection
-    /// panicked: clean up. The connection may be unknown to the application.
-    fn abandon(&self, reactor: &Reactor, conn: ConnId);
+    /// The client of a request that was parked or awaited its body has left, or an earlier call for this request
+    /// panicked: clean up. The request may be unknown to the application.
+    fn abandon(&self, reactor: &Reactor, id: RequestId);
 
     /// A request was answered by the server itself after its head was complete; for the access log.
     fn refused(&self, _reactor: &Reactor, _request: &Request, _status: u16) {}
@@ -153,5 +133,19 @@ pub trait App {
     /// Whether this process is a child that the application forked: nothing of the reactor may be used.
     fn is_forked_child(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packed_request_id_is_the_same_again_and_never_zero() {
+        for (index, generation, sequence) in [(0, 1, 0), (u32::MAX, 0x00ff_ffff, 0xff), (7, 9, 1)] {
+            let id = RequestId { conn: ConnId { index, generation }, sequence };
+            assert_ne!(id.to_raw(), 0);
+            assert_eq!(RequestId::from_raw(id.to_raw()), id);
+        }
     }
 }

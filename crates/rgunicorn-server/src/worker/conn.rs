@@ -9,7 +9,9 @@ use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestHead, RequestParser};
 use rgunicorn_io::driver::{Fd, OpKey, PeerAddr};
 use rgunicorn_io::sys::clock::Instant;
 
-use super::app::{ConnId, Outgoing, Request};
+use crate::response::Outgoing;
+
+use super::app::{ConnId, Request, RequestId};
 use super::incoming::Incoming;
 use super::proxy_header::ProxyHeaderState;
 use super::{Body, WorkerConfig};
@@ -192,6 +194,16 @@ impl Conn {
         }
     }
 
+    /// Returns the sequence of the request in progress, or of the last one.
+    pub(super) fn sequence(&self) -> u8 {
+        self.requests.to_le_bytes()[0]
+    }
+
+    /// Returns the name of that request; `index` is the connection's own.
+    pub(super) fn request_id(&self, index: u32) -> RequestId {
+        RequestId { conn: ConnId { index, generation: self.generation }, sequence: self.sequence() }
+    }
+
     pub(super) fn ext(&mut self) -> &mut ConnExt {
         self.ext.get_or_insert_default()
     }
@@ -336,7 +348,7 @@ impl Conn {
         self.requests = self.requests.saturating_add(1);
         let keep_alive = head.keep_alive() && !head.close_after() && ctx.keep_alive;
         Request {
-            conn: ConnId { index, generation: self.generation },
+            id: self.request_id(index),
             head,
             body,
             peer: self.peer,

@@ -3,10 +3,10 @@
 
 use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestParser};
 
-use super::app::ConnId;
+use super::app::{ConnId, RequestId};
 use super::conn::{Conn, ConnPhase, Pending};
 use super::drain::DRAIN_FRESH;
-use super::reactor::{ConnTimer, Job, Reactor, State};
+use super::reactor::{ConnTimer, Reactor, State};
 
 /// Why the rest of a request body will not come. The connection can only be closed after the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,9 +158,9 @@ impl Reactor {
     /// Reads at most `bytes_max` bytes (and at least one) of the body of the request in progress, if that is a
     /// [`super::Body::Incoming`]; any other one is at its end. After [`Reactor::finish`] or [`Reactor::abort`] there is
     /// nothing to read; a caller that outlives its request must not ask on behalf of the next.
-    pub fn read_body(&self, id: ConnId, bytes_max: usize) -> BodyRead {
+    pub fn read_body(&self, id: RequestId, bytes_max: usize) -> BodyRead {
         let state = &mut *self.state();
-        let Some(conn) = state.conn(id).filter(|conn| conn.phase == ConnPhase::Running) else {
+        let Some(conn) = state.request(id).filter(|conn| conn.phase == ConnPhase::Running) else {
             return BodyRead::Failed(BodyFault::Gone);
         };
         let Some(incoming) = conn.incoming() else {
@@ -170,7 +170,7 @@ impl Reactor {
         // Not as soon as there is room for a byte: pausing again costs more than that.
         let roomy = incoming.held.len() <= self.config.body_window_bytes_max / 2;
         if roomy && conn.recv.is_none() {
-            self.arm_recv(state, id);
+            self.arm_recv(state, id.conn);
         }
         read
     }
@@ -179,16 +179,16 @@ impl Reactor {
     /// [`super::App::abandon`] when the connection is closed before). `false`: there is already. A connection may be parked,
     /// too: whoever waits looks again after either.
     /// [`Reactor::finish`] and [`Reactor::abort`] take the wish back.
-    pub fn await_body(&self, id: ConnId) -> bool {
+    pub fn await_body(&self, id: RequestId) -> bool {
         let state = &mut *self.state();
-        let Some(conn) = state.conn(id).filter(|conn| conn.phase == ConnPhase::Running) else {
+        let Some(conn) = state.request(id).filter(|conn| conn.phase == ConnPhase::Running) else {
             return false;
         };
         let Some(incoming) = conn.incoming().filter(|incoming| !incoming.is_readable()) else {
             return false;
         };
         incoming.awaited = true;
-        state.start_timer(id.index, ConnTimer::BodyStall, self.config.body_stall_timeout);
+        state.start_timer(id.conn.index, ConnTimer::BodyStall, self.config.body_stall_timeout);
         true
     }
 
@@ -205,7 +205,7 @@ impl Reactor {
             } else {
                 state.stop_timer(id.index);
             }
-            state.jobs.push_back(Job::Resume(id));
+            state.resume(id);
         } else {
             // Framing only, but the client is alive.
             state.start_timer(id.index, ConnTimer::BodyStall, self.config.body_stall_timeout);

@@ -7,7 +7,9 @@ use rgunicorn_http::proxy::ProxyError;
 use rgunicorn_http::{HttpError, RequestHead, error_response, error_response_with};
 use rgunicorn_io::driver::{Received, Token};
 
-use super::app::{ConnId, Flow, Outgoing, Request};
+use crate::response::Outgoing;
+
+use super::app::{ConnId, Flow, Request};
 use super::conn::{Conn, ConnPhase, FeedOutcome};
 use super::drain::DRAIN_FRESH;
 use super::reactor::{ConnTimer, EventSource, Job, Reactor, State};
@@ -205,6 +207,7 @@ impl Reactor {
         let Some(conn) = state.conn(id) else { return };
         conn.phase = ConnPhase::Running;
         let (peer, proxied, listener) = (conn.peer, conn.proxied.clone(), conn.listener);
+        let request_id = conn.request_id(id.index);
         if refusal.status != 0 {
             if let Some(error) = &refusal.cause {
                 let ip = peer.ip_text();
@@ -219,7 +222,7 @@ impl Reactor {
         self.begin_close(state, id);
         if let Some(head) = head {
             let request = Request {
-                conn: id,
+                id: request_id,
                 head,
                 body: super::Body::Empty,
                 peer,
@@ -289,7 +292,7 @@ impl Reactor {
 
 /// A request is ready for the application; no clock runs.
 fn call(state: &mut State, request: Request) {
-    state.stop_timer(request.conn.index);
+    state.stop_timer(request.id.conn.index);
     state.turn_requests += 1;
     state.jobs.push_back(Job::Call(request));
 }

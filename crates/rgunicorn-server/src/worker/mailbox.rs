@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
     use crate::log::{ErrorLog, Level};
-    use crate::worker::{App, ConnId, Control, ExitStatus, Request, WorkerConfig, WorkerHandles};
+    use crate::worker::{App, Control, ExitStatus, Request, RequestId, WorkerConfig, WorkerHandles};
     use rgunicorn_http::Policy;
     use rgunicorn_io::driver::{Choice, Config, Driver};
     use rgunicorn_io::sys::process;
@@ -123,8 +123,8 @@ mod tests {
             Ok(())
         }
         fn call(&self, _: &Reactor, _: Request) {}
-        fn resume(&self, _: &Reactor, _: ConnId) {}
-        fn abandon(&self, _: &Reactor, _: ConnId) {}
+        fn resume(&self, _: &Reactor, _: RequestId) {}
+        fn abandon(&self, _: &Reactor, _: RequestId) {}
     }
 
     /// On every driver that there is.

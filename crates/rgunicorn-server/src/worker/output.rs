@@ -12,7 +12,9 @@ use crate::log::Level;
 use rgunicorn_io::driver::{SendBuf, Sent, Token, Urgency};
 use rgunicorn_io::sys::clock::Instant;
 
-use super::app::{App, ConnId, Flow, Hijacked, Outgoing, Request};
+use crate::response::Outgoing;
+
+use super::app::{App, ConnId, Flow, Hijacked, Request, RequestId};
 use super::conn::ConnPhase;
 use super::drain::DRAIN_FRESH;
 use super::incoming::Incoming;
@@ -32,7 +34,7 @@ pub const CLIENT_CLOSED_REQUEST: u16 = 499;
 impl Reactor {
     /// Gives a piece of a response to a connection. `last`: the application has nothing further, so the piece may
     /// leave together with those of other connections; otherwise it is offered to the kernel before this returns.
-    pub fn send(&self, id: ConnId, mut piece: Outgoing, last: bool) -> Flow {
+    pub fn send(&self, id: RequestId, mut piece: Outgoing, last: bool) -> Flow {
         // An empty body may have an owner all the same; it is dropped here, where nothing is borrowed.
         if let Outgoing::Bytes { body, .. } = &mut piece
             && body.is_empty()
@@ -41,76 +43,82 @@ impl Reactor {
         }
         let state = &mut *self.state();
         let urgent = !last || state.turn_requests <= 1;
-        self.push_out(state, id, piece, urgent)
+        self.push_out(state, id.conn, piece, urgent)
     }
 
     /// The response is complete. `keep`: the connection stays open for the next request, if what was not read of this
     /// one's body is not too much to be read away.
-    pub fn finish(&self, id: ConnId, keep: bool) {
-        let state = &mut *self.state();
-        let Some(conn) = state.conn(id).filter(|conn| conn.phase == ConnPhase::Running) else { return };
+    pub fn finish(&self, id: RequestId, keep: bool) {
+        self.finish_in(&mut self.state(), id, keep);
+    }
+
+    pub(super) fn finish_in(&self, state: &mut State, id: RequestId, keep: bool) {
+        let Some(conn) = state.request(id).filter(|conn| conn.phase == ConnPhase::Running) else { return };
         if keep && !conn.detached {
-            self.skip_body(state, id);
+            self.skip_body(state, id.conn);
         } else {
-            self.begin_close(state, id);
+            self.begin_close(state, id.conn);
         }
     }
 
     /// The response cannot be completed: what is queued still leaves, then the connection is cut.
-    pub fn abort(&self, id: ConnId) {
-        self.begin_close(&mut self.state(), id);
+    pub fn abort(&self, id: RequestId) {
+        let state = &mut *self.state();
+        if state.request(id).is_some() {
+            self.begin_close(state, id.conn);
+        }
     }
 
     /// Asks for [`super::App::resume`] when all output has left (or [`super::App::abandon`] when the client has).
     /// `false`: nothing is queued, go on at once.
-    pub fn park(&self, id: ConnId) -> bool {
+    pub fn park(&self, id: RequestId) -> bool {
         let stall = self.config.write_stall_timeout;
         let state = &mut *self.state();
-        let Some(conn) = state.conn(id) else { return false };
+        let Some(conn) = state.request(id) else { return false };
         if !conn.has_output() {
             return false;
         }
         conn.parked = true;
-        state.start_timer(id.index, ConnTimer::WriteStall, stall);
+        state.start_timer(id.conn.index, ConnTimer::WriteStall, stall);
         true
     }
 
     /// Asks for [`super::App::resume`] in the next turn although nothing is queued: lets others run in between.
-    pub fn yield_turn(&self, id: ConnId) {
+    pub fn yield_turn(&self, id: RequestId) {
         self.state().jobs.push_back(Job::Resume(id));
     }
 
     /// A greenlet or a thread begins to work on the request of a connection. Until [`Self::end_work`] it counts as one of
     /// `worker_connections` also when its connection is closed, and the worker's end waits for it.
-    pub fn begin_work(&self, id: ConnId) {
+    pub fn begin_work(&self, id: RequestId) {
         let state = &mut *self.state();
         state.held += 1;
-        match state.conn(id) {
+        match state.conn(id.conn) {
             Some(conn) => conn.held = true,
             None => state.orphans += 1,
         }
     }
 
     /// It has done its work.
-    pub fn end_work(&self, id: ConnId) {
+    pub fn end_work(&self, id: RequestId) {
         let state = &mut *self.state();
         state.held = state.held.saturating_sub(1);
-        match state.conn(id) {
+        match state.conn(id.conn) {
             Some(conn) => conn.held = false,
             None => state.orphans = state.orphans.saturating_sub(1),
         }
     }
 
     /// The client has left (or never was).
-    pub fn is_closed(&self, id: ConnId) -> bool {
-        self.state().conn(id).is_none()
+    pub fn is_closed(&self, id: RequestId) -> bool {
+        self.state().request(id).is_none()
     }
 
     /// The client has left, or has at least shut its side of the connection: asks the kernel, because the loop may not have
     /// looked for a while.
-    pub fn is_half_closed(&self, id: ConnId) -> bool {
+    pub fn is_half_closed(&self, id: RequestId) -> bool {
         let state = &mut *self.state();
-        let Some(conn) = state.conn(id) else { return true };
+        let Some(conn) = state.request(id) else { return true };
         let (read_closed, fd) = (conn.read_closed, conn.fd.as_raw_fd());
         read_closed || state.driver.is_half_closed(fd)
     }
@@ -118,7 +126,7 @@ impl Reactor {
     /// Nobody waits for the answer to a request any more, which has waited for its turn from `arrived` to `now`. A client
     /// that has shut its side of the connection may be gone, or wait for its answer all the same (RFC 9112 section 9.6 lets
     /// it), and TCP cannot tell: it is taken for gone after `abandon_timeout`.
-    pub fn is_abandoned(&self, id: ConnId, arrived: Instant, now: Instant) -> bool {
+    pub fn is_abandoned(&self, id: RequestId, arrived: Instant, now: Instant) -> bool {
         let (waited, timeout) = (now.since(arrived), self.config.abandon_timeout);
         self.is_closed(id)
             || waited >= ASK_AFTER && self.is_reset(id)
@@ -126,16 +134,16 @@ impl Reactor {
     }
 
     /// An answer cannot reach the client any more: its connection was reset, or (unix sockets) closed.
-    fn is_reset(&self, id: ConnId) -> bool {
+    fn is_reset(&self, id: RequestId) -> bool {
         let state = &mut *self.state();
-        let Some(fd) = state.conn(id).map(|conn| conn.fd.as_raw_fd()) else { return true };
+        let Some(fd) = state.request(id).map(|conn| conn.fd.as_raw_fd()) else { return true };
         state.driver.is_reset(fd)
     }
 
     /// What then becomes of it: nothing but a record of the access log.
     pub fn drop_abandoned<A: App>(&self, app: &A, request: &Request) {
         app.refused(self, request, CLIENT_CLOSED_REQUEST);
-        self.abort(request.conn);
+        self.abort(request.id);
     }
 
     /// Takes the connection's socket over for the application. Reception stops; what was received and not used is
@@ -144,9 +152,9 @@ impl Reactor {
     ///
     /// # Errors
     /// `NotConnected` when the connection is gone, or whatever duplicating the descriptor gives.
-    pub fn hijack(&self, id: ConnId) -> io::Result<Hijacked> {
+    pub fn hijack(&self, id: RequestId) -> io::Result<Hijacked> {
         let state = &mut *self.state();
-        let conn = state.conn(id).ok_or(io::ErrorKind::NotConnected)?;
+        let conn = state.request(id).ok_or(io::ErrorKind::NotConnected)?;
         let fd = rgunicorn_io::sys::file::duplicate(conn.fd.as_raw_fd())?;
         conn.detached = true;
         let mut unread = Vec::new();
@@ -157,7 +165,7 @@ impl Reactor {
         if let Some(op) = conn.recv.take() {
             let (data, eof) = state.driver.recv_stop(op);
             unread.extend_from_slice(&data);
-            if let Some(conn) = state.conn(id) {
+            if let Some(conn) = state.request(id) {
                 conn.read_closed |= eof;
             }
         }
@@ -165,8 +173,8 @@ impl Reactor {
     }
 
     /// The application has taken the socket.
-    pub fn is_detached(&self, id: ConnId) -> bool {
-        self.state().conn(id).is_some_and(|conn| conn.detached)
+    pub fn is_detached(&self, id: RequestId) -> bool {
+        self.state().request(id).is_some_and(|conn| conn.detached)
     }
 
     pub(super) fn push_out(&self, state: &mut State, id: ConnId, piece: Outgoing, urgent: bool) -> Flow {
@@ -357,7 +365,7 @@ impl Reactor {
             } else {
                 state.stop_timer(id.index);
             }
-            state.jobs.push_back(Job::Resume(id));
+            state.resume(id);
             return;
         }
         match conn.phase {

@@ -17,8 +17,10 @@ use rgunicorn_io::sys::clock::{self, Instant};
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_settings::Networks;
 
+use crate::response::Outgoing;
+
 use super::accept::AcceptSocket;
-use super::app::{ConnId, Request};
+use super::app::{ConnId, Request, RequestId};
 use super::balance::Balancer;
 use super::conn::{Conn, FeedContext};
 use super::{Control, Mailbox, WorkerConfig};
@@ -61,18 +63,18 @@ pub(super) enum Job {
     /// A complete request.
     Call(Request),
     /// A parked response may go on, or there is something to read of a request body.
-    Resume(ConnId),
+    Resume(RequestId),
     /// The client has left of one that waits.
-    Abandon(ConnId),
+    Abandon(RequestId),
     /// A request was answered by us with this status: log it.
     Refused(Request, u16),
 }
 
 impl Job {
-    /// The connection it is about.
-    pub(super) fn conn(&self) -> ConnId {
+    /// Returns the request that it is about.
+    pub(super) fn id(&self) -> RequestId {
         match self {
-            Self::Call(request) | Self::Refused(request, _) => request.conn,
+            Self::Call(request) | Self::Refused(request, _) => request.id,
             Self::Resume(id) | Self::Abandon(id) => *id,
         }
     }
@@ -377,7 +379,7 @@ impl Reactor {
 
     /// An empty buffer for output, with some capacity.
     pub fn buffer(&self) -> Vec<u8> {
-        self.state().spare.pop().unwrap_or_else(|| Vec::with_capacity(512))
+        self.state().buffer()
     }
 
     /// Gives an output buffer back.
@@ -414,12 +416,30 @@ impl State {
         self.conns.get_mut(id.index as usize).filter(|conn| conn.generation == id.generation)
     }
 
+    /// The connection on which the request `id` is, if no later one has begun there.
+    pub(super) fn request(&mut self, id: RequestId) -> Option<&mut Conn> {
+        self.conn(id.conn).filter(|conn| conn.sequence() == id.sequence)
+    }
+
+    /// Queues work for the application on the request of a connection.
+    pub(super) fn resume(&mut self, id: ConnId) {
+        if let Some(conn) = self.conn(id) {
+            let id = conn.request_id(id.index);
+            self.jobs.push_back(Job::Resume(id));
+        }
+    }
+
     pub(super) fn next_generation(&mut self) -> u32 {
         self.generation = match (self.generation + 1) & GENERATION_MASK {
             0 => 1,
             next => next,
         };
         self.generation
+    }
+
+    /// Returns an empty buffer for output, with some capacity.
+    pub(super) fn buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(512))
     }
 
     pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
@@ -470,13 +490,13 @@ impl State {
                 self.driver.poll_cancel(op);
             }
             for piece in ext.out {
-                if let super::Outgoing::Bytes { head, body } = piece {
+                if let Outgoing::Bytes { head, body } = piece {
                     self.deferred_drops.push(SendBuf { head, body });
                 }
             }
         }
         if waiting {
-            self.jobs.push_back(Job::Abandon(id));
+            self.jobs.push_back(Job::Abandon(conn.request_id(id.index)));
         }
         self.driver.close(conn.fd);
     }

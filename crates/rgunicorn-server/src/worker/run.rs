@@ -140,11 +140,11 @@ impl Reactor {
             let Some(job) = self.take_job() else {
                 return;
             };
-            let conn = job.conn();
+            let id = job.id();
             if !self.guarded("a request", || self.run_job(app, job)) {
-                self.close_failed(conn);
+                self.close_failed(id.conn);
                 // What the application keeps of that response is of no use any more.
-                self.guarded("a failed request", || app.abandon(self, conn));
+                self.guarded("a failed request", || app.abandon(self, id));
             }
             if app.is_forked_child() {
                 return;
@@ -293,8 +293,8 @@ impl Reactor {
 
     fn run_job<A: App>(&self, app: &A, job: Job) {
         match job {
-            Job::Call(request) if self.state().leaving => self.abort(request.conn),
-            Job::Call(request) if self.is_abandoned(request.conn, request.arrived, self.now()) => {
+            Job::Call(request) if self.state().leaving => self.abort(request.id),
+            Job::Call(request) if self.is_abandoned(request.id, request.arrived, self.now()) => {
                 self.drop_abandoned(app, &request);
             }
             Job::Call(request) => app.call(self, request),
@@ -379,7 +379,7 @@ mod tests {
             panic!("{completion:?}");
         }));
         conn.into_iter().for_each(|id| reactor.close_failed(id));
-        assert!(reactor.is_closed(bad) && !reactor.is_closed(good));
+        assert!(reactor.state().conn(bad).is_none() && reactor.state().conn(good).is_some());
         assert!(net.sees_end(bad_peer));
     }
 }

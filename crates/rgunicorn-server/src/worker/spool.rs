@@ -9,8 +9,8 @@ use bytes::Bytes;
 use rgunicorn_io::driver::SendBuf;
 use rgunicorn_io::sys::file::temporary_file;
 
-use super::app::Outgoing;
 use super::conn::ConnExt;
+use crate::response::Outgoing;
 
 /// Bytes of output that one connection may hold in memory; what comes after them is spooled.
 const QUEUE_MEMORY_BYTES_MAX: u64 = 1024 * 1024;

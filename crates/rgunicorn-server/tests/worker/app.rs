@@ -6,8 +6,9 @@ use std::io::Write;
 use std::time::Duration;
 
 use rgunicorn_io::driver::sim::SimNet;
+use rgunicorn_server::response::Outgoing;
 use rgunicorn_server::worker::{
-    App, Body, BodyRead, ConnId, ExitStatus, Flow, Hijacked, Outgoing, Reactor, Request,
+    App, Body, BodyRead, ExitStatus, Flow, Hijacked, Reactor, Request, RequestId,
 };
 
 use crate::owner::owned;
@@ -50,10 +51,10 @@ enum ProxyMode {
 pub(crate) struct TestApp {
     /// What it was asked to do, in order.
     pub(crate) log: RefCell<Vec<String>>,
-    streams: RefCell<HashMap<ConnId, Stream>>,
-    readers: RefCell<HashMap<ConnId, Reader>>,
+    streams: RefCell<HashMap<RequestId, Stream>>,
+    readers: RefCell<HashMap<RequestId, Reader>>,
     /// The connections of `/hold`, for the test to act on.
-    pub(crate) holds: RefCell<Vec<ConnId>>,
+    pub(crate) holds: RefCell<Vec<RequestId>>,
     /// The socket that it has taken over.
     pub(crate) taken: RefCell<Option<Hijacked>>,
     pub(crate) net: Option<SimNet>,
@@ -97,12 +98,12 @@ impl TestApp {
     }
 
     /// The connection of the last `/hold`.
-    pub(crate) fn hold(&self) -> ConnId {
+    pub(crate) fn hold(&self) -> RequestId {
         *self.holds.borrow().last().unwrap()
     }
 
     /// Reads as much as it wants, waiting as often as it must, and answers.
-    fn read(&self, reactor: &Reactor, conn: ConnId) {
+    fn read(&self, reactor: &Reactor, conn: RequestId) {
         loop {
             let Some(mut reader) = self.readers.borrow_mut().remove(&conn) else { return };
             if reader.wants == 0 {
@@ -129,7 +130,7 @@ impl TestApp {
         }
     }
 
-    fn plain(reactor: &Reactor, conn: ConnId, body: Vec<u8>, keep: bool) {
+    fn plain(reactor: &Reactor, conn: RequestId, body: Vec<u8>, keep: bool) {
         let mut head = answer(b"", keep);
         let zero = head.windows(9).position(|w| w == b"Length: 0").unwrap() + 8;
         head.splice(zero..=zero, body.len().to_string().into_bytes());
@@ -138,7 +139,7 @@ impl TestApp {
         reactor.finish(conn, keep);
     }
 
-    fn file(reactor: &Reactor, conn: ConnId, promised: usize, there: usize, keep: bool) {
+    fn file(reactor: &Reactor, conn: RequestId, promised: usize, there: usize, keep: bool) {
         let mut file = rgunicorn_io::sys::file::temporary_file().unwrap();
         file.write_all(&pattern(there)).unwrap();
         let mut head = answer(&vec![0; promised + 1], keep);
@@ -156,7 +157,7 @@ impl TestApp {
         reactor.finish(conn, keep);
     }
 
-    fn pump(&self, reactor: &Reactor, conn: ConnId) {
+    fn pump(&self, reactor: &Reactor, conn: RequestId) {
         loop {
             let Some(mut stream) = self.streams.borrow_mut().remove(&conn) else { return };
             if stream.mode == ProxyMode::Panic {
@@ -181,7 +182,7 @@ impl TestApp {
         }
     }
 
-    fn begin(&self, reactor: &Reactor, conn: ConnId, stream: Stream) {
+    fn begin(&self, reactor: &Reactor, conn: RequestId, stream: Stream) {
         let total = stream.pieces * stream.piece_bytes;
         let connection = if stream.keep { "keep-alive" } else { "close" };
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {total}\r\nConnection: {connection}\r\n\r\n");
@@ -211,7 +212,7 @@ impl App for TestApp {
             self.note(format!("incoming {path}"));
         }
         reactor.count_request();
-        let (conn, keep) = (request.conn, request.keep_alive && reactor.keeps_alive());
+        let (conn, keep) = (request.id, request.keep_alive && reactor.keeps_alive());
         let mut parts = path.trim_start_matches('/').split('/');
         let (what, first, second) = (parts.next().unwrap_or(""), parts.next(), parts.next());
         let stream = |mode| Stream { pieces: number(first), piece_bytes: number(second), mode, keep };
@@ -267,7 +268,7 @@ impl App for TestApp {
         }
     }
 
-    fn resume(&self, reactor: &Reactor, conn: ConnId) {
+    fn resume(&self, reactor: &Reactor, conn: RequestId) {
         self.note(format!("resume {conn:?}"));
         if self.readers.borrow().contains_key(&conn) {
             return self.read(reactor, conn);
@@ -275,7 +276,7 @@ impl App for TestApp {
         self.pump(reactor, conn);
     }
 
-    fn abandon(&self, _reactor: &Reactor, conn: ConnId) {
+    fn abandon(&self, _reactor: &Reactor, conn: RequestId) {
         let reader = self.readers.borrow_mut().remove(&conn).is_some();
         if self.streams.borrow_mut().remove(&conn).is_some() || reader || self.holds.borrow().contains(&conn)
         {

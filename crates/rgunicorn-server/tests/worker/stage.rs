@@ -15,7 +15,8 @@ use rgunicorn_io::sys::process;
 use rgunicorn_io::sys::shared::Scoreboard;
 use rgunicorn_server::log::{ErrorLog, Level};
 use rgunicorn_server::worker::{
-    App, ConnId, Control, ExitStatus, ListenerSpec, Reactor, Request, Snapshot, WorkerConfig, WorkerHandles,
+    App, Control, ExitStatus, ListenerSpec, Reactor, Request, RequestId, Snapshot, WorkerConfig,
+    WorkerHandles,
 };
 use rgunicorn_settings::Networks;
 
@@ -184,10 +185,10 @@ impl App for Driven<'_> {
     fn call(&self, reactor: &Reactor, request: Request) {
         self.app.call(reactor, request);
     }
-    fn resume(&self, reactor: &Reactor, conn: ConnId) {
+    fn resume(&self, reactor: &Reactor, conn: RequestId) {
         self.app.resume(reactor, conn);
     }
-    fn abandon(&self, reactor: &Reactor, conn: ConnId) {
+    fn abandon(&self, reactor: &Reactor, conn: RequestId) {
         self.app.abandon(reactor, conn);
     }
     fn refused(&self, reactor: &Reactor, request: &Request, status: u16) {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use rgunicorn_http::HttpError;
 use rgunicorn_io::driver::sim::SimConfig;
-use rgunicorn_server::worker::{BodyFault, BodyRead, Outgoing, WorkerConfig};
+use rgunicorn_server::response::Outgoing;
+use rgunicorn_server::worker::{BodyFault, BodyRead, WorkerConfig};
 
 use crate::app::{answer, pattern};
 use crate::client::{Client, get};

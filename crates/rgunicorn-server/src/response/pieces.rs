@@ -1,0 +1,105 @@
+//! The bytes of a response in the pieces in which a connection takes them.
+
+use std::fs::File;
+
+use bytes::Bytes;
+
+/// Items are joined up to this size before they are sent: about as much as one send takes.
+const JOINED_ITEMS_BYTES_MAX: usize = 64 * 1024;
+
+/// One piece of a response on its way out.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// `head` and then `body`.
+    Bytes {
+        /// Bytes of ours (response head, chunk framing, small bodies).
+        head: Vec<u8>,
+        /// Bytes of the application's; keeps its owner alive until the kernel is done.
+        body: Bytes,
+    },
+    /// A part of a file, by sendfile(2); the file's own offset is not used.
+    File {
+        /// The file, a descriptor of our own.
+        file: File,
+        /// Where the part starts.
+        offset: u64,
+        /// Bytes in the part.
+        len: u64,
+    },
+    /// Output that was too much to hold in memory, in an unlinked temporary file of the reactor's own; still growing
+    /// while it is the last piece of its queue.
+    Spool {
+        /// The file.
+        file: File,
+        /// Where the unsent part starts.
+        offset: u64,
+        /// Bytes in it.
+        len: u64,
+    },
+}
+
+impl Outgoing {
+    /// Memory that it keeps busy; nothing for a file.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        match self {
+            Self::Bytes { head, body } => (head.len() + body.len()) as u64,
+            Self::File { .. } | Self::Spool { .. } => 0,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Outgoing {
+    fn from(head: Vec<u8>) -> Self {
+        Self::Bytes { head, body: Bytes::new() }
+    }
+}
+
+/// The bytes of some items: small ones copied together, large ones of the application's by reference.
+#[derive(Debug)]
+pub struct Pieces {
+    ready: Vec<Outgoing>,
+    tail: Vec<u8>,
+}
+
+impl Pieces {
+    /// No bytes yet; the first ones go into `buffer`, which is empty.
+    #[must_use]
+    pub fn new(buffer: Vec<u8>) -> Self {
+        debug_assert!(buffer.is_empty(), "a buffer starts empty");
+        Self { ready: Vec::new(), tail: buffer }
+    }
+
+    /// Whether nothing has been appended.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.tail.is_empty()
+    }
+
+    /// Whether there is enough for one send.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        !self.ready.is_empty() || self.tail.len() >= JOINED_ITEMS_BYTES_MAX
+    }
+
+    /// Whether it holds memory of the application's.
+    #[must_use]
+    pub fn has_foreign(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    pub(super) fn tail(&mut self) -> &mut Vec<u8> {
+        &mut self.tail
+    }
+
+    /// Appends memory of the application's behind what is there.
+    pub(super) fn push_shared(&mut self, body: Bytes) {
+        let head = std::mem::take(&mut self.tail);
+        self.ready.push(Outgoing::Bytes { head, body });
+    }
+
+    /// Splits it into what is sent, in order, and the buffer if that was not used.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<Outgoing>, Vec<u8>) {
+        (self.ready, self.tail)
+    }
+}

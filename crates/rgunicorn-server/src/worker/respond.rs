@@ -1,0 +1,99 @@
+//! The one command that answers a request whose application has given everything, and what a response that goes on in
+//! pieces asks for instead.
+
+use rgunicorn_io::sys::clock;
+
+use crate::response::{BodyItem, HeadContext, Pieces, Response};
+
+use super::app::{Flow, RequestId};
+use super::reactor::{Reactor, State};
+
+/// Output that is queued and larger than this is waited for before the request counts as over.
+const AWAITED_ITEM_BYTES_MIN: usize = 64 * 1024;
+
+/// A response that has everything: its last item, its end, and what becomes of its connection.
+pub struct Whole<'a> {
+    /// Its state.
+    pub response: &'a mut Response,
+    /// Bytes that were appended before; `None`: there are none.
+    pub pieces: Option<Pieces>,
+    /// The last item of the body.
+    pub item: Option<&'a dyn BodyItem>,
+    /// It may leave together with those of other connections, and small ones are not waited for.
+    pub batch: bool,
+    /// The caller can wait until the client has taken it.
+    pub waits: bool,
+    /// A connection that stays is free for its next request at once; otherwise [`Reactor::finish`] says when.
+    pub frees: bool,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Responded {
+    /// The application has not called `start_response`: nothing was sent.
+    NotStarted,
+    /// It is queued and to be waited for; [`Reactor::finish`] follows.
+    Waiting,
+    /// It was sent, or will be without the caller.
+    Done,
+}
+
+impl Reactor {
+    /// Sends what is left of a response, ends it, and sees to its connection.
+    pub fn respond(&self, id: RequestId, whole: Whole<'_>) -> Responded {
+        let state = &mut *self.state();
+        let Whole { response, pieces, item, batch, waits, frees } = whole;
+        let mut pieces = pieces.unwrap_or_else(|| Pieces::new(state.buffer()));
+        let mut large = false;
+        if let Some(item) = item {
+            large = item.bytes().len() > AWAITED_ITEM_BYTES_MIN;
+            response.append(|| self.context_of(state, id), &mut pieces, item);
+        }
+        if !response.end(|| self.context_of(state, id), &mut pieces) {
+            state.recycle(pieces.into_parts().1);
+            return Responded::NotStarted;
+        }
+        response.close();
+        let urgent = !batch || large || state.turn_requests <= 1;
+        let flow = self.push_pieces(state, id, pieces, urgent);
+        if flow == Flow::Queued && waits && (large || !batch) {
+            return Responded::Waiting;
+        }
+        let keep = response.keeps_alive();
+        if frees || !keep {
+            self.finish_in(state, id, keep);
+        }
+        Responded::Done
+    }
+
+    /// Returns what the head of a response says about its connection and the time.
+    pub fn head_context(&self, id: RequestId) -> HeadContext {
+        self.context_of(&mut self.state(), id)
+    }
+
+    /// Sends pieces of a response that goes on, in their order; see [`Self::send`].
+    pub fn send_pieces(&self, id: RequestId, pieces: Pieces) -> Flow {
+        self.push_pieces(&mut self.state(), id, pieces, true)
+    }
+
+    fn context_of(&self, state: &mut State, id: RequestId) -> HeadContext {
+        let detached = state.request(id).is_some_and(|conn| conn.detached);
+        let date = *state.date.at(clock::unix_now().as_secs());
+        HeadContext { keep_alive: self.keeps_alive() && !detached, date }
+    }
+
+    fn push_pieces(&self, state: &mut State, id: RequestId, pieces: Pieces, urgent: bool) -> Flow {
+        let (ready, tail) = pieces.into_parts();
+        let mut flow = Flow::Sent;
+        // Also when the client has left meanwhile: the connection keeps the memory of the application's for a place where
+        // it may be dropped.
+        for piece in ready {
+            flow = self.push_out(state, id.conn, piece, urgent);
+        }
+        if tail.is_empty() {
+            state.recycle(tail);
+            return flow;
+        }
+        self.push_out(state, id.conn, tail.into(), urgent)
+    }
+}
