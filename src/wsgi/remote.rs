@@ -14,9 +14,10 @@ use rgunicorn_http::DateCache;
 use rgunicorn_io::sys::clock;
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_server::log::{ErrorLog, LineRenderer};
+use rgunicorn_server::response::Outgoing;
 use rgunicorn_server::worker::{
-    AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, Control, Flow, Hijacked, Mailbox, Outgoing, Reactor,
-    Request, RequestCount, RequestId,
+    AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, Control, Flow, Hijacked, Mailbox, Reactor, Request,
+    RequestCount, RequestId,
 };
 
 /// What threads need of the worker.
