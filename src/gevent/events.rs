@@ -6,9 +6,9 @@ use crate::py::assert_no_borrow;
 use rgunicorn_io::driver::{Completion, READABLE, WRITABLE};
 use rgunicorn_io::sys::waker;
 
-use super::hub_loop::Loop;
-use super::state::{LoopState, WAKE, WatcherList};
-use super::watcher::{Watcher, WatcherKind};
+use super::state::{LoopState, WAKE};
+use super::types::{Loop, Watcher};
+use super::watcher_state::{WatcherKind, WatcherList};
 use super::watchers::{differs, look_at};
 use super::{READ, WRITE};
 

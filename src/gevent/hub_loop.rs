@@ -2,14 +2,13 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
-use crate::py::{GilCell, ThreadBound, Watch, WrongOwner, assert_no_borrow, is_only_reference};
+use crate::py::{Watch, WrongOwner, assert_no_borrow, is_only_reference};
 use rgunicorn_io::driver::{Choice, Config, Driver};
 use rgunicorn_io::sys::waker::{self, Waker};
 use rgunicorn_server::worker::LoopSource;
@@ -17,8 +16,9 @@ use rgunicorn_server::worker::LoopSource;
 use super::READ;
 use super::callback::Callback;
 use super::driver_ref::DriverRef;
-use super::state::{LoopState, WatcherList};
-use super::watcher::{Stopped, Watcher, WatcherKind};
+use super::state::LoopState;
+use super::types::{Loop, Watcher};
+use super::watcher_state::{WatcherKind, WatcherList};
 
 /// The environment variable that chooses the driver of a loop that works alone.
 const DRIVER_VARIABLE: &str = "RGUNICORN_IO_DRIVER";
@@ -26,19 +26,13 @@ const DRIVER_VARIABLE: &str = "RGUNICORN_IO_DRIVER";
 /// Objects of queued calls that are kept for the next ones: more than a turn of a busy program has.
 const SPARE_CALLBACKS_MAX: usize = 1024;
 
-/// gevent's event loop.
-#[pyclass(frozen, subclass, dict, weakref, name = "Loop", module = "rgunicorn.gevent")]
-pub struct Loop {
-    pub(super) state: GilCell<LoopState>,
-    pub(super) driver_ref: ThreadBound<DriverRef>,
-    /// Ends the loop's wait.
-    pub(super) waker: GilCell<Arc<Waker>>,
-    /// Of the main thread: runs signal handlers, may watch children.
-    pub(super) main: bool,
-    /// `uring` or `epoll`.
-    pub(super) backend: GilCell<&'static str>,
-    /// The driver that was asked for when the loop was made.
-    pub(super) asked: Option<Choice>,
+/// What a watcher lets go of when it stops; to be dropped where nothing is open.
+#[must_use = "dropping it may run Python: do it where nothing is open"]
+#[derive(Default)]
+pub(super) struct Stopped {
+    pub(super) _watcher: Option<Py<Watcher>>,
+    pub(super) _callback: Option<Py<PyAny>>,
+    pub(super) _args: Option<Py<PyTuple>>,
 }
 
 impl Drop for Loop {
@@ -341,16 +335,4 @@ pub(super) fn asked_for(flags: Option<&Bound<'_, PyAny>>) -> PyResult<(Option<Ch
         _ => None,
     });
     Ok((choice, choice.is_some()))
-}
-
-/// A number of seconds; huge ones mean "for ever".
-pub(super) fn seconds(value: f64) -> Duration {
-    // About 30 years, in which nobody waits and no sum overflows.
-    const FOREVER_S: f64 = 1e9;
-    Duration::from_secs_f64(value.clamp(0.0, FOREVER_S))
-}
-
-/// A watcher's poll could not be armed: the error as gevent's users know it.
-pub(super) fn os_error(error: std::io::Error) -> PyErr {
-    PyOSError::new_err((error.raw_os_error().unwrap_or(0), error.to_string()))
 }

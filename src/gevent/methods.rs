@@ -12,9 +12,10 @@ use rgunicorn_io::sys::waker::{self, Waker};
 
 use super::callback::Callback;
 use super::driver_ref::DriverRef;
-use super::hub_loop::{Loop, asked_for};
-use super::state::{LoopState, PRIORITY_MAX, PRIORITY_MIN, WatcherList};
-use super::watcher::{Stopped, Watcher, WatcherKind};
+use super::hub_loop::{Stopped, asked_for};
+use super::state::{LoopState, PRIORITY_MAX, PRIORITY_MIN};
+use super::types::{Loop, Watcher};
+use super::watcher_state::{WatcherKind, WatcherList};
 use super::watchers::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};
 
 #[pymethods]

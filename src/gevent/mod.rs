@@ -14,6 +14,7 @@
 //! by `closing_fd`, so starting and stopping a watcher is a matter of memory alone.
 
 mod callback;
+mod convert;
 mod driver_ref;
 mod events;
 mod hub_loop;
@@ -22,19 +23,20 @@ mod monkey;
 mod serve;
 mod state;
 mod turn;
+mod types;
 mod vectorcall;
 mod watcher;
+mod watcher_state;
 mod watchers;
 
 pub use callback::Callback;
-pub use hub_loop::Loop;
 pub use monkey::{
     Patched, after_fork, check_compat, current_loop, import_objection, install_loop, original, patch_all,
     patched, uninstall_loop,
 };
 pub use serve::{GreenletApp, serve};
+pub use types::{Loop, Watcher};
 pub use vectorcall::install_vectorcall;
-pub use watcher::Watcher;
 pub use watchers::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};
 
 use pyo3::prelude::*;

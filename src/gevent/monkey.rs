@@ -4,7 +4,7 @@ use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::Loop;
+use super::types::Loop;
 
 /// Without these replaced requests cannot share a thread: without `socket` nothing waits in a way that lets others run, and
 /// without `threading` thread-locals and locks of one request would be those of all.

@@ -1,4 +1,5 @@
-//! The loop's queues. Plain data: nothing in here calls Python, and whatever is taken out is dropped by the caller.
+//! The loop's queues. Plain data: nothing in here calls Python, and whatever is taken out is dropped by the caller. `W` is the
+//! class of the watchers, of which only their [`WatcherState`] is known here.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use rgunicorn_io::sys::clock::{self, Instant};
 use rgunicorn_server::worker::EXTERNAL;
 
 use super::callback::Callback;
-use super::watcher::{Watcher, WatcherKind, WatcherState};
+use super::watcher_state::{LISTS, WatcherKind, WatcherList, WatcherState};
 
 /// Watchers of a higher priority are handled first (libev's range).
 pub(super) const PRIORITY_MIN: i8 = -2;
@@ -33,21 +34,9 @@ const GENERATION_MASK: u32 = 0x00ff_ffff;
 /// The token of the waker; no slot has generation 0.
 pub(super) const WAKE: Token = Token(EXTERNAL);
 
-/// Lists of started watchers that are looked at as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WatcherList {
-    Fork,
-    Prepare,
-    Check,
-    Idle,
-    Signal,
-    Child,
-}
-const LISTS: usize = 6;
-
-struct Started {
+struct Started<W> {
     /// Keeps it alive: nobody else has to.
-    watcher: Py<Watcher>,
+    watcher: Py<W>,
     generation: u32,
 }
 
@@ -74,14 +63,14 @@ pub(super) struct Arrived {
 }
 
 /// See the module's text.
-pub(super) struct LoopState {
+pub(super) struct LoopState<W> {
     pub(super) callbacks: VecDeque<Py<Callback>>,
     /// Objects of calls that are over, which nobody else has: the next calls'. They refer to nothing.
     pub(super) spare_callbacks: Vec<Py<Callback>>,
-    started: Slab<Started>,
+    started: Slab<Started<W>>,
     timers: TimerHeap,
     /// Events to be handled, by priority; each watcher says whether its event still stands.
-    pending: [VecDeque<Py<Watcher>>; PRIORITIES],
+    pending: [VecDeque<Py<W>>; PRIORITIES],
     lists: [Vec<u32>; LISTS],
     /// Slots of the started io watchers of each descriptor.
     by_fd: Vec<Vec<u32>>,
@@ -113,7 +102,7 @@ pub(super) struct LoopState {
     generation: u32,
 }
 
-impl LoopState {
+impl<W> LoopState<W> {
     pub(super) fn new() -> Self {
         let mut state = Self {
             callbacks: VecDeque::new(),
@@ -205,7 +194,7 @@ impl LoopState {
     }
 
     /// Takes in a watcher that is not started.
-    pub(super) fn activate(&mut self, watcher: Py<Watcher>, inner: &mut WatcherState) {
+    pub(super) fn activate(&mut self, watcher: Py<W>, inner: &mut WatcherState) {
         debug_assert!(inner.slot.is_none(), "started once");
         self.generation = match (self.generation + 1) & GENERATION_MASK {
             0 => 1,
@@ -243,7 +232,7 @@ impl LoopState {
     }
 
     /// Forgets a started watcher; the reference that kept it alive.
-    pub(super) fn deactivate(&mut self, inner: &mut WatcherState) -> Option<Py<Watcher>> {
+    pub(super) fn deactivate(&mut self, inner: &mut WatcherState) -> Option<Py<W>> {
         let slot = inner.slot.take()?;
         self.refs -= isize::from(inner.referenced);
         match &mut inner.kind {
@@ -272,7 +261,7 @@ impl LoopState {
     }
 
     /// Queues an event of a watcher.
-    pub(super) fn queue(&mut self, watcher: Py<Watcher>, inner: &mut WatcherState, events: u32) {
+    pub(super) fn queue(&mut self, watcher: Py<W>, inner: &mut WatcherState, events: u32) {
         let first = inner.events == 0;
         inner.events |= events;
         if first {
@@ -281,7 +270,7 @@ impl LoopState {
     }
 
     /// Takes the next watcher to be handled: of the highest priority, the first queued. Its event may be void by now.
-    pub(super) fn next_pending(&mut self) -> Option<Work<Watcher>> {
+    pub(super) fn next_pending(&mut self) -> Option<Work<W>> {
         if self.breaking {
             return None;
         }
@@ -331,7 +320,7 @@ impl LoopState {
     }
 
     /// The started watchers of a list.
-    pub(super) fn listed(&self, py: Python<'_>, list: WatcherList) -> Vec<Py<Watcher>> {
+    pub(super) fn listed(&self, py: Python<'_>, list: WatcherList) -> Vec<Py<W>> {
         self.lists[list as usize].iter().filter_map(|slot| self.watcher(py, *slot)).collect()
     }
 
@@ -340,17 +329,17 @@ impl LoopState {
     }
 
     /// The started io watchers of a descriptor.
-    pub(super) fn on_fd(&self, py: Python<'_>, fd: i32) -> Vec<Py<Watcher>> {
+    pub(super) fn on_fd(&self, py: Python<'_>, fd: i32) -> Vec<Py<W>> {
         let slots = usize::try_from(fd).ok().and_then(|at| self.by_fd.get(at));
         slots.into_iter().flatten().filter_map(|slot| self.watcher(py, *slot)).collect()
     }
 
-    fn watcher(&self, py: Python<'_>, slot: u32) -> Option<Py<Watcher>> {
+    fn watcher(&self, py: Python<'_>, slot: u32) -> Option<Py<W>> {
         self.started.get(slot as usize).map(|started| started.watcher.clone_ref(py))
     }
 
     /// The watcher that a completion's token names, if it has not been stopped since.
-    pub(super) fn by_token(&self, py: Python<'_>, token: Token) -> Option<Py<Watcher>> {
+    pub(super) fn by_token(&self, py: Python<'_>, token: Token) -> Option<Py<W>> {
         if token.0 & EXTERNAL == 0 {
             // A guest's.
             return None;
@@ -361,13 +350,13 @@ impl LoopState {
     }
 
     /// The next timer that is due.
-    pub(super) fn pop_due(&mut self, py: Python<'_>) -> Option<Py<Watcher>> {
+    pub(super) fn pop_due(&mut self, py: Python<'_>) -> Option<Py<W>> {
         let slot = self.timers.pop_due(self.now)?;
         self.watcher(py, slot)
     }
 
     /// An io watcher to be polled, with its token.
-    pub(super) fn next_dirty(&mut self, py: Python<'_>) -> Option<(Py<Watcher>, Token)> {
+    pub(super) fn next_dirty(&mut self, py: Python<'_>) -> Option<(Py<W>, Token)> {
         while let Some((slot, generation)) = self.dirty.pop() {
             if let Some(started) = self.started.get(slot as usize)
                 && started.generation == generation
@@ -392,7 +381,7 @@ impl LoopState {
     }
 
     /// Every started watcher.
-    pub(super) fn all(&self, py: Python<'_>) -> Vec<Py<Watcher>> {
+    pub(super) fn all(&self, py: Python<'_>) -> Vec<Py<W>> {
         self.started.iter().map(|(_, started)| started.watcher.clone_ref(py)).collect()
     }
 
@@ -405,7 +394,7 @@ impl LoopState {
     }
 
     /// Everything that waits to be handled, to be dropped.
-    pub(super) fn take_queues(&mut self) -> (VecDeque<Py<Callback>>, Vec<Py<Watcher>>) {
+    pub(super) fn take_queues(&mut self) -> (VecDeque<Py<Callback>>, Vec<Py<W>>) {
         let pending = self.pending.iter_mut().flat_map(|queue| queue.drain(..)).collect();
         (self.take_callbacks(), pending)
     }
@@ -414,20 +403,5 @@ impl LoopState {
     pub(super) fn take_callbacks(&mut self) -> VecDeque<Py<Callback>> {
         self.refs -= self.callbacks.len() as isize;
         std::mem::take(&mut self.callbacks)
-    }
-}
-
-impl WatcherKind {
-    /// The list in which its started watchers stand.
-    fn list(&self) -> Option<WatcherList> {
-        match self {
-            Self::Fork => Some(WatcherList::Fork),
-            Self::Prepare => Some(WatcherList::Prepare),
-            Self::Check => Some(WatcherList::Check),
-            Self::Idle => Some(WatcherList::Idle),
-            Self::Signal(_) => Some(WatcherList::Signal),
-            Self::Child(_) => Some(WatcherList::Child),
-            Self::Io(_) | Self::Timer(_) | Self::Stat(_) | Self::Async => None,
-        }
     }
 }

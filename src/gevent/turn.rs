@@ -17,10 +17,11 @@ use rgunicorn_io::sys::clock;
 use rgunicorn_server::worker::LoopSource;
 
 use super::callback::Callback;
+use super::convert::{os_error, seconds};
 use super::events::collect;
-use super::hub_loop::{Loop, os_error};
-use super::state::{LoopState, WAKE, WatcherList};
-use super::watcher::{Watcher, WatcherKind};
+use super::state::{LoopState, WAKE};
+use super::types::{Loop, Watcher};
+use super::watcher_state::{WatcherKind, WatcherList};
 use super::watchers::poll_mask;
 
 /// How long callbacks run before the loop looks for other events again, unless `sys.setswitchinterval` says otherwise.
@@ -328,7 +329,7 @@ fn run_callback(this: &Bound<'_, Loop>, callback: &Bound<'_, Callback>) {
 }
 
 fn switch_interval(py: Python<'_>) -> PyResult<Duration> {
-    Ok(super::hub_loop::seconds(py.import("sys")?.call_method0("getswitchinterval")?.extract()?))
+    Ok(seconds(py.import("sys")?.call_method0("getswitchinterval")?.extract()?))
 }
 
 /// Runs Python's signal handlers. What they raise goes to the main greenlet.

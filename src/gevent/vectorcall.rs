@@ -9,9 +9,9 @@ use pyo3::sync::PyOnceLock;
 
 use crate::py::{Args, FastMethod, assert_no_borrow, install_vectorcall_method};
 
-use super::hub_loop::Loop;
 use super::state::LoopState;
-use super::watcher::{Watcher, WatcherKind, WatcherState};
+use super::types::{Loop, Watcher};
+use super::watcher_state::{WatcherKind, WatcherState};
 use super::watchers::{Io, Timer};
 
 /// The place for pyo3's method, one for each implementation.
@@ -91,7 +91,7 @@ impl FastMethod for StartIo {
 fn start<'py>(
     watcher: &Bound<'py, Watcher>,
     args: Args<'_, 'py>,
-    prepare: impl FnOnce(&mut LoopState, &mut WatcherState),
+    prepare: impl FnOnce(&mut LoopState<Watcher>, &mut WatcherState),
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let (py, me) = (watcher.py(), watcher.get());
     assert_no_borrow();

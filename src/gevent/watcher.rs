@@ -2,7 +2,6 @@
 //! be handled, a priority, and whether the loop's end waits for them.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -10,88 +9,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
 use crate::py::GilCell;
-use rgunicorn_io::driver::OpKey;
-use rgunicorn_io::sys::clock::Instant;
 
-use super::hub_loop::Loop;
 use super::state::{PRIORITY_MAX, PRIORITY_MIN};
-
-/// The base class of all watchers.
-#[pyclass(frozen, subclass, weakref, name = "watcher", module = "rgunicorn.gevent")]
-pub struct Watcher {
-    pub(super) owner: Py<Loop>,
-    pub(super) inner: GilCell<WatcherState>,
-}
-
-pub(super) struct WatcherState {
-    pub(super) callback: Option<Py<PyAny>>,
-    pub(super) args: Option<Py<PyTuple>>,
-    /// Its place in the loop while it is started.
-    pub(super) slot: Option<u32>,
-    /// The loop goes on as long as it is started.
-    pub(super) referenced: bool,
-    pub(super) priority: i8,
-    /// What has happened and was not handled yet; 0: nothing.
-    pub(super) events: u32,
-    pub(super) kind: WatcherKind,
-}
-
-/// What is waited for.
-pub(super) enum WatcherKind {
-    Io(IoFacts),
-    Timer(TimerFacts),
-    Signal(i32),
-    Child(ChildFacts),
-    Stat(Box<StatFacts>),
-    Async,
-    Fork,
-    Prepare,
-    Check,
-    Idle,
-}
-
-pub(super) struct IoFacts {
-    pub(super) fd: i32,
-    /// `READ`, `WRITE` and libev's internal mark.
-    pub(super) events: u32,
-    /// The poll that the driver has for it.
-    pub(super) op: Option<OpKey>,
-    /// Its first argument is replaced by what has happened.
-    pub(super) pass_events: bool,
-    /// The descriptor is about to be closed: not polled again.
-    pub(super) closing: bool,
-    /// Not polled yet since it got its descriptor, whose number may have been another file's before.
-    pub(super) fresh: bool,
-}
-
-pub(super) struct TimerFacts {
-    pub(super) after: Duration,
-    pub(super) repeat: Duration,
-    /// When it is due, while started.
-    pub(super) due: Instant,
-}
-
-pub(super) struct ChildFacts {
-    pub(super) pid: i32,
-    pub(super) rpid: i32,
-    pub(super) rstatus: i32,
-}
-
-pub(super) struct StatFacts {
-    pub(super) path: Py<PyAny>,
-    pub(super) interval: f64,
-    pub(super) attr: Option<Py<PyAny>>,
-    pub(super) prev: Option<Py<PyAny>>,
-}
-
-/// What a watcher lets go of when it stops; to be dropped where nothing is open.
-#[must_use = "dropping it may run Python: do it where nothing is open"]
-#[derive(Default)]
-pub(super) struct Stopped {
-    pub(super) _watcher: Option<Py<Watcher>>,
-    pub(super) _callback: Option<Py<PyAny>>,
-    pub(super) _args: Option<Py<PyTuple>>,
-}
+use super::types::{Loop, Watcher};
+use super::watcher_state::{WatcherKind, WatcherState};
 
 impl Watcher {
     pub(super) fn new(

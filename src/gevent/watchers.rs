@@ -1,7 +1,5 @@
 //! The classes of watchers, and what each of them can do beyond starting and stopping.
 
-use std::time::Duration;
-
 use pyo3::exceptions::{PyAttributeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
@@ -9,14 +7,10 @@ use pyo3::types::{PyString, PyTuple};
 use rgunicorn_io::driver::{READABLE, WRITABLE};
 use rgunicorn_io::sys::waker;
 
-use super::hub_loop::{os_error, seconds};
-use super::watcher::{ChildFacts, IoFacts, StatFacts, TimerFacts, Watcher, WatcherKind};
+use super::convert::{os_error, seconds};
+use super::types::Watcher;
+use super::watcher_state::{ChildFacts, IoFacts, StatFacts, TimerFacts, WatcherKind};
 use super::{IOFDSET, READ, WRITE};
-
-/// libev's interval for a file that is looked at without one being asked for, in seconds.
-const STAT_INTERVAL_DEFAULT_S: f64 = 5.007_489_1;
-/// libev's shortest interval, in seconds.
-const STAT_INTERVAL_MIN_S: f64 = 0.107_489_1;
 
 /// What a watcher can be called: `READ|WRITE`, and what is neither as a number.
 pub(super) fn events_text(events: u32) -> String {
@@ -64,14 +58,6 @@ impl Io {
             _ => None,
         });
         found.ok_or_else(|| PyAttributeError::new_err("not an io watcher"))
-    }
-}
-
-impl IoFacts {
-    /// It is about to be started.
-    pub(super) fn aim(&mut self, pass_events: bool) {
-        self.pass_events = pass_events;
-        self.events &= !IOFDSET;
     }
 }
 
@@ -309,21 +295,6 @@ impl Stat {
             _ => None,
         });
         found.ok_or_else(|| PyAttributeError::new_err("not a stat watcher"))
-    }
-}
-
-impl StatFacts {
-    /// Time between two looks.
-    pub(super) fn every(&self) -> Duration {
-        seconds(self.interval)
-    }
-
-    fn settle_interval(&mut self) {
-        if self.interval == 0.0 {
-            self.interval = STAT_INTERVAL_DEFAULT_S;
-        } else {
-            self.interval = self.interval.max(STAT_INTERVAL_MIN_S);
-        }
     }
 }
 
