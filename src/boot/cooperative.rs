@@ -3,13 +3,13 @@
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::gevent::{self, GreenletApp, Patched};
+use crate::gevent::{self, GreenletApp, Patched, Version};
 use crate::wsgi::WsgiApp;
 use rgunicorn_server::log::{ErrorLog, Level};
 use rgunicorn_settings::WorkerKind;
 
 /// Gunicorn's gevent worker asks for this version: the first one that is right on all Pythons we run on.
-pub(super) const GEVENT_LEAST: (u32, u32, u32) = (24, 10, 1);
+pub(super) const GEVENT_LEAST: Version = Version::new(24, 10, 1);
 /// What those are told who do not have it.
 pub(super) const INSTALL: &str = "pip install 'rgunicorn[gevent]'";
 /// How a worker runs the application's requests.

@@ -26,7 +26,7 @@ const DRIVER_VARIABLE: &str = "RGUNICORN_IO_DRIVER";
 /// Objects of queued calls that are kept for the next ones: more than a turn of a busy program has.
 const SPARE_CALLBACKS_MAX: usize = 1024;
 
-/// What a watcher lets go of when it stops; to be dropped where nothing is open.
+/// The objects that a watcher lets go of when it stops; to be dropped where nothing is open.
 #[must_use = "dropping it may run Python: do it where nothing is open"]
 #[derive(Default)]
 pub(super) struct Stopped {
@@ -36,11 +36,12 @@ pub(super) struct Stopped {
 }
 
 impl Drop for Loop {
-    /// The last reference may be given up on any thread, and a ring must not be closed on another one than its own.
+    /// Closes the driver. The last reference may be given up on any thread, and a ring must not be closed on another
+    /// one than its own.
     fn drop(&mut self) {
         Python::attach(|py| {
-            if let Some((driver_ref, whose)) = self.driver_ref.take(py) {
-                driver_ref.release(whose);
+            if let Some((driver_ref, owner)) = self.driver_ref.take(py) {
+                driver_ref.release(owner);
             }
         });
     }
@@ -49,11 +50,15 @@ impl Drop for Loop {
 static DESTROYED: &str = "operation on destroyed loop";
 
 impl Loop {
-    pub(super) fn open_driver(main: bool, asked: Option<Choice>) -> PyResult<Driver> {
+    /// Opens a driver for a loop that works alone.
+    ///
+    /// # Errors
+    /// Those of the driver, and `ValueError` for an environment variable that names none.
+    pub(super) fn open_driver(main: bool, requested: Option<Choice>) -> PyResult<Driver> {
         let choice = match std::env::var(DRIVER_VARIABLE).as_deref() {
             // The loops of further threads are many and do little; epoll is cheap to make, and any thread may end it.
             _ if !main => Choice::Epoll,
-            Err(_) | Ok("" | "auto") => asked.unwrap_or_default(),
+            Err(_) | Ok("" | "auto") => requested.unwrap_or_default(),
             Ok("uring") => Choice::Uring,
             Ok("epoll") => Choice::Epoll,
             Ok(other) => {
@@ -102,14 +107,14 @@ impl Loop {
                 return Err((function, args));
             }
             let Some(callback) = state.spare_callbacks.pop() else { return Err((function, args)) };
-            callback.get().renew(py, function, args);
+            callback.get().reuse(py, function, args);
             state.enqueue(callback.clone_ref(py));
             Ok(callback)
         });
         match queued {
             Ok(callback) => Ok(callback.into_bound(py)),
             Err((function, args)) => {
-                // Bound again: see `py/fast.rs`.
+                // Bound again: see `py/vectorcall.rs`.
                 let (function, args) = (function.into_bound(py), args.into_bound(py));
                 self.check_alive(py)?;
                 let callback = Bound::new(py, Callback::new(function.unbind(), args.unbind()))?;
@@ -120,8 +125,8 @@ impl Loop {
         }
     }
 
-    /// A queued call is over: its object serves the next one, if nobody else has it.
-    pub(super) fn put_back(&self, callback: Bound<'_, Callback>) {
+    /// Keeps the object of a call that is over for the next one, unless the application holds it.
+    pub(super) fn recycle(&self, callback: Bound<'_, Callback>) {
         let py = callback.py();
         if !is_only_reference(&callback) {
             return;
@@ -162,7 +167,7 @@ impl Loop {
         Ok(())
     }
 
-    /// Stops a watcher. `forget`: its callback, too, and what has happened.
+    /// Stops a watcher. `forget`: its callback is let go of, too, and its event forgotten.
     pub(super) fn deactivate(&self, watcher: &Bound<'_, Watcher>, forget: bool) -> Stopped {
         assert_no_borrow();
         let py = watcher.py();
@@ -188,7 +193,7 @@ impl Loop {
         stopped
     }
 
-    /// The last watcher of a signal is gone: the signal has its default effect.
+    /// Gives a signal its default effect back, if its last watcher is gone.
     fn release_signal(&self, py: Python<'_>, number: i32) {
         let others = self.state.with(py, |state| state.listed(py, WatcherList::Signal));
         let same = |other: &Py<Watcher>| {
@@ -216,6 +221,7 @@ impl Loop {
         }
     }
 
+    /// Sets whether `run` goes on for a watcher.
     pub(super) fn set_referenced(&self, py: Python<'_>, watcher: &Watcher, referenced: bool) {
         self.state.with(py, |state| {
             watcher.inner.with(py, |inner| {
@@ -227,6 +233,7 @@ impl Loop {
         });
     }
 
+    /// Returns a handle of what ends the loop's wait.
     pub(super) fn waker(&self, py: Python<'_>) -> Arc<Waker> {
         self.waker.with(py, |waker| waker.clone())
     }
@@ -236,8 +243,8 @@ impl Loop {
         self.driver_ref.with(py, |driver_ref| driver_ref.source()).ok().flatten().flatten()
     }
 
-    /// Attaches a source: from now on its driver is used, and its steps are part of the loop's turns. Watchers stay started.
-    /// `watch` is told what the loop works on.
+    /// Attaches a source: from now on its driver is used, and its steps are part of the loop's turns. Watchers stay
+    /// started. `watch` is told what the loop works on.
     ///
     /// # Errors
     /// On another thread than the loop's, or when it is destroyed.
@@ -257,8 +264,8 @@ impl Loop {
     fn move_to(&self, py: Python<'_>, driver_ref: DriverRef, name: &'static str) -> PyResult<()> {
         self.unarm(py);
         let former = self.driver_ref.take(py);
-        if let Some((former, whose)) = former {
-            former.release(whose);
+        if let Some((former, owner)) = former {
+            former.release(owner);
         }
         self.driver_ref.replace(py, driver_ref);
         self.backend.with(py, |backend| *backend = name);
@@ -284,12 +291,12 @@ impl Loop {
         }
     }
 
-    /// In a forked child: the driver and the waker are the parent's; makes new ones.
+    /// Starts over in a forked child: the driver and the waker are the parent's, so new ones are made.
     ///
     /// # Errors
     /// Those of making them.
     pub(super) fn start_over_after_fork(&self, py: Python<'_>) -> PyResult<()> {
-        let driver = Self::open_driver(self.main, self.asked)?;
+        let driver = Self::open_driver(self.main, self.requested)?;
         let fresh = Arc::new(Waker::new()?);
         let name = driver.name();
         // Its end would be that of the signals' handlers, too, until they are told of the new one.
@@ -301,6 +308,7 @@ impl Loop {
         Ok(())
     }
 
+    /// Returns what `repr` shows beyond the name of the driver.
     pub(super) fn format_details(&self, py: Python<'_>) -> String {
         let (pending, refs) = self.state.with(py, |state| (state.pending_count(), state.refs));
         let fileno = self.fileno(py).map_or_else(|| "None".to_owned(), |fd| fd.to_string());
@@ -308,6 +316,7 @@ impl Loop {
     }
 }
 
+/// Returns gevent's error for a loop that is used on another thread than its own.
 fn wrong_thread(py: Python<'_>) -> PyErr {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let text = "this event loop belongs to another thread";
@@ -317,11 +326,23 @@ fn wrong_thread(py: Python<'_>) -> PyErr {
     }
 }
 
-/// The driver that libev's flags (a number, a name, or several; `GEVENT_BACKEND`) ask for, and whether that can be done.
-pub(super) fn asked_for(flags: Option<&Bound<'_, PyAny>>) -> PyResult<(Option<Choice>, bool)> {
-    let Some(flags) = flags else { return Ok((None, true)) };
+/// A driver that libev's flags ask for.
+pub(super) struct RequestedBackend {
+    /// `None`: any.
+    pub(super) choice: Option<Choice>,
+    /// There is such a driver. libev's other names are accepted and mean nothing.
+    pub(super) is_known: bool,
+}
+
+/// Returns the driver that libev's flags (a number, a name, or several; `GEVENT_BACKEND`) ask for.
+///
+/// # Errors
+/// `TypeError` for flags of another type.
+pub(super) fn requested_backend(flags: Option<&Bound<'_, PyAny>>) -> PyResult<RequestedBackend> {
+    let any = RequestedBackend { choice: None, is_known: true };
+    let Some(flags) = flags else { return Ok(any) };
     if flags.extract::<i64>().is_ok() {
-        return Ok((None, true));
+        return Ok(any);
     }
     let names: Vec<String> = match flags.extract::<String>() {
         Ok(text) => text.split(',').map(|name| name.trim().to_lowercase()).collect(),
@@ -334,5 +355,5 @@ pub(super) fn asked_for(flags: Option<&Bound<'_, PyAny>>) -> PyResult<(Option<Ch
         "epoll" => Some(Choice::Epoll),
         _ => None,
     });
-    Ok((choice, choice.is_some()))
+    Ok(RequestedBackend { choice, is_known: choice.is_some() })
 }

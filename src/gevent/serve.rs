@@ -16,8 +16,8 @@ use rgunicorn_server::worker::{App, Reactor, SourceHost, WorkerSource};
 
 use super::monkey::current_loop;
 
-/// How long greenlets that did not end within `graceful_timeout` have to end when they are killed, in seconds. Gunicorn's
-/// number.
+/// How long greenlets that did not end within `graceful_timeout` have to end when they are killed, in seconds.
+/// Gunicorn's number.
 const KILL_TIMEOUT_S: f64 = 1.0;
 
 /// An application whose requests run in greenlets.
@@ -89,7 +89,7 @@ pub fn serve<A: GreenletApp + 'static>(
     }
     reactor.leave();
     let killed = kill_rest(py, reactor, &**app);
-    // Whoever lets the hub run from now on (an `atexit` function) does so with a plain loop.
+    // Code that lets the hub run from now on (an `atexit` function) does so with a plain loop.
     source.end();
     reactor.driver().flush();
     killed.map(|()| status)
@@ -105,7 +105,8 @@ fn status_of(py: Python<'_>, reactor: &Reactor, error: &PyErr) -> i32 {
     1
 }
 
-/// Kills the requests that are still in progress when the worker leaves, as under Gunicorn: their `finally` clauses run.
+/// Kills the requests that are still in progress when the worker leaves, as under Gunicorn: their `finally` clauses
+/// run.
 fn kill_rest(py: Python<'_>, reactor: &Reactor, app: &impl GreenletApp) -> PyResult<()> {
     let running = app.running(py)?;
     if running.is_empty() {

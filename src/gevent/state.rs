@@ -1,5 +1,5 @@
-//! The loop's queues. Plain data: nothing in here calls Python, and whatever is taken out is dropped by the caller. `W` is the
-//! class of the watchers, of which only their [`WatcherState`] is known here.
+//! The loop's queues. Plain data: nothing in here calls Python, and whatever is taken out is dropped by the caller. `W`
+//! is the class of the watchers, of which only their [`WatcherState`] is known here.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const PRIORITIES: usize = (PRIORITY_MAX - PRIORITY_MIN) as usize + 1;
 
 /// The longest wait of one turn (libev's number): a bound for whatever was overlooked.
 const WAIT_MAX: Duration = Duration::from_millis(59_743);
-/// How often the wall clock is looked at (somebody may set it).
+/// How often the wall clock is read: an administrator may set it.
 const WALL_EVERY: Duration = Duration::from_millis(500);
 
 /// How often the source beats while pieces of work follow each other; the master looks at heartbeats every second.
@@ -35,7 +35,7 @@ const GENERATION_MASK: u32 = 0x00ff_ffff;
 pub(super) const WAKE: Token = Token(EXTERNAL);
 
 struct Started<W> {
-    /// Keeps it alive: nobody else has to.
+    /// Keeps it alive: no other code has to.
     watcher: Py<W>,
     generation: u32,
 }
@@ -62,10 +62,10 @@ pub(super) struct Arrived {
     pub(super) timers: bool,
 }
 
-/// See the module's text.
+/// The queues and the facts of one loop.
 pub(super) struct LoopState<W> {
     pub(super) callbacks: VecDeque<Py<Callback>>,
-    /// Objects of calls that are over, which nobody else has: the next calls'. They refer to nothing.
+    /// Objects of calls that are over, which the application does not hold: the next calls'. They refer to nothing.
     pub(super) spare_callbacks: Vec<Py<Callback>>,
     started: Slab<Started<W>>,
     timers: TimerHeap,
@@ -76,18 +76,18 @@ pub(super) struct LoopState<W> {
     by_fd: Vec<Vec<u32>>,
     /// Io watchers that have to be polled with the next wait: slot and generation.
     dirty: Vec<(u32, u32)>,
-    /// Polls that nobody wants any more.
+    /// Polls that no watcher wants any more.
     pub(super) cancels: Vec<OpKey>,
     /// The poll of the waker.
     pub(super) wake_op: Option<OpKey>,
-    /// Started watchers that the loop goes on for, queued callbacks, and whoever else called `ref`.
+    /// Reasons to go on: started watchers that the loop goes on for, queued callbacks, and calls of `ref`.
     pub(super) refs: isize,
     pub(super) now: Instant,
     /// Wall-clock nanoseconds at `Instant(0)`: the loop's time is given out as seconds since the epoch, as libev does.
     wall: i128,
-    /// When that was found out.
+    /// When [`LoopState::wall`] was read.
     wall_read: Instant,
-    /// In a worker: who reports callbacks that block the loop.
+    /// In a worker: reports callbacks that block the loop.
     pub(super) watch: Option<Arc<Watch>>,
     /// When the source last beat between pieces of work.
     heartbeat: Instant,
@@ -103,6 +103,7 @@ pub(super) struct LoopState<W> {
 }
 
 impl<W> LoopState<W> {
+    /// Makes the queues of a new loop.
     pub(super) fn new() -> Self {
         let mut state = Self {
             callbacks: VecDeque::new(),
@@ -133,6 +134,7 @@ impl<W> LoopState<W> {
         state
     }
 
+    /// Reads the clock, and now and then the wall clock.
     pub(super) fn update_now(&mut self) {
         self.now = clock::now();
         if self.now.since(self.wall_read) >= WALL_EVERY {
@@ -159,9 +161,9 @@ impl<W> LoopState<W> {
         due
     }
 
-    /// Plans the wait that comes next, before which nothing of the application runs any more. It takes no time if the loop
-    /// is to come back at once: because of `nowait`, of what is queued, or because nothing is waited for. `limit` is the
-    /// longest wait that the source allows, if there is one.
+    /// Plans the wait that comes next, before which nothing of the application runs any more. It takes no time if the
+    /// loop is to come back at once: because of `nowait`, of what is queued, or because nothing is waited for. `limit`
+    /// is the longest wait that the source allows, if there is one.
     pub(super) fn begin_wait(&mut self, nowait: bool, limit: Option<Duration>) -> WaitPlan {
         self.iteration += 1;
         if let Some(watch) = &self.watch {
@@ -188,7 +190,7 @@ impl<W> LoopState<W> {
         Arrived { checks: self.has(WatcherList::Check), timers }
     }
 
-    /// Seconds since the epoch.
+    /// Converts a time to seconds since the epoch.
     pub(super) fn seconds(&self, at: Instant) -> f64 {
         (i128::from(at.0) + self.wall) as f64 / 1e9
     }
@@ -219,7 +221,7 @@ impl<W> LoopState<W> {
                 self.timers.set(slot, timer.due);
             }
             WatcherKind::Stat(stat) => {
-                let due = self.now.after(stat.every());
+                let due = self.now.after(stat.poll_interval());
                 self.timers.set(slot, due);
             }
             WatcherKind::Async => {}
@@ -231,7 +233,7 @@ impl<W> LoopState<W> {
         }
     }
 
-    /// Forgets a started watcher; the reference that kept it alive.
+    /// Forgets a started watcher; returns the reference that kept it alive.
     pub(super) fn deactivate(&mut self, inner: &mut WatcherState) -> Option<Py<W>> {
         let slot = inner.slot.take()?;
         self.refs -= isize::from(inner.referenced);
@@ -308,40 +310,42 @@ impl<W> LoopState<W> {
         self.refs <= 0 && self.callbacks.is_empty()
     }
 
-    /// Events that wait to be handled, void ones included.
+    /// Returns the number of events that wait to be handled, void ones included.
     pub(super) fn pending_count(&self) -> usize {
         self.pending.iter().map(VecDeque::len).sum()
     }
 
-    /// The highest priority of a queued event.
+    /// Returns the highest priority of a queued event.
     pub(super) fn pending_priority(&self) -> Option<i8> {
         let at = self.pending.iter().rposition(|queue| !queue.is_empty())?;
         Some(at as i8 + PRIORITY_MIN)
     }
 
-    /// The started watchers of a list.
+    /// Returns the started watchers of a list.
     pub(super) fn listed(&self, py: Python<'_>, list: WatcherList) -> Vec<Py<W>> {
         self.lists[list as usize].iter().filter_map(|slot| self.watcher(py, *slot)).collect()
     }
 
+    /// Returns whether a list has watchers.
     pub(super) fn has(&self, list: WatcherList) -> bool {
         !self.lists[list as usize].is_empty()
     }
 
-    /// The started io watchers of a descriptor.
+    /// Returns the started io watchers of a descriptor.
     pub(super) fn on_fd(&self, py: Python<'_>, fd: i32) -> Vec<Py<W>> {
         let slots = usize::try_from(fd).ok().and_then(|at| self.by_fd.get(at));
         slots.into_iter().flatten().filter_map(|slot| self.watcher(py, *slot)).collect()
     }
 
+    /// Returns the watcher that is started in a slot.
     fn watcher(&self, py: Python<'_>, slot: u32) -> Option<Py<W>> {
         self.started.get(slot as usize).map(|started| started.watcher.clone_ref(py))
     }
 
-    /// The watcher that a completion's token names, if it has not been stopped since.
+    /// Returns the watcher that a completion's token names, if it has not been stopped since.
     pub(super) fn by_token(&self, py: Python<'_>, token: Token) -> Option<Py<W>> {
         if token.0 & EXTERNAL == 0 {
-            // A guest's.
+            // The source's.
             return None;
         }
         let (slot, generation) = (token.0 as u32, (token.0 >> 32) as u32 & GENERATION_MASK);
@@ -349,13 +353,13 @@ impl<W> LoopState<W> {
         Some(started.watcher.clone_ref(py))
     }
 
-    /// The next timer that is due.
+    /// Takes the next timer that is due.
     pub(super) fn pop_due(&mut self, py: Python<'_>) -> Option<Py<W>> {
         let slot = self.timers.pop_due(self.now)?;
         self.watcher(py, slot)
     }
 
-    /// An io watcher to be polled, with its token.
+    /// Takes an io watcher that has to be polled, with its token.
     pub(super) fn next_dirty(&mut self, py: Python<'_>) -> Option<(Py<W>, Token)> {
         while let Some((slot, generation)) = self.dirty.pop() {
             if let Some(started) = self.started.get(slot as usize)
@@ -373,19 +377,19 @@ impl<W> LoopState<W> {
         self.dirty.is_empty() && self.cancels.is_empty()
     }
 
-    /// An io watcher whose poll is over is to be polled again.
+    /// Marks an io watcher whose poll is over: it is polled again with the next wait.
     pub(super) fn mark_dirty(&mut self, slot: u32) {
         if let Some(started) = self.started.get(slot as usize) {
             self.dirty.push((slot, started.generation));
         }
     }
 
-    /// Every started watcher.
+    /// Returns every started watcher.
     pub(super) fn all(&self, py: Python<'_>) -> Vec<Py<W>> {
         self.started.iter().map(|(_, started)| started.watcher.clone_ref(py)).collect()
     }
 
-    /// References for the collector.
+    /// Shows the collector what is referred to.
     pub(super) fn visit(&self, visit: pyo3::gc::PyVisit<'_>) -> Result<(), pyo3::gc::PyTraverseError> {
         visit.call(&self.error_handler)?;
         self.callbacks.iter().try_for_each(|callback| visit.call(callback))?;
@@ -393,13 +397,13 @@ impl<W> LoopState<W> {
         self.pending.iter().flatten().try_for_each(|watcher| visit.call(watcher))
     }
 
-    /// Everything that waits to be handled, to be dropped.
+    /// Takes everything that waits to be handled, to be dropped.
     pub(super) fn take_queues(&mut self) -> (VecDeque<Py<Callback>>, Vec<Py<W>>) {
         let pending = self.pending.iter_mut().flat_map(|queue| queue.drain(..)).collect();
         (self.take_callbacks(), pending)
     }
 
-    /// The queued callbacks, to be dropped.
+    /// Takes the queued callbacks, to be dropped.
     pub(super) fn take_callbacks(&mut self) -> VecDeque<Py<Callback>> {
         self.refs -= self.callbacks.len() as isize;
         std::mem::take(&mut self.callbacks)

@@ -86,8 +86,8 @@ fn turns(this: &Bound<'_, Loop>, nowait: bool, once: bool) -> PyResult<()> {
     }
 }
 
-/// Returns the source that takes part in what comes next. In a forked child the loop starts over, and its fork watchers are
-/// told.
+/// Returns the source that takes part in what comes next. In a forked child the loop starts over, and its fork watchers
+/// are told.
 fn enter(me: &Loop, py: Python<'_>) -> PyResult<Option<Rc<dyn LoopSource>>> {
     match me.driver_ref.with(py, |driver_ref| driver_ref.source()) {
         Err(WrongOwner::Fork) => {
@@ -112,7 +112,7 @@ fn wait(me: &Loop, py: Python<'_>, nowait: bool, completions: &mut Vec<Completio
     }
     let timeout = plan.timeout;
     let mut result = Ok(());
-    // Who only looks need not be woken.
+    // A look need not be ended.
     let waited = if timeout.is_zero() {
         me.driver_ref.with(py, |driver_ref| {
             driver_ref.with(|driver| result = driver.wait(Some(timeout), completions));
@@ -175,7 +175,7 @@ impl Loop {
         Ok(())
     }
 
-    /// Takes polls back that nobody wants.
+    /// Cancels polls that no watcher wants any more.
     fn cancel_polls(&self, py: Python<'_>) {
         let cancels = self.state.with(py, |state| std::mem::take(&mut state.cancels));
         if cancels.is_empty() {
@@ -251,14 +251,14 @@ fn handle(this: &Bound<'_, Loop>, watcher: &Bound<'_, Watcher>) {
     }
 }
 
-/// The arguments with the marker replaced by what has happened.
+/// Returns the arguments with the marker replaced by what has happened.
 fn with_events<'py>(args: &Bound<'py, PyTuple>, events: u32) -> PyResult<Bound<'py, PyTuple>> {
     let py = args.py();
     let first = events.into_pyobject(py)?.into_any();
     PyTuple::new(py, std::iter::once(first).chain(args.iter().skip(1)).collect::<Vec<_>>())
 }
 
-/// The one place where the loop calls Python on behalf of its users.
+/// Calls Python on behalf of the loop's users: the one place that does.
 #[inline]
 fn call_out(callback: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>) -> PyResult<()> {
     assert_no_borrow();
@@ -268,8 +268,8 @@ fn call_out(callback: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>) -> PyResult<
     })
 }
 
-/// Runs queued callbacks, those that they add too, for about as long as a thread runs before others have their turn. What
-/// is left runs in the next turn, after a look at the descriptors.
+/// Runs queued callbacks, those that they add too, for about as long as a thread runs before others have their turn.
+/// What is left runs in the next turn, after a look at the descriptors.
 fn run_callbacks(this: &Bound<'_, Loop>) {
     let py = this.py();
     let me = this.get();
@@ -287,7 +287,7 @@ fn run_callbacks(this: &Bound<'_, Loop>) {
         }
         let callback = work.item.into_bound(py);
         run_callback(this, &callback);
-        me.put_back(callback);
+        me.recycle(callback);
         let elapsed = clock::coarse_now().since(begun);
         if elapsed > Duration::ZERO && !slice_is_known {
             slice_is_known = true;
@@ -314,6 +314,7 @@ fn heartbeat(me: &Loop, py: Python<'_>) {
     }
 }
 
+/// Runs one queued call.
 #[inline]
 fn run_callback(this: &Bound<'_, Loop>, callback: &Bound<'_, Callback>) {
     let py = this.py();
@@ -328,6 +329,7 @@ fn run_callback(this: &Bound<'_, Loop>, callback: &Bound<'_, Callback>) {
     drop((done.map(|done| done.into_bound(py)), args, function));
 }
 
+/// Returns Python's `sys.getswitchinterval()`.
 fn switch_interval(py: Python<'_>) -> PyResult<Duration> {
     Ok(seconds(py.import("sys")?.call_method0("getswitchinterval")?.extract()?))
 }
@@ -349,7 +351,7 @@ pub(super) fn report(this: &Bound<'_, Loop>, context: &Bound<'_, PyAny>, error: 
     handle_error(this, context, &class, &value, &traceback);
 }
 
-/// See `Loop.handle_error`.
+/// Handles an exception: see `Loop.handle_error`.
 pub(super) fn handle_error(
     this: &Bound<'_, Loop>,
     context: &Bound<'_, PyAny>,
@@ -362,8 +364,8 @@ pub(super) fn handle_error(
     let me = this.get();
     let destroyed = super::exception(py, &HUB_DESTROYED, "HubDestroyed");
     if destroyed.is_ok_and(|destroyed| class.is(&destroyed)) {
-        // The hub's greenlet is told to end: whoever has thrown this waits for `run` to return. Events stay: the next hub of
-        // this loop handles them.
+        // The hub's greenlet is told to end: the code that has thrown this waits for `run` to return. Events stay: the
+        // next hub of this loop handles them.
         let dropped = me.state.with(py, |state| {
             state.breaking = true;
             state.take_callbacks()
@@ -389,6 +391,7 @@ pub(super) fn handle_error(
     }
 }
 
+/// Prints an exception as Python would.
 fn print(class: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, traceback: &Bound<'_, PyAny>) {
     let py = class.py();
     let printed = py

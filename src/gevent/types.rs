@@ -1,5 +1,5 @@
-//! The two classes that refer to each other: a loop knows its started watchers, a watcher knows its loop. What they can do is
-//! in `hub_loop`, `methods` and `turn`, and in `watcher`.
+//! The two classes that refer to each other: a loop knows its started watchers, a watcher knows its loop. What they can
+//! do is in `hub_loop`, `methods` and `turn`, and in `watcher`.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub struct Loop {
     /// `uring` or `epoll`.
     pub(super) backend: GilCell<&'static str>,
     /// The driver that was asked for when the loop was made.
-    pub(super) asked: Option<Choice>,
+    pub(super) requested: Option<Choice>,
 }
 
 /// The base class of all watchers.

@@ -1,8 +1,9 @@
-//! The hot methods, without the cost of pyo3's way in (`py/fast.rs`). Each does what the method of the same name does.
+//! The hot methods, without the cost of pyo3's way in (`py/vectorcall.rs`). Each does what the method of the same name
+//! does.
 //!
-//! pyo3 does not know that the interpreter lock is held in here: a `Py` that is dropped would be kept, and let go of the
-//! next time that anybody enters pyo3, be it at the end of a wait, where the driver is borrowed. So objects are let go of
-//! as `Bound` or by `drop_ref`, always.
+//! pyo3 does not know that the interpreter lock is held in here: a `Py` that is dropped would be kept, and let go of
+//! the next time that a call enters pyo3, be it at the end of a wait, where the driver is borrowed. So objects are let
+//! go of as `Bound` or by `drop_ref`, always.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -24,7 +25,7 @@ macro_rules! ordinary {
     };
 }
 
-/// Puts them in place. Once in a process.
+/// Installs the methods. Once in a process.
 ///
 /// # Errors
 /// Those of changing the classes.
@@ -81,7 +82,7 @@ impl FastMethod for StartIo {
     fn call<'py>(this: &Bound<'py, Io>, args: Args<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         start(this.as_super(), args, |_, inner| {
             if let WatcherKind::Io(io) = &mut inner.kind {
-                io.aim(false);
+                io.begin(false);
             }
         })
     }
@@ -126,6 +127,7 @@ fn start<'py>(
     Ok(Some(py.None().into_bound(py)))
 }
 
+/// Lets go of a reference at once.
 fn release<T>(py: Python<'_>, object: Option<Py<T>>) {
     if let Some(object) = object {
         object.drop_ref(py);
@@ -162,7 +164,7 @@ impl FastMethod for Close {
     }
 }
 
-/// `None` for the watcher of a signal: when the last one stops, the signal's effect changes.
+/// Stops a watcher. `None` for that of a signal: when the last one stops, the signal's effect changes.
 fn stop<'py>(this: &Bound<'py, Watcher>) -> Option<Bound<'py, PyAny>> {
     let (py, me) = (this.py(), this.get());
     assert_no_borrow();

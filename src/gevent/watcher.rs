@@ -1,5 +1,5 @@
-//! What all watchers have in common: a callback with its arguments, a place in the loop while started, an event that waits to
-//! be handled, a priority, and whether the loop's end waits for them.
+//! The base class of watchers: a callback with its arguments, a place in the loop while started, an event that waits to
+//! be handled, a priority, and whether the loop's end waits for it.
 
 use std::fmt::Write as _;
 
@@ -15,6 +15,10 @@ use super::types::{Loop, Watcher};
 use super::watcher_state::{WatcherKind, WatcherState};
 
 impl Watcher {
+    /// Makes a watcher of `owner` that is not started.
+    ///
+    /// # Errors
+    /// `ValueError` for a destroyed loop.
     pub(super) fn new(
         owner: &Bound<'_, Loop>,
         referenced: bool,
@@ -28,8 +32,11 @@ impl Watcher {
         Ok(Self { owner: owner.clone().unbind(), inner: GilCell::new(inner) })
     }
 
-    /// The callback and its arguments are in place, and the watcher is not started yet (or again).
-    pub(super) fn aim(
+    /// Sets the callback and its arguments, before the watcher is started.
+    ///
+    /// # Errors
+    /// `TypeError` for what cannot be called; those of a loop that cannot be used here.
+    pub(super) fn set_target(
         this: &Bound<'_, Self>,
         callback: Bound<'_, PyAny>,
         args: Bound<'_, PyTuple>,
@@ -47,11 +54,16 @@ impl Watcher {
         Ok(())
     }
 
+    /// Returns whether it is started.
     pub(super) fn is_active(&self, py: Python<'_>) -> bool {
         self.inner.with(py, |inner| inner.slot.is_some())
     }
 
-    fn refuse_if_active(this: &Bound<'_, Self>, name: &str) -> PyResult<()> {
+    /// Fails while the watcher is started: libev does not let the attribute change then.
+    ///
+    /// # Errors
+    /// `AttributeError`.
+    pub(super) fn check_inactive(this: &Bound<'_, Self>, name: &str) -> PyResult<()> {
         if !this.get().is_active(this.py()) {
             return Ok(());
         }
@@ -60,14 +72,9 @@ impl Watcher {
             "'{class}' watcher attribute '{name}' is read-only while watcher is active"
         )))
     }
-
-    /// Fails for what libev does not let change while the watcher is started.
-    pub(super) fn changing(this: &Bound<'_, Self>, name: &str) -> PyResult<()> {
-        Self::refuse_if_active(this, name)
-    }
 }
 
-/// What is out of the range counts as its end, as with libev.
+/// Clamps a priority to libev's range, as libev does.
 fn clamp_priority(priority: i32) -> i8 {
     priority.clamp(PRIORITY_MIN.into(), PRIORITY_MAX.into()) as i8
 }
@@ -81,7 +88,7 @@ impl Watcher {
         callback: Bound<'_, PyAny>,
         args: Bound<'_, PyTuple>,
     ) -> PyResult<()> {
-        Self::aim(this, callback, args)?;
+        Self::set_target(this, callback, args)?;
         this.get().owner.bind(this.py()).get().activate(this)
     }
 
@@ -91,7 +98,7 @@ impl Watcher {
         drop(stopped);
     }
 
-    /// As `stop`. A closed watcher may be started again.
+    /// Does what `stop` does. A closed watcher may be started again.
     fn close(this: &Bound<'_, Self>) {
         Self::stop(this);
     }
@@ -104,7 +111,7 @@ impl Watcher {
         callback: Bound<'_, PyAny>,
         args: Bound<'_, PyTuple>,
     ) -> PyResult<()> {
-        Self::aim(this, callback, args)?;
+        Self::set_target(this, callback, args)?;
         this.get().owner.get().queue(this, revents);
         Ok(())
     }
@@ -146,13 +153,13 @@ impl Watcher {
         Ok(())
     }
 
-    /// Started.
+    /// Returns whether it is started.
     #[getter]
     fn active(&self, py: Python<'_>) -> bool {
         self.is_active(py)
     }
 
-    /// Something has happened, and the callback was not called yet.
+    /// Returns whether an event waits for the callback to be called.
     #[getter]
     fn pending(&self, py: Python<'_>) -> bool {
         self.inner.with(py, |inner| inner.events != 0)
@@ -206,7 +213,7 @@ impl Watcher {
         Self::stop(this);
     }
 
-    /// What `repr` shows beyond the common part.
+    /// Returns what `repr` shows beyond the common part.
     fn _format(&self) -> String {
         String::new()
     }

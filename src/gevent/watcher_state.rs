@@ -1,4 +1,4 @@
-//! What changes in a watcher: whether it is started, what has happened, and what it waits for. Plain data.
+//! The state of a watcher: whether it is started, the event that waits, and the facts of its kind. Plain data.
 
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ const STAT_INTERVAL_DEFAULT_S: f64 = 5.007_489_1;
 /// libev's shortest interval, in seconds.
 const STAT_INTERVAL_MIN_S: f64 = 0.107_489_1;
 
+/// Everything that changes in a watcher.
 pub(super) struct WatcherState {
     pub(super) callback: Option<Py<PyAny>>,
     pub(super) args: Option<Py<PyTuple>>,
@@ -24,12 +25,12 @@ pub(super) struct WatcherState {
     /// The loop goes on as long as it is started.
     pub(super) referenced: bool,
     pub(super) priority: i8,
-    /// What has happened and was not handled yet; 0: nothing.
+    /// The event that was not handled yet; 0: none.
     pub(super) events: u32,
     pub(super) kind: WatcherKind,
 }
 
-/// What is waited for.
+/// The kind of a watcher, with the facts of its kind.
 pub(super) enum WatcherKind {
     Io(IoFacts),
     Timer(TimerFacts),
@@ -43,6 +44,7 @@ pub(super) enum WatcherKind {
     Idle,
 }
 
+/// A descriptor to be polled.
 pub(super) struct IoFacts {
     pub(super) fd: i32,
     /// `READ`, `WRITE` and libev's internal mark.
@@ -57,6 +59,7 @@ pub(super) struct IoFacts {
     pub(super) fresh: bool,
 }
 
+/// The times of a timer.
 pub(super) struct TimerFacts {
     pub(super) after: Duration,
     pub(super) repeat: Duration,
@@ -64,12 +67,14 @@ pub(super) struct TimerFacts {
     pub(super) due: Instant,
 }
 
+/// A child that is waited for, and the one that has ended.
 pub(super) struct ChildFacts {
     pub(super) pid: i32,
     pub(super) rpid: i32,
     pub(super) rstatus: i32,
 }
 
+/// A file, and what the last two looks at it saw.
 pub(super) struct StatFacts {
     pub(super) path: Py<PyAny>,
     pub(super) interval: f64,
@@ -91,7 +96,7 @@ pub(super) enum WatcherList {
 pub(super) const LISTS: usize = 6;
 
 impl WatcherKind {
-    /// The list in which its started watchers stand.
+    /// Returns the list in which its started watchers stand.
     pub(super) fn list(&self) -> Option<WatcherList> {
         match self {
             Self::Fork => Some(WatcherList::Fork),
@@ -106,20 +111,21 @@ impl WatcherKind {
 }
 
 impl IoFacts {
-    /// It is about to be started.
-    pub(super) fn aim(&mut self, pass_events: bool) {
+    /// Begins to watch.
+    pub(super) fn begin(&mut self, pass_events: bool) {
         self.pass_events = pass_events;
         self.events &= !IOFDSET;
     }
 }
 
 impl StatFacts {
-    /// Time between two looks.
-    pub(super) fn every(&self) -> Duration {
+    /// Returns the time between two looks.
+    pub(super) fn poll_interval(&self) -> Duration {
         seconds(self.interval)
     }
 
-    pub(super) fn settle_interval(&mut self) {
+    /// Replaces an interval that was not given, or is too short, by libev's.
+    pub(super) fn fix_interval(&mut self) {
         if self.interval == 0.0 {
             self.interval = STAT_INTERVAL_DEFAULT_S;
         } else {

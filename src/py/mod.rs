@@ -33,7 +33,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
-/// A `str` with one code point per byte: what PEP 3333 calls a native string.
+/// Makes a `str` with one code point per byte: PEP 3333 calls it a native string.
 ///
 /// # Errors
 /// `MemoryError`.
@@ -50,7 +50,7 @@ pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyStrin
     }
 }
 
-/// The bytes of a native string. Borrowed whenever every code point is ASCII.
+/// Returns the bytes of a native string. Borrowed whenever every code point is ASCII.
 ///
 /// # Errors
 /// `TypeError` when `object` is not a `str`, `UnicodeEncodeError` when a code point is above U+00FF.
@@ -66,7 +66,7 @@ pub fn native_bytes<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>>
     Ok(Cow::Owned(encoded.cast::<PyBytes>()?.as_bytes().to_vec()))
 }
 
-/// The two items of a tuple, a list or any other iterable that has exactly two.
+/// Returns the two items of a tuple, a list or any other iterable that has exactly two.
 ///
 /// # Errors
 /// `ValueError` for another number of items, and those of the iteration.
@@ -135,13 +135,13 @@ pub fn detached(py: Python<'_>, wait: &mut dyn FnMut()) {
     py.detach(move || wait.call());
 }
 
-/// Whether the caller's reference is the only one.
+/// Returns whether the caller's reference is the only one.
 pub fn is_only_reference<T>(object: &Bound<'_, T>) -> bool {
     // SAFETY: the object is alive, and the interpreter lock keeps its count still.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
 }
 
-/// A Python `bytes` object as the memory of a [`Bytes`]: no copy, the object lives until the last handle is dropped.
+/// Makes a Python `bytes` object the memory of a [`Bytes`]: no copy, the object lives until the last handle is dropped.
 /// Drop that where Python may run.
 pub fn shared_bytes(object: &Bound<'_, PyBytes>) -> Bytes {
     Bytes::from_owner(BytesOwner {
@@ -150,6 +150,7 @@ pub fn shared_bytes(object: &Bound<'_, PyBytes>) -> Bytes {
     })
 }
 
+/// A `bytes` object that lends its contents.
 struct BytesOwner {
     /// The contents of `_object`: a bytes object never changes nor moves them.
     data: *const [u8],
@@ -159,7 +160,7 @@ struct BytesOwner {
 // SAFETY: `data` is read-only memory that lives as long as `_object`, whose reference may be given up on any thread
 // (pyo3 defers it there if the thread is not attached).
 unsafe impl Send for BytesOwner {}
-// SAFETY: as above; sharing allows reading only.
+// SAFETY: `data` is read-only memory that lives as long as `_object`; sharing allows reading only.
 unsafe impl Sync for BytesOwner {}
 
 impl AsRef<[u8]> for BytesOwner {

@@ -1,5 +1,5 @@
-//! The reactor as a source of events in a loop from outside: an event loop that the application brings takes the steps of
-//! `run` within its own turns. The steps are named after GLib's: prepare, check, dispatch.
+//! The reactor as a source of events in a loop from outside: an event loop that the application brings takes the steps
+//! of `run` within its own turns. The steps are named after GLib's: prepare, check, dispatch.
 //!
 //! One driver serves both. The loop does the waiting, and starts its own operations with [`super::EXTERNAL`] tokens.
 
@@ -14,8 +14,8 @@ use super::reactor::Reactor;
 
 /// A source of events that shares a loop's driver and its turns. The loop knows no more of it than this.
 ///
-/// Every method is called on the loop's thread with nothing of the loop borrowed. The methods of one turn are called in the
-/// order in which they stand here; those about work, before each piece of it that is the loop's own.
+/// Every method is called on the loop's thread with nothing of the loop borrowed. The methods of one turn are called in
+/// the order in which they stand here; those about work, before each piece of it that is the loop's own.
 pub trait LoopSource {
     /// Borrows the driver that both use. The borrow ends before another method is called.
     fn driver(&self) -> RefMut<'_, Driver>;
@@ -29,8 +29,8 @@ pub trait LoopSource {
     /// Reads the clock and beats: the loop has run code of the application for a while, and goes on with it.
     fn after_work(&self);
 
-    /// Prepares a wait and returns how long it may take, as far as the source is concerned. May run Python, and may switch
-    /// to another greenlet for good: the worker's end begins here.
+    /// Prepares a wait and returns how long it may take, as far as the source is concerned. May run Python, and may
+    /// switch to another greenlet for good: the worker's end begins here.
     fn prepare(&self) -> Duration;
 
     /// Handles what a wait has completed: takes the source's completions out, leaves the loop's in their order. Runs
