@@ -12,17 +12,17 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::gevent::{self, Guest, Patched};
-use crate::py::{Greenlets, Watch, exit_status};
+use crate::py::{Greenlets, Watch, exit_status, format_exception};
 use crate::wsgi::WsgiApp;
 use rgunicorn_io::driver::{Completion, Driver};
 use rgunicorn_server::log::{ErrorLog, Level};
 use rgunicorn_server::worker::Reactor;
-use rgunicorn_settings::WorkerKind;
+use rgunicorn_settings::{Settings, WorkerKind};
 
 /// Gunicorn's gevent worker asks for this version: the first one that is right on all Pythons we run on.
-pub(super) const GEVENT_LEAST: (u32, u32, u32) = (24, 10, 1);
+const GEVENT_LEAST: (u32, u32, u32) = (24, 10, 1);
 /// What those are told who do not have it.
-pub(super) const INSTALL: &str = "pip install 'rgunicorn[gevent]'";
+const INSTALL: &str = "pip install 'rgunicorn[gevent]'";
 /// How long greenlets that did not end within `graceful_timeout` have to end when they are killed, in seconds. Gunicorn's
 /// number.
 const KILL_PATIENCE_S: f64 = 1.0;
@@ -113,6 +113,24 @@ fn tell_greenlets(py: Python<'_>, errors: &ErrorLog, missing: &[&str]) -> PyResu
         );
     }
     Ok(())
+}
+
+/// Prepares the process for the worker type's use of gevent, before anything of the application is imported.
+///
+/// # Errors
+/// The text for the operator: gevent is missing, or fails.
+pub(super) fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), String> {
+    let done = match settings.worker_kind() {
+        Ok(WorkerKind::Gevent) => {
+            if let Some(reason) = gevent::import_objection(py, GEVENT_LEAST) {
+                return Err(format!("Error: the gevent worker needs gevent: {reason}. {INSTALL}"));
+            }
+            gevent::install_loop(py)
+        }
+        Ok(WorkerKind::Uring | WorkerKind::Gthread) => gevent::install_loop(py),
+        Ok(WorkerKind::Sync) | Err(_) => gevent::uninstall_loop(py),
+    };
+    done.map_err(|error| format_exception(py, &error))
 }
 
 /// The reactor as the loop's guest.
@@ -225,7 +243,7 @@ fn left_by(py: Python<'_>, reactor: &Reactor, error: &PyErr) -> i32 {
     if error.is_instance_of::<PySystemExit>(py) {
         return reactor.handles().control.quitting().unwrap_or_else(|| exit_status(py, error));
     }
-    let text = crate::py::format_exception(py, error);
+    let text = format_exception(py, error);
     reactor.handles().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
     1
 }

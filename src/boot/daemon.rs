@@ -6,6 +6,8 @@ use crate::gevent;
 use rgunicorn_io::sys::{daemon, process};
 use rgunicorn_settings::Settings;
 
+use super::console::write_stderr;
+
 /// The umask of a daemon. Gunicorn's.
 const UMASK: u32 = 0o022;
 
@@ -18,7 +20,7 @@ const UMASK: u32 = 0o022;
 pub(super) fn detach(py: Python<'_>, settings: &Settings, is_detached: bool) -> Result<(), String> {
     if std::env::var_os("NOTIFY_SOCKET").is_some() {
         let text = "Warning: with daemon = True the server leaves the process that systemd waits for (Type=notify)\n";
-        super::write_text(py, "", text);
+        write_stderr(py, text);
     }
     if is_detached {
         return Ok(());

@@ -13,6 +13,9 @@ use rgunicorn_io::sys::process::Pid;
 use rgunicorn_server::arbiter::HookEvent;
 use rgunicorn_server::log::{ErrorLog, Level};
 
+use super::app::BootContext;
+use super::console::write_stderr;
+
 /// The status of a master that a hook has failed in, once it serves; Gunicorn's -1.
 const STATUS_HOOK_ERROR: i32 = 255;
 
@@ -35,17 +38,26 @@ enum HookPhase {
 }
 
 impl HookRunner {
-    /// Makes the server's object. `app`: what `server.app` is.
+    /// Makes the server's object. `preloaded`: the application, if it was imported already.
     ///
     /// # Errors
     /// Those of making objects.
     pub(super) fn new(
         py: Python<'_>,
-        live: &ConfigObjects,
-        app: &Bound<'_, PyAny>,
+        ctx: &BootContext<'_>,
         log: &Bound<'_, PyAny>,
+        preloaded: Option<&Py<PyAny>>,
     ) -> PyResult<Self> {
-        Ok(Self { server: ServerObject::new(py, live, app, log)?, worker: None, phase: HookPhase::Start })
+        let made = || {
+            let class = py.import("rgunicorn._server")?.getattr("App")?;
+            class.call1((ctx.live.config(py), ctx.settings.app().unwrap_or_default()))
+        };
+        let app = ctx.program.clone().map_or_else(made, Ok)?;
+        if let Some(object) = preloaded {
+            app.setattr("callable", object)?;
+        }
+        let server = ServerObject::new(py, ctx.live, &app, log)?;
+        Ok(Self { server, worker: None, phase: HookPhase::Start })
     }
 
     /// Another configuration is in force.
@@ -133,7 +145,7 @@ impl HookRunner {
             return exit_status(py, error);
         }
         if self.phase == HookPhase::Start && error.is_instance_of::<PyRuntimeError>(py) {
-            super::write_text(py, "", &format!("\nError: {}\n\n", error.value(py)));
+            write_stderr(py, &format!("\nError: {}\n\n", error.value(py)));
             return 1;
         }
         let text = format_exception(py, error);
@@ -141,7 +153,7 @@ impl HookRunner {
             errors.log(Level::Error, format_args!("Unhandled exception in main loop\n{text}"));
             return STATUS_HOOK_ERROR;
         }
-        super::write_text(py, "", &format!("{text}\n"));
+        write_stderr(py, &format!("{text}\n"));
         1
     }
 

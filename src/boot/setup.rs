@@ -10,12 +10,7 @@ use rgunicorn_server::arbiter;
 use rgunicorn_server::worker::WorkerConfig;
 use rgunicorn_settings::{BindAddress, Id, Invalid, IoDriver, Settings, WorkerKind, worker_class_check};
 
-use super::VERSION;
-
-/// `SERVER_SOFTWARE`.
-pub(super) fn software() -> String {
-    format!("rgunicorn/{VERSION}")
-}
+use super::names::VERSION;
 
 /// What the arbiter needs to know.
 ///

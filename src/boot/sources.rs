@@ -15,7 +15,9 @@ use rgunicorn_settings::{
     parse_command_line, resolve, split_cmd_args,
 };
 
-use super::{PROG, VERSION};
+use super::console::exit_message;
+use super::names::{PROG, ServerNames, VERSION};
+use super::reloader;
 
 /// What the settings are made of, as it was at the start; a reload reads the configuration file again.
 pub(super) struct Sources {
@@ -65,13 +67,6 @@ impl Refused {
             }
         }
     }
-}
-
-/// What Python prints for `sys.exit(…)`: nothing for a number or None, else the object.
-pub(super) fn exit_message(py: Python<'_>, error: &PyErr) -> String {
-    let code = error.value(py).getattr("code").ok();
-    let code = code.filter(|code| !code.is_none() && code.extract::<i32>().is_err());
-    code.map(|code| code.to_string()).unwrap_or_default()
 }
 
 impl Sources {
@@ -182,7 +177,7 @@ impl Sources {
             let reason = format!("environment setting '{entry}' invalid (allowed: KEY=VALUE)");
             return Err(settings.refuse(Id::raw_env, reason).into());
         }
-        super::reloader::check(py, settings)?;
+        reloader::check(py, settings)?;
         Ok(())
     }
 
@@ -212,7 +207,7 @@ impl Sources {
         }
         self.leave(py)?;
         let value = |text: &str| Some(PyString::new(py, text).unbind().into_any());
-        conf::set_environ(py, ("SERVER_SOFTWARE".to_owned(), value(&super::names(py).1)))?;
+        conf::set_environ(py, ("SERVER_SOFTWARE".to_owned(), value(&ServerNames::of_process(py).software)))?;
         let mut replaced = Vec::new();
         for (key, text) in settings.raw_env().iter().filter_map(|entry| entry.split_once('=')) {
             replaced.push(conf::set_environ(py, (key.to_owned(), value(text)))?);

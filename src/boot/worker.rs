@@ -27,9 +27,12 @@ use rgunicorn_server::log::{AccessLog, ErrorLog, Level, LineRenderer};
 use rgunicorn_server::worker::{App, Control, ListenerSpec, Mailbox, Reactor, WorkerConfig, WorkerHandles};
 use rgunicorn_settings::{Networks, Settings, WorkerKind};
 
+use super::app::{BootContext, load_app};
+use super::console::write_stderr;
 use super::cooperative::{self, RequestMode};
 use super::hooks::HookRunner;
 use super::logs::Logs;
+use super::names::ServerNames;
 use super::{reloader, setup};
 
 /// Why a worker does not reach its loop.
@@ -46,14 +49,6 @@ impl From<PyErr> for BootError {
     fn from(error: PyErr) -> Self {
         Self::Python(error)
     }
-}
-
-/// What a worker is configured by.
-pub(super) struct BootContext<'a> {
-    pub(super) settings: &'a Settings,
-    pub(super) live: &'a ConfigObjects,
-    /// The program that embeds the server.
-    pub(super) program: Option<Bound<'a, PyAny>>,
 }
 
 /// A worker that is ready to serve.
@@ -171,7 +166,7 @@ fn report(py: Python<'_>, settings: &Settings, errors: &ErrorLog, error: &BootEr
         }
         BootError::Exit(status) => *status,
         BootError::App(text) => {
-            super::write_text(py, "", &format!("{text}\n"));
+            write_stderr(py, &format!("{text}\n"));
             // Nobody reads the standard error of a daemon.
             if settings.daemon() {
                 errors.log(Level::Error, format_args!("{text}"));
@@ -219,7 +214,7 @@ fn boot(
     let kind = settings.worker_kind().map_err(BootError::Other)?;
     let mode =
         cooperative::decide(py, (kind, setup::threads(settings)), errors)?.map_err(BootError::Other)?;
-    wsgi::set_server(&super::names(py).0);
+    wsgi::set_server(&ServerNames::of_process(py).header);
     let hooks = request_hooks(live, &worker, access_logger)?;
     let wsgi_config = wsgi_config(py, app, ctx, (errors, logs.relay()), &listeners, (mode, &watch), hooks)?;
     let renderer = access.as_ref().map(AccessLog::line_renderer);
@@ -372,7 +367,7 @@ fn load<'py>(
     ctx: &BootContext<'py>,
     errors: &ErrorLog,
 ) -> Result<(Py<PyAny>, Vec<PathBuf>), BootError> {
-    match super::load_app(py, ctx.settings, (ctx.live, ctx.program.as_ref())) {
+    match load_app(py, ctx) {
         Ok(app) => Ok((app.unbind(), Vec::new())),
         Err(LoadError::App(text)) => Err(BootError::App(text)),
         Err(LoadError::Raised(error)) => {
@@ -435,7 +430,8 @@ fn wsgi_config(
     let stream = ErrorStream::new(errors.clone(), settings.errorlog() == "-");
     let constants = PyDict::new(py);
     constants.set_item("wsgi.errors", Py::new(py, stream)?)?;
-    let facts = server_facts(settings, listeners, mode != RequestMode::Direct, super::names(py).1);
+    let facts =
+        server_facts(settings, listeners, mode != RequestMode::Direct, ServerNames::of_process(py).software);
     let (constants, sendfile) = (constants.unbind(), settings.sendfile());
     Ok(WsgiConfig { app, facts, constants, sendfile, watch: watch.clone(), hooks, relay })
 }
