@@ -10,7 +10,7 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::conf::{ConfigObjects, WorkerHandle};
+use crate::conf::{ConfigObjects, Hook, HookFailure, WorkerHandle};
 use crate::gevent;
 use crate::py::{
     QueueListener, SignalHooks, Watch, Watchdog, WorkerSignals, exit_status, format_exception,
@@ -197,15 +197,12 @@ fn boot(
     let errors = &Arc::clone(&logs.errors);
     let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
     let worker = hook_runner.become_worker(py, age, WorkerHandle::new(control.clone(), slot.clone()))?;
-    hook_runner.post_fork(py, live, &worker).map_err(|error| {
-        let exit = error.is_instance_of::<PySystemExit>(py);
-        if exit { BootError::Exit(exit_status(py, &error)) } else { error.into() }
-    })?;
+    run_hook(py, ctx, hook_runner, Hook::PostFork)?;
     let begun = begin(py, ctx, (errors, control), worker)?;
     // From here on a signal runs a handler of ours; what came in since the fork is delivered now.
     drop(blocked);
     py.check_signals()?;
-    let app = load_app_object(py, ctx, (errors, control), &begun, app)?;
+    let app = load_app_object(py, ctx, hook_runner, (errors, control), &begun, app)?;
     let Identified { worker, wake, watch, .. } = begun;
     // Handlers and filters of the application and the hooks are there by now.
     logs.sync_polls(py, live)?;
@@ -242,6 +239,19 @@ fn boot(
     Ok(ReadyWorker { worker: worker.unbind(), reactor, runs, watch, watchdog })
 }
 
+/// Runs a hook of the worker's start.
+fn run_hook(
+    py: Python<'_>,
+    ctx: &BootContext<'_>,
+    hook_runner: &HookRunner,
+    hook: Hook,
+) -> Result<(), BootError> {
+    hook_runner.call(py, ctx.live, hook).map_err(|error| {
+        let exits = hook.row().failure == HookFailure::EndsStart && error.is_instance_of::<PySystemExit>(py);
+        if exits { BootError::Exit(exit_status(py, &error)) } else { error.into() }
+    })
+}
+
 /// The process becomes what a worker is: its account, its signal handlers.
 fn begin<'py>(
     py: Python<'py>,
@@ -256,7 +266,7 @@ fn begin<'py>(
     let wake = wakeup_pipe(py)?;
     let watch = Arc::new(Watch::new(py, errors.clone())?);
     let signal_hooks =
-        SignalHooks::new(live.own_hook(py, "worker_int")?, live.own_hook(py, "worker_abort")?, &worker);
+        SignalHooks::new(live.own_hook(py, Hook::WorkerInt)?, live.own_hook(py, Hook::WorkerAbort)?, &worker);
     let (errors, control, hooks) = (errors.clone(), control.clone(), signal_hooks.clone());
     WorkerSignals { control, errors, watch: watch.clone(), hooks }.install(py)?;
     Ok(Identified { worker, wake, watch, signal_hooks })
@@ -266,11 +276,12 @@ fn begin<'py>(
 fn load_app_object<'py>(
     py: Python<'py>,
     ctx: &BootContext<'py>,
+    hook_runner: &HookRunner,
     (errors, control): (&Arc<ErrorLog>, &Arc<Control>),
     begun: &Identified<'py>,
     app: Option<Py<PyAny>>,
 ) -> Result<Py<PyAny>, BootError> {
-    let BootContext { settings, live, .. } = *ctx;
+    let BootContext { settings, .. } = *ctx;
     if settings.worker_kind() == Ok(WorkerKind::Gevent) {
         gevent::patch_all(py)?;
     }
@@ -280,7 +291,7 @@ fn load_app_object<'py>(
     };
     begun.worker.setattr("wsgi", &app)?;
     begun.worker.getattr("app")?.setattr("callable", &app)?;
-    live.config(py).getattr("post_worker_init")?.call1((&begun.worker,))?;
+    run_hook(py, ctx, hook_runner, Hook::PostWorkerInit)?;
     let (control, hooks) = (control.clone(), begun.signal_hooks.clone());
     let leave = move |py: Python<'_>| {
         control.stop();
@@ -384,15 +395,16 @@ fn request_hooks(
     access: Option<Py<PyAny>>,
 ) -> PyResult<Option<RequestHooks>> {
     let py = worker.py();
-    let post = live.own_hook(py, "post_request")?;
+    let post = live.own_hook(py, Hook::PostRequest)?;
     let arity = |hook: Bound<'_, PyAny>| -> PyResult<_> {
         let taken = py.import("rgunicorn.config")?.call_method1("positional", (&hook,))?;
-        // One that does not say how many takes all.
-        Ok((hook.unbind(), taken.extract::<Option<usize>>()?.unwrap_or(4)))
+        // A function that does not say how many takes all.
+        let all = Hook::PostRequest.row().args.len();
+        Ok((hook.unbind(), taken.extract::<Option<usize>>()?.unwrap_or(all)))
     };
     let hooks = RequestHooks {
         worker: worker.clone().unbind(),
-        pre: live.own_hook(py, "pre_request")?.map(Bound::unbind),
+        pre: live.own_hook(py, Hook::PreRequest)?.map(Bound::unbind),
         post: post.map(arity).transpose()?,
         access,
     };

@@ -2,10 +2,11 @@
 //! which are called through them.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyDict;
 
 use rgunicorn_settings::{Id, Invalid, Origin, Settings, ValueKind};
 
+use super::hooks::Hook;
 use super::table::value_of;
 
 /// What hooks, loggers and the application's side see of one configuration.
@@ -44,13 +45,21 @@ impl ConfigObjects {
         self.config.bind(py)
     }
 
-    /// A hook of the configuration's own; `None` where nothing was configured.
+    /// Returns the function that a hook is: the configured one, or that which stands for it.
     ///
     /// # Errors
-    /// Those of attributes.
-    pub fn own_hook<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let hook = self.config(py).call_method1("_own_hook", (name,))?;
-        Ok((!hook.is_none()).then_some(hook))
+    /// The exceptions of attributes.
+    pub fn hook<'py>(&self, py: Python<'py>, hook: Hook) -> PyResult<Bound<'py, PyAny>> {
+        self.config(py).getattr(hook.name())
+    }
+
+    /// Returns the function that is configured for a hook; `None` if none is.
+    ///
+    /// # Errors
+    /// The exceptions of attributes.
+    pub fn own_hook<'py>(&self, py: Python<'py>, hook: Hook) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let function = self.config(py).call_method1("_own_hook", (hook.name(),))?;
+        Ok((!function.is_none()).then_some(function))
     }
 }
 
@@ -114,25 +123,17 @@ impl ServerObject {
         self.bind(py).call_method1("_configure", (live.config(py), log)).map(drop)
     }
 
-    /// One of its moments (`_pre_fork`, ...): hooks run.
+    /// Calls one of its methods (`_pre_fork`, ...), which may call a hook.
     ///
     /// # Errors
-    /// What a hook raises.
-    pub fn call_hook<'py>(
+    /// The exception of the hook.
+    pub fn call_method<'py>(
         &self,
         py: Python<'py>,
         name: &str,
         args: impl pyo3::call::PyCallArgs<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.bind(py).call_method1(name, args)
-    }
-
-    /// A hook that takes only the server.
-    ///
-    /// # Errors
-    /// What it raises.
-    pub fn hook(&self, py: Python<'_>, live: &ConfigObjects, name: &str) -> PyResult<()> {
-        live.config(py).getattr(name)?.call1(PyTuple::new(py, [self.bind(py)])?).map(drop)
     }
 
     /// The number of workers that a hook has asked for since the last call.

@@ -1,6 +1,7 @@
 //! Configuration files. A file is Python; its module-level names become [`Raw`] values for the settings floor.
 
 mod handle;
+mod hooks;
 mod live;
 mod table;
 
@@ -12,6 +13,7 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyModule, PyString, Py
 use rgunicorn_settings::{ConfigSource, Raw};
 
 pub use handle::WorkerHandle;
+pub use hooks::{Hook, HookArg, HookFailure, HookProcess, HookRow};
 pub use live::{ConfigObjects, ServerObject};
 pub use table::{check_setting, hook_arities, settings_table};
 

@@ -6,6 +6,7 @@ use pyo3::types::{PyDict, PyList};
 
 use rgunicorn_settings::{Environment, Id, ROWS, Settings, Value, checked_value, defaults};
 
+use super::hooks::Hook;
 use super::raw;
 
 /// A setting's value as a Python object.
@@ -85,10 +86,9 @@ pub fn check_setting<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bou
     to_python(value.py(), &checked)
 }
 
-/// How many positional parameters a hook may take.
+/// Returns the numbers of positional parameters that a hook's function may have; none for a setting that is no hook.
 #[pyfunction]
 #[pyo3(name = "_hook_arities")]
 pub fn hook_arities(name: &str) -> Vec<usize> {
-    let row = Id::by_name(name).map(Id::row);
-    row.map(|row| row.choices.iter().filter_map(|text| text.parse().ok()).collect()).unwrap_or_default()
+    Hook::by_name(name).map(|hook| hook.arities().collect()).unwrap_or_default()
 }
