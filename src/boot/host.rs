@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 
-use crate::conf::{self, ConfigObjects};
+use crate::conf::{self, ConfigObjects, Variable};
 use rgunicorn_io::sys::listener::Listener;
 use rgunicorn_io::sys::process::Pid;
 use rgunicorn_server::arbiter::{ArbiterConfig, ForkSide, HookEvent, Host, PARENT_VARIABLE, WorkerContext};
@@ -155,8 +155,8 @@ impl Host for Server {
     }
 
     fn became_master(&mut self) {
-        let removed =
-            Python::attach(|py| conf::set_environ(py, (PARENT_VARIABLE.to_owned(), None)).map(drop));
+        let parent = Variable { name: PARENT_VARIABLE.to_owned(), value: None };
+        let removed = Python::attach(|py| conf::set_environ(py, parent).map(drop));
         if let Err(error) = removed {
             self.errors()
                 .error(format_args!("Cannot remove {PARENT_VARIABLE} from the environment: {error}"));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::conf;
+use crate::conf::{self, Variable};
 use rgunicorn_io::sys::exec::Program;
 use rgunicorn_io::sys::file;
 use rgunicorn_io::sys::process::{self, Pid};
@@ -65,7 +65,9 @@ fn variable(name: &str) -> Option<String> {
 /// Changes the environment, Python's view of it included; without a value the variable goes.
 fn set(py: Python<'_>, name: &str, value: Option<&str>) -> Result<(), String> {
     let value = value.map(|text| PyString::new(py, text).into_any().unbind());
-    conf::set_environ(py, (name.to_owned(), value)).map(drop).map_err(|error| error.to_string())
+    conf::set_environ(py, Variable { name: name.to_owned(), value })
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 /// The sockets that a service manager has opened for this process. Programs that it starts shall not look for them.

@@ -68,7 +68,7 @@ pub(super) fn start(
     let blocked = signal::block_all().map_err(|error| error.to_string())?;
     let started = thread::Builder::new()
         .name("reloader".to_owned())
-        .spawn(move || keep_watch(watch, &extra, (&broken, &errors), &leave));
+        .spawn(move || keep_watch(watch, &extra, &broken, &errors, &leave));
     drop(blocked);
     started.map(drop).map_err(|error| format!("cannot watch files (reload): {error}"))
 }
@@ -76,7 +76,8 @@ pub(super) fn start(
 fn keep_watch(
     mut watch: FileWatch,
     extra: &[String],
-    (broken, errors): (&[PathBuf], &ErrorLog),
+    broken: &[PathBuf],
+    errors: &ErrorLog,
     leave: &dyn Fn(Python<'_>),
 ) {
     loop {

@@ -8,7 +8,7 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::conf::{self, ConfError, ConfigObjects};
+use crate::conf::{self, ConfError, ConfigObjects, Variable};
 use crate::py::{exit_status, format_exception};
 use rgunicorn_settings::{
     CommandExit, CommandLine, DEFAULT_CONFIG, Environment, Id, Invalid, Settings, config_source,
@@ -28,7 +28,7 @@ pub(super) struct Sources {
     /// The program whose application is served, if it is one that embeds the server: its `cfg` is the configuration.
     embedding: Option<Py<PyAny>>,
     /// What the environment had where `raw_env` stands now, in the order of the changes.
-    replaced: Cell<Vec<conf::Variable>>,
+    replaced: Cell<Vec<Variable>>,
 }
 
 /// A configuration that cannot be used.
@@ -206,11 +206,14 @@ impl Sources {
             conf::prepend_path(py, &text(&std::path::absolute(item).unwrap_or_else(|_| item.into())))?;
         }
         self.leave(py)?;
-        let value = |text: &str| Some(PyString::new(py, text).unbind().into_any());
-        conf::set_environ(py, ("SERVER_SOFTWARE".to_owned(), value(&ServerNames::of_process(py).software)))?;
+        let variable = |name: &str, text: &str| Variable {
+            name: name.to_owned(),
+            value: Some(PyString::new(py, text).unbind().into_any()),
+        };
+        conf::set_environ(py, variable("SERVER_SOFTWARE", &ServerNames::of_process(py).software))?;
         let mut replaced = Vec::new();
-        for (key, text) in settings.raw_env().iter().filter_map(|entry| entry.split_once('=')) {
-            replaced.push(conf::set_environ(py, (key.to_owned(), value(text)))?);
+        for (name, text) in settings.raw_env().iter().filter_map(|entry| entry.split_once('=')) {
+            replaced.push(conf::set_environ(py, variable(name, text))?);
         }
         self.replaced.set(replaced);
         Ok(())

@@ -30,7 +30,7 @@ impl ConfigObjects {
         let made = (|| py.import("rgunicorn.config")?.getattr("Config")?.call0())();
         let config = made.map_err(unexpected)?;
         for id in Id::ALL.iter().copied() {
-            fill(py, &config, settings, (id, names))?;
+            fill(py, &config, settings, id, names)?;
         }
         Ok(Self { config: config.unbind() })
     }
@@ -68,7 +68,8 @@ fn fill(
     py: Python<'_>,
     config: &Bound<'_, PyAny>,
     settings: &Settings,
-    (id, names): (Id, Option<&Bound<'_, PyDict>>),
+    id: Id,
+    names: Option<&Bound<'_, PyDict>>,
 ) -> Result<(), Invalid> {
     let row = id.row();
     let python_own = matches!(row.kind, ValueKind::Hook | ValueKind::Object);

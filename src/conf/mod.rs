@@ -165,19 +165,25 @@ pub fn prepend_path(py: Python<'_>, directory: &str) -> PyResult<()> {
     Ok(())
 }
 
-/// A variable of `os.environ` and its value; `None` where there is none.
-pub type Variable = (String, Option<Py<PyAny>>);
+/// A variable of `os.environ`.
+#[derive(Debug)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value; `None`: it is not there.
+    pub value: Option<Py<PyAny>>,
+}
 
 /// Sets or removes a variable in `os.environ`; returns what was there.
 ///
 /// # Errors
 /// `OSError` or `ValueError` for a name or value that the C library refuses.
-pub fn set_environ(py: Python<'_>, (key, value): Variable) -> PyResult<Variable> {
+pub fn set_environ(py: Python<'_>, Variable { name, value }: Variable) -> PyResult<Variable> {
     let environ = py.import("os")?.getattr("environ")?;
-    let before = environ.call_method1("get", (&key,))?;
+    let before = environ.call_method1("get", (&name,))?;
     match value {
-        Some(value) => environ.set_item(&key, value)?,
-        None => drop(environ.call_method1("pop", (&key, py.None()))?),
+        Some(value) => environ.set_item(&name, value)?,
+        None => drop(environ.call_method1("pop", (&name, py.None()))?),
     }
-    Ok((key, (!before.is_none()).then(|| before.unbind())))
+    Ok(Variable { name, value: (!before.is_none()).then(|| before.unbind()) })
 }
