@@ -56,7 +56,7 @@ impl Logs {
         let mut logs = Self { errors: Arc::new(errors), access, logger, relay: None, files, owner };
         logs.give_away()
             .map_err(|(path, error)| format!("Error: cannot change the owner of '{path}': {error}"))?;
-        logs.sync_polls(py, live).map_err(|error| format_exception(py, &error))?;
+        logs.choose_writer(py, live).map_err(|error| format_exception(py, &error))?;
         Ok(logs)
     }
 
@@ -65,7 +65,7 @@ impl Logs {
     ///
     /// # Errors
     /// Those of attributes.
-    pub(super) fn sync_polls(&mut self, py: Python<'_>, live: &ConfigObjects) -> PyResult<()> {
+    pub(super) fn choose_writer(&mut self, py: Python<'_>, live: &ConfigObjects) -> PyResult<()> {
         let stock = py.import("rgunicorn.glogging")?;
         let of = (&self.logger, live.config(py));
         if self.relay.is_none() && !stock.call_method1("is_stock", of)?.is_truthy()? {

@@ -191,8 +191,8 @@ fn proxy_protocol(mode: &str) -> proxy::ProxyMode {
     }
 }
 
-/// The numbers a worker runs by.
-pub(super) fn config(settings: &Settings, requests_max: u64) -> WorkerConfig {
+/// Computes the numbers a worker runs by.
+pub(super) fn worker_config(settings: &Settings, requests_max: u64) -> WorkerConfig {
     let usual = WorkerConfig::default();
     WorkerConfig {
         connections_max: settings.worker_connections().max(1) as usize,
