@@ -12,7 +12,7 @@ use super::console::write_stderr;
 const UMASK: u32 = 0o022;
 
 /// Leaves the terminal, unless the process `is_detached`: the process that returns is another one, without terminal, in a
-/// session that nobody leads, and its standard streams are `/dev/null`. To be called before there is anything that a fork
+/// session without a leader, and its standard streams are `/dev/null`. To be called before there is anything that a fork
 /// takes away or duplicates: threads, sockets, the pid file, log files.
 ///
 /// # Errors
@@ -42,10 +42,10 @@ fn go_on_in_child(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Python's own fork: gevent's makes the parent watch the child through the hub, and takes SIGCHLD for that.
+/// Forks by Python's own function: gevent's makes the parent watch the child through the hub, and takes SIGCHLD for that.
 ///
 /// # Errors
-/// Those of `os.fork`.
+/// The exceptions of `os.fork`.
 pub(super) fn fork(py: Python<'_>) -> PyResult<i32> {
     let pid: i32 = gevent::original(py, "os", "fork")?.call0()?.extract()?;
     if pid == 0

@@ -19,7 +19,7 @@ use rgunicorn_server::arbiter::{Launch, OldMaster, PARENT_VARIABLE, SOCKETS_VARI
 /// Tells a new master that a service manager has opened the sockets that it gets, and not the master before it.
 const ACTIVATED_VARIABLE: &str = "RGUNICORN_ACTIVATED";
 
-/// Takes what the environment says. The descriptors are nobody else's from here on, and the variables that name them go;
+/// Reads the environment. The descriptors belong to the launch alone from here on, and the variables that name them go;
 /// that of the parent stays, for workers and hooks to see, until the master is promoted.
 ///
 /// # Errors
@@ -40,9 +40,9 @@ pub(super) fn of_process(py: Python<'_>, directory: &Path) -> Result<Launch, Str
     Ok(Launch { program, old_master, activated, notifier, watchdog })
 }
 
-/// The master that has started this process.
+/// Returns the master that has started this process; `None`: another program has.
 fn old_master(py: Python<'_>) -> Result<Option<OldMaster>, String> {
-    // A program that a worker of a heir runs sees the first one alone.
+    // A program that a worker of a new master runs sees the first one alone.
     let (Some(pid), Some(list)) = (variable(PARENT_VARIABLE), variable(SOCKETS_VARIABLE)) else {
         return Ok(None);
     };
@@ -70,7 +70,7 @@ fn set(py: Python<'_>, name: &str, value: Option<&str>) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-/// The sockets that a service manager has opened for this process. Programs that it starts shall not look for them.
+/// Returns the sockets that a service manager has opened for this process, and hides them from programs that it starts.
 fn activated(py: Python<'_>) -> Result<Vec<RawFd>, String> {
     let [pid, count] = [systemd::LISTEN_PID, systemd::LISTEN_FDS].map(variable);
     let sockets = systemd::listen_fds(pid.as_deref(), count.as_deref(), process::id())?;
@@ -104,8 +104,8 @@ fn watchdog(py: Python<'_>, parent: Option<Pid>) -> Result<Option<Duration>, Str
     Ok(watchdog)
 }
 
-/// The same interpreter with the same command line, in the environment and the directory of now. Not `sys.argv`, which
-/// has lost the interpreter's own options and `-m`.
+/// Returns the program that an upgrade starts: the same interpreter with the same command line, in the environment and the
+/// directory of now. Not `sys.argv`, which has lost the interpreter's own options and `-m`.
 fn program(py: Python<'_>, directory: &Path, activated: bool) -> PyResult<Program> {
     let sys = py.import("sys")?;
     let executable: Option<PathBuf> = sys.getattr("executable")?.extract()?;

@@ -60,8 +60,8 @@ pub(crate) fn run_program(py: Python<'_>, app: Py<PyAny>) -> i32 {
 }
 
 fn run(py: Python<'_>, sources: Result<Sources, StartExit>) -> i32 {
-    let Started { mut server, config, launch } = match sources.and_then(|sources| start(py, sources)) {
-        Ok(started) => started,
+    let ReadyServer { mut server, config, launch } = match sources.and_then(|sources| start(py, sources)) {
+        Ok(ready) => ready,
         Err(StartExit(status)) => return status,
     };
     let status = arbiter::run(&mut server, config, launch);
@@ -72,14 +72,14 @@ fn run(py: Python<'_>, sources: Result<Sources, StartExit>) -> i32 {
 }
 
 /// A server that is ready for the arbiter, and the arbiter's share of the start.
-struct Started {
+struct ReadyServer {
     server: Server,
     config: ArbiterConfig,
     launch: Launch,
 }
 
 /// Does everything up to the arbiter's own start.
-fn start(py: Python<'_>, sources: Sources) -> Result<Started, StartExit> {
+fn start(py: Python<'_>, sources: Sources) -> Result<ReadyServer, StartExit> {
     let raised = |error: PyErr| complain(py, &format_exception(py, &error));
     // The master before this one is a daemon, and so are its children.
     let is_detached = std::env::var_os(arbiter::SOCKETS_VARIABLE).is_some();
@@ -114,7 +114,7 @@ fn start(py: Python<'_>, sources: Sources) -> Result<Started, StartExit> {
     cooperative::prepare_gevent(py, &settings).map_err(|text| complain(py, &text))?;
     let configuration = Configuration { settings, live, logs };
     let (app, hook_runner) = prepare_hooks(py, &sources, &configuration)?;
-    Ok(Started { server: Server::new(sources, configuration, hook_runner, app), config, launch })
+    Ok(ReadyServer { server: Server::new(sources, configuration, hook_runner, app), config, launch })
 }
 
 /// Makes the objects that hooks get; imports the application before, if the workers are to share it.

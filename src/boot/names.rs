@@ -1,4 +1,4 @@
-//! The names of the server: what it calls itself to operators, to clients and to applications.
+//! The names of the server, for operators, clients and applications.
 
 use pyo3::prelude::*;
 

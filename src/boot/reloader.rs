@@ -16,7 +16,7 @@ use rgunicorn_io::sys::signal::{self, Signal};
 use rgunicorn_server::log::{ErrorLog, Level};
 use rgunicorn_settings::{Id, Invalid, Settings};
 
-/// What Gunicorn gives a `worker_int` hook.
+/// The time between the hook `worker_int` and the signal. Gunicorn's number.
 const HOOK_PAUSE: Duration = Duration::from_millis(100);
 /// How often the files are looked at, as under Gunicorn; inotify makes it sooner.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -91,7 +91,7 @@ fn keep_watch(
                 return;
             }
             thread::sleep(HOOK_PAUSE);
-            // As the master would: whatever mode the worker is in, and whoever wraps its handler.
+            // As the master would: in every mode of the worker, and even if the application wraps the handler.
             let _ = process::kill(process::id(), Signal::TERM);
             return;
         }
@@ -103,8 +103,8 @@ fn files(py: Python<'_>, extra: &[String]) -> PyResult<Vec<PathBuf>> {
     py.import("rgunicorn._reload")?.call_method1("files", (extra.to_vec(),))?.extract()
 }
 
-/// What stands in for an application with a syntax error while somebody works on it: every request is answered with the
-/// traceback. And the file that has it. `None`: it is another error.
+/// Returns an application that answers every request with the traceback of a syntax error, for the time until the
+/// developer has mended it, and the file that has it. `None`: it is another error.
 pub(super) fn error_app(
     py: Python<'_>,
     settings: &Settings,

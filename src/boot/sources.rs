@@ -19,7 +19,7 @@ use super::console::exit_message;
 use super::names::{PROG, ServerNames, VERSION};
 use super::reloader;
 
-/// What the settings are made of, as it was at the start; a reload reads the configuration file again.
+/// The sources of the settings, as they were at the start; a reload reads the configuration file again.
 pub(super) struct Sources {
     environment: Environment,
     env_args: CommandLine,
@@ -27,7 +27,7 @@ pub(super) struct Sources {
     start_directory: PathBuf,
     /// The program whose application is served, if it is one that embeds the server: its `cfg` is the configuration.
     embedding: Option<Py<PyAny>>,
-    /// What the environment had where `raw_env` stands now, in the order of the changes.
+    /// The variables that `raw_env` has replaced, in the order of the changes.
     replaced: Cell<Vec<Variable>>,
 }
 
@@ -111,21 +111,21 @@ impl Sources {
         }
     }
 
-    /// The program that embeds the server.
+    /// Returns the program that embeds the server.
     pub(super) fn embedding<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.embedding.as_ref().map(|app| app.bind(py).clone())
     }
 
-    /// A reload: the program makes its configuration anew.
+    /// Has the program make its configuration anew, for a reload.
     ///
     /// # Errors
-    /// What it raises, `SystemExit` included: the text for the log.
+    /// The traceback of its exception, `SystemExit` included: the text for the log.
     pub(super) fn read_program_again(&self, py: Python<'_>) -> Result<(), String> {
         let Some(app) = &self.embedding else { return Ok(()) };
         app.call_method0(py, "reload").map(drop).map_err(|error| format_exception(py, &error))
     }
 
-    /// The settings of the program that embeds the server.
+    /// Reads the settings of the program that embeds the server.
     fn read_program(&self, py: Python<'_>, app: &Py<PyAny>) -> Result<(Settings, ConfigObjects), Refused> {
         let failed = |error: PyErr| Refused::from(format_exception(py, &error));
         let config = app.bind(py).getattr("cfg").map_err(failed)?;
@@ -135,7 +135,7 @@ impl Sources {
         Ok((settings, ConfigObjects::of_object(config.unbind())))
     }
 
-    /// Where the server was started.
+    /// Returns the directory in which the server was started.
     pub(super) fn start_directory(&self) -> &Path {
         &self.start_directory
     }
@@ -163,7 +163,7 @@ impl Sources {
         Ok((settings, live))
     }
 
-    /// What only the system can tell of the settings.
+    /// Checks the settings that only the system can judge.
     fn check(&self, py: Python<'_>, settings: &Settings) -> Result<(), Refused> {
         let start = &self.start_directory;
         if let Some(directory) = settings.chdir()
@@ -184,7 +184,7 @@ impl Sources {
     /// Takes `raw_env` back, so that a configuration is read in the environment that the server was started in.
     ///
     /// # Errors
-    /// Those of changing `os.environ`.
+    /// The exceptions of changing `os.environ`.
     pub(super) fn leave(&self, py: Python<'_>) -> PyResult<()> {
         for variable in self.replaced.take().into_iter().rev() {
             conf::set_environ(py, variable)?;
@@ -220,7 +220,7 @@ impl Sources {
     }
 }
 
-/// The working directory under the name that the shell has for it, as Gunicorn: where that is a link (`current` of a
+/// Returns the working directory under the name that the shell has for it, as Gunicorn: where that is a link (`current` of a
 /// deployment), a reload and an upgrade go where the link leads by then.
 fn working_directory() -> PathBuf {
     let real = std::env::current_dir().unwrap_or_default();
@@ -240,7 +240,7 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// `KEY=VALUE`, and something that the C library takes.
+/// Checks for `KEY=VALUE`, in a form that the C library takes.
 fn is_variable(entry: &str) -> bool {
     entry.find('=').is_some_and(|at| at > 0) && !entry.contains('\0')
 }

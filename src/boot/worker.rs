@@ -404,7 +404,7 @@ fn make_reactor(
     Ok(Rc::new(Reactor::new(driver, &specs, Some(wake), handles, config, setup::policy(settings))))
 }
 
-/// Makes that which runs the application, and starts its threads.
+/// Makes the executor of the application, and starts its threads.
 fn make_executor(
     py: Python<'_>,
     reactor: &Rc<Reactor>,

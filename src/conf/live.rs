@@ -9,7 +9,7 @@ use rgunicorn_settings::{Id, Invalid, Origin, Settings, ValueKind};
 use super::hooks::Hook;
 use super::table::value_of;
 
-/// What hooks, loggers and the application's side see of one configuration.
+/// One configuration as hooks, loggers and the application's side see it.
 #[derive(Debug)]
 pub struct ConfigObjects {
     config: Py<PyAny>,
@@ -35,12 +35,12 @@ impl ConfigObjects {
         Ok(Self { config: config.unbind() })
     }
 
-    /// The configuration object of an embedding program.
+    /// Wraps the configuration object of an embedding program.
     pub fn of_object(config: Py<PyAny>) -> Self {
         Self { config }
     }
 
-    /// `rgunicorn.config.Config`.
+    /// Returns the object, an `rgunicorn.config.Config`.
     pub fn config<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
         self.config.bind(py)
     }
@@ -97,10 +97,10 @@ fn fill(
 pub struct ServerObject(Py<PyAny>);
 
 impl ServerObject {
-    /// Makes it. `app`: what `server.app` is.
+    /// Makes it. `app`: the object for `server.app`.
     ///
     /// # Errors
-    /// Those of making objects.
+    /// The exceptions of making objects.
     pub fn new(
         py: Python<'_>,
         live: &ConfigObjects,
@@ -111,15 +111,15 @@ impl ServerObject {
         Ok(Self(class.call1((live.config(py), app, log))?.unbind()))
     }
 
-    /// The object.
+    /// Returns the object.
     pub fn bind<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
         self.0.bind(py)
     }
 
-    /// A reload: another configuration is in force.
+    /// Shows it the configuration that a reload has put in force.
     ///
     /// # Errors
-    /// Those of attributes.
+    /// The exceptions of attributes.
     pub fn configure(&self, py: Python<'_>, live: &ConfigObjects, log: &Bound<'_, PyAny>) -> PyResult<()> {
         self.bind(py).call_method1("_configure", (live.config(py), log)).map(drop)
     }
@@ -137,10 +137,10 @@ impl ServerObject {
         self.bind(py).call_method1(name, args)
     }
 
-    /// The number of workers that a hook has asked for since the last call.
+    /// Takes the number of workers that a hook has asked for since the last call.
     ///
     /// # Errors
-    /// Those of attributes.
+    /// The exceptions of attributes.
     pub fn take_wanted(&self, py: Python<'_>) -> PyResult<Option<u32>> {
         self.bind(py).call_method0("_take_wanted")?.extract()
     }

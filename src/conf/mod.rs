@@ -20,26 +20,26 @@ pub use table::{check_setting, hook_arities, settings_table};
 /// The name that a configuration file's module gets in `sys.modules`, as under Gunicorn.
 const MODULE_NAME: &str = "__config__";
 
-/// Why a configuration could not be read.
+/// The reason why a configuration could not be read.
 #[derive(Debug)]
 pub enum ConfError {
     /// The named file is not there.
     Missing(String),
     /// Running the file (or importing the module) raised.
     Raised {
-        /// What the user named.
+        /// The file or module, as the operator named it.
         name: String,
-        /// What it raised.
+        /// The exception.
         error: PyErr,
     },
 }
 
-/// What a configuration says.
+/// The content of a configuration.
 #[derive(Debug, Default)]
 pub struct Conf {
     /// Its names in order; `None`: there is no configuration.
     pub values: Option<Vec<(String, Raw)>>,
-    /// The same as Python objects, for the settings that are Python's own.
+    /// Its names as Python objects, for the settings that are Python's own.
     pub objects: Option<Py<PyDict>>,
 }
 
@@ -103,7 +103,7 @@ fn import<'py>(py: Python<'py>, module: &str) -> PyResult<Bound<'py, PyDict>> {
     Ok(py.import(module)?.dict())
 }
 
-/// A Python value, reduced to what settings can be made of.
+/// Reduces a Python value to the types that settings are made of.
 fn raw(value: &Bound<'_, PyAny>) -> PyResult<Raw> {
     if value.is_none() {
         return Ok(Raw::None);
@@ -144,10 +144,10 @@ fn is_path(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(!value.is_instance_of::<PyType>() && value.hasattr("__fspath__")?)
 }
 
-/// The settings that a program has made by `cfg.set`, for the resolver.
+/// Returns the settings that a program has made by `cfg.set`, for the resolver.
 ///
 /// # Errors
-/// Those of attributes.
+/// The exceptions of attributes.
 pub fn changed_values(config: &Bound<'_, PyAny>) -> PyResult<Vec<(String, Raw)>> {
     let changed: Vec<(String, Bound<'_, PyAny>)> = config.call_method0("_changed_values")?.extract()?;
     changed.into_iter().map(|(name, value)| Ok((name, raw(&value)?))).collect()
@@ -156,7 +156,7 @@ pub fn changed_values(config: &Bound<'_, PyAny>) -> PyResult<Vec<(String, Raw)>>
 /// Puts a directory at the front of `sys.path`, unless it is there.
 ///
 /// # Errors
-/// Those of changing the list.
+/// The exceptions of changing the list.
 pub fn prepend_path(py: Python<'_>, directory: &str) -> PyResult<()> {
     let path = py.import("sys")?.getattr("path")?;
     if !path.contains(directory)? {
@@ -174,7 +174,7 @@ pub struct Variable {
     pub value: Option<Py<PyAny>>,
 }
 
-/// Sets or removes a variable in `os.environ`; returns what was there.
+/// Sets or removes a variable in `os.environ`; returns it as it was before.
 ///
 /// # Errors
 /// `OSError` or `ValueError` for a name or value that the C library refuses.

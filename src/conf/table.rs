@@ -1,4 +1,4 @@
-//! The table of settings for Python: what `rgunicorn.config` is a view of.
+//! The table of settings for Python, of which `rgunicorn.config` is a view.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -9,7 +9,7 @@ use rgunicorn_settings::{Environment, Id, ROWS, Settings, Value, checked_value, 
 use super::hooks::Hook;
 use super::raw;
 
-/// A setting's value as a Python object.
+/// Converts a value to a Python object.
 ///
 /// # Errors
 /// `MemoryError`.
@@ -30,7 +30,7 @@ pub(super) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
     })
 }
 
-/// The value of a setting as a Python object.
+/// Returns the value of a setting as a Python object.
 ///
 /// # Errors
 /// As [`to_python`].
@@ -50,7 +50,7 @@ type Row<'py> = (
     &'static str,
 );
 
-/// All rows: name, shape, section, flags, metavar, text, the default as the environment makes it, and the release of
+/// Returns all rows: name, shape, section, flags, metavar, text, the default as the environment makes it, and the release of
 /// Gunicorn that has brought it (`rgunicorn`: none).
 ///
 /// # Errors
@@ -72,7 +72,7 @@ pub fn settings_table(py: Python<'_>) -> PyResult<Vec<Row<'_>>> {
         .collect()
 }
 
-/// Checks a value for a setting; gives it as the setting holds it.
+/// Checks a value for a setting; returns it as the setting holds it.
 ///
 /// # Errors
 /// `ValueError`, which says what is allowed.
