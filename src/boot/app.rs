@@ -55,8 +55,8 @@ pub(super) fn preload(
         console::complain(py, text)
     };
     if ctx.settings.worker_kind() == Ok(WorkerKind::Gevent) {
-        // Locks and sockets that the application makes must be gevent's. A reload imports nothing here, and could not take
-        // the patching back.
+        // Locks and sockets that the application makes must be gevent's. A reload imports nothing here, and
+        // could not take the patching back.
         gevent::patch_all(py).map_err(|error| complain(py, &format_exception(py, &error)))?;
     }
     let loaded = load_app(py, ctx).and_then(|app| {

@@ -1,5 +1,5 @@
-//! A worker whose requests run in greenlets: which applications get it, and how the reactor's turns become part of the
-//! gevent loop's.
+//! A worker whose requests run in greenlets: which applications get it, and how the reactor's turns become
+//! part of the gevent loop's.
 
 use std::cell::{Cell, RefMut};
 use std::rc::Rc;
@@ -23,8 +23,8 @@ use rgunicorn_settings::{Settings, WorkerKind};
 const GEVENT_LEAST: (u32, u32, u32) = (24, 10, 1);
 /// The advice to operators who do not have it.
 const INSTALL: &str = "pip install 'rgunicorn[gevent]'";
-/// How long greenlets that did not end within `graceful_timeout` have to end when they are killed, in seconds. Gunicorn's
-/// number.
+/// How long greenlets that did not end within `graceful_timeout` have to end when they are killed, in
+/// seconds. Gunicorn's number.
 const KILL_PATIENCE_S: f64 = 1.0;
 
 /// How a worker runs the application's requests.
@@ -46,7 +46,8 @@ pub(super) enum Decided {
     Refused(String),
 }
 
-/// Decides how requests run, and says so in the log, with the reason. `threads`: how many the configuration asks for; 0: none.
+/// Decides how requests run, and says so in the log, with the reason. `threads`: how many the configuration
+/// asks for; 0: none.
 ///
 /// # Errors
 /// The exceptions of gevent.

@@ -11,9 +11,9 @@ use super::console::write_stderr;
 /// The umask of a daemon. Gunicorn's.
 const UMASK: u32 = 0o022;
 
-/// Leaves the terminal, unless the process `is_detached`: the process that returns is another one, without terminal, in a
-/// session without a leader, and its standard streams are `/dev/null`. To be called before there is anything that a fork
-/// takes away or duplicates: threads, sockets, the pid file, log files.
+/// Leaves the terminal, unless the process `is_detached`: the process that returns is another one, without
+/// terminal, in a session without a leader, and its standard streams are `/dev/null`. To be called before
+/// there is anything that a fork takes away or duplicates: threads, sockets, the pid file, log files.
 ///
 /// # Errors
 /// The text for stderr.
@@ -42,7 +42,8 @@ fn go_on_in_child(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Forks by Python's own function: gevent's makes the parent watch the child through the hub, and takes SIGCHLD for that.
+/// Forks by Python's own function: gevent's makes the parent watch the child through the hub, and takes
+/// SIGCHLD for that.
 ///
 /// # Errors
 /// The exceptions of `os.fork`.

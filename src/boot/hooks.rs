@@ -1,4 +1,5 @@
-//! The calls of the master's hooks, and of those of a worker's start and end. The table of all hooks is `conf::Hook`.
+//! The calls of the master's hooks, and of those of a worker's start and end. The table of all hooks is
+//! `conf::Hook`.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -136,8 +137,8 @@ impl HookRunner {
         })
     }
 
-    /// Calls a hook whose arguments are the server and the worker. Does nothing if it gets a worker, and there is none in
-    /// this process.
+    /// Calls a hook whose arguments are the server and the worker. Does nothing if it gets a worker, and
+    /// there is none in this process.
     ///
     /// # Errors
     /// The exception of the hook.

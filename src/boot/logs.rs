@@ -1,4 +1,5 @@
-//! The logs that the settings name: opened at the start and at each reload, owned by the account of the workers.
+//! The logs that the settings name: opened at the start and at each reload, owned by the account of the
+//! workers.
 
 use std::io;
 use std::os::unix::fs::chown;
@@ -22,7 +23,8 @@ pub(super) struct Logs {
     logger: Py<PyAny>,
     /// Records of the error log go to that logger.
     relay: Option<Arc<QueueListener>>,
-    /// Files, and the account that gets them: workers, which have changed to it, must be able to open them again.
+    /// Files, and the account that gets them: workers, which have changed to it, must be able to open them
+    /// again.
     files: Vec<String>,
     owner: Option<(u32, u32)>,
 }
@@ -31,8 +33,8 @@ impl Logs {
     /// Opens the logs. `former`: the logs in force; a logger of the same class goes on with the new settings.
     ///
     /// # Errors
-    /// A file that cannot be written or given away, a record format that means nothing, a logger that cannot be made: the
-    /// text for stderr.
+    /// A file that cannot be written or given away, a record format that means nothing, a logger that cannot
+    /// be made: the text for stderr.
     pub(super) fn open(
         py: Python<'_>,
         settings: &Settings,
@@ -60,8 +62,8 @@ impl Logs {
         Ok(logs)
     }
 
-    /// Chooses what writes: the native logs, or Python's logger where something of it is not as it came. Hooks and the
-    /// application may add handlers and filters later, so the worker chooses again.
+    /// Chooses what writes: the native logs, or Python's logger where something of it is not as it came.
+    /// Hooks and the application may add handlers and filters later, so the worker chooses again.
     ///
     /// # Errors
     /// The exceptions of attributes.
@@ -138,8 +140,8 @@ impl Logs {
         }
     }
 
-    /// Gives the files to the account of the workers. Only regular files: a device or a pipe that a log is sent to is not
-    /// ours to give.
+    /// Gives the files to the account of the workers. Only regular files: a device or a pipe that a log is
+    /// sent to is not ours to give.
     fn give_away(&self) -> Result<(), (&str, io::Error)> {
         let Some((user, group)) = self.owner else { return Ok(()) };
         let regular = |path: &&String| std::fs::metadata(path).is_ok_and(|file| file.is_file());
@@ -165,7 +167,8 @@ fn access_format(settings: &Settings) -> Result<AccessFormat, String> {
     Ok(format.excluding(exclude))
 }
 
-/// Makes an instance of the configured class; returns the former one, with the new settings, if it is of that class.
+/// Makes an instance of the configured class; returns the former one, with the new settings, if it is of that
+/// class.
 fn make_logger<'py>(
     py: Python<'py>,
     live: &ConfigObjects,
@@ -180,7 +183,8 @@ fn make_logger<'py>(
     class.call1((config,))
 }
 
-/// Returns `Error: TEXT` for an exception that Gunicorn's loggers raise on purpose, a traceback for any other.
+/// Returns `Error: TEXT` for an exception that Gunicorn's loggers raise on purpose, a traceback for any
+/// other.
 fn logger_error(py: Python<'_>, error: &PyErr) -> String {
     if !error.is_instance_of::<PyRuntimeError>(py) {
         return format_exception(py, error);

@@ -1,10 +1,10 @@
 //! Composition. `main` turns the command line into a running server; it joins the floors and decides nothing
 //! that one of them could decide.
 //!
-//! Read it in this order: here (start-up in Gunicorn's order), `sources` (settings from all sources), `setup` (their
-//! translation for the floors below), `launch` and `daemon`, `logs`, `app` (the application before the fork), `hooks`,
-//! `host` (the arbiter's requests), `worker` (the life of a worker, with `cooperative` and `reloader`). Nothing below
-//! imports this file: `names` and `console` hold what all of them say.
+//! Read it in this order: here (start-up in Gunicorn's order), `sources` (settings from all sources), `setup`
+//! (their translation for the floors below), `launch` and `daemon`, `logs`, `app` (the application before the
+//! fork), `hooks`, `host` (the arbiter's requests), `worker` (the life of a worker, with `cooperative` and
+//! `reloader`). Nothing below imports this file: `names` and `console` hold what all of them say.
 
 mod app;
 mod console;
@@ -40,8 +40,8 @@ use sources::Sources;
 
 pub(crate) use names::VERSION;
 
-/// Runs the server with these arguments (without the program's name) and returns the exit status, in the master and
-/// in each worker.
+/// Runs the server with these arguments (without the program's name) and returns the exit status, in the
+/// master and in each worker.
 pub(crate) fn main(py: Python<'_>, argv: Vec<String>) -> i32 {
     // Where there is no /dev/null, closed streams stay closed.
     drop(open_missing_standard_streams());
@@ -158,8 +158,8 @@ fn check(py: Python<'_>, sources: &Sources, settings: &Settings, live: &ConfigOb
     complain(py, &format!("\nError while loading the application:\n\n{text}"))
 }
 
-/// Imports what workers need of the standard library, once for all of them: they share the memory, and a worker that
-/// became another user may not be allowed to read it.
+/// Imports what workers need of the standard library, once for all of them: they share the memory, and a
+/// worker that became another user may not be allowed to read it.
 fn import_for_workers(py: Python<'_>, threads: bool) {
     let all = ["ast", "signal", "socket", "traceback", "rgunicorn._handover", "rgunicorn._stacks"];
     for module in all.into_iter().chain(threads.then_some("threading")) {

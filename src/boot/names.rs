@@ -7,7 +7,8 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The name of the program in messages.
 pub(super) const PROG: &str = "rgunicorn";
 
-/// The names that a configuration file may change, by setting `gunicorn.SERVER` and `gunicorn.SERVER_SOFTWARE`.
+/// The names that a configuration file may change, by setting `gunicorn.SERVER` and
+/// `gunicorn.SERVER_SOFTWARE`.
 pub(super) struct ServerNames {
     /// The `Server` field of responses.
     pub(super) header: String,

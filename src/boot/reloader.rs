@@ -1,5 +1,5 @@
-//! `--reload`: a thread in each worker looks at the source files of what is loaded, and has the worker stop gracefully when
-//! one has changed. The master replaces it, and the new one loads the new code.
+//! `--reload`: a thread in each worker looks at the source files of what is loaded, and has the worker stop
+//! gracefully when one has changed. The master replaces it, and the new one loads the new code.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,8 +38,8 @@ fn missing(py: Python<'_>, settings: &Settings) -> PyResult<(Vec<String>, Vec<St
     py.import("rgunicorn._reload")?.call_method1("missing", (extra,))?.extract()
 }
 
-/// Begins to watch, if the settings say so. `broken`: files that could not be loaded; `leave`: what happens first when one
-/// has changed.
+/// Begins to watch, if the settings say so. `broken`: files that could not be loaded; `leave`: what happens
+/// first when one has changed.
 ///
 /// # Errors
 /// `inotify` was asked for and cannot be had; there can be no further thread.
@@ -91,7 +91,8 @@ fn keep_watch(
                 return;
             }
             thread::sleep(HOOK_PAUSE);
-            // As the master would: in every mode of the worker, and even if the application wraps the handler.
+            // As the master would: in every mode of the worker, and even if the application wraps the
+            // handler.
             let _ = process::kill(process::id(), Signal::TERM);
             return;
         }
@@ -103,8 +104,8 @@ fn files(py: Python<'_>, extra: &[String]) -> PyResult<Vec<PathBuf>> {
     py.import("rgunicorn._reload")?.call_method1("files", (extra.to_vec(),))?.extract()
 }
 
-/// Returns an application that answers every request with the traceback of a syntax error, for the time until the
-/// developer has mended it, and the file that has it. `None`: it is another error.
+/// Returns an application that answers every request with the traceback of a syntax error, for the time until
+/// the developer has mended it, and the file that has it. `None`: it is another error.
 pub(super) fn error_app(
     py: Python<'_>,
     settings: &Settings,

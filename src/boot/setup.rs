@@ -15,7 +15,8 @@ use super::names::VERSION;
 /// Translates the settings for the arbiter.
 ///
 /// # Errors
-/// A worker class, an address or an account that cannot be, or a driver that does not work here: the text for stderr.
+/// A worker class, an address or an account that cannot be, or a driver that does not work here: the text for
+/// stderr.
 pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::ArbiterConfig, String> {
     settings.worker_kind().map_err(|text| format!("Error: {text}"))?;
     bound_clients(settings).map_err(|invalid| invalid.to_string())?;
@@ -39,7 +40,8 @@ pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::ArbiterConf
     })
 }
 
-/// Returns the name for `Using worker:`: `gthread` where `sync` became that because of `threads`, else the configured one.
+/// Returns the name for `Using worker:`: `gthread` where `sync` became that because of `threads`, else the
+/// configured one.
 fn worker_name(settings: &Settings) -> &str {
     let became_threads = settings.worker_kind() == Ok(WorkerKind::Gthread)
         && worker_class_check(settings.worker_class()) == Ok(WorkerKind::Sync);
@@ -69,7 +71,8 @@ fn bound_clients(settings: &Settings) -> Result<(), Invalid> {
     })
 }
 
-/// Parses the addresses to listen at. Gunicorn starts with `bind = []` and serves no client; here it is refused.
+/// Parses the addresses to listen at. Gunicorn starts with `bind = []` and serves no client; here it is
+/// refused.
 fn binds(settings: &Settings) -> Result<Vec<listener::ListenAddress>, Invalid> {
     if settings.bind().is_empty() {
         let allowed = "HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N";

@@ -25,7 +25,8 @@ pub(super) struct Sources {
     env_args: CommandLine,
     command_line: CommandLine,
     start_directory: PathBuf,
-    /// The program whose application is served, if it is one that embeds the server: its `cfg` is the configuration.
+    /// The program whose application is served, if it is one that embeds the server: its `cfg` is the
+    /// configuration.
     embedding: Option<Py<PyAny>>,
     /// The variables that `raw_env` has replaced, in the order of the changes.
     replaced: Cell<Vec<Variable>>,
@@ -181,7 +182,8 @@ impl Sources {
         Ok(())
     }
 
-    /// Takes `raw_env` back, so that a configuration is read in the environment that the server was started in.
+    /// Takes `raw_env` back, so that a configuration is read in the environment that the server was started
+    /// in.
     ///
     /// # Errors
     /// The exceptions of changing `os.environ`.
@@ -220,8 +222,8 @@ impl Sources {
     }
 }
 
-/// Returns the working directory under the name that the shell has for it, as Gunicorn: where that is a link (`current` of a
-/// deployment), a reload and an upgrade go where the link leads by then.
+/// Returns the working directory under the name that the shell has for it, as Gunicorn: where that is a link
+/// (`current` of a deployment), a reload and an upgrade go where the link leads by then.
 fn working_directory() -> PathBuf {
     let real = std::env::current_dir().unwrap_or_default();
     let identity = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));

@@ -104,8 +104,8 @@ pub(super) fn run(
     outcome
 }
 
-/// Serves until the worker is to leave. A decorator of the application's [`App`] has its place here, around that which
-/// the executor holds.
+/// Serves until the worker is to leave. A decorator of the application's [`App`] has its place here, around
+/// that which the executor holds.
 fn serve(py: Python<'_>, ready: ReadyWorker) -> Outcome {
     let ReadyWorker { worker, reactor, executor, watch, watchdog } = ready;
     reactor.handles().slot.set_booted();
@@ -118,8 +118,8 @@ fn serve(py: Python<'_>, ready: ReadyWorker) -> Outcome {
     }
 }
 
-/// Serves with `app`, which is `threads` or a decorator of them. The loop has this thread for itself, and the interpreter
-/// lock is the others'.
+/// Serves with `app`, which is `threads` or a decorator of them. The loop has this thread for itself, and the
+/// interpreter lock is the others'.
 fn serve_in_threads(py: Python<'_>, reactor: &Reactor, app: &impl App, threads: &Threads) -> Outcome {
     let mut status = 0;
     crate::py::blocking(&mut || status = reactor.run(app));
@@ -152,7 +152,8 @@ fn serve_here<A: App>(
     };
     drop(watchdog);
     if app.is_forked_child() {
-        // The rings and descriptors are the parent's: nothing of them may be touched, not even to let go of it.
+        // The rings and descriptors are the parent's: nothing of them may be touched, not even to let go of
+        // it.
         std::mem::forget((reactor.clone(), app.clone()));
         return status;
     }
@@ -203,7 +204,8 @@ struct WorkerBoot<'a, 'py> {
 }
 
 impl<'py> WorkerBoot<'_, 'py> {
-    /// Does everything up to the loop, in Gunicorn's order: account, signals, application, then what serves it.
+    /// Does everything up to the loop, in Gunicorn's order: account, signals, application, then what serves
+    /// it.
     fn boot(
         self,
         context: WorkerContext,
@@ -269,8 +271,8 @@ impl<'py> WorkerBoot<'_, 'py> {
     fn identify(&self, worker: Bound<'py, PyAny>) -> Result<Identified<'py>, BootError> {
         let (py, BootContext { settings, live, .. }) = (self.py, self.ctx);
         become_user(settings)?;
-        // Only here and not in the master: the process that serves is the one that gains, and no thread of the application
-        // can be in the allocator yet.
+        // Only here and not in the master: the process that serves is the one that gains, and no thread of
+        // the application can be in the allocator yet.
         install_chunk_cache(py, settings.frame_cache_chunks());
         let wake = wakeup_pipe(py)?;
         let watch = Arc::new(Watch::new(py, self.errors.clone())?);
@@ -282,7 +284,8 @@ impl<'py> WorkerBoot<'_, 'py> {
         Ok(Identified { worker, wake, watch, signal_hooks })
     }
 
-    /// Loads the application, if that was not done before the fork, shows it to the worker's object and watches its files.
+    /// Loads the application, if that was not done before the fork, shows it to the worker's object and
+    /// watches its files.
     fn prepare_app(
         &self,
         identified: &Identified<'py>,
@@ -310,7 +313,8 @@ impl<'py> WorkerBoot<'_, 'py> {
         Ok(app)
     }
 
-    /// Loads the application; returns the files, too, that are to be watched although they could not be loaded.
+    /// Loads the application; returns the files, too, that are to be watched although they could not be
+    /// loaded.
     fn load(&self) -> Result<(Py<PyAny>, Vec<PathBuf>), BootError> {
         let py = self.py;
         match load_app(py, self.ctx) {
@@ -432,8 +436,8 @@ fn make_executor(
     Ok(Executor::Here(calls))
 }
 
-/// Changes to the account of the settings. Before anything of the application runs, and before the driver, whose ring
-/// belongs to the account that opened it.
+/// Changes to the account of the settings. Before anything of the application runs, and before the driver,
+/// whose ring belongs to the account that opened it.
 fn become_user(settings: &Settings) -> Result<(), BootError> {
     let identity = setup::identity(settings).map_err(|invalid| BootError::Other(invalid.to_string()))?;
     identity.assume().map_err(|error| {
@@ -442,8 +446,8 @@ fn become_user(settings: &Settings) -> Result<(), BootError> {
     })
 }
 
-/// Returns whether Python's logger has to hear of requests: the stock class computes nothing where no access log is kept, a
-/// class of the operator's may count them in any case.
+/// Returns whether Python's logger has to hear of requests: the stock class computes nothing where no access
+/// log is kept, a class of the operator's may count them in any case.
 fn logs_access(worker: &Bound<'_, PyAny>) -> bool {
     let asked = || -> PyResult<bool> {
         let log = worker.getattr("log")?;

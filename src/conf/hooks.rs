@@ -1,7 +1,8 @@
-//! All hooks of the configuration in one table: who calls them, when, with what, and the price of an exception.
+//! All hooks of the configuration in one table: who calls them, when, with what, and the price of an
+//! exception.
 //!
-//! A new hook is a row here and one in the settings; the test below compares the two. The code that calls it names it by
-//! [`Hook`], and takes its name, its arguments and the consequence of an exception from the row.
+//! A new hook is a row here and one in the settings; the test below compares the two. The code that calls it
+//! names it by [`Hook`], and takes its name, its arguments and the consequence of an exception from the row.
 
 use std::ops::RangeInclusive;
 
@@ -36,8 +37,8 @@ pub enum HookArg {
 /// The consequence of an exception in a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookFailure {
-    /// The process ends: with the status of a `SystemExit`, else with 1 before the first fork and when the sockets are
-    /// closed, with 255 in between.
+    /// The process ends: with the status of a `SystemExit`, else with 1 before the first fork and when the
+    /// sockets are closed, with 255 in between.
     EndsProcess,
     /// The worker ends before it has loaded the application: with the status of a `SystemExit`, else with 3.
     EndsStart,
@@ -75,7 +76,8 @@ pub struct HookRow {
 macro_rules! hooks {
     ($(
         $(#[doc = $moment:literal])+
-        $hook:ident = $name:literal: $process:expr, [$($arg:expr),*] $(- $optional:literal)?, $failure:expr, $caller:literal;
+        $hook:ident = $name:literal:
+        $process:expr, [$($arg:expr),*] $(- $optional:literal)?, $failure:expr, $caller:literal;
     )+) => {
         /// A hook, by the name of its setting.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +120,8 @@ hooks! {
     PostFork = "post_fork": InWorker, [Server, Worker], EndsStart, "run_hook (src/boot/worker.rs)";
     /// The application is loaded.
     PostWorkerInit = "post_worker_init": InWorker, [Worker], FailsStart, "run_hook (src/boot/worker.rs)";
-    /// INT or QUIT has come, or `reload` has found a changed file; an exception of the latter call is only printed.
+    /// INT or QUIT has come, or `reload` has found a changed file; an exception of the latter call is only
+    /// printed.
     WorkerInt = "worker_int": InWorker, [Worker], EndsWorker, "on_int (src/py/signals.rs)";
     /// ABRT has come: the master has missed the worker's heartbeat for `timeout`.
     WorkerAbort = "worker_abort": InWorker, [Worker], EndsWorker, "on_abort (src/py/signals.rs)";

@@ -1,5 +1,5 @@
-//! The configuration and the server as Python objects (`rgunicorn.config.Config`, `rgunicorn._server.Server`), and the hooks,
-//! which are called through them.
+//! The configuration and the server as Python objects (`rgunicorn.config.Config`,
+//! `rgunicorn._server.Server`), and the hooks, which are called through them.
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -16,8 +16,8 @@ pub struct ConfigObjects {
 }
 
 impl ConfigObjects {
-    /// Makes the configuration object of `settings`. `names`: what the configuration file defines, for the values that are
-    /// Python's own: functions, classes, dicts.
+    /// Makes the configuration object of `settings`. `names`: what the configuration file defines, for the
+    /// values that are Python's own: functions, classes, dicts.
     ///
     /// # Errors
     /// A function that takes the wrong number of arguments, something that is no function, and the like.

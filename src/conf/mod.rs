@@ -1,4 +1,5 @@
-//! Configuration files. A file is Python; its module-level names become [`Raw`] values for the settings floor.
+//! Configuration files. A file is Python; its module-level names become [`Raw`] values for the settings
+//! floor.
 
 mod handle;
 mod hooks;
@@ -43,8 +44,8 @@ pub struct Conf {
     pub objects: Option<Py<PyDict>>,
 }
 
-/// Runs the configuration. Relative paths are relative to `directory`, where the server was started (a reload may happen
-/// elsewhere).
+/// Runs the configuration. Relative paths are relative to `directory`, where the server was started (a reload
+/// may happen elsewhere).
 ///
 /// # Errors
 /// [`ConfError`].
@@ -90,8 +91,8 @@ fn run_file<'py>(py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyDict>> {
     if compiled {
         loader.call_method1("exec_module", (&module,))?;
     } else {
-        // Compiled here and now: the cached bytecode that a loader may take instead is as old as a second allows, and a
-        // reload within it would bring back the former configuration.
+        // Compiled here and now: the cached bytecode that a loader may take instead is as old as a second
+        // allows, and a reload within it would bring back the former configuration.
         let data = loader.call_method1("get_data", (path,))?;
         let code = loader.call_method1("source_to_code", (data, path))?;
         py.import("builtins")?.call_method1("exec", (code, &names))?;

@@ -50,8 +50,8 @@ type Row<'py> = (
     &'static str,
 );
 
-/// Returns all rows: name, shape, section, flags, metavar, text, the default as the environment makes it, and the release of
-/// Gunicorn that has brought it (`rgunicorn`: none).
+/// Returns all rows: name, shape, section, flags, metavar, text, the default as the environment makes it, and
+/// the release of Gunicorn that has brought it (`rgunicorn`: none).
 ///
 /// # Errors
 /// `ValueError` when a variable of the environment has a value that its setting refuses.
@@ -86,7 +86,8 @@ pub fn check_setting<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bou
     to_python(value.py(), &checked)
 }
 
-/// Returns the numbers of positional parameters that a hook's function may have; none for a setting that is no hook.
+/// Returns the numbers of positional parameters that a hook's function may have; none for a setting that is
+/// no hook.
 #[pyfunction]
 #[pyo3(name = "_hook_arities")]
 pub fn hook_arities(name: &str) -> Vec<usize> {
