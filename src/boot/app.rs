@@ -16,7 +16,7 @@ use super::console::{self, StartExit};
 /// The configuration that a master or a worker works by.
 pub(super) struct BootContext<'a> {
     pub(super) settings: &'a Settings,
-    pub(super) live: &'a ConfigObjects,
+    pub(super) objects: &'a ConfigObjects,
     /// The program that embeds the server.
     pub(super) program: Option<Bound<'a, PyAny>>,
 }
@@ -33,7 +33,7 @@ pub(super) fn load_app<'py>(py: Python<'py>, ctx: &BootContext<'py>) -> Result<B
         return wsgi::load(py, ctx.settings.app().unwrap_or_default());
     };
     let kwargs = PyDict::new(py);
-    kwargs.set_item("defaults", ctx.live.config(py).getattr("paste_global_conf")?)?;
+    kwargs.set_item("defaults", ctx.objects.config(py).getattr("paste_global_conf")?)?;
     let module = py.import("rgunicorn.app.pasterapp")?;
     Ok(module.call_method("get_wsgi_app", (paste,), Some(&kwargs))?)
 }

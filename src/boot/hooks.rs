@@ -52,19 +52,19 @@ impl HookRunner {
     ) -> PyResult<Self> {
         let made = || {
             let class = py.import("rgunicorn._server")?.getattr("App")?;
-            class.call1((ctx.live.config(py), ctx.settings.app().unwrap_or_default()))
+            class.call1((ctx.objects.config(py), ctx.settings.app().unwrap_or_default()))
         };
         let app = ctx.program.clone().map_or_else(made, Ok)?;
         if let Some(object) = preloaded {
             app.setattr("callable", object)?;
         }
-        let server = ServerObject::new(py, ctx.live, &app, log)?;
+        let server = ServerObject::new(py, ctx.objects, &app, log)?;
         Ok(Self { server, worker: None, phase: HookPhase::Start })
     }
 
     /// Shows hooks the configuration that is in force from now on.
-    pub(super) fn configure(&self, py: Python<'_>, live: &ConfigObjects, log: &Bound<'_, PyAny>) {
-        if let Err(error) = self.server.configure(py, live, log) {
+    pub(super) fn configure(&self, py: Python<'_>, objects: &ConfigObjects, log: &Bound<'_, PyAny>) {
+        if let Err(error) = self.server.configure(py, objects, log) {
             error.write_unraisable(py, None);
         }
     }
@@ -102,7 +102,7 @@ impl HookRunner {
     pub(super) fn event(
         &mut self,
         py: Python<'_>,
-        live: &ConfigObjects,
+        objects: &ConfigObjects,
         errors: &ErrorLog,
         event: HookEvent,
     ) -> Result<(), i32> {
@@ -125,7 +125,7 @@ impl HookRunner {
             | HookEvent::OnReload
             | HookEvent::PreExec
             | HookEvent::OnExit
-            | HookEvent::WorkerExit { .. } => hook.map_or(Ok(()), |hook| self.call(py, live, hook)),
+            | HookEvent::WorkerExit { .. } => hook.map_or(Ok(()), |hook| self.call(py, objects, hook)),
         };
         done.or_else(|error| match hook.map(|hook| hook.row().failure) {
             Some(HookFailure::Logged) => {
@@ -142,7 +142,7 @@ impl HookRunner {
     ///
     /// # Errors
     /// The exception of the hook.
-    pub(super) fn call(&self, py: Python<'_>, live: &ConfigObjects, hook: Hook) -> PyResult<()> {
+    pub(super) fn call(&self, py: Python<'_>, objects: &ConfigObjects, hook: Hook) -> PyResult<()> {
         let mut args = Vec::new();
         for arg in hook.row().args {
             args.push(match arg {
@@ -157,7 +157,7 @@ impl HookRunner {
                 }
             });
         }
-        live.hook(py, hook)?.call1(PyTuple::new(py, args)?).map(drop)
+        objects.hook(py, hook)?.call1(PyTuple::new(py, args)?).map(drop)
     }
 
     /// Reports the failure of a hook, and returns the status to end with.

@@ -23,7 +23,7 @@ use super::{cooperative, daemon, setup, worker};
 /// A configuration, and the logs that were opened for it.
 pub(super) struct Configuration {
     pub(super) settings: Settings,
-    pub(super) live: ConfigObjects,
+    pub(super) objects: ConfigObjects,
     pub(super) logs: Logs,
 }
 
@@ -55,18 +55,18 @@ impl Server {
     fn read_again(&self, py: Python<'_>) -> Result<(Configuration, ArbiterConfig), String> {
         self.sources.leave(py).map_err(|error| error.to_string())?;
         self.sources.read_program_again(py)?;
-        let (settings, live) = self.sources.read(py).map_err(|refused| refused.log)?;
+        let (settings, objects) = self.sources.read(py).map_err(|refused| refused.log)?;
         let config = setup::arbiter_config(&settings)?;
         self.sources.enter(py, &settings).map_err(|error| error.to_string())?;
-        let logs = Logs::open(py, &settings, &live, Some(&self.current.logs))?;
+        let logs = Logs::open(py, &settings, &objects, Some(&self.current.logs))?;
         cooperative::prepare_gevent(py, &settings)?;
-        Ok((Configuration { settings, live, logs }, config))
+        Ok((Configuration { settings, objects, logs }, config))
     }
 
     /// Shows hooks the configuration that is in force now.
     fn configure_hooks(&self, py: Python<'_>) {
-        let Configuration { live, logs, .. } = &self.current;
-        self.hook_runner.configure(py, live, &logs.object(py));
+        let Configuration { objects, logs, .. } = &self.current;
+        self.hook_runner.configure(py, objects, &logs.object(py));
     }
 
     /// Goes back to the directory and variables of the settings in force.
@@ -95,8 +95,8 @@ impl Host for Server {
         Python::attach(|py| {
             let app = self.app.as_ref().map(|app| app.clone_ref(py));
             let program = self.sources.embedding(py);
-            let Configuration { settings, live, logs } = &mut self.current;
-            let ctx = BootContext { settings, live, program };
+            let Configuration { settings, objects, logs } = &mut self.current;
+            let ctx = BootContext { settings, objects, program };
             let ended = worker::run(py, context, &ctx, &mut self.hook_runner, logs, app);
             self.has_busy_threads = ended.has_busy_threads;
             ended.status
@@ -121,7 +121,7 @@ impl Host for Server {
         {
             self.current = former;
             Python::attach(|py| {
-                self.current.logs.restore(py, &self.current.live);
+                self.current.logs.restore(py, &self.current.objects);
                 self.re_enter(py);
                 self.configure_hooks(py);
             });
@@ -129,8 +129,8 @@ impl Host for Server {
     }
 
     fn event(&mut self, event: HookEvent) -> Result<(), i32> {
-        let Configuration { live, logs, .. } = &self.current;
-        let done = Python::attach(|py| self.hook_runner.event(py, live, &logs.errors, event));
+        let Configuration { objects, logs, .. } = &self.current;
+        let done = Python::attach(|py| self.hook_runner.event(py, objects, &logs.errors, event));
         logs.flush();
         done
     }

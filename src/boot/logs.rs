@@ -38,7 +38,7 @@ impl Logs {
     pub(super) fn open(
         py: Python<'_>,
         settings: &Settings,
-        live: &ConfigObjects,
+        objects: &ConfigObjects,
         former: Option<&Self>,
     ) -> Result<Self, String> {
         let unwritable = |path: &str, error| format!("Error: '{path}' isn't writable [{error}]");
@@ -54,11 +54,11 @@ impl Logs {
         let files = targets.filter(|target| *target != "-").map(str::to_owned).collect();
         let access = access.transpose()?;
         let former = former.map(|former| former.logger.bind(py));
-        let logger = make_logger(py, live, former).map_err(|error| logger_error(py, &error))?.unbind();
+        let logger = make_logger(py, objects, former).map_err(|error| logger_error(py, &error))?.unbind();
         let mut logs = Self { errors: Arc::new(errors), access, logger, relay: None, files, owner };
         logs.give_away()
             .map_err(|(path, error)| format!("Error: cannot change the owner of '{path}': {error}"))?;
-        logs.choose_writer(py, live).map_err(|error| format_exception(py, &error))?;
+        logs.choose_writer(py, objects).map_err(|error| format_exception(py, &error))?;
         Ok(logs)
     }
 
@@ -67,9 +67,9 @@ impl Logs {
     ///
     /// # Errors
     /// The exceptions of attributes.
-    pub(super) fn choose_writer(&mut self, py: Python<'_>, live: &ConfigObjects) -> PyResult<()> {
+    pub(super) fn choose_writer(&mut self, py: Python<'_>, objects: &ConfigObjects) -> PyResult<()> {
         let stock = py.import("rgunicorn.glogging")?;
-        let of = (&self.logger, live.config(py));
+        let of = (&self.logger, objects.config(py));
         if self.relay.is_none() && !stock.call_method1("is_stock", of)?.is_truthy()? {
             let log = self.logger.getattr(py, "error_log").ok();
             let level =
@@ -88,16 +88,20 @@ impl Logs {
     ///
     /// # Errors
     /// The exceptions of attributes.
-    pub(super) fn access_logger(&self, py: Python<'_>, live: &ConfigObjects) -> PyResult<Option<Py<PyAny>>> {
+    pub(super) fn access_logger(
+        &self,
+        py: Python<'_>,
+        objects: &ConfigObjects,
+    ) -> PyResult<Option<Py<PyAny>>> {
         let stock = py
             .import("rgunicorn.glogging")?
-            .call_method1("access_is_stock", (&self.logger, live.config(py)))?;
+            .call_method1("access_is_stock", (&self.logger, objects.config(py)))?;
         Ok((!stock.is_truthy()?).then(|| self.logger.clone_ref(py)))
     }
 
     /// Sets the logger up again, after other logs were on trial: they may have had the same one.
-    pub(super) fn restore(&self, py: Python<'_>, live: &ConfigObjects) {
-        if let Err(error) = self.logger.call_method1(py, "setup", (live.config(py),)) {
+    pub(super) fn restore(&self, py: Python<'_>, objects: &ConfigObjects) {
+        if let Err(error) = self.logger.call_method1(py, "setup", (objects.config(py),)) {
             let text = format_exception(py, &error);
             self.errors.error(format_args!("Cannot go back to the former log settings: {text}"));
         }
@@ -171,10 +175,10 @@ fn access_format(settings: &Settings) -> Result<AccessFormat, String> {
 /// class.
 fn make_logger<'py>(
     py: Python<'py>,
-    live: &ConfigObjects,
+    objects: &ConfigObjects,
     former: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let config = live.config(py);
+    let config = objects.config(py);
     let class = config.getattr("logger_class")?;
     if let Some(former) = former.filter(|former| former.get_type().is(&class)) {
         former.call_method1("setup", (config,))?;

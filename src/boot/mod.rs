@@ -89,13 +89,13 @@ fn start(py: Python<'_>, sources: Sources) -> Result<ReadyServer, StartExit> {
     py.import("rgunicorn.compat").map_err(raised)?;
     // A hub that the configuration file makes runs our loop, too.
     gevent::install_loop(py).map_err(raised)?;
-    let (settings, live) = sources.read(py).map_err(|refused| {
+    let (settings, objects) = sources.read(py).map_err(|refused| {
         complain(py, &refused.stderr);
         StartExit(refused.status)
     })?;
     let config = setup::arbiter_config(&settings).map_err(|text| complain(py, &text))?;
     if settings.print_config() || settings.check_config() {
-        return Err(check(py, &sources, &settings, &live));
+        return Err(check(py, &sources, &settings, &objects));
     }
     if settings.spew() {
         py.import("rgunicorn.debug").and_then(|debug| debug.call_method0("spew")).map_err(raised)?;
@@ -104,15 +104,15 @@ fn start(py: Python<'_>, sources: Sources) -> Result<ReadyServer, StartExit> {
         daemon::detach(py, &settings, is_detached).map_err(|text| complain(py, &text))?;
     }
     sources.enter(py, &settings).map_err(|error| complain(py, &format!("Error: {error}")))?;
-    let logs = Logs::open(py, &settings, &live, None).map_err(|text| complain(py, &text))?;
+    let logs = Logs::open(py, &settings, &objects, None).map_err(|text| complain(py, &text))?;
     if logs.errors.enabled(Level::Debug) {
-        let shown = live.config(py).call_method0("_dump").and_then(|text| text.extract::<String>());
+        let shown = objects.config(py).call_method0("_dump").and_then(|text| text.extract::<String>());
         logs.errors.debug(format_args!("Current configuration:\n{}", shown.unwrap_or_default()));
         logs.flush();
     }
     import_for_workers(py, setup::threads(&settings) > 0);
     cooperative::prepare_gevent(py, &settings).map_err(|text| complain(py, &text))?;
-    let configuration = Configuration { settings, live, logs };
+    let configuration = Configuration { settings, objects, logs };
     let (app, hook_runner) = prepare_hooks(py, &sources, &configuration)?;
     Ok(ReadyServer { server: Server::new(sources, configuration, hook_runner, app), config, launch })
 }
@@ -123,8 +123,8 @@ fn prepare_hooks(
     sources: &Sources,
     configuration: &Configuration,
 ) -> Result<(Option<Py<PyAny>>, HookRunner), StartExit> {
-    let Configuration { settings, live, logs } = configuration;
-    let ctx = BootContext { settings, live, program: sources.embedding(py) };
+    let Configuration { settings, objects, logs } = configuration;
+    let ctx = BootContext { settings, objects, program: sources.embedding(py) };
     let app = settings.preload_app().then(|| app::preload(py, &ctx, &logs.errors)).transpose()?;
     for unknown in settings.unknown_names() {
         logs.errors.warning(format_args!("{unknown}"));
@@ -135,9 +135,9 @@ fn prepare_hooks(
 }
 
 /// Loads the application in this process, and leaves: `--check-config` and `--print-config`.
-fn check(py: Python<'_>, sources: &Sources, settings: &Settings, live: &ConfigObjects) -> StartExit {
+fn check(py: Python<'_>, sources: &Sources, settings: &Settings, objects: &ConfigObjects) -> StartExit {
     if settings.print_config() {
-        let shown = live.config(py).str().map(|text| text.to_string_lossy().into_owned());
+        let shown = objects.config(py).str().map(|text| text.to_string_lossy().into_owned());
         match shown {
             Ok(text) => write_stdout(py, &format!("{text}\n")),
             Err(error) => return complain(py, &format_exception(py, &error)),
@@ -149,7 +149,7 @@ fn check(py: Python<'_>, sources: &Sources, settings: &Settings, live: &ConfigOb
     if let Err(error) = sources.enter(py, settings) {
         return complain(py, &format!("Error: {error}"));
     }
-    let ctx = BootContext { settings, live, program: sources.embedding(py) };
+    let ctx = BootContext { settings, objects, program: sources.embedding(py) };
     let text = match app::load_app(py, &ctx) {
         Ok(_) => return StartExit(0),
         Err(LoadError::App(text)) => text,

@@ -160,8 +160,8 @@ impl Sources {
             return Err("Error: No application module specified.".to_owned().into());
         }
         let names = file.objects.as_ref().map(|names| names.bind(py));
-        let live = ConfigObjects::new(py, &settings, names)?;
-        Ok((settings, live))
+        let objects = ConfigObjects::new(py, &settings, names)?;
+        Ok((settings, objects))
     }
 
     /// Checks the settings that only the system can judge.

@@ -212,7 +212,7 @@ impl<'py> WorkerBoot<'_, 'py> {
         logs: &mut Logs,
         app: Option<Py<PyAny>>,
     ) -> Result<ReadyWorker, BootError> {
-        let (py, BootContext { settings, live, .. }) = (self.py, self.ctx);
+        let (py, BootContext { settings, objects, .. }) = (self.py, self.ctx);
         let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
         let handle = WorkerHandle::new(self.control.clone(), slot.clone());
         let worker = self.hook_runner.become_worker(py, age, handle)?;
@@ -224,8 +224,8 @@ impl<'py> WorkerBoot<'_, 'py> {
         let app = self.prepare_app(&identified, app)?;
         let Identified { worker, wake, watch, .. } = identified;
         // Handlers and filters of the application and the hooks are there by now.
-        logs.choose_writer(py, live)?;
-        let access_logger = logs.access_logger(py, live)?.filter(|_| logs_access(&worker));
+        logs.choose_writer(py, objects)?;
+        let access_logger = logs.access_logger(py, objects)?.filter(|_| logs_access(&worker));
         let access = logs.access.take().filter(|_| access_logger.is_none());
         let mode = self.request_mode()?;
         wsgi::set_server(&ServerNames::of_process(py).header);
@@ -260,7 +260,7 @@ impl<'py> WorkerBoot<'_, 'py> {
     /// Runs a hook of the worker's start.
     fn run_hook(&self, hook: Hook) -> Result<(), BootError> {
         let py = self.py;
-        self.hook_runner.call(py, self.ctx.live, hook).map_err(|error| {
+        self.hook_runner.call(py, self.ctx.objects, hook).map_err(|error| {
             let exits =
                 hook.row().failure == HookFailure::EndsStart && error.is_instance_of::<PySystemExit>(py);
             if exits { BootError::Exit(exit_status(py, &error)) } else { error.into() }
@@ -269,15 +269,15 @@ impl<'py> WorkerBoot<'_, 'py> {
 
     /// Gives the process the account and the signal handlers of a worker.
     fn identify(&self, worker: Bound<'py, PyAny>) -> Result<Identified<'py>, BootError> {
-        let (py, BootContext { settings, live, .. }) = (self.py, self.ctx);
+        let (py, BootContext { settings, objects, .. }) = (self.py, self.ctx);
         become_user(settings)?;
         // Only here and not in the master: the process that serves is the one that gains, and no thread of
         // the application can be in the allocator yet.
         install_chunk_cache(py, settings.frame_cache_chunks());
         let wake = wakeup_pipe(py)?;
         let watch = Arc::new(Watch::new(py, self.errors.clone())?);
-        let int = live.own_hook(py, Hook::WorkerInt)?;
-        let abort = live.own_hook(py, Hook::WorkerAbort)?;
+        let int = objects.own_hook(py, Hook::WorkerInt)?;
+        let abort = objects.own_hook(py, Hook::WorkerAbort)?;
         let signal_hooks = SignalHooks::new(int, abort, &worker);
         let (errors, control, hooks) = (self.errors.clone(), self.control.clone(), signal_hooks.clone());
         WorkerSignals { control, errors, watch: watch.clone(), hooks }.install(py)?;
@@ -342,7 +342,7 @@ impl<'py> WorkerBoot<'_, 'py> {
         worker: &Bound<'_, PyAny>,
         access: Option<Py<PyAny>>,
     ) -> PyResult<Option<RequestHooks>> {
-        let (py, live) = (self.py, self.ctx.live);
+        let (py, objects) = (self.py, self.ctx.objects);
         let arity = |hook: Bound<'_, PyAny>| -> PyResult<_> {
             let taken = py.import("rgunicorn.config")?.call_method1("positional", (&hook,))?;
             // A function that does not say how many takes all.
@@ -351,8 +351,8 @@ impl<'py> WorkerBoot<'_, 'py> {
         };
         let hooks = RequestHooks {
             worker: worker.clone().unbind(),
-            pre: live.own_hook(py, Hook::PreRequest)?.map(Bound::unbind),
-            post: live.own_hook(py, Hook::PostRequest)?.map(arity).transpose()?,
+            pre: objects.own_hook(py, Hook::PreRequest)?.map(Bound::unbind),
+            post: objects.own_hook(py, Hook::PostRequest)?.map(arity).transpose()?,
             access,
         };
         Ok((!hooks.is_empty()).then_some(hooks))

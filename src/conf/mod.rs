@@ -3,7 +3,7 @@
 
 mod handle;
 mod hooks;
-mod live;
+mod objects;
 mod table;
 
 use std::path::Path;
@@ -15,7 +15,7 @@ use rgunicorn_settings::{ConfigSource, Raw};
 
 pub use handle::WorkerHandle;
 pub use hooks::{Hook, HookArg, HookFailure, HookProcess, HookRow};
-pub use live::{ConfigObjects, ServerObject};
+pub use objects::{ConfigObjects, ServerObject};
 pub use table::{check_setting, hook_arities, settings_table};
 
 /// The name that a configuration file's module gets in `sys.modules`, as under Gunicorn.

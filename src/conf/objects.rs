@@ -103,12 +103,12 @@ impl ServerObject {
     /// The exceptions of making objects.
     pub fn new(
         py: Python<'_>,
-        live: &ConfigObjects,
+        objects: &ConfigObjects,
         app: &Bound<'_, PyAny>,
         log: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
         let class = py.import("rgunicorn._server")?.getattr("Server")?;
-        Ok(Self(class.call1((live.config(py), app, log))?.unbind()))
+        Ok(Self(class.call1((objects.config(py), app, log))?.unbind()))
     }
 
     /// Returns the object.
@@ -120,8 +120,8 @@ impl ServerObject {
     ///
     /// # Errors
     /// The exceptions of attributes.
-    pub fn configure(&self, py: Python<'_>, live: &ConfigObjects, log: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.bind(py).call_method1("_configure", (live.config(py), log)).map(drop)
+    pub fn configure(&self, py: Python<'_>, objects: &ConfigObjects, log: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.bind(py).call_method1("_configure", (objects.config(py), log)).map(drop)
     }
 
     /// Calls one of its methods (`_pre_fork`, ...), which may call a hook.
