@@ -154,7 +154,7 @@ impl GreenletPool {
         }
     }
 
-    /// Waiters until the output queue of a connection is empty, or the connection gone.
+    /// Waits until the output queue of a connection is empty, or the connection gone.
     ///
     /// # Errors
     /// What is thrown into this greenlet.
@@ -165,7 +165,7 @@ impl GreenletPool {
         Ok(())
     }
 
-    /// Waiters until there is something to read of a request body, or nothing more will come.
+    /// Waits until there is something to read of a request body, or nothing more will come.
     ///
     /// # Errors
     /// What is thrown into this greenlet, and `RuntimeError` in the hub, which cannot wait.
@@ -196,7 +196,7 @@ impl GreenletPool {
         Ok(!self.greenlets.current(py)?.is(&self.hub))
     }
 
-    /// Waiters until the reactor has news of a connection, or somebody else switches here.
+    /// Waits until the reactor has news of a connection, or somebody else switches here.
     fn suspend(&self, py: Python<'_>, id: RequestId) -> PyResult<()> {
         let me = self.greenlets.current(py)?;
         self.suspended.borrow_mut().entry(id).or_default().push(me.clone().unbind());

@@ -61,7 +61,7 @@ impl Input {
         *self.state() = Reading::Memory(Bytes::new());
     }
 
-    /// Takes more from the connection until `enough` says so of what is held, or the end has come. Waiters for it.
+    /// Takes more from the connection until `enough` says so of what is held, or the end has come. Waits for it.
     fn fill(&self, py: Python<'_>, enough: impl Fn(&[u8]) -> bool) -> PyResult<()> {
         loop {
             let id = match &*self.state() {
