@@ -46,7 +46,7 @@ fn a_full_queue_drops_the_youngest_and_recovers() {
         raise(Signal::USR1);
     }
     let all = taken(&mut queue);
-    assert_eq!((all.len(), all[0]), (QUEUE_SIGNALS_MAX as usize, Signal::USR2));
+    assert_eq!((all.len(), all[0]), (QUEUE_SIGNALS_MAX, Signal::USR2));
     raise(Signal::USR2);
     assert_eq!(taken(&mut queue), [Signal::USR2]);
 }
