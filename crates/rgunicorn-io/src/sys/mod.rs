@@ -19,6 +19,7 @@ pub mod process;
 pub mod shared;
 pub mod signal;
 mod signal_ring;
+pub mod sync;
 pub mod systemd;
 pub mod waker;
 

@@ -1,6 +1,6 @@
 //! A bounded queue of signal numbers which handlers fill and one owner empties, without a lock.
 
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use super::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 /// A ring of `N` places. `head` and `tail` only grow (and wrap); `0` in a place means 'reserved, not written yet'.
 #[derive(Debug)]

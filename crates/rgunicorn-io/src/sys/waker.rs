@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::check;
+use super::{check, sync};
 
 /// An eventfd that a loop polls, and whether the loop sleeps: a loop that does not needs no system call to be told.
 #[derive(Debug)]
 pub struct Waker {
     event: EventFd,
-    sleeping: AtomicBool,
+    sleeping: sync::atomic::AtomicBool,
 }
 
 impl Waker {
@@ -22,7 +22,7 @@ impl Waker {
     /// Those of eventfd(2).
     pub fn new() -> io::Result<Self> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Self { event, sleeping: AtomicBool::new(false) })
+        Ok(Self { event, sleeping: sync::atomic::AtomicBool::new(false) })
     }
 
     /// What the loop polls for reading.
