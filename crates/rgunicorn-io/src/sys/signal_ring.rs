@@ -14,21 +14,19 @@ impl<const N: usize> SignalRing<N> {
     /// Puts one signal at the end, or drops it if the ring is full. Lock-free and async-signal-safe: handlers of several
     /// threads, and a handler that interrupts another, may run it at the same time.
     pub(super) fn push(&self, signal: i32) {
-        let mut tail = self.tail.load(Ordering::Acquire);
-        loop {
-            if tail.wrapping_sub(self.head.load(Ordering::Acquire)) as usize >= N {
+        let tail = loop {
+            // In this order: what is read last is at least as new, so that `head` never lies beyond `tail`. The other way
+            // round, a handler that is interrupted in between would take its difference for a full ring.
+            let head = self.head.load(Ordering::Acquire);
+            let tail = self.tail.load(Ordering::Acquire);
+            if tail.wrapping_sub(head) as usize >= N {
                 return;
             }
-            match self.tail.compare_exchange_weak(
-                tail,
-                tail.wrapping_add(1),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => break,
-                Err(seen) => tail = seen,
+            let next = tail.wrapping_add(1);
+            if self.tail.compare_exchange_weak(tail, next, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                break tail;
             }
-        }
+        };
         if let Some(place) = self.places.get(tail as usize % N) {
             place.store(signal, Ordering::Release);
         }
