@@ -1,7 +1,7 @@
 //! Models of what threads and signal handlers share, checked by loom: it runs each one through every order of their
-//! steps that the memory model allows (up to a bound on preemptions), and a thread that waits for ever is an error.
+//! steps that the memory model allows (up to a bound on preemptions). A thread that waits for ever is an error.
 //!
-//! The code under test is the product's own, included by path. The modules around it stand for the ones that it imports:
+//! The code under test is the product's own, included by path. The modules around it stand for those that it imports:
 //! `sync` has the checker's locks and atomics, `sys::eventfd` a model of the one system call that matters.
 //!
 //! A model is a program of two or three threads that does as little as shows the fault it is there for.

@@ -11,12 +11,12 @@ pub(super) struct SignalRing<const N: usize> {
 }
 
 impl<const N: usize> SignalRing<N> {
-    /// Puts one signal at the end, or drops it if the ring is full. Lock-free and async-signal-safe: handlers of several
-    /// threads, and a handler that interrupts another, may run it at the same time.
+    /// Puts one signal at the end, or drops it if the ring is full. Lock-free and async-signal-safe: handlers of
+    /// several threads, and a handler that interrupts another, may run it at the same time.
     pub(super) fn push(&self, signal: i32) {
         let tail = loop {
-            // In this order: what is read last is at least as new, so that `head` never lies beyond `tail`. The other way
-            // round, a handler that is interrupted in between would take its difference for a full ring.
+            // In this order: what is read last is at least as new, so that `head` never lies beyond `tail`. The other
+            // way round, a handler that is interrupted in between would take its difference for a full ring.
             let head = self.head.load(Ordering::Acquire);
             let tail = self.tail.load(Ordering::Acquire);
             if tail.wrapping_sub(head) as usize >= N {

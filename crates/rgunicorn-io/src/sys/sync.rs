@@ -1,4 +1,4 @@
-//! The locks and atomics of what several threads, or a thread and a signal handler, share: those of the standard library.
+//! The locks and atomics of what several threads, or a thread and a signal handler, share: the standard library's.
 //!
 //! Files that import them from here, and not from `std`, are also compiled into `tests/models`, where a module of this
 //! name holds the ones of a model checker.

@@ -3,8 +3,8 @@
 pub use loom::sync::{Mutex, MutexGuard};
 pub use loom::thread::yield_now;
 
-/// Loom lets a read-modify-write overlook a plain store that nothing orders with an earlier one, although that must read
-/// the last value, and so it finds faults that cannot be. Here a store is a swap whose result is dropped, which orders
+/// Loom lets a read-modify-write overlook a plain store that nothing orders with an earlier one, although it must read
+/// the last value. So it finds faults that cannot be. Here a store is a swap whose result is dropped, which orders
 /// all writes of a variable; loads may still see any older value that the orderings leave open.
 pub mod atomic {
     pub use loom::sync::atomic::Ordering;
