@@ -102,3 +102,7 @@ timed() {
     say "<== $name: $([ $status -eq 0 ] && echo ok || echo "FAILED ($status)"), $((SECONDS - from)) s"
     return $status
 }
+
+# toolchain NAME: the full name of an installed toolchain, or failure. The list is asked, because rustup would install
+# what is named in a command.
+toolchain() { rustup toolchain list 2>/dev/null | grep -oE -m1 "^${1//./\\.}(\.0)?-[^ ]+"; }
