@@ -230,6 +230,11 @@ impl GreenletPool {
     }
 }
 
+thread_local! {
+    /// The application that this thread serves.
+    static SERVING: RefCell<Option<Rc<GreenletApp>>> = const { RefCell::new(None) };
+}
+
 /// What a request's greenlet runs.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
 struct ServeRequest;
@@ -238,8 +243,8 @@ struct ServeRequest;
 impl ServeRequest {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         // A counted handle, on the heap: this frame may be copied away and never come back.
-        let app = current::greenlets()?;
-        app.run(py)
+        let app = SERVING.with_borrow(Clone::clone);
+        app.ok_or_else(|| PyRuntimeError::new_err("the worker is over"))?.run(py)
     }
 }
 
@@ -346,9 +351,9 @@ impl GreenletApp {
         config.watch.describe_by(pool.describe());
         let responder = Rc::new(GreenletResponder { reactor: Rc::clone(reactor), pool });
         let wsgi = Rc::new(WsgiApp::new(py, config, WorkerFacts::of(reactor), responder.clone())?);
-        let app = Rc::new(Self { wsgi: Rc::clone(&wsgi), responder, watch: Arc::clone(&config.watch) });
-        current::set(wsgi);
-        current::set_greenlets(Rc::clone(&app));
+        current::set(responder.clone());
+        let app = Rc::new(Self { wsgi, responder, watch: Arc::clone(&config.watch) });
+        SERVING.set(Some(Rc::clone(&app)));
         Ok(app)
     }
 
@@ -368,6 +373,8 @@ impl GreenletApp {
     /// The worker leaves.
     pub fn close(&self) {
         current::clear();
+        let app = SERVING.take();
+        drop(app);
     }
 
     /// Runs the request whose greenlet has just begun.
