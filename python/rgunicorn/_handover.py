@@ -21,17 +21,19 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-# An unborn socket keeps its connection's ticket in a slot that `socket.socket`
+    from rgunicorn._rgunicorn import RequestHandle
+
+# An unborn socket keeps the handle of its request in a slot that `socket.socket`
 # fills only when it is initialised.
 _io_refs: Any = vars(socket.socket)["_io_refs"]
-set_ticket: Callable[[socket.socket, int], None] = _io_refs.__set__
-_get_ticket: Callable[[socket.socket], int] = _io_refs.__get__
+set_handle: Callable[[socket.socket, RequestHandle], None] = _io_refs.__set__
+_get_handle: Callable[[socket.socket], RequestHandle] = _io_refs.__get__
 
 _unread: weakref.WeakKeyDictionary[socket.socket, memoryview] = weakref.WeakKeyDictionary()
 
 
 def _become_real(sock: socket.socket) -> None:
-    fd, unread = _take_socket(_get_ticket(sock))
+    fd, unread = _take_socket(_get_handle(sock))
     if unread:
         object.__setattr__(sock, "__class__", _SocketWithUnreadBytes)
         _unread[sock] = memoryview(unread)

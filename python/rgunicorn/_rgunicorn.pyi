@@ -16,6 +16,7 @@ __all__ = [
     "Input",
     "Loop",
     "RequestBodyError",
+    "RequestHandle",
     "StartResponse",
     "WorkerHandle",
     "Write",
@@ -55,7 +56,11 @@ def main(argv: list[str]) -> int:
 def _instances(class_: type[Any]) -> list[Any]:
     """Return every object of a class and of those below it that the collector knows; no code of theirs runs."""
 
-def _take_socket(ticket: int) -> tuple[int, bytes]:
+@final
+class RequestHandle:
+    """What an unborn ``gunicorn.socket`` leads to its request by."""
+
+def _take_socket(handle: RequestHandle) -> tuple[int, bytes]:
     """Detach a connection: a descriptor that the caller owns, and the bytes received and not used."""
 
 @disjoint_base

@@ -1,17 +1,19 @@
-//! A worker whose requests run in greenlets: which applications get it.
+//! A worker whose requests run in greenlets: which applications get it, and what it needs of gevent.
 
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::gevent::{self, GreenletApp, Patched, Version};
-use crate::wsgi::WsgiApp;
+use crate::gevent::{self, Patched, RequestGreenlets, Version};
+use crate::py::format_exception;
+use crate::wsgi::GreenletApp;
 use rgunicorn_server::log::{ErrorLog, Level};
-use rgunicorn_settings::WorkerKind;
+use rgunicorn_settings::{Settings, WorkerKind};
 
 /// Gunicorn's gevent worker asks for this version: the first one that is right on all Pythons we run on.
-pub(super) const GEVENT_LEAST: Version = Version::new(24, 10, 1);
-/// What those are told who do not have it.
-pub(super) const INSTALL: &str = "pip install 'rgunicorn[gevent]'";
+const GEVENT_LEAST: Version = Version::new(24, 10, 1);
+/// The advice to operators who do not have it.
+const INSTALL: &str = "pip install 'rgunicorn[gevent]'";
+
 /// How a worker runs the application's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestMode {
@@ -23,19 +25,29 @@ pub(super) enum RequestMode {
     Threads(usize),
 }
 
-/// Decides how requests run, and says so in the log, with the reason. `threads`: how many the configuration asks for; 0: none.
+/// The answer to the question how requests run.
+pub(super) enum Decided {
+    /// In this way.
+    Mode(RequestMode),
+    /// Not at all: the `gevent` worker cannot have its loop, for this reason.
+    Refused(String),
+}
+
+/// Decides how requests run, and says so in the log, with the reason. `threads`: how many the configuration
+/// asks for; 0: none.
 ///
 /// # Errors
-/// Those of gevent, and for the `gevent` worker a hub that runs another loop.
+/// The exceptions of gevent.
 pub(super) fn decide(
     py: Python<'_>,
-    (kind, threads): (WorkerKind, usize),
+    kind: WorkerKind,
+    threads: usize,
     errors: &ErrorLog,
-) -> PyResult<Result<RequestMode, String>> {
+) -> PyResult<Decided> {
     let pid = std::process::id();
     let direct = |level, reason: &str| {
         errors.log(level, format_args!("Worker {pid} runs one request at a time: {reason}"));
-        Ok(Ok(RequestMode::Direct))
+        Ok(Decided::Mode(RequestMode::Direct))
     };
     let otherwise = |level, reason: &str| {
         if threads == 0 {
@@ -43,10 +55,10 @@ pub(super) fn decide(
         }
         let s = if threads == 1 { "" } else { "s" };
         errors.log(level, format_args!("Worker {pid} runs requests in {threads} thread{s}: {reason}"));
-        Ok(Ok(RequestMode::Threads(threads)))
+        Ok(Decided::Mode(RequestMode::Threads(threads)))
     };
     let missing = match gevent::patched(py)? {
-        _ if kind == WorkerKind::Sync => return Ok(Ok(RequestMode::Direct)),
+        _ if kind == WorkerKind::Sync => return Ok(Decided::Mode(RequestMode::Direct)),
         Patched::NotUsed => return otherwise(Level::Info, "the application does not use gevent"),
         Patched::No => {
             return otherwise(
@@ -59,7 +71,7 @@ pub(super) fn decide(
                 "gevent has not patched {}, which requests in greenlets need (gevent.monkey.patch_all)",
                 missing.join(", ")
             );
-            // Patched threads are greenlets, which nobody would run.
+            // Patched threads are greenlets, which no hub would run.
             let threads_are_real = missing.contains(&"threading");
             return if threads_are_real {
                 otherwise(Level::Warning, &reason)
@@ -76,15 +88,16 @@ pub(super) fn decide(
         let reason = "gevent's hub was made before rgunicorn's loop could be chosen: set GEVENT_LOOP=rgunicorn.gevent.Loop, \
                       or use nothing of gevent but patching before the application is imported";
         if kind == WorkerKind::Gevent {
-            return Ok(Err(reason.to_owned()));
+            return Ok(Decided::Refused(reason.to_owned()));
         }
         return direct(Level::Warning, reason);
     }
-    tell_greenlets(py, errors, &missing)?;
-    Ok(Ok(RequestMode::Greenlets))
+    log_greenlets(py, errors, &missing)?;
+    Ok(Decided::Mode(RequestMode::Greenlets))
 }
 
-fn tell_greenlets(py: Python<'_>, errors: &ErrorLog, missing: &[&str]) -> PyResult<()> {
+/// Logs that requests run in greenlets, and what gevent has not patched.
+fn log_greenlets(py: Python<'_>, errors: &ErrorLog, missing: &[&str]) -> PyResult<()> {
     let version: String = py.import("gevent")?.getattr("__version__")?.extract()?;
     let pid = std::process::id();
     errors.log(Level::Info, format_args!("Worker {pid} runs requests in greenlets (gevent {version})"));
@@ -100,7 +113,25 @@ fn tell_greenlets(py: Python<'_>, errors: &ErrorLog, missing: &[&str]) -> PyResu
     Ok(())
 }
 
-impl GreenletApp for WsgiApp {
+/// Prepares the process for the worker type's use of gevent, before anything of the application is imported.
+///
+/// # Errors
+/// The text for the operator: gevent is missing, or fails.
+pub(super) fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), String> {
+    let done = match settings.worker_kind() {
+        Ok(WorkerKind::Gevent) => {
+            if let Some(reason) = gevent::import_objection(py, GEVENT_LEAST) {
+                return Err(format!("Error: the gevent worker needs gevent: {reason}. {INSTALL}"));
+            }
+            gevent::install_loop(py)
+        }
+        Ok(WorkerKind::Uring | WorkerKind::Gthread) => gevent::install_loop(py),
+        Ok(WorkerKind::Sync) | Err(_) => gevent::uninstall_loop(py),
+    };
+    done.map_err(|error| format_exception(py, &error))
+}
+
+impl RequestGreenlets for GreenletApp {
     fn relay_logs(&self) {
         Self::relay_logs(self);
     }

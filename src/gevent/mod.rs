@@ -35,7 +35,7 @@ pub use monkey::{
     Patched, Version, after_fork, check_compat, current_loop, import_objection, install_loop, original,
     patch_all, patched, uninstall_loop,
 };
-pub use serve::{GreenletApp, serve};
+pub use serve::{RequestGreenlets, serve};
 pub use types::{Loop, Watcher};
 pub use vectorcall::install_vectorcall;
 pub use watchers::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};

@@ -20,8 +20,8 @@ use super::monkey::current_loop;
 /// Gunicorn's number.
 const KILL_TIMEOUT_S: f64 = 1.0;
 
-/// An application whose requests run in greenlets.
-pub trait GreenletApp: App {
+/// The greenlets of a worker's requests, as far as the turns and the end of the worker are concerned.
+pub trait RequestGreenlets {
     /// Hands the records of the error log to Python's logger, where there is one. Called once a turn, with nothing
     /// borrowed.
     fn relay_logs(&self);
@@ -34,15 +34,15 @@ pub trait GreenletApp: App {
 }
 
 /// The main greenlet, which goes on when the worker is to leave.
-struct MainGreenlet<A> {
-    app: Rc<A>,
+struct MainGreenlet<R> {
+    requests: Rc<R>,
     greenlets: Greenlets,
     main: Py<PyAny>,
 }
 
-impl<A: GreenletApp> SourceHost for MainGreenlet<A> {
+impl<R: RequestGreenlets> SourceHost for MainGreenlet<R> {
     fn begin_turn(&self) {
-        self.app.relay_logs();
+        self.requests.relay_logs();
     }
 
     fn leave(&self) {
@@ -55,21 +55,23 @@ impl<A: GreenletApp> SourceHost for MainGreenlet<A> {
     }
 }
 
-/// Serves until the worker is to leave; returns its exit status. `watch` is told what the loop works on.
+/// Serves `app`, whose requests run in the greenlets of `requests`, until the worker is to leave; returns its exit
+/// status. `watch` is told what the loop works on.
 ///
 /// # Errors
 /// Those of gevent, and `RuntimeError` for a hub that runs another loop.
-pub fn serve<A: GreenletApp + 'static>(
+pub fn serve<A: App + 'static, R: RequestGreenlets + 'static>(
     py: Python<'_>,
     reactor: &Rc<Reactor>,
     app: &Rc<A>,
+    requests: &Rc<R>,
     watch: &Arc<Watch>,
 ) -> PyResult<i32> {
     let Some(hub_loop) = current_loop(py)? else {
         return Err(PyRuntimeError::new_err("the hub has another loop"));
     };
     let greenlets = Greenlets::import(py)?;
-    let host = MainGreenlet { app: app.clone(), greenlets, main: greenlets.current(py)?.unbind() };
+    let host = MainGreenlet { requests: requests.clone(), greenlets, main: greenlets.current(py)?.unbind() };
     let source = Rc::new(WorkerSource::new(reactor.clone(), app.clone(), host));
     hub_loop.get().attach_source(py, source.clone(), watch.clone())?;
     let hub = py.import("gevent")?.call_method0("get_hub")?;
@@ -88,7 +90,7 @@ pub fn serve<A: GreenletApp + 'static>(
         return Ok(status);
     }
     reactor.leave();
-    let killed = kill_rest(py, reactor, &**app);
+    let killed = kill_rest(py, reactor, &**requests);
     // Code that lets the hub run from now on (an `atexit` function) does so with a plain loop.
     source.end();
     reactor.driver().flush();
@@ -107,8 +109,8 @@ fn status_of(py: Python<'_>, reactor: &Reactor, error: &PyErr) -> i32 {
 
 /// Kills the requests that are still in progress when the worker leaves, as under Gunicorn: their `finally` clauses
 /// run.
-fn kill_rest(py: Python<'_>, reactor: &Reactor, app: &impl GreenletApp) -> PyResult<()> {
-    let running = app.running(py)?;
+fn kill_rest(py: Python<'_>, reactor: &Reactor, requests: &impl RequestGreenlets) -> PyResult<()> {
+    let running = requests.running(py)?;
     if running.is_empty() {
         return Ok(());
     }

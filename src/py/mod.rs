@@ -137,8 +137,13 @@ pub fn detached(py: Python<'_>, wait: &mut dyn FnMut()) {
 
 /// Returns whether the caller's reference is the only one.
 pub fn is_only_reference<T>(object: &Bound<'_, T>) -> bool {
+    is_referenced(object, 1)
+}
+
+/// Whether there are `count` references to an object, the caller's included.
+pub fn is_referenced<T>(object: &Bound<'_, T>, count: usize) -> bool {
     // SAFETY: the object is alive, and the interpreter lock keeps its count still.
-    unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) == count as ffi::Py_ssize_t }
 }
 
 /// Makes a Python `bytes` object the memory of a [`Bytes`]: no copy, the object lives until the last handle is dropped.

@@ -35,7 +35,7 @@ impl QueueListener {
 
     /// Hands over the records that wait. To be called where nothing is borrowed: the logger may do anything.
     pub fn relay(&self) {
-        let records = self.errors.take_diverted();
+        let records = self.errors.take_queued();
         if records.is_empty() {
             return;
         }

@@ -1,374 +1,276 @@
-//! The calls of the application: on the loop's frame, one at a time (direct mode), or each in a greenlet of its own
-//! (cooperative mode, see `cooperative`). Its response is pulled as fast as the client reads.
-//!
-//! In direct mode a response that has to wait for its reader is a [`Exchange`] parked under its connection; everything it
-//! needs is in there, nothing is kept on the stack. In cooperative mode its greenlet waits.
+//! The call of the application, the same for every way in which it runs: what it gets, and what starts. Its response is
+//! pulled as fast as the client reads (`respond`); how a request ends is in `finish`.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyIterator, PyList};
+use pyo3::types::PyDict;
 
 use crate::py::{QueueListener, Watch, catch_panic, exit_status};
 use rgunicorn_http::{HttpError, ResponseFacts};
 use rgunicorn_io::sys::atfork;
 use rgunicorn_server::log::Level;
-use rgunicorn_server::worker::{App, ExitStatus, Flow, Reactor, Request, RequestId};
+use rgunicorn_server::worker::{Body, ExitStatus, Request, RequestId};
 
-use super::client::ClientDisconnected;
-use super::cooperative::GreenletPool;
 use super::environ::{EnvironFactory, ServerFacts};
+use super::exchange::{Exchange, ExchangeState, RequestObjects, SpareObjects};
 use super::file_wrapper::FileWrapper;
-use super::hints::{EarlyHints, HintTarget};
 use super::hooks::RequestHooks;
 use super::input::Input;
-use super::link::Link;
-use super::log_line;
-use super::response::StartResponse;
-use super::running::RunningRequest;
+use super::responder::{Responder, WorkerFacts};
 use super::socket::SocketFactory;
 
-/// The application and what its calls need.
-pub struct WsgiApp {
+/// All that is needed to run the application.
+pub struct WsgiConfig {
+    /// The application.
+    pub app: Py<PyAny>,
+    /// The facts that are the same in every environ.
+    pub facts: ServerFacts,
+    /// `wsgi.errors` and the like.
+    pub constants: Py<PyDict>,
+    /// Wrapped files leave by sendfile(2).
+    pub sendfile: bool,
+    /// Told how to describe the requests in progress.
+    pub watch: Arc<Watch>,
+    /// The hooks that run for every request, if there are any.
+    pub hooks: Option<RequestHooks>,
+    /// Where records of the error log go, if not into its file.
+    pub listener: Option<Arc<QueueListener>>,
+}
+
+/// The application and what its calls need, on one thread.
+pub(super) struct WsgiApp {
     app: Py<PyAny>,
     environs: EnvironFactory,
-    pub(super) sockets: SocketFactory,
-    empty_input: Py<Input>,
-    /// Those of the last request, if the application kept none.
-    pub(super) spare: RefCell<Option<RequestObjects>>,
-    pub(super) parked: RefCell<HashMap<RequestId, Exchange>>,
+    sockets: SocketFactory,
+    spare: SpareObjects,
+    parked: RefCell<HashMap<RequestId, Exchange>>,
     pub(super) sendfile: bool,
     forks: u32,
-    /// In cooperative mode.
-    pub(super) greenlets: Option<GreenletPool>,
-    /// Told about every call into the application; it asks `running` what that is for.
-    watch: Arc<Watch>,
-    running: Arc<RunningRequest>,
     pub(super) hooks: Option<RequestHooks>,
-    pub(super) relay: Option<Arc<QueueListener>>,
+    pub(super) listener: Option<Arc<QueueListener>>,
+    pub(super) worker: WorkerFacts,
+    responder: Rc<dyn Responder>,
 }
 
-/// `start_response`, the early hints that end when its head leaves, and whether the client has left.
-pub(super) type RequestObjects = (Py<StartResponse>, Py<EarlyHints>, Py<ClientDisconnected>);
-
-/// A response in progress.
-pub(super) struct Exchange {
-    pub(super) request: Request,
-    pub(super) environ: Py<PyDict>,
-    /// The body, if it was still arriving when the application was called.
-    pub(super) input: Option<Py<Input>>,
-    pub(super) response: Py<StartResponse>,
-    pub(super) hints: Py<EarlyHints>,
-    pub(super) client: Py<ClientDisconnected>,
-    pub(super) socket: Py<PyAny>,
-    /// What the application returned; closed at the end.
-    pub(super) iterable: Option<Py<PyAny>>,
-    pub(super) state: ExchangeState,
-    /// What hooks get for it, if there are any.
-    pub(super) req: Option<Py<PyAny>>,
-    /// A list or a tuple: all items exist already, so nothing has to leave before the next is asked for.
-    pub(super) is_sized: bool,
-}
-
-pub(super) enum ExchangeState {
-    /// Items are still to come.
-    Items(Py<PyIterator>),
-    /// Everything was produced; the last bytes are on their way.
-    Ending,
+/// Why a request does not come to its application.
+struct Rejected {
+    request: Box<Request>,
+    /// `None`: the call could not be made.
+    error: Option<HttpError>,
 }
 
 impl WsgiApp {
-    /// The calls of `app`: one after the other, or (`cooperative`) each in a greenlet. `constants`: `wsgi.errors` and
-    /// whatever else is the same in every environ.
+    /// The calls of `config`'s application on this thread, whose responses leave by `responder`.
     ///
     /// # Errors
     /// Those of making the shared objects.
-    pub fn new(
+    pub(super) fn new(
         py: Python<'_>,
-        app: Py<PyAny>,
-        facts: &ServerFacts,
-        constants: &Bound<'_, PyDict>,
-        sendfile: bool,
-        watch: Arc<Watch>,
-        (cooperative, hooks, relay): (bool, Option<RequestHooks>, Option<Arc<QueueListener>>),
+        config: &WsgiConfig,
+        worker: WorkerFacts,
+        responder: Rc<dyn Responder>,
     ) -> PyResult<Self> {
-        let running = Arc::new(RunningRequest::default());
-        let greenlets = if cooperative { Some(GreenletPool::new(py)?) } else { None };
-        watch.describe_by(
-            greenlets.as_ref().map_or_else(|| RunningRequest::describe(&running), GreenletPool::describe),
-        );
+        let constants = config.constants.bind(py).copy()?;
         constants.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
+        constants.set_item("wsgi.input", Py::new(py, Input::new(Body::Empty))?)?;
         Ok(Self {
-            app,
-            environs: EnvironFactory::new(py, facts, constants)?,
+            app: config.app.clone_ref(py),
+            environs: EnvironFactory::new(&config.facts, &constants)?,
             sockets: SocketFactory::new(py)?,
-            empty_input: Py::new(py, Input::new(rgunicorn_server::worker::Body::Empty))?,
-            spare: RefCell::default(),
+            spare: SpareObjects::new(),
             parked: RefCell::default(),
-            sendfile,
+            sendfile: config.sendfile,
             forks: atfork::generation(),
-            greenlets,
-            watch,
-            running,
-            hooks,
-            relay,
+            hooks: config.hooks.as_ref().map(|hooks| hooks.clone_ref(py)),
+            listener: config.listener.clone(),
+            worker,
+            responder,
         })
     }
 
+    /// Returns the way to the connections of this thread's requests.
+    pub(super) fn responder(&self) -> &dyn Responder {
+        &*self.responder
+    }
+
     /// Hands diverted records of the error log over. Where nothing is borrowed.
-    pub fn relay_logs(&self) {
-        if let Some(relay) = &self.relay {
-            relay.relay();
+    pub(super) fn relay_logs(&self) {
+        if let Some(listener) = &self.listener {
+            listener.relay();
         }
     }
 
-    /// Whether requests run in greenlets.
-    pub fn is_cooperative(&self) -> bool {
-        self.greenlets.is_some()
-    }
-
-    pub(super) fn greenlets(&self) -> Option<&GreenletPool> {
-        self.greenlets.as_ref()
-    }
-
+    /// Whether this process is a child that the application forked.
     pub(super) fn is_forked_copy(&self) -> bool {
         atfork::generation() != self.forks
     }
 
-    /// Waiters until all output of a connection has left or its client has; `None` where the loop itself would have to wait.
-    pub(super) fn drained(&self, py: Python<'_>, link: Link<'_>, conn: RequestId) -> Option<PyResult<Flow>> {
-        match (link, &self.greenlets) {
-            (Link::Thread(remote), _) => Some(Ok(remote.drained(conn))),
-            (Link::Loop(reactor), Some(greenlets)) => {
-                let drained = greenlets.drained(py, reactor, conn);
-                Some(drained.map(|()| if reactor.is_closed(conn) { Flow::Gone } else { Flow::Sent }))
-            }
-            (Link::Loop(_), None) => None,
-        }
-    }
-
-    /// The greenlets of the requests in progress; none in direct mode.
-    ///
-    /// # Errors
-    /// `MemoryError`.
-    pub fn running<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        self.greenlets.as_ref().map_or_else(|| Ok(PyList::empty(py)), |greenlets| greenlets.running(py))
-    }
-
-    /// A request in its own greenlet, from beginning to end.
-    pub(super) fn guarded_start(&self, py: Python<'_>, link: Link<'_>, request: Request) {
-        let conn = request.id;
-        let done = catch_unwind(AssertUnwindSafe(|| self.start(py, link, request)));
+    /// Runs a request from beginning to end, where a panic must not reach Python.
+    pub(super) fn start_guarded(&self, py: Python<'_>, request: Box<Request>) {
+        let id = request.id;
+        let done = catch_unwind(AssertUnwindSafe(|| self.start(py, request)));
         if done.is_err() && !self.is_forked_copy() {
             // The text of the panic is on stderr; the others go on.
-            let errors = link.errors();
-            errors.log(Level::Error, format_args!("Internal error while handling a request"));
-            link.abort(conn);
+            self.worker.errors.log(Level::Error, format_args!("Internal error while handling a request"));
+            self.responder.abort(id);
         }
     }
 
-    /// The worker leaves: closes what the application has returned for responses that are still in progress (PEP 3333:
-    /// `close()` is called however a request ends).
-    pub fn close_parked(&self, reactor: &Reactor) {
-        let calls = std::mem::take(&mut *self.parked.borrow_mut());
-        let link = Link::Loop(reactor);
-        Python::attach(|py| calls.into_values().for_each(|call| self.close_call(py, link, call)));
-    }
-
-    fn start(&self, py: Python<'_>, link: Link<'_>, mut request: Request) {
+    /// Runs a request up to its end, or to where its exchange is parked.
+    pub(super) fn start(&self, py: Python<'_>, mut request: Box<Request>) {
         let body = std::mem::take(&mut request.body);
-        if self.hooks.as_ref().is_none_or(|hooks| hooks.pre.is_none()) && link.errors().enabled(Level::Debug)
+        let mut req = None;
+        match &self.hooks {
+            Some(hooks) => match hooks.request_object(py, &request) {
+                Ok(made) => req = Some(made),
+                Err(error) => return self.reject_pre_request(py, &request, None, &error),
+            },
+            None => self.log_request(&request),
+        }
+        if let Some(req) = &req
+            && let Err(error) = self.run_pre_request(py, &mut request, req)
         {
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let (method, path) = (text(request.head.method()), text(request.head.path()));
-            link.errors().log(Level::Debug, format_args!("{method} {path}"));
+            return self.reject_pre_request(py, &request, Some(req), &error);
         }
-        let req = match self.hooks.as_ref().map(|hooks| hooks.request_object(py, &request)).transpose() {
-            Ok(req) => req,
-            Err(error) => return self.reject_pre_request(py, link, (&request, None), &error),
-        };
-        if let Err(error) = self.run_pre_request(py, &mut request, req.as_ref()) {
-            return self.reject_pre_request(py, link, (&request, req.as_ref()), &error);
-        }
-        let call = match self.prepare(py, request, body, req.clone()) {
-            Ok(call) => call,
-            Err(refused) => {
-                let (request, error) = *refused;
-                return self.refuse_call(py, link, (&request, req.as_ref()), error.as_ref());
+        let exchange = match self.prepare(py, request, body, req.as_ref()) {
+            Ok(exchange) => exchange,
+            Err(rejected) => {
+                return self.refuse(py, &rejected.request, req.as_ref(), rejected.error);
             }
         };
-        link.count_request();
-        let result = catch_panic(|| self.app.bind(py).call1((call.environ.bind(py), call.response.bind(py))));
+        self.worker.count_request();
+        let arguments = (exchange.environ.bind(py), exchange.objects.start_response.bind(py));
+        let result = catch_panic(|| self.app.bind(py).call1(arguments));
         if self.is_forked_copy() {
-            return self.leave_child(py, link, result.err().as_ref());
+            return self.leave_child(py, result.err().as_ref());
         }
         match result {
-            Ok(iterable) => self.iterate(py, link, call, iterable),
-            Err(error) => self.fail(py, link, call, &error),
+            Ok(iterable) => self.iterate(py, exchange, iterable),
+            Err(error) => self.fail(py, exchange, &error),
         }
     }
 
-    /// Runs `pre_request` with what hooks get for this request, if there are any.
-    fn run_pre_request(
-        &self,
-        py: Python<'_>,
-        request: &mut Request,
-        req: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        let (Some(hooks), Some(req)) = (&self.hooks, req) else { return Ok(()) };
+    /// Writes the debug line of a request, as Gunicorn's default `pre_request` does.
+    fn log_request(&self, request: &Request) {
+        if self.worker.errors.enabled(Level::Debug) {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let (method, path) = (text(request.head.method()), text(request.head.path()));
+            self.worker.errors.log(Level::Debug, format_args!("{method} {path}"));
+        }
+    }
+
+    /// Runs `pre_request`, if there is one, with the hooks' object of this request.
+    fn run_pre_request(&self, py: Python<'_>, request: &mut Request, req: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Some(hooks) = &self.hooks else { return Ok(()) };
+        if hooks.pre.is_none() {
+            self.log_request(request);
+        }
         catch_panic(|| hooks.before(py, req))?;
         request.keep_alive &= !req.getattr(intern!(py, "must_close"))?.is_truthy()?;
         Ok(())
     }
 
-    /// Everything the application gets.
+    /// Makes everything that the application gets.
     fn prepare(
         &self,
         py: Python<'_>,
-        request: Request,
-        body: rgunicorn_server::worker::Body,
-        req: Option<Bound<'_, PyAny>>,
-    ) -> Result<Exchange, Box<(Request, Option<HttpError>)>> {
-        let request_streams = matches!(body, rgunicorn_server::worker::Body::Incoming);
-        let made = (|| -> PyResult<Result<_, HttpError>> {
-            let environ = match self.environs.build(py, &request)? {
-                Ok(environ) => environ,
-                Err(error) => return Ok(Err(error)),
-            };
-            if let (Some(hooks), Some(req)) = (&self.hooks, &req) {
-                hooks.apply(py, req, &environ)?;
+        request: Box<Request>,
+        body: Body,
+        req: Option<&Bound<'_, PyAny>>,
+    ) -> Result<Exchange, Rejected> {
+        let environ = match self.environs.build(py, &request) {
+            Ok(Ok(environ)) => environ,
+            Ok(Err(error)) => return Err(Rejected { request, error: Some(error) }),
+            Err(error) => {
+                error.write_unraisable(py, None);
+                return Err(Rejected { request, error: None });
             }
-            let input = match body {
-                rgunicorn_server::worker::Body::Empty => self.empty_input.clone_ref(py),
-                rgunicorn_server::worker::Body::Incoming => {
-                    Py::new(py, Input::incoming(request.id.to_raw()))?
-                }
-                body => Py::new(py, Input::new(body))?,
-            };
-            environ.set_item(intern!(py, "wsgi.input"), &input)?;
-            let input = request_streams.then_some(input);
-            let socket = self.sockets.get(py, request.id.to_raw())?;
-            environ.set_item(intern!(py, "gunicorn.socket"), &socket)?;
-            let facts = ResponseFacts {
-                version: request.head.version(),
-                head_request: request.head.method() == b"HEAD",
-                connect: request.head.method() == b"CONNECT",
-                keep_alive: request.keep_alive,
-            };
-            let callables = self.callables(py, request.id, facts)?;
-            environ.set_item(intern!(py, "wsgi.early_hints"), &callables.1)?;
-            environ.set_item(intern!(py, "rgunicorn.client_disconnected"), &callables.2)?;
-            Ok(Ok((environ.unbind(), input, callables, socket.unbind())))
-        })();
-        match made {
-            Ok(Ok((environ, input, (response, hints, client), socket))) => Ok(Exchange {
+        };
+        match self.fill(&environ, &request, body, req) {
+            Ok((input, objects)) => Ok(Exchange {
                 request,
-                environ,
+                environ: environ.unbind(),
                 input,
-                response,
-                hints,
-                client,
-                socket,
+                objects,
                 iterable: None,
-                req: req.map(Bound::unbind),
+                req: req.map(|req| req.clone().unbind()),
                 state: ExchangeState::Ending,
                 is_sized: false,
             }),
-            Ok(Err(error)) => Err(Box::new((request, Some(error)))),
             Err(error) => {
                 error.write_unraisable(py, None);
-                Err(Box::new((request, None)))
+                Err(Rejected { request, error: None })
             }
         }
     }
 
-    fn callables(&self, py: Python<'_>, conn: RequestId, facts: ResponseFacts) -> PyResult<RequestObjects> {
-        let spare = self.spare.borrow_mut().take();
-        if let Some((response, hints, client)) = spare {
-            response.get().reset(conn, facts);
-            client.get().set_target(conn.to_raw());
-            return Ok((response, hints, client));
+    /// Puts the objects of one request into its environ. Returns the input if that streams.
+    fn fill(
+        &self,
+        environ: &Bound<'_, PyDict>,
+        request: &Request,
+        body: Body,
+        req: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<(Option<Py<Input>>, RequestObjects)> {
+        let py = environ.py();
+        if let (Some(hooks), Some(req)) = (&self.hooks, req) {
+            hooks.apply(py, req, environ)?;
         }
-        let target = HintTarget::default();
-        let hints = Py::new(py, EarlyHints::new(target.clone()))?;
-        let client = Py::new(py, ClientDisconnected::new())?;
-        client.get().set_target(conn.to_raw());
-        Ok((Py::new(py, StartResponse::new(conn, facts, target))?, hints, client))
-    }
-
-    /// Runs `work` on behalf of a connection, watched and with the interpreter lock held. A panic ends the connection
-    /// and goes on to the loop, which logs it.
-    fn serve(&self, reactor: &Reactor, conn: RequestId, work: impl FnOnce(Python<'_>)) {
-        self.watch.begin(reactor.now());
-        let done = catch_unwind(AssertUnwindSafe(|| Python::attach(work)));
-        self.watch.idle();
-        if let Err(panic) = done {
-            if !self.is_forked_copy() {
-                reactor.abort(conn);
+        let mut streaming = None;
+        match body {
+            // The template has the one for no body.
+            Body::Empty => {}
+            Body::Incoming => {
+                let input = Py::new(py, Input::incoming(request.id))?;
+                environ.set_item(intern!(py, "wsgi.input"), &input)?;
+                streaming = Some(input);
             }
-            resume_unwind(panic);
+            body => environ.set_item(intern!(py, "wsgi.input"), Py::new(py, Input::new(body))?)?,
         }
-    }
-}
-
-impl App for WsgiApp {
-    fn blocking(&self, wait: &mut dyn FnMut()) {
-        crate::py::blocking(wait);
-    }
-
-    fn check_signals(&self, _: bool) -> Result<(), ExitStatus> {
-        self.relay_logs();
-        check_signals()
-    }
-
-    fn call(&self, reactor: &Reactor, request: Request) {
-        let conn = request.id;
-        let Some(greenlets) = &self.greenlets else {
-            self.running.set(&request);
-            return self.serve(reactor, conn, |py| self.start(py, Link::Loop(reactor), request));
+        let head = &request.head;
+        let facts = ResponseFacts {
+            version: head.version(),
+            head_request: head.method() == b"HEAD",
+            connect: head.method() == b"CONNECT",
+            keep_alive: request.keep_alive,
         };
-        self.serve(reactor, conn, |py| {
-            if let Err(error) = greenlets.spawn(py, request) {
-                error.write_unraisable(py, None);
-                reactor.abort(conn);
-            }
-        });
+        let makers = (&self.environs, &self.sockets);
+        let objects = self.spare.take(environ, makers, request.id, facts, || self.responder.mailbox())?;
+        Ok((streaming, objects))
     }
 
-    fn resume(&self, reactor: &Reactor, conn: RequestId) {
-        if let Some(greenlets) = &self.greenlets {
-            return self.serve(reactor, conn, |py| greenlets.wake(py, conn));
-        }
-        let call = self.parked.borrow_mut().remove(&conn);
-        if let Some(call) = call {
-            self.running.set(&call.request);
-            self.serve(reactor, conn, |py| self.pump(py, Link::Loop(reactor), call));
-        }
+    /// Gives the objects of a request back that is over. Runs Python.
+    pub(super) fn put_back(&self, py: Python<'_>, objects: RequestObjects) {
+        self.spare.put_back(py, objects, (&self.environs, &self.sockets));
     }
 
-    fn abandon(&self, reactor: &Reactor, conn: RequestId) {
-        if let Some(greenlets) = &self.greenlets {
-            return self.serve(reactor, conn, |py| greenlets.wake(py, conn));
-        }
-        let call = self.parked.borrow_mut().remove(&conn);
-        if let Some(call) = call {
-            self.running.set(&call.request);
-            self.serve(reactor, conn, |py| self.close_call(py, Link::Loop(reactor), call));
-        }
+    /// Whether the application took the socket of an exchange.
+    pub(super) fn is_taken(&self, py: Python<'_>, exchange: &Exchange) -> bool {
+        self.sockets.is_taken(py, &exchange.objects.socket)
     }
 
-    fn refused(&self, reactor: &Reactor, request: &Request, status: u16) {
-        log_line::write(Link::Loop(reactor), request, None, None, (status, 0), Duration::ZERO);
+    /// Puts an exchange aside until its request is resumed or abandoned.
+    pub(super) fn park(&self, exchange: Exchange) {
+        let before = self.parked.borrow_mut().insert(exchange.id(), exchange);
+        debug_assert!(before.is_none(), "one exchange per request");
     }
 
-    fn is_forked_child(&self) -> bool {
-        self.is_forked_copy()
+    /// Takes a parked exchange.
+    pub(super) fn take_parked(&self, id: RequestId) -> Option<Exchange> {
+        self.parked.borrow_mut().remove(&id)
+    }
+
+    /// Closes all parked exchanges.
+    pub(super) fn close_parked(&self, py: Python<'_>) {
+        let exchanges = std::mem::take(&mut *self.parked.borrow_mut());
+        exchanges.into_values().for_each(|exchange| self.close_exchange(py, exchange));
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -10,12 +11,14 @@ use pyo3::types::{PyDict, PyString};
 
 use crate::py::{latin1, set_default};
 use rgunicorn_http::proxy;
-use rgunicorn_http::{HttpError, RequestHead, Scheme, percent_decode_path};
+use rgunicorn_http::{HttpError, RequestHead, Scheme, Version, percent_decode_path};
 use rgunicorn_io::driver::PeerAddr;
 use rgunicorn_server::worker::Request;
 
 /// Header names remembered. Clients choose the names, so the cache is bounded; real traffic uses a few dozen.
 const CACHED_NAMES_MAX: usize = 512;
+/// Peers whose texts are remembered: more connections than a CPU is busy with at a time, and 16 KiB.
+const CACHED_PEERS: usize = 256;
 
 /// What a listener puts into SERVER_NAME and SERVER_PORT.
 #[derive(Clone, Debug)]
@@ -48,18 +51,22 @@ pub struct ServerFacts {
     pub script_name: String,
 }
 
+/// Environ keys by the name of a header field as it was sent.
+type NameMap = HashMap<Box<[u8]>, Py<PyString>, BuildHasherDefault<NameHasher>>;
+
 /// Makes environs.
 pub(super) struct EnvironFactory {
     templates: Vec<Py<PyDict>>,
     listeners: Vec<ListenerName>,
     script_name: Vec<u8>,
-    names: RefCell<HashMap<Box<[u8]>, Py<PyString>>>,
-    last_peer: RefCell<Option<(PeerAddr, Py<PyString>)>>,
+    names: RefCell<NameMap>,
+    /// The texts of the last peers, by port.
+    peers: RefCell<Vec<Option<PeerTexts>>>,
 }
 
 impl EnvironFactory {
-    /// `constants`: further entries of the template (`wsgi.errors`, `wsgi.file_wrapper`).
-    pub(super) fn new(py: Python<'_>, facts: &ServerFacts, constants: &Bound<'_, PyDict>) -> PyResult<Self> {
+    /// `constants`: further entries of the templates (`wsgi.errors`, `wsgi.file_wrapper`, the input of no body).
+    pub(super) fn new(facts: &ServerFacts, constants: &Bound<'_, PyDict>) -> PyResult<Self> {
         let mut templates = Vec::new();
         for listener in &facts.listeners {
             let template = constants.copy()?;
@@ -79,13 +86,12 @@ impl EnvironFactory {
             }
             templates.push(template.unbind());
         }
-        let _ = py;
         Ok(Self {
             templates,
             listeners: facts.listeners.clone(),
             script_name: facts.script_name.clone().into_bytes(),
             names: RefCell::default(),
-            last_peer: RefCell::default(),
+            peers: RefCell::new((0..CACHED_PEERS).map(|_| None).collect()),
         })
     }
 
@@ -100,28 +106,30 @@ impl EnvironFactory {
         let environ = self.templates[listener].bind(py).copy()?;
         environ.set_item(intern!(py, "REQUEST_METHOD"), method(py, head.method())?)?;
         environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, head.query())?)?;
-        environ.set_item(intern!(py, "RAW_URI"), latin1(py, head.target())?)?;
+        let target = latin1(py, head.target())?;
+        environ.set_item(intern!(py, "RAW_URI"), &target)?;
         environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol(py, head)?)?;
         if head.scheme() == Some(Scheme::Https) {
             environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
         }
         self.set_headers(py, &environ, head)?;
-        self.set_peer(py, &environ, request.peer)?;
+        self.set_peer(&environ, request.peer)?;
         if let Some(header) = &request.proxied {
             set_proxy(py, &environ, header)?;
         }
         if let ListenerName::Unix { path } = &self.listeners[listener] {
             set_unix_server(py, &environ, head, path)?;
         }
-        Ok(self.set_path(py, &environ, head)?.map(|()| environ))
+        Ok(self.set_path(&environ, head, &target)?.map(|()| environ))
     }
 
-    fn set_path<'py>(
+    fn set_path(
         &self,
-        py: Python<'py>,
-        environ: &Bound<'py, PyDict>,
+        environ: &Bound<'_, PyDict>,
         head: &RequestHead,
+        target: &Bound<'_, PyString>,
     ) -> PyResult<Result<(), HttpError>> {
+        let py = environ.py();
         let mut path = head.path();
         let script = head.script_name().unwrap_or(&self.script_name);
         if !script.is_empty() {
@@ -131,7 +139,13 @@ impl EnvironFactory {
             }
             environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, script)?)?;
         }
-        environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &percent_decode_path(path))?)?;
+        let decoded = percent_decode_path(path);
+        // A target that is nothing but a path is the same text.
+        if *decoded == *head.target() {
+            environ.set_item(intern!(py, "PATH_INFO"), target)?;
+        } else {
+            environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &decoded)?)?;
+        }
         Ok(Ok(()))
     }
 
@@ -172,33 +186,78 @@ impl EnvironFactory {
         Ok(key)
     }
 
-    fn set_peer<'py>(&self, py: Python<'py>, environ: &Bound<'py, PyDict>, peer: PeerAddr) -> PyResult<()> {
-        let address = self.peer_text(py, peer)?;
+    fn set_peer(&self, environ: &Bound<'_, PyDict>, peer: PeerAddr) -> PyResult<()> {
+        let py = environ.py();
+        let slot = usize::from(peer.port().unwrap_or_default()) % CACHED_PEERS;
+        let known = self.peers.borrow()[slot].as_ref().filter(|texts| texts.peer == peer).map(|texts| {
+            let port = texts.port.as_ref().map(|port| port.clone_ref(py));
+            (texts.address.clone_ref(py), port)
+        });
+        let (address, port) = match known {
+            Some(known) => known,
+            None => self.peer_texts(py, peer, slot)?,
+        };
         environ.set_item(intern!(py, "REMOTE_ADDR"), address)?;
-        if let Some(port) = peer.port() {
-            let mut digits = itoa::Buffer::new();
-            environ.set_item(intern!(py, "REMOTE_PORT"), latin1(py, digits.format(port).as_bytes())?)?;
+        if let Some(port) = port {
+            environ.set_item(intern!(py, "REMOTE_PORT"), port)?;
         }
         Ok(())
     }
 
-    /// Behind a proxy every peer has the same address: the last one is remembered.
-    fn peer_text<'py>(&self, py: Python<'py>, peer: PeerAddr) -> PyResult<Bound<'py, PyString>> {
-        let host = peer.without_port();
-        let known = self
-            .last_peer
-            .borrow()
-            .as_ref()
-            .filter(|(last, _)| *last == host)
-            .map(|(_, text)| text.clone_ref(py));
-        if let Some(text) = known {
-            return Ok(text.into_bound(py));
-        }
-        let text = latin1(py, peer.ip_text().as_bytes())?;
-        let before = self.last_peer.borrow_mut().replace((host, text.clone().unbind()));
+    /// Makes the texts of a peer, and remembers them.
+    fn peer_texts(
+        &self,
+        py: Python<'_>,
+        peer: PeerAddr,
+        slot: usize,
+    ) -> PyResult<(Py<PyString>, Option<Py<PyString>>)> {
+        let address = latin1(py, peer.ip_text().as_bytes())?.unbind();
+        let port = peer.port().map(|port| latin1(py, itoa::Buffer::new().format(port).as_bytes()));
+        let port = port.transpose()?.map(Bound::unbind);
+        let texts = PeerTexts {
+            peer,
+            address: address.clone_ref(py),
+            port: port.as_ref().map(|port| port.clone_ref(py)),
+        };
+        let before = self.peers.borrow_mut()[slot].replace(texts);
         drop(before);
-        Ok(text)
+        Ok((address, port))
     }
+
+    /// Returns the templates. An object that is put into them is in every environ to come.
+    pub(super) fn templates<'a, 'py: 'a>(
+        &'a self,
+        py: Python<'py>,
+    ) -> impl Iterator<Item = &'a Bound<'py, PyDict>> {
+        self.templates.iter().map(move |template| template.bind(py))
+    }
+}
+
+/// The environ texts of one peer. A connection that is kept alive asks for the same ones again.
+struct PeerTexts {
+    peer: PeerAddr,
+    address: Py<PyString>,
+    port: Option<Py<PyString>>,
+}
+
+/// FNV-1a, for header names: they are short, and an attacker's can only slow down a table of [`CACHED_NAMES_MAX`] entries.
+#[derive(Default)]
+struct NameHasher(u64);
+
+impl Hasher for NameHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+        const PRIME: u64 = 0x0000_0100_0000_01b3;
+        let start = self.0 ^ OFFSET;
+        self.0 = bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
+    }
+
+    /// A slice's length adds nothing to its bytes.
+    fn write_usize(&mut self, _: usize) {}
 }
 
 /// Gives every key that each request sets its place in the template: a copy then has room for the headers, and filling it
@@ -211,8 +270,8 @@ fn reserve(template: &Bound<'_, PyDict>) -> PyResult<()> {
         "SERVER_PROTOCOL",
         "PATH_INFO",
         "REMOTE_ADDR",
-        "wsgi.input",
         "wsgi.early_hints",
+        "rgunicorn.client_disconnected",
         "gunicorn.socket",
     ];
     EACH.iter().try_for_each(|key| template.set_item(key, ""))
@@ -231,8 +290,8 @@ fn method<'py>(py: Python<'py>, method: &[u8]) -> PyResult<Bound<'py, PyString>>
 
 fn protocol<'py>(py: Python<'py>, head: &RequestHead) -> PyResult<Bound<'py, PyString>> {
     Ok(match head.version() {
-        (1, 1) => intern!(py, "HTTP/1.1").clone(),
-        (1, 0) => intern!(py, "HTTP/1.0").clone(),
+        Version::HTTP_11 => intern!(py, "HTTP/1.1").clone(),
+        Version::HTTP_10 => intern!(py, "HTTP/1.0").clone(),
         _ => latin1(py, head.version_text())?,
     })
 }

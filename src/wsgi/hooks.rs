@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::py::{catch_panic, latin1};
 use rgunicorn_http::proxy;
-use rgunicorn_http::{ResponseHead, Scheme};
+use rgunicorn_http::{ResponseHead, Scheme, Version};
 use rgunicorn_server::worker::Request;
 
 /// Where the objects come from that hooks get. Kept, because even a repeated import takes 0.6 us.
@@ -22,7 +22,7 @@ static LOG_ACCESS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// The configured functions.
 pub struct RequestHooks {
-    /// `rgunicorn._server.Worker` of this process.
+    /// `rgunicorn.workers.Worker` of this process.
     pub worker: Py<PyAny>,
     /// `pre_request`.
     pub pre: Option<Py<PyAny>>,
@@ -66,7 +66,7 @@ impl RequestHooks {
             text(head.path())?,
             text(head.query())?,
             text(head.fragment())?,
-            head.version(),
+            (head.version().major, head.version().minor),
         );
         let headers = PyList::empty(py);
         for field in head.fields() {
@@ -170,7 +170,7 @@ pub(super) fn bare_environ<'py>(
     for (key, name) in [("REQUEST_METHOD", "method"), ("QUERY_STRING", "query"), ("RAW_URI", "uri")] {
         environ.set_item(key, req.getattr(name)?)?;
     }
-    let (major, minor) = request.head.version();
+    let Version { major, minor } = request.head.version();
     environ.set_item("SERVER_PROTOCOL", format!("HTTP/{major}.{minor}"))?;
     environ.set_item("REMOTE_ADDR", request.peer.ip_text())?;
     Ok(environ)
@@ -189,6 +189,17 @@ pub(super) fn refusal_object<'py>(
     class.call1((status.to_string(), PyList::empty(py), 0, (true, false, true), req))
 }
 
+/// What hooks may ask a response object for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ResponseFlags {
+    /// Its head has left.
+    pub(super) head_sent: bool,
+    /// Its body is sent in chunks.
+    pub(super) chunked: bool,
+    /// Its connection closes after it.
+    pub(super) must_close: bool,
+}
+
 /// `rgunicorn._server.Response` of a response.
 ///
 /// # Errors
@@ -196,7 +207,8 @@ pub(super) fn refusal_object<'py>(
 pub(super) fn response_object<'py>(
     py: Python<'py>,
     head: &ResponseHead,
-    (sent, headers_sent, chunked, must_close): (u64, bool, bool, bool),
+    sent_bytes: u64,
+    flags: ResponseFlags,
     req: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let headers = PyList::empty(py);
@@ -204,6 +216,6 @@ pub(super) fn response_object<'py>(
         headers.append((latin1(py, name)?, latin1(py, value)?))?;
     }
     let class = RESPONSE.import(py, SERVER_MODULE, "Response")?;
-    let flags = (headers_sent, chunked, must_close);
-    class.call1((latin1(py, head.status_text())?, headers, sent, flags, req))
+    let flags = (flags.head_sent, flags.chunked, flags.must_close);
+    class.call1((latin1(py, head.status_text())?, headers, sent_bytes, flags, req))
 }

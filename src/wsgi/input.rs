@@ -8,13 +8,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use pyo3::create_exception;
-use pyo3::exceptions::{PyConnectionResetError, PyOSError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyConnectionResetError, PyOSError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use rgunicorn_server::worker::{Body, BodyFault, BodyRead, Reactor, RequestId};
+use rgunicorn_server::worker::{Body, BodyFault, BodyRead, RequestId};
 
-use super::current::{calls, reactor};
+use super::current;
+use super::responder::Responder;
 
 /// Bytes looked at per step when a line is searched in a file.
 const LINE_STEP_BYTES: u64 = 8192;
@@ -41,8 +42,8 @@ enum Reading {
     },
     /// The rest is still to come.
     Incoming {
-        /// The connection.
-        ticket: u64,
+        /// The request.
+        id: RequestId,
         /// Taken from the connection beyond what was asked for; used up to `used`.
         ahead: Vec<u8>,
         used: usize,
@@ -51,8 +52,8 @@ enum Reading {
 
 impl Input {
     /// An input over the body of the request in progress on a connection. To be closed when the request is over.
-    pub(super) fn incoming(ticket: u64) -> Self {
-        Self { state: Mutex::new(Reading::Incoming { ticket, ahead: Vec::new(), used: 0 }) }
+    pub(super) fn incoming(id: RequestId) -> Self {
+        Self { state: Mutex::new(Reading::Incoming { id, ahead: Vec::new(), used: 0 }) }
     }
 
     /// The request is over: what is left of its body is nobody's.
@@ -60,15 +61,15 @@ impl Input {
         *self.state() = Reading::Memory(Bytes::new());
     }
 
-    /// Takes more from the connection until `enough` says so of what is held, or the end has come. Waiters for it.
+    /// Takes more from the connection until `enough` says so of what is held, or the end has come. Waits for it.
     fn fill(&self, py: Python<'_>, enough: impl Fn(&[u8]) -> bool) -> PyResult<()> {
         loop {
-            let ticket = match &*self.state() {
-                Reading::Incoming { ticket, ahead, used } if !enough(&ahead[*used..]) => *ticket,
+            let id = match &*self.state() {
+                Reading::Incoming { id, ahead, used } if !enough(&ahead[*used..]) => *id,
                 _ => return Ok(()),
             };
-            let (reactor, conn) = (reactor()?, RequestId::from_raw(ticket));
-            match reactor.read_body(conn, READ_BYTES_MAX) {
+            let responder = current::responder()?;
+            match responder.read_body(id, READ_BYTES_MAX) {
                 BodyRead::Data(data) => {
                     if let Reading::Incoming { ahead, used, .. } = &mut *self.state() {
                         ahead.drain(..std::mem::take(used));
@@ -82,13 +83,8 @@ impl Input {
                         *state = Reading::Memory(rest.into());
                     }
                 }
-                BodyRead::Pending => {
-                    let calls = calls()?;
-                    let greenlets =
-                        calls.greenlets().ok_or_else(|| PyRuntimeError::new_err("nobody to wait for"))?;
-                    greenlets.body(py, &reactor, conn)?;
-                }
-                BodyRead::Failed(fault) => return Err(body_error(py, &reactor, conn, fault)),
+                BodyRead::Pending => responder.wait_body(py, id)?,
+                BodyRead::Failed(fault) => return Err(body_error(py, &*responder, id, fault)),
             }
         }
     }
@@ -192,11 +188,11 @@ create_exception!(
 );
 
 /// What a read raises when no more will come.
-fn body_error(py: Python<'_>, reactor: &Reactor, conn: RequestId, fault: BodyFault) -> PyErr {
+fn body_error(py: Python<'_>, responder: &dyn Responder, id: RequestId, fault: BodyFault) -> PyErr {
     match fault {
         BodyFault::Gone => {
             // Half a request cannot be answered.
-            reactor.abort(conn);
+            responder.abort(id);
             PyConnectionResetError::new_err("the client has left before the end of the request body")
         }
         BodyFault::Framing(error) => unreadable(py, error.to_string(), error.status()),

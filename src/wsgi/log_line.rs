@@ -8,23 +8,29 @@ use pyo3::types::{PyDict, PyString};
 use rgunicorn_http::ResponseHead;
 use rgunicorn_server::worker::{AccessFacts, Request};
 
-use super::link::Link;
+use super::responder::Responder;
 
-/// Writes the record, if the access log is on.
+/// Writes the record of a request that the application was called for.
 pub(super) fn write(
-    link: Link<'_>,
+    responder: &dyn Responder,
     request: &Request,
-    environ: Option<&Py<PyDict>>,
-    response: Option<&ResponseHead>,
-    (status, bytes_sent): (u16, u64),
-    elapsed: Duration,
+    environ: &Py<PyDict>,
+    facts: AccessFacts<'_>,
+    response: &ResponseHead,
 ) {
-    let lookup = |name: &str| environ.and_then(|environ| Python::attach(|py| find(environ.bind(py), name)));
-    link.log_access(request, &AccessFacts { status, bytes_sent, response, elapsed, environ: &lookup });
+    let AccessFacts { status, bytes_sent, elapsed, .. } = facts;
+    let lookup = |name: &str| Python::attach(|py| find(environ.bind(py), name));
+    let facts = AccessFacts { status, bytes_sent, elapsed, response: Some(response), environ: &lookup };
+    responder.log_access(request, &facts);
 }
 
-/// The value of a key, whatever its case: format strings name environ keys in any (Gunicorn folds both). No Python runs
-/// until the key is found: it could change the dict under the iterator.
+/// Returns the facts of a request that the server has answered by itself.
+pub(super) fn without_application(status: u16) -> AccessFacts<'static> {
+    AccessFacts { status, bytes_sent: 0, response: None, elapsed: Duration::ZERO, environ: &|_| None }
+}
+
+/// Returns the value of a key, whatever its case: format strings name environ keys in any (Gunicorn folds both). No Python
+/// runs until the key is found: it could change the dict under the iterator.
 fn find(environ: &Bound<'_, PyDict>, name: &str) -> Option<String> {
     environ
         .iter()

@@ -6,66 +6,63 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use pyo3::prelude::*;
 
 use rgunicorn_http::DateCache;
 use rgunicorn_io::sys::clock;
-use rgunicorn_io::sys::shared::Slot;
-use rgunicorn_server::log::{ErrorLog, LineRenderer};
-use rgunicorn_server::response::Outgoing;
+use rgunicorn_server::log::LineRenderer;
+use rgunicorn_server::response::{HeadContext, Outgoing, Pieces};
 use rgunicorn_server::worker::{
-    AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, Control, Flow, Hijacked, Mailbox, Reactor, Request,
-    RequestCount, RequestId,
+    AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, Flow, Hijacked, Mailbox, Reactor, Request, RequestId,
+    Responded, Whole,
 };
+
+use super::log_line;
+use super::responder::{Responder, Waited, WorkerFacts};
+
+/// Capacity of an output buffer: a head and a small body.
+const BUFFER_BYTES: usize = 512;
 
 /// What threads need of the worker.
 #[derive(Clone)]
 pub struct ThreadContext {
     /// The way to the reactor.
     pub mailbox: Arc<Mailbox>,
-    /// Stop requests.
-    pub control: Arc<Control>,
-    /// The error log.
-    pub errors: Arc<ErrorLog>,
+    /// What any request needs of the worker.
+    pub worker: WorkerFacts,
     /// Renders records, if an access log is kept.
     pub access: Option<LineRenderer>,
     /// Connections may be kept open at all.
     pub keeps_alive: bool,
-    /// This worker's place on the score-board.
-    pub slot: Slot,
-    /// How requests are counted there.
-    pub count: RequestCount,
     /// Threads that wait for their client.
-    pub(super) waits: Arc<Waiters>,
+    pub(super) waiters: Arc<Waiters>,
 }
 
 impl ThreadContext {
-    /// See the fields.
-    pub fn new(
-        mailbox: Arc<Mailbox>,
-        control: Arc<Control>,
-        errors: Arc<ErrorLog>,
-        access: Option<LineRenderer>,
-        keeps_alive: bool,
-        (slot, count): (Slot, RequestCount),
-    ) -> Self {
-        Self { mailbox, control, errors, access, keeps_alive, slot, count, waits: Arc::default() }
+    /// What the threads of the reactor's worker need; `access` renders the records of its access log.
+    pub fn new(reactor: &Reactor, mailbox: Arc<Mailbox>, access: Option<LineRenderer>) -> Self {
+        Self {
+            mailbox,
+            worker: WorkerFacts::of(reactor),
+            access,
+            keeps_alive: !reactor.config().close_always && !reactor.config().keepalive.is_zero(),
+            waiters: Arc::default(),
+        }
     }
 }
 
 /// The threads that wait until the output of a connection has left, by connection.
 #[derive(Default)]
-pub(super) struct Waiters(Mutex<HashMap<RequestId, Sender<Flow>>>);
+pub(super) struct Waiters(Mutex<HashMap<RequestId, Sender<Waited>>>);
 
 impl Waiters {
     /// Answers the thread that waits for a connection, if one does.
-    pub(super) fn answer(&self, conn: RequestId, flow: Flow) {
-        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&conn);
+    pub(super) fn answer(&self, id: RequestId, waited: Waited) {
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         if let Some(sender) = waiting {
             // The thread may be gone with the process.
-            let _ = sender.send(flow);
+            let _ = sender.send(waited);
         }
     }
 
@@ -74,8 +71,8 @@ impl Waiters {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn add(&self, conn: RequestId, sender: Sender<Flow>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(conn, sender);
+    fn add(&self, id: RequestId, sender: Sender<Waited>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
     }
 }
 
@@ -97,10 +94,10 @@ enum End {
     Abort,
 }
 
-/// One thread's remote. It has one request at a time.
+/// One thread's way to the reactor. It has one request at a time.
 pub(super) struct RemoteResponder {
     context: ThreadContext,
-    conn: Cell<Option<RequestId>>,
+    id: Cell<Option<RequestId>>,
     detached: Cell<bool>,
     batch: RefCell<Batch>,
     date: RefCell<DateCache>,
@@ -111,108 +108,51 @@ impl RemoteResponder {
     pub(super) fn new(context: ThreadContext) -> Self {
         let access = RefCell::new(context.access.clone());
         let (batch, date) = (RefCell::default(), RefCell::default());
-        Self { context, conn: Cell::new(None), detached: Cell::new(false), batch, date, access }
+        Self { context, id: Cell::new(None), detached: Cell::new(false), batch, date, access }
     }
 
     /// The thread takes up a request.
-    pub(super) fn begin(&self, conn: RequestId) {
-        self.conn.set(Some(conn));
+    pub(super) fn begin(&self, id: RequestId) {
+        self.id.set(Some(id));
         self.detached.set(false);
     }
 
     /// The thread is done with it.
     pub(super) fn end(&self) {
         self.batch.borrow_mut().leaves = true;
-        self.flush();
-        self.conn.set(None);
-    }
-
-    pub(super) fn errors(&self) -> &ErrorLog {
-        &self.context.errors
-    }
-
-    pub(super) fn control(&self) -> &Control {
-        &self.context.control
-    }
-
-    pub(super) fn count_request(&self) {
-        let ThreadContext { slot, control, errors, count, .. } = &self.context;
-        count.add(slot, control, errors);
-    }
-
-    pub(super) fn keeps_alive(&self) -> bool {
-        self.context.keeps_alive && !self.context.control.stopping()
-    }
-
-    pub(super) fn is_detached(&self) -> bool {
-        self.detached.get()
-    }
-
-    pub(super) fn date(&self) -> [u8; 29] {
-        *self.date.borrow_mut().at(clock::unix_now().as_secs())
-    }
-
-    pub(super) fn send(&self, piece: Outgoing, last: bool) {
-        self.batch.borrow_mut().pieces.push((piece, last));
-    }
-
-    /// A connection that stays is free for its next request only when the thread is done with this one ([`Self::end`]).
-    pub(super) fn finish(&self, keep: bool) {
-        self.batch.borrow_mut().end = Some(End::Finish { keep });
-        if !keep {
-            self.flush();
-        }
-    }
-
-    pub(super) fn abort(&self) {
-        self.batch.borrow_mut().end = Some(End::Abort);
-        self.flush();
+        self.post();
+        self.id.set(None);
     }
 
     /// Posts what there is.
-    pub(super) fn flush(&self) {
-        let Some(conn) = self.conn.get() else { return };
+    fn post(&self) {
+        let Some(id) = self.id.get() else { return };
         let Batch { pieces, lines, end, leaves } = self.batch.take();
         if pieces.is_empty() && lines.is_empty() && end.is_none() && !leaves {
             return;
         }
         self.context.mailbox.post(Box::new(move |reactor: &Reactor| {
             for (piece, last) in pieces {
-                if reactor.send(conn, piece, last) == Flow::Gone {
+                if reactor.send(id, piece, last) == Flow::Gone {
                     break;
                 }
             }
             reactor.log_lines(&lines);
             match end {
-                Some(End::Finish { keep }) => reactor.finish(conn, keep),
-                Some(End::Abort) => reactor.abort(conn),
+                Some(End::Finish { keep }) => reactor.finish(id, keep),
+                Some(End::Abort) => reactor.abort(id),
                 None => {}
             }
             if leaves {
-                reactor.end_work(conn);
+                reactor.end_work(id);
             }
         }));
     }
 
-    /// The client of a request has left before its turn.
+    /// Ends a request whose client has left before its turn.
     pub(super) fn abandon(&self, request: &Request) {
-        let (status, elapsed) = (CLIENT_CLOSED_REQUEST, Duration::ZERO);
-        let facts = AccessFacts { status, bytes_sent: 0, response: None, elapsed, environ: &|_| None };
-        self.log_access(request, &facts);
-        self.abort();
-    }
-
-    pub(super) fn logs_access(&self) -> bool {
-        self.access.borrow().is_some()
-    }
-
-    /// `facts` may run Python, so the renderer is out of its cell meanwhile.
-    pub(super) fn log_access(&self, request: &Request, facts: &AccessFacts<'_>) {
-        let Some(mut renderer) = self.access.take() else { return };
-        let mut line = Vec::new();
-        renderer.render(&AccessLine::new(request, facts), &mut line);
-        self.access.replace(Some(renderer));
-        self.batch.borrow_mut().lines.append(&mut line);
+        self.log_access(request, &log_line::without_application(CLIENT_CLOSED_REQUEST));
+        self.abort(request.id);
     }
 
     /// Has `question` answered by the loop, after all that was posted before. `None`: the loop is over.
@@ -220,35 +160,137 @@ impl RemoteResponder {
         &self,
         question: impl FnOnce(&Reactor) -> T + Send + 'static,
     ) -> Option<T> {
-        self.flush();
+        self.post();
         ask(&self.context.mailbox, question)
     }
 
-    pub(super) fn mailbox(&self) -> Arc<Mailbox> {
-        Arc::clone(&self.context.mailbox)
+    fn push(&self, piece: Outgoing, last: bool) {
+        self.batch.borrow_mut().pieces.push((piece, last));
     }
 
-    /// Waiters until all output of the request's connection has left, or the connection is gone.
-    pub(super) fn drained(&self, conn: RequestId) -> Flow {
-        self.flush();
-        let (sender, answer) = channel();
-        let waits = Arc::clone(&self.context.waits);
-        self.context.mailbox.post(Box::new(move |reactor: &Reactor| {
-            if reactor.park(conn) {
-                waits.add(conn, sender);
-            } else {
-                let flow = if reactor.is_closed(conn) { Flow::Gone } else { Flow::Sent };
-                let _ = sender.send(flow);
-            }
-        }));
-        unlocked(move || answer.recv().unwrap_or(Flow::Gone))
+    fn push_pieces(&self, pieces: Pieces, last: bool) {
+        let (ready, tail) = pieces.into_parts();
+        let batch = &mut *self.batch.borrow_mut();
+        batch.pieces.extend(ready.into_iter().map(|piece| (piece, last)));
+        if !tail.is_empty() {
+            batch.pieces.push((Outgoing::from(tail), last));
+        }
+    }
+}
+
+impl Responder for RemoteResponder {
+    fn head_context(&self, _: RequestId) -> HeadContext {
+        let stopping = self.context.worker.control.stopping();
+        HeadContext {
+            keep_alive: self.context.keeps_alive && !stopping && !self.detached.get(),
+            date: *self.date.borrow_mut().at(clock::unix_now().as_secs()),
+        }
     }
 
-    pub(super) fn hijack(&self, conn: RequestId) -> io::Result<Hijacked> {
-        let taken = self.ask(move |reactor| reactor.hijack(conn));
+    fn buffer(&self) -> Vec<u8> {
+        Vec::with_capacity(BUFFER_BYTES)
+    }
+
+    fn respond(&self, id: RequestId, whole: Whole<'_>) -> Responded {
+        let Whole { response, pieces, item, batch, frees, .. } = whole;
+        let mut pieces = pieces.unwrap_or_else(|| Pieces::new(self.buffer()));
+        if let Some(item) = item {
+            response.append(|| self.head_context(id), &mut pieces, item);
+        }
+        if !response.end(|| self.head_context(id), &mut pieces) {
+            return Responded::NotStarted;
+        }
+        response.close();
+        self.push_pieces(pieces, batch);
+        if frees || !response.keeps_alive() {
+            self.finish(id, response.keeps_alive());
+        }
+        Responded::Done
+    }
+
+    /// A thread always hears [`Flow::Queued`]: what it has given is posted by whatever waits or ends.
+    fn send_pieces(&self, _: RequestId, pieces: Pieces) -> Flow {
+        self.push_pieces(pieces, false);
+        Flow::Queued
+    }
+
+    fn send(&self, _: RequestId, piece: Outgoing) -> Flow {
+        self.push(piece, false);
+        Flow::Queued
+    }
+
+    fn flush(&self) {
+        self.post();
+    }
+
+    /// A connection that stays is free for its next request only when the thread is done with this one ([`Self::end`]).
+    fn finish(&self, _: RequestId, keep: bool) {
+        self.batch.borrow_mut().end = Some(End::Finish { keep });
+        if !keep {
+            self.post();
+        }
+    }
+
+    fn abort(&self, _: RequestId) {
+        self.batch.borrow_mut().end = Some(End::Abort);
+        self.post();
+    }
+
+    fn is_closed(&self, id: RequestId) -> bool {
+        self.ask(move |reactor| reactor.is_closed(id)).unwrap_or(true)
+    }
+
+    fn is_half_closed(&self, id: RequestId) -> bool {
+        self.ask(move |reactor| reactor.is_half_closed(id)).unwrap_or(true)
+    }
+
+    fn hijack(&self, id: RequestId) -> io::Result<Hijacked> {
+        let taken = self.ask(move |reactor| reactor.hijack(id));
         let taken = taken.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))?;
         self.detached.set(true);
         Ok(taken)
+    }
+
+    /// `facts` may run Python, so the renderer is out of its cell meanwhile.
+    fn log_access(&self, request: &Request, facts: &AccessFacts<'_>) {
+        let Some(mut renderer) = self.access.take() else { return };
+        let mut line = Vec::new();
+        renderer.render(&AccessLine::new(request, facts), &mut line);
+        self.access.replace(Some(renderer));
+        self.batch.borrow_mut().lines.append(&mut line);
+    }
+
+    fn wait_sent(&self, _: Python<'_>, id: RequestId) -> PyResult<Waited> {
+        self.post();
+        let (sender, answer) = channel();
+        let waiters = Arc::clone(&self.context.waiters);
+        self.context.mailbox.post(Box::new(move |reactor: &Reactor| {
+            if reactor.park(id) {
+                waiters.add(id, sender);
+            } else {
+                let waited = if reactor.is_closed(id) { Waited::Closed } else { Waited::Ready };
+                let _ = sender.send(waited);
+            }
+        }));
+        Ok(unlocked(move || answer.recv().unwrap_or(Waited::Closed)))
+    }
+
+    /// The interpreter lets other threads run by itself.
+    fn give_way(&self, _: Python<'_>, _: RequestId) -> PyResult<Waited> {
+        Ok(Waited::Ready)
+    }
+
+    /// A thread has better things to do.
+    fn waits_for_reader(&self) -> bool {
+        false
+    }
+
+    fn frees_before_close(&self) -> bool {
+        false
+    }
+
+    fn mailbox(&self) -> Option<Arc<Mailbox>> {
+        Some(Arc::clone(&self.context.mailbox))
     }
 }
 
@@ -264,7 +306,7 @@ pub(super) fn ask<T: Send + 'static>(
     unlocked(move || answer.recv().ok())
 }
 
-/// Waiters without the interpreter lock.
+/// Waits without the interpreter lock.
 fn unlocked<T: Send>(wait: impl FnOnce() -> T + Send) -> T {
     Python::attach(|py| py.detach(wait))
 }

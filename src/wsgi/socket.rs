@@ -1,35 +1,50 @@
 //! `gunicorn.socket`: the client's socket, for libraries that take a connection over (WebSocket). Making a real socket
 //! object costs about as much as a whole request, so the environ holds an unborn one (`rgunicorn._handover.ClientSocket`,
 //! an instance of `socket.socket`), which becomes real at its first use by calling [`take_socket`]. An unborn socket that
-//! nobody kept is used again for the next request.
+//! the application has not kept serves the next request.
 
-use std::cell::RefCell;
+use std::io;
 use std::os::fd::IntoRawFd;
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use rgunicorn_server::worker::RequestId;
 
-use super::current::current;
+use super::current;
+use super::shared::RequestShared;
 
-/// Detaches the connection of `ticket` from the loop. Returns a descriptor that the caller owns, and the bytes that had
+/// What an unborn socket leads to its request by.
+#[pyclass(frozen, module = "rgunicorn._rgunicorn")]
+pub struct RequestHandle {
+    shared: Arc<RequestShared>,
+}
+
+impl RequestHandle {
+    pub(super) fn new(shared: Arc<RequestShared>) -> Self {
+        Self { shared }
+    }
+}
+
+/// Detaches the connection of a request from the loop. Returns a descriptor that the caller owns, and the bytes that had
 /// been received and not used.
 ///
 /// # Errors
-/// `OSError` when the connection is gone.
+/// `OSError` when the connection is gone, or the request is over.
 #[pyfunction]
 #[pyo3(name = "_take_socket")]
-pub fn take_socket(py: Python<'_>, ticket: u64) -> PyResult<(i32, Py<PyBytes>)> {
-    let handover = current()?.link().hijack(RequestId::from_raw(ticket))?;
-    Ok((handover.fd.into_raw_fd(), PyBytes::new(py, &handover.unread).unbind()))
+pub fn take_socket(py: Python<'_>, handle: &Bound<'_, RequestHandle>) -> PyResult<(i32, Py<PyBytes>)> {
+    let responder = current::responder()?;
+    let id = handle.get().shared.request();
+    let id = id.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+    let hijacked = responder.hijack(id)?;
+    Ok((hijacked.fd.into_raw_fd(), PyBytes::new(py, &hijacked.unread).unbind()))
 }
 
 /// Makes sockets for environs.
 pub(super) struct SocketFactory {
     class: Py<PyAny>,
     base_new: Py<PyAny>,
-    stash: Py<PyAny>,
-    spare: RefCell<Option<Py<PyAny>>>,
+    set_handle: Py<PyAny>,
 }
 
 impl SocketFactory {
@@ -44,20 +59,15 @@ impl SocketFactory {
         Ok(Self {
             base_new: class.getattr("__new__")?.unbind(),
             class: class.unbind(),
-            stash: module.getattr("set_ticket")?.unbind(),
-            spare: RefCell::new(None),
+            set_handle: module.getattr("set_handle")?.unbind(),
         })
     }
 
-    /// An unborn socket for the connection of `ticket`.
-    pub(super) fn get<'py>(&self, py: Python<'py>, ticket: u64) -> PyResult<Bound<'py, PyAny>> {
-        let spare = self.spare.borrow_mut().take();
-        let socket = match spare {
-            Some(socket) => socket.into_bound(py),
-            None => self.base_new.bind(py).call1((self.class.bind(py),))?,
-        };
-        self.stash.bind(py).call1((&socket, ticket))?;
-        Ok(socket)
+    /// Makes an unborn socket for the requests that `handle` will lead to.
+    pub(super) fn make(&self, py: Python<'_>, handle: &Py<RequestHandle>) -> PyResult<Py<PyAny>> {
+        let socket = self.base_new.bind(py).call1((self.class.bind(py),))?;
+        self.set_handle.bind(py).call1((&socket, handle))?;
+        Ok(socket.unbind())
     }
 
     /// Whether the application took this socket: it is no longer of the class that it was made with.
@@ -65,22 +75,11 @@ impl SocketFactory {
         !socket.bind(py).get_type().is(&self.class)
     }
 
-    /// The request is over. A socket that became real is closed, as Gunicorn does; an unborn one that nobody else holds
-    /// is kept for the next request, one that somebody holds leads nowhere from now on.
-    pub(super) fn put_back(&self, py: Python<'_>, socket: Py<PyAny>) {
-        let taken = self.is_taken(py, &socket);
-        let socket = socket.into_bound(py);
-        let done = if taken {
-            socket.call_method0("close").map(drop)
-        } else if crate::py::is_only_reference(&socket) {
-            let before = self.spare.borrow_mut().replace(socket.unbind());
-            drop(before);
-            return;
-        } else {
-            self.stash.bind(py).call1((&socket, 0)).map(drop)
-        };
-        if let Err(error) = done {
-            error.write_unraisable(py, Some(&socket));
+    /// Closes a socket that became real, as Gunicorn does at the end of its request.
+    #[expect(clippy::unused_self, reason = "one door for everything about these sockets")]
+    pub(super) fn close(&self, py: Python<'_>, socket: &Py<PyAny>) {
+        if let Err(error) = socket.call_method0(py, "close") {
+            error.write_unraisable(py, Some(socket.bind(py)));
         }
     }
 }

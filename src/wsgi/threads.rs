@@ -12,19 +12,16 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::py::{Describe, GilCell, QueueListener, Watch};
+use crate::py::{Describe, GilCell, QueueListener};
 use rgunicorn_io::sys::{atfork, clock, process};
 use rgunicorn_server::log::Level;
-use rgunicorn_server::worker::{
-    AccessFacts, App, ExitStatus, Flow, Reactor, Request, RequestId, RequestQueue,
-};
+use rgunicorn_server::worker::{App, ExitStatus, Reactor, Request, RequestId, RequestQueue};
 
-use super::app::{WsgiApp, check_signals};
-use super::current::{clear_current, set_calls, set_desk};
-use super::environ::ServerFacts;
-use super::hooks::RequestHooks;
-use super::link::Link;
+use super::app::{WsgiApp, WsgiConfig, check_signals};
+use super::current;
+use super::log_line;
 use super::remote::{RemoteResponder, ThreadContext};
+use super::responder::Waited;
 use super::running::Line;
 
 /// A thread asks whether the client of a request is still there if that has waited for so long: the question costs a trip
@@ -33,51 +30,12 @@ const ASK_AFTER: Duration = Duration::from_millis(20);
 /// What threads have to end when the worker leaves, each, in seconds. Those that work on requests were waited for before.
 const JOIN_PATIENCE_S: f64 = 0.1;
 
-/// All that threads need to run the application.
-pub struct WsgiConfig {
-    /// The application.
-    pub app: Py<PyAny>,
-    /// What is the same in every environ.
-    pub facts: ServerFacts,
-    /// `wsgi.errors` and the like.
-    pub constants: Py<PyDict>,
-    /// Wrapped files leave by sendfile(2).
-    pub sendfile: bool,
-    /// Told how to describe what runs.
-    pub watch: Arc<Watch>,
-    /// What runs for every request, if there is anything.
-    pub hooks: Option<RequestHooks>,
-    /// Where records of the error log go, if not into its file.
-    pub relay: Option<Arc<QueueListener>>,
-}
-
-impl WsgiConfig {
-    /// The application's calls, for the thread that this is called on.
-    ///
-    /// # Errors
-    /// Those of [`WsgiApp::new`].
-    pub fn calls(&self, py: Python<'_>, cooperative: bool) -> PyResult<WsgiApp> {
-        let Self { app, facts, constants, sendfile, watch, hooks, relay } = self;
-        let hooks = hooks.as_ref().map(|hooks| hooks.clone_ref(py));
-        let (app, constants) = (app.clone_ref(py), constants.bind(py));
-        WsgiApp::new(
-            py,
-            app,
-            facts,
-            constants,
-            *sendfile,
-            Arc::clone(watch),
-            (cooperative, hooks, relay.clone()),
-        )
-    }
-}
-
 /// The application's threads, as the loop sees them.
 pub struct Threads {
     pool: Arc<RequestQueue>,
     context: ThreadContext,
     threads: Vec<Py<PyAny>>,
-    relay: Option<Arc<QueueListener>>,
+    listener: Option<Arc<QueueListener>>,
     forks: u32,
 }
 
@@ -95,7 +53,7 @@ impl Threads {
         let pool = Arc::new(RequestQueue::default());
         let running: Arc<RunningRequests> = Arc::new(GilCell::new((0..count).map(|_| None).collect()));
         wsgi_config.watch.describe_by(describe(&running));
-        let relay = wsgi_config.relay.clone();
+        let listener = wsgi_config.listener.clone();
         let wsgi_config = Arc::new(wsgi_config);
         let class = py.import("threading")?.getattr("Thread")?;
         let mut threads = Vec::new();
@@ -115,14 +73,14 @@ impl Threads {
             thread.call_method0("start")?;
             threads.push(thread.unbind());
         }
-        Ok(Self { pool, context, threads, relay, forks: atfork::generation() })
+        Ok(Self { pool, context, threads, listener, forks: atfork::generation() })
     }
 
     /// The loop is over. `false`: threads are still at work, and the interpreter must not be finalized under them.
     pub fn finish(&self, py: Python<'_>) -> bool {
         self.pool.close();
         self.context.mailbox.close();
-        self.context.waits.clear();
+        self.context.waiters.clear();
         let is_over = |thread: &Py<PyAny>| -> PyResult<bool> {
             thread.call_method1(py, "join", (JOIN_PATIENCE_S,))?;
             Ok(!thread.call_method0(py, "is_alive")?.extract(py)?)
@@ -139,13 +97,13 @@ impl App for Threads {
     }
 
     fn check_signals(&self, arrived: bool) -> Result<(), ExitStatus> {
-        if let Some(relay) = &self.relay {
-            relay.relay();
+        if let Some(listener) = &self.listener {
+            listener.relay();
         }
         if arrived { check_signals() } else { Ok(()) }
     }
 
-    fn call(&self, reactor: &Reactor, mut request: Request) {
+    fn call(&self, reactor: &Reactor, mut request: Box<Request>) {
         let conn = request.id;
         request.keep_alive &= reactor.has_idle_room();
         reactor.begin_work(conn);
@@ -156,19 +114,15 @@ impl App for Threads {
     }
 
     fn resume(&self, _: &Reactor, conn: RequestId) {
-        self.context.waits.answer(conn, Flow::Sent);
+        self.context.waiters.answer(conn, Waited::Ready);
     }
 
     fn abandon(&self, _: &Reactor, conn: RequestId) {
-        self.context.waits.answer(conn, Flow::Gone);
+        self.context.waiters.answer(conn, Waited::Closed);
     }
 
     fn refused(&self, reactor: &Reactor, request: &Request, status: u16) {
-        let elapsed = Duration::ZERO;
-        reactor.log_access(
-            request,
-            &AccessFacts { status, bytes_sent: 0, response: None, elapsed, environ: &|_| None },
-        );
+        reactor.log_access(request, &log_line::without_application(status));
     }
 
     fn is_forked_child(&self) -> bool {
@@ -199,15 +153,15 @@ struct ThreadMain {
 impl ThreadMain {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         let remote = Rc::new(RemoteResponder::new(self.context.clone()));
-        set_desk(Rc::clone(&remote));
-        let calls = Rc::new(self.wsgi_config.calls(py, false)?);
-        set_calls(Rc::clone(&calls));
+        let worker = self.context.worker.clone();
+        let app = Rc::new(WsgiApp::new(py, &self.wsgi_config, worker, remote.clone())?);
+        current::set(remote.clone());
         while let Some(request) = py.detach(|| self.pool.take()) {
             self.note(py, Some(Line::of(&request)));
-            serve(py, &remote, &calls, request);
+            serve(py, &remote, &app, request);
             self.note(py, None);
         }
-        clear_current();
+        current::clear();
         Ok(())
     }
 }
@@ -222,16 +176,17 @@ impl ThreadMain {
     }
 }
 
-/// One request, from beginning to end.
-fn serve(py: Python<'_>, remote: &RemoteResponder, calls: &WsgiApp, request: Request) {
+/// Serves one request, from beginning to end.
+fn serve(py: Python<'_>, remote: &RemoteResponder, app: &WsgiApp, request: Box<Request>) {
     remote.begin(request.id);
     if is_abandoned(remote, &request) {
-        remote.errors().log(Level::Debug, format_args!("The client has left before its request's turn"));
+        app.worker.errors.log(Level::Debug, format_args!("The client has left before its request's turn"));
         remote.abandon(&request);
     } else {
-        calls.guarded_start(py, Link::Thread(remote), request);
-        if App::is_forked_child(calls) {
-            leave_child(py, remote);
+        app.start_guarded(py, request);
+        if app.is_forked_copy() {
+            // Of the process's threads the application's child has only this one, which now is all of it.
+            leave_process(py, app.worker.control.quitting().unwrap_or(0));
         }
     }
     remote.end();
@@ -241,13 +196,6 @@ fn is_abandoned(remote: &RemoteResponder, request: &Request) -> bool {
     let (conn, arrived, now) = (request.id, request.arrived, clock::now());
     now.since(arrived) >= ASK_AFTER
         && remote.ask(move |reactor| reactor.is_abandoned(conn, arrived, now)).unwrap_or(true)
-}
-
-/// The application has forked, and its child has come back out of it: of the process's threads it has only this one, which
-/// now is all of it.
-fn leave_child(py: Python<'_>, remote: &RemoteResponder) -> ! {
-    let status = remote.control().quitting().unwrap_or(0);
-    leave_process(py, status)
 }
 
 /// Ends the process while threads are at work, which the interpreter's own end would not survive: they would come out of

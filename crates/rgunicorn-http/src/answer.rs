@@ -1,8 +1,9 @@
-//! What the server says by itself: error pages and interim responses.
+//! Answers of the server's own: error pages and interim responses.
 
 use super::chars::{is_field_value, is_token, trim};
+use super::error::{HttpError, ResponseError};
 use super::response::{push_line, push_status_start};
-use super::{HttpError, ResponseError};
+use super::version::Version;
 
 /// Appends the answer to a faulty request; nothing when the peer has gone. The connection closes after it.
 pub fn error_response(error: &HttpError, out: &mut Vec<u8>) {
@@ -11,8 +12,8 @@ pub fn error_response(error: &HttpError, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends an answer of the server's own making: a small HTML page, `Connection: close`, no `Server` and no `Date`, as
-/// Gunicorn sends it. `reason` must be plain text of ours; `message` is escaped.
+/// Appends an error page: small HTML, `Connection: close`, no `Server` and no `Date`, as Gunicorn sends it.
+/// `reason` must be plain text of ours; `message` is escaped.
 pub fn error_response_with(status: u16, reason: &str, message: &str, out: &mut Vec<u8>) {
     // A paragraph inside a heading is odd HTML; health checks and scrapers know the page by it.
     let mut page = format!(
@@ -41,22 +42,24 @@ fn push_escaped(text: &str, page: &mut String) {
     }
 }
 
-/// What to send when [`RequestHead::expects_continue`](super::RequestHead::expects_continue); empty for HTTP/1.0.
+/// Returns the answer to a client that [expects it](super::RequestHead::expects_continue) before it sends the
+/// body; empty for HTTP/1.0.
 #[must_use]
-pub fn continue_response(version: (u8, u8)) -> &'static [u8] {
-    if version > (1, 0) { b"HTTP/1.1 100 Continue\r\n\r\n" } else { b"" }
+pub fn continue_response(version: Version) -> &'static [u8] {
+    if version > Version::HTTP_10 { b"HTTP/1.1 100 Continue\r\n\r\n" } else { b"" }
 }
 
-/// A `103 Early Hints` response (RFC 8297) with these headers; empty for HTTP/1.0, which has no interim responses.
+/// Renders a `103 Early Hints` response (RFC 8297) with these headers; empty for HTTP/1.0, which has no
+/// interim responses.
 ///
 /// # Errors
 /// A name that is no token, or a value with control bytes.
 pub fn early_hints<'a>(
-    version: (u8, u8),
+    version: Version,
     headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
 ) -> Result<Vec<u8>, ResponseError> {
     let mut out = Vec::new();
-    push_status_start(&mut out, (1, 1));
+    push_status_start(&mut out, Version::HTTP_11);
     out.extend_from_slice(b"103 Early Hints\r\n");
     for (name, value) in headers {
         if !is_token(name) {
@@ -68,7 +71,7 @@ pub fn early_hints<'a>(
         push_line(&mut out, name, trim(value));
     }
     out.extend_from_slice(b"\r\n");
-    if version <= (1, 0) {
+    if version <= Version::HTTP_10 {
         out.clear();
     }
     Ok(out)

@@ -1,8 +1,9 @@
-//! A field section that owns its bytes: the text as it came and, behind it in the same allocation, one span of 16
-//! bytes for each field that was kept. One allocation for a head, whatever the number of its fields.
+//! A field section that owns its bytes: the text as it came and, behind it in the same allocation, one span
+//! of 16 bytes for each field that was kept. There is one allocation for a head, whatever the number of its
+//! fields.
 
-use super::HttpError;
 use super::chars::{is_blank, trim};
+use super::error::HttpError;
 use super::policy::{HeadLimits, Policy};
 
 /// One field. Both slices are as sent; the value has no blanks at its ends.
@@ -14,7 +15,7 @@ pub struct Field<'a> {
     pub value: &'a [u8],
 }
 
-/// A field before it is decided whether the application may see it.
+/// A field of which it is not yet decided whether the application may see it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FieldCheck<'a> {
     pub(super) name: &'a [u8],
@@ -25,7 +26,8 @@ pub(super) struct FieldCheck<'a> {
 
 /// Four 32-bit numbers: start and length of the name, start and length of the value.
 const SPAN_BYTES: usize = 16;
-/// Fields for which the parser's scratch space lives on the stack. Browsers behind a proxy send 12 to 25.
+/// The number of fields for which the parser's scratch space lies on the stack. Browsers behind a proxy send
+/// 12 to 25.
 pub(super) const FIELDS_ON_STACK: usize = 32;
 
 /// Owned text with the spans of its fields.
@@ -42,7 +44,9 @@ impl Block {
     /// ignored). `scratch` must have room for every field. `judge` sees each field once, in order, and says whether
     /// it is kept.
     ///
-    /// A section that is not complete is an error too: whoever may hold an unfinished one asks the scanner.
+    /// # Errors
+    /// An invalid field, more or longer fields than `limits` allow, or an error of `judge`. A section that is
+    /// not complete is an error too: a caller that may hold an unfinished one asks the scanner first.
     pub(super) fn parse<'a>(
         bytes: &'a [u8],
         fields_at: usize,
@@ -88,27 +92,27 @@ impl Block {
         Ok(Self { bytes: owned, text_len: text.len() })
     }
 
-    /// The text, of which every getter of a head is a slice.
+    /// Returns the text, of which every getter of a head is a slice.
     pub(super) fn text(&self) -> &[u8] {
         &self.bytes[..self.text_len]
     }
 
-    /// Writable text; the length cannot change.
+    /// Returns the text for writing; its length cannot change.
     pub(super) fn text_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[..self.text_len]
     }
 
-    /// The fields that were kept, in order.
+    /// Returns the fields that were kept, in order.
     pub(super) fn fields(&self) -> Fields<'_> {
         let (text, spans) = self.bytes.split_at(self.text_len);
         Fields { text, spans: spans.chunks_exact(SPAN_BYTES) }
     }
 }
 
-/// Finds `_` in names by one vectorised search over the text instead of one loop for each short name: it goes on only
-/// where the last find has been passed, and most heads have few or none.
+/// A search for `_` in names, by one vectorised search over the text instead of one loop for each short name:
+/// it goes on only where the last find has been passed, and most heads have few or none.
 struct Underscores {
-    /// The first one at or behind the last name asked for; `usize::MAX` when there is no other.
+    /// The first `_` at or behind the last name asked for; `usize::MAX` when there is no other.
     next: Option<usize>,
 }
 
@@ -123,12 +127,12 @@ impl Underscores {
     }
 }
 
-/// httparse takes a bare LF for a line end; we do not. Returns where the line end begins.
+/// Refuses a bare LF, which httparse takes for a line end, and returns where the line end begins.
 fn check_line_end(text: &[u8], end: usize) -> Result<usize, HttpError> {
     if text[..end].ends_with(b"\r\n") { Ok(end - 2) } else { Err(HttpError::BareLineFeed) }
 }
 
-/// The numbers fit: a text is at most [`HeadLimits::HEAD_BYTES_CAP`] long.
+/// Packs four numbers into a span. They fit: a text is at most [`HeadLimits::HEAD_BYTES_CAP`] long.
 fn span(name_at: usize, name_len: usize, value_at: usize, value_len: usize) -> [u8; SPAN_BYTES] {
     let mut span = [0; SPAN_BYTES];
     for (slot, number) in span.chunks_exact_mut(4).zip([name_at, name_len, value_at, value_len]) {
@@ -137,13 +141,14 @@ fn span(name_at: usize, name_len: usize, value_at: usize, value_len: usize) -> [
     span
 }
 
-/// httparse says only that something is wrong; a folded line deserves its own name.
+/// Finds the error of a section that httparse refuses. It says only that something is wrong; a folded line
+/// deserves its own name.
 fn field_error(section: &[u8]) -> HttpError {
     let folded = section.windows(3).any(|bytes| bytes.starts_with(b"\r\n") && is_blank(bytes[2]));
     if folded { HttpError::Folding } else { HttpError::Field }
 }
 
-/// Iterator over the fields of a head or a trailer section, in the order in which they were sent.
+/// An iterator over the fields of a head or a trailer section, in the order in which they were sent.
 #[derive(Debug, Clone)]
 pub struct Fields<'a> {
     text: &'a [u8],
@@ -175,15 +180,15 @@ impl ExactSizeIterator for Fields<'_> {}
 pub struct Trailers(pub(super) Block);
 
 impl Trailers {
-    /// The fields in order, after the rules for names with `_`.
+    /// Returns the fields in order, after the rules for names with `_`.
     #[must_use]
     pub fn fields(&self) -> Fields<'_> {
         self.0.fields()
     }
 }
 
-/// Rewrites a complete section so that httparse can read it under the two lenient switches: folded lines are joined by
-/// one space, blanks before a colon go. What is still wrong afterwards is wrong.
+/// Rewrites a complete section so that httparse can read it under the two lenient switches: folded lines are
+/// joined by one space, blanks before a colon go. A fault that is left after it is a fault of the client.
 pub(super) fn rewrite(text: &[u8], fields_at: usize, policy: &Policy) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     out.extend_from_slice(&text[..fields_at]);
@@ -211,7 +216,7 @@ fn push_line(out: &mut Vec<u8>, line: &[u8], strip: bool) {
     out.extend_from_slice(rest);
 }
 
-/// The length without the blanks at the end.
+/// Returns the length without the blanks at the end.
 fn trim_end(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|&byte| !is_blank(byte)).map_or(0, |last| last + 1)
 }

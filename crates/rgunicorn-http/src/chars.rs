@@ -1,6 +1,6 @@
 //! Byte classes, each under its grammar rule.
 
-/// One entry per byte value.
+/// A set of byte values, with one entry for each value.
 type CharClass = [bool; 256];
 
 const fn class(ranges: &[(u8, u8)]) -> CharClass {
@@ -38,14 +38,14 @@ static TCHAR: CharClass = class(&[
     only(b'~'),
 ]);
 
-/// RFC 9110 5.5: what a field value may hold, HTAB, SP, VCHAR and obs-text.
+/// RFC 9110 5.5: the bytes of a field value, HTAB, SP, VCHAR and obs-text.
 static FIELD_VALUE: CharClass = class(&[only(b'\t'), (b' ', b'~'), (0x80, 0xFF)]);
 
 /// RFC 9110 5.6.4: `qdtext`.
 static QDTEXT: CharClass =
     class(&[only(b'\t'), only(b' '), only(b'!'), (b'#', b'['), (b']', b'~'), (0x80, 0xFF)]);
 
-/// RFC 3986 3.1: what a scheme may hold after its first letter.
+/// RFC 3986 3.1: the bytes of a scheme after its first letter.
 static SCHEME: CharClass =
     class(&[(b'0', b'9'), (b'A', b'Z'), (b'a', b'z'), only(b'+'), only(b'-'), only(b'.')]);
 
@@ -73,12 +73,12 @@ pub(super) fn is_scheme(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(u8::is_ascii_alphabetic) && bytes.iter().all(|&byte| SCHEME[byte as usize])
 }
 
-/// SP and HTAB: the blanks of RFC 9110 5.6.3 (`OWS`, `BWS`).
+/// Returns whether a byte is a blank of RFC 9110 5.6.3 (`OWS`, `BWS`): SP or HTAB.
 pub(super) fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// Without the blanks at both ends.
+/// Strips the blanks at both ends.
 pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [first, rest @ ..] = bytes
         && is_blank(*first)
@@ -93,7 +93,7 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Decimal digits only, as a number; `None` when empty, when anything else is there, or beyond 64 bits.
+/// Parses decimal digits; `None` when there are none, when anything else is there, or beyond 64 bits.
 pub(super) fn decimal(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() {
         return None;

@@ -4,11 +4,11 @@
 //! chunk-size [ BWS ";" BWS ext-name [ BWS "=" BWS ( token / quoted-string ) ] ]* CRLF
 //! ```
 
-use super::HttpError;
 use super::chars::{is_blank, is_field_value_byte, is_qdtext, is_tchar};
+use super::error::HttpError;
 use super::target::hex_digit;
 
-/// What the next byte belongs to.
+/// The part of the line to which the next byte belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Position {
     /// The first digit.
@@ -34,7 +34,7 @@ enum Position {
     LineFeed,
 }
 
-/// A chunk-size line as far as it was read.
+/// A chunk-size line, as far as it has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ChunkLine {
     size: u64,
@@ -47,7 +47,11 @@ impl ChunkLine {
         Self { size: 0, bytes: 0, position: Position::Start }
     }
 
-    /// Takes one byte. `Some(size)` when it was the LF that ends the line. `bytes_max` bounds the line without CRLF.
+    /// Takes one byte. `Some(size)` when it was the LF that ends the line. `bytes_max` bounds the line
+    /// without CRLF.
+    ///
+    /// # Errors
+    /// The byte does not fit the grammar, the size is beyond 64 bits, or the line is too long.
     pub(super) fn push(&mut self, byte: u8, bytes_max: usize) -> Result<Option<u64>, HttpError> {
         if self.position == Position::LineFeed {
             return if byte == b'\n' { Ok(Some(self.size)) } else { Err(HttpError::ChunkSize) };
@@ -83,7 +87,7 @@ impl ChunkLine {
     }
 }
 
-/// The grammar of extensions as a table; `None` where the byte does not fit.
+/// Looks up the next position in the grammar of extensions; `None` where the byte does not fit.
 fn extension_byte(position: Position, byte: u8) -> Option<Position> {
     match (position, byte) {
         (Position::Quoted, b'"') => Some(Position::ValueEnd),

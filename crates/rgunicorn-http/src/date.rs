@@ -8,7 +8,7 @@ const DATE_BYTES: usize = 29;
 /// The last second of the year 9999, the last that the format can write.
 const SECONDS_MAX: u64 = 253_402_300_799;
 
-/// The date of the second asked for last.
+/// The text of one date, kept until another second is asked for.
 #[derive(Debug, Clone)]
 pub struct DateCache {
     seconds: u64,
@@ -16,13 +16,14 @@ pub struct DateCache {
 }
 
 impl DateCache {
-    /// A cache that holds the epoch.
+    /// Makes a cache that holds the epoch.
     #[must_use]
     pub fn new() -> Self {
         Self { seconds: 0, text: *b"Thu, 01 Jan 1970 00:00:00 GMT" }
     }
 
-    /// The date of this second since the epoch; formatted only when it is another second than in the last call.
+    /// Returns the date of this second since the epoch, formatted only when it is another second than in the
+    /// last call.
     pub fn at(&mut self, unix_seconds: u64) -> &[u8; DATE_BYTES] {
         let seconds = unix_seconds.min(SECONDS_MAX);
         if seconds != self.seconds {

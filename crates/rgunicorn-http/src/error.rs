@@ -1,8 +1,10 @@
-//! Faults, split by whose they are: [`HttpError`] is the client's, [`ResponseError`] the application's.
+//! Faults, split by the party that made them: [`HttpError`] is the client's, [`ResponseError`] the
+//! application's.
 
 use std::fmt;
 
-/// What a client sent that cannot be served. `Display` is the text of the log line and of the error page.
+/// A fault of a client, whose request cannot be served. `Display` is the text of the log line and of the
+/// error page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HttpError {
     /// A line of the head or of the trailer section ended in LF without CR (RFC 9112 2.2 permits refusing it).
@@ -35,7 +37,7 @@ pub enum HttpError {
     ContentLength,
     /// In HTTP/1.0, `chunked` twice or not last (RFC 9112 6.1).
     TransferEncoding,
-    /// A coding that nobody registered or that we do not take: 501.
+    /// A coding that is not registered or that we do not take: 501.
     TransferCoding,
     /// Something other than `100-continue`: 417.
     Expectation,
@@ -51,12 +53,12 @@ pub enum HttpError {
     ChunkTerminator,
     /// A field that may not be sent after the body (RFC 9110 6.5.1).
     TrailerField,
-    /// The client closed in the middle of a request. There is nobody to answer.
+    /// The client closed in the middle of a request, and takes no answer.
     PrematureEnd,
 }
 
 impl HttpError {
-    /// The status code of the answer.
+    /// Returns the status code of the answer.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
@@ -69,7 +71,7 @@ impl HttpError {
         }
     }
 
-    /// The reason phrase of the answer.
+    /// Returns the reason phrase of the answer.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self.status() {
@@ -82,7 +84,7 @@ impl HttpError {
         }
     }
 
-    /// Whether to answer at all: a peer that has gone in the middle of a request gets a plain close.
+    /// Returns whether to answer at all: a peer that has gone in the middle of a request gets a plain close.
     #[must_use]
     pub fn wants_answer(&self) -> bool {
         *self != Self::PrematureEnd
@@ -122,7 +124,8 @@ impl fmt::Display for HttpError {
 
 impl std::error::Error for HttpError {}
 
-/// What an application gave that must not reach the wire: answered with 500, the message goes to the error log.
+/// A fault of the application, part of whose response must not reach the wire: it is answered with 500, and
+/// the message goes to the error log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResponseError {
     /// Not `ddd` or `ddd reason`, or a control byte in it.

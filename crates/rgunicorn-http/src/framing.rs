@@ -1,9 +1,9 @@
-//! What the body of a response does on the wire, item by item, without copying it.
+//! The framing of a response's body on the wire, item by item, without a copy.
 
-/// How the client finds the end of the body.
+/// The way in which the client finds the end of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BodyEnd {
-    /// There is no body: HEAD, 1xx, 204, 304. What the application gives is dropped.
+    /// There is no body: HEAD, 1xx, 204, 304. The application's bytes are dropped.
     None,
     /// `Content-Length`: bytes still owed.
     Length(u64),
@@ -20,18 +20,19 @@ pub struct Framing {
     keep_alive: bool,
 }
 
-/// How one body item goes out: `prefix`, the first `take` bytes of the item, `suffix`.
+/// The form in which one body item goes out: `prefix`, the first `take` bytes of the item, `suffix`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame {
-    /// Bytes of the item that may go out; the surplus is dropped. 0: send nothing at all for this item.
+    /// The number of the item's bytes that may go out; the surplus is dropped. 0: send nothing at all for
+    /// this item.
     pub take: usize,
     /// The chunk-size line, or empty.
     pub prefix: Prefix,
-    /// What follows the item: the chunk's CRLF, or empty.
+    /// The bytes behind the item: the chunk's CRLF, or none.
     pub suffix: &'static [u8],
 }
 
-/// Sixteen hex digits and CRLF.
+/// The length of the longest chunk-size line: sixteen hex digits and CRLF.
 const PREFIX_BYTES_MAX: usize = 18;
 
 /// A chunk-size line, held inline.
@@ -45,7 +46,7 @@ pub struct Prefix {
 impl Prefix {
     const EMPTY: Self = Self { bytes: [0; PREFIX_BYTES_MAX], start: PREFIX_BYTES_MAX as u8 };
 
-    /// The size in hex, then CRLF (RFC 9112 7.1).
+    /// Renders the size in hex, then CRLF (RFC 9112 7.1).
     fn chunk(mut size: usize) -> Self {
         let mut bytes = [0; PREFIX_BYTES_MAX];
         let mut start = PREFIX_BYTES_MAX - 2;
@@ -60,7 +61,7 @@ impl Prefix {
         }
     }
 
-    /// The line, CRLF included.
+    /// Returns the line, CRLF included.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[self.start as usize..]
@@ -90,8 +91,8 @@ impl Framing {
         Self { kind: BodyEnd::Close, keep_alive: false }
     }
 
-    /// How an item of `len` bytes goes out. Advances: call it once for each item that is really sent. An empty item
-    /// sends nothing, for an empty chunk would end the body.
+    /// Returns the form in which an item of `len` bytes goes out, and advances: call it once for each item
+    /// that is really sent. An empty item sends nothing, for an empty chunk would end the body.
     pub fn frame(&mut self, len: usize) -> Frame {
         let bare = |take| Frame { take, prefix: Prefix::EMPTY, suffix: b"" };
         match &mut self.kind {
@@ -107,32 +108,34 @@ impl Framing {
         }
     }
 
-    /// What ends the body: the last chunk, or nothing.
+    /// Returns the bytes that end the body: the last chunk, or none.
     #[must_use]
     pub fn last(&self) -> &'static [u8] {
         if self.kind == BodyEnd::Chunked { b"0\r\n\r\n" } else { b"" }
     }
 
-    /// False: the application has given less than its `Content-Length`. The client still waits for the rest, so the
-    /// connection must close.
+    /// Returns whether the application has given as much as its `Content-Length` says. If not, the client
+    /// still waits for the rest, so the connection must close.
     #[must_use]
     pub fn complete(&self) -> bool {
         !matches!(self.kind, BodyEnd::Length(1..))
     }
 
-    /// Whether the response has a body at all. When not, the application's bytes are dropped and worth a warning.
+    /// Returns whether the response has a body at all. If not, the application's bytes are dropped and worth
+    /// a warning.
     #[must_use]
     pub fn body_allowed(&self) -> bool {
         self.kind != BodyEnd::None
     }
 
-    /// Whether each item is a chunk of its own.
+    /// Returns whether each item is a chunk of its own.
     #[must_use]
     pub fn is_chunked(&self) -> bool {
         self.kind == BodyEnd::Chunked
     }
 
-    /// Bytes that the application still owes under its `Content-Length`; `None` when there is none.
+    /// Returns how many bytes the application still owes under its `Content-Length`; `None` when there is
+    /// none.
     #[must_use]
     pub fn left(&self) -> Option<u64> {
         match self.kind {
@@ -141,7 +144,8 @@ impl Framing {
         }
     }
 
-    /// Whether the head promised to keep the connection. Holds only if the body became [`complete`](Self::complete).
+    /// Returns whether the head promised to keep the connection. Holds only if the body became
+    /// [`complete`](Self::complete).
     #[must_use]
     pub fn keep_alive(&self) -> bool {
         self.keep_alive

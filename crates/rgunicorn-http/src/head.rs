@@ -2,32 +2,13 @@
 
 use std::ops::Range;
 
-use super::HttpError;
 use super::block::{Block, FIELDS_ON_STACK, Fields, rewrite};
+use super::error::HttpError;
 use super::line::RequestLine;
 use super::policy::{HeadLimits, Policy};
-use super::rules::HeadFacts;
+use super::rules::{BodyKind, HeadFacts, Scheme};
 use super::target;
-
-/// How the end of a request's body is found (RFC 9112 6.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BodyKind {
-    /// There is none, or it is empty.
-    None,
-    /// This many bytes, more than 0.
-    Length(u64),
-    /// Chunks; the parser decodes them.
-    Chunked,
-}
-
-/// What a trusted proxy said about its own client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
-    /// Without TLS.
-    Http,
-    /// With TLS.
-    Https,
-}
+use super::version::Version;
 
 /// Offsets into the head's text, which is shorter than [`HeadLimits::HEAD_BYTES_CAP`].
 type Span = (u32, u32);
@@ -41,14 +22,15 @@ pub struct RequestHead {
     path: Span,
     query: Span,
     fragment: Span,
-    version: (u8, u8),
+    version: Version,
     body: BodyKind,
     facts: HeadFacts,
 }
 
 impl RequestHead {
-    /// Tries to read a whole head from the front of `input`, in one pass of httparse and one of ours. `None` means only
-    /// that this way did not succeed (incomplete, invalid or unusual): the scanner then finds out why.
+    /// Tries to read a whole head from the front of `input`, in one pass of httparse and one of ours. `None`
+    /// means only that this way did not succeed (incomplete, invalid or unusual): the scanner then finds out
+    /// why.
     pub(super) fn parse_fast(policy: &Policy, trusted: bool, input: &[u8]) -> Option<Self> {
         if policy.rewrites() {
             return None;
@@ -58,7 +40,10 @@ impl RequestHead {
         Self::parse(policy, trusted, input, line_end, &mut scratch).ok()
     }
 
-    /// Reads a head of which the scanner has said that it is complete and has `fields` field lines.
+    /// Reads a head of which the scanner has found that it is complete and has `fields` field lines.
+    ///
+    /// # Errors
+    /// The fault of the head.
     pub(super) fn parse_scanned(
         policy: &Policy,
         trusted: bool,
@@ -111,108 +96,112 @@ impl RequestHead {
         &self.block.text()[start as usize..end as usize]
     }
 
-    /// Bytes that the head took from the wire. Rewritten heads do not ask.
+    /// Returns how many bytes the head took from the wire. Not asked of rewritten heads.
     pub(super) fn wire_len(&self) -> usize {
         self.block.text().len()
     }
 
-    /// A token, upper-cased when the policy says so.
+    /// Returns the method, a token, upper-cased when the policy says so.
     #[must_use]
     pub fn method(&self) -> &[u8] {
         &self.block.text()[..self.method_len as usize]
     }
 
-    /// The request target exactly as sent (`RAW_URI`).
+    /// Returns the request target exactly as sent (`RAW_URI`).
     #[must_use]
     pub fn target(&self) -> &[u8] {
         self.slice(self.target)
     }
 
-    /// The path as sent, before percent-decoding: of the absolute form the part behind the authority (may be empty),
-    /// `*` for `OPTIONS *`. See [`percent_decode_path`](super::percent_decode_path).
+    /// Returns the path as sent, before percent-decoding: of the absolute form the part behind the authority
+    /// (may be empty), `*` for `OPTIONS *`. See [`percent_decode_path`](super::percent_decode_path).
     #[must_use]
     pub fn path(&self) -> &[u8] {
         self.slice(self.path)
     }
 
-    /// What follows the first `?`, without it; empty when there is none.
+    /// Returns the part behind the first `?`; empty when there is none.
     #[must_use]
     pub fn query(&self) -> &[u8] {
         self.slice(self.query)
     }
 
-    /// What follows the first `#`, without it; empty when there is none. RFC 9112 3.2 forbids it, Gunicorn takes it.
+    /// Returns the part behind the first `#`; empty when there is none. RFC 9112 3.2 forbids it, Gunicorn
+    /// takes it.
     #[must_use]
     pub fn fragment(&self) -> &[u8] {
         self.slice(self.fragment)
     }
 
-    /// Major and minor version.
+    /// Returns the version.
     #[must_use]
-    pub fn version(&self) -> (u8, u8) {
+    pub fn version(&self) -> Version {
         self.version
     }
 
-    /// The version as sent, such as `HTTP/1.1` (`SERVER_PROTOCOL`).
+    /// Returns the version as sent, such as `HTTP/1.1` (`SERVER_PROTOCOL`).
     #[must_use]
     pub fn version_text(&self) -> &[u8] {
         let start = self.target.1 as usize + 1;
         &self.block.text()[start..start + b"HTTP/1.1".len()]
     }
 
-    /// The fields in order, after the rules for names with `_`.
+    /// Returns the fields in order, after the rules for names with `_`.
     #[must_use]
     pub fn fields(&self) -> Fields<'_> {
         self.block.fields()
     }
 
-    /// The value of the first field of this name, whatever the case.
+    /// Returns the value of the first field of this name, whatever the case.
     #[must_use]
     pub fn header(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
         let name = name.as_ref();
         self.fields().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
-    /// How the body is framed.
+    /// Returns how the body is framed.
     #[must_use]
     pub fn body(&self) -> BodyKind {
         self.body
     }
 
-    /// The client waits for [`continue_response`](super::continue_response) before it sends the body (RFC 9110 10.1.1).
-    /// False for HTTP/1.0, where the field means nothing.
+    /// Returns whether the client waits for [`continue_response`](super::continue_response) before it sends
+    /// the body (RFC 9110 10.1.1). False for HTTP/1.0, where the field means nothing.
     #[must_use]
     pub fn expects_continue(&self) -> bool {
-        self.facts.expects_continue && self.version > (1, 0)
+        self.facts.expects_continue && self.version > Version::HTTP_10
     }
 
-    /// What the client asked for (RFC 9112 9.3): all `Connection` fields are read as one list of options, `close` wins,
-    /// HTTP/1.0 needs `keep-alive`. See also [`close_after`](Self::close_after).
+    /// Returns whether the client wants to keep the connection (RFC 9112 9.3): all `Connection` fields are
+    /// read as one list of options, `close` wins, HTTP/1.0 needs `keep-alive`. See also
+    /// [`close_after`](Self::close_after).
     #[must_use]
     pub fn keep_alive(&self) -> bool {
-        !self.facts.close && (self.version > (1, 0) || self.version == (1, 0) && self.facts.keep_alive)
+        !self.facts.close
+            && (self.version > Version::HTTP_10 || self.version == Version::HTTP_10 && self.facts.keep_alive)
     }
 
-    /// The connection cannot be used again whatever the client asked: after CONNECT, and after a body with a transfer
-    /// coding besides `chunked`.
+    /// Returns whether the connection cannot be used again whatever the client asked: after CONNECT, and
+    /// after a body with a transfer coding besides `chunked`.
     #[must_use]
     pub fn close_after(&self) -> bool {
         self.facts.coded() || self.is_connect()
     }
 
-    /// The method is CONNECT.
+    /// Returns whether the method is CONNECT.
     #[must_use]
     pub fn is_connect(&self) -> bool {
         self.method() == b"CONNECT"
     }
 
-    /// What a trusted peer said in one of the `secure_scheme_headers`; `None` when it said nothing or is not trusted.
+    /// Returns the scheme that a trusted peer named in one of the `secure_scheme_headers`; `None` when it
+    /// named none or is not trusted.
     #[must_use]
     pub fn scheme(&self) -> Option<Scheme> {
         self.facts.scheme
     }
 
-    /// The value of the last `SCRIPT_NAME` field that the policy let pass.
+    /// Returns the value of the last `SCRIPT_NAME` field that the policy let pass.
     #[must_use]
     pub fn script_name(&self) -> Option<&[u8]> {
         self.fields()
@@ -221,7 +210,8 @@ impl RequestHead {
             .map(|field| field.value)
     }
 
-    /// The path behind `script_name`, not decoded: what PATH_INFO is made of. The two are compared byte by byte, as sent.
+    /// Returns the path behind `script_name`, not decoded: PATH_INFO is made of it. The two are compared byte
+    /// by byte, as sent.
     ///
     /// # Errors
     /// [`HttpError::ScriptName`] when the path does not start with it.
@@ -230,7 +220,8 @@ impl RequestHead {
     }
 }
 
-/// A rewritten field has another length than on the wire, where the scanner has measured it already.
+/// Returns the limits for httparse. A rewritten field has another length than on the wire, where the scanner
+/// has measured it already.
 fn limits_of_parse(policy: &Policy) -> HeadLimits {
     let field_bytes_max =
         if policy.rewrites() { HeadLimits::HEAD_BYTES_CAP } else { policy.limits.field_bytes_max };

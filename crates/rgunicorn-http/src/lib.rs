@@ -1,8 +1,9 @@
 //! HTTP/1.1 and the PROXY protocol as pure functions of bytes: bytes come in, events and bytes go out.
 //!
-//! It is no server: it holds no socket, reads no clock, and knows neither Python nor settings nor logs. HeadLimits and
-//! switches arrive in a [`Policy`], the time as whole seconds, the peer's standing as one `trusted` flag.
-//! `rgunicorn-server` feeds it what sockets receive, `rgunicorn` reads its heads and fills its responses.
+//! The crate is no server: it holds no socket, reads no clock, and knows neither Python nor settings nor
+//! logs. Limits and switches arrive in a [`Policy`], the time as whole seconds, the peer's standing as one
+//! `trusted` flag. `rgunicorn-server` feeds it the bytes that sockets receive, `rgunicorn` reads its heads
+//! and fills its responses.
 //!
 //! How to read it, in the order in which a request passes:
 //!
@@ -10,13 +11,29 @@
 //! policy    the limits and switches, normalised once
 //! parser    the state machine of one connection: head, body, end, next head
 //!   scan      lines of an unfinished head or trailer section: limits and line ends, checked at once
-//!   line      request line -> method, target, version        target   target -> path, query, fragment
-//!   block     field section -> owned bytes with spans        rules    what each field means for framing
-//!   head      the finished request head with its getters     chunk    the chunk-size line, byte by byte
-//! response  the application's status and headers -> head     framing  what the body does afterwards
-//! answer    what the server says by itself                   date     the Date value, made once a second
-//! error     whose fault it was, and what to answer           chars    byte classes under their grammar
-//! proxy     the header by which a proxy says whom a connection comes from
+//!   line      request line -> method, target, version      target   target -> path, query, fragment
+//!   block     field section -> owned bytes with spans      rules    the meaning of each field for framing
+//!   head      the finished request head with its getters   chunk    the chunk-size line, byte by byte
+//! response  the application's status and headers -> head   framing  the body behind the head
+//! answer    error pages and interim responses              date     the Date value, made once a second
+//! error     the party at fault, and the answer             chars    byte classes under their grammar
+//! version   the version of HTTP                            proxy    the header that names a connection's client
+//! ```
+//!
+//! An import inside of the crate follows an arrow, and `proxy` has none: it and the rest never know each other.
+//!
+//! ```text
+//! 2 crate       this file
+//! 1 connection  parser -> head, scan, chunk, block, rules, policy, error
+//! 1 head        head -> line, block, rules, target, policy, error, version
+//! 1 framing     rules -> block
+//! 1 lines       scan -> line
+//! 1 chunks      chunk -> target
+//! 1 parts       line, block, rules, scan, chunk, target -> chars, policy, error, version
+//! 1 server      answer -> response
+//! 1 response    answer, response -> framing, chars, error, version
+//! 1 dates       date
+//! 1 proxies     proxy
 //! ```
 //!
 //! Two promises hold everywhere and are property-tested: any split of the input gives the same events or the same
@@ -39,14 +56,17 @@ mod response;
 mod rules;
 mod scan;
 mod target;
+mod version;
 
 pub use answer::{continue_response, early_hints, error_response, error_response_with};
 pub use block::{Field, Fields, Trailers};
 pub use date::DateCache;
 pub use error::{HttpError, ResponseError};
 pub use framing::{Frame, Framing, Prefix};
-pub use head::{BodyKind, RequestHead, Scheme};
+pub use head::RequestHead;
 pub use parser::{ParseEvent, RequestParser};
 pub use policy::{HeadLimits, HeaderMap, Policy};
 pub use response::{ResponseFacts, ResponseHead};
+pub use rules::{BodyKind, Scheme};
 pub use target::percent_decode_path;
+pub use version::Version;

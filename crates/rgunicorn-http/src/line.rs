@@ -1,25 +1,30 @@
 //! The request line (RFC 9112 3), more strictly than httparse reads it: one space between the parts, Gunicorn's
 //! conventions for methods, printable ASCII targets, and versions such as 1.2 that httparse does not know.
 
-use super::HttpError;
 use super::chars::{is_scheme, is_token};
+use super::error::HttpError;
 use super::policy::Policy;
+use super::version::Version;
 
 /// Gunicorn's shortest method name.
 const METHOD_BYTES_MIN: usize = 3;
 /// Gunicorn's longest method name; the longest registered one is UPDATEREDIRECTREF (17).
 const METHOD_BYTES_MAX: usize = 20;
 
-/// Where the parts of a request line are: the method from 0, one space, the target, one space, the version.
+/// The parts of a request line, by their lengths: the method from 0, one space, the target, one space, the
+/// version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RequestLine {
     pub(super) method_len: usize,
     pub(super) target_len: usize,
-    pub(super) version: (u8, u8),
+    pub(super) version: Version,
 }
 
 impl RequestLine {
     /// Reads a request line without its CRLF.
+    ///
+    /// # Errors
+    /// The part that is not valid.
     pub(super) fn parse(line: &[u8], policy: &Policy) -> Result<Self, HttpError> {
         let (method, rest) = split_at_space(line)?;
         let (target, version) = split_at_space(rest)?;
@@ -50,7 +55,7 @@ fn check_method(method: &[u8], policy: &Policy) -> Result<(), HttpError> {
     }
 }
 
-/// The four forms of RFC 9112 3.2. With CONNECT Gunicorn takes everything but `*`, so we do.
+/// Checks for the four forms of RFC 9112 3.2. With CONNECT Gunicorn takes everything but `*`, so we do.
 fn check_target(method: &[u8], target: &[u8]) -> Result<(), HttpError> {
     // No early exit: the compiler turns this into vector instructions.
     let invisible = target.iter().fold(false, |found, byte| found | !byte.is_ascii_graphic());
@@ -68,12 +73,12 @@ fn has_scheme(target: &[u8]) -> bool {
         .is_some_and(|colon| is_scheme(&target[..colon]) && target[colon..].starts_with(b"://"))
 }
 
-fn parse_version(text: &[u8], policy: &Policy) -> Result<(u8, u8), HttpError> {
+fn parse_version(text: &[u8], policy: &Policy) -> Result<Version, HttpError> {
     match text {
         [b'H', b'T', b'T', b'P', b'/', major @ b'0'..=b'9', b'.', minor @ b'0'..=b'9']
             if *major == b'1' || policy.permit_unconventional_http_version =>
         {
-            Ok((major - b'0', minor - b'0'))
+            Ok(Version { major: major - b'0', minor: minor - b'0' })
         }
         _ => Err(HttpError::Version),
     }

@@ -7,19 +7,19 @@
 //! An idle parser holds no memory: [`RequestParser`] is 32 bytes, and only the unfinished part of a head or trailer
 //! section is ever copied. Body bytes are handed on from the caller's buffer.
 
-use super::HttpError;
 use super::block::{Block, Trailers};
 use super::chunk::ChunkLine;
-use super::head::{BodyKind, RequestHead};
+use super::error::HttpError;
+use super::head::RequestHead;
 use super::policy::{HeadLimits, Policy};
-use super::rules::judge_trailer;
+use super::rules::{BodyKind, judge_trailer};
 use super::scan::Scanner;
 
-/// Bytes of input copied at a time while a section is unfinished: bounds what is copied in vain when the section
-/// ends early in a large input.
+/// The number of bytes copied at a time while a section is unfinished: bounds the copy that is made in vain
+/// when the section ends early in a large input.
 const COPY_BYTES_MAX: usize = 2048;
 
-/// What the input has brought.
+/// An event that the input has brought.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ParseEvent<'a> {
     /// All of the input is consumed and more is needed. Also the answer to empty input between requests.
@@ -64,11 +64,11 @@ enum Partial {
     Trailers(Trailers),
 }
 
-/// Parser of the requests of one connection: bytes in, [`ParseEvent`]s out.
+/// The parser of the requests of one connection: bytes in, [`ParseEvent`]s out.
 ///
-/// Call [`advance`](Self::advance) until it says [`ParseEvent::NeedMore`]; it consumes from the front of the input. After
-/// [`ParseEvent::End`] the caller may stop and keep the rest of the input (pipelined requests) for later. After an error
-/// nothing more is consumed and every call repeats it.
+/// Call [`advance`](Self::advance) until it returns [`ParseEvent::NeedMore`]; it consumes from the front of
+/// the input. After [`ParseEvent::End`] the caller may stop and keep the rest of the input (pipelined
+/// requests) for later. After an error nothing more is consumed and every call repeats it.
 #[derive(Debug)]
 pub struct RequestParser {
     phase: ParsePhase,
@@ -85,7 +85,7 @@ impl Default for RequestParser {
 }
 
 impl RequestParser {
-    /// A parser before the first byte of a connection.
+    /// Makes a parser for a connection of which no byte has come.
     #[must_use]
     pub fn new() -> Self {
         Self { phase: ParsePhase::Idle { blank: false }, partial: None }
@@ -95,7 +95,7 @@ impl RequestParser {
     /// over a unix socket, so its forwarding fields count; it may not change within a head.
     ///
     /// # Errors
-    /// What the client did wrong. The connection is of no further use: answer if
+    /// The fault of the client. The connection is of no further use: answer if
     /// [`wants_answer`](HttpError::wants_answer) says so, and close.
     pub fn advance<'a>(
         &mut self,
@@ -110,25 +110,26 @@ impl RequestParser {
         result
     }
 
-    /// Between two requests, and no byte of the next head has come (the empty line that may precede it does not count).
+    /// Returns whether the parser is between two requests, and no byte of the next head has come (the empty
+    /// line that may precede it does not count).
     #[must_use]
     pub fn is_idle(&self) -> bool {
         matches!(self.phase, ParsePhase::Idle { .. })
     }
 
-    /// A part of a head has come.
+    /// Returns whether a part of a head has come.
     #[must_use]
     pub fn in_head(&self) -> bool {
         matches!(self.phase, ParsePhase::Head { .. })
     }
 
-    /// A head was reported and its [`ParseEvent::End`] was not.
+    /// Returns whether a head was reported and its [`ParseEvent::End`] was not.
     #[must_use]
     pub fn in_body(&self) -> bool {
         !matches!(self.phase, ParsePhase::Idle { .. } | ParsePhase::Head { .. } | ParsePhase::Failed(_))
     }
 
-    /// The peer has closed its side.
+    /// Learns that the peer has closed its side.
     ///
     /// # Errors
     /// [`HttpError::PrematureEnd`] in the middle of a request, or the fault that was reported before.
@@ -140,7 +141,8 @@ impl RequestParser {
         }
     }
 
-    /// The trailers of the request whose [`ParseEvent::End`] was the last event; `None` when it had none.
+    /// Takes the trailers of the request whose [`ParseEvent::End`] was the last event; `None` when it had
+    /// none.
     pub fn take_trailers(&mut self) -> Option<Trailers> {
         match self.partial.take().map(|store| *store) {
             Some(Partial::Trailers(trailers)) => Some(trailers),
@@ -195,7 +197,7 @@ impl RequestParser {
         }
     }
 
-    /// The first bytes of a head. Most heads come whole and are parsed where they lie.
+    /// Takes the first bytes of a head. Most heads come whole and are parsed where they lie.
     fn begin_head<'a>(
         &mut self,
         policy: &Policy,
@@ -275,7 +277,11 @@ impl RequestParser {
     }
 }
 
-/// Moves input into an unfinished section until it is complete (true; the rest stays in the input) or all is consumed.
+/// Moves input into an unfinished section until it is complete (true; the rest stays in the input) or all is
+/// consumed.
+///
+/// # Errors
+/// A limit that is exceeded, or a line that is not valid.
 fn fill(
     bytes: &mut Vec<u8>,
     scanner: &mut Scanner,
@@ -326,7 +332,7 @@ fn chunk_end(cr: bool, input: &mut &[u8]) -> Result<ParsePhase, HttpError> {
     Ok(phase)
 }
 
-/// Up to `left` bytes from the front.
+/// Takes up to `left` bytes from the front.
 fn take<'a>(input: &mut &'a [u8], left: u64) -> &'a [u8] {
     let count = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
     let (data, rest) = input.split_at(count);

@@ -1,33 +1,35 @@
-//! What an operator may decide about requests, already normalised: the parser never meets a zero that means "none".
+//! The choices of an operator about requests, already normalised: the parser never meets a zero that means
+//! "none".
 
-/// Bounds on a request head. Made by [`HeadLimits::new`] from the values of the settings.
+/// Bounds on a request head, made by [`HeadLimits::new`] from the values of the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Most bytes of the request line, without its CRLF (`limit_request_line`). Over it: 414.
+    /// The most bytes of the request line, without its CRLF (`limit_request_line`). Over it: 414.
     pub request_line_bytes_max: usize,
-    /// Most field lines of a head or a trailer section, dropped names included (`limit_request_fields`). Over it: 431.
+    /// The most field lines of a head or a trailer section, dropped names included (`limit_request_fields`).
+    /// Over it: 431.
     pub fields_max: usize,
-    /// Most bytes of one field, CRLF included (`limit_request_field_size`). Over it: 431.
+    /// The most bytes of one field, CRLF included (`limit_request_field_size`). Over it: 431.
     pub field_bytes_max: usize,
 }
 
 impl HeadLimits {
     /// Gunicorn's default for the request line: the 4 KiB page of the first servers, less CRLF.
     pub const REQUEST_LINE_BYTES_DEFAULT: usize = 4094;
-    /// Gunicorn lowers greater request lines to this, the default of Apache.
+    /// The most that Gunicorn lowers greater request lines to, the default of Apache.
     pub const REQUEST_LINE_BYTES_CAP: usize = 8190;
-    /// Stands for "unlimited" (setting 0): a bound that no client reaches, so that offsets fit 32 bits.
+    /// The value of "unlimited" (setting 0): a bound that no client reaches, so that offsets fit 32 bits.
     pub const REQUEST_LINE_BYTES_UNLIMITED: usize = 1 << 28;
     /// Gunicorn's default number of fields, as in Apache.
     pub const FIELDS_DEFAULT: usize = 100;
-    /// Gunicorn's upper bound, also what 0 means.
+    /// Gunicorn's upper bound, and the value of 0.
     pub const FIELDS_CAP: usize = 32_768;
-    /// Gunicorn's default field size, and what 0 means (its manual says "unlimited", its code does not).
+    /// Gunicorn's default field size, and the value of 0 (its manual says "unlimited", its code does not).
     pub const FIELD_BYTES_DEFAULT: usize = 8190;
-    /// Bound of one field whatever the setting says: with it, offsets into a head fit 32 bits.
+    /// The bound of one field whatever the setting says: with it, offsets into a head fit 32 bits.
     pub const FIELD_BYTES_CAP: usize = 1 << 28;
-    /// Bound of a whole head beyond the product of the other limits (`32768 * 8192` at their caps): a head that
-    /// needs more is refused with 431, so that offsets fit 32 bits whatever the settings say.
+    /// The bound of a whole head beyond the product of the other limits (`32768 * 8192` at their caps): a
+    /// head that needs more is refused with 431, so that offsets fit 32 bits whatever the settings say.
     pub const HEAD_BYTES_CAP: usize = 1 << 30;
 
     /// Normalises the three settings: line 0 = unlimited and above 8190 = 8190; fields 0 or above 32768 = 32768;
@@ -57,8 +59,8 @@ impl Default for HeadLimits {
     }
 }
 
-/// What to do with a field name that contains `_` (`header_map`). In a WSGI environ `a_b` and `a-b` become the same
-/// key, so a client could pass for the proxy in front of it.
+/// The treatment of field names that contain `_` (`header_map`). In a WSGI environ `a_b` and `a-b` become the
+/// same key, so a client could pass for the proxy in front of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HeaderMap {
     /// Leave the field out silently.
@@ -70,7 +72,7 @@ pub enum HeaderMap {
     Dangerous,
 }
 
-/// Everything that an operator may set about reading requests. The default is Gunicorn's.
+/// All choices of an operator about reading requests. The default is Gunicorn's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Bounds of the head.
@@ -85,7 +87,7 @@ pub struct Policy {
     pub permit_unconventional_http_version: bool,
     /// Upper-case the method after it was checked.
     pub casefold_http_method: bool,
-    /// Names with `_`.
+    /// The treatment of names with `_`.
     pub header_map: HeaderMap,
     /// Upper-case names with `_` that a trusted peer may send whatever `header_map` says; `*` stands for all.
     pub forwarder_headers: Vec<String>,
@@ -94,18 +96,18 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Gunicorn's defaults with other limits.
+    /// Makes Gunicorn's defaults with other limits.
     #[must_use]
     pub fn new(limits: HeadLimits) -> Self {
         Self { limits, ..Self::default() }
     }
 
-    /// Whether a head has to be rewritten before it can be parsed.
+    /// Returns whether a head has to be rewritten before it can be parsed.
     pub(super) fn rewrites(&self) -> bool {
         self.permit_obsolete_folding || self.strip_header_spaces
     }
 
-    /// Whether a trusted peer may send this name although it contains `_`.
+    /// Returns whether a trusted peer may send this name although it contains `_`.
     pub(super) fn forwards(&self, name: &[u8]) -> bool {
         self.forwarder_headers
             .iter()

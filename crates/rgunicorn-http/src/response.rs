@@ -1,14 +1,15 @@
 //! The head of a response: the application's status and headers in, bytes out.
 
-use super::ResponseError;
 use super::chars::{decimal, is_field_value, is_token, trim};
+use super::error::ResponseError;
 use super::framing::Framing;
+use super::version::Version;
 
-/// What the request and the worker say about the response.
+/// The facts about the request and the worker that a response depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResponseFacts {
     /// The version of the request, which the status line repeats.
-    pub version: (u8, u8),
+    pub version: Version,
     /// The request was HEAD.
     pub head_request: bool,
     /// The request was CONNECT.
@@ -17,12 +18,13 @@ pub struct ResponseFacts {
     pub keep_alive: bool,
 }
 
-/// Memory that a cleared builder keeps: one large head must not stay for ever.
+/// The memory that a cleared builder keeps: one large head must not stay for ever.
 const KEPT_BYTES_MAX: usize = 16 * 1024;
 
-/// Builder of one response head, reused from response to response: after the first few it allocates nothing.
+/// A builder of one response head, reused from response to response: after the first few it allocates
+/// nothing.
 ///
-/// [`clear`](Self::clear), [`status`](Self::status), [`header`](Self::header) for each header, then
+/// Call [`clear`](Self::clear), [`status`](Self::status), [`header`](Self::header) for each header, then
 /// [`finish`](Self::finish).
 #[derive(Debug, Default)]
 pub struct ResponseHead {
@@ -36,7 +38,7 @@ pub struct ResponseHead {
     upgrade: bool,
 }
 
-/// The length, and where its line lies in the lines: 1xx and 204 are sent without it.
+/// The length, and the place of its line among the lines: 1xx and 204 are sent without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ContentLength {
     length: u64,
@@ -45,7 +47,7 @@ struct ContentLength {
 }
 
 impl ResponseHead {
-    /// An empty builder.
+    /// Makes an empty builder.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -84,8 +86,8 @@ impl ResponseHead {
         Ok(())
     }
 
-    /// Takes one of the application's headers, in latin-1. Headers that are the server's business (Gunicorn's list of
-    /// hop-by-hop fields, `Server`, `Date`) are left out silently.
+    /// Takes one of the application's headers, in latin-1. Headers that the server sets itself (Gunicorn's
+    /// list of hop-by-hop fields, `Server`, `Date`) are left out silently.
     ///
     /// # Errors
     /// The name is no token, the value holds control bytes, or `Content-Length` is no number or contradicts itself.
@@ -114,7 +116,8 @@ impl ResponseHead {
         push_line(&mut self.lines, name, value);
     }
 
-    /// Equal repetitions are sent once, others would let client and server disagree about the end of the body.
+    /// Takes the length of the body. Equal repetitions are sent once; others would let client and server
+    /// disagree about the end of the body.
     fn push_content_length(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseError> {
         let length = decimal(value).ok_or_else(|| ResponseError::ContentLength(value.to_vec()))?;
         match self.content_length {
@@ -130,25 +133,25 @@ impl ResponseHead {
         Ok(())
     }
 
-    /// The status code; 0 before [`status`](Self::status).
+    /// Returns the status code; 0 before [`status`](Self::status).
     #[must_use]
     pub fn status_code(&self) -> u16 {
         self.code
     }
 
-    /// The status as it is sent, such as `200 OK`.
+    /// Returns the status as it is sent, such as `200 OK`.
     #[must_use]
     pub fn status_text(&self) -> &[u8] {
         &self.status
     }
 
-    /// What the application said about the length of its body.
+    /// Returns the length of the body, if the application has named it.
     #[must_use]
     pub fn content_length(&self) -> Option<u64> {
         self.content_length.map(|known| known.length)
     }
 
-    /// The application's headers that are sent: names and values, in order.
+    /// Returns the application's headers that are sent: names and values, in order.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.lines.split(|byte| *byte == b'\n').filter_map(|line| {
             let at = memchr::memchr(b':', line)?;
@@ -156,14 +159,14 @@ impl ResponseHead {
         })
     }
 
-    /// The value of the last header of this name, in any case, among those that are sent.
+    /// Returns the value of the last header of this name, in any case, among those that are sent.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.fields().filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).last()
     }
 
-    /// Appends the head to `out`: status line, `Server`, `Date`, `Connection`, `Transfer-Encoding`, the application's
-    /// headers in order, the empty line. The result tells what to do with the body.
+    /// Appends the head to `out`: status line, `Server`, `Date`, `Connection`, `Transfer-Encoding`, the
+    /// application's headers in order, the empty line. Returns the framing of the body.
     pub fn finish(
         &self,
         facts: &ResponseFacts,
@@ -207,20 +210,20 @@ impl ResponseHead {
         }
         match self.content_length {
             Some(known) => Framing::length(known.length, keep_alive),
-            None if facts.version > (1, 0) => Framing::chunked(keep_alive),
+            None if facts.version > Version::HTTP_10 => Framing::chunked(keep_alive),
             None => Framing::close(),
         }
     }
 }
 
-/// Whose business a response header is.
+/// The role of a response header: whether the server or the application determines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Application,
     ContentLength,
     Connection,
     Upgrade,
-    /// Left out: the server says it itself, or it concerns one hop only.
+    /// Left out: the server sets it itself, or it concerns one hop only.
     Server,
 }
 
@@ -244,8 +247,9 @@ impl Role {
     }
 }
 
-/// `HTTP/1.1 `, up to the status code.
-pub(super) fn push_status_start(out: &mut Vec<u8>, (major, minor): (u8, u8)) {
+/// Appends the status line up to the status code: `HTTP/1.1 `.
+pub(super) fn push_status_start(out: &mut Vec<u8>, version: Version) {
+    let Version { major, minor } = version;
     out.extend_from_slice(&[b'H', b'T', b'T', b'P', b'/', b'0' + major % 10, b'.', b'0' + minor % 10, b' ']);
 }
 

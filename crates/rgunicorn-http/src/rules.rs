@@ -1,21 +1,21 @@
-//! What single fields mean: for the framing of the body, the life of the connection, the scheme, and whether the
-//! application may see them. Every rule that keeps two readers of one byte stream from disagreeing (request smuggling)
-//! is in this file.
+//! The meaning of single fields for the framing of the body, the life of the connection and the scheme, and
+//! whether the application may see them. Every rule that keeps two readers of one byte stream from
+//! disagreeing (request smuggling) is in this file.
 
-use super::HttpError;
 use super::block::FieldCheck;
 use super::chars::{decimal, trim};
-use super::head::{BodyKind, Scheme};
+use super::error::HttpError;
 use super::policy::{HeaderMap, Policy};
+use super::version::Version;
 
-/// What the fields of a head add up to.
+/// The facts that follow from the fields of a head.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct HeadFacts {
     host: bool,
     content_type: bool,
     content_length: Option<u64>,
     coding: Coding,
-    /// The body has a coding besides chunked, which we hand over as it is.
+    /// The body has a coding besides chunked, and is handed over in it.
     coded: bool,
     pub(super) close: bool,
     pub(super) keep_alive: bool,
@@ -23,7 +23,7 @@ pub(super) struct HeadFacts {
     pub(super) scheme: Option<Scheme>,
 }
 
-/// What `Transfer-Encoding` has said so far.
+/// The state of the transfer codings, as far as the fields have been read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Coding {
     /// No such field.
@@ -31,12 +31,35 @@ enum Coding {
     Absent,
     /// Codings, but not yet `chunked`: the body would have no end.
     Open,
-    /// `chunked` was the last word.
+    /// `chunked` was the last coding.
     Chunked,
+}
+
+/// The way in which the end of a request's body is found (RFC 9112 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyKind {
+    /// There is none, or it is empty.
+    None,
+    /// This many bytes, more than 0.
+    Length(u64),
+    /// Chunks; the parser decodes them.
+    Chunked,
+}
+
+/// The scheme that a trusted proxy and its client speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Without TLS.
+    Http,
+    /// With TLS.
+    Https,
 }
 
 impl HeadFacts {
     /// Judges one field of a head. False: it is valid and left out.
+    ///
+    /// # Errors
+    /// The field's value is not valid or contradicts another one.
     pub(super) fn field(
         &mut self,
         field: FieldCheck<'_>,
@@ -76,7 +99,8 @@ impl HeadFacts {
         }
     }
 
-    /// Two equal lengths are refused too (RFC 9112 6.3 allows either): only one reading is left.
+    /// Takes the length. Two equal ones are refused too (RFC 9112 6.3 allows either): only one reading is
+    /// left.
     fn content_length(&mut self, value: &[u8]) -> Result<(), HttpError> {
         if self.content_length.is_some() {
             return Err(HttpError::ContentLength);
@@ -85,7 +109,8 @@ impl HeadFacts {
         Ok(())
     }
 
-    /// RFC 9112 6.1: `chunked` once, and last. An empty list element counts as an unknown coding.
+    /// Takes transfer codings (RFC 9112 6.1): `chunked` once, and last. An empty list element counts as an
+    /// unknown coding.
     fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), HttpError> {
         for coding in value.split(|&byte| byte == b',').map(trim) {
             let known = ["gzip", "compress", "deflate"].iter().any(|name| is(coding, name));
@@ -115,19 +140,22 @@ impl HeadFacts {
         Ok(())
     }
 
-    /// How the body is framed, when all fields are known.
-    pub(super) fn body(&self, version: (u8, u8)) -> Result<BodyKind, HttpError> {
+    /// Returns how the body is framed, when all fields are known.
+    ///
+    /// # Errors
+    /// The fields do not say where the body ends, or contradict each other about it.
+    pub(super) fn body(&self, version: Version) -> Result<BodyKind, HttpError> {
         match (self.coding, self.content_length) {
             (Coding::Absent, None | Some(0)) => Ok(BodyKind::None),
             (Coding::Absent, Some(length)) => Ok(BodyKind::Length(length)),
             // RFC 9112 6.1: a 1.0 message cannot be chunked, so its framing is faulty.
-            (Coding::Chunked, None) if version > (1, 0) => Ok(BodyKind::Chunked),
+            (Coding::Chunked, None) if version > Version::HTTP_10 => Ok(BodyKind::Chunked),
             (Coding::Chunked, Some(_)) => Err(HttpError::ContentLength),
             (Coding::Open | Coding::Chunked, _) => Err(HttpError::TransferEncoding),
         }
     }
 
-    /// The body keeps a coding that only its end can tell: Gunicorn closes after it.
+    /// Returns whether the body keeps a coding that only its end can tell: Gunicorn closes after it.
     pub(super) fn coded(&self) -> bool {
         self.coded
     }
@@ -141,7 +169,7 @@ fn set_once(seen: &mut bool, error: HttpError) -> Result<(), HttpError> {
     if std::mem::replace(seen, true) { Err(error) } else { Ok(()) }
 }
 
-/// The rule for names with `_`: see [`HeaderMap`].
+/// Applies the rule for names with `_` ([`HeaderMap`]), and returns whether the field is kept.
 fn keeps_name(field: FieldCheck<'_>, policy: &Policy, trusted: bool) -> Result<bool, HttpError> {
     if !field.underscore || trusted && policy.forwards(field.name) {
         return Ok(true);
@@ -153,7 +181,11 @@ fn keeps_name(field: FieldCheck<'_>, policy: &Policy, trusted: bool) -> Result<b
     }
 }
 
-/// RFC 9110 6.5.1: what frames, routes or authenticates a message comes too late behind its body.
+/// Judges one field of a trailer section, as [`HeadFacts::field`] those of a head. Fields that frame, route
+/// or authenticate a message come too late behind its body (RFC 9110 6.5.1).
+///
+/// # Errors
+/// Such a field, or a name that the policy refuses.
 pub(super) fn judge_trailer(
     field: FieldCheck<'_>,
     policy: &Policy,

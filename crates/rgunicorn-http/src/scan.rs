@@ -1,46 +1,51 @@
-//! Reads an unfinished head or trailer section line by line, as far as it has come: limits and line ends are judged at
-//! once, so that a client can neither fill memory nor wait with a line that will never be accepted.
+//! The scanner of an unfinished head or trailer section, which reads it line by line, as far as it has come:
+//! limits and line ends are judged at once, so that a client can neither fill memory nor wait with a line
+//! that will never be accepted.
 //!
-//! Every verdict depends on the bytes up to it and on nothing else. That is what makes any split of the input give the
-//! same error: the checks of a line run in the order in which a slow client would trigger them.
+//! Every verdict depends on the bytes up to it and on nothing else. Therefore any split of the input gives
+//! the same error: the checks of a line run in the order in which a slow client would trigger them.
 
-use super::HttpError;
 use super::chars::is_blank;
+use super::error::HttpError;
 use super::line::RequestLine;
 use super::policy::{HeadLimits, Policy};
 
-/// How far a section was read.
+/// The place up to which a section has been read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Scanner {
-    /// Everything before this byte has been looked at.
+    /// The end of the bytes that have been looked at.
     seen: usize,
-    /// Where the line begins that is not finished.
+    /// The beginning of the line that is not finished.
     line_start: usize,
-    /// The request line is behind us.
+    /// Whether the request line has been read.
     past_request_line: bool,
-    /// Field lines so far, folded continuations not counted.
+    /// The number of field lines so far, folded continuations not counted.
     fields: usize,
-    /// Bytes of the last field so far, its line ends included.
+    /// The number of bytes of the last field so far, its line ends included.
     field_bytes: usize,
 }
 
 impl Scanner {
-    /// For a request head.
+    /// Makes a scanner of a request head.
     pub(super) fn head() -> Self {
         Self::default()
     }
 
-    /// For a trailer section: field lines only.
+    /// Makes a scanner of a trailer section, which has field lines only.
     pub(super) fn trailers() -> Self {
         Self { past_request_line: true, ..Self::default() }
     }
 
-    /// Field lines seen so far: how many spans a parse needs.
+    /// Returns the number of field lines so far, which is that of the spans that a parse needs.
     pub(super) fn fields(&self) -> usize {
         self.fields
     }
 
-    /// Looks at the bytes that `section` has gained. `Some(n)`: the section is complete and is `n` bytes long.
+    /// Looks at the bytes that `section` has gained. `Some(n)`: the section is complete and is `n` bytes
+    /// long.
+    ///
+    /// # Errors
+    /// A limit that is exceeded, or a line that is not valid.
     pub(super) fn scan(&mut self, section: &[u8], policy: &Policy) -> Result<Option<usize>, HttpError> {
         while let Some(found) = memchr::memchr(b'\n', &section[self.seen..]) {
             let line_feed = self.seen + found;
@@ -56,7 +61,7 @@ impl Scanner {
         Ok(None)
     }
 
-    /// A line has come to its LF. True: it was the empty one that ends the section.
+    /// Checks a line that has come to its LF. True: it was the empty one that ends the section.
     fn close_line(&mut self, line: &[u8], policy: &Policy) -> Result<bool, HttpError> {
         let text = without_cr(line);
         self.check_length(text, policy)?;
@@ -79,7 +84,7 @@ impl Scanner {
         if self.fields > policy.limits.fields_max { Err(HttpError::TooManyFields) } else { Ok(false) }
     }
 
-    /// The limits, for a line that may still grow.
+    /// Checks the limits for a line that may still grow.
     fn check_length(&self, text: &[u8], policy: &Policy) -> Result<(), HttpError> {
         if !self.past_request_line {
             let over = text.len() > policy.limits.request_line_bytes_max;

@@ -1,13 +1,13 @@
-//! From a request target to path, query and fragment, split where Python's `urllib.parse.urlsplit` (which Gunicorn
-//! uses) splits, so that PATH_INFO and QUERY_STRING are the same bytes.
+//! The path, query and fragment of a request target, split where Python's `urllib.parse.urlsplit` (which
+//! Gunicorn uses) splits, so that PATH_INFO and QUERY_STRING are the same bytes.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::HttpError;
 use super::chars::is_scheme;
+use super::error::HttpError;
 
-/// Offsets into the target.
+/// The parts of a target, as offsets into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Parts {
     pub(super) path: Range<usize>,
@@ -16,6 +16,9 @@ pub(super) struct Parts {
 }
 
 /// Splits a target that [`RequestLine`](super::line::RequestLine) has accepted.
+///
+/// # Errors
+/// [`HttpError::Target`] for brackets that do not match in the authority.
 pub(super) fn split(target: &[u8]) -> Result<Parts, HttpError> {
     let path_start = if target.starts_with(b"/") { 0 } else { skip_authority(target)? };
     let end = target.len();
@@ -35,8 +38,8 @@ fn find2(one: u8, other: u8, bytes: &[u8], from: usize) -> usize {
     memchr::memchr2(one, other, &bytes[from..]).map_or(bytes.len(), |at| from + at)
 }
 
-/// Where the path begins in `scheme://authority/path`. What looks like a scheme is skipped even without an authority:
-/// the path of `CONNECT host:443` is `443` under Gunicorn.
+/// Finds where the path begins in `scheme://authority/path`. A part that looks like a scheme is skipped even
+/// without an authority: the path of `CONNECT host:443` is `443` under Gunicorn.
 fn skip_authority(target: &[u8]) -> Result<usize, HttpError> {
     let after_scheme = match memchr::memchr(b':', target) {
         Some(colon) if is_scheme(&target[..colon]) => colon + 1,
@@ -74,7 +77,7 @@ pub fn percent_decode_path(path: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(decoded)
 }
 
-/// The value of one hex digit, either case.
+/// Returns the value of one hex digit, in either case.
 pub(super) fn hex_digit(byte: u8) -> Option<u8> {
     match byte {
         b'0'..=b'9' => Some(byte - b'0'),

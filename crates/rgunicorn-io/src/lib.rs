@@ -1,7 +1,7 @@
 //! The kernel as the server sees it: system calls, and the driver that waits for many of them at once.
 //!
-//! It is the only crate that names `libc`, `nix` or `io_uring` and that reads a clock, and errno becomes `io::Error` here.
-//! It may not know HTTP, settings, logs, processes of the server or Python, and it never calls its caller.
+//! It is the only crate that names `libc`, `nix` or `io_uring` and that reads a clock, and errno becomes `io::Error`
+//! here. It may not know HTTP, settings, logs, processes of the server or Python, and it never calls its caller.
 //! `rgunicorn-server` is made of it; `rgunicorn` uses it for gevent's loop, greenlets' waits and what boots a server.
 //!
 //! An import goes down, never up:

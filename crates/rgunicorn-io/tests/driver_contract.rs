@@ -3,6 +3,7 @@
 
 mod driver;
 
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -365,5 +366,48 @@ fn a_reused_descriptor_number_hears_nothing_of_its_predecessor() {
             assert!(rig.out.is_empty(), "{:?}", rig.out);
             rig.driver.close(new);
         }
+    });
+}
+
+#[test]
+fn calls_without_an_operation_answer_alike() {
+    everywhere(|rig| {
+        let (fd, mut peer) = rig.pair();
+        let raw = fd.as_raw_fd();
+        assert!(!rig.driver.is_half_closed(raw) && !rig.driver.is_reset(raw));
+        assert_eq!(rig.driver.try_recv(raw), (Vec::new(), false));
+        peer.send(b"late");
+        let mut got = Vec::new();
+        rig.wait_until(|rig| {
+            let (bytes, ended) = rig.driver.try_recv(raw);
+            assert!(!ended);
+            got.extend(bytes);
+            got.len() >= 4
+        });
+        assert_eq!(got, b"late");
+        peer.finish();
+        rig.wait_until(|rig| rig.driver.is_half_closed(raw));
+        assert!(!rig.driver.is_reset(raw), "the peer still reads");
+        assert_eq!(rig.driver.try_recv(raw), (Vec::new(), true));
+        rig.driver.shutdown(raw, Shutdown::Write).unwrap();
+        rig.wait_until(|_| peer.sees_end());
+        let (other, mut other_peer) = rig.pair();
+        other_peer.send(b"x");
+        let before = rig.driver.now();
+        let op = rig.driver.poll_again(other.as_raw_fd(), OUT, Token(2)).unwrap();
+        rig.driver.release_file(other.as_raw_fd());
+        assert!(rig.driver.has_pending(), "an operation that is armed is not ended");
+        rig.wait_for(|c| matches!(c, Completion::Poll { token: Token(2), .. }));
+        rig.driver.poll_cancel(op);
+        assert!(rig.driver.now() >= before);
+        assert_eq!(rig.driver.fileno().is_none(), rig.is_sim());
+        if other_peer.reset() {
+            rig.wait_until(|rig| rig.driver.is_reset(other.as_raw_fd()));
+            assert!(rig.driver.is_half_closed(other.as_raw_fd()));
+            rig.wait_until(|rig| rig.driver.try_recv(other.as_raw_fd()).1);
+            assert!(rig.driver.shutdown(other.as_raw_fd(), Shutdown::Both).is_err());
+        }
+        rig.driver.close(fd);
+        rig.driver.close(other);
     });
 }

@@ -1,7 +1,7 @@
 //! Where io_uring is forbidden or short of memory: the driver falls back to epoll, says why, and works.
 //!
-//! Each case re-runs this test binary as a child that was restricted before `exec` (a seccomp filter, as containers have; a
-//! locked-memory limit without privileges, as after Gunicorn's setuid), and reads its report.
+//! Each case re-runs this test binary as a child that was restricted before `exec` (a seccomp filter, as containers
+//! have; a locked-memory limit without privileges, as after Gunicorn's setuid), and reads its report.
 #![allow(unsafe_code, reason = "restricts child processes")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code, though outside of test functions")]
 

@@ -88,7 +88,8 @@ fn a_poll_of_a_dead_number_fails_and_of_a_file_succeeds() {
     });
 }
 
-/// What gevent does: poll, hear, close the descriptor behind our back, and get the same number for another file.
+/// Does what gevent does: poll, hear, close the descriptor behind the driver's back, and get the same number for
+/// another file.
 #[test]
 fn a_number_closed_behind_our_back_is_polled_anew() {
     everywhere(|rig| {
@@ -236,7 +237,7 @@ fn a_signal_ends_a_wait_without_an_error() {
         let (pid, thread) = unsafe { (libc::getpid(), libc::gettid()) };
         let stop = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let signaller = scope.spawn(|| {
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                     // SAFETY: the thread lives until this scope ends.
                     unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, libc::SIGUSR2) };
@@ -248,6 +249,8 @@ fn a_signal_ends_a_wait_without_an_error() {
                 rig.driver.wait(None, &mut rig.out).unwrap();
             }
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            // Not left to the scope: ThreadSanitizer knows pthread_join.
+            signaller.join().unwrap();
         });
         assert!(rig.out.is_empty());
     });
@@ -296,7 +299,7 @@ fn a_driver_can_be_dropped_with_operations_in_flight() {
         driver.wait(Some(Duration::ZERO), &mut out).unwrap();
         assert!(driver.has_pending());
         drop(driver);
-        // The descriptors are ours alone again: what arrives now is for the next reader.
+        // The descriptors are the test's alone again: what arrives now is for the next reader.
         for (fd, mut peer) in connections {
             peer.send(b"late");
             rig.recv(&fd, 7);
@@ -367,8 +370,8 @@ fn more_work_than_the_queue_holds_is_done_all_the_same() {
     });
 }
 
-/// A child that the application forked holds an accepted connection's file while its number here is closed and used again:
-/// epoll goes on reporting the old file under the number.
+/// A child that the application forked holds an accepted connection's file while its number here is closed and used
+/// again: epoll goes on reporting the old file under the number.
 #[test]
 fn a_file_that_lives_on_elsewhere_does_not_keep_the_driver_busy() {
     everywhere(|rig| {

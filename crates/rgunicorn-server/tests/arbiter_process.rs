@@ -1,5 +1,6 @@
-//! The arbiter with real processes: each test starts this test binary again as a server ([`host`]) whose workers are real
-//! forks, sends signals and reads its log. Every wait is for a line of the log, a file or an exit.
+//! The arbiter with real processes: each test starts this test binary again as a server ([`host`]) whose
+//! workers are real forks, sends signals and reads its log. Every wait is for a line of the log, a file or an
+//! exit.
 #![expect(clippy::unwrap_used, reason = "tests; clippy knows only #[test] functions as such")]
 
 #[path = "arbiter_process/host.rs"]
@@ -276,7 +277,8 @@ fn workers_leave_when_the_master_is_gone_and_hold_nothing_of_it() {
     let directory = Directory::new();
     let mut server = Server::start(&directory, "workers 2\ntcp 127.0.0.1 0");
     for pid in server.booted(2) {
-        // 0, 1, 2, the listener, the bell, the nudge, and the test worker's own signal queue: no eventfd of the master's queue.
+        // 0, 1, 2, the listener, the eventfds that wake the master and the siblings, and the test worker's own signal
+        // queue: no eventfd of the master's queue.
         let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
         let links = open.map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap());
         let named: Vec<String> = links.map(|link| link.display().to_string()).collect();
@@ -324,27 +326,27 @@ fn an_upgrade_forward() {
     let mut server = Server::start(&directory, &config);
     let old = server.booted(1)[0];
     server.signal(Signal::USR2);
-    let heir = master(&server, 2);
+    let new_master = master(&server, 2);
     let new = server.booted(2)[1];
     assert!(server.has("] pre_exec"));
     assert_eq!(std::fs::read_to_string(&pidfile).unwrap(), format!("{}\n", server.pid()));
-    assert_eq!(std::fs::read_to_string(&second).unwrap(), format!("{heir}\n"));
-    assert_eq!(server::title(heir), "rgunicorn: master [test.2]");
+    assert_eq!(std::fs::read_to_string(&second).unwrap(), format!("{new_master}\n"));
+    assert_eq!(server::title(new_master), "rgunicorn: master [test.2]");
     assert_eq!(server::title(new), "rgunicorn: worker [test.2]");
-    assert_eq!(sockets(server.pid()), sockets(heir), "the same socket, once");
-    assert_eq!(sockets(new), sockets(heir));
+    assert_eq!(sockets(server.pid()), sockets(new_master), "the same socket, once");
+    assert_eq!(sockets(new), sockets(new_master));
 
     server.signal(Signal::TERM);
-    server.wait_for(&format!("[{heir}] INFO Master has been promoted."));
-    server.wait_for(&format!("[{heir}] promoted"));
+    server.wait_for(&format!("[{new_master}] INFO Master has been promoted."));
+    server.wait_for(&format!("[{new_master}] promoted"));
     assert!(!exists(old) && exists(new));
     // The title changes before the pid file does, and both after the line.
-    server.reconfigure_at(heir, &config);
+    server.reconfigure_at(new_master, &config);
     server.booted(3);
-    assert_eq!(std::fs::read_to_string(&pidfile).unwrap(), format!("{heir}\n"));
+    assert_eq!(std::fs::read_to_string(&pidfile).unwrap(), format!("{new_master}\n"));
     assert!(!second.exists() && socket.exists());
-    assert_eq!(server::title(heir), "rgunicorn: master [test]");
-    Server::kill(heir, Signal::TERM);
+    assert_eq!(server::title(new_master), "rgunicorn: master [test]");
+    Server::kill(new_master, Signal::TERM);
     assert_eq!(server.exit_status(), Some(0));
     assert!(!socket.exists() && !pidfile.exists());
 }
@@ -361,10 +363,10 @@ fn an_upgrade_that_fails_and_one_that_is_killed() {
     server.wait_for("exited with code 3. This one goes on.");
     server.configure(&config);
     server.signal(Signal::USR2);
-    let heir = master(&server, 3);
+    let new_master = master(&server, 3);
     server.booted(2);
-    Server::kill(heir, Signal::KILL);
-    server.wait_for(&format!("New master (pid:{heir}) was sent SIGKILL. This one goes on."));
+    Server::kill(new_master, Signal::KILL);
+    server.wait_for(&format!("New master (pid:{new_master}) was sent SIGKILL. This one goes on."));
     assert!(exists(old) && socket.exists());
     server.signal(Signal::TERM);
     assert_eq!(server.exit_status(), Some(0));

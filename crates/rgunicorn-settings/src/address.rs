@@ -4,10 +4,10 @@ use std::fmt;
 
 use super::raw::python_repr;
 
-/// The port when an address names none. Gunicorn's.
+/// The port of an address that names none. Gunicorn's.
 const PORT_DEFAULT: u16 = 8000;
 
-/// Where to listen. Displayed as in the log: `http://HOST:PORT`, `unix:PATH`.
+/// An address to listen at. Displayed as in the log: `http://HOST:PORT`, `unix:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BindAddress {
     /// A TCP address; the host is a literal or a name, lower case, IPv6 without brackets.
@@ -25,7 +25,7 @@ pub enum BindAddress {
     Fd(u32),
 }
 
-/// Why a text is no address. Display names the text, the fault and what is allowed.
+/// A text that is no address. Display names the text, the fault and the allowed forms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadAddress {
     text: String,
@@ -61,7 +61,8 @@ impl BindAddress {
     /// Reads one `bind` item. A bare path is taken for a host name, as Gunicorn does; `unix:` makes it a path.
     ///
     /// # Errors
-    /// A port outside 0..65535, a descriptor that is no number, an empty path, an IPv6 literal without brackets.
+    /// A port outside 0..65535, a descriptor that is no number, an empty path or one with a NUL byte, or an
+    /// IPv6 literal without brackets.
     pub fn parse(text: &str) -> Result<Self, BadAddress> {
         let fail = |fault: String| BadAddress { text: text.to_owned(), fault };
         if let Some(rest) = text.strip_prefix("unix:") {

@@ -1,18 +1,21 @@
-//! What each kind of value accepts. A refusal says the value and what is allowed; [`super::Invalid`] puts the
-//! setting's name before it.
+//! The values that each kind accepts. A refusal names the value and the allowed ones; [`super::Invalid`] puts
+//! the setting's name before it.
 
 use super::network::Networks;
 use super::number::{self, NotANumber, Notation};
 use super::raw::{Raw, python_repr};
 use super::table::{DefaultValue, Row, Value, ValueKind};
 
-/// Why a value was refused, without the setting's name.
+/// The reason for which a value was refused, without the setting's name.
 pub(super) type Reason = String;
 
 /// The texts of the environment variable `SENDFILE` that switch it on; any other one switches it off.
 const SENDFILE_ON: [&str; 4] = ["y", "1", "yes", "true"];
 
-/// The checked form of `raw` for `row`.
+/// Checks `raw` for `row`.
+///
+/// # Errors
+/// The reason for which the value is refused.
 pub(super) fn check(row: &Row, raw: &Raw) -> Result<Value, Reason> {
     match row.kind {
         ValueKind::Flag => flag(raw),
@@ -35,7 +38,7 @@ pub(super) fn check(row: &Row, raw: &Raw) -> Result<Value, Reason> {
     }
 }
 
-/// The built-in value of `row`. The table's tests prove that each one passes its own check.
+/// Returns the built-in value of `row`. The table's tests prove that each one passes its own check.
 pub(super) fn builtin(row: &Row) -> Value {
     let owned = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect();
     match row.default {
@@ -53,8 +56,11 @@ pub(super) fn builtin(row: &Row) -> Value {
     }
 }
 
-/// A value given as text from outside Python (command line, environment): ints are read here, by their own notation,
-/// so that a bad one is a usage error.
+/// Reads a value given as text from outside Python (command line, environment): ints are read here, by their
+/// own notation, so that a bad one is a usage error.
+///
+/// # Errors
+/// The text is no int, where one is needed, or too large.
 pub(super) fn from_outside(row: &Row, text: &str) -> Result<Raw, Reason> {
     let notation = match row.kind {
         ValueKind::Count | ValueKind::Seconds => Notation::Decimal,
@@ -108,7 +114,7 @@ fn count(raw: &Raw) -> Result<Value, Reason> {
     Err(format!("{} {reason} (allowed: 0 to {}; as text also 0x, 0o, 0b)", raw.repr(), u32::MAX))
 }
 
-/// A str without the blanks around it, or None.
+/// Strips the blanks around a str; `None` for Python's None.
 fn text(raw: &Raw) -> Result<Option<String>, Reason> {
     match raw {
         Raw::None => Ok(None),
@@ -131,7 +137,8 @@ fn choice(row: &Row, value: Value) -> Result<Value, Reason> {
     Err(format!("{} is unknown (allowed: {})", python_repr(text), row.choices.join(", ")))
 }
 
-/// Names are looked up by whoever changes to the account; this floor asks no system.
+/// Checks an account's form only. The process that changes to the account looks its name up; this floor asks
+/// no system.
 fn account(raw: &Raw) -> Result<Value, Reason> {
     match raw {
         Raw::None => Ok(Value::None),
@@ -223,7 +230,7 @@ fn sendfile(raw: &Raw) -> Result<Value, Reason> {
     if *raw == Raw::None { Ok(Value::None) } else { flag(raw) }
 }
 
-/// How a function is shown; that it is one, and takes the right arguments, only Python can tell.
+/// Takes a function as it is shown. Only Python can tell whether it is one, and takes the right arguments.
 fn hook(row: &Row, raw: &Raw) -> Result<Value, Reason> {
     match raw {
         Raw::None => Ok(builtin(row)),
@@ -232,7 +239,7 @@ fn hook(row: &Row, raw: &Raw) -> Result<Value, Reason> {
     }
 }
 
-/// A class object keeps its `repr`, so that the refusal can name it.
+/// Takes a worker class. A class object keeps its `repr`, so that the refusal can name it.
 fn class(row: &Row, raw: &Raw) -> Result<Value, Reason> {
     match raw {
         Raw::Other { repr, .. } => Ok(Value::Text(repr.clone())),

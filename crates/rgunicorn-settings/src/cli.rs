@@ -11,7 +11,7 @@ use super::rows::{Id, ROWS};
 use super::suggest::nearest;
 use super::table::{Row, ValueKind};
 
-/// The status of a usage error, as argparse has it.
+/// The exit status of a usage error, as argparse has it.
 const USAGE_STATUS: i32 = 2;
 
 /// The end of the program before it began: help, version, or a usage error.
@@ -19,13 +19,13 @@ const USAGE_STATUS: i32 = 2;
 pub struct CommandExit {
     /// The exit status.
     pub status: i32,
-    /// What to write to the standard output.
+    /// The text for the standard output.
     pub stdout: String,
-    /// What to write to the standard error.
+    /// The text for the standard error.
     pub stderr: String,
 }
 
-/// The options that were given, not yet checked beyond what the parser itself refuses.
+/// The options of a command line, not yet checked beyond what the parser itself refuses.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CommandLine {
     app: Option<String>,
@@ -33,12 +33,12 @@ pub struct CommandLine {
 }
 
 impl CommandLine {
-    /// The application argument, `MODULE[:EXPR]`.
+    /// Returns the application argument, `MODULE[:EXPR]`.
     pub fn app(&self) -> Option<&str> {
         self.app.as_deref()
     }
 
-    /// The settings that were given.
+    /// Returns the settings that were given.
     pub(super) fn given(&self) -> impl Iterator<Item = (Id, &Raw)> {
         self.given.iter().map(|(id, raw)| (*id, raw))
     }
@@ -51,7 +51,7 @@ impl CommandLine {
     }
 }
 
-/// Parses `args`, which exclude the program's own name; also what `GUNICORN_CMD_ARGS` was split into.
+/// Parses `args`, which exclude the program's own name; also those that `GUNICORN_CMD_ARGS` was split into.
 ///
 /// # Errors
 /// `--help` and `--version` (status 0), usage errors (status 2).
@@ -68,8 +68,8 @@ pub fn parse_command_line(prog: &str, version: &str, args: &[String]) -> Result<
     Ok(CommandLine { app: app_of(&matches).map_err(|text| usage_error(prog, &text))?, given })
 }
 
-/// The arguments, with a value that begins with a dash and contains a blank (`--access-logformat '- %(h)s'`) joined to
-/// its option: argparse takes it for a value, clap would take it for an option.
+/// Joins a value that begins with a dash and contains a blank (`--access-logformat '- %(h)s'`) to its option:
+/// argparse takes it for a value, clap would take it for an option.
 fn joined(args: &[String]) -> Vec<String> {
     let mut words: Vec<String> = Vec::with_capacity(args.len());
     for word in args {
@@ -89,14 +89,14 @@ fn joined(args: &[String]) -> Vec<String> {
     words
 }
 
-/// Whether `word` begins like an option: a long one up to its `=`, or a short one's letter.
+/// Returns whether `word` begins like an option: a long one up to its `=`, or a short one's letter.
 fn is_option(word: &str) -> bool {
     let name = word.split('=').next().unwrap_or_default();
     let short = |flag: &str| !flag.starts_with("--") && word.starts_with(flag);
     ROWS.iter().flat_map(Row::flags).any(|flag| short(flag) || (name.len() > 2 && flag.starts_with(name)))
 }
 
-/// Whether `word` is an option that takes a value and has none yet.
+/// Returns whether `word` is an option that takes a value and has none yet.
 fn awaits_value(word: &str) -> bool {
     let valued = ROWS.iter().filter(|row| !row.metavar().is_empty()).flat_map(Row::flags);
     valued.into_iter().any(|flag| flag == word || (word.len() > 2 && flag.starts_with(word)))
@@ -116,7 +116,7 @@ fn command() -> Command {
         .arg(Arg::new(APP).num_args(0..).action(ArgAction::Append))
 }
 
-/// What `--proxy-protocol` without a value means.
+/// The value of a bare `--proxy-protocol`.
 const BARE_PROXY_FLAG: &str = "auto";
 
 /// The name of the positional argument. No setting is called so.
@@ -150,7 +150,7 @@ fn argument(row: &'static Row) -> Arg {
     arg.allow_negative_numbers(true).value_parser(move |text: &str| from_outside(row, text))
 }
 
-/// The value given for `row`.
+/// Returns the value given for `row`.
 fn value_of(row: &Row, matches: &ArgMatches) -> Option<Raw> {
     match row.kind {
         _ if row.usage.is_empty() => None,
@@ -161,8 +161,8 @@ fn value_of(row: &Row, matches: &ArgMatches) -> Option<Raw> {
     }
 }
 
-/// The first positional argument. Further ones right behind it are ignored, as Gunicorn does; apart from it they are
-/// refused.
+/// Returns the first positional argument. Further ones right behind it are ignored, as Gunicorn does; apart
+/// from it they are refused.
 fn app_of(matches: &ArgMatches) -> Result<Option<String>, String> {
     let indices: Vec<usize> = matches.indices_of(APP).into_iter().flatten().collect();
     let texts: Vec<&String> = matches.get_many(APP).into_iter().flatten().collect();
@@ -181,7 +181,7 @@ fn usage_error(prog: &str, text: &str) -> CommandExit {
     }
 }
 
-/// clap's error in argparse's words.
+/// Renders clap's error in argparse's words.
 fn describe(error: &clap::Error) -> String {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.as_str(),
@@ -208,7 +208,7 @@ fn describe(error: &clap::Error) -> String {
     }
 }
 
-/// `-w/--workers` for any of clap's spellings (`--workers <workers>`).
+/// Renders `-w/--workers` for any of clap's spellings (`--workers <workers>`).
 fn argument_name(spelling: &str) -> String {
     let flag = spelling.split(' ').next().unwrap_or_default();
     let row = ROWS.iter().find(|row| row.flags().any(|known| known == flag));

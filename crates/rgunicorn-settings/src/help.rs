@@ -4,18 +4,18 @@ use super::check::builtin;
 use super::rows::ROWS;
 use super::table::{Row, Section, Value, ValueKind};
 
-/// The width of the page, in columns: what a terminal has that nobody resized.
+/// The width of the page, in columns: that of a terminal in its usual size.
 const WIDTH_COLUMNS: usize = 80;
 
-/// Where the texts begin, in columns; argparse's place, so that both programs' pages look alike.
+/// The column in which the texts begin; argparse's, so that both programs' pages look alike.
 const TEXT_COLUMN: usize = 24;
 
-/// The one-line usage.
+/// Renders the one-line usage.
 pub(crate) fn usage(prog: &str) -> String {
     format!("usage: {prog} [OPTIONS] [APP_MODULE]")
 }
 
-/// The whole page.
+/// Renders the whole page.
 pub fn help(prog: &str) -> String {
     let mut page = usage(prog);
     page.push_str("\n\n");
@@ -39,7 +39,7 @@ pub fn help(prog: &str) -> String {
     page
 }
 
-/// The flags of a row between `separator`s, without its metavar.
+/// Renders the flags of a row between `separator`s, without its metavar.
 pub(super) fn flags(row: &Row, separator: &str) -> String {
     row.flags().collect::<Vec<_>>().join(separator)
 }

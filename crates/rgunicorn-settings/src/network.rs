@@ -1,4 +1,4 @@
-//! BindAddress lists of trusted peers (`forwarded_allow_ips`): IP networks in strict notation, as Python's
+//! Lists of trusted peers (`forwarded_allow_ips`): IP networks in strict notation, as Python's
 //! `ipaddress.ip_network` reads them.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,7 +16,7 @@ impl Network {
     /// Reads `ADDRESS`, `ADDRESS/BITS` or `IPV4/MASK`.
     ///
     /// # Errors
-    /// Not an address, a bad prefix, or host bits set: the text says which.
+    /// The text is no address, has a bad prefix, or has host bits set; the message says which.
     pub fn parse(text: &str) -> Result<Self, String> {
         let not_one = || format!("{} does not appear to be an IPv4 or IPv6 network", python_repr(text));
         let (address, mask) = text.split_once('/').map_or((text, None), |(a, m)| (a, Some(m)));
@@ -37,8 +37,8 @@ impl Network {
         }
     }
 
-    /// Whether `peer` lies in the network. An IPv4 peer seen through an IPv6 socket (`::ffff:a.b.c.d`) is another
-    /// address family and does not, as in Gunicorn.
+    /// Returns whether `peer` lies in the network. An IPv4 peer seen through an IPv6 socket
+    /// (`::ffff:a.b.c.d`) is another address family and does not, as in Gunicorn.
     pub fn contains(&self, peer: IpAddr) -> bool {
         peer.is_ipv4() == self.base.is_ipv4() && self.masked(peer) == bits_of(self.base)
     }
@@ -61,7 +61,7 @@ fn width_bits(address: IpAddr) -> u32 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// `255.255.0.0`, or the inverted form `0.0.255.255`.
+/// Reads a mask such as `255.255.0.0`, or the inverted form `0.0.255.255`.
 fn dotted_mask(base: IpAddr, mask: &str) -> Option<u32> {
     if !base.is_ipv4() {
         return None;
@@ -98,8 +98,8 @@ impl Networks {
         Ok(networks)
     }
 
-    /// Whether a peer is on the list. `None` is a peer without an IP address (a unix socket): always trusted, because
-    /// only processes of this machine with access to the path can reach it.
+    /// Returns whether a peer is on the list. `None` is a peer without an IP address (a unix socket): always
+    /// trusted, because only processes of this machine with access to the path can reach it.
     pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
         self.any || peer.is_none_or(|peer| self.list.iter().any(|network| network.contains(peer)))
     }

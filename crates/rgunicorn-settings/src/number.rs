@@ -1,6 +1,6 @@
 //! Integers in the notation of Python's `int()`.
 
-/// How a text of digits is read.
+/// The notation of a text of digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Notation {
     /// `int(text)`: decimal only. Command line and environment.
@@ -11,12 +11,12 @@ pub(super) enum Notation {
     Octal,
 }
 
-/// Why a text is no number.
+/// The reason for which a text is no number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotANumber {
-    /// It is not written as one.
+    /// The text is not written as a number.
     Syntax,
-    /// It does not fit 64 bits.
+    /// The number does not fit 64 bits.
     TooLarge,
 }
 

@@ -1,9 +1,9 @@
-//! A value as a configuration file gives it, before any check. Displayed as Python's `str()` would, because messages
-//! quote what the user wrote in a Python file.
+//! A value as a configuration file gives it, before any check. Displayed as Python's `str()` would, because
+//! messages quote the text that the user wrote in a Python file.
 
 use std::fmt;
 
-/// A Python value, reduced to what settings can be made of.
+/// A Python value, reduced to the kinds that settings can be made of.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Raw {
     /// `None`.
@@ -28,7 +28,7 @@ pub enum Raw {
 }
 
 impl Raw {
-    /// Python's `repr()` of the value.
+    /// Returns Python's `repr()` of the value.
     pub fn repr(&self) -> String {
         match self {
             Self::Str(text) => python_repr(text),
@@ -61,7 +61,8 @@ impl fmt::Display for Raw {
     }
 }
 
-/// Python's `repr()` of a str: single quotes unless only those occur in the text, control characters escaped.
+/// Returns Python's `repr()` of a str: single quotes unless only those occur in the text, control characters
+/// escaped.
 pub(super) fn python_repr(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut out = String::with_capacity(text.len() + 2);

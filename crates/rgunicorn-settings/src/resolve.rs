@@ -1,15 +1,15 @@
-//! Which source wins, lowest first: built-in defaults (some from the environment), the configuration file,
-//! `GUNICORN_CMD_ARGS`, the command line. A source replaces a list, it never extends it.
+//! The order of the sources, the lowest first: built-in defaults (some from the environment), the
+//! configuration file, `GUNICORN_CMD_ARGS`, the command line. A source replaces a list, it never extends it.
 
 use std::fmt;
-use std::time::Duration;
 
 use super::check::{builtin, check, from_outside};
 use super::cli::CommandLine;
 use super::raw::{Raw, python_repr};
 use super::rows::{Id, ROWS, WITHOUT_EFFECT};
+use super::settings::{Invalid, Origin, Settings, UnknownName};
 use super::suggest::nearest;
-use super::table::{IoDriver, Row, Value, ValueKind};
+use super::table::{Row, Value, ValueKind};
 use super::worker_class::{WorkerKind, worker_kind};
 
 /// The variable whose text is parsed like a command line.
@@ -22,7 +22,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Takes what matters out of name and value pairs.
+    /// Takes the known variables out of name and value pairs.
     pub fn from_pairs<K: AsRef<str>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
         let known = |name: &str| {
             ROWS.iter().filter_map(|row| row.env).map(|env| env.name).chain([CMD_ARGS]).find(|k| *k == name)
@@ -32,7 +32,7 @@ impl Environment {
         Self { variables: variables.collect() }
     }
 
-    /// The text of `GUNICORN_CMD_ARGS`, for [`super::split_cmd_args`].
+    /// Returns the text of `GUNICORN_CMD_ARGS`, for [`super::split_cmd_args`].
     pub fn cmd_args(&self) -> Option<&str> {
         self.get(CMD_ARGS)
     }
@@ -40,80 +40,6 @@ impl Environment {
     fn get(&self, name: &str) -> Option<&str> {
         self.variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
-}
-
-/// A refused value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invalid {
-    /// The setting.
-    pub setting: &'static str,
-    /// The value as Python's `str()` shows it.
-    pub value: String,
-    /// Where it came from; `None` for the built-in value.
-    pub origin: Option<Origin>,
-    /// What is wrong with it, and what is allowed.
-    pub reason: String,
-}
-
-/// The source of a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// An environment variable.
-    Environment(&'static str),
-    /// The configuration file.
-    File,
-    /// `GUNICORN_CMD_ARGS` or the command line.
-    Arguments,
-}
-
-/// Without a newline at the end. From a file: `Invalid value for NAME: VALUE` on a line before `Error: TEXT`.
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { setting, value, origin, reason } = self;
-        match origin {
-            Some(Origin::File) => {
-                write!(f, "Invalid value for {setting}: {value}\nError: {setting}: {reason}")
-            }
-            Some(Origin::Environment(name)) => write!(f, "Error: {setting} (from {name}): {reason}"),
-            Some(Origin::Arguments) | None => write!(f, "Error: {setting}: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for Invalid {}
-
-/// A name in the configuration file that sets nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownName {
-    /// As written.
-    pub name: String,
-    /// The setting that was probably meant.
-    pub nearest: Option<&'static str>,
-    /// True for a setting that Gunicorn has and this release does not act on.
-    pub not_yet: bool,
-}
-
-impl fmt::Display for UnknownName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, nearest, not_yet } = self;
-        match nearest {
-            _ if *not_yet => write!(f, "Setting {name} has no effect in this release"),
-            Some(nearest) => {
-                write!(f, "Unknown setting {name} in the configuration file: did you mean {nearest}?")
-            }
-            None => write!(f, "Unknown setting {name} in the configuration file"),
-        }
-    }
-}
-
-/// The resolved settings: one checked value per row of the table.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    values: Vec<Value>,
-    /// Where each value came from; `None` for the built-in one.
-    origins: Vec<Option<Origin>>,
-    unknown_names: Vec<UnknownName>,
-    app: Option<String>,
 }
 
 /// Merges the sources. `file` holds the names of the configuration file, in its order.
@@ -132,7 +58,7 @@ pub fn resolve(
     let mut settings = Settings { values, origins, unknown_names: Vec::new(), app };
     for (name, raw) in file.unwrap_or_default() {
         match Id::by_name(name) {
-            // Too late by definition, but still checked.
+            // It comes too late to choose the file, but is still checked.
             Some(Id::config) => drop(checked(Id::config, raw, Origin::File)?),
             Some(id) => settings.set(id, raw, Origin::File)?,
             None => settings.unknown_names.extend(unknown(name, raw)),
@@ -154,7 +80,7 @@ pub fn resolve(
     Ok(settings)
 }
 
-/// The values of all settings, as the environment leaves them, in the order of the table.
+/// Returns the values of all settings, as the environment leaves them, in the order of the table.
 ///
 /// # Errors
 /// A variable with a value that its setting refuses.
@@ -162,10 +88,10 @@ pub fn defaults(env: &Environment) -> Result<Vec<Value>, Invalid> {
     ROWS.iter().map(|row| Ok(default(row, env)?.0)).collect()
 }
 
-/// A value in the form in which a setting holds it.
+/// Returns a value in the form in which a setting holds it.
 ///
 /// # Errors
-/// It is refused.
+/// The setting refuses the value.
 pub fn checked_value(id: Id, raw: &Raw) -> Result<Value, Invalid> {
     check(id.row(), raw).map_err(|reason| Invalid {
         setting: id.row().name,
@@ -195,8 +121,9 @@ fn checked(id: Id, raw: &Raw, origin: Origin) -> Result<Value, Invalid> {
     check(row, raw).map_err(|reason| Invalid { setting: row.name, value: raw.to_string(), origin, reason })
 }
 
-/// Every module-level name of a configuration file arrives here: imports, helpers, private names. Reported is only what
-/// was surely meant as a setting: a near miss of one, or one of Gunicorn's that is switched on and does nothing here.
+/// Judges a name that is no setting's. Every module-level name of a configuration file arrives here: imports,
+/// helpers, private names. Reported is only a name that was surely meant as a setting: a near miss of one, or
+/// one of Gunicorn's that is switched on and does nothing here.
 fn unknown(name: &str, raw: &Raw) -> Option<UnknownName> {
     if name.starts_with('_') {
         return None;
@@ -213,48 +140,45 @@ fn unknown(name: &str, raw: &Raw) -> Option<UnknownName> {
 }
 
 impl Id {
-    /// The row of this setting.
+    /// Returns the row of this setting.
     pub fn row(self) -> &'static Row {
         &ROWS[self as usize]
     }
 
-    /// The setting of this exact name.
+    /// Returns the setting of this exact name.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|id| id.row().name == name)
     }
 }
 
 impl Settings {
-    /// The application, `MODULE[:EXPR]`: the command line's, else `wsgi_app` of the configuration file.
+    /// Returns the application, `MODULE[:EXPR]`: the command line's, else `wsgi_app` of the configuration
+    /// file.
     pub fn app(&self) -> Option<&str> {
         self.app.as_deref().or_else(|| self.wsgi_app())
     }
 
-    /// The worker that `worker_class` and `threads` ask for.
+    /// Returns the worker that `worker_class` and `threads` ask for.
     ///
     /// # Errors
-    /// A message for `Error: …` when this release has no such worker.
+    /// This release has no such worker: a message for `Error: …`.
     pub fn worker_kind(&self) -> Result<WorkerKind, String> {
         worker_kind(self.worker_class(), self.threads())
     }
 
-    /// The refusal of a value that passed the checks of this floor, by whoever could look further.
+    /// Makes the refusal of a value that passed the checks of this floor, for the floor that has looked
+    /// further.
     pub fn refuse(&self, id: Id, reason: impl Into<String>) -> Invalid {
         let (value, origin) = (self.value(id).to_string(), self.origins[id as usize]);
         Invalid { setting: id.row().name, value, origin, reason: reason.into() }
     }
 
-    /// Where a setting's value came from; `None` for the built-in one.
+    /// Returns the source of a setting's value; `None` for the built-in one.
     pub fn origin(&self, id: Id) -> Option<Origin> {
         self.origins[id as usize]
     }
 
-    /// Names in the configuration file that set nothing, in its order.
-    pub fn unknown_names(&self) -> &[UnknownName] {
-        &self.unknown_names
-    }
-
-    /// Every setting's name and value, the value as Python's `str()` shows it, sorted by name.
+    /// Returns every setting's name and value, the value as Python's `str()` shows it, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, String)> {
         let mut pairs: Vec<_> =
             ROWS.iter().map(|row| row.name).zip(self.values.iter().map(Value::to_string)).collect();
@@ -262,7 +186,7 @@ impl Settings {
         pairs.into_iter()
     }
 
-    /// What cannot be ignored, because the server would not be what was asked for.
+    /// Refuses settings that cannot be ignored, because the server would not be the one that was asked for.
     fn reject_unsupported(&self) -> Result<(), Invalid> {
         let unless =
             |there: bool, id, reason: &str| if there { Ok(()) } else { Err(self.refuse(id, reason)) };
@@ -273,7 +197,7 @@ impl Settings {
         let dirty = self.dirty_workers() > 0 && !self.dirty_apps().is_empty();
         unless(!dirty, Id::dirty_workers, "dirty workers are not available (allowed: 0)")?;
         for id in [Id::certfile, Id::keyfile] {
-            let off = self.maybe(id).is_none();
+            let off = self.opt_text(id as usize).is_none();
             unless(off, id, "TLS is not available yet: leave it to a proxy in front (allowed: None)")?;
         }
         unless(self.cert_reqs() <= 2, Id::cert_reqs, "is unknown (allowed: 0, 1, 2)")?;
@@ -285,7 +209,7 @@ impl Settings {
         ];
         limits.into_iter().try_for_each(|(id, allowed)| {
             let reason = format!("is out of range (allowed: {} to {})", allowed.start(), allowed.end());
-            unless(allowed.contains(&self.int(id)), id, &reason)
+            unless(allowed.contains(&self.int(id as usize)), id, &reason)
         })
     }
 
@@ -295,56 +219,13 @@ impl Settings {
         Ok(())
     }
 
-    /// A setting's value.
+    /// Returns a setting's value.
     pub fn value(&self, id: Id) -> &Value {
         &self.values[id as usize]
     }
-
-    // What the accessors of the table stand on. A kind's check makes only that kind's values (proved by the table's
-    // tests), so the other arms are never taken.
-
-    pub(super) fn flag(&self, id: Id) -> bool {
-        matches!(self.value(id), Value::Flag(true))
-    }
-
-    pub(super) fn int(&self, id: Id) -> u32 {
-        if let Value::Int(number) = self.value(id) { *number } else { 0 }
-    }
-
-    pub(super) fn unless_off(&self, id: Id) -> bool {
-        !matches!(self.value(id), Value::Flag(false))
-    }
-
-    pub(super) fn seconds(&self, id: Id) -> Duration {
-        Duration::from_secs(u64::from(self.int(id)))
-    }
-
-    pub(super) fn maybe(&self, id: Id) -> Option<&str> {
-        if let Value::Text(text) = self.value(id) { Some(text) } else { None }
-    }
-
-    pub(super) fn text(&self, id: Id) -> &str {
-        self.maybe(id).unwrap_or_default()
-    }
-
-    pub(super) fn list(&self, id: Id) -> &[String] {
-        if let Value::List(items) = self.value(id) { items } else { &[] }
-    }
-
-    pub(super) fn map(&self, id: Id) -> &[(String, String)] {
-        if let Value::Map(pairs) = self.value(id) { pairs } else { &[] }
-    }
-
-    pub(super) fn driver(&self, id: Id) -> IoDriver {
-        match self.text(id) {
-            "uring" => IoDriver::Uring,
-            "epoll" => IoDriver::Epoll,
-            _ => IoDriver::Auto,
-        }
-    }
 }
 
-/// As Python's `str()`.
+/// Displays the value as Python's `str()` does.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::resolve::Settings;
+use super::settings::Settings;
 use super::table::DefaultValue::{Flag, Int, List, Map, None as Unset, Text};
 use super::table::{
     Env, IoDriver, Row, SINCE_ALWAYS, SINCE_OWN, Section, ValueKind, accessor, env, settings,
@@ -26,16 +26,17 @@ settings! {
     /// Worker processes.
     workers: Count = Int(1), Workers, "-w --workers INT", SINCE_ALWAYS, env("WEB_CONCURRENCY");
 
-    /// The kind of worker: sync (each answer closes its connection), uring (keep-alive connections, thousands per process;
-    /// requests run in greenlets if the application is patched by gevent, in threads if there are more than one, else one at
-    /// a time), gthread (as uring, always in threads; also what sync becomes with more than one) or gevent (as uring, and the
-    /// server patches before it imports the application).
+    /// The kind of worker: sync (each answer closes its connection), uring (keep-alive connections, thousands
+    /// per process; requests run in greenlets if the application is patched by gevent, in threads if there
+    /// are more than one, else one at a time), gthread (as uring, always in threads; also what sync becomes
+    /// with more than one) or gevent (as uring, and the server patches before it imports the application).
     worker_class: Class = Text("sync"), Workers, "-k --worker-class STRING", SINCE_ALWAYS;
 
     /// Threads in which a worker runs the application; with more than one, sync becomes gthread. gevent needs none.
     threads: Count = Int(1), Workers, "--threads INT", "19.0";
 
-    /// Most client connections of one worker, and so most of its requests in greenlets; at the limit it stops accepting.
+    /// Most client connections of one worker, and so most of its requests in greenlets; at the limit it stops
+    /// accepting.
     worker_connections: Count = Int(1000), Workers, "--worker-connections INT", SINCE_ALWAYS;
 
     /// Requests after which a worker is replaced; 0 is never.
@@ -47,8 +48,8 @@ settings! {
     /// Seconds of silence after which a worker is aborted and replaced; 0 is never.
     timeout: Seconds = Int(30), Workers, "-t --timeout INT", SINCE_ALWAYS;
 
-    /// Seconds that a new worker has to import the application; then it is aborted and replaced. During a reload that gives
-    /// the reload up. 0 is never.
+    /// Seconds that a new worker has to import the application; then it is aborted and replaced. During a
+    /// reload that gives the reload up. 0 is never.
     boot_timeout: Seconds = Int(0), Workers, "--boot-timeout SECONDS", SINCE_OWN;
 
     /// Seconds that a stopping worker has for the requests in progress.
@@ -66,14 +67,16 @@ settings! {
     /// Seconds for which a client may take nothing of a response that waits for it.
     write_timeout: Seconds = Int(60), Workers, "--write-timeout SECONDS", SINCE_OWN;
 
-    /// Seconds that a request must have waited for its turn until a client that has shut its side of the connection, and so
-    /// may be gone or wait for its answer, is taken for gone: its request is not run. 0 is never.
+    /// Seconds that a request must have waited for its turn until a client that has shut its side of the
+    /// connection, and so may be gone or wait for its answer, is taken for gone: its request is not run. 0 is
+    /// never.
     abandon_timeout: Seconds = Int(5), Workers, "--abandon-timeout SECONDS", SINCE_OWN;
 
     /// auto, fast or python: accepted for Gunicorn's sake and without effect, there is one parser.
     http_parser: Text ["auto", "fast", "python"] = Text("auto"), Workers, "--http-parser STRING", "25.0.0";
 
-    /// What moves the bytes: io_uring, epoll, or auto, which is io_uring where the kernel lets it work.
+    /// The kernel interface that moves the bytes: io_uring, epoll, or auto, which is io_uring where the
+    /// kernel lets it work.
     io_driver: Driver ["auto", "uring", "epoll"] = Text("auto"), Workers, "--io-driver STRING", SINCE_OWN,
         env("RGUNICORN_IO_DRIVER");
 
@@ -81,8 +84,8 @@ settings! {
     /// next cheap; 0 keeps none.
     frame_cache_chunks: Count = Int(1000), Workers, "--frame-cache-chunks INT", SINCE_OWN;
 
-    /// Seconds for which application code may hold the loop of a uring or gevent worker before a warning names the request
-    /// and shows the Python stacks of all threads and greenlets; 0 is never.
+    /// Seconds for which application code may hold the loop of a uring or gevent worker before a warning
+    /// names the request and shows the Python stacks of all threads and greenlets; 0 is never.
     loop_block_warning: Seconds = Int(1), Workers, "--loop-block-warning SECONDS", SINCE_OWN;
 
     /// Most bytes of a request line; 0 is unlimited, and values above 8190 count as 8190.
@@ -124,14 +127,14 @@ settings! {
     /// Header names with an underscore that a trusted proxy may set, in upper case; * is all.
     forwarder_headers: Commas = Text("SCRIPT_NAME,PATH_INFO"), Security, "--forwarder-headers STRING", "22.0.0";
 
-    /// What becomes of other header names with an underscore: drop, refuse (400) or dangerous (kept).
+    /// The treatment of other header names with an underscore: drop, refuse (400) or dangerous (kept).
     header_map: Text ["drop", "refuse", "dangerous"] = Text("drop"), Security, "--header-map STRING", "22.0.0";
 
     /// Import the application before the workers are forked. It saves memory; a reload does not see new code.
     preload_app: Flag = Flag(false), Mechanics, "--preload", SINCE_ALWAYS;
 
-    /// Every worker opens TCP listeners of its own (SO_REUSEPORT), between which the kernel distributes connections; the
-    /// master opens none.
+    /// Every worker opens TCP listeners of its own (SO_REUSEPORT), between which the kernel distributes
+    /// connections; the master opens none.
     reuse_port: Flag = Flag(false), Mechanics, "--reuse-port", "19.8";
 
     /// The directory to change to before the application is imported. Without it: where the server was started.
@@ -146,7 +149,7 @@ settings! {
     /// The file that holds the master's process id while it runs.
     pidfile: OptText = Unset, Mechanics, "-p --pid FILE", SINCE_ALWAYS;
 
-    /// The user that workers run as, by name or number. Without it: who started the server.
+    /// The user that workers run as, by name or number. Without it: the one that started the server.
     user: Account = Unset, Mechanics, "-u --user USER", SINCE_ALWAYS;
 
     /// The group that workers run as, by name or number.
@@ -183,8 +186,8 @@ settings! {
     /// The name in process titles. Without it: the application's.
     proc_name: OptText = Unset, Naming, "-n --name STRING", SINCE_ALWAYS;
 
-    /// Replace workers when a source file of what they have loaded changes. For development: an application with a syntax
-    /// error then answers with it instead of ending the server.
+    /// Replace workers when a source file of what they have loaded changes. For development: an application
+    /// with a syntax error then answers with it instead of ending the server.
     reload: Flag = Flag(false), Debugging, "--reload", "18.0";
 
     /// How changes are noticed: poll looks every second, inotify hears of them at once, auto is inotify where it works.
@@ -220,7 +223,8 @@ settings! {
     /// A value for PasteDeploy's global configuration, KEY=VALUE. Repeat it for several.
     raw_paste_global_conf: List = List(&[]), Mechanics, "--paste-global CONF", "19.7";
 
-    /// Expect a PROXY header before the first request of a connection: off, v1, v2 or auto (either). The bare flag is auto.
+    /// Expect a PROXY header before the first request of a connection: off, v1, v2 or auto (either). The bare
+    /// flag is auto.
     proxy_protocol: Proxy = Text("off"), Mechanics, "--proxy-protocol MODE?", SINCE_ALWAYS;
 
     /// Peers that may send a PROXY header: IP addresses and networks, or * for all. Others get a 403.
@@ -259,7 +263,7 @@ settings! {
     /// Send logs to syslog, too.
     syslog: Flag = Flag(false), Logging, "--log-syslog", SINCE_ALWAYS;
 
-    /// What syslog records are tagged with, between gunicorn. and .error or .access. Without it: proc_name.
+    /// The tag of syslog records, between gunicorn. and .error or .access. Without it: proc_name.
     syslog_prefix: OptText = Unset, Logging, "--log-syslog-prefix SYSLOG_PREFIX", SINCE_ALWAYS;
 
     /// The syslog facility, by its name.
@@ -271,7 +275,7 @@ settings! {
     /// Tags of every metric, separated by commas, in DogStatsD's form.
     dogstatsd_tags: Text = Text(""), Logging, "--dogstatsd-tags DOGSTATSD_TAGS", "20.0";
 
-    /// What the names of metrics begin with. A dot is added if it has none at its end.
+    /// The beginning of the names of metrics. A dot is added if it has none at its end.
     statsd_prefix: Text = Text(""), Logging, "--statsd-prefix STATSD_PREFIX", "19.2";
 
     /// Send the length of the accept queues as a metric, too (TCP listeners).
@@ -280,8 +284,8 @@ settings! {
     /// Write access records as JSON objects, one a line. access_log_format has no effect then.
     access_log_json: Flag = Flag(false), Logging, "--access-log-json", SINCE_OWN;
 
-    /// Requests that are not logged: a path, a path's beginning with * behind it, or a status such as 200 or 2xx. Repeat it for
-    /// several.
+    /// Requests that are not logged: a path, a path's beginning with * behind it, or a status such as 200 or
+    /// 2xx. Repeat it for several.
     access_log_exclude: List = List(&[]), Logging, "--access-log-exclude PATH_OR_STATUS", SINCE_OWN;
 
     /// The file with the private key of the server's certificate.
@@ -347,7 +351,8 @@ settings! {
     /// Called in a worker as the last thing: worker_exit(server, worker).
     worker_exit: Hook ["2"] = Text("<WorkerExit.worker_exit()>"), Hooks, "", SINCE_ALWAYS;
 
-    /// Called in the master when the wanted number of workers is set: nworkers_changed(server, new, old). old is None at the start.
+    /// Called in the master when the wanted number of workers is set: nworkers_changed(server, new, old). old
+    /// is None at the start.
     nworkers_changed: Hook ["3"] = Text("<NumWorkersChanged.nworkers_changed()>"), Hooks, "", SINCE_ALWAYS;
 
     /// Called in the master as the last thing: on_exit(server).

@@ -1,10 +1,10 @@
-//! Splits `GUNICORN_CMD_ARGS` into arguments by the quoting rules of a POSIX shell (as Python's `shlex.split` does):
-//! no expansions and no comments.
+//! The splitting of `GUNICORN_CMD_ARGS` into arguments by the quoting rules of a POSIX shell (as Python's
+//! `shlex.split` does): no expansions and no comments.
 
 /// Splits `text` at unquoted blanks.
 ///
 /// # Errors
-/// A quote that is never closed, or a backslash at the very end; the text says which.
+/// A quote is never closed, or a backslash stands at the very end; the text says which.
 pub fn split_cmd_args(text: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     // None between words; an empty quoted string starts a word too.
@@ -33,7 +33,8 @@ fn single_quoted(chars: &mut std::str::Chars<'_>, word: &mut String) -> Result<(
     Err("No closing quotation".to_owned())
 }
 
-/// Inside double quotes a backslash escapes only `"` and itself, and is kept before anything else.
+/// Reads up to the closing quote. Inside double quotes a backslash escapes only `"` and itself, and is kept
+/// before anything else.
 fn double_quoted(chars: &mut std::str::Chars<'_>, word: &mut String) -> Result<(), String> {
     while let Some(c) = chars.next() {
         match c {

@@ -1,5 +1,5 @@
-//! Which configuration file is read. Exactly one: named on the command line, else named in `GUNICORN_CMD_ARGS`, else
-//! the file of the usual name if the start directory has one.
+//! The choice of the configuration file. Exactly one is read: named on the command line, else named in
+//! `GUNICORN_CMD_ARGS`, else the file of the usual name if the start directory has one.
 
 use super::cli::CommandLine;
 use super::rows::Id;
@@ -7,7 +7,7 @@ use super::rows::Id;
 /// The file that is picked up without being named. Gunicorn's name, so that its users need not rename theirs.
 pub const DEFAULT_CONFIG: &str = "./gunicorn.conf.py";
 
-/// Where the configuration comes from.
+/// The source of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigSource {
     /// A Python file.
@@ -41,7 +41,7 @@ fn named(text: &str) -> ConfigSource {
 }
 
 impl CommandLine {
-    /// The text after `-c`, if given: a path, `file:PATH` or `python:MODULE`.
+    /// Returns the text after `-c`, if given: a path, `file:PATH` or `python:MODULE`.
     pub fn config(&self) -> Option<&str> {
         self.text(Id::config)
     }

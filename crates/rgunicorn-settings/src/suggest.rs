@@ -1,10 +1,11 @@
-//! The nearest known name to a misspelt one.
+//! The known name that is nearest to a misspelt one.
 
-/// How far a guess may be from what was typed: a third of its letters, and never more than this. Beyond it, guesses
-/// mislead more often than they help.
+/// The most edits between a guess and the typed name: a third of its letters, and never more than this.
+/// Beyond it, guesses mislead more often than they help.
 const DISTANCE_MAX: usize = 3;
 
-/// The name among `known` with the fewest edits from `name`, if it is near enough to be what was meant.
+/// Finds the name among `known` with the fewest edits from `name`, if it is near enough to be the one that
+/// was meant.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let folded = name.to_ascii_lowercase().replace('-', "_");
     let limit = (folded.len() / 3).min(DISTANCE_MAX);
@@ -15,7 +16,8 @@ pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
         .map(|(_, candidate)| candidate)
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b` (restricted Damerau-Levenshtein).
+/// Counts the insertions, deletions, replacements and swaps of neighbours that turn `a` into `b` (restricted
+/// Damerau-Levenshtein).
 fn edits(a: &[u8], b: &[u8]) -> usize {
     let mut before = vec![0; b.len() + 1];
     let mut last: Vec<usize> = (0..=b.len()).collect();

@@ -1,12 +1,12 @@
-//! The form of the table of settings, whose rows are in `rows.rs`. They feed the command line, `--help`, the defaults and the checks; the macro makes
-//! one typed accessor of [`super::Settings`] out of each.
+//! The form of the table of settings, whose rows are in `rows.rs`. They feed the command line, `--help`, the
+//! defaults and the checks; the macro makes one typed accessor of [`super::Settings`] out of each.
 
 /// One setting.
 #[derive(Debug)]
 pub struct Row {
     /// The name in configuration files.
     pub name: &'static str,
-    /// What values it takes.
+    /// The kind of its values.
     pub kind: ValueKind,
     /// The allowed texts, lower case, when only some are; else empty.
     pub choices: &'static [&'static str],
@@ -16,7 +16,7 @@ pub struct Row {
     pub section: Section,
     /// Flags and metavar as `--help` shows them, for example `-b --bind ADDRESS`. Empty: configuration file only.
     pub usage: &'static str,
-    /// The help text: a first sentence that says what it is, then what else must be known.
+    /// The help text: a first sentence that says what the setting is, then what else must be known.
     pub text: &'static str,
     /// The Gunicorn release that introduced it, or [`SINCE_OWN`].
     pub since: &'static str,
@@ -31,12 +31,12 @@ pub const SINCE_OWN: &str = "rgunicorn";
 pub(super) const SINCE_ALWAYS: &str = "0.x";
 
 impl Row {
-    /// The option spellings, short ones first.
+    /// Returns the option spellings, short ones first.
     pub fn flags(&self) -> impl Iterator<Item = &'static str> {
         self.usage.split_whitespace().filter(|word| word.starts_with('-'))
     }
 
-    /// What stands for the value in usage texts; empty for flags without a value.
+    /// Returns the word that stands for the value in usage texts; empty for flags without a value.
     pub fn metavar(&self) -> &'static str {
         self.usage.split_whitespace().find(|word| !word.starts_with('-')).unwrap_or("").trim_end_matches('?')
     }
@@ -47,7 +47,7 @@ impl Row {
 pub struct Env {
     /// Its name.
     pub name: &'static str,
-    /// What is put before its text to make the setting's value.
+    /// The text that is put before the variable's to make the setting's value.
     pub prefix: &'static str,
     /// Whether the empty text is a value; else it means unset.
     pub empty_counts: bool,
@@ -57,7 +57,7 @@ pub(super) const fn env(name: &'static str) -> Env {
     Env { name, prefix: "", empty_counts: false }
 }
 
-/// The shapes of values, and with each the Rust type of the accessor.
+/// The kinds of values, and with each the Rust type of the accessor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueKind {
     /// `bool`: True, False, or their names in any case. A flag without value on the command line.
@@ -92,9 +92,10 @@ pub enum ValueKind {
     Cleartext,
     /// `bool`: True, False or None, which is True. The flag on the command line is False.
     Sendfile,
-    /// A function with as many positional parameters as one of the choices says; `&str`: how it is shown.
+    /// A function with as many positional parameters as one of the choices says; `&str`: its form in
+    /// messages.
     Hook,
-    /// Any Python object, checked by whoever uses it; `&str`: how it is shown.
+    /// Any Python object, checked where it is used; `&str`: its form in messages.
     Object,
 }
 
@@ -132,7 +133,7 @@ pub enum Value {
     Map(Vec<(String, String)>),
 }
 
-/// Which kernel interface moves the bytes.
+/// The kernel interface that moves the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoDriver {
     /// io_uring where it works, else epoll.
@@ -182,7 +183,7 @@ impl Section {
         Self::Control,
     ];
 
-    /// The heading.
+    /// Returns the heading.
     pub fn title(self) -> &'static str {
         match self {
             Self::Config => "Config File",
@@ -203,8 +204,8 @@ impl Section {
     }
 }
 
-/// The accessor of one row. The shapes on the left are those of [`ValueKind`], and the only place that pairs a kind with
-/// a Rust type.
+/// The accessor of one row. The names on the left are those of [`ValueKind`], and the only place that pairs a
+/// kind with a Rust type.
 macro_rules! accessor {
     ($doc:expr, $name:ident, Flag) => { accessor!(@ $doc, $name, bool, flag); };
     ($doc:expr, $name:ident, Sendfile) => { accessor!(@ $doc, $name, bool, unless_off); };
@@ -217,8 +218,8 @@ macro_rules! accessor {
     ($doc:expr, $name:ident, Seconds) => { accessor!(@ $doc, $name, Duration, seconds); };
     ($doc:expr, $name:ident, Text) => { accessor!(@ $doc, $name, &str, text); };
     ($doc:expr, $name:ident, Class) => { accessor!(@ $doc, $name, &str, text); };
-    ($doc:expr, $name:ident, OptText) => { accessor!(@ $doc, $name, Option<&str>, maybe); };
-    ($doc:expr, $name:ident, Account) => { accessor!(@ $doc, $name, Option<&str>, maybe); };
+    ($doc:expr, $name:ident, OptText) => { accessor!(@ $doc, $name, Option<&str>, opt_text); };
+    ($doc:expr, $name:ident, Account) => { accessor!(@ $doc, $name, Option<&str>, opt_text); };
     ($doc:expr, $name:ident, List) => { accessor!(@ $doc, $name, &[String], list); };
     ($doc:expr, $name:ident, Commas) => { accessor!(@ $doc, $name, &[String], list); };
     ($doc:expr, $name:ident, Peers) => { accessor!(@ $doc, $name, &[String], list); };
@@ -227,7 +228,7 @@ macro_rules! accessor {
     (@ $doc:expr, $name:ident, $type:ty, $get:ident) => {
         #[doc = $doc]
         pub fn $name(&self) -> $type {
-            self.$get(Id::$name)
+            self.$get(Id::$name as usize)
         }
     };
 }

@@ -1,4 +1,4 @@
-//! Which worker a `worker_class` text stands for, and why some are refused.
+//! The worker that a `worker_class` text stands for, and the reasons for which some are refused.
 
 use super::raw::python_repr;
 
@@ -7,7 +7,8 @@ use super::raw::python_repr;
 pub enum WorkerKind {
     /// `sync`: the uring engine under Gunicorn's sync contract, every answer closes its connection.
     Sync,
-    /// `gthread`: as `uring`, with the application in threads and the loop apart; also `sync` with more than one thread.
+    /// `gthread`: as `uring`, with the application in threads and the loop apart; also `sync` with more than
+    /// one thread.
     Gthread,
     /// `uring`: keep-alive connections multiplexed on one ring (or epoll).
     Uring,
@@ -16,7 +17,7 @@ pub enum WorkerKind {
     Gevent,
 }
 
-/// Names that end in a known worker: Gunicorn's own classes may be named by their dotted path.
+/// The dotted paths of Gunicorn's own classes, each with the alias that it stands for.
 const GUNICORN_CLASSES: [(&str, &str); 4] = [
     ("gunicorn.workers.sync.SyncWorker", "sync"),
     ("gunicorn.workers.gthread.ThreadWorker", "gthread"),
@@ -26,10 +27,11 @@ const GUNICORN_CLASSES: [(&str, &str); 4] = [
 
 const AVAILABLE: &str = "available: sync, gthread, gevent, uring";
 
-/// The worker that `name` (alias, `egg:gunicorn#ALIAS` or dotted path) stands for.
+/// Returns the worker that `name` (alias, `egg:gunicorn#ALIAS` or dotted path) stands for.
 ///
 /// # Errors
-/// A text that names the class, says why it cannot run and what can; the server prints it after `Error: ` and exits 1.
+/// No such worker can run: the text names the class, the reason and the available ones. The server prints it
+/// after `Error: ` and exits with 1.
 pub fn worker_class_check(name: &str) -> Result<WorkerKind, String> {
     let alias = name.strip_prefix("egg:gunicorn#").unwrap_or(name);
     let alias = GUNICORN_CLASSES.iter().find(|(path, _)| *path == alias).map_or(alias, |(_, alias)| alias);
@@ -40,8 +42,8 @@ pub fn worker_class_check(name: &str) -> Result<WorkerKind, String> {
         "gevent" | "gevent_wsgi" => Ok(WorkerKind::Gevent),
         "gthread" => Ok(WorkerKind::Gthread),
         "gevent_pywsgi" => Err(format!(
-            "worker class {shown} is not supported: rgunicorn has its own HTTP server, use gevent, which patches the same way \
-             ({AVAILABLE})"
+            "worker class {shown} is not supported: rgunicorn has its own HTTP server, use gevent, which patches \
+             the same way ({AVAILABLE})"
         )),
         "eventlet" => Err(format!(
             "worker class {shown} is not supported: eventlet is retired, use gevent ({AVAILABLE})"
@@ -50,14 +52,18 @@ pub fn worker_class_check(name: &str) -> Result<WorkerKind, String> {
             "worker class {shown} is not supported: rgunicorn serves WSGI applications ({AVAILABLE})"
         )),
         _ if alias.contains(['.', '<', '#']) => Err(format!(
-            "worker class {shown} cannot run on rgunicorn's engine, which replaces Gunicorn's worker classes ({AVAILABLE})"
+            "worker class {shown} cannot run on rgunicorn's engine, which replaces Gunicorn's worker classes \
+             ({AVAILABLE})"
         )),
         _ => Err(format!("worker class {shown} is unknown ({AVAILABLE})")),
     }
 }
 
-/// [`worker_class_check`], and what `threads` makes of the class: Gunicorn turns `sync` into `gthread` when it is
-/// above 1.
+/// Returns the worker of [`worker_class_check`], with the effect of `threads`: Gunicorn turns `sync` into
+/// `gthread` when they are more than one.
+///
+/// # Errors
+/// As [`worker_class_check`].
 pub(super) fn worker_kind(class: &str, threads: u32) -> Result<WorkerKind, String> {
     Ok(match worker_class_check(class)? {
         WorkerKind::Sync if threads > 1 => WorkerKind::Gthread,

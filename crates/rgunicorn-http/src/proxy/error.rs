@@ -1,4 +1,4 @@
-//! What is wrong with a header.
+//! The faults of a header.
 
 use std::fmt;
 
@@ -24,13 +24,13 @@ pub enum ProxyError {
 }
 
 impl ProxyError {
-    /// The status code of the answer.
+    /// Returns the status code of the answer.
     #[must_use]
     pub fn status(&self) -> u16 {
         if *self == Self::Forbidden { 403 } else { 400 }
     }
 
-    /// The reason phrase of the answer.
+    /// Returns the reason phrase of the answer.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         if *self == Self::Forbidden { "Forbidden" } else { "Bad Request" }

@@ -1,10 +1,11 @@
-//! HAProxy's PROXY protocol, versions 1 and 2, by which a proxy says whom a connection comes from before it
+//! HAProxy's PROXY protocol, versions 1 and 2, by which a proxy names the client of a connection before it
 //! passes its bytes on. Bytes in, a header out; no I/O, no clock.
 //!
 //! Source: "The PROXY protocol, versions 1 & 2" (HAProxy, 2020). What is accepted is Gunicorn's choice where the
 //! specification leaves one, but for `UNKNOWN` and `UNSPEC`, which only mean that the proxy does not know.
 
 mod error;
+mod header;
 mod reader;
 mod v1;
 mod v2;
@@ -12,12 +13,14 @@ mod v2;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use header::Detect;
 
 pub use error::ProxyError;
+pub use header::{Addresses, Protocol, ProxyHeader};
 pub use reader::{ProxyReader, ProxyStep};
 
-/// Which headers are looked for (`proxy_protocol`). Bytes that are no such header are taken for the first request.
+/// The versions of headers that are looked for (`proxy_protocol`). Bytes that are no such header are taken
+/// for the first request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProxyMode {
     /// None.
@@ -41,65 +44,10 @@ impl ProxyMode {
     }
 }
 
-/// What a header says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProxyHeader {
-    /// The kind of connection that the proxy has with its client.
-    pub protocol: Protocol,
-    /// Its two ends. `None`: the proxy speaks for itself or does not know, so the peer is the client.
-    pub addresses: Option<Addresses>,
-}
-
-/// The ends of the connection between client and proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Addresses {
-    /// The client.
-    pub source: SocketAddr,
-    /// Where it has connected to.
-    pub destination: SocketAddr,
-}
-
-/// As the header names it; `PROXY_PROTOCOL` in the environ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// TCP over IPv4.
-    Tcp4,
-    /// TCP over IPv6.
-    Tcp6,
-    /// Version 2: the proxy itself, for example a health check.
-    Local,
-    /// Version 2: a connection whose ends are not given.
-    Unspec,
-    /// Version 1: the same.
-    Unknown,
-}
-
-impl Protocol {
-    /// The word for it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Tcp4 => "TCP4",
-            Self::Tcp6 => "TCP6",
-            Self::Local => "LOCAL",
-            Self::Unspec => "UNSPEC",
-            Self::Unknown => "UNKNOWN",
-        }
-    }
-}
-
-/// What the first bytes of a connection are.
-#[derive(Debug, PartialEq, Eq)]
-enum Detect {
-    /// Too few to tell, or not all of the header.
-    NeedMore,
-    /// No header.
-    Absent,
-    /// A header of so many bytes, of which the last ones may be still to come: nothing in them is of interest.
-    Header(ProxyHeader, usize),
-}
-
 /// Reads the first bytes of a connection.
+///
+/// # Errors
+/// A header that the peer may not send, or that is not valid.
 fn detect(mode: ProxyMode, allowed: bool, bytes: &[u8]) -> Result<Detect, ProxyError> {
     let found = |start: &[u8], taken: bool| taken && bytes.starts_with(start);
     let (one, two) = (found(v1::START, mode.takes_v1()), found(v2::SIGNATURE, mode.takes_v2()));

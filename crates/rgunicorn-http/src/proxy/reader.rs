@@ -1,34 +1,37 @@
-//! A header that comes in pieces.
+//! The reader of a header that comes in pieces.
 
-use super::{Detect, ProxyError, ProxyHeader, ProxyMode, detect, v1, v2};
+use super::error::ProxyError;
+use super::header::{Detect, ProxyHeader};
+use super::{ProxyMode, detect, v1, v2};
 
 /// The most that is kept of a header that is not complete. Extensions are not kept, but skipped.
 const KEPT_BYTES_MAX: usize =
     if v1::LINE_BYTES_MAX > v2::KEPT_BYTES_MAX { v1::LINE_BYTES_MAX } else { v2::KEPT_BYTES_MAX };
 
-/// Reads the header of one connection.
+/// The reader of one connection's header.
 #[derive(Debug, Default)]
 pub struct ProxyReader {
-    /// What has come of it.
+    /// The part of the header that has come.
     pub(super) held: Vec<u8>,
-    /// It is understood, and of so many bytes nothing else is wanted than that they go by.
+    /// The header, once it is understood, and how many bytes of it are still to be skipped.
     rest: Option<(ProxyHeader, usize)>,
 }
 
-/// What a piece came to.
+/// The outcome of a piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProxyStep {
     /// All of it is taken, more is needed.
     NeedMore,
-    /// There is no header. These bytes were taken by earlier calls and come before the input, of which none is taken.
+    /// There is no header. The bytes were taken by earlier calls and come before the input, of which none is
+    /// taken.
     Absent(Vec<u8>),
     /// The header is complete; what follows it is left in the input.
     Header(ProxyHeader),
 }
 
 impl ProxyReader {
-    /// Takes the next piece. `allowed`: this peer may send a header. To be called with the same `mode` each time, and not
-    /// again after a [`ProxyStep::Absent`] or [`ProxyStep::Header`].
+    /// Takes the next piece. `allowed`: this peer may send a header. To be called with the same `mode` each
+    /// time, and not again after a [`ProxyStep::Absent`] or [`ProxyStep::Header`].
     ///
     /// # Errors
     /// A header that is forbidden or not acceptable; the connection is of no use after it.

@@ -2,14 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Addresses, Detect, Protocol, ProxyError, ProxyHeader};
+use super::error::ProxyError;
+use super::header::{Addresses, Detect, Protocol, ProxyHeader};
 
-/// How a line begins.
+/// The beginning of a line.
 pub(super) const START: &[u8] = b"PROXY ";
 /// The longest line, its CRLF included (section 2.1).
 pub(super) const LINE_BYTES_MAX: usize = 107;
 
-/// `bytes` begin with [`START`].
+/// Reads a header from `bytes`, which begin with [`START`].
 pub(super) fn detect(bytes: &[u8]) -> Result<Detect, ProxyError> {
     let within = &bytes[..bytes.len().min(LINE_BYTES_MAX)];
     match memchr::memmem::find(within, b"\r\n") {
@@ -19,9 +20,9 @@ pub(super) fn detect(bytes: &[u8]) -> Result<Detect, ProxyError> {
     }
 }
 
-/// The words behind `PROXY`.
+/// Parses the words behind `PROXY`.
 fn parse(words: &[u8]) -> Result<ProxyHeader, ProxyError> {
-    // What follows UNKNOWN is to be ignored.
+    // The words behind UNKNOWN are to be ignored.
     if words == b"UNKNOWN" || words.starts_with(b"UNKNOWN ") {
         return Ok(ProxyHeader { protocol: Protocol::Unknown, addresses: None });
     }
@@ -43,7 +44,7 @@ fn parse(words: &[u8]) -> Result<ProxyHeader, ProxyError> {
     Ok(ProxyHeader { protocol, addresses: Some(addresses) })
 }
 
-/// Only digits: the standard parser would take a sign.
+/// Parses a port, of digits only: the standard parser would take a sign.
 fn port(digits: &str) -> Option<u16> {
     if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
 }

@@ -1,19 +1,20 @@
-//! Version 2: a signature, four bytes that say what follows, addresses, and extensions that nobody asked for.
+//! Version 2: a signature, four bytes that describe the rest, addresses, and extensions, which are skipped.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Addresses, Detect, Protocol, ProxyError, ProxyHeader};
+use super::error::ProxyError;
+use super::header::{Addresses, Detect, Protocol, ProxyHeader};
 
-/// How a header begins: no request line of any HTTP version does.
+/// The beginning of a header: no request line of any HTTP version has it.
 pub(super) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Signature, version and command, family and transport, length.
+/// The length of signature, version and command, family and transport, length.
 const FIXED_BYTES: usize = 16;
 const IPV4_BYTES: usize = 2 * (4 + 2);
 const IPV6_BYTES: usize = 2 * (16 + 2);
-/// As much of a header as has to be kept until it is understood.
+/// The most of a header that has to be kept until it is understood.
 pub(super) const KEPT_BYTES_MAX: usize = FIXED_BYTES + IPV6_BYTES;
 
-/// `bytes` begin with [`SIGNATURE`].
+/// Reads a header from `bytes`, which begin with [`SIGNATURE`].
 pub(super) fn detect(bytes: &[u8]) -> Result<Detect, ProxyError> {
     let Some(fixed) = bytes.get(SIGNATURE.len()..FIXED_BYTES) else {
         return Ok(Detect::NeedMore);
@@ -27,7 +28,7 @@ pub(super) fn detect(bytes: &[u8]) -> Result<Detect, ProxyError> {
     }
     let without = |protocol| Ok(Detect::Header(ProxyHeader { protocol, addresses: None }, total_bytes));
     match (command, family, transport) {
-        // Whatever family it names.
+        // LOCAL is taken whatever family it names.
         (0, _, _) => return without(Protocol::Local),
         (1, 0, 0 | 1) => return without(Protocol::Unspec),
         (1, 1 | 2, 1) => {}
@@ -45,7 +46,7 @@ pub(super) fn detect(bytes: &[u8]) -> Result<Detect, ProxyError> {
     })
 }
 
-/// The block of addresses; its length tells the family.
+/// Reads the block of addresses; its length tells the family.
 fn header(block: &[u8]) -> ProxyHeader {
     let port = |at: usize| u16::from_be_bytes([block[at], block[at + 1]]);
     if block.len() == IPV4_BYTES {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use rgunicorn_http::{HeadLimits, HeaderMap, Policy, ResponseFacts, ResponseHead};
+use rgunicorn_http::{HeadLimits, HeaderMap, Policy, ResponseFacts, ResponseHead, Version};
 
 use super::corpus::{Case, all_cases, cases};
 use super::support::run;
@@ -130,7 +130,7 @@ proptest! {
     /// A response in chunks, read back by the request parser: both sides agree on the grammar.
     #[test]
     fn what_the_response_chunks_the_parser_joins(items in vec(vec(any::<u8>(), 0..80), 0..8), places in vec(any::<Index>(), 0..8)) {
-        let facts = ResponseFacts { version: (1, 1), head_request: false, connect: false, keep_alive: true };
+        let facts = ResponseFacts { version: Version::HTTP_11, head_request: false, connect: false, keep_alive: true };
         let mut response = ResponseHead::new();
         response.status(b"200 OK").unwrap();
         let mut framing = response.finish(&facts, b"s", &[b'd'; 29], &mut Vec::new());
@@ -151,7 +151,7 @@ proptest! {
 
     #[test]
     fn a_length_is_never_exceeded(length in 0u64..200, items in vec(0usize..60, 0..8)) {
-        let facts = ResponseFacts { version: (1, 1), head_request: false, connect: false, keep_alive: true };
+        let facts = ResponseFacts { version: Version::HTTP_11, head_request: false, connect: false, keep_alive: true };
         let mut response = ResponseHead::new();
         response.status(b"200 OK").unwrap();
         response.header(b"Content-Length", length.to_string().as_bytes()).unwrap();

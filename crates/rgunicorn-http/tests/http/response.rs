@@ -1,13 +1,13 @@
 //! Parity section 4.3 and 4.4: what leaves the server.
 
 use rgunicorn_http::{
-    DateCache, Framing, HttpError, ResponseError, ResponseFacts, ResponseHead, continue_response,
+    DateCache, Framing, HttpError, ResponseError, ResponseFacts, ResponseHead, Version, continue_response,
     early_hints, error_response, error_response_with,
 };
 
 const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 const KEEP: ResponseFacts =
-    ResponseFacts { version: (1, 1), head_request: false, connect: false, keep_alive: true };
+    ResponseFacts { version: Version::HTTP_11, head_request: false, connect: false, keep_alive: true };
 
 fn finish(facts: &ResponseFacts, status: &str, headers: &[(&str, &str)]) -> (String, Framing) {
     let mut head = ResponseHead::new();
@@ -43,7 +43,7 @@ fn the_order_of_the_head() {
 
 #[test]
 fn framing_by_version_status_and_method() {
-    let old = ResponseFacts { version: (1, 0), ..KEEP };
+    let old = ResponseFacts { version: Version::HTTP_10, ..KEEP };
     let head_request = ResponseFacts { head_request: true, ..KEEP };
     let unwilling = ResponseFacts { keep_alive: false, ..KEEP };
     let length = [("Content-Length", "3")];
@@ -70,7 +70,7 @@ fn framing_by_version_status_and_method() {
         assert_eq!(head.contains("Content-Length: 3\r\n"), with_length, "{label}");
         assert_eq!(head.contains("Connection: keep-alive\r\n"), keep, "{label}");
         assert_eq!(head.contains("Connection: close\r\n"), !keep, "{label}");
-        assert!(head.starts_with(&format!("HTTP/1.{} {status}\r\n", facts.version.1)), "{label}");
+        assert!(head.starts_with(&format!("HTTP/1.{} {status}\r\n", facts.version.minor)), "{label}");
         assert_eq!(framing.keep_alive(), keep, "{label}");
         assert_eq!(framing.body_allowed(), !wire.is_empty(), "{label}");
         assert_eq!(body(&mut framing, &["", "abcd"]), wire, "{label}");
@@ -234,19 +234,19 @@ fn each_fault_has_its_answer() {
     }
     let mut out = Vec::new();
     error_response(&HttpError::PrematureEnd, &mut out);
-    assert!(out.is_empty(), "there is nobody to answer");
+    assert!(out.is_empty(), "the peer has gone");
 }
 
 #[test]
 fn interim_responses() {
-    assert_eq!(continue_response((1, 1)), b"HTTP/1.1 100 Continue\r\n\r\n");
-    assert_eq!(continue_response((1, 0)), b"");
+    assert_eq!(continue_response(Version::HTTP_11), b"HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(continue_response(Version::HTTP_10), b"");
     let link = || [(&b"Link"[..], &b"</s.css>; rel=preload"[..])];
-    let hints = early_hints((1, 1), link()).unwrap();
+    let hints = early_hints(Version::HTTP_11, link()).unwrap();
     assert_eq!(hints, b"HTTP/1.1 103 Early Hints\r\nLink: </s.css>; rel=preload\r\n\r\n");
-    assert_eq!(early_hints((1, 0), link()), Ok(Vec::new()));
-    assert!(early_hints((1, 1), [(&b"Li nk"[..], &b"x"[..])]).is_err());
-    assert!(early_hints((1, 1), [(&b"Link"[..], &b"x\r\n"[..])]).is_err());
+    assert_eq!(early_hints(Version::HTTP_10, link()), Ok(Vec::new()));
+    assert!(early_hints(Version::HTTP_11, [(&b"Li nk"[..], &b"x"[..])]).is_err());
+    assert!(early_hints(Version::HTTP_11, [(&b"Link"[..], &b"x\r\n"[..])]).is_err());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use rgunicorn_http::{DateCache, ParseEvent, Policy, RequestParser, ResponseFacts, ResponseHead};
+use rgunicorn_http::{DateCache, ParseEvent, Policy, RequestParser, ResponseFacts, ResponseHead, Version};
 
 const ROUNDS: u32 = 400_000;
 
@@ -32,7 +32,8 @@ fn speed() {
     let browser =
         std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/valid/browser.http")).unwrap();
     parse(&format!("request of {} bytes", browser.len()), &browser);
-    let facts = ResponseFacts { version: (1, 1), head_request: false, connect: false, keep_alive: true };
+    let facts =
+        ResponseFacts { version: Version::HTTP_11, head_request: false, connect: false, keep_alive: true };
     let (mut head, mut date, mut out) = (ResponseHead::new(), DateCache::new(), Vec::new());
     nanoseconds_each("response head", || {
         head.clear();

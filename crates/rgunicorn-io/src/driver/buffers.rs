@@ -13,7 +13,7 @@ pub(crate) struct Arena {
     count: u16,
     /// Bytes per buffer.
     size: u32,
-    /// Process that made the mapping; in another one the addresses are not ours.
+    /// Process that made the mapping; in another one the addresses may be anything.
     owner: u32,
 }
 
@@ -33,14 +33,14 @@ impl Arena {
         self.size
     }
 
-    /// Where buffer `id` begins; valid for `size` bytes.
+    /// Returns where buffer `id` begins; valid for `size` bytes.
     pub(crate) fn at(&self, id: u16) -> NonNull<u8> {
         assert!(id < self.count, "receive buffer {id} does not exist");
         // SAFETY: id < count, so the offset stays inside the mapping.
         unsafe { self.base.add(usize::from(id) * self.size as usize) }
     }
 
-    /// The filled part of a buffer that the caller holds.
+    /// Returns the filled part of a buffer that the caller holds.
     pub(crate) fn filled(&self, buf: &BufId) -> &[u8] {
         let len = buf.len.min(self.size) as usize;
         // SAFETY: inside the mapping (`at`), initialised (fresh pages are zero), and not written while the caller holds
@@ -48,10 +48,10 @@ impl Arena {
         unsafe { std::slice::from_raw_parts(self.at(buf.id).as_ptr(), len) }
     }
 
-    /// A buffer that nobody holds, to be filled by us.
-    pub(crate) fn spare(&mut self, id: u16) -> &mut [u8] {
-        // SAFETY: inside the mapping; `&mut self` excludes every `filled` slice, and no kernel op writes to arenas that
-        // are filled through this method (epoll, sim).
+    /// Returns a buffer that has no holder, to be filled here.
+    pub(crate) fn free_mut(&mut self, id: u16) -> &mut [u8] {
+        // SAFETY: inside the mapping (`at`); `&mut self` excludes every `filled` slice, and no kernel op writes to
+        // arenas that are filled through this method (epoll, sim).
         unsafe { std::slice::from_raw_parts_mut(self.at(id).as_ptr(), self.size as usize) }
     }
 
@@ -69,8 +69,8 @@ impl Drop for Arena {
     }
 }
 
-/// Anonymous private memory that a forked child does not inherit: it is shared with the kernel, and only the process that
-/// made it has any business there.
+/// Maps anonymous private memory that a forked child does not inherit: it is shared with the kernel, and only the
+/// process that made it has any business there.
 pub(crate) fn map(bytes: usize) -> io::Result<NonNull<u8>> {
     // SAFETY: a fresh anonymous mapping at an address of the kernel's choice.
     let base = unsafe {
@@ -97,7 +97,7 @@ pub(crate) fn unmap(base: NonNull<u8>, bytes: usize) {
     unsafe { libc::munmap(base.as_ptr().cast(), bytes) };
 }
 
-/// An arena whose free buffers we hand out ourselves (epoll, sim).
+/// An arena whose free buffers are handed out here and not by the kernel (epoll, sim).
 #[derive(Debug)]
 pub(crate) struct BufferPool {
     arena: Arena,
@@ -124,7 +124,7 @@ impl BufferPool {
         let Some(&id) = self.free.last() else {
             return Err(io::Error::from_raw_os_error(libc::ENOBUFS));
         };
-        match fill(self.arena.spare(id))? {
+        match fill(self.arena.free_mut(id))? {
             0 => Ok(None),
             len => {
                 self.free.pop();

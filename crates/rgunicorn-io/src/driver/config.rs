@@ -30,9 +30,11 @@ pub struct Config {
 }
 
 impl Default for Config {
+    /// Returns the sizes of a worker's driver.
+    ///
     /// A turn handles about 20 requests (the bound of deferred task work), so the queues stay short: 84 kB of ring, of
-    /// which 97 fit the usual 8 MiB `RLIMIT_MEMLOCK`. 256 buffers of 16 KiB are 4 MiB of address space, touched on demand;
-    /// 10,000 busy connections never ran out of them, and 4 KiB ones cost 40% more CPU on uploads.
+    /// which 97 fit the usual 8 MiB `RLIMIT_MEMLOCK`. 256 buffers of 16 KiB are 4 MiB of address space, touched on
+    /// demand; 10,000 busy connections never ran out of them, and 4 KiB ones cost 40% more CPU on uploads.
     fn default() -> Self {
         Self {
             choice: Choice::Auto,
@@ -45,14 +47,14 @@ impl Default for Config {
 }
 
 impl Config {
-    /// For a loop that only polls (a gevent loop of its own): nothing is ever received into the pool. Many threads may each
-    /// have one.
+    /// Returns the sizes for a loop that only polls (a gevent loop of its own): nothing is ever received into the
+    /// pool. Many threads may each have one.
     pub fn polls_only() -> Self {
         Self { sq_entries: 64, cq_entries: 512, recv_buffers: 1, recv_buffer_bytes: 4096, ..Self::default() }
     }
 
-    /// For the loop of a worker: the default sizes. In a build with the feature `torture`, `RGUNICORN_TORTURE=1` in the
-    /// environment makes them the smallest ones.
+    /// Returns the sizes for the loop of a worker, the default ones. In a build with the feature `torture`,
+    /// `RGUNICORN_TORTURE=1` in the environment makes them the smallest ones.
     pub fn worker() -> Self {
         #[cfg(feature = "torture")]
         if std::env::var_os("RGUNICORN_TORTURE").is_some_and(|value| value == "1") {
@@ -61,7 +63,7 @@ impl Config {
         Self::default()
     }
 
-    /// The smallest queues that can work, so that tests meet overflow and buffer exhaustion all the time.
+    /// Returns the smallest queues that can work, so that tests meet overflow and buffer exhaustion all the time.
     #[cfg(feature = "torture")]
     pub fn torture() -> Self {
         Self { sq_entries: 4, cq_entries: 64, recv_buffers: 2, ..Self::default() }
@@ -71,6 +73,6 @@ impl Config {
 /// Queued sends that trigger a submission of their own: 16 bring 97% of the gain of a whole turn's batch.
 pub const BATCHED_SENDS_MAX: usize = 16;
 
-/// Age of the oldest queued send that triggers a submission: the first answer of a turn waits no longer than this for the
-/// application's other answers.
+/// Age of the oldest queued send that triggers a submission: the first answer of a turn waits no longer than this for
+/// the application's other answers.
 pub const BATCHED_AGE_MAX: Duration = Duration::from_micros(200);

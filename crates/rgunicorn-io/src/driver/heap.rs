@@ -1,6 +1,6 @@
 //! Precise deadlines of any duration (gevent's timers): a heap of four children per node, which knows where each key
-//! stands. A timer that is set and cleared again leaves nothing behind, however far in the future it lay: requests with a
-//! time-out do that thousands of times a second.
+//! stands. A timer that is set and cleared again leaves nothing behind, however far in the future it lay: requests
+//! with a time-out do that thousands of times a second.
 //!
 //! Keys are small numbers (slots of a slab). Equal times keep the order in which they were set.
 
@@ -18,61 +18,62 @@ struct HeapNode {
     key: u32,
 }
 
-/// See the module's text.
+/// A heap of deadlines by small keys.
 #[derive(Debug, Default)]
 pub struct TimerHeap {
     nodes: Vec<HeapNode>,
     /// Index into `nodes` for each key.
-    places: Vec<u32>,
+    positions: Vec<u32>,
     sequence: u64,
 }
 
 impl TimerHeap {
-    /// Number of deadlines set.
+    /// Returns the number of deadlines set.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// No deadline is set.
+    /// Tells whether no deadline is set.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// The nearest deadline.
+    /// Returns the nearest deadline and its key.
     pub fn first(&self) -> Option<(Instant, u32)> {
         self.nodes.first().map(|node| (node.at, node.key))
     }
 
     /// Sets (or moves) the deadline of `key`.
     pub fn set(&mut self, key: u32, at: Instant) {
-        match self.places.get(key as usize) {
+        match self.positions.get(key as usize) {
             Some(&NONE) => {}
             Some(_) => {
                 self.clear(key);
             }
-            None => self.places.resize((key as usize + 1).next_power_of_two(), NONE),
+            None => self.positions.resize((key as usize + 1).next_power_of_two(), NONE),
         }
         self.sequence += 1;
-        let (node, place) = (HeapNode { at, sequence: self.sequence, key }, self.nodes.len());
+        let (node, position) = (HeapNode { at, sequence: self.sequence, key }, self.nodes.len());
         self.nodes.push(node);
-        self.places[key as usize] = place as u32;
+        self.positions[key as usize] = position as u32;
         // Most are due later than what is there, being set later.
-        if place > 0 && node < self.nodes[(place - 1) / CHILDREN] {
-            self.rise(place);
+        if position > 0 && node < self.nodes[(position - 1) / CHILDREN] {
+            self.rise(position);
         }
     }
 
     /// Takes the deadline of `key` away; `false` if it had none.
     pub fn clear(&mut self, key: u32) -> bool {
-        let Some(place) = self.places.get_mut(key as usize).filter(|place| **place != NONE) else {
+        let Some(position) = self.positions.get_mut(key as usize).filter(|position| **position != NONE)
+        else {
             return false;
         };
-        let at = std::mem::replace(place, NONE) as usize;
+        let at = std::mem::replace(position, NONE) as usize;
         self.nodes.swap_remove(at);
         if at < self.nodes.len() {
             // What came from the end may belong further down or, being of another branch, further up.
-            let settled = self.sink(at);
-            self.rise(settled);
+            let position = self.sink(at);
+            self.rise(position);
         }
         true
     }
@@ -94,10 +95,10 @@ impl TimerHeap {
             if self.nodes[parent] <= node {
                 break;
             }
-            self.place(at, self.nodes[parent]);
+            self.put(at, self.nodes[parent]);
             at = parent;
         }
-        self.place(at, node);
+        self.put(at, node);
     }
 
     fn sink(&mut self, mut at: usize) -> usize {
@@ -111,17 +112,17 @@ impl TimerHeap {
             if node <= self.nodes[least] {
                 break;
             }
-            self.place(at, self.nodes[least]);
+            self.put(at, self.nodes[least]);
             at = least;
         }
-        self.place(at, node);
+        self.put(at, node);
         at
     }
 
     #[inline]
-    fn place(&mut self, at: usize, node: HeapNode) {
+    fn put(&mut self, at: usize, node: HeapNode) {
         self.nodes[at] = node;
-        self.places[node.key as usize] = at as u32;
+        self.positions[node.key as usize] = at as u32;
     }
 }
 

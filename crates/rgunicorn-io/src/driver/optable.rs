@@ -1,4 +1,4 @@
-//! The operations in flight, and who still needs each of them.
+//! The operations in flight, and the parties that still need each of them.
 //!
 //! ```text
 //!              insert                 terminal completion
@@ -11,11 +11,13 @@
 //!                       +--------- stopped or dropped --------------+
 //! ```
 //!
-//! `Armed`: the kernel (or the emulation) holds it. `Parked`: nobody holds it; the driver will arm it again. `Orphaned`:
-//! the owner has gone, the kernel still has it and its memory. A slot becomes vacant only when nobody below can name it
-//! any more, that is at the terminal completion, and its generation then changes: an old handle matches nothing.
+//! `Armed`: the kernel (or the emulation) holds it. `Parked`: the driver alone holds it, and will arm it again.
+//! `Orphaned`: the owner has gone, the kernel still has it and its memory. A slot becomes vacant only when the kernel
+//! cannot name it any more, that is at the terminal completion, and its generation then changes: an old handle matches
+//! nothing.
 //!
-//! All operations of one descriptor form a chain, so that closing it, and merging its interests for epoll, needs no search.
+//! All operations of one descriptor form a chain, so that closing it, and merging its interests for epoll, needs no
+//! search.
 
 use std::os::fd::RawFd;
 
@@ -24,11 +26,11 @@ use super::types::{OpKey, Token};
 
 /// Index that means "none".
 const NONE: u32 = u32::MAX;
-/// Generations have 24 bits, so that a key and a kind of 8 bits fit the 64 bits that the kernel carries for us. A stale
+/// Generations have 24 bits, so that a key and a kind of 8 bits fit the 64 bits that the kernel carries along. A stale
 /// key would have to survive 16 million uses of its slot to be taken for a live one.
 const GENERATION_MASK: u32 = 0x00ff_ffff;
 
-/// Where an operation is in its life. See the picture at the top.
+/// The place of an operation in its life. See the picture at the top.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum OpPhase {
     Armed,
@@ -36,13 +38,13 @@ pub(crate) enum OpPhase {
     Orphaned,
 }
 
-/// What an operation is. Small: there is one per idle connection.
+/// An operation, by its kind. Small: there is one per idle connection.
 #[derive(Debug)]
 pub(crate) enum Op {
     /// Reception. `by_poll`: the descriptor is non-blocking, so a poll waits for it instead of the recv itself.
     Recv { token: Token, by_poll: bool },
-    /// One-shot poll; `listen` marks the wake-up of a shared listener.
-    Poll { token: Token, mask: u32, listen: bool },
+    /// One-shot poll; `accept` marks the wake-up of a shared listener.
+    Poll { token: Token, mask: u32, accept: bool },
     /// A send with its memory.
     Send(Box<SendOp>),
 }
@@ -57,7 +59,7 @@ struct OpSlot {
     op: Option<Op>,
 }
 
-/// The table.
+/// The operations in flight, by key and by descriptor.
 #[derive(Debug)]
 pub(crate) struct OpTable {
     slots: Vec<OpSlot>,
@@ -72,7 +74,7 @@ impl OpTable {
         Self { slots: Vec::new(), vacant: NONE, live: 0, heads: Vec::new() }
     }
 
-    /// Operations whose slot is not vacant.
+    /// Returns the number of operations whose slot is not vacant.
     pub(crate) fn live(&self) -> usize {
         self.live
     }
@@ -81,7 +83,7 @@ impl OpTable {
     pub(crate) fn insert(&mut self, fd: RawFd, op: Op, phase: OpPhase) -> OpKey {
         let at = fd as usize;
         if self.heads.len() <= at {
-            self.heads.resize((at + 1).next_power_of_two(), NONE);
+            self.grow(at);
         }
         let next = self.heads[at];
         let index = if self.vacant == NONE {
@@ -98,6 +100,11 @@ impl OpTable {
         self.heads[at] = index;
         self.live += 1;
         OpKey { index, generation: self.slots[index as usize].generation }
+    }
+
+    #[cold]
+    fn grow(&mut self, at: usize) {
+        self.heads.resize((at + 1).next_power_of_two(), NONE);
     }
 
     /// Ends an operation: its slot is vacant, its key stale. `None` for a stale key.
@@ -156,12 +163,12 @@ impl OpTable {
         }
     }
 
-    /// The first operation of a descriptor.
+    /// Returns the first operation of a descriptor.
     pub(crate) fn first(&self, fd: RawFd) -> Option<OpKey> {
         self.key(*self.heads.get(usize::try_from(fd).ok()?)?)
     }
 
-    /// The operation after `key` of the same descriptor.
+    /// Returns the operation after `key` of the same descriptor.
     pub(crate) fn next(&self, key: OpKey) -> Option<OpKey> {
         self.key(self.slot(key)?.next)
     }
@@ -171,7 +178,7 @@ impl OpTable {
         Some(OpKey { index, generation: slot.generation })
     }
 
-    /// Every live operation.
+    /// Returns every live operation.
     pub(crate) fn keys(&self) -> Vec<OpKey> {
         let live = self.slots.iter().enumerate().filter(|(_, slot)| slot.op.is_some());
         live.map(|(index, slot)| OpKey { index: index as u32, generation: slot.generation }).collect()

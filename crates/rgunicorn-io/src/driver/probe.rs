@@ -1,5 +1,5 @@
-//! Proof by doing: version numbers lie (back-ports, sandboxes), so a new ring has to receive one byte over a socket pair, by
-//! multishot recv into its buffer ring, and to stop doing so, before it is trusted.
+//! Proof by doing: version numbers lie (back-ports, sandboxes), so a new ring has to receive one byte over a socket
+//! pair, by multishot recv into its buffer ring, and to stop doing so, before it is trusted.
 
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -10,7 +10,7 @@ use super::types::{Completion, Received, Token};
 use super::uring::Uring;
 
 /// The byte has been sent before the wait begins, so a working kernel answers at once.
-const PATIENCE: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs the proof. An error is the kernel's answer, or `Unsupported`.
 pub(crate) fn probe(ring: &mut Uring) -> io::Result<()> {
@@ -18,7 +18,7 @@ pub(crate) fn probe(ring: &mut Uring) -> io::Result<()> {
     let op = ring.recv(ours.as_raw_fd(), Token(0))?;
     theirs.write_all(b"?")?;
     let mut out = Vec::new();
-    ring.wait(Some(PATIENCE), &mut out)?;
+    ring.wait(Some(ANSWER_TIMEOUT), &mut out)?;
     let verdict = match out.pop() {
         Some(Completion::Recv { outcome: Received::Data(buf), .. }) => {
             let right = ring.buffer(&buf) == b"?";

@@ -1,29 +1,29 @@
-//! What became of `Driver::open`, for the one log line.
+//! The outcome of `Driver::open`, for the one log line.
 
 use std::fmt;
 use std::io;
 
-/// Which driver was taken, and if it was not io_uring, why. `Display` is the text of the log line.
+/// The driver that was taken, and if it is not io_uring, the reason. `Display` is the text of the log line.
 #[derive(Debug)]
 pub struct Report {
     pub(crate) driver: &'static str,
-    /// What the ring can do, in words; empty for the others.
+    /// The abilities of the ring, in words; empty for the others.
     pub(crate) features: String,
     pub(crate) fallback: Option<io::Error>,
 }
 
 impl Report {
-    /// For a driver that was asked for by name and cannot be had.
+    /// Makes the report of a driver that was asked for by name and cannot be had.
     pub fn refused(driver: &'static str, error: io::Error) -> Self {
         Self { driver, features: String::new(), fallback: Some(error) }
     }
 
-    /// `"uring"`, `"epoll"` or `"sim"`.
+    /// Returns `"uring"`, `"epoll"` or `"sim"`.
     pub fn driver_name(&self) -> &'static str {
         self.driver
     }
 
-    /// Why io_uring was not taken although it was allowed.
+    /// Returns why io_uring was not taken although it was allowed.
     pub fn fallback(&self) -> Option<&io::Error> {
         self.fallback.as_ref()
     }
@@ -57,7 +57,7 @@ fn errno_name(error: &io::Error) -> String {
     name.to_owned()
 }
 
-/// Who usually answers like this.
+/// Names the usual cause of such an answer.
 fn likely_cause(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => match sysctl_disabled() {
@@ -76,7 +76,7 @@ fn likely_cause(error: &io::Error) -> String {
     }
 }
 
-/// kernel.io_uring_disabled (since 6.6): 1 = only for io_uring_group, 2 = for all.
+/// Reads kernel.io_uring_disabled (since 6.6): 1 is "only for io_uring_group", 2 is "for all".
 fn sysctl_disabled() -> Option<u32> {
     std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?.trim().parse().ok()
 }

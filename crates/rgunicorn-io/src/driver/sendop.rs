@@ -18,7 +18,7 @@ pub(crate) struct SendOp {
     pub(crate) sent: usize,
     /// A poll for writability stands in for the send (non-blocking descriptor).
     pub(crate) by_poll: bool,
-    /// What `message` points to. Rewritten only while the kernel does not hold the operation.
+    /// The vectors that `message` points to. Rewritten only while the kernel does not hold the operation.
     parts: [libc::iovec; 2],
     message: libc::msghdr,
 }
@@ -29,7 +29,7 @@ impl std::fmt::Debug for SendOp {
     }
 }
 
-/// What to tell the kernel.
+/// The bytes of a send, in one of the kernel's forms.
 pub(crate) enum SendVectors {
     /// One part: a plain send.
     One(*const u8, u32),
@@ -45,7 +45,7 @@ impl SendOp {
         Self { token, buf, sent, by_poll: false, parts: [none, none], message }
     }
 
-    /// What has not been sent yet: the rest of the head, the rest of the body.
+    /// Returns what has not been sent yet: the rest of the head, the rest of the body.
     fn rest(&self) -> (&[u8], &[u8]) {
         rest(&self.buf, self.sent)
     }
@@ -55,7 +55,7 @@ impl SendOp {
     }
 
     /// Describes the rest to the kernel. The pointers are good as long as this boxed operation lives.
-    pub(crate) fn shape(&mut self) -> SendVectors {
+    pub(crate) fn vectors(&mut self) -> SendVectors {
         let (head, body) = self.rest();
         let cut = |part: &[u8]| part.len().min(PART_BYTES_MAX);
         if head.is_empty() || body.is_empty() {
@@ -87,7 +87,7 @@ pub(crate) fn send_rest_now(fd: RawFd, buf: &SendBuf, sent: &mut usize) -> io::R
     Ok(true)
 }
 
-/// The parts of `buf` that follow its first `sent` bytes.
+/// Returns the parts of `buf` that follow its first `sent` bytes.
 pub(crate) fn rest(buf: &SendBuf, sent: usize) -> (&[u8], &[u8]) {
     let in_head = sent.min(buf.head.len());
     let in_body = (sent - in_head).min(buf.body.len());

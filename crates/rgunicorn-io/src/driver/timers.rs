@@ -34,7 +34,7 @@ impl<const CLASSES: usize> Default for Deadlines<CLASSES> {
 }
 
 impl<const CLASSES: usize> Deadlines<CLASSES> {
-    /// No deadline at all.
+    /// Makes a table without any deadline.
     pub fn new() -> Self {
         const {
             assert!(CLASSES <= 7, "the class must fit into three bits, all ones being taken by UNSET");
@@ -42,28 +42,28 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
         Self { links: Vec::new(), first: [NONE; CLASSES], last: [NONE; CLASSES], count: [0; CLASSES] }
     }
 
-    /// Number of deadlines set.
+    /// Returns the number of deadlines set.
     pub fn len(&self) -> usize {
         self.count.iter().sum()
     }
 
-    /// Number of deadlines of one class.
+    /// Returns the number of deadlines of one class.
     pub fn count(&self, class: u8) -> usize {
         self.count.get(usize::from(class)).copied().unwrap_or_default()
     }
 
-    /// No deadline is set.
+    /// Tells whether no deadline is set.
     pub fn is_empty(&self) -> bool {
         self.first.iter().all(|first| *first == NONE)
     }
 
-    /// The class of the deadline that `key` has, if any.
+    /// Returns the class of the deadline that `key` has, if any.
     pub fn class(&self, key: u32) -> Option<u8> {
         let link = self.links.get(key as usize)?;
         (link.at != u64::MAX).then_some((link.at & CLASS_MASK) as u8)
     }
 
-    /// When the deadline of `key` is, if it has one.
+    /// Returns when the deadline of `key` is, if it has one.
     pub fn at(&self, key: u32) -> Option<Instant> {
         let link = self.links.get(key as usize)?;
         (link.at != u64::MAX).then_some(Instant(link.at & !CLASS_MASK))
@@ -112,7 +112,7 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
         self.links.get(key as usize).map(|link| (key, link.at & !CLASS_MASK))
     }
 
-    /// The nearest deadline.
+    /// Returns the nearest deadline.
     pub fn next(&self) -> Option<Instant> {
         (0..CLASSES).filter_map(|list| self.head(list)).map(|(_, at)| Instant(at)).min()
     }

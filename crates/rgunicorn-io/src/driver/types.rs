@@ -25,11 +25,11 @@ pub struct BufId {
 }
 
 impl BufId {
-    /// Number of bytes received into it; never 0.
+    /// Returns the number of bytes received into it; never 0.
     pub fn len(&self) -> usize {
         self.len as usize
     }
-    /// Always false: an empty reception is [`Received::Eof`].
+    /// Returns false always: an empty reception is [`Received::Eof`].
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -61,9 +61,9 @@ impl From<OwnedFd> for Fd {
     }
 }
 
-/// What a send holds until the kernel has no more use for it: `head`, then `body`; either may be empty.
-/// `body` may be owned by somebody else (`Bytes::from_owner` of a Python object), so dropping one can run foreign code:
-/// the driver never drops a `SendBuf` by itself while it runs, it hands every one back.
+/// The memory of a send until the kernel has no more use for it: `head`, then `body`; either may be empty. `body` may
+/// be owned elsewhere (`Bytes::from_owner` of a Python object), so dropping one can run foreign code: the driver never
+/// drops a `SendBuf` by itself while it runs, it hands every one back.
 #[derive(Debug, Default)]
 pub struct SendBuf {
     /// Sent first: the response head, and small bodies copied behind it.
@@ -73,23 +73,23 @@ pub struct SendBuf {
 }
 
 impl SendBuf {
-    /// Bytes to send in all.
+    /// Returns the number of bytes to send in all.
     pub fn len(&self) -> usize {
         self.head.len() + self.body.len()
     }
-    /// Whether there is nothing to send.
+    /// Tells whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// What became of a send at once.
+/// The immediate outcome of a send.
 #[derive(Debug)]
 #[must_use = "a Ready send gives the buffer back and never completes a second time"]
 pub enum Sent {
     /// Over: all bytes are with the kernel, or it failed. No completion follows.
     Ready(io::Result<()>, SendBuf),
-    /// A [`Completion::Sent`] (or, after `send_drop`, a [`Completion::Orphan`]) follows.
+    /// A [`Completion::Sent`] (or, after `send_cancel`, a [`Completion::Orphan`]) follows.
     Pending(OpKey),
 }
 
@@ -103,14 +103,14 @@ pub enum Urgency {
     Batch,
 }
 
-/// What happened, as `Driver::wait` tells it. `token` is always that of the operation.
+/// An event, as `Driver::wait` tells it. `token` is always that of the operation.
 #[derive(Debug)]
 pub enum Completion {
     /// Something was received, or reception is over.
     Recv {
         /// The reception's.
         token: Token,
-        /// What was received.
+        /// The data, or the end.
         outcome: Received,
     },
     /// Everything was sent, or it failed.
@@ -122,12 +122,12 @@ pub enum Completion {
         /// The buffers come back; drop them where foreign code may run.
         buf: SendBuf,
     },
-    /// A send whose owner had gone (`send_drop`, `close`).
+    /// A send whose owner had gone (`send_cancel`, `close`).
     Orphan {
         /// Its buffers; drop them where foreign code may run.
         buf: SendBuf,
     },
-    /// A `poll` or `listen` fired or failed. Terminal.
+    /// A `poll` or `arm_accept` fired or failed. Terminal.
     Poll {
         /// The poll's.
         token: Token,
@@ -136,7 +136,7 @@ pub enum Completion {
     },
 }
 
-/// What an armed reception says.
+/// The outcome of an armed reception.
 #[derive(Debug)]
 pub enum Received {
     /// Bytes. Reception stays armed.

@@ -1,10 +1,11 @@
-//! Users and groups: what a name means, and how a process becomes someone else.
+//! Users and groups: the numbers of names, and the change of a process's identity.
 
 use nix::unistd::{self, Gid, Group, Uid, User};
 use std::ffi::CString;
 use std::io;
 
-/// The number of the user called `text`: digits are a number, whether an account has it or not. `None`: no such user.
+/// Returns the number of the user called `text`: digits are a number, whether an account has it or not. `None`: no
+/// such user.
 ///
 /// # Errors
 /// What the system's account database says.
@@ -15,7 +16,7 @@ pub fn user_id(text: &str) -> io::Result<Option<u32>> {
     }
 }
 
-/// The number of the group called `text`, as [`user_id`].
+/// Returns the number of the group called `text`, as [`user_id`] does.
 ///
 /// # Errors
 /// What the system's account database says.
@@ -30,12 +31,12 @@ fn number(text: &str) -> Option<u32> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// The user and group as which this process acts.
+/// Returns the user and group as which this process acts.
 pub fn effective() -> (u32, u32) {
     (unistd::geteuid().as_raw(), unistd::getegid().as_raw())
 }
 
-/// Whom a process shall become. `None` keeps what it is.
+/// The identity that a process shall take. `None` keeps what it has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// User id: real, effective and saved.

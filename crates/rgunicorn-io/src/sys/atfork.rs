@@ -10,8 +10,8 @@ extern "C" fn in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
 }
 
-/// How many forks lie between the first process that asked and this one. A value taken before differs from one taken in
-/// a child.
+/// Returns how many forks lie between the first process that asked and this one. A value taken before differs from one
+/// taken in a child.
 pub fn generation() -> u32 {
     WATCH.call_once(|| {
         // SAFETY: `in_child` is async-signal-safe (one atomic addition) and stays loaded: it belongs to this library,

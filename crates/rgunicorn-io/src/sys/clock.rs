@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct Instant(pub u64);
 
 impl Instant {
-    /// The time from `earlier` to `self`; zero if `earlier` is later.
+    /// Returns the time from `earlier` to `self`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
-    /// `self` plus `d`, saturating.
+    /// Returns `self` plus `d`, saturating.
     pub fn after(self, d: Duration) -> Self {
         let nanos = d.as_secs().saturating_mul(1_000_000_000).saturating_add(d.subsec_nanos().into());
         Self(self.0.saturating_add(nanos))
@@ -24,7 +24,7 @@ pub fn now() -> Instant {
     read(libc::CLOCK_MONOTONIC)
 }
 
-/// The monotonic clock as of the kernel's last tick: a few milliseconds old at most, and much cheaper to read.
+/// Reads the monotonic clock as of the kernel's last tick: a few milliseconds old at most, and much cheaper to read.
 pub fn coarse_now() -> Instant {
     read(libc::CLOCK_MONOTONIC_COARSE)
 }
@@ -36,7 +36,7 @@ fn read(clock: libc::clockid_t) -> Instant {
     Instant((ts.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(ts.tv_nsec as u64))
 }
 
-/// Wall-clock time since the Unix epoch.
+/// Reads the wall clock: the time since the Unix epoch.
 pub fn unix_now() -> Duration {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()

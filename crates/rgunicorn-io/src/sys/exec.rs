@@ -1,5 +1,5 @@
-//! Becoming another program: what an upgrade in place does in a forked child. Everything that needs memory is made before
-//! the fork, by [`Program::image`]; the child only opens descriptors for the new program and leaves.
+//! Becoming another program: what an upgrade in place does in a forked child. Everything that needs memory is made
+//! before the fork, by [`Program::image`]; the child only opens descriptors for the new program and leaves.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
@@ -33,7 +33,8 @@ pub struct Image {
 }
 
 impl Program {
-    /// The program with these variables on top of its environment; they replace its own of the same names.
+    /// Makes the image of the program with these variables on top of its environment; they replace its own of the same
+    /// names.
     ///
     /// # Errors
     /// `InvalidInput` for a NUL byte anywhere, or an empty path.

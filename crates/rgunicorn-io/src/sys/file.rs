@@ -6,11 +6,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::check;
 
-/// An unlinked temporary file in the system's temporary directory (`TMPDIR`, else /tmp), readable and writable.
+/// Makes an unlinked temporary file in the system's temporary directory (`TMPDIR`, else /tmp), readable and writable.
 ///
 /// # Errors
-/// Those of open(2) with O_TMPFILE; where the file system has none (EOPNOTSUPP, EISDIR), those of making and unlinking a
-/// named one.
+/// Those of open(2) with O_TMPFILE; where the file system has none (EOPNOTSUPP, EISDIR), those of making and unlinking
+/// a named one.
 pub fn temporary_file() -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let dir = std::env::temp_dir();
@@ -27,7 +27,7 @@ pub fn temporary_file() -> io::Result<File> {
     Ok(file)
 }
 
-/// A pipe whose ends never block and are closed on exec: (read end, write end).
+/// Makes a pipe whose ends never block and are closed on exec: (read end, write end).
 ///
 /// # Errors
 /// Those of pipe2(2): no descriptors left.
@@ -35,7 +35,7 @@ pub fn nonblocking_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [0; 2];
     // SAFETY: `ends` has room for the two descriptors that pipe2 writes.
     check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
-    // SAFETY: pipe2 has just made both, and nobody else knows them.
+    // SAFETY: pipe2 has just made both, and nothing else knows them.
     Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
 }
 
@@ -46,8 +46,8 @@ pub fn drain(pipe: &OwnedFd) {
     while unsafe { libc::read(pipe.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) } == buf.len() as isize {}
 }
 
-/// Opens `/dev/null` for each standard stream (0, 1, 2) that is closed. Otherwise the next pipe or socket would get its
-/// number, and what anybody writes to stderr would go there.
+/// Opens `/dev/null` for each standard stream (0, 1, 2) that is closed. Otherwise the next pipe or socket would get
+/// its number, and what is written to stderr would go there.
 ///
 /// # Errors
 /// Those of open(2) on `/dev/null`.
@@ -57,7 +57,7 @@ pub fn open_missing_standard_streams() -> io::Result<()> {
         let fd = check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) })?;
         // The kernel gives the lowest number that is free.
         if fd > libc::STDERR_FILENO {
-            // SAFETY: open has just made it, and nobody else knows it.
+            // SAFETY: open has just made it, and nothing else knows it.
             drop(unsafe { OwnedFd::from_raw_fd(fd) });
             return Ok(());
         }
@@ -73,18 +73,18 @@ pub fn set_close_on_exec(fd: RawFd) -> io::Result<()> {
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
 }
 
-/// A second descriptor of the same open file, closed on exec.
+/// Makes a second descriptor of the same open file, closed on exec.
 ///
 /// # Errors
 /// Those of fcntl(2): bad descriptor, none left.
 pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: F_DUPFD_CLOEXEC takes no memory of ours.
+    // SAFETY: F_DUPFD_CLOEXEC takes a number, no pointer.
     let copy = check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) })?;
     // SAFETY: fcntl has just made it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// A descriptor of our own for the regular file behind `fd`.
+/// Makes a second descriptor for the regular file behind `fd`.
 ///
 /// # Errors
 /// As [`duplicate`]; `InvalidInput` when it is not a regular file.
@@ -104,14 +104,14 @@ pub fn duplicate_regular_file(fd: RawFd) -> io::Result<File> {
 pub fn sendfile(socket: RawFd, file: &File, offset: u64, len: u64) -> io::Result<u64> {
     let mut at = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     let len = usize::try_from(len).unwrap_or(usize::MAX);
-    // SAFETY: F_GETFL and F_SETFL take no memory of ours.
+    // SAFETY: F_GETFL takes no pointer.
     let flags = check(unsafe { libc::fcntl(socket, libc::F_GETFL) })?;
-    // SAFETY: as above.
+    // SAFETY: F_SETFL takes a number, no pointer.
     check(unsafe { libc::fcntl(socket, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
     // SAFETY: `at` is a valid place for the offset; the descriptors stay open for the call.
     let sent = unsafe { libc::sendfile(socket, file.as_raw_fd(), &raw mut at, len) };
     let result = if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as u64) };
-    // SAFETY: as above.
+    // SAFETY: F_SETFL takes a number, no pointer.
     check(unsafe { libc::fcntl(socket, libc::F_SETFL, flags) })?;
     result
 }
@@ -160,7 +160,7 @@ mod tests {
         let mut got = vec![0; usize::try_from(sent).unwrap()];
         theirs.read_exact(&mut got).unwrap();
         assert!(got.iter().all(|byte| *byte == 7));
-        // SAFETY: F_GETFL takes no memory of ours.
+        // SAFETY: F_GETFL takes no pointer.
         let flags = unsafe { libc::fcntl(ours.as_raw_fd(), libc::F_GETFL) };
         assert_eq!(flags & libc::O_NONBLOCK, 0);
     }

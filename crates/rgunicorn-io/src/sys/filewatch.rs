@@ -1,9 +1,9 @@
-//! Noticing that files have changed: by their modification times, looked at in intervals, and sooner if the kernel says that
-//! something happened beside them (inotify).
+//! Noticing that files have changed: by their modification times, looked at in intervals, and sooner if the kernel
+//! says that something happened beside them (inotify).
 
 use super::clock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
@@ -14,6 +14,9 @@ use std::time::{Duration, SystemTime};
 
 /// After an event, the time until its consequences are looked at.
 const SETTLE: Duration = Duration::from_millis(50);
+/// Reads of one look: as many as the kernel's queue can fill (16,384 events by default, each of 32 bytes if the name is
+/// short), so that a process that goes on writing beside the files cannot hold the caller.
+const READS_PER_LOOK_MAX: usize = 128;
 
 /// A set of files and how they were when they were first seen.
 #[derive(Debug, Default)]
@@ -21,18 +24,18 @@ pub struct FileWatch {
     /// `None`: only intervals.
     inotify: Option<Inotify>,
     directories: HashSet<PathBuf>,
-    /// Names of the files. What happens to others in their directories is nobody's business here.
+    /// Names of the files. What happens to others in their directories does not matter here.
     names: HashSet<OsString>,
     seen: HashMap<PathBuf, SystemTime>,
 }
 
 impl FileWatch {
-    /// Looks at modification times only.
+    /// Makes a watch that looks at modification times only.
     pub fn polling() -> Self {
         Self::default()
     }
 
-    /// Looks as soon as something changes in a file's directory, too.
+    /// Makes a watch that also looks as soon as something changes in a file's directory.
     ///
     /// # Errors
     /// Those of inotify_init1(2): EMFILE when this user has too many already.
@@ -41,8 +44,8 @@ impl FileWatch {
         Ok(Self { inotify: Some(inotify), ..Self::default() })
     }
 
-    /// The first of `files` that has been changed since it was first given here. One that is not there is not changed: an
-    /// editor may be about to put the new one into its place.
+    /// Returns the first of `files` that has been changed since it was first given here. One that is not there is not
+    /// changed: an editor may be about to put the new one into its place.
     pub fn changed(&mut self, files: Vec<PathBuf>) -> Option<PathBuf> {
         for file in files {
             if !self.seen.contains_key(&file) {
@@ -71,19 +74,21 @@ impl FileWatch {
             if left.is_zero() || !ready.is_ok_and(|count| count > 0) {
                 return;
             }
-            // The rest of what an editor does follows at once; and where a log or a database is written beside the files,
-            // that must not be looked at for each write.
+            // The rest of what an editor does follows at once; and where a log or a database is written beside the
+            // files, that must not be looked at for each write.
             thread::sleep(SETTLE.min(left));
-            if self.take_events(inotify) {
+            if self.take_events(|| inotify.read_events()) {
                 return;
             }
         }
     }
 
-    /// Was one of them about one of the files? Which one, and what it was, the modification times say.
-    fn take_events(&self, inotify: &Inotify) -> bool {
+    /// Takes the events that wait, within bounds, and returns whether one was about one of the files. Which file, and
+    /// what happened to it, the modification times say. Events that are left are there at the next look.
+    fn take_events(&self, mut read: impl FnMut() -> nix::Result<Vec<InotifyEvent>>) -> bool {
         let mut found = false;
-        while let Ok(events) = inotify.read_events() {
+        for _ in 0..READS_PER_LOOK_MAX {
+            let Ok(events) = read() else { break };
             // Without a name: the directory itself, or events that were lost.
             found |=
                 events.iter().any(|event| event.name.as_ref().is_none_or(|name| self.names.contains(name)));
@@ -91,7 +96,7 @@ impl FileWatch {
         found
     }
 
-    /// The directory, because editors replace files; that of a symbolic link's target, too.
+    /// Watches the directory, because editors replace files; that of a symbolic link's target, too.
     fn watch_directory(&mut self, file: &Path) {
         let Some(inotify) = &self.inotify else { return };
         let target = std::fs::canonicalize(file).ok();
@@ -117,6 +122,7 @@ impl FileWatch {
 mod tests {
     use super::*;
     use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn directory(name: &str) -> PathBuf {
         let directory =
@@ -148,29 +154,64 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_never_becomes_empty_is_left() {
+        let directory = directory("endless");
+        let (file, log) = (directory.join("file"), directory.join("log"));
+        touch(&file, 1000);
+        let mut watch = FileWatch::inotify().unwrap();
+        assert_eq!(watch.changed(vec![file.clone()]), None);
+        let inotify = watch.inotify.as_ref().unwrap();
+        let mut reads = 0;
+        let found = watch.take_events(|| {
+            reads += 1;
+            assert!(reads <= 10 * READS_PER_LOOK_MAX, "one look has no end");
+            fs::write(&log, "a line").unwrap();
+            inotify.read_events()
+        });
+        assert!(!found, "the log is none of the files");
+        assert_eq!(reads, READS_PER_LOOK_MAX, "each read found the event of a new write");
+        touch(&file, 2000);
+        assert!(watch.take_events(|| inotify.read_events()), "a change after it is still found");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    /// Ends the writer of a test, also when an assertion fails.
+    struct StopWhenDropped<'a>(&'a AtomicBool);
+
+    impl Drop for StopWhenDropped<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
     fn other_files_do_not_end_the_wait() {
         let directory = directory("others");
         let file = directory.join("file");
         touch(&file, 1000);
         let mut watch = FileWatch::inotify().unwrap();
         assert_eq!(watch.changed(vec![file.clone()]), None);
-        let done = std::sync::atomic::AtomicBool::new(false);
+        let done = AtomicBool::new(false);
         thread::scope(|scope| {
             let busy = scope.spawn(|| {
                 let mut writes = 0;
-                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                while !done.load(Ordering::Relaxed) {
                     fs::write(directory.join("log"), "a line").unwrap();
                     writes += 1;
+                    // Three events each: without a pause they overflow the kernel's queue of 16,384 while a busy machine
+                    // lets the watcher wait, and lost events end the wait, as they must.
+                    thread::sleep(Duration::from_millis(1));
                 }
                 writes
             });
+            let stop = StopWhenDropped(&done);
             let (begun, time) = (clock::now(), Duration::from_millis(300));
             watch.wait(time);
             assert!(clock::now().since(begun) >= time);
             touch(&file, 2000);
             watch.wait(Duration::from_secs(30));
             assert!(clock::now().since(begun) < Duration::from_secs(20), "its own does");
-            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            drop(stop);
             assert!(busy.join().unwrap() > 0);
         });
         assert_eq!(watch.changed(vec![file.clone()]), Some(file));

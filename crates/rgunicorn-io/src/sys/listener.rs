@@ -1,7 +1,7 @@
 //! Listening sockets: made or adopted by the master, shared with every worker through the fork.
 //!
-//! All of them are close-on-exec (programs that the application starts must not hold the port) and non-blocking (several
-//! workers wake for one connection; the one that comes late must get EAGAIN).
+//! All of them are close-on-exec (programs that the application starts must not hold the port) and non-blocking
+//! (several workers wake for one connection; the one that comes late must get EAGAIN).
 
 use super::{check, process};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Where to listen, as the configuration says it.
+/// A place to listen at, as the configuration says it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ListenAddress {
     /// A host name or literal (IPv6 without brackets) and a port; 0 lets the kernel choose one.
@@ -36,7 +36,8 @@ pub enum ListenAddress {
 }
 
 impl fmt::Display for ListenAddress {
-    /// As Gunicorn names it in errors: Python's form of a TCP address pair, the bare path of a unix socket.
+    /// Writes the address as Gunicorn names it in errors: Python's form of a TCP address pair, the bare path of a unix
+    /// socket.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { host, port } => write!(f, "('{host}', {port})"),
@@ -47,7 +48,7 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// What a socket is really bound to.
+/// The address that a socket is really bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Local {
     /// TCP over IPv4 or IPv6, the port as the kernel chose it.
@@ -59,7 +60,7 @@ pub enum Local {
 }
 
 impl fmt::Display for Local {
-    /// As `Listening at:` shows it.
+    /// Writes the address as `Listening at:` shows it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "http://{address}"),
@@ -69,7 +70,7 @@ impl fmt::Display for Local {
     }
 }
 
-/// How to open listeners.
+/// The ways to open listeners.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Length of the accept queue; the kernel caps it at net.core.somaxconn.
@@ -89,11 +90,11 @@ pub struct Listener {
     fd: OwnedFd,
     address: ListenAddress,
     local: Local,
-    /// Device and inode of the socket file that we, or who has handed the socket over to us, made.
+    /// Device and inode of the socket file that this process, or the one that has handed the socket over, made.
     file: Option<(u64, u64)>,
     backlog: i32,
     /// No other process accepts from it.
-    own: bool,
+    exclusive: bool,
 }
 
 impl AsFd for Listener {
@@ -106,15 +107,15 @@ impl Listener {
     /// Opens, binds and listens; or adopts the descriptor of an [`ListenAddress::Fd`].
     ///
     /// # Errors
-    /// `AddrInUse`, `AddrNotAvailable` and whatever else the system calls answer; `InvalidInput` (without an errno) if the
-    /// path of a unix socket is taken by something that is not a socket; a resolver's error for an unknown host.
+    /// `AddrInUse`, `AddrNotAvailable` and whatever else the system calls answer; `InvalidInput` (without an errno) if
+    /// the path of a unix socket is taken by something that is not a socket; a resolver's error for an unknown host.
     pub fn open(address: &ListenAddress, options: &Options) -> io::Result<Self> {
         let listener = Self::bind(address, options)?;
         listener.listen()?;
         Ok(listener)
     }
 
-    /// As [`Listener::open`], but does not listen yet: nobody can connect.
+    /// Opens and binds as [`Listener::open`] does, but does not listen yet: no client can connect.
     ///
     /// # Errors
     /// As [`Listener::open`].
@@ -126,7 +127,7 @@ impl Listener {
             ListenAddress::Fd(number) => (adopt(*number)?, None),
         };
         let local = local(&fd)?;
-        Ok(Self { fd, address: address.clone(), local, file, backlog: options.backlog, own: false })
+        Ok(Self { fd, address: address.clone(), local, file, backlog: options.backlog, exclusive: false })
     }
 
     /// Listens, unless it does already: a second listen(2) may be forbidden.
@@ -141,8 +142,9 @@ impl Listener {
         Ok(())
     }
 
-    /// Takes over descriptor `number`, a socket that a predecessor has opened, with its socket file: whoever has got the
-    /// socket removes the file. The address is what the socket is bound to, until it is [`Listener::named`].
+    /// Takes over descriptor `number`, a socket that a predecessor has opened, with its socket file: the process that
+    /// has got the socket removes the file. The address is what the socket is bound to, until it is given another
+    /// ([`Listener::with_address`]).
     ///
     /// # Errors
     /// EBADF, ENOTSOCK: it is no socket. What the system calls answer.
@@ -156,12 +158,12 @@ impl Listener {
             Local::Unix(path) => (ListenAddress::Unix(path.clone()), socket_file(path)),
             Local::Abstract(name) => (ListenAddress::Abstract(name.clone()), None),
         };
-        let inherited = Self { fd, address, local, file, backlog: options.backlog, own: false };
+        let inherited = Self { fd, address, local, file, backlog: options.backlog, exclusive: false };
         inherited.listen()?;
         Ok(inherited)
     }
 
-    /// Would opening `address` give a socket bound to what this one is bound to?
+    /// Tells whether opening `address` would give a socket bound to what this one is bound to.
     pub fn is_at(&self, address: &ListenAddress) -> bool {
         match (address, &self.local) {
             (ListenAddress::Tcp { host, port }, Local::Tcp(bound)) => {
@@ -174,46 +176,47 @@ impl Listener {
         }
     }
 
-    /// The same socket under the address that the configuration has for it.
+    /// Returns the socket under the address that the configuration has for it.
     #[must_use]
-    pub fn named(self, address: ListenAddress) -> Self {
+    pub fn with_address(self, address: ListenAddress) -> Self {
         Self { address, ..self }
     }
 
-    /// The same socket, said to be of this process alone (`reuse_port`).
+    /// Returns the socket, marked as of this process alone (`reuse_port`).
     #[must_use]
-    pub fn owned(self) -> Self {
-        Self { own: true, ..self }
+    pub fn into_exclusive(self) -> Self {
+        Self { exclusive: true, ..self }
     }
 
-    /// No other process accepts from it.
-    pub fn is_own(&self) -> bool {
-        self.own
+    /// Tells whether no other process accepts from it.
+    pub fn is_exclusive(&self) -> bool {
+        self.exclusive
     }
 
-    /// The configured address.
+    /// Returns the configured address.
     pub fn address(&self) -> &ListenAddress {
         &self.address
     }
 
-    /// The address that the socket is bound to; its text is what `Listening at:` shows.
+    /// Returns the address that the socket is bound to; its text is what `Listening at:` shows.
     pub fn local(&self) -> &Local {
         &self.local
     }
 
-    /// Removes the socket file if we made it and it is still the same file, so that a server that has taken over the path
-    /// keeps its own. The master's, at its end.
+    /// Removes the socket file if this process made it and it is still the same file, so that a server that has taken
+    /// over the path keeps its own. The master's, at its end.
     pub fn unlink(&self) {
         if let (Local::Unix(path), Some(ours)) = (&self.local, self.file)
             && fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == ours)
         {
-            // Somebody else's removal in between is as good.
+            // A removal by another process in between is as good.
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// The first IPv4 address of a host name, else the first: Gunicorn opens AF_INET for everything but an IPv6 literal.
+/// Returns the first IPv4 address of a host name, else the first: Gunicorn opens AF_INET for everything but an IPv6
+/// literal.
 fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
     let host = if host.is_empty() { "0.0.0.0" } else { host };
     let found: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
@@ -269,7 +272,7 @@ fn open_unix_path(path: &Path, options: &Options) -> io::Result<(OwnedFd, Option
     Ok((fd, socket_file(path)))
 }
 
-/// Device and inode of the socket file at `path`.
+/// Returns device and inode of the socket file at `path`.
 fn socket_file(path: &Path) -> Option<(u64, u64)> {
     let found = fs::symlink_metadata(path).ok().filter(|found| found.file_type().is_socket())?;
     Some((found.dev(), found.ino()))
@@ -279,19 +282,19 @@ fn socket_file(path: &Path) -> Option<(u64, u64)> {
 fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: fcntl with F_DUPFD_CLOEXEC touches no memory and answers EBADF for a number that is no descriptor.
     let duplicate = check(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
-    // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
+    // SAFETY: the kernel has just made this descriptor; nothing else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(duplicate) };
     local(&fd)?;
     let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
     fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     if number > libc::STDERR_FILENO {
-        // SAFETY: whoever configured `fd://N` has handed that descriptor over to us, and nobody in this process owns it.
+        // SAFETY: the configuration's `fd://N` hands that descriptor over, and nothing in this process owns it.
         drop(unsafe { OwnedFd::from_raw_fd(number) });
     }
     Ok(fd)
 }
 
-/// What a socket is bound to, by getsockname(2).
+/// Returns the address that a socket is bound to, by getsockname(2).
 fn local(fd: &OwnedFd) -> io::Result<Local> {
     let name: SockaddrStorage = socket::getsockname(fd.as_raw_fd())?;
     if let Some(inet) = name.as_sockaddr_in() {

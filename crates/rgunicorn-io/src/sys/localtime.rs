@@ -21,13 +21,13 @@ pub struct LocalTime {
     pub offset_minutes: i32,
 }
 
-/// The local time `unix_seconds` after 1970-01-01 00:00 UTC. The zone is that of `TZ` or /etc/localtime when the C
-/// library first needed it, or later called tzset (Python's `time.tzset()`).
+/// Returns the local time `unix_seconds` after 1970-01-01 00:00 UTC. The zone is that of `TZ` or /etc/localtime when
+/// the C library first needed it, or later called tzset (Python's `time.tzset()`).
 pub fn local(unix_seconds: i64) -> LocalTime {
     // SAFETY: `tm` is plain data (integers and one pointer), for which all bits zero is a value.
     let mut tm: libc::tm = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are to live values of the right type. On failure (a year that does not fit an int) `tm`
-    // stays as it is, which reads as a date that nobody can take for a real one.
+    // stays as it is, which reads as a date that cannot be taken for a real one.
     unsafe { libc::localtime_r(&raw const unix_seconds, &raw mut tm) };
     let small = |field: libc::c_int| u8::try_from(field).unwrap_or(0);
     LocalTime {
@@ -42,13 +42,13 @@ pub fn local(unix_seconds: i64) -> LocalTime {
 }
 
 impl LocalTime {
-    /// The offset as `strftime("%z")` writes it: `+0000`, `-0330`.
+    /// Returns the offset as `strftime("%z")` writes it: `+0000`, `-0330`.
     pub fn offset(&self) -> Offset {
         Offset(self.offset_minutes)
     }
 }
 
-/// See [`LocalTime::offset`].
+/// An offset from UTC, with the text of [`LocalTime::offset`].
 #[derive(Clone, Copy, Debug)]
 pub struct Offset(i32);
 

@@ -8,17 +8,17 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use super::check;
 
-/// Where log records go.
+/// The destination of log records.
 #[derive(Debug)]
 pub struct LogFile {
     fd: RawFd,
-    /// Closes `fd` at the end; `None` for a standard stream, which is not ours to close.
+    /// Closes `fd` at the end; `None` for a standard stream, which this value does not own.
     _owner: Option<OwnedFd>,
 }
 
 impl LogFile {
-    /// The standard stream `fd` (1 or 2). If it is closed, the records go nowhere: a socket opened later may get its
-    /// number, and must not receive them.
+    /// Writes to the standard stream `fd` (1 or 2). If it is closed, the records go nowhere: a socket opened later may
+    /// get its number, and must not receive them.
     ///
     /// # Errors
     /// The stream is closed and /dev/null cannot be opened.
@@ -30,7 +30,7 @@ impl LogFile {
         Self::append("/dev/null")
     }
 
-    /// The file at `path`, made if it is missing, written at its end; closed on exec.
+    /// Opens the file at `path`, made if it is missing, written at its end; closed on exec.
     ///
     /// # Errors
     /// It cannot be opened for writing.
@@ -46,11 +46,11 @@ impl LogFile {
     /// It cannot be opened: the old file stays.
     pub fn reopen(&self, path: &str) -> io::Result<()> {
         let new = open(path)?;
-        // SAFETY: dup3 takes no pointer; `fd` is ours (a path is only ever reopened over a file opened by path).
+        // SAFETY: dup3 takes no pointer; `_owner` owns `fd` (a path is only ever reopened over a file opened by path).
         check(unsafe { libc::dup3(new.as_raw_fd(), self.fd, libc::O_CLOEXEC) }).map(drop)
     }
 
-    /// One write(2), repeated only when a signal came before any byte.
+    /// Writes by one write(2), repeated only when a signal came before any byte.
     ///
     /// # Errors
     /// What write(2) says.
@@ -70,8 +70,8 @@ impl LogFile {
         }
     }
 
-    /// The most bytes that one write puts down without those of other processes in between: all for a regular file
-    /// opened for appending, PIPE_BUF for pipes (pipe(7)) and, to be on the safe side, for everything else.
+    /// Returns the most bytes that one write puts down without those of other processes in between: all for a regular
+    /// file opened for appending, PIPE_BUF for pipes (pipe(7)) and, to be on the safe side, for everything else.
     pub fn atomic_bytes_max(&self) -> usize {
         // SAFETY: `stat` is plain data, for which all bits zero is a value.
         let mut stat: libc::stat = unsafe { std::mem::zeroed() };

@@ -1,6 +1,6 @@
 //! Stream sockets: accept, receive, send, shut down. Every call here returns at once: sockets of the worker are in
-//! blocking mode (io_uring answers `EAGAIN` at once for a non-blocking one instead of waiting), so "do not wait" is said
-//! per call with `MSG_DONTWAIT`.
+//! blocking mode (io_uring answers `EAGAIN` at once for a non-blocking one instead of waiting), so "do not wait" is
+//! said per call with `MSG_DONTWAIT`.
 
 use std::io;
 use std::mem;
@@ -31,8 +31,8 @@ pub enum PeerAddr {
     Unix,
 }
 
-/// Takes one connection from `listener`: close-on-exec and blocking. `listener` itself must be non-blocking, because it
-/// is shared and a sibling may have taken the connection that woke us.
+/// Takes one connection from `listener`: close-on-exec and blocking. `listener` itself must be non-blocking, because
+/// it is shared and a sibling may have taken the connection that woke the caller.
 ///
 /// # Errors
 /// `WouldBlock` if nothing is queued; whatever accept4(2) says otherwise (`EMFILE`, `ECONNABORTED`, ...).
@@ -51,12 +51,14 @@ pub fn accept(listener: RawFd) -> io::Result<(OwnedFd, PeerAddr)> {
 fn peer_addr(storage: &libc::sockaddr_storage) -> PeerAddr {
     match libc::c_int::from(storage.ss_family) {
         libc::AF_INET => {
-            // SAFETY: the family says that the kernel wrote a sockaddr_in; sockaddr_storage is large and aligned enough.
+            // SAFETY: the family says that the kernel wrote a sockaddr_in; sockaddr_storage is large and aligned
+            // enough.
             let v4 = unsafe { &*(&raw const *storage).cast::<libc::sockaddr_in>() };
             PeerAddr::V4 { addr: v4.sin_addr.s_addr.to_ne_bytes(), port: u16::from_be(v4.sin_port) }
         }
         libc::AF_INET6 => {
-            // SAFETY: as above, for sockaddr_in6.
+            // SAFETY: the family says that the kernel wrote a sockaddr_in6; sockaddr_storage is large and aligned
+            // enough.
             let v6 = unsafe { &*(&raw const *storage).cast::<libc::sockaddr_in6>() };
             PeerAddr::V6 { addr: v6.sin6_addr.s6_addr, port: u16::from_be(v6.sin6_port) }
         }
@@ -72,7 +74,7 @@ pub fn recv_now(fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
     loop {
         // SAFETY: `into` is writable for its length during the call.
         let got = unsafe { libc::recv(fd, into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
-        if let Some(result) = settled(got) {
+        if let Some(result) = unless_interrupted(got) {
             return result;
         }
     }
@@ -98,13 +100,13 @@ pub fn send_now(fd: RawFd, head: &[u8], body: &[u8]) -> io::Result<usize> {
             // SAFETY: `message` names two readable slices, which outlive the call.
             unsafe { libc::sendmsg(fd, &raw const message, FLAGS) }
         };
-        if let Some(result) = settled(sent) {
+        if let Some(result) = unless_interrupted(sent) {
             return result;
         }
     }
 }
 
-/// The kernel's name for a slice that it will only read.
+/// Describes a slice to the kernel, which will only read it.
 pub fn iovec(bytes: &[u8]) -> libc::iovec {
     libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
 }
@@ -123,8 +125,8 @@ pub fn shutdown(fd: RawFd, how: Shutdown) -> io::Result<()> {
     check(unsafe { libc::shutdown(fd, how) }).map(drop)
 }
 
-/// Whether the other end has shut the connection, for writing at least, or reset it. Nothing is received. A descriptor
-/// that cannot be asked counts as left.
+/// Tells whether the peer has shut the connection, for writing at least, or reset it. Nothing is received. A
+/// descriptor that cannot be asked counts as closed.
 pub fn is_half_closed(fd: RawFd) -> bool {
     let left = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
     let mut asked = libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 };
@@ -133,8 +135,8 @@ pub fn is_half_closed(fd: RawFd) -> bool {
     ready > 0 && asked.revents & left != 0
 }
 
-/// Whether nothing can reach the other end of a connection any more: it was reset, or (unix sockets) closed. A descriptor
-/// that cannot be asked counts as cut off.
+/// Tells whether nothing can reach the peer of a connection any more: it was reset, or (unix sockets) closed. A
+/// descriptor that cannot be asked counts as reset.
 pub fn is_reset(fd: RawFd) -> bool {
     let mut asked = libc::pollfd { fd, events: 0, revents: 0 };
     // SAFETY: one pollfd, which outlives the call; a time-out of 0 does not wait.
@@ -142,8 +144,8 @@ pub fn is_reset(fd: RawFd) -> bool {
     ready > 0 && asked.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0
 }
 
-/// `None` = interrupted before anything moved: ask again.
-fn settled(result: libc::ssize_t) -> Option<io::Result<usize>> {
+/// Returns what a call has moved, or its error; `None` if it was interrupted before anything moved: ask again.
+fn unless_interrupted(result: libc::ssize_t) -> Option<io::Result<usize>> {
     if let Ok(n) = usize::try_from(result) {
         return Some(Ok(n));
     }

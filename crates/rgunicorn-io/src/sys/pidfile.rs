@@ -1,5 +1,5 @@
-//! The pid file: written atomically, refused if it names a living process, removed only while it is still ours. The
-//! rules are Gunicorn's.
+//! The pid file: written atomically, refused if it names a living process, removed only while it still holds this
+//! process's number. The rules are Gunicorn's.
 
 use super::process::{self, Pid};
 use std::fmt;
@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Why no pid file could be written. The texts are Gunicorn's.
+/// The reason why no pid file could be written. The texts are Gunicorn's.
 #[derive(Debug)]
 pub enum PidFileError {
     /// The file names a living process that is not this one.
@@ -51,8 +51,8 @@ impl PidFile {
         Self::create_after(path, process::id())
     }
 
-    /// As [`PidFile::create`], in the place of `predecessor`, whose number in the file does not count: it may be a
-    /// process that has ended and that its parent has not waited for.
+    /// Writes as [`PidFile::create`] does, in the place of `predecessor`, whose number in the file does not count: it
+    /// may be a process that has ended and that its parent has not waited for.
     ///
     /// # Errors
     /// See [`PidFileError`].
@@ -73,26 +73,26 @@ impl PidFile {
         Ok(Self { path: path.to_owned(), pid })
     }
 
-    /// The file that `pid` has written to `path`, to remove it when that process could not.
+    /// Names the file that `pid` has written to `path`, to remove it when that process could not.
     pub fn of(path: PathBuf, pid: Pid) -> Self {
         Self { path, pid }
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Removes the file if it still holds the pid that we wrote.
+    /// Removes the file if it still holds the pid that was written.
     pub fn remove(&self) {
         if read(&self.path) == Some(self.pid) {
-            // It may have gone in between, or its directory may not let us: then it stays, and counts as stale later.
+            // It may have gone in between, or its directory may forbid it: then it stays, and counts as stale later.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// The pid in a file; `None` if there is no file or no number in it.
+/// Reads the pid in a file; `None` if there is no file or no number in it.
 fn read(path: &Path) -> Option<Pid> {
     fs::read_to_string(path).ok()?.trim().parse().ok().filter(|pid| *pid > 0)
 }
@@ -102,7 +102,7 @@ fn write(path: &Path, directory: &Path, pid: Pid) -> io::Result<()> {
     let mut temporary_name = name.to_owned();
     temporary_name.push(format!(".{pid}.tmp"));
     let temporary = directory.join(temporary_name);
-    // A leftover of an earlier process with our pid is ours to replace; create_new below refuses links.
+    // A leftover of an earlier process with the same pid may be replaced; create_new below refuses links.
     let _ = fs::remove_file(&temporary);
     let result = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary).and_then(
         |mut file| {

@@ -1,5 +1,5 @@
-//! Processes: who we are, what our children became, and sending signals. Forking is Python's (`os.fork()`), so that its
-//! own fork handlers run; it comes to the arbiter through its `Host`.
+//! Processes: their ids, the ends of children, and the sending of signals. Forking is Python's (`os.fork()`), so that
+//! its own fork handlers run; it comes to the arbiter through its `Host`.
 
 use super::check;
 use super::signal::Signal;
@@ -10,22 +10,22 @@ use std::os::unix::fs::FileExt;
 /// A process id.
 pub type Pid = i32;
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildExit {
-    /// It left by itself with this status, 0 to 255.
+    /// Left by itself with this status, 0 to 255.
     Code(i32),
-    /// A signal ended it.
+    /// Ended by this signal.
     Signal(Signal),
 }
 
-/// The calling process.
+/// Returns the id of the calling process.
 pub fn id() -> Pid {
     // SAFETY: getpid cannot fail and touches no memory.
     unsafe { libc::getpid() }
 }
 
-/// The parent of the calling process; it changes when the parent dies.
+/// Returns the id of the parent of the calling process; it changes when the parent dies.
 pub fn parent_id() -> Pid {
     // SAFETY: getppid cannot fail and touches no memory.
     unsafe { libc::getppid() }
@@ -72,14 +72,14 @@ pub fn kill(pid: Pid, signal: Signal) -> io::Result<bool> {
     }
 }
 
-/// Is there such a process? One that belongs to another user counts (EPERM), as in Gunicorn.
+/// Tells whether there is such a process. One that belongs to another user counts (EPERM), as in Gunicorn.
 pub fn exists(pid: Pid) -> bool {
     kill(pid, Signal(0)).unwrap_or(pid > 0)
 }
 
 /// Names the process for `ps` and `top`: the arguments that the kernel shows become `title`, cut to the room that they
-/// had, and the main thread's name the first 15 bytes of `name`. Best effort: where the kernel does not let us, nothing
-/// that matters changes.
+/// had, and the main thread's name the first 15 bytes of `name`. Best effort: where the kernel refuses, nothing that
+/// matters changes.
 pub fn set_title(name: &str, title: &str) {
     set_name(name);
     if let Some((start, length)) = arguments() {
@@ -87,14 +87,15 @@ pub fn set_title(name: &str, title: &str) {
             title.bytes().filter(|byte| *byte != 0).take(length.saturating_sub(1)).collect();
         // To the last byte: one that is not NUL would make the kernel show the environment as well (proc(5), cmdline).
         bytes.resize(length, 0);
-        // Through the kernel rather than a pointer: no reference to this memory is ours, and a wrong address is an error.
+        // Through the kernel rather than a pointer: no Rust reference to this memory exists, and a wrong address is an
+        // error.
         if let Ok(memory) = std::fs::OpenOptions::new().write(true).open("/proc/self/mem") {
             let _ = memory.write_all_at(&bytes, start);
         }
     }
 }
 
-/// Where the kernel keeps this process's arguments: address and length; fields 48 and 49 of proc(5), stat.
+/// Finds where the kernel keeps this process's arguments: address and length; fields 48 and 49 of proc(5), stat.
 fn arguments() -> Option<(u64, usize)> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     // The second field, the name, may hold anything, but ends with the last parenthesis; the third follows it.
@@ -120,7 +121,7 @@ pub fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// The calling process's soft limit of open descriptors (RLIMIT_NOFILE).
+/// Returns the calling process's soft limit of open descriptors (RLIMIT_NOFILE).
 ///
 /// # Errors
 /// What getrlimit(2) answers.

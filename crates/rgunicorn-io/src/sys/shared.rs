@@ -1,10 +1,10 @@
-//! The score-board: one anonymous shared mapping, made by the master before the first fork, with a header and one slot per
-//! worker. The master reads heartbeats from it and the workers read each other's load; a write is one relaxed store to a
-//! cache line that nobody else writes, so a beat costs no system call.
+//! The score-board: one anonymous shared mapping, made by the master before the first fork, with a header and one slot
+//! per worker. The master reads heartbeats from it and the workers read each other's load; a write is one relaxed
+//! store to a cache line that no other process writes, so a beat costs no system call.
 //!
-//! With the board come two eventfds. The bell: what the master should look at before its next check (a worker leaves, a
-//! worker has booted) rings. A signal would not do: the worker may be another user by then. The nudge: a worker whose work
-//! does not let it take a connection that it was woken for wakes its siblings.
+//! With the board come two eventfds. One wakes the master for what it should look at before its next check (a worker
+//! leaves, a worker has booted). A signal would not do: the worker may be another user by then. The other wakes
+//! siblings: a worker whose work does not let it take a connection that it was woken for passes the wake-up on.
 //!
 //! Every field is an atomic of its own and nothing relies on the order between two fields; a reader sees each value
 //! somewhere between old and new, which is all that statistics and a coarse watch-dog need.
@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 /// when used: 256 KiB of addresses, 4 KiB of memory for up to 63 workers.
 pub const SLOTS_MAX: u32 = 4096;
 
-/// What all processes share about the whole.
+/// The values of the server as a whole, which all processes share.
 #[repr(C, align(64))]
 #[derive(Default)]
 struct BoardHeader {
@@ -41,11 +41,11 @@ struct BoardHeader {
     recycling: AtomicU64,
 }
 
-/// What one worker tells. One cache line (64 bytes), so that two workers never write to the same one.
+/// The values of one worker. One cache line (64 bytes), so that two workers never write to the same one.
 #[repr(C, align(64))]
 #[derive(Default)]
 struct Cells {
-    /// The worker's age (1, 2, 3 ... never reused); 0 while nobody has the slot.
+    /// The worker's age (1, 2, 3 ... never reused); 0 while the slot is free.
     age: AtomicU64,
     /// Nanoseconds of the monotonic clock at the last beat; 0 before the first.
     beat: AtomicU64,
@@ -78,28 +78,28 @@ struct BoardMemory {
 
 // SAFETY: the mapping lives until the last handle is dropped and holds only atomics, which any thread may touch.
 unsafe impl Send for Mapping {}
-// SAFETY: as above.
+// SAFETY: the mapping holds only atomics, so a shared reference lets no thread do more than atomic loads and stores.
 unsafe impl Sync for Mapping {}
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the address and length are those of the mapping made in `Scoreboard::new`; the last handle is going, and
-        // references into the mapping borrow from a handle. Failure would only leave the memory mapped.
+        // SAFETY: the address and length are those of the mapping made in `Scoreboard::new`; the last handle is going,
+        // and references into the mapping borrow from a handle. Failure would only leave the memory mapped.
         let _ = unsafe { munmap(self.0, BOARD_BYTES) };
     }
 }
 
 impl Mapping {
     fn header(&self) -> &BoardHeader {
-        // SAFETY: the mapping starts with a BoardHeader: page-aligned, zeroed by the kernel (a valid BoardHeader), never unmapped
-        // while `self` lives, and only touched through atomics.
+        // SAFETY: the mapping starts with a BoardHeader: page-aligned, zeroed by the kernel (a valid BoardHeader),
+        // never unmapped while `self` lives, and only touched through atomics.
         unsafe { self.0.cast::<BoardHeader>().as_ref() }
     }
 
     fn cells(&self, index: u32) -> &Cells {
         let index = index.min(SLOTS_MAX - 1) as usize;
-        // SAFETY: `index` is below SLOTS_MAX, so the place is inside the mapping, after the header, aligned to 64 as both
-        // sizes are multiples of it; zeroes are valid Cells; only touched through atomics.
+        // SAFETY: `index` is below SLOTS_MAX, so the place is inside the mapping, after the header, aligned to 64 as
+        // both sizes are multiples of it; zeroes are valid Cells; only touched through atomics.
         unsafe { self.0.cast::<BoardHeader>().add(1).cast::<Cells>().add(index).as_ref() }
     }
 }
@@ -137,18 +137,20 @@ impl Scoreboard {
         self.0.mapping.cells(index)
     }
 
-    /// What the master polls for reading besides its signals.
+    /// Returns the descriptor that the master polls for reading besides its signals.
     pub fn master_wakeup(&self) -> BorrowedFd<'_> {
         self.0.master_wakeup.as_fd()
     }
 
-    /// Makes the bell ring again. The master's, after its wait and before it reads the slots.
+    /// Empties the master's eventfd, so that the next event wakes it again. The master's, after its wait and before it
+    /// reads the slots.
     pub fn drain_master_wakeup(&self) {
-        // EAGAIN: it has not rung.
+        // EAGAIN: no event has come.
         let _ = self.0.master_wakeup.read();
     }
 
-    /// What workers poll for reading: a sibling has been woken for a connection that it leaves to others.
+    /// Returns the descriptor that workers poll for reading: a sibling has been woken for a connection that it leaves
+    /// to others.
     pub fn sibling_wakeup(&self) -> BorrowedFd<'_> {
         self.0.sibling_wakeup.as_fd()
     }
@@ -159,9 +161,9 @@ impl Scoreboard {
         let _ = self.0.sibling_wakeup.write(1);
     }
 
-    /// To be done by each that was woken: the first one ends the nudge.
+    /// Empties the siblings' eventfd. To be done by each worker that was woken: the first one ends the wake-up.
     pub fn drain_sibling_wakeup(&self) {
-        // EAGAIN: somebody else has.
+        // EAGAIN: a sibling has.
         let _ = self.0.sibling_wakeup.read();
     }
 
@@ -170,46 +172,46 @@ impl Scoreboard {
         let _ = self.0.master_wakeup.write(1);
     }
 
-    /// The age of the worker that has the permit to recycle itself ([`Slot::begin_recycling`]).
+    /// Returns the age of the worker that has the permit to recycle itself ([`Slot::begin_recycling`]).
     pub fn recycling(&self) -> Option<u64> {
         Some(self.header().recycling.load(Relaxed)).filter(|age| *age != 0)
     }
 
     /// Takes the permit back from the worker of this age, if it has it. The master's.
     pub fn end_recycling(&self, age: u64) {
-        // Otherwise it is somebody else's, or nobody's.
+        // Otherwise another worker has it, or none.
         let _ = self.header().recycling.compare_exchange(age, 0, Relaxed, Relaxed);
     }
 
-    /// Nobody else accepts at the listeners, and nobody is about to: one worker is there, no more are wanted (between the
-    /// end of a sibling and the fork of its successor this worker must not take what is queued for both), and there is no
-    /// other master.
+    /// Tells whether no other process accepts at the listeners, or is about to: one worker is there, no more are
+    /// wanted (between the end of a sibling and the fork of its successor this worker must not take what is queued for
+    /// both), and there is no other master.
     pub fn is_only_worker(&self) -> bool {
         self.workers() <= 1 && self.header().present.load(Relaxed) <= 1 && !self.has_other_master()
     }
 
-    /// Another master's workers accept at the same listeners (an upgrade in place is on trial).
+    /// Tells whether another master's workers accept at the same listeners (an upgrade in place is on trial).
     pub fn has_other_master(&self) -> bool {
         self.header().other_master.load(Relaxed) != 0
     }
 
-    /// Tells everyone whether another master serves on the same sockets. The master's.
+    /// Tells all processes whether another master serves on the same sockets. The master's.
     pub fn set_other_master(&self, company: bool) {
         self.header().other_master.store(company.into(), Relaxed);
     }
 
-    /// How many workers the master wants now; 0 when the server stops.
+    /// Returns how many workers the master wants now; 0 when the server stops.
     pub fn workers(&self) -> u32 {
         self.header().workers.load(Relaxed)
     }
 
-    /// Tells everyone how many workers are wanted. The master's.
+    /// Tells all processes how many workers are wanted. The master's.
     pub fn set_workers(&self, workers: u32) {
         self.header().workers.store(workers, Relaxed);
     }
 
-    /// Gives a free slot to the worker of this age (above 0), everything else in it zero. The master's, before the fork.
-    /// `None` if all [`SLOTS_MAX`] are taken.
+    /// Gives a free slot to the worker of this age (above 0), everything else in it zero. The master's, before the
+    /// fork. `None` if all [`SLOTS_MAX`] are taken.
     pub fn claim(&self, age: u64) -> Option<Slot> {
         let index = (0..SLOTS_MAX).find(|index| self.cells(*index).age.load(Relaxed) == 0)?;
         let slot = Slot { board: self.clone(), index, owner: atfork::generation() };
@@ -220,25 +222,26 @@ impl Scoreboard {
         Some(slot)
     }
 
-    /// What every present worker tells, in slot order. For a worker that compares itself with its siblings, and for
-    /// statistics.
+    /// Reads the slots of the present workers, in slot order. For a worker that compares itself with its siblings, and
+    /// for statistics.
     pub fn readings(&self) -> impl Iterator<Item = SlotReading> + '_ {
         let used = self.header().slots_used.load(Relaxed).min(SLOTS_MAX);
         (0..used).map(|index| reading(self.cells(index))).filter(|reading| reading.age != 0)
     }
 }
 
-/// What a worker does about new connections.
+/// A worker's readiness for new connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Accepting {
-    /// It takes none at present.
+    /// None is taken at present.
     No = 0,
-    /// It takes one when it has done what it is doing.
+    /// One is taken when the present work is done.
     BusyDisarmed = 1,
-    /// It waits for one, its listeners armed.
+    /// The worker waits for one, its listeners armed.
     Waiting = 2,
-    /// It does something else, and its listeners are armed, because it was alone: the kernel may wake it, to no purpose.
+    /// The worker does something else, and its listeners are armed, because it was alone: the kernel may wake it, to
+    /// no purpose.
     BusyArmed = 3,
 }
 
@@ -257,14 +260,14 @@ pub struct SlotReading {
     pub requests: u64,
     /// When it last accepted a connection; `None` before the first.
     pub accepted: Option<Instant>,
-    /// What it would do about a new connection.
+    /// The worker's readiness for a new connection.
     pub accepting: Accepting,
-    /// It has begun to leave.
+    /// The worker has begun to leave.
     pub leaving: bool,
 }
 
 impl SlotReading {
-    /// The kernel may use wake-ups up for it that it does not act upon soon, or ever.
+    /// Tells whether the kernel may use wake-ups up for this worker that it does not act upon soon, or ever.
     pub fn may_lose_wakeup(&self) -> bool {
         match self.accepting {
             Accepting::No | Accepting::BusyDisarmed => false,
@@ -293,9 +296,9 @@ fn reading(cells: &Cells) -> SlotReading {
     }
 }
 
-/// One worker's slot. The worker writes, everyone reads. Cheap to clone; usable from any thread. In a child that the
-/// application forks it is somebody else's: what that one says about itself (a signal handler that it has inherited, say)
-/// is not written.
+/// One worker's slot. The worker writes, every process reads. Cheap to clone; usable from any thread. In a child that
+/// the application forks it is still the parent's: what that child says about itself (a signal handler that it has
+/// inherited, say) is not written.
 #[derive(Clone, Debug)]
 pub struct Slot {
     board: Scoreboard,
@@ -320,30 +323,31 @@ impl Slot {
         }
     }
 
-    /// The slot as this process's own: the worker's, right after its fork.
+    /// Makes the slot this process's own: the worker's, right after its fork.
     #[must_use]
     pub fn claim_for_child(self) -> Self {
         Self { owner: atfork::generation(), ..self }
     }
 
-    /// The board that the slot is part of.
+    /// Returns the board that the slot is part of.
     pub fn board(&self) -> &Scoreboard {
         &self.board
     }
 
-    /// What the slot says now.
+    /// Reads the slot.
     pub fn read(&self) -> SlotReading {
         reading(self.cells())
     }
 
-    /// "I am alive." The watch over a worker begins with its first beat. No system call.
+    /// Says "I am alive". The watch over a worker begins with its first beat. No system call.
     pub fn beat(&self, now: Instant) {
         if let Some(cells) = self.own_cells() {
             cells.beat.store(now.0.max(1), Relaxed);
         }
     }
 
-    /// "The application is loaded, I serve." During a reload the master tells old workers to stop only after this. Rings.
+    /// Says "the application is loaded, I serve". During a reload the master tells old workers to stop only after
+    /// this. Wakes the master.
     pub fn set_booted(&self) {
         if let Some(cells) = self.own_cells() {
             cells.booted.store(1, Relaxed);
@@ -351,17 +355,17 @@ impl Slot {
         }
     }
 
-    /// "I take no more connections and leave when my requests are answered." The master replaces such a worker at once.
-    /// Rings, the first time.
+    /// Says "I take no more connections and leave when my requests are answered". The master replaces such a worker at
+    /// once. Wakes the master, the first time.
     pub fn set_leaving(&self) {
         if self.own_cells().is_some_and(|cells| cells.leaving.swap(1, Relaxed) == 0) {
             self.board.wake_master();
         }
     }
 
-    /// Asks for the permit to recycle itself (`max_requests`), of which there is one: with it no other worker leaves for
-    /// that reason until the master has seen a replacement. `false`: another worker has it, or not as many workers as
-    /// are wanted serve at present. A worker that is alone needs none.
+    /// Asks for the permit to recycle itself (`max_requests`), of which there is one: with it no other worker leaves
+    /// for that reason until the master has seen a replacement. `false`: another worker has it, or not as many workers
+    /// as are wanted serve at present. A worker that is alone needs none.
     pub fn begin_recycling(&self) -> bool {
         let wanted = self.board.workers();
         if wanted <= 1 {
@@ -378,7 +382,7 @@ impl Slot {
         permit.compare_exchange(0, self.read().age, Relaxed, Relaxed).is_ok()
     }
 
-    /// Counts one more request begun; how many they are now.
+    /// Counts one more request begun, and returns how many they are now.
     pub fn add_request(&self) -> u64 {
         let Some(cells) = self.own_cells() else { return self.read().requests };
         cells.requests.fetch_add(1, Relaxed) + 1
@@ -396,7 +400,7 @@ impl Slot {
         self.put(|cells| &cells.connections, connections);
     }
 
-    /// "I have accepted a connection, and now there are so many."
+    /// Says "I have accepted a connection, and now there are so many".
     pub fn set_accepted(&self, now: Instant, connections: u32) {
         if let Some(cells) = self.own_cells() {
             cells.accepted.store(now.0.max(1), Relaxed);
@@ -409,12 +413,14 @@ impl Slot {
         self.put(|cells| &cells.accepting, accepting as u32);
     }
 
-    /// "This worker leaves, and others go on with its listeners." The master's, with the signal, or the worker's own.
+    /// Says that this worker leaves while others go on with its listeners. The master's, with the signal, or the
+    /// worker's own.
     pub fn mark_replaced(&self) {
         self.put(|cells| &cells.replaced, 1);
     }
 
-    /// Others will accept what waits at the worker's listeners, as far as was known when it was told to leave.
+    /// Tells whether others will accept what waits at the worker's listeners, as far as was known when it was told to
+    /// leave.
     pub fn is_replaced(&self) -> bool {
         self.cells().replaced.load(Relaxed) != 0
     }

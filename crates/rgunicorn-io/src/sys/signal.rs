@@ -8,6 +8,7 @@
 //! Dispositions are process-wide, so is the queue: it is a static, and [`SignalQueue`] is the token of its one owner.
 
 use super::check;
+use super::signal_ring::SignalRing;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fmt;
 use std::io;
@@ -60,7 +61,7 @@ impl Signal {
     pub const INT: Self = Self(libc::SIGINT);
     /// Quit: quick stop.
     pub const QUIT: Self = Self(libc::SIGQUIT);
-    /// Abort: what a worker gets that no longer beats.
+    /// Abort: for a worker that no longer beats.
     pub const ABRT: Self = Self(libc::SIGABRT);
     /// Kill: cannot be caught.
     pub const KILL: Self = Self(libc::SIGKILL);
@@ -79,14 +80,14 @@ impl Signal {
     /// Window change: stop the workers of a daemon.
     pub const WINCH: Self = Self(libc::SIGWINCH);
 
-    /// The name without `SIG`, upper case; `None` for a number without one (real-time signals).
+    /// Returns the name without `SIG`, upper case; `None` for a number without one (real-time signals).
     pub fn short_name(self) -> Option<&'static str> {
         NAMES.iter().find(|(number, _)| *number == self.0).map(|(_, name)| *name)
     }
 }
 
 impl fmt::Display for Signal {
-    /// `SIGTERM`, or `signal 40` where there is no name.
+    /// Writes `SIGTERM`, or `signal 40` where there is no name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.short_name() {
             Some(name) => write!(f, "SIG{name}"),
@@ -103,52 +104,19 @@ impl fmt::Debug for Signal {
 
 /// How many signals may wait unhandled. A master handles them within milliseconds; 256 is far above anything but an
 /// attack by kill(2), and then the youngest are dropped, as the kernel itself would merge them.
-const QUEUE_SIGNALS_MAX: u32 = 256;
+const QUEUE_SIGNALS_MAX: usize = 256;
 
-/// The ring. `HEAD` and `TAIL` only grow (and wrap); `0` in a place means 'reserved, not written yet'.
-static RING: [AtomicI32; QUEUE_SIGNALS_MAX as usize] =
-    [const { AtomicI32::new(0) }; QUEUE_SIGNALS_MAX as usize];
-static HEAD: AtomicU32 = AtomicU32::new(0);
-static TAIL: AtomicU32 = AtomicU32::new(0);
+static RING: SignalRing<QUEUE_SIGNALS_MAX> = SignalRing {
+    places: [const { AtomicI32::new(0) }; QUEUE_SIGNALS_MAX],
+    head: AtomicU32::new(0),
+    tail: AtomicU32::new(0),
+};
 /// The eventfd that a handler writes to; -1 while there is none.
 static WAKE_FD: AtomicI32 = AtomicI32::new(-1);
 static OWNED: AtomicBool = AtomicBool::new(false);
 
-/// Puts one signal at the end of the ring. Lock-free and async-signal-safe: handlers of several threads, and a
-/// handler that interrupts another, may run it at the same time.
-fn push(signal: i32) {
-    let mut tail = TAIL.load(Ordering::Acquire);
-    loop {
-        if tail.wrapping_sub(HEAD.load(Ordering::Acquire)) >= QUEUE_SIGNALS_MAX {
-            return;
-        }
-        match TAIL.compare_exchange_weak(tail, tail.wrapping_add(1), Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => break,
-            Err(seen) => tail = seen,
-        }
-    }
-    if let Some(place) = RING.get((tail % QUEUE_SIGNALS_MAX) as usize) {
-        place.store(signal, Ordering::Release);
-    }
-}
-
-/// Takes the oldest signal. Called by the one owner only.
-fn pop() -> Option<Signal> {
-    let head = HEAD.load(Ordering::Acquire);
-    if head == TAIL.load(Ordering::Acquire) {
-        return None;
-    }
-    let signal = RING.get((head % QUEUE_SIGNALS_MAX) as usize)?.swap(0, Ordering::AcqRel);
-    if signal == 0 {
-        // Its handler has reserved the place and is about to write; it wakes us afterwards.
-        return None;
-    }
-    HEAD.store(head.wrapping_add(1), Ordering::Release);
-    Some(Signal(signal))
-}
-
 extern "C" fn on_signal(signal: libc::c_int) {
-    push(signal);
+    RING.push(signal);
     let fd = WAKE_FD.load(Ordering::Acquire);
     let one = 1u64.to_ne_bytes();
     // SAFETY: write(2) and the thread's errno are async-signal-safe; `one` is 8 readable bytes, what an eventfd takes.
@@ -181,7 +149,7 @@ impl SignalQueue {
                 "the process already has a signal queue",
             ));
         }
-        clear();
+        RING.clear();
         let queue = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map(|wake| Self { wake, signals: signals.to_vec() })
             .map_err(io::Error::from);
@@ -194,9 +162,9 @@ impl SignalQueue {
         Ok(queue)
     }
 
-    /// The oldest waiting signal.
+    /// Takes the oldest waiting signal.
     pub fn take(&mut self) -> Option<Signal> {
-        pop()
+        RING.pop().map(Signal)
     }
 
     /// Sleeps until a signal is queued or `timeout` has passed. May return early.
@@ -204,7 +172,7 @@ impl SignalQueue {
         self.wait_also_for(self.wake.as_fd(), timeout);
     }
 
-    /// As [`SignalQueue::wait`], and a readable `other` ends it, too.
+    /// Waits as [`SignalQueue::wait`] does, and a readable `other` ends it, too.
     pub fn wait_also_for(&self, other: BorrowedFd<'_>, timeout: Duration) {
         let mut fds =
             [self.wake.as_fd(), other].map(|fd| nix::poll::PollFd::new(fd, nix::poll::PollFlags::POLLIN));
@@ -216,14 +184,16 @@ impl SignalQueue {
         let _ = self.wake.read();
     }
 
-    /// At the end of the process: signals go on being queued and nobody reads them, so that one that comes while the
-    /// interpreter finalizes does not replace the exit status. The process cannot have another queue.
+    /// Leaves the handlers and the queue in place for the end of the process: signals go on being queued and are not
+    /// read, so that one that comes while the interpreter finalizes does not replace the exit status. The process
+    /// cannot have another queue.
     pub fn detach(self) {
         std::mem::forget(self);
     }
 
-    /// In a forked child, with the signals still blocked (see [`block`]): default dispositions, an empty queue, and no
-    /// descriptor shared with the parent, so that nothing the parent has received is handled twice.
+    /// Ends the queue in a forked child, with the signals still blocked (see [`block`]): default dispositions, an
+    /// empty queue, and no descriptor shared with the parent, so that nothing the parent has received is handled
+    /// twice.
     pub fn leave_in_child(self) {
         drop(self);
     }
@@ -236,16 +206,8 @@ impl Drop for SignalQueue {
             let _ = set_handler(*signal, libc::SIG_DFL);
         }
         WAKE_FD.store(-1, Ordering::Release);
-        clear();
+        RING.clear();
         OWNED.store(false, Ordering::Release);
-    }
-}
-
-fn clear() {
-    HEAD.store(0, Ordering::Release);
-    TAIL.store(0, Ordering::Release);
-    for place in &RING {
-        place.store(0, Ordering::Release);
     }
 }
 
@@ -264,8 +226,8 @@ impl Drop for Blocked {
     }
 }
 
-/// Blocks `signals` for the calling thread until the guard is dropped. Around a fork: the child starts with them blocked
-/// and drops its copy of the guard when its own handlers stand.
+/// Blocks `signals` for the calling thread until the guard is dropped. Around a fork: the child starts with them
+/// blocked and drops its copy of the guard when its own handlers stand.
 ///
 /// # Errors
 /// EINVAL for an invalid signal number.
@@ -273,8 +235,8 @@ pub fn block(signals: &[Signal]) -> io::Result<Blocked> {
     change_mask(libc::SIG_BLOCK, signals).map(|before| Blocked { before })
 }
 
-/// Blocks every signal for the calling thread until the guard is dropped. Around the start of a thread that shall never
-/// be the one whom a signal interrupts.
+/// Blocks every signal for the calling thread until the guard is dropped. Around the start of a thread that shall
+/// never be the one that a signal interrupts.
 ///
 /// # Errors
 /// None in practice.
@@ -324,8 +286,9 @@ fn set_mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<libc::sigset_t
 }
 
 fn set_handler(signal: Signal, handler: libc::sighandler_t) -> io::Result<()> {
-    // SAFETY: all-zero is a valid sigaction; the mask is filled by sigfillset, so that handlers do not nest. The handler
-    // is SIG_DFL or `on_signal`, which is async-signal-safe. SA_RESTART: the loop is woken by its eventfd, not by EINTR.
+    // SAFETY: all-zero is a valid sigaction; the mask is filled by sigfillset, so that handlers do not nest. The
+    // handler is SIG_DFL or `on_signal`, which is async-signal-safe. SA_RESTART: the loop is woken by its eventfd, not
+    // by EINTR.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler;

@@ -1,4 +1,4 @@
-//! What a service manager in systemd's way says by the environment and is told by datagrams: sd_listen_fds(3),
+//! The environment and the datagrams by which a service manager in systemd's way and a service talk: sd_listen_fds(3),
 //! sd_notify(3), sd_watchdog_enabled(3). Nothing of it needs systemd's library.
 
 use std::ffi::OsStr;
@@ -15,7 +15,7 @@ use super::process::Pid;
 pub const LISTEN_PID: &str = "LISTEN_PID";
 /// The variable with their number.
 pub const LISTEN_FDS: &str = "LISTEN_FDS";
-/// The variable with their names, which nobody asks for here.
+/// The variable with their names, which are not used here.
 pub const LISTEN_FDNAMES: &str = "LISTEN_FDNAMES";
 /// The variable with the address to send notices to.
 pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
@@ -29,12 +29,13 @@ const FIRST_FD: RawFd = 3;
 /// A manager that does not read its socket must not stop the server.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The descriptors that are handed over to the process `own`, by the values of [`LISTEN_PID`] and [`LISTEN_FDS`].
+/// Returns the descriptors that are handed over to the process `own`, by the values of [`LISTEN_PID`] and
+/// [`LISTEN_FDS`].
 ///
 /// # Errors
 /// They are for this process, but their number is none.
 pub fn listen_fds(pid: Option<&str>, count: Option<&str>, own: Pid) -> Result<Vec<RawFd>, String> {
-    // Variables that another process has inherited and passed on: not for us.
+    // Variables that another process has inherited and passed on are not for this one.
     if pid.and_then(|pid| pid.parse().ok()) != Some(own) {
         return Ok(Vec::new());
     }
@@ -46,8 +47,8 @@ pub fn listen_fds(pid: Option<&str>, count: Option<&str>, own: Pid) -> Result<Ve
         .ok_or_else(|| format!("{LISTEN_FDS}={count}: not a number of sockets"))
 }
 
-/// How long the process may be silent, by the values of [`WATCHDOG_USEC`] and [`WATCHDOG_PID`]. `own`: the process ids that
-/// are this service's.
+/// Returns how long the process may be silent, by the values of [`WATCHDOG_USEC`] and [`WATCHDOG_PID`]. `own`: the
+/// process ids that are this service's.
 pub fn watchdog(usec: Option<&str>, pid: Option<&str>, own: &[Pid]) -> Option<Duration> {
     if pid.is_some_and(|pid| pid.parse().is_ok_and(|pid: Pid| !own.contains(&pid))) {
         return None;
@@ -55,14 +56,14 @@ pub fn watchdog(usec: Option<&str>, pid: Option<&str>, own: &[Pid]) -> Option<Du
     usec?.parse().ok().filter(|usec| *usec > 0).map(Duration::from_micros)
 }
 
-/// Where notices go.
+/// The destination of notices.
 #[derive(Clone, Debug)]
 pub struct Notifier {
     address: SocketAddr,
 }
 
 impl Notifier {
-    /// By the value of [`NOTIFY_SOCKET`]: an absolute path, or `@` and an abstract name.
+    /// Makes a notifier by the value of [`NOTIFY_SOCKET`]: an absolute path, or `@` and an abstract name.
     ///
     /// # Errors
     /// `InvalidInput`: neither, or too long.
@@ -83,7 +84,7 @@ impl Notifier {
     /// Sends one notice.
     ///
     /// # Errors
-    /// Nobody listens there (any more), or does not read.
+    /// No manager listens there (any more), or it does not read.
     pub fn send(&self, text: &str) -> io::Result<()> {
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(SEND_TIMEOUT))?;

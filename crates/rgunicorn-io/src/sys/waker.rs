@@ -1,4 +1,4 @@
-//! Ending the wait of an event loop from outside: from another thread, or from a signal handler.
+//! The end of an event loop's wait from outside: from another thread, or from a signal handler.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -7,31 +7,33 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::check;
+// Not the one of the signals below, which are static: a model checker's cannot be.
+use super::sync::atomic::AtomicBool as SleepFlag;
 
 /// An eventfd that a loop polls, and whether the loop sleeps: a loop that does not needs no system call to be told.
 #[derive(Debug)]
 pub struct Waker {
     event: EventFd,
-    sleeping: AtomicBool,
+    sleeping: SleepFlag,
 }
 
 impl Waker {
-    /// A waker that nobody has used yet.
+    /// Makes a waker that no loop has used yet.
     ///
     /// # Errors
     /// Those of eventfd(2).
     pub fn new() -> io::Result<Self> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Self { event, sleeping: AtomicBool::new(false) })
+        Ok(Self { event, sleeping: SleepFlag::new(false) })
     }
 
-    /// What the loop polls for reading.
+    /// Returns the descriptor that the loop polls for reading.
     pub fn fd(&self) -> RawFd {
         self.event.as_fd().as_raw_fd()
     }
 
-    /// The loop is about to sleep (`true`), or has slept. To be called while whoever may call [`Waker::wake`] is kept out
-    /// (by the interpreter lock), so that no call falls between the loop's last look and its sleep.
+    /// Says that the loop is about to sleep (`true`), or has slept. To be called while every caller of [`Waker::wake`]
+    /// is kept out (by the interpreter lock), so that no call falls between the loop's last look and its sleep.
     pub fn set_sleeping(&self, sleeping: bool) {
         self.sleeping.store(sleeping, Ordering::Release);
     }
@@ -56,7 +58,7 @@ impl Waker {
     }
 }
 
-/// No handler may write to a number that is somebody else's by then.
+/// No handler may write to a number that belongs to another file by then.
 impl Drop for Waker {
     fn drop(&mut self) {
         release_signals(self);
@@ -93,7 +95,7 @@ extern "C" fn record(number: libc::c_int) {
     }
 }
 
-/// From now on the signal ends the wait of the loop with this waker, whichever thread receives it; the former disposition is
+/// Makes the signal end the wait of the loop with this waker, whichever thread receives it; the former disposition is
 /// displaced, Python's handler too (as libev does).
 ///
 /// # Errors
@@ -110,7 +112,7 @@ pub fn watch_signal(number: i32, waker: &Waker) -> io::Result<()> {
         .inspect_err(|_| watched.fd.store(before, Ordering::Release))
 }
 
-/// The end of [`watch_signal`]: the signal has its default effect again.
+/// Ends [`watch_signal`]: the signal has its default effect again.
 pub fn unwatch_signal(number: i32) {
     if let Some(watched) = slot(number) {
         // The order matters: no handler may write to a descriptor that its owner is about to close.
@@ -120,7 +122,7 @@ pub fn unwatch_signal(number: i32) {
     }
 }
 
-/// The signal is somebody else's now, who has set what it does: it is only not told any more.
+/// Stops reporting a signal whose disposition another owner has set meanwhile; the disposition stays.
 pub fn forget_signal(number: i32) {
     if let Some(watched) = slot(number) {
         watched.fd.store(-1, Ordering::Release);
@@ -128,7 +130,7 @@ pub fn forget_signal(number: i32) {
     }
 }
 
-/// After a fork the loop has another waker, for all signals that it watched by the former one.
+/// Gives all signals that a loop watched by its former waker to another one: after a fork it has a new one.
 pub fn rebind_signals(before: &Waker, waker: &Waker) {
     for watched in &WATCHED {
         // Others, and none, stay as they are.
@@ -136,19 +138,19 @@ pub fn rebind_signals(before: &Waker, waker: &Waker) {
     }
 }
 
-/// Whether the signal has come since [`forget_arrival`] was last called by its loop.
+/// Tells whether the signal has come since [`forget_arrival`] was last called by its loop.
 pub fn signal_arrived(number: i32) -> bool {
     slot(number).is_some_and(|watched| watched.arrived.load(Ordering::Acquire))
 }
 
-/// Signals that have come to this loop are no news any more. To be called before they are looked for again.
+/// Forgets that the signal has come. To be called before it is looked for again.
 pub fn forget_arrival(number: i32) {
     if let Some(watched) = slot(number) {
         watched.arrived.store(false, Ordering::Release);
     }
 }
 
-/// A loop ends: nothing that it watched leads to its waker any more.
+/// Ends the watching of all signals of a loop that ends: nothing leads to its waker any more.
 pub fn release_signals(waker: &Waker) {
     for (number, watched) in WATCHED.iter().enumerate() {
         if watched.fd.load(Ordering::Acquire) == waker.fd() {
@@ -173,7 +175,7 @@ fn set_handler(number: i32, handler: libc::sighandler_t) -> io::Result<()> {
     check(unsafe { libc::sigaction(number, &raw const action, std::ptr::null_mut()) }).map(drop)
 }
 
-/// What became of a child that waitpid(2) was asked about without waiting: its status, or nothing yet. Any child for 0.
+/// Asks waitpid(2), without waiting, for the end of a child: its status, or nothing yet. Any child for 0.
 ///
 /// # Errors
 /// `ECHILD` when there is no such child.
@@ -185,7 +187,7 @@ pub fn wait_child(pid: i32) -> io::Result<Option<(i32, i32)>> {
     Ok((found > 0).then_some((found, status)))
 }
 
-/// Whether the descriptor is open.
+/// Checks that the descriptor is open.
 ///
 /// # Errors
 /// `EBADF`.
@@ -230,7 +232,7 @@ mod tests {
         assert!(!signal_arrived(number));
         unwatch_signal(number);
         watch_signal(number, &other).unwrap();
-        // Whoever ends without a word lets go as well, of what is still its own.
+        // A waker that is dropped without a word lets go as well, of what is still its own.
         let third = Waker::new().unwrap();
         rebind_signals(&other, &third);
         drop(other);

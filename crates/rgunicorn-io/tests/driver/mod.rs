@@ -84,12 +84,12 @@ impl Rig {
     /// Another driver that can share this one's listeners.
     pub(crate) fn sibling(&self) -> Driver {
         match &self.net {
-            Some(net) => net.driver(),
+            Some(net) => Driver::sim_sibling(net),
             None => Driver::open(&self.config).unwrap().0,
         }
     }
 
-    /// A connection: our end as the worker has it (blocking), and the far end.
+    /// A connection: the driver's end as the worker has it (blocking), and the far end.
     pub(crate) fn pair(&self) -> (Fd, Peer) {
         if let Some(net) = &self.net {
             let (fd, peer) = net.pair();
@@ -269,7 +269,8 @@ impl Peer {
     /// What has arrived; never waits.
     pub(crate) fn receive(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        // An error means "nothing more now" as well as "never more": who expects bytes waits in vain and fails.
+        // An error means "nothing more now" as well as "never more": a test that expects bytes waits in vain and
+        // fails.
         let _ = match self {
             Self::Tcp(peer) => peer.read_to_end(&mut bytes),
             Self::Unix(peer) => peer.read_to_end(&mut bytes),
@@ -278,7 +279,7 @@ impl Peer {
         bytes
     }
 
-    /// Whether the far end knows that our end is closed. Reads and discards what comes before that.
+    /// Whether the far end knows that the driver's end is closed. Reads and discards what comes before that.
     pub(crate) fn sees_end(&mut self) -> bool {
         let mut sink = [0; 4096];
         let mut source: Box<dyn Read + '_> = match self {

@@ -1,4 +1,4 @@
-//! The vocabulary of the decision table: what can happen, and what can be done about it.
+//! The vocabulary of the decision table: the events that it decides on, and the actions that it decides for.
 
 use super::{HookEvent, Level};
 use rgunicorn_io::sys::process::{ChildExit, Pid};
@@ -6,50 +6,51 @@ use rgunicorn_io::sys::shared::SlotReading;
 use rgunicorn_io::sys::signal::Signal;
 use std::time::Duration;
 
-/// What a configuration says about the number of workers and the patience with them.
+/// The part of a configuration that decisions rest on: the number of workers and the time-outs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerLimits {
-    /// Wanted number of workers.
+    /// The wanted number of workers.
     pub workers: u32,
     /// Silence after which a worker is killed; zero = never.
     pub timeout: Duration,
-    /// How long a stopping server waits for its workers.
+    /// The time for which a stopping server waits for its workers.
     pub graceful_timeout: Duration,
     /// Time for a worker to boot, after which it is killed; zero = for ever.
     pub boot_timeout: Duration,
-    /// The server is a daemon: WINCH counts.
+    /// The server is a daemon, so WINCH stops the workers.
     pub daemon: bool,
 }
 
-/// What happened.
+/// An event that the master decides on.
 #[derive(Clone, Copy, Debug)]
 pub enum MasterEvent<'a> {
-    /// Everything is open: begin.
+    /// Everything is open, and the master begins.
     Started,
     /// A signal came.
     Signal(Signal),
-    /// A fork that was asked for has happened.
+    /// A fork has succeeded that [`Action::Fork`] asked for.
     Forked {
         /// The worker's age.
         age: u64,
         /// Its process id.
         pid: Pid,
     },
-    /// A fork that was asked for failed.
+    /// A fork has failed that [`Action::Fork`] asked for.
     ForkFailed {
-        /// The age that was meant for the worker.
+        /// The age that the worker would have had.
         age: u64,
-        /// What went wrong.
+        /// The reason.
         error: &'a str,
     },
-    /// A new master has been forked, as asked for, and is about to start.
+    /// A new master has been forked, as [`Action::Upgrade`] asked for, and is about to start.
     UpgradeStarted {
         /// Its process id.
         pid: Pid,
     },
     /// No new master could be forked.
     UpgradeFailed(&'a str),
-    /// This process's parent now. Comes before all other events of a turn, while the state waits for its end.
+    /// The parent of this process. Comes before all other events of a turn, while the state waits for its
+    /// end.
     Parent(Pid),
     /// A child has been reaped.
     Ended {
@@ -57,30 +58,31 @@ pub enum MasterEvent<'a> {
         pid: Pid,
         /// How it ended.
         exit: ChildExit,
-        /// Its slot on the score-board says that it had booted.
+        /// The child was a worker whose slot on the scoreboard says that it had booted.
         booted: bool,
     },
     /// The configuration was read again and everything that it names is open.
     Reloaded(WorkerLimits),
-    /// The configuration could not be read again, or what it names not opened.
+    /// The configuration could not be read again, or an address in it not be opened.
     ReloadFailed(&'a str),
     /// A hook wants so many workers.
     Wanted(u32),
-    /// A turn of the loop, with what the score-board says. Comes after all other events of the turn but `Recycling`.
+    /// A turn of the loop, with the readings of the scoreboard. Comes after all other events of the turn but
+    /// `Recycling`.
     Tick(&'a [SlotReading]),
     /// After a tick: the worker of this age has the permit to recycle itself.
     Recycling {
-        /// Its age; it may be gone.
+        /// Its age. The worker may have ended.
         age: u64,
     },
     /// A Python-level signal handler wants to leave with this status.
     Leave(i32),
 }
 
-/// What a service manager is told.
+/// A message to the service manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotifyMessage {
-    /// The service serves: so many workers of so many that are wanted.
+    /// The service serves, with so many workers of so many that are wanted.
     Ready(usize, u32),
     /// The number of workers has changed.
     Workers(usize, u32),
@@ -94,12 +96,12 @@ pub enum NotifyMessage {
     Alive,
 }
 
-/// What to do about it.
+/// An action that the executor is to perform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Write a log line.
     Log(Level, String),
-    /// Fork the worker of this age; answer with `Forked` or `ForkFailed`.
+    /// Fork the worker of this age, and answer with `Forked` or `ForkFailed`.
     Fork {
         /// The worker's age.
         age: u64,
@@ -111,57 +113,57 @@ pub enum Action {
         /// The signal.
         signal: Signal,
     },
-    /// Give the ended worker's slot on the score-board back.
+    /// Give back the ended worker's slot on the scoreboard.
     Release {
-        /// Its former process id.
+        /// The process id that it had.
         pid: Pid,
     },
-    /// Take the permit to recycle itself back from the worker of this age: the next one may have it.
+    /// Take back the permit to recycle itself from the worker of this age, so that the next one may have it.
     EndRecycling {
         /// Its age.
         age: u64,
     },
-    /// Tell the workers how many of them are wanted, and who else is there.
+    /// Tell the workers how many of them are wanted, and whether they share their sockets.
     ShareWorkers {
-        /// How many are wanted; 0: the server stops.
+        /// The wanted number; 0 when the server stops.
         workers: u32,
-        /// Another master's workers accept at the same sockets.
-        company: bool,
+        /// The workers of another master accept at these sockets too.
+        other_master: bool,
     },
-    /// Read the configuration again; answer with `Reloaded` or `ReloadFailed`.
+    /// Read the configuration again, and answer with `Reloaded` or `ReloadFailed`.
     Reload,
-    /// The configuration on trial is in force from now on. `unlink`: remove the socket files that it does not use.
+    /// Put the configuration on trial in force, and remove the socket files that it does not use if `unlink`.
     Commit {
-        /// No other master serves on them.
+        /// Whether to remove files: no other master serves on the sockets.
         unlink: bool,
     },
-    /// Go back to the configuration before the trial.
+    /// Go back to the configuration before the one on trial.
     Rollback,
     /// Open the log files again.
     ReopenLogs,
     /// Run the hooks of this moment.
     Hook(HookEvent),
-    /// Start a new master beside this one; answer with `UpgradeStarted` or `UpgradeFailed`.
+    /// Start a new master beside this one, and answer with `UpgradeStarted` or `UpgradeFailed`.
     Upgrade,
-    /// The master before this one has gone: take its names.
+    /// Take the names of the old master, which has gone: its pid file and its process title.
     Promote {
-        /// Its former process id.
-        former: Pid,
+        /// The process id that it had.
+        old_master: Pid,
     },
-    /// A new master has ended: remove its pid file if it has left it.
+    /// Remove the pid file of a new master that has ended, if it has left it behind.
     RemoveNewMasterPidFile {
-        /// Its former process id.
+        /// The process id that it had.
         pid: Pid,
     },
-    /// Tell the service manager.
+    /// Send this message to the service manager.
     Notify(NotifyMessage),
-    /// Close the listening sockets. `unlink`: and remove their files.
+    /// Close the listening sockets, and remove their files if `unlink`.
     CloseListeners {
-        /// No other master serves on them.
+        /// Whether to remove files: no other master serves on the sockets.
         unlink: bool,
     },
     /// Remove the pid file.
     RemovePidFile,
-    /// Leave with this status.
+    /// End the master with this exit status.
     Exit(i32),
 }

@@ -1,11 +1,11 @@
-//! What a configuration opens: its listeners. There are two setups at a time only while a reload is on trial.
+//! The listeners of one configuration. There are two sets at a time only while a reload is on trial.
 //!
-//! Most listeners are opened by the master and shared. With `reuse_port` each worker opens its TCP listeners itself; the
-//! master has then only tried whether they can be opened. A unix socket has one file and a descriptor is one socket, so
-//! these are shared in any case.
+//! Most listeners are opened by the master and shared. With `reuse_port` each worker opens its TCP listeners
+//! itself; the master has then only tried whether they can be opened. A unix socket has one file and a
+//! descriptor is one socket, so these are shared in any case.
 //!
-//! A master that another one has started gets the shared listeners from that one, and opens none by itself until a reload
-//! asks for more.
+//! A new master gets the shared listeners from the old one, and opens none by itself until a reload asks for
+//! more.
 
 use super::{ArbiterConfig, Host, Level, OldMaster, WorkerLimits};
 use rgunicorn_io::sys::listener::{ListenAddress, Listener, Options};
@@ -14,13 +14,14 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often a busy address is tried, and the pause between two tries. As Gunicorn: time for a old_master to go.
+/// The number of tries at a busy address, and the pause between two of them. As Gunicorn: time for an old
+/// master to go.
 const BIND_TRIES_MAX: u32 = 5;
 const BIND_PAUSE: Duration = Duration::from_secs(1);
-/// What an operator has to know who changes `reuse_port` and reloads: our own sockets are in the way.
+/// The hint for an operator who has changed `reuse_port` and reloads: our own sockets are in the way.
 const RESTART_HINT: &str = " (reuse_port has changed: that takes a restart)";
 
-/// What an operator has to know where the former sockets stay.
+/// The hint for an operator whose `reuse_port` comes too late, because the sockets are shared already.
 pub(super) const SHARED_HINT: &str = "reuse_port takes a restart: the sockets that are open stay shared";
 
 /// A configuration and the sockets that it names.
@@ -28,36 +29,39 @@ pub(super) const SHARED_HINT: &str = "reuse_port takes a restart: the sockets th
 pub(super) struct ListenerSet {
     pub(super) config: Arc<ArbiterConfig>,
     pub(super) listeners: Vec<Arc<Listener>>,
-    /// What each worker opens by itself.
-    own: Vec<ListenAddress>,
+    /// The addresses at which each worker opens a listener of its own.
+    per_worker: Vec<ListenAddress>,
 }
 
 impl ListenerSet {
-    /// Opens the sockets of the first configuration, patiently; or takes over those of the master before this one. `Err` is
-    /// the exit status.
+    /// Opens the sockets of the first configuration, with several tries, or takes over those of the old
+    /// master.
+    ///
+    /// # Errors
+    /// The exit status, after everything has been reported.
     pub(super) fn start(
         host: &mut dyn Host,
         config: ArbiterConfig,
         old_master: Option<&OldMaster>,
     ) -> Result<Self, i32> {
         let mut options = options(&config);
-        let numbers = old_master.map(|old_master| old_master.sockets.as_slice()).unwrap_or_default();
-        let inherited = inherit(host, numbers, &options)?;
-        // Its workers have sockets of their own, beside which ours have to be.
+        let fds = old_master.map(|old_master| old_master.sockets.as_slice()).unwrap_or_default();
+        let inherited = inherit(host, fds, &options)?;
+        // The old master's workers have sockets of their own, beside which ours have to be.
         options.reuse_port |= old_master.is_some() && inherited.is_empty();
-        let (own, shared) =
-            wanted(&config, |address| inherited.iter().any(|listener| listener.is_at(address)));
-        let own: Vec<ListenAddress> = own.into_iter().cloned().collect();
+        let (per_worker, shared) =
+            split_binds(&config, |address| inherited.iter().any(|listener| listener.is_at(address)));
+        let per_worker: Vec<ListenAddress> = per_worker.into_iter().cloned().collect();
         let made_here = inherited.is_empty();
-        let mut listeners = name(host, inherited, &shared);
+        let mut listeners = name_inherited(host, inherited, &shared);
         let opened = shared.iter().filter(|_| made_here).try_for_each(|address| {
-            let listener = patiently(host, address, || Listener::open(address, &options))?;
+            let listener = open_with_retries(host, address, || Listener::open(address, &options))?;
             listeners.push(Arc::new(listener));
             Ok(())
         });
         let tried = opened.and_then(|()| {
-            own.iter().try_for_each(|address| {
-                patiently(host, address, || Listener::bind(address, &options).map(drop))
+            per_worker.iter().try_for_each(|address| {
+                open_with_retries(host, address, || Listener::bind(address, &options).map(drop))
             })
         });
         if let Err(status) = tried {
@@ -66,21 +70,21 @@ impl ListenerSet {
             }
             return Err(status);
         }
-        Ok(Self { config: Arc::new(config), listeners, own })
+        Ok(Self { config: Arc::new(config), listeners, per_worker })
     }
 
-    /// Opens what a new configuration names beyond the present one; sockets of unchanged addresses are shared. One try
-    /// only: the server is busy serving.
+    /// Opens the addresses that a new configuration has beyond the present one; sockets of unchanged
+    /// addresses are shared. There is one try only: the server is busy serving.
     ///
     /// # Errors
-    /// The address and the reason; nothing is left open.
+    /// The address that cannot be opened and the reason; nothing is left open.
     pub(super) fn next(&self, config: ArbiterConfig) -> Result<Self, String> {
         let options = options(&config);
         let is_shared =
             |address: &ListenAddress| self.listeners.iter().any(|listener| listener.address() == address);
-        let (own, shared) = wanted(&config, is_shared);
-        let own = own.into_iter().cloned().collect();
-        let mut next = Self { config: Arc::new(config.clone()), listeners: Vec::new(), own };
+        let (per_worker, shared) = split_binds(&config, is_shared);
+        let per_worker = per_worker.into_iter().cloned().collect();
+        let mut next = Self { config: Arc::new(config.clone()), listeners: Vec::new(), per_worker };
         if let Err((address, error)) = next.open_beyond(self, &shared, &options) {
             next.unlink_beyond(self);
             let hint = if config.reuse_port == self.config.reuse_port { "" } else { RESTART_HINT };
@@ -89,9 +93,9 @@ impl ListenerSet {
         Ok(next)
     }
 
-    /// Does `reuse_port` ask for more than there is? A socket that is shared once stays so until the server is started
-    /// anew: beside it no other can be bound.
-    pub(super) fn shares_beyond_wish(&self) -> bool {
+    /// Returns whether `reuse_port` asks for more than there is. A socket that is shared once stays so until
+    /// the server is started anew: beside it no other can be bound.
+    pub(super) fn shares_despite_reuse_port(&self) -> bool {
         self.config.reuse_port
             && self.listeners.iter().any(|one| matches!(one.address(), ListenAddress::Tcp { .. }))
     }
@@ -112,26 +116,26 @@ impl ListenerSet {
             };
             self.listeners.push(listener);
         }
-        for address in self.own.iter().filter(|address| !before.own.contains(address)) {
+        for address in self.per_worker.iter().filter(|address| !before.per_worker.contains(address)) {
             Listener::bind(address, options).map(drop).map_err(|error| (address.clone(), error))?;
         }
         Ok(())
     }
 
-    /// In a worker: the shared listeners, and those that it opens by itself. There are none here afterwards. Its own do not
-    /// listen yet: while the application is imported, connections go to other workers, and none is lost with a worker that
-    /// does not boot.
+    /// Takes the shared listeners, in a worker, and opens those of its own. There are none here afterwards.
+    /// Its own do not listen yet: while the application is imported, connections go to other workers, and
+    /// none is lost with a worker that does not boot.
     ///
     /// # Errors
-    /// The address and the reason.
+    /// The address that cannot be opened and the reason; nothing is left open.
     pub(super) fn take_listeners(&mut self) -> Result<Vec<Arc<Listener>>, String> {
         let mut listeners = std::mem::take(&mut self.listeners);
         let options = options(&self.config);
-        for address in &self.own {
+        for address in &self.per_worker {
             let opened = Listener::bind(address, &options);
             let opened =
                 opened.map_err(|error| format!("connection to {address} failed: {}", python_text(&error)))?;
-            listeners.push(Arc::new(opened.owned()));
+            listeners.push(Arc::new(opened.into_exclusive()));
         }
         Ok(listeners)
     }
@@ -143,7 +147,7 @@ impl ListenerSet {
         self.listeners.iter().filter(|listener| !shared(listener)).for_each(|listener| listener.unlink());
     }
 
-    /// Closes this process's descriptors; `unlink_files`: and removes the socket files.
+    /// Closes this process's descriptors, and removes the socket files if `unlink_files`.
     pub(super) fn close(&mut self, unlink_files: bool) {
         if unlink_files {
             unlink(&self.listeners);
@@ -151,13 +155,13 @@ impl ListenerSet {
         self.listeners.clear();
     }
 
-    /// `http://127.0.0.1:8000,unix:/run/app.sock`
-    pub(super) fn text(&self) -> String {
+    /// Renders the addresses for the log: `http://127.0.0.1:8000,unix:/run/app.sock`.
+    pub(super) fn addresses(&self) -> String {
         self.listeners.iter().map(|listener| listener.local().to_string()).collect::<Vec<_>>().join(",")
     }
 }
 
-/// The part of a configuration that decisions rest on.
+/// Extracts the part of a configuration that decisions rest on.
 pub(super) fn limits(config: &ArbiterConfig) -> WorkerLimits {
     WorkerLimits {
         workers: config.workers,
@@ -181,9 +185,9 @@ fn options(config: &ArbiterConfig) -> Options {
     }
 }
 
-/// The addresses to open, by each worker and by the master. As in Gunicorn, descriptors that were handed over silence all
-/// others.
-fn wanted(
+/// Splits the configured addresses into those that each worker opens and those that the master opens. As in
+/// Gunicorn, descriptors that were handed over silence all others.
+fn split_binds(
     config: &ArbiterConfig,
     is_shared: impl Fn(&ListenAddress) -> bool,
 ) -> (Vec<&ListenAddress>, Vec<&ListenAddress>) {
@@ -194,8 +198,8 @@ fn wanted(
     })
 }
 
-/// Takes over what a old_master listens on, all of it, as Gunicorn does.
-fn inherit(host: &mut dyn Host, numbers: &[RawFd], options: &Options) -> Result<Vec<Listener>, i32> {
+/// Takes over the sockets of the old master, all of them, as Gunicorn does.
+fn inherit(host: &mut dyn Host, fds: &[RawFd], options: &Options) -> Result<Vec<Listener>, i32> {
     let listener = |fd: &RawFd| {
         Listener::inherit(*fd, options).map_err(|error| {
             host.startup_error(&format!(
@@ -205,12 +209,16 @@ fn inherit(host: &mut dyn Host, numbers: &[RawFd], options: &Options) -> Result<
             1
         })
     };
-    numbers.iter().map(listener).collect()
+    fds.iter().map(listener).collect()
 }
 
-/// Gives inherited sockets the addresses that the configuration has for them. A descriptor of the configuration (`fd://N`)
-/// was the old_master's, and stands for the next socket without an address.
-fn name(host: &mut dyn Host, inherited: Vec<Listener>, shared: &[&ListenAddress]) -> Vec<Arc<Listener>> {
+/// Gives inherited sockets the addresses that the configuration has for them. A descriptor of the
+/// configuration (`fd://N`) was the old master's, and stands for the next socket without an address.
+fn name_inherited(
+    host: &mut dyn Host,
+    inherited: Vec<Listener>,
+    shared: &[&ListenAddress],
+) -> Vec<Arc<Listener>> {
     if inherited.is_empty() {
         return Vec::new();
     }
@@ -220,7 +228,7 @@ fn name(host: &mut dyn Host, inherited: Vec<Listener>, shared: &[&ListenAddress]
         let by_address = free.iter().position(|address| listener.is_at(address));
         let by_turn = || free.iter().position(|address| matches!(address, ListenAddress::Fd(_)));
         let named = match by_address.or_else(by_turn) {
-            Some(index) => listener.named(free.remove(index).clone()),
+            Some(index) => listener.with_address(free.remove(index).clone()),
             None => listener,
         };
         listeners.push(Arc::new(named));
@@ -233,7 +241,7 @@ fn name(host: &mut dyn Host, inherited: Vec<Listener>, shared: &[&ListenAddress]
 }
 
 /// Tries to open `address`, several times if it must be.
-fn patiently<T>(
+fn open_with_retries<T>(
     host: &mut dyn Host,
     address: &ListenAddress,
     open: impl Fn() -> io::Result<T>,
@@ -265,7 +273,7 @@ fn patiently<T>(
     Err(1)
 }
 
-/// An operating system error as Python prints it: `[Errno 98] Address already in use`.
+/// Renders an error of the operating system as Python prints it: `[Errno 98] Address already in use`.
 fn python_text(error: &io::Error) -> String {
     let text = error.to_string();
     match error.raw_os_error() {

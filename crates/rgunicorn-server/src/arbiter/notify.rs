@@ -1,77 +1,53 @@
-//! What a service manager is told (sd_notify), as part of the decision table.
+//! The messages to the service manager (sd_notify), as part of the decision table.
 //!
-//! READY when the first worker has booted, not when the sockets listen: only then does anybody answer. RELOADING when HUP
-//! came, and READY again when the workers of one generation are on their own, be it the new one or, after a failure, the
-//! old one. A heir says nothing until it is promoted: the service is its parent's, which names it when it leaves.
+//! READY is sent when the first worker has booted, not when the sockets listen: only then are requests
+//! answered. RELOADING is sent when HUP came, and READY again when the workers of one generation are on their
+//! own, be it the new one or, after a failure, the old one. A new master sends nothing until it is promoted:
+//! the service is the old master's, which names its successor when it leaves.
 
 use super::event::{Action, NotifyMessage};
-use super::plan::{MasterState, RELOAD_PERIOD};
+use super::state::{MasterState, NotifyPhase, NotifyState, RELOAD_PERIOD};
 use rgunicorn_io::sys::clock::Instant;
 use std::time::Duration;
 
-/// What has been said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum NotifyPhase {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// READY.
-    Ready,
-    /// RELOADING, and the configuration is about to be read.
-    Reloading,
-    /// RELOADING, and what becomes of it is seen by the workers.
-    Replacing,
-}
-
-/// The manager's view of this master. Nobody listens by default.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct NotifyState {
-    wanted: bool,
-    /// Silence beyond this would be taken for a hanging server.
-    watchdog: Option<Duration>,
-    said: NotifyPhase,
-    /// Workers that serve, and that should, as last said.
-    workers: (usize, u32),
-    alive: Instant,
-}
-
 impl MasterState {
-    /// A master whose service manager wants to be told, and signs of life within `watchdog`.
+    /// Makes the master send messages to its service manager, and signs of life within `watchdog`.
     #[must_use]
     pub fn notifying(mut self, watchdog: Option<Duration>) -> Self {
         self.notify_state = NotifyState { wanted: true, watchdog, ..NotifyState::default() };
         self
     }
 
-    fn has_listener(&self) -> bool {
+    fn notifies(&self) -> bool {
         self.notify_state.wanted && !self.is_new_master()
     }
 
-    /// How long the master may sleep for the sake of it.
+    /// Returns for how long the master may sleep without delaying a message.
     pub(super) fn notify_wait(&self, now: Instant) -> Duration {
-        if !self.has_listener() {
+        if !self.notifies() {
             return Duration::MAX;
         }
-        let first = if self.notify_state.said == NotifyPhase::Nothing && !self.is_stopping() {
+        let first = if self.notify_state.phase == NotifyPhase::Starting && !self.is_stopping() {
             RELOAD_PERIOD
         } else {
             Duration::MAX
         };
-        self.beat_period().map_or(first, |period| first.min(self.notify_state.alive.after(period).since(now)))
+        self.beat_period()
+            .map_or(first, |period| first.min(self.notify_state.last_alive.after(period).since(now)))
     }
 
-    /// Half of what is allowed, as sd_watchdog_enabled(3) recommends.
+    /// Returns the period of signs of life: half of what is allowed, as sd_watchdog_enabled(3) recommends.
     fn beat_period(&self) -> Option<Duration> {
         self.notify_state.watchdog.map(|allowed| allowed / 2)
     }
 
-    /// The end of every event.
+    /// Sends the messages that are due, at the end of every event.
     pub(super) fn notify(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if !self.has_listener() {
+        if !self.notifies() {
             return;
         }
-        if self.beat_period().is_some_and(|period| now.since(self.notify_state.alive) >= period) {
-            self.notify_state.alive = now;
+        if self.beat_period().is_some_and(|period| now.since(self.notify_state.last_alive) >= period) {
+            self.notify_state.last_alive = now;
             out.push(Action::Notify(NotifyMessage::Alive));
         }
         if self.is_stopping() {
@@ -79,8 +55,8 @@ impl MasterState {
         }
         let serving = self.count(|worker, _| worker.booted && !worker.stopping);
         let workers = (serving, self.target);
-        let notice = match self.notify_state.said {
-            NotifyPhase::Nothing if serving > 0 || self.target == 0 => {
+        let notice = match self.notify_state.phase {
+            NotifyPhase::Starting if serving > 0 || self.target == 0 => {
                 NotifyMessage::Ready(workers.0, workers.1)
             }
             NotifyPhase::Replacing if !self.reload_waits() => NotifyMessage::Ready(workers.0, workers.1),
@@ -89,29 +65,29 @@ impl MasterState {
             }
             _ => return,
         };
-        self.notify_state.said = NotifyPhase::Ready;
+        self.notify_state.phase = NotifyPhase::Ready;
         self.notify_state.workers = workers;
         out.push(Action::Notify(notice));
     }
 
-    /// HUP. Who has not been ready yet is not reloading either.
+    /// Announces a reload (HUP). A master that has not been ready yet is not reloading either.
     pub(super) fn notify_reload(&mut self, out: &mut Vec<Action>) {
-        if self.has_listener() && self.notify_state.said != NotifyPhase::Nothing {
-            self.notify_state.said = NotifyPhase::Reloading;
+        if self.notifies() && self.notify_state.phase != NotifyPhase::Starting {
+            self.notify_state.phase = NotifyPhase::Reloading;
             out.push(Action::Notify(NotifyMessage::Reloading));
         }
     }
 
-    /// The configuration has been read, or not.
+    /// Notes that the configuration has been read, or could not be.
     pub(super) fn notify_reloaded(&mut self) {
-        if self.notify_state.said == NotifyPhase::Reloading {
-            self.notify_state.said = NotifyPhase::Replacing;
+        if self.notify_state.phase == NotifyPhase::Reloading {
+            self.notify_state.phase = NotifyPhase::Replacing;
         }
     }
 
-    /// The end. With a heir it is not the service's.
+    /// Announces the end of the service or, with a new master, of this process only.
     pub(super) fn notify_stop(&self, out: &mut Vec<Action>) {
-        if self.has_listener() {
+        if self.notifies() {
             out.push(Action::Notify(
                 self.new_master().map_or(NotifyMessage::Stopping, NotifyMessage::Successor),
             ));
@@ -120,7 +96,7 @@ impl MasterState {
 }
 
 impl NotifyMessage {
-    /// The datagram.
+    /// Renders the datagram.
     pub(super) fn text(self, now: Instant) -> String {
         let workers = |serving, wanted| format!("STATUS={serving} of {wanted} workers serve\n");
         match self {

@@ -1,14 +1,12 @@
 //! The decision table: what the master does about each event. Pure; see `mod.rs`.
 //!
-//! Top-down: [`plan`] is the table; below it one function per row, the watch over heartbeats, and what every row ends with
-//! while the master serves ([`MasterState::balance`]). The words are in `event.rs`, the way out in `stop.rs`, what a reload
-//! changes in `reload.rs`, a second master in `upgrade.rs`, what a service manager is told in `notify.rs`.
+//! Top-down: [`plan`] is the table; below it one function per row, the watch over heartbeats, and what every
+//! row ends with while the master serves ([`MasterState::balance`]). The state is in `state.rs`, the
+//! vocabulary in `event.rs`; the rows of a stop are in `stop.rs`, of a reload in `reload.rs`, of a second
+//! master in `upgrade.rs`, and the messages to a service manager in `notify.rs`.
 
-use super::event::{Action, MasterEvent, WorkerLimits};
-use super::notify::NotifyState;
-use super::reload::Canary;
-use super::stop::GracefulStop;
-use super::upgrade::Reexec;
+use super::event::{Action, MasterEvent};
+use super::state::{CHECK_PERIOD, MasterPhase, MasterState, RELOAD_PERIOD, Worker, log};
 use super::{HookEvent, Level, STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR};
 use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::process::{ChildExit, Pid};
@@ -16,72 +14,15 @@ use rgunicorn_io::sys::shared::SlotReading;
 use rgunicorn_io::sys::signal::Signal;
 use std::time::Duration;
 
-/// The master looks at heartbeats and worker counts this often; an idle one wakes no oftener. As Gunicorn's loop.
-pub(super) const CHECK_PERIOD: Duration = Duration::from_secs(1);
-/// How often the master looks whether new workers have booted while a reload waits for them.
-pub(super) const RELOAD_PERIOD: Duration = Duration::from_millis(50);
-/// A loop turn that ends this much later than a check period means that the master itself did not run (suspended machine,
-/// stopped process group, a slow hook), and that the workers' silence proves nothing.
-pub(super) const LATE_AFTER: Duration = Duration::from_secs(1);
+/// The delay of a loop turn, beyond a check period, from which on the master itself did not run (suspended
+/// machine, stopped process group, a slow hook), so that the workers' silence proves nothing.
+const LATE_AFTER: Duration = Duration::from_secs(1);
 
-/// A worker as the master sees it. The other side is the process that `Host::run_worker` runs.
-#[derive(Clone, Debug)]
-pub(super) struct Worker {
-    pub(super) age: u64,
-    /// 0 between the decision to fork and the answer.
-    pub(super) pid: Pid,
-    /// Which configuration it was forked under; counts reloads.
-    pub(super) generation: u32,
-    pub(super) beat: Option<Instant>,
-    pub(super) booted: bool,
-    /// When it was decided to fork it.
-    born: Instant,
-    /// It has been told to stop, or has begun to leave by itself.
-    pub(super) stopping: bool,
-    /// It has begun to leave by itself (`max_requests`, a signal of somebody else).
-    leaving: bool,
-    /// It was silent, or did not boot, for too long, and has got its ABRT.
-    aborted: bool,
-}
-
-/// Where the master is in its life.
-#[derive(Clone, Debug)]
-pub(super) enum MasterPhase {
-    Serving,
-    Stopping(GracefulStop),
-    Done,
-}
-
-/// All that the decisions rest on.
-#[derive(Clone, Debug)]
-pub struct MasterState {
-    pub(super) limits: WorkerLimits,
-    /// Wanted number of workers: the configuration's, moved by TTIN and TTOU.
-    pub(super) target: u32,
-    /// In order of age, the oldest first.
-    pub(super) workers: Vec<Worker>,
-    pub(super) generation: u32,
-    pub(super) trial: Option<Canary>,
-    next_age: u64,
-    pub(super) phase: MasterPhase,
-    pub(super) reexec: Reexec,
-    /// When the last turn ended.
-    last_turn: Instant,
-    /// When heartbeats were last judged.
-    last_check: Instant,
-    /// Silence is counted from here at the earliest.
-    watch_from: Instant,
-    /// No fork before this, after one has failed.
-    fork_after: Instant,
-    /// The number of workers that was last logged.
-    counted: Option<usize>,
-    pub(super) notify_state: NotifyState,
-}
-
-/// Decides. The actions are to be performed in order; events that they give rise to come after all of them.
+/// Decides about `event`. The actions are to be performed in order; events that they give rise to come after
+/// all of them.
 pub fn plan(state: &mut MasterState, event: MasterEvent<'_>, now: Instant) -> Vec<Action> {
     let mut out = Vec::new();
-    // What its `child_exit` says counts still: the tick of the same turn ends the server.
+    // The hook `child_exit` of this worker may still decide: the tick of the same turn ends the server.
     let may_be_over = !matches!(event, MasterEvent::Ended { .. });
     match event {
         MasterEvent::Started => state.start(now, &mut out),
@@ -119,32 +60,8 @@ pub fn plan(state: &mut MasterState, event: MasterEvent<'_>, now: Instant) -> Ve
     out
 }
 
-pub(super) fn log(out: &mut Vec<Action>, level: Level, text: impl Into<String>) {
-    out.push(Action::Log(level, text.into()));
-}
-
 impl MasterState {
-    /// A master without workers that has not started.
-    pub fn new(limits: WorkerLimits) -> Self {
-        Self {
-            limits,
-            target: 0,
-            workers: Vec::new(),
-            generation: 1,
-            trial: None,
-            next_age: 1,
-            phase: MasterPhase::Serving,
-            reexec: Reexec::default(),
-            last_turn: Instant(0),
-            last_check: Instant(0),
-            watch_from: Instant(0),
-            fork_after: Instant(0),
-            counted: None,
-            notify_state: NotifyState::default(),
-        }
-    }
-
-    /// How long the loop may sleep if nothing happens.
+    /// Returns for how long the loop may sleep if nothing happens.
     pub fn wait(&self, now: Instant) -> Duration {
         let wait = match &self.phase {
             MasterPhase::Serving if self.reload_waits() => RELOAD_PERIOD,
@@ -153,10 +70,6 @@ impl MasterState {
             MasterPhase::Done => Duration::ZERO,
         };
         wait.min(self.notify_wait(now))
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        !matches!(self.phase, MasterPhase::Serving)
     }
 
     fn start(&mut self, now: Instant, out: &mut Vec<Action>) {
@@ -178,36 +91,40 @@ impl MasterState {
                 self.kill_all(Signal::USR1, out);
             }
             Signal::USR2 => self.upgrade(out),
-            Signal::TTIN => self.move_target(1, out),
-            Signal::TTOU => self.move_target(-1, out),
+            Signal::TTIN => self.change_target(1, out),
+            Signal::TTOU => self.change_target(-1, out),
             Signal::WINCH => self.stop_workers(out),
             _ => {} // CHLD: children are reaped in every turn.
         }
     }
 
-    /// TTIN and TTOU. TTOU never goes below one worker.
-    fn move_target(&mut self, by: i32, out: &mut Vec<Action>) {
+    /// Changes the wanted number of workers (TTIN, TTOU). TTOU never goes below one worker.
+    fn change_target(&mut self, by: i32, out: &mut Vec<Action>) {
         let moved = |target: u32| target.saturating_add_signed(by).max(target.min(1));
-        if let Some(trial) = &mut self.trial {
-            trial.target = moved(trial.target);
+        if let Some(canary) = &mut self.canary {
+            canary.target = moved(canary.target);
         }
         if moved(self.target) != self.target {
             self.set_target(moved(self.target), out);
         }
     }
 
-    /// Tells workers and hooks, even if the number is the same: Gunicorn runs the hook at every reload.
-    pub(super) fn set_target(&mut self, target: u32, out: &mut Vec<Action>) {
-        let old = std::mem::replace(&mut self.target, target);
-        self.share_target(out);
-        out.push(Action::Hook(HookEvent::NumWorkersChanged { new: target, old: Some(old) }));
+    /// Stops all workers (WINCH) if the server is a daemon, which stays, with its sockets open. HUP or TTIN
+    /// bring workers back.
+    fn stop_workers(&mut self, out: &mut Vec<Action>) {
+        if !self.limits.daemon {
+            return log(out, Level::Debug, "SIGWINCH ignored. Not daemonized");
+        }
+        log(out, Level::Info, "graceful stop of workers");
+        self.reject_canary("all workers are told to stop", out);
+        self.set_target(0, out);
     }
 
     fn forked(&mut self, age: u64, pid: Pid, out: &mut Vec<Action>) {
         let stopping = self.is_stopping();
         if let Some(worker) = self.workers.iter_mut().find(|worker| worker.age == age) {
             worker.pid = pid;
-            // Told to stop while it was being born.
+            // The worker was told to stop while it was being forked.
             worker.stopping |= stopping;
             if worker.stopping {
                 out.push(Action::Kill { pid, signal: Signal::TERM });
@@ -222,10 +139,10 @@ impl MasterState {
     }
 
     fn ended(&mut self, pid: Pid, exit: ChildExit, booted: bool, now: Instant, out: &mut Vec<Action>) {
-        if self.heir_ended(pid, exit, out) {
+        if self.new_master_ended(pid, exit, out) {
             return;
         }
-        let Some(place) = self.workers.iter().position(|worker| worker.pid == pid) else {
+        let Some(index) = self.workers.iter().position(|worker| worker.pid == pid) else {
             let status = match exit {
                 ChildExit::Code(code) => code.to_string(),
                 ChildExit::Signal(signal) => signal.to_string(),
@@ -233,18 +150,18 @@ impl MasterState {
             log(out, Level::Debug, format!("Reaped unknown child process (pid:{pid}, status:{status})"));
             return;
         };
-        let worker = self.workers.remove(place);
-        self.log_end(&worker, exit, out);
+        let worker = self.workers.remove(index);
+        self.log_exit(&worker, exit, out);
         out.push(Action::Release { pid });
         out.push(Action::Hook(HookEvent::ChildExit { pid, age: worker.age }));
         if self.is_stopping() || worker.generation != self.generation {
             return;
         }
-        match (booted, self.trial.is_some()) {
+        match (booted, self.canary.is_some()) {
             (true, true) => return self.accept_canary(out),
             (true, false) => return,
-            (false, true) => return self.reject_trial("a new worker did not boot", out),
-            // Its status is not its own: it was told to leave.
+            (false, true) => return self.reject_canary("a new worker did not boot", out),
+            // The exit status is not the worker's own: the master has aborted it.
             (false, false) if worker.aborted => return,
             (false, false) => {}
         }
@@ -259,7 +176,7 @@ impl MasterState {
         }
     }
 
-    fn log_end(&self, worker: &Worker, exit: ChildExit, out: &mut Vec<Action>) {
+    fn log_exit(&self, worker: &Worker, exit: ChildExit, out: &mut Vec<Action>) {
         let pid = worker.pid;
         match exit {
             ChildExit::Code(0) => {}
@@ -291,7 +208,7 @@ impl MasterState {
             if let Some(reading) = readings.iter().find(|reading| reading.age == worker.age) {
                 worker.booted = reading.booted;
                 worker.beat = reading.beat;
-                // Who was told to has nothing new to say.
+                // A worker that the master has told to stop has nothing new to say.
                 worker.leaving |= reading.leaving && !worker.stopping;
                 worker.stopping |= worker.leaving;
             }
@@ -311,8 +228,8 @@ impl MasterState {
         self.judge_canary(out);
     }
 
-    /// The permit is free again when its holder has been reaped and as many workers as are wanted have booted. While that
-    /// fails, no further worker gives up its place.
+    /// Frees the permit to recycle when its holder has been reaped and as many workers as are wanted have
+    /// booted. While that fails, no further worker gives up its place.
     fn recycling(&self, age: u64, out: &mut Vec<Action>) {
         let holder_lives = self.workers.iter().any(|worker| worker.age == age);
         let serving = self.count(|worker, _| worker.booted && !worker.stopping);
@@ -321,19 +238,20 @@ impl MasterState {
         }
     }
 
-    /// Kills who has been silent, or has not booted, for too long: ABRT first, so that it can say where it hangs, KILL at
-    /// the next check.
+    /// Kills the workers that have been silent, or have not booted, for too long: with ABRT first, so that
+    /// they can say where they hang, and with KILL at the next check.
     fn watch(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let mut failed_trial = false;
+        let mut canary_failed = false;
         for worker in self.workers.iter_mut().filter(|worker| worker.pid != 0) {
-            // Under these limits or, when they were taken back meanwhile, under others: the sentence stands.
+            // A worker that was aborted before it booted is killed even if other limits are in force
+            // meanwhile.
             let condemned = worker.aborted && worker.beat.is_none();
-            let (since, patience) = match (worker.beat, worker.booted) {
+            let (since, timeout) = match (worker.beat, worker.booted) {
                 (Some(beat), _) => (beat, self.limits.timeout),
                 (None, false) => (worker.born, self.limits.boot_timeout),
                 (None, true) => continue,
             };
-            let is_over = !patience.is_zero() && now.since(since.max(self.watch_from)) > patience;
+            let is_over = !timeout.is_zero() && now.since(since.max(self.watch_from)) > timeout;
             if !is_over && !condemned {
                 continue;
             }
@@ -344,32 +262,32 @@ impl MasterState {
                 let line = match worker.beat {
                     Some(_) => format!("WORKER TIMEOUT (pid:{pid})"),
                     None => {
-                        format!("WORKER BOOT TIMEOUT (pid:{pid}): not booted after {} s", patience.as_secs())
+                        format!("WORKER BOOT TIMEOUT (pid:{pid}): not booted after {} s", timeout.as_secs())
                     }
                 };
                 log(out, Level::Critical, line);
-                failed_trial |= worker.beat.is_none() && worker.generation == self.generation;
+                canary_failed |= worker.beat.is_none() && worker.generation == self.generation;
             }
             out.push(Action::Kill { pid, signal });
         }
-        if failed_trial {
-            self.reject_trial("a new worker did not boot within boot_timeout", out);
+        if canary_failed {
+            self.reject_canary("a new worker did not boot within boot_timeout", out);
         }
     }
 
-    /// Forks what is missing, stops what is too much.
+    /// Forks the workers that are missing, and stops those that are too many.
     fn balance(&mut self, now: Instant, out: &mut Vec<Action>) {
         let wanted = self.wanted_of_this_generation();
         let present = self.count(|worker, generation| worker.generation == generation && !worker.stopping);
         if now >= self.fork_after {
-            for _ in present + self.leavers_to_wait_for()..wanted {
+            for _ in present + self.leavers_beyond_target()..wanted {
                 self.fork_one(now, out);
             }
         }
-        if self.trial.is_none() {
+        if self.canary.is_none() {
             let generation = self.generation;
             self.stop_oldest(present.saturating_sub(wanted), |worker| worker.generation == generation, out);
-            self.retire_old(out);
+            self.stop_replaced(out);
         }
         let count = self.count(|worker, _| !worker.stopping);
         if self.counted != Some(count) {
@@ -378,14 +296,11 @@ impl MasterState {
         }
     }
 
-    /// Workers that leave by themselves are replaced before they are gone, for their last request may be a long one. As
-    /// many as are wanted at most: if the replacements leave as well, it is the processes that would add up.
-    fn leavers_to_wait_for(&self) -> usize {
+    /// Counts the leaving workers that are beyond the wanted number. Workers that leave by themselves are
+    /// replaced before they are gone, for their last request may be a long one; but of as many as are wanted
+    /// at most, for if the replacements leave as well, the processes would add up.
+    fn leavers_beyond_target(&self) -> usize {
         self.count(|worker, _| worker.leaving).saturating_sub(self.target as usize)
-    }
-
-    pub(super) fn count(&self, which: impl Fn(&Worker, u32) -> bool) -> usize {
-        self.workers.iter().filter(|worker| which(worker, self.generation)).count()
     }
 
     fn fork_one(&mut self, now: Instant, out: &mut Vec<Action>) {
@@ -404,30 +319,10 @@ impl MasterState {
         });
         out.push(Action::Fork { age });
     }
-
-    /// TERM to the `number` oldest that are `which` and not stopping yet.
-    pub(super) fn stop_oldest(
-        &mut self,
-        number: usize,
-        which: impl Fn(&Worker) -> bool,
-        out: &mut Vec<Action>,
-    ) {
-        for worker in self.workers.iter_mut().filter(|worker| which(worker) && !worker.stopping).take(number)
-        {
-            worker.stopping = true;
-            if worker.pid != 0 {
-                out.push(Action::Kill { pid: worker.pid, signal: Signal::TERM });
-            }
-        }
-    }
-
-    pub(super) fn kill_all(&self, signal: Signal, out: &mut Vec<Action>) {
-        let born = self.workers.iter().filter(|worker| worker.pid != 0);
-        out.extend(born.map(|worker| Action::Kill { pid: worker.pid, signal }));
-    }
 }
 
-/// The name in `Handling signal:`. Gunicorn says `cld` for SIGCHLD (the number's last name in Python's list).
+/// Returns the name in `Handling signal:`. Gunicorn says `cld` for SIGCHLD (the number's last name in
+/// Python's list).
 fn name_in_log(signal: Signal) -> String {
     match signal {
         Signal::CHLD => "cld".to_owned(),

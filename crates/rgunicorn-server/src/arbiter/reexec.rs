@@ -1,26 +1,25 @@
-//! The executor's part of an upgrade in place: starting another master, and taking the names of the one before.
+//! The executor's part of an upgrade in place: starting a new master, and taking the names of the old one.
 //!
-//! The fork is Python's, through [`super::Host::fork`], because the hook `pre_exec` is Python and runs in the child. What
-//! the child needs to become the new program is made before the fork. The sockets are inheritable in the child only, so no
-//! program that a worker or the master runs can get them.
+//! The fork is Python's, through [`super::Host::fork`], because the hook `pre_exec` is Python and runs in the
+//! child. The image that the child needs to become the new program is made before the fork. The sockets are
+//! inheritable in the child only, so no program that a worker or the master runs can get them.
 
 use super::event::{Action, MasterEvent};
-use super::run::{Master, SIGNALS};
-use super::upgrade::NEW_MASTER_SUFFIX;
-use super::{ArbiterConfig, ForkSide, HookEvent, Level, PARENT_VARIABLE, SOCKETS_VARIABLE};
+use super::master::{Master, SIGNALS, pid_path};
+use super::state::NEW_MASTER_SUFFIX;
+use super::{ForkSide, HookEvent, Level, PARENT_VARIABLE, SOCKETS_VARIABLE};
 use rgunicorn_io::sys::exec::Image;
-use rgunicorn_io::sys::pidfile::{PidFile, PidFileError};
+use rgunicorn_io::sys::pidfile::PidFile;
 use rgunicorn_io::sys::process::{self, Pid};
 use rgunicorn_io::sys::signal::{self, Blocked};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::path::PathBuf;
 
 impl Master<'_> {
-    /// USR2: forks a child that becomes the same program, as it was started, with our sockets.
+    /// Forks a child that becomes the same program, as it was started, with our sockets (USR2).
     pub(super) fn upgrade(&mut self) -> ControlFlow<i32, Vec<Action>> {
         let sockets: Vec<RawFd> =
-            self.setup.listeners.iter().map(|listener| listener.as_fd().as_raw_fd()).collect();
+            self.listener_set.listeners.iter().map(|listener| listener.as_fd().as_raw_fd()).collect();
         let numbers: Vec<String> = sockets.iter().map(RawFd::to_string).collect();
         let variables = [(PARENT_VARIABLE, process::id().to_string()), (SOCKETS_VARIABLE, numbers.join(","))];
         let forked = self.program.image(&variables).and_then(|image| {
@@ -37,8 +36,9 @@ impl Master<'_> {
         }
     }
 
-    /// In the child. Signals get their default actions and are let through: the new program must not start with any
-    /// blocked, and one that comes before it has its handlers ends it, as it would end any program.
+    /// Executes the new program, in the child. Signals get their default actions and are let through: the
+    /// program must not start with any blocked, and one that comes before it has its handlers ends it, as it
+    /// would end any program.
     fn become_master(&mut self, image: &Image, sockets: &[RawFd], blocked: Blocked) -> ! {
         if let Some(signals) = self.signals.take() {
             signals.leave_in_child();
@@ -52,14 +52,14 @@ impl Master<'_> {
         process::exit_now(1)
     }
 
-    /// The master before this one has gone.
-    pub(super) fn promote(&mut self, former: Pid) {
+    /// Takes the names of the old master, which has gone.
+    pub(super) fn promote(&mut self, old_master: Pid) {
         self.host.became_master();
         self.set_title();
-        let Some(path) = pid_path(&self.setup.config, self.state.suffix()) else { return };
-        match PidFile::create_after(&path, former) {
-            Ok(promoted) => {
-                if let Some(before) = self.pidfile.replace(promoted) {
+        let Some(path) = pid_path(&self.listener_set.config, self.state.suffix()) else { return };
+        match PidFile::create_after(&path, old_master) {
+            Ok(created) => {
+                if let Some(before) = self.pidfile.replace(created) {
                     before.remove();
                 }
             }
@@ -67,44 +67,10 @@ impl Master<'_> {
         }
     }
 
-    /// A new master has ended without removing its pid file: it was killed.
-    pub(super) fn remove_heir_pidfile(&self, pid: Pid) {
-        if let Some(path) = pid_path(&self.setup.config, NEW_MASTER_SUFFIX) {
+    /// Removes the pid file of a new master that could not do so itself, because it was killed.
+    pub(super) fn remove_new_master_pidfile(&self, pid: Pid) {
+        if let Some(path) = pid_path(&self.listener_set.config, NEW_MASTER_SUFFIX) {
             PidFile::of(path, pid).remove();
         }
     }
-
-    /// After a reload: the file may have a new name, or have been removed by hand. At no moment is there none.
-    pub(super) fn rewrite_pidfile(&mut self) {
-        let path = pid_path(&self.setup.config, self.state.suffix());
-        let before = self.pidfile.take();
-        if let Some(before) = before.as_ref().filter(|before| Some(before.path()) != path.as_deref()) {
-            before.remove();
-        }
-        self.pidfile = path.and_then(|path| {
-            PidFile::create(&path)
-                .inspect_err(|error| self.host.log(Level::Error, format_args!("{error}")))
-                .ok()
-        });
-    }
-
-    pub(super) fn set_title(&self) {
-        set_title("master", &self.setup.config, self.state.suffix());
-    }
-}
-
-/// The first pid file.
-pub(super) fn create_pidfile(config: &ArbiterConfig, suffix: &str) -> Result<Option<PidFile>, PidFileError> {
-    pid_path(config, suffix).map(|path| PidFile::create(&path)).transpose()
-}
-
-fn pid_path(config: &ArbiterConfig, suffix: &str) -> Option<PathBuf> {
-    let mut path = config.pidfile.clone()?.into_os_string();
-    path.push(suffix);
-    Some(path.into())
-}
-
-/// `rgunicorn: master [NAME]`
-pub(super) fn set_title(role: &str, config: &ArbiterConfig, suffix: &str) {
-    process::set_title("rgunicorn", &format!("rgunicorn: {role} [{}{suffix}]", config.proc_name));
 }

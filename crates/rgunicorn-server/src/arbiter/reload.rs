@@ -1,30 +1,25 @@
-//! What HUP adds to the decision table: a reload is a transaction.
+//! The rows of a reload (HUP) in the decision table: a reload is a transaction.
 //!
-//! 1. The configuration is read and what it names is opened. If that fails, nothing has changed.
-//! 2. One worker is forked under it, the trial. If it ends before it has booted, whatever its status, the configuration is
-//!    rolled back and the old workers have never noticed. (Gunicorn 27 stops the server, or leaves the workers orphaned.)
-//! 3. When it has booted, the configuration is in force and the rest is forked. An old worker gets TERM only as new ones
-//!    have booted: booted new ones and old ones that were not told to stop are never fewer than wanted.
+//! 1. The configuration is read and its addresses are opened. If that fails, nothing has changed.
+//! 2. One worker is forked under it, the canary. If it ends before it has booted, whatever its status, the
+//!    configuration is rolled back and the old workers have never noticed. (Gunicorn 27 stops the server, or
+//!    leaves the workers orphaned.)
+//! 3. When it has booted, the configuration is in force and the rest is forked. An old worker gets TERM only
+//!    as new ones have booted: booted new ones and old ones that were not told to stop are never fewer than
+//!    wanted.
 //!
-//! While a trial waits, workers that die are replaced by more workers on trial. Another HUP gives up the trial and begins
-//! anew, so that a configuration whose application hangs at import can be corrected.
+//! While a canary boots, workers that die are replaced by more canaries. Another HUP gives the canary up and
+//! begins anew, so that a configuration whose application hangs at import can be corrected.
 
 use super::event::{Action, WorkerLimits};
-use super::plan::{MasterState, log};
+use super::state::{Canary, MasterState, log};
 use super::{HookEvent, Level};
-
-/// A configuration on trial: what to go back to.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Canary {
-    limits: WorkerLimits,
-    pub(super) target: u32,
-}
 
 impl MasterState {
     pub(super) fn reload(&mut self, out: &mut Vec<Action>) {
         log(out, Level::Info, format!("Hang up: Master{}", self.suffix()));
-        if self.trial.is_some() {
-            self.reject_trial("another reload was asked for", out);
+        if self.canary.is_some() {
+            self.reject_canary("another reload was asked for", out);
         }
         self.notify_reload(out);
         out.push(Action::Reload);
@@ -32,28 +27,29 @@ impl MasterState {
 
     pub(super) fn reloaded(&mut self, limits: WorkerLimits, out: &mut Vec<Action>) {
         self.notify_reloaded();
-        self.trial = Some(Canary { limits: self.limits, target: self.target });
+        self.canary = Some(Canary { limits: self.limits, target: self.target });
         self.generation += 1;
         self.limits = limits;
         self.set_target(limits.workers, out);
         out.extend([Action::ReopenLogs, Action::Hook(HookEvent::OnReload)]);
     }
 
-    /// Puts the configuration in force once a worker on trial has booted.
+    /// Puts the configuration in force once a canary has booted.
     pub(super) fn judge_canary(&mut self, out: &mut Vec<Action>) {
-        if self.trial.is_some() && self.booted_of_this_generation() > 0 {
+        if self.canary.is_some() && self.booted_of_this_generation() > 0 {
             self.accept_canary(out);
         }
     }
 
     pub(super) fn accept_canary(&mut self, out: &mut Vec<Action>) {
-        self.trial = None;
+        self.canary = None;
         out.push(Action::Commit { unlink: !self.shares_sockets() });
     }
 
-    /// Goes back: the workers on trial are told to stop, and the ones before them are this generation again.
-    pub(super) fn reject_trial(&mut self, why: &str, out: &mut Vec<Action>) {
-        let Some(trial) = self.trial.take() else { return };
+    /// Goes back to the configuration before: the canaries are told to stop, and the workers before them are
+    /// this generation again.
+    pub(super) fn reject_canary(&mut self, why: &str, out: &mut Vec<Action>) {
+        let Some(canary) = self.canary.take() else { return };
         let rejected = self.generation;
         log(out, Level::Error, format!("Reload given up, the workers stay as they were: {why}"));
         self.stop_oldest(usize::MAX, |worker| worker.generation == rejected, out);
@@ -61,35 +57,25 @@ impl MasterState {
         for worker in self.workers.iter_mut().filter(|worker| worker.generation + 1 == rejected) {
             worker.generation = rejected + 1;
         }
-        self.limits = trial.limits;
-        self.set_target(trial.target, out);
+        self.limits = canary.limits;
+        self.set_target(canary.target, out);
         out.push(Action::Rollback);
     }
 
-    /// How many workers of the present generation there should be.
+    /// Returns how many workers of the present generation there should be.
     pub(super) fn wanted_of_this_generation(&self) -> usize {
-        let Some(trial) = &self.trial else {
+        let Some(canary) = &self.canary else {
             return self.target as usize;
         };
         let old = self.count(|worker, generation| worker.generation != generation && !worker.stopping);
-        (trial.target as usize).saturating_sub(old).max(1)
+        (canary.target as usize).saturating_sub(old).max(1)
     }
 
     /// Tells as many old workers to stop as booted new ones stand in for.
-    pub(super) fn retire_old(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn stop_replaced(&mut self, out: &mut Vec<Action>) {
         let generation = self.generation;
         let old = self.count(|worker, generation| worker.generation != generation && !worker.stopping);
         let needed = (self.target as usize).saturating_sub(self.booted_of_this_generation());
         self.stop_oldest(old.saturating_sub(needed), |worker| worker.generation != generation, out);
-    }
-
-    /// Does anything wait for new workers to boot?
-    pub(super) fn reload_waits(&self) -> bool {
-        self.trial.is_some()
-            || self.count(|worker, generation| worker.generation != generation && !worker.stopping) > 0
-    }
-
-    fn booted_of_this_generation(&self) -> usize {
-        self.count(|worker, generation| worker.generation == generation && worker.booted && !worker.stopping)
     }
 }

@@ -1,18 +1,17 @@
-//! The executor: turns the world into events and performs the actions. It decides nothing.
+//! The executor: turns signals, ended children and heartbeats into events, and performs the actions. It
+//! decides nothing.
 
 use super::event::{Action, MasterEvent, NotifyMessage};
 use super::listener_set::{ListenerSet, SHARED_HINT, limits};
-use super::plan::{MasterState, plan};
-use super::reexec::{create_pidfile, set_title};
+use super::master::{Master, SIGNALS, WorkerRecord, create_pidfile, set_title};
+use super::plan::plan;
+use super::state::MasterState;
 use super::{
     ArbiterConfig, ForkSide, HookEvent, Host, Launch, Level, STATUS_WORKER_BOOT_ERROR, WorkerContext,
 };
-use rgunicorn_io::sys::exec::Program;
-use rgunicorn_io::sys::pidfile::PidFile;
 use rgunicorn_io::sys::process::{self, Pid};
 use rgunicorn_io::sys::shared::{Scoreboard, Slot, SlotReading};
 use rgunicorn_io::sys::signal::{self, Blocked, Signal, SignalQueue};
-use rgunicorn_io::sys::systemd::Notifier;
 use rgunicorn_io::sys::{
     clock,
     listener::{ListenAddress, Listener},
@@ -22,24 +21,11 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use std::os::fd::RawFd;
 use std::sync::{Arc, Weak};
 
-/// The signals that the master takes. A worker starts with all of them blocked and at their default actions.
-pub(super) const SIGNALS: [Signal; 10] = [
-    Signal::HUP,
-    Signal::INT,
-    Signal::QUIT,
-    Signal::TERM,
-    Signal::TTIN,
-    Signal::TTOU,
-    Signal::USR1,
-    Signal::USR2,
-    Signal::WINCH,
-    Signal::CHLD,
-];
-
-/// Runs the server: opens what `config` names, or takes it over as `launch` says, keeps workers alive, returns the exit status. It returns in the master, and
-/// in each worker after `Host::run_worker`: the caller lets the interpreter finalize in both.
+/// Runs the server: opens the addresses of `config`, or takes their sockets over as `launch` says, keeps
+/// workers alive, and returns the exit status. It returns in the master, and in each worker after
+/// `Host::run_worker`: the caller lets the interpreter finalize in both.
 ///
-/// There can be one at a time in a process: signal dispositions are the process's.
+/// There can be one master at a time in a process: signal dispositions are the process's.
 pub fn run(host: &mut dyn Host, config: ArbiterConfig, launch: Launch) -> i32 {
     match Master::start(host, config, launch) {
         Ok(master) => master.serve(),
@@ -47,39 +33,16 @@ pub fn run(host: &mut dyn Host, config: ArbiterConfig, launch: Launch) -> i32 {
     }
 }
 
-/// The process that forks.
-pub(super) struct Master<'h> {
-    pub(super) host: &'h mut dyn Host,
-    pub(super) state: MasterState,
-    pub(super) setup: ListenerSet,
-    /// The setup on trial during a reload; workers are forked under it while there is one.
-    candidate: Option<ListenerSet>,
-    /// `None` only in a child.
-    pub(super) signals: Option<SignalQueue>,
-    board: Scoreboard,
-    /// Of the workers that live or are not reaped yet.
-    slots: HashMap<Pid, WorkerRecord>,
-    pub(super) pidfile: Option<PidFile>,
-    /// What a new master is.
-    pub(super) program: Program,
-    activated: Vec<RawFd>,
-    notifier: Option<Notifier>,
-}
-
-/// What the executor keeps of a worker.
-struct WorkerRecord {
-    slot: Slot,
-    /// The listeners that it got. They may be closed meanwhile.
-    listeners: Vec<Weak<Listener>>,
-}
-
 impl<'h> Master<'h> {
-    /// Gunicorn's start-up order: pid file, `on_starting`, signals, sockets, `when_ready`.
+    /// Starts up in Gunicorn's order: pid file, `on_starting`, signals, sockets, `when_ready`.
+    ///
+    /// # Errors
+    /// The exit status, after the failure has been reported.
     fn start(host: &'h mut dyn Host, config: ArbiterConfig, launch: Launch) -> Result<Self, i32> {
         let Launch { program, old_master, activated, notifier, watchdog } = launch;
-        let config = bound_to(config, &activated);
-        let parent = old_master.as_ref().map(|old_master| old_master.pid);
-        let mut state = MasterState::new(limits(&config)).started_by(parent);
+        let config = with_activated(config, &activated);
+        let old_pid = old_master.as_ref().map(|old_master| old_master.pid);
+        let mut state = MasterState::new(limits(&config)).started_by(old_pid);
         if notifier.is_some() {
             state = state.notifying(watchdog);
         }
@@ -93,39 +56,33 @@ impl<'h> Master<'h> {
                 return Err(1);
             }
         };
-        let withdraw = || {
+        let remove_pidfile = || {
             if let Some(pidfile) = &pidfile {
                 pidfile.remove();
             }
         };
-        host.event(HookEvent::OnStarting).inspect_err(|_| withdraw())?;
+        host.event(HookEvent::OnStarting).inspect_err(|_| remove_pidfile())?;
         let resources = Scoreboard::new().and_then(|board| Ok((board, SignalQueue::install(&SIGNALS)?)));
         let opened = match resources {
-            Ok((board, signals)) => {
-                ListenerSet::start(host, config, old_master.as_ref()).map(|setup| (board, signals, setup))
-            }
+            Ok((board, signals)) => ListenerSet::start(host, config, old_master.as_ref())
+                .map(|listener_set| (board, signals, listener_set)),
             Err(error) => {
                 host.startup_error(&error.to_string());
                 Err(1)
             }
         };
-        let (board, signals, mut setup) = opened.inspect_err(|_| withdraw())?;
-        host.log(Level::Debug, format_args!("Arbiter booted"));
-        host.log(Level::Info, format_args!("Listening at: {} ({})", setup.text(), process::id()));
-        if setup.shares_beyond_wish() {
-            host.log(Level::Warning, format_args!("{SHARED_HINT}"));
-        }
-        host.log(Level::Info, format_args!("Using worker: {}", setup.config.worker_name));
-        host.listening(&setup.listeners);
+        let (board, signals, mut listener_set) = opened.inspect_err(|_| remove_pidfile())?;
+        log_start(host, &listener_set);
+        host.listening(&listener_set.listeners);
         host.event(HookEvent::WhenReady).inspect_err(|_| {
-            withdraw();
-            setup.close(!state.shares_sockets());
+            remove_pidfile();
+            listener_set.close(!state.shares_sockets());
         })?;
         let (slots, signals) = (HashMap::new(), Some(signals));
         Ok(Self {
             host,
             state,
-            setup,
+            listener_set,
             candidate: None,
             signals,
             board,
@@ -137,10 +94,10 @@ impl<'h> Master<'h> {
         })
     }
 
-    /// The loop. A turn: sleep, signals in order, ended children, heartbeats and counts.
+    /// Runs the loop. A turn: sleep, signals in order, ended children, heartbeats and counts.
     fn serve(mut self) -> i32 {
         let mut turn = self.apply(MasterEvent::Started);
-        // What hooks of the start have asked for.
+        // Hooks of the start may have asked for another number of workers.
         if let (Continue(()), Some(workers)) = (turn, self.host.take_wanted()) {
             turn = self.apply(MasterEvent::Wanted(workers));
         }
@@ -177,7 +134,7 @@ impl<'h> Master<'h> {
             self.apply(MasterEvent::Signal(signal))?;
         }
         while let Ok(Some((pid, exit))) = process::reap() {
-            let booted = self.slots.get(&pid).is_some_and(|place| place.slot.read().booted);
+            let booted = self.slots.get(&pid).is_some_and(|record| record.slot.read().booted);
             self.apply(MasterEvent::Ended { pid, exit, booted })?;
         }
         self.board.drain_master_wakeup();
@@ -189,7 +146,8 @@ impl<'h> Master<'h> {
         }
     }
 
-    /// Feeds an event to the table and performs what it says, and what the answers to that say.
+    /// Feeds an event to the table, performs the actions that come out, and then those that their answers
+    /// lead to.
     fn apply(&mut self, event: MasterEvent<'_>) -> ControlFlow<i32> {
         let mut actions = VecDeque::from(plan(&mut self.state, event, clock::now()));
         while let Some(action) = actions.pop_front() {
@@ -198,24 +156,20 @@ impl<'h> Master<'h> {
         Continue(())
     }
 
-    pub(super) fn answer(&mut self, event: MasterEvent<'_>) -> ControlFlow<i32, Vec<Action>> {
-        Continue(plan(&mut self.state, event, clock::now()))
-    }
-
     fn perform(&mut self, action: Action) -> ControlFlow<i32, Vec<Action>> {
         match action {
             Action::Log(level, text) => self.host.log(level, format_args!("{text}")),
             Action::Fork { age } => return self.fork(age),
             Action::Kill { pid, signal } => self.kill(pid, signal),
             Action::Release { pid } => {
-                if let Some(place) = self.slots.remove(&pid) {
-                    place.slot.release();
+                if let Some(record) = self.slots.remove(&pid) {
+                    record.slot.release();
                 }
             }
             Action::EndRecycling { age } => self.board.end_recycling(age),
-            Action::ShareWorkers { workers, company } => {
+            Action::ShareWorkers { workers, other_master } => {
                 self.board.set_workers(workers);
-                self.board.set_other_master(company);
+                self.board.set_other_master(other_master);
             }
             Action::Reload => return self.reload(),
             Action::Commit { unlink } => self.commit(unlink),
@@ -223,17 +177,18 @@ impl<'h> Master<'h> {
             Action::ReopenLogs => self.host.reopen_logs(),
             Action::Hook(event) => return self.hook(event),
             Action::Upgrade => return self.upgrade(),
-            Action::Promote { former } => self.promote(former),
-            Action::RemoveNewMasterPidFile { pid } => self.remove_heir_pidfile(pid),
+            Action::Promote { old_master } => self.promote(old_master),
+            Action::RemoveNewMasterPidFile { pid } => self.remove_new_master_pidfile(pid),
             Action::Notify(notice) => self.notify(notice),
             Action::CloseListeners { unlink } => {
                 self.rollback();
                 if self.board.has_other_master() {
-                    self.retire_all();
+                    self.mark_all_replaced();
                 }
-                self.setup.close(unlink);
+                self.listener_set.close(unlink);
                 self.host.listening(&[]);
-                // Tells the workers, those that are leaving already too, that nobody of this server will accept.
+                // Tells the workers, also those that are leaving already, that no worker of this server will
+                // accept.
                 self.board.set_workers(0);
             }
             Action::RemovePidFile => {
@@ -246,7 +201,7 @@ impl<'h> Master<'h> {
         Continue(Vec::new())
     }
 
-    /// A hook runs; it may want the end, or another number of workers.
+    /// Runs the hooks of a moment, which may ask for the end of the server or for another number of workers.
     fn hook(&mut self, event: HookEvent) -> ControlFlow<i32, Vec<Action>> {
         if let Err(status) = self.host.event(event) {
             // After the last one there is nothing left to do.
@@ -267,27 +222,28 @@ impl<'h> Master<'h> {
             self.host.aborting(pid);
         }
         if signal == Signal::TERM
-            && let Some(place) = self.slots.get(&pid).filter(|place| self.go_on(&place.listeners))
+            && let Some(record) = self.slots.get(&pid).filter(|record| self.are_kept(&record.listeners))
         {
-            place.slot.mark_replaced();
+            record.slot.mark_replaced();
         }
-        // `Ok(false)`: it has gone, its end will be reaped in this turn or the next.
+        // `Ok(false)`: the worker has gone; its end will be reaped in this turn or the next.
         if let Err(error) = process::kill(pid, signal) {
             self.host.log(Level::Error, format_args!("Cannot send {signal} to worker (pid:{pid}): {error}"));
         }
     }
 
-    /// Another master goes on with the sockets that this one is about to close.
-    fn retire_all(&self) {
-        for place in self.slots.values().filter(|place| self.go_on(&place.listeners)) {
-            place.slot.mark_replaced();
+    /// Marks all workers as replaced whose sockets another master goes on with.
+    fn mark_all_replaced(&self) {
+        for record in self.slots.values().filter(|record| self.are_kept(&record.listeners)) {
+            record.slot.mark_replaced();
         }
     }
 
-    /// These listeners are open still: the server has not begun to stop, and no reload has given them up.
-    fn go_on(&self, listeners: &[Weak<Listener>]) -> bool {
+    /// Returns whether these listeners are open still: the server has not begun to stop, and no reload has
+    /// given them up.
+    fn are_kept(&self, listeners: &[Weak<Listener>]) -> bool {
         let kept = |listener: &Weak<Listener>| {
-            self.setup.listeners.iter().any(|kept| std::ptr::eq(Arc::as_ptr(kept), listener.as_ptr()))
+            self.listener_set.listeners.iter().any(|kept| std::ptr::eq(Arc::as_ptr(kept), listener.as_ptr()))
         };
         listeners.iter().all(kept)
     }
@@ -295,7 +251,7 @@ impl<'h> Master<'h> {
     fn notify(&mut self, notice: NotifyMessage) {
         let Some(notifier) = &self.notifier else { return };
         if let Err(error) = notifier.send(&notice.text(clock::now())) {
-            // Signs of life are many.
+            // Signs of life are frequent, and each one lost would be a warning.
             let level = if notice == NotifyMessage::Alive { Level::Debug } else { Level::Warning };
             self.host.log(level, format_args!("Cannot notify the service manager: {error}"));
         }
@@ -316,13 +272,13 @@ impl<'h> Master<'h> {
             return Continue(actions);
         }
         let ppid = process::id();
-        // From here until the worker's own handlers stand, signals wait: none may reach the child while the handlers in it
-        // are still the master's.
+        // From here until the worker's own handlers stand, signals wait: none may reach the child while the
+        // handlers in it are still the master's.
         let forked = signal::block(&SIGNALS).and_then(|blocked| Ok((self.host.fork()?, blocked)));
         match forked {
             Ok((ForkSide::Parent(pid), blocked)) => {
                 drop(blocked);
-                let listeners = &self.candidate.as_ref().unwrap_or(&self.setup).listeners;
+                let listeners = &self.candidate.as_ref().unwrap_or(&self.listener_set).listeners;
                 let listeners = listeners.iter().map(Arc::downgrade).collect();
                 self.slots.insert(pid, WorkerRecord { slot, listeners });
                 let _ = self.host.event(HookEvent::Forked { age, pid });
@@ -337,8 +293,9 @@ impl<'h> Master<'h> {
         }
     }
 
-    /// The child's whole life. Nothing of the master may act in it: its signal queue goes, its pid file and socket files are
-    /// left alone (neither does anything on drop), sockets that are not this worker's are closed.
+    /// Runs the worker, in the child, for its whole life. Nothing of the master may act in it: its signal
+    /// queue goes, its pid file and socket files are left alone (neither does anything on drop), sockets that
+    /// are not this worker's are closed.
     fn become_worker(&mut self, age: u64, ppid: Pid, slot: Slot, blocked: Blocked) -> i32 {
         if let Some(signals) = self.signals.take() {
             signals.leave_in_child();
@@ -346,13 +303,13 @@ impl<'h> Master<'h> {
         self.slots.clear();
         self.pidfile = None;
         if let Some(candidate) = self.candidate.take() {
-            self.setup = candidate;
+            self.listener_set = candidate;
         }
-        let config = Arc::clone(&self.setup.config);
+        let config = Arc::clone(&self.listener_set.config);
         set_title("worker", &config, self.state.suffix());
         let pid = process::id();
         self.host.log(Level::Info, format_args!("Booting worker with pid: {pid}"));
-        let status = match self.setup.take_listeners() {
+        let status = match self.listener_set.take_listeners() {
             Ok(listeners) => {
                 let slot = slot.claim_for_child();
                 self.host.run_worker(WorkerContext { age, ppid, slot, listeners, config, blocked })
@@ -364,8 +321,9 @@ impl<'h> Master<'h> {
         };
         self.host.log(Level::Info, format_args!("Worker exiting (pid: {pid})"));
         let _ = self.host.event(HookEvent::WorkerExit { age });
-        // The interpreter takes the handlers away at its end, and a signal that comes then (the master's second TERM) would
-        // be the end of this process in place of its status. The master has SIGKILL for one that does not end.
+        // The interpreter takes the handlers away at its end, and a signal that comes then (the master's
+        // second TERM) would be the end of this process in place of its status. The master has SIGKILL for
+        // one that does not end.
         if let Ok(blocked) = signal::block(&SIGNALS) {
             std::mem::forget(blocked);
         }
@@ -374,15 +332,15 @@ impl<'h> Master<'h> {
 
     fn reload(&mut self) -> ControlFlow<i32, Vec<Action>> {
         let config = match self.host.reload() {
-            Ok(config) => bound_to(config, &self.activated),
+            Ok(config) => with_activated(config, &self.activated),
             Err(error) => return self.answer(MasterEvent::ReloadFailed(&error)),
         };
-        match self.setup.next(config) {
+        match self.listener_set.next(config) {
             Ok(next) => {
-                if !same(&next.listeners, &self.setup.listeners) {
-                    self.host.log(Level::Info, format_args!("Listening at: {}", next.text()));
+                if !are_same(&next.listeners, &self.listener_set.listeners) {
+                    self.host.log(Level::Info, format_args!("Listening at: {}", next.addresses()));
                 }
-                if next.shares_beyond_wish() {
+                if next.shares_despite_reuse_port() {
                     self.host.log(Level::Warning, format_args!("{SHARED_HINT}"));
                 }
                 let limits = limits(&next.config);
@@ -398,11 +356,11 @@ impl<'h> Master<'h> {
 
     fn commit(&mut self, unlink: bool) {
         let Some(next) = self.candidate.take() else { return };
-        let before = std::mem::replace(&mut self.setup, next);
+        let before = std::mem::replace(&mut self.listener_set, next);
         if unlink {
-            before.unlink_beyond(&self.setup);
+            before.unlink_beyond(&self.listener_set);
         }
-        self.host.listening(&self.setup.listeners);
+        self.host.listening(&self.listener_set.listeners);
         self.rewrite_pidfile();
         self.set_title();
         self.host.reload_done(true);
@@ -410,20 +368,31 @@ impl<'h> Master<'h> {
 
     fn rollback(&mut self) {
         if let Some(rejected) = self.candidate.take() {
-            rejected.unlink_beyond(&self.setup);
+            rejected.unlink_beyond(&self.listener_set);
             self.host.reload_done(false);
         }
     }
 }
 
-/// The configuration with the sockets of the service manager, if that has opened any, in the place of its addresses.
-fn bound_to(mut config: ArbiterConfig, activated: &[RawFd]) -> ArbiterConfig {
+/// Logs what the start has opened.
+fn log_start(host: &mut dyn Host, listener_set: &ListenerSet) {
+    host.log(Level::Debug, format_args!("Arbiter booted"));
+    host.log(Level::Info, format_args!("Listening at: {} ({})", listener_set.addresses(), process::id()));
+    if listener_set.shares_despite_reuse_port() {
+        host.log(Level::Warning, format_args!("{SHARED_HINT}"));
+    }
+    host.log(Level::Info, format_args!("Using worker: {}", listener_set.config.worker_name));
+}
+
+/// Puts the sockets of the service manager, if it has opened any, in the place of the configuration's
+/// addresses.
+fn with_activated(mut config: ArbiterConfig, activated: &[RawFd]) -> ArbiterConfig {
     if !activated.is_empty() {
         config.binds = activated.iter().map(|fd| ListenAddress::Fd(*fd)).collect();
     }
     config
 }
 
-fn same(left: &[Arc<Listener>], right: &[Arc<Listener>]) -> bool {
+fn are_same(left: &[Arc<Listener>], right: &[Arc<Listener>]) -> bool {
     left.len() == right.len() && left.iter().zip(right).all(|(left, right)| Arc::ptr_eq(left, right))
 }

@@ -1,32 +1,23 @@
-//! The way out, as part of the decision table: workers are told, waited for, and in the end killed.
+//! The rows of a stop in the decision table: workers are told to leave, waited for, and in the end killed.
 
 use super::event::Action;
-use super::plan::{CHECK_PERIOD, MasterPhase, MasterState, log};
+use super::state::{CHECK_PERIOD, GracefulStop, MasterPhase, MasterState, log};
 use super::{HookEvent, Level};
 use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::signal::Signal;
 use std::time::Duration;
 
-/// A second, impatient signal cuts the graceful stop to this.
+/// The time that a second, impatient signal leaves of a graceful stop.
 const QUICK_STOP: Duration = Duration::from_secs(2);
-/// What workers get on top of `graceful_timeout`: they themselves end what is in progress when it is over, and need a
-/// moment for that (greenlets that are killed run their `finally` clauses).
+/// The time that workers get on top of `graceful_timeout`: they themselves end what is in progress when it is
+/// over, and need a moment for that (greenlets that are killed run their `finally` clauses).
 const LEAVE_MARGIN: Duration = Duration::from_millis(1500);
-/// How long killed workers are waited for at the very end; only one in uninterruptible sleep needs any of it.
+/// The time for which killed workers are waited for at the very end; only one in uninterruptible sleep needs
+/// any of it.
 const KILLED_WAIT: Duration = Duration::from_secs(2);
 
-/// A stop in progress.
-#[derive(Clone, Debug)]
-pub(super) struct GracefulStop {
-    deadline: Instant,
-    quick: bool,
-    killed: bool,
-    status: i32,
-    reason: Option<&'static str>,
-}
-
 impl GracefulStop {
-    /// How long the loop may sleep.
+    /// Returns for how long the loop may sleep.
     pub(super) fn wait(&self, now: Instant) -> Duration {
         self.deadline.since(now).min(CHECK_PERIOD)
     }
@@ -37,7 +28,7 @@ impl MasterState {
         matches!(&self.phase, MasterPhase::Stopping(stop) if stop.killed)
     }
 
-    /// Only impatience counts now.
+    /// Handles a signal during a stop: an impatient one makes it quick, others change nothing.
     pub(super) fn signal_while_stopping(&mut self, signal: Signal, now: Instant, out: &mut Vec<Action>) {
         let MasterPhase::Stopping(stop) = &mut self.phase else {
             return;
@@ -51,7 +42,8 @@ impl MasterState {
         self.kill_all(Signal::QUIT, out);
     }
 
-    /// Begins the end: nobody is accepted any more, the workers are told. Later calls change nothing.
+    /// Begins to stop: no client is accepted any more, and the workers are told to leave. Later calls change
+    /// nothing.
     pub(super) fn stop(
         &mut self,
         graceful: bool,
@@ -75,7 +67,7 @@ impl MasterState {
         }
     }
 
-    /// A hook has failed on the way out. The first failure is the status.
+    /// Takes the exit status of a hook that has failed during a stop. The first failure counts.
     pub(super) fn fail_stop(&mut self, status: i32) {
         if let MasterPhase::Stopping(stop) = &mut self.phase
             && stop.status == 0
@@ -84,7 +76,7 @@ impl MasterState {
         }
     }
 
-    /// Ends it when nobody is left, or when patience is.
+    /// Ends the master when no worker is left, or when the time is over.
     pub(super) fn finish_if_over(&mut self, now: Instant, out: &mut Vec<Action>) {
         let suffix = self.suffix();
         let MasterPhase::Stopping(stop) = &mut self.phase else {

@@ -8,18 +8,18 @@ use super::format::AccessFormat;
 use super::render::Renderer;
 use rgunicorn_io::sys::logfile::LogFile;
 
-/// How much may wait for a write, in bytes. About 500 records of the default format: enough for one turn of a busy
-/// loop, and little to lose when the file system stalls and memory is short.
+/// The most bytes that wait for a write. About 500 records of the default format: enough for one turn of a
+/// busy loop, and little to lose when the file system stalls and memory is short.
 pub const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
-/// The number of the standard output, fixed by POSIX.
+/// The descriptor of the standard output, fixed by POSIX.
 const STDOUT: RawFd = 1;
 
-/// One process's way into the access log. Several processes may share the file: each line stays whole.
+/// One process's access log. Several processes may share the file: each line stays whole.
 #[derive(Debug)]
 pub struct AccessLog {
     file: LogFile,
-    /// `None`: the standard output, which nobody can reopen.
+    /// The path to reopen; `None` for the standard output, which cannot be.
     path: Option<String>,
     format: AccessFormat,
     renderer: Renderer,
@@ -40,7 +40,7 @@ impl AccessLog {
         Self::with_buffer(target, format, BUFFER_BYTES_MAX)
     }
 
-    /// [`Self::open`], with another bound for what may wait than [`BUFFER_BYTES_MAX`].
+    /// Opens `target` as [`Self::open`] does, with another bound for waiting bytes than [`BUFFER_BYTES_MAX`].
     ///
     /// # Errors
     /// The file cannot be opened for writing.
@@ -54,7 +54,7 @@ impl AccessLog {
         Ok(Self { file, path, format, renderer, buffer, buffer_bytes_max, write_bytes_max, dropped: 0 })
     }
 
-    /// What renders this log's records elsewhere, on another thread.
+    /// Returns a renderer of this log's records for another thread.
     pub fn line_renderer(&self) -> LineRenderer {
         LineRenderer { format: self.format.clone(), renderer: Renderer::default() }
     }
@@ -66,15 +66,16 @@ impl AccessLog {
         self.limit(start);
     }
 
-    /// Renders the record of one request, unless the format excludes it. It is written by the next [`Self::flush`], or now if the buffer is full; if
-    /// there is still no room, it is dropped and counted.
+    /// Renders the record of one request, unless the format excludes it. It is written by the next
+    /// [`Self::flush`], or now if the buffer is full; if there is still no room, it is dropped and counted.
     pub fn push(&mut self, source: &impl AtomSource) {
         let start = self.buffer.len();
         self.renderer.render(&self.format, source, &mut self.buffer);
         self.limit(start);
     }
 
-    /// What begins at `start` was added. That is nothing if the format excludes the request.
+    /// Keeps the buffer within its bound, after bytes from `start` on were added to it; none are if the
+    /// format excludes the request.
     fn limit(&mut self, start: usize) {
         if self.buffer.len() <= self.buffer_bytes_max || self.buffer.len() == start {
             return;
@@ -87,19 +88,19 @@ impl AccessLog {
         }
     }
 
-    /// How much waits for a write, in bytes.
+    /// Returns how many bytes wait for a write.
     pub fn pending_bytes(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Records that were lost: no room, or a write failed.
+    /// Returns how many records were lost, for want of room or because a write failed.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Writes what waits, in one write to a file and in pieces of PIPE_BUF to a pipe, where larger ones could be mixed
-    /// with other processes' lines. Never fails: a reader that is slow (EAGAIN) leaves the rest for the next time; any
-    /// other failure drops it.
+    /// Writes the buffer, in one write to a file and in pieces of PIPE_BUF to a pipe, where larger ones could
+    /// be mixed with other processes' lines. Never fails: a reader that is slow (EAGAIN) leaves the rest for
+    /// the next time; any other failure drops it.
     pub fn flush(&mut self) {
         let mut done = 0;
         while done < self.buffer.len() {
@@ -117,11 +118,11 @@ impl AccessLog {
         self.buffer.drain(..done);
     }
 
-    /// Writes what waits to the old file, then opens the path again, for log rotation. The standard output stays as it
-    /// is.
+    /// Writes the buffer to the old file, then opens the path again, for log rotation. The standard output
+    /// stays as it is.
     ///
     /// # Errors
-    /// The file cannot be opened: records go on into the old one.
+    /// The file cannot be opened; records go on into the old one.
     pub fn reopen(&mut self) -> io::Result<()> {
         self.flush();
         if let Some(path) = &self.path {
@@ -131,8 +132,8 @@ impl AccessLog {
         Ok(())
     }
 
-    /// The end of the piece that begins at `start`: as many whole lines as one write keeps together, or what is left
-    /// of a longer line.
+    /// Returns the end of the piece that begins at `start`: as many whole lines as one write keeps together,
+    /// or the rest of a longer line.
     fn piece(&self, start: usize) -> usize {
         let rest = &self.buffer[start..];
         let Some(together) = rest.get(..self.write_bytes_max) else {
@@ -151,7 +152,7 @@ impl AccessLog {
     }
 }
 
-/// Renders records of a log that is written by somebody else.
+/// A renderer of records for a log that another thread writes.
 #[derive(Clone, Debug)]
 pub struct LineRenderer {
     format: AccessFormat,
@@ -165,7 +166,7 @@ impl LineRenderer {
     }
 }
 
-/// The records in `bytes`, a beginning or an end of one counting as one.
+/// Counts the records in `bytes`, a beginning or an end of one counting as one.
 fn records(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
 }

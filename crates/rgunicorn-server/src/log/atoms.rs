@@ -1,4 +1,4 @@
-//! What an access record can be made of.
+//! The values that an access record can have.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 /// One atom of the format string (Gunicorn's letters; the comments give them).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Atom {
-    /// `l`, and every name that means nothing: `-`.
+    /// `l`, and every unknown name: `-`.
     Dash,
     /// `h`
     RemoteAddr,
@@ -53,7 +53,7 @@ pub(super) enum Atom {
 }
 
 impl Atom {
-    /// The atom of a name between `%(` and `)`. Letters count by case; the braced forms do not.
+    /// Returns the atom of a name between `%(` and `)`. Letters count by case; the braced forms do not.
     pub(super) fn by_name(name: &str) -> Self {
         if let Some(braced) = name.strip_prefix('{') {
             return Self::braced(&braced.to_lowercase());
@@ -91,13 +91,13 @@ impl Atom {
         }
     }
 
-    /// Whether the value is a number, which `%d` and the like demand.
+    /// Returns whether the value is a number, which `%d` and the like demand.
     pub(super) fn is_number(&self) -> bool {
         matches!(self, Self::Bytes | Self::Seconds | Self::Milliseconds | Self::Microseconds)
     }
 }
 
-/// A text in one of the two encodings that values come in. Logs are UTF-8: Latin-1 bytes above 127 become two.
+/// A text in one of the two encodings of values. Logs are UTF-8: Latin-1 bytes above 127 become two.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AtomText<'a> {
     /// Bytes of the request, one character each, as WSGI sees them.
@@ -106,39 +106,40 @@ pub enum AtomText<'a> {
     Utf8(Cow<'a, str>),
 }
 
-/// One finished request, as far as the access log looks at it. Names of headers and environ keys are asked for in
-/// lower case and answered in any case. Bytes are Latin-1 text.
+/// A finished request, as far as the access log looks at it. Names of headers and environ keys are asked for
+/// in lower case and answered in any case. Bytes are Latin-1 text.
 pub trait AtomSource {
-    /// The peer's IP address in text form; empty for unix sockets.
+    /// Returns the peer's IP address in text form; empty for unix sockets.
     fn remote_addr(&self) -> &[u8];
-    /// The method, as in environ.
+    /// Returns the method, as in environ.
     fn method(&self) -> &[u8];
-    /// The request target as received.
+    /// Returns the request target as received.
     fn raw_uri(&self) -> &[u8];
-    /// `HTTP/1.1`.
+    /// Returns the protocol, such as `HTTP/1.1`.
     fn protocol(&self) -> &[u8];
-    /// The percent-decoded path.
+    /// Returns the percent-decoded path.
     fn path_info(&self) -> &[u8];
-    /// What follows the question mark.
+    /// Returns the query, without its question mark.
     fn query(&self) -> &[u8];
-    /// The status code of the answer.
+    /// Returns the status code of the answer.
     fn status(&self) -> u16;
-    /// Body bytes of the answer, without chunk framing; `None` when nobody counted.
+    /// Returns the number of body bytes of the answer, without chunk framing; `None` when they were not
+    /// counted.
     fn bytes_sent(&self) -> Option<u64>;
-    /// A request header; of several of one name, the last.
+    /// Returns a request header; of several of one name, the last.
     fn request_header(&self, name: &str) -> Option<&[u8]>;
-    /// A header that the application set; of several of one name, the last.
+    /// Returns a header that the application set; of several of one name, the last.
     fn response_header(&self, name: &str) -> Option<&[u8]>;
-    /// An environ value, as `str()` gives it.
+    /// Returns an environ value, as `str()` gives it.
     fn environ(&self, name: &str) -> Option<AtomText<'_>>;
-    /// From the first byte of the request to the last of the answer.
+    /// Returns the time from the first byte of the request to the last of the answer.
     fn elapsed(&self) -> Duration;
-    /// Wall-clock time of the record, since the Unix epoch.
+    /// Returns the wall-clock time of the record, since the Unix epoch.
     fn unix_time(&self) -> Duration;
-    /// The id of this process.
+    /// Returns the id of this process.
     fn pid(&self) -> u32;
-    /// A request header as environ has it, several of one name joined with commas: what `f`, `a` and `u` are made of.
-    /// The default is right where no name is repeated.
+    /// Returns a request header as environ has it, several of one name joined with commas: `f`, `a` and `u`
+    /// are made of these. The default is right where no name is repeated.
     fn joined_request_header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         self.request_header(name).map(Cow::Borrowed)
     }

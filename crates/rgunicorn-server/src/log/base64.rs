@@ -1,10 +1,10 @@
-//! The user name of an `Authorization: Basic` header, by the lenient rules of Python's `base64.b64decode`, so that the
-//! same name is logged that Gunicorn would log.
+//! The user name of an `Authorization: Basic` header, by the lenient rules of Python's `base64.b64decode`, so
+//! that the logged name is the one that Gunicorn would log.
 
-/// The text before the first colon of the decoded credentials. `None` when there is no such header, when it is
-/// malformed, or when the name is empty or not UTF-8.
+/// Returns the text before the first colon of the decoded credentials. `None` when there is no such header,
+/// when it is malformed, or when the name is empty or not UTF-8.
 pub(super) fn basic_user(authorization: &[u8]) -> Option<String> {
-    // Gunicorn asks only how the value begins, and takes what follows its first blank.
+    // Gunicorn looks only at the value's beginning, and takes the text behind its first blank.
     if !authorization.get(..5)?.eq_ignore_ascii_case(b"basic") {
         return None;
     }
@@ -14,7 +14,8 @@ pub(super) fn basic_user(authorization: &[u8]) -> Option<String> {
     String::from_utf8(decoded).ok().filter(|user| !user.is_empty())
 }
 
-/// Skips bytes outside the alphabet; stops at the padding that completes a group of four; refuses an incomplete group.
+/// Decodes `text`: skips bytes outside the alphabet; stops at the padding that completes a group of four;
+/// refuses an incomplete group.
 fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len() / 4 * 3 + 3);
     let (mut bits, mut in_group, mut pads) = (0u32, 0u8, 0u8);

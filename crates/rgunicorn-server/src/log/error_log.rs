@@ -1,5 +1,5 @@
-//! The error log: `[2026-11-22 08:01:41 +0000] [PID] [INFO] message`, one write(2) per record. Or, where records have to
-//! pass through a logger of the user's, a queue of them.
+//! The error log: `[2026-11-22 08:01:41 +0000] [PID] [INFO] message`, one write(2) per record. Or, where
+//! records have to pass through a logger of the application's, a queue of them.
 
 use std::fmt::{self, Write};
 use std::io;
@@ -17,10 +17,10 @@ use rgunicorn_io::sys::logfile::LogFile;
 #[derive(Debug)]
 pub struct ErrorLog {
     file: LogFile,
-    /// `None`: the standard error, which nobody can reopen.
+    /// The path to reopen; `None` for the standard error, which cannot be.
     path: Option<String>,
     level: AtomicU8,
-    diversion: RecordQueue,
+    queue: RecordQueue,
 }
 
 impl ErrorLog {
@@ -33,98 +33,99 @@ impl ErrorLog {
             "-" => (LogFile::stream(STDERR)?, None),
             path => (LogFile::append(path)?, Some(path.to_owned())),
         };
-        Ok(Self { file, path, level: AtomicU8::new(level as u8), diversion: RecordQueue::default() })
+        Ok(Self { file, path, level: AtomicU8::new(level as u8), queue: RecordQueue::default() })
     }
 
-    /// Whether records of `level` are written: ask before an argument is costly to make.
+    /// Returns whether records of `level` are written: ask before an argument is costly to make.
     pub fn enabled(&self, level: Level) -> bool {
         level as u8 >= self.level.load(Ordering::Relaxed)
     }
 
-    /// Changes the least level that is written.
+    /// Changes the least severe level that is written.
     pub fn set_level(&self, level: Level) {
         self.level.store(level as u8, Ordering::Relaxed);
     }
 
-    /// Writes one record, or queues it after [`Self::queue_records`], if `level` is severe enough. The message may have several
-    /// lines and is written as it is. Never fails: a record that cannot be written is gone.
+    /// Writes one record, or queues it after [`Self::queue_records`], if `level` is severe enough. The
+    /// message may have several lines and is written as it is. Never fails: a record that cannot be written
+    /// is gone.
     pub fn log(&self, level: Level, message: fmt::Arguments<'_>) {
         if !self.enabled(level) {
             return;
         }
-        if self.diversion.is_on() {
+        if self.queue.is_on() {
             let mut text = String::new();
             let _ = text.write_fmt(message);
-            self.diversion.push(Record { level, text });
+            self.queue.push(Record { level, text });
             return;
         }
         self.write_record(level, message);
     }
 
-    /// From now on records wait for [`Self::take_diverted`] instead of being written, at most
-    /// [`super::DIVERTED_RECORDS_MAX`] of them and [`super::DIVERTED_BYTES_MAX`] bytes of text; what is beyond is dropped
-    /// and counted. [`Self::write`] goes on to the file. Holds in children that are forked later, each of which begins
-    /// with an empty queue.
+    /// Lets records wait for [`Self::take_queued`] from now on instead of writing them, at most
+    /// [`super::QUEUED_RECORDS_MAX`] of them and [`super::QUEUED_BYTES_MAX`] bytes of text; further ones are
+    /// dropped and counted. [`Self::write`] goes on to the file. Holds in children that are forked later,
+    /// each of which begins with an empty queue.
     pub fn queue_records(&self) {
-        self.diversion.switch(true);
+        self.queue.set_on(true);
     }
 
-    /// The records since the last time, oldest first. Nothing is locked or borrowed afterwards, so what they are given to
-    /// may run Python. If some were dropped, a warning at the end says how many.
-    pub fn take_diverted(&self) -> Vec<Record> {
-        self.diversion.take()
+    /// Takes the queued records, oldest first. Nothing is locked or borrowed afterwards, so that their
+    /// receiver may run Python. If some were dropped, a warning at the end says how many.
+    pub fn take_queued(&self) -> Vec<Record> {
+        self.queue.take()
     }
 
-    /// Records that were dropped because too many waited.
-    pub fn diverted_dropped(&self) -> u64 {
-        self.diversion.dropped()
+    /// Returns how many records were dropped because too many waited.
+    pub fn queued_dropped(&self) -> u64 {
+        self.queue.dropped()
     }
 
-    /// Writes what waits to the file: where nobody can be called any more, as at a hard end of the process, or because the
-    /// log is this one's again.
-    pub fn write_diverted(&self) {
-        for Record { level, text } in self.take_diverted() {
+    /// Writes the queued records to the file: where no logger can be called any more, as at a hard end of the
+    /// process, or because records are written here again.
+    pub fn write_queued(&self) {
+        for Record { level, text } in self.take_queued() {
             self.write_record(level, format_args!("{text}"));
         }
     }
 
-    /// Ends [`Self::queue_records`]. What waits is written.
-    pub fn undivert(&self) {
-        self.diversion.switch(false);
-        self.write_diverted();
+    /// Ends [`Self::queue_records`] and writes the queued records.
+    pub fn stop_queueing(&self) {
+        self.queue.set_on(false);
+        self.write_queued();
     }
 
     fn write_record(&self, level: Level, message: fmt::Arguments<'_>) {
         let mut record = String::with_capacity(RECORD_BYTES_USUAL);
         push_iso(&mut record, i64::try_from(clock::unix_now().as_secs()).unwrap_or(i64::MAX));
-        // The process id is asked for each time: a worker inherits this object through fork. Writing to a String
-        // fails only when a Display in the message does; what it gave so far is the record.
+        // The process id is asked for each time: a worker inherits this object through fork. Writing to a
+        // String fails only when a Display in the message does; the text up to there is the record.
         let _ = write!(record, " [{}] [{}] {message}", std::process::id(), level.name());
         record.push('\n');
         self.write(record.as_bytes());
     }
 
-    /// [`Self::log`] at [`Level::Debug`].
+    /// Logs at [`Level::Debug`].
     pub fn debug(&self, message: fmt::Arguments<'_>) {
         self.log(Level::Debug, message);
     }
 
-    /// [`Self::log`] at [`Level::Info`].
+    /// Logs at [`Level::Info`].
     pub fn info(&self, message: fmt::Arguments<'_>) {
         self.log(Level::Info, message);
     }
 
-    /// [`Self::log`] at [`Level::Warning`].
+    /// Logs at [`Level::Warning`].
     pub fn warning(&self, message: fmt::Arguments<'_>) {
         self.log(Level::Warning, message);
     }
 
-    /// [`Self::log`] at [`Level::Error`].
+    /// Logs at [`Level::Error`].
     pub fn error(&self, message: fmt::Arguments<'_>) {
         self.log(Level::Error, message);
     }
 
-    /// [`Self::log`] at [`Level::Critical`].
+    /// Logs at [`Level::Critical`].
     pub fn critical(&self, message: fmt::Arguments<'_>) {
         self.log(Level::Critical, message);
     }
@@ -132,8 +133,8 @@ impl ErrorLog {
     /// Writes bytes that are no record (`wsgi.errors`), as they are. Never fails.
     pub fn write(&self, bytes: &[u8]) {
         let mut rest = bytes;
-        // A full pipe or disk may take a part; the rest is tried again until nothing is taken. EAGAIN (someone made
-        // the shared stream non-blocking) loses the rest rather than spin.
+        // A full pipe or disk may take a part; the rest is tried again until nothing is taken. EAGAIN
+        // (another process made the shared stream non-blocking) loses the rest rather than spin.
         while !rest.is_empty() {
             match self.file.write(rest) {
                 Ok(written @ 1..) => rest = rest.get(written..).unwrap_or_default(),
@@ -145,17 +146,17 @@ impl ErrorLog {
     /// Opens the path again, for log rotation. The standard error stays as it is.
     ///
     /// # Errors
-    /// The file cannot be opened: records go on into the old one.
+    /// The file cannot be opened; records go on into the old one.
     pub fn reopen(&self) -> io::Result<()> {
         self.path.as_deref().map_or(Ok(()), |path| self.file.reopen(path))
     }
 }
 
-/// Records that nobody has taken are better in the file than gone.
+/// Records that no logger has taken are better in the file than lost.
 impl Drop for ErrorLog {
     fn drop(&mut self) {
-        if self.diversion.is_on() {
-            self.write_diverted();
+        if self.queue.is_on() {
+            self.write_queued();
         }
     }
 }
@@ -170,5 +171,5 @@ impl AsRawFd for ErrorLog {
 /// Room for a usual record without a second allocation.
 const RECORD_BYTES_USUAL: usize = 256;
 
-/// The number of the standard error, fixed by POSIX.
+/// The descriptor of the standard error, fixed by POSIX.
 const STDERR: RawFd = 2;

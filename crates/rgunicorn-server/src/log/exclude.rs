@@ -4,11 +4,12 @@ use std::fmt;
 
 use super::atoms::AtomSource;
 
-/// The least and the largest status that an entry may name; servers and applications make up numbers beyond 599.
+/// The least and the largest status that an entry may name; servers and applications invent numbers beyond
+/// 599.
 const STATUS_MIN: u16 = 100;
 const STATUS_MAX: u16 = 999;
 
-/// Which requests are left out. The default leaves out none.
+/// The requests that are left out. The default leaves out none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessExclude {
     entries: Vec<Entry>,
@@ -18,7 +19,7 @@ pub struct AccessExclude {
 enum Entry {
     /// `/health`: this path, as the application sees it.
     Path(Vec<u8>),
-    /// `/static/*`: paths that begin so.
+    /// `/static/*`: paths with this beginning.
     Prefix(Vec<u8>),
     /// `404`
     Status(u16),
@@ -26,7 +27,7 @@ enum Entry {
     StatusClass(u16),
 }
 
-/// Why an entry means nothing. Display names the entry, the fault and what is allowed.
+/// An entry that cannot be understood. Display names the entry, the fault and the allowed forms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExcludeError {
     entry: String,
@@ -55,7 +56,7 @@ impl AccessExclude {
         Ok(Self { entries: entries? })
     }
 
-    /// Whether the request is left out: any entry is enough.
+    /// Returns whether the request is left out: any entry is enough.
     pub(super) fn matches(&self, source: &impl AtomSource) -> bool {
         self.entries.iter().any(|entry| entry.matches(source))
     }

@@ -1,5 +1,5 @@
-//! What an access record looks like: JSON, or Python's %-format with names, compiled once. What Python finds out at each
-//! record (a conversion that its value does not take), this finds out at the start.
+//! The form of an access record: JSON, or Python's %-format with names, compiled once. A conversion that its
+//! value does not take, which Python finds at each record, is found here at the start.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use super::exclude::AccessExclude;
 /// of the finger must not cost gigabytes per request.
 const FIELD_CHARS_MAX: usize = 4096;
 
-/// How requests are recorded, and which are not.
+/// The form in which requests are recorded, and the requests that are not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessFormat {
     pub(super) record: RecordFormat,
     pub(super) exclude: AccessExclude,
 }
 
-/// How a record is written.
+/// The form of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RecordFormat {
     /// A compiled format string.
@@ -33,7 +33,7 @@ pub(super) enum Piece {
     Field(Atom, Spec),
 }
 
-/// How a value is written: Python's flags, width, precision and conversion.
+/// The form of a value: Python's flags, width, precision and conversion.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Spec {
     /// `-`
@@ -69,10 +69,10 @@ pub(super) enum Conversion {
     Fixed,
 }
 
-/// Why a format string cannot be used. Display names the place, the fault and what is allowed.
+/// A format string that cannot be used. Display names the place, the fault and the allowed forms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FormatError {
-    /// Where the bad conversion begins, in characters from 0.
+    /// The place where the bad conversion begins, in characters from 0.
     pub position: usize,
     fault: String,
 }
@@ -90,13 +90,14 @@ impl fmt::Display for FormatError {
 impl std::error::Error for FormatError {}
 
 impl AccessFormat {
-    /// One JSON object a line. Keys: `time` (RFC 3339, local with its offset), `remote_addr`, `method`, `path`, `query`,
-    /// `protocol`, `status`, `bytes`, `duration_us`, `referer`, `user_agent`, `pid`, `request_line`.
+    /// Makes a format of one JSON object a line. Keys: `time` (RFC 3339, local with its offset),
+    /// `remote_addr`, `method`, `path`, `query`, `protocol`, `status`, `bytes`, `duration_us`, `referer`,
+    /// `user_agent`, `pid`, `request_line`.
     pub fn json() -> Self {
         Self { record: RecordFormat::Json, exclude: AccessExclude::default() }
     }
 
-    /// The same, without records of the requests that `exclude` names.
+    /// Leaves out the records of the requests that `exclude` names.
     pub fn excluding(self, exclude: AccessExclude) -> Self {
         Self { exclude, ..self }
     }
@@ -104,7 +105,7 @@ impl AccessFormat {
     /// Compiles a format string.
     ///
     /// # Errors
-    /// A conversion without a name, cut short, unknown, or one that demands a number where the value is text.
+    /// A conversion that has no name, is cut short or unknown, or demands a number where the value is text.
     pub fn compile(text: &str) -> Result<Self, FormatError> {
         let mut pieces = Vec::new();
         let mut rest = text;
@@ -127,7 +128,7 @@ impl AccessFormat {
     }
 }
 
-/// Adds to the literal at the end, so that the renderer copies as few times as possible.
+/// Adds `text` to the literal at the end, so that the renderer copies as few times as possible.
 fn push_literal(pieces: &mut Vec<Piece>, text: &str) {
     match pieces.last_mut() {
         _ if text.is_empty() => {}
@@ -136,7 +137,7 @@ fn push_literal(pieces: &mut Vec<Piece>, text: &str) {
     }
 }
 
-/// Reads one conversion, behind its `%`.
+/// A parser of one conversion, behind its `%`.
 struct Parser<'a> {
     rest: &'a str,
 }
@@ -165,7 +166,7 @@ impl<'a> Parser<'a> {
         Ok(Piece::Field(atom, spec))
     }
 
-    /// The name in parentheses, which may contain balanced ones.
+    /// Parses the name in parentheses, which may contain balanced ones.
     fn name(&mut self) -> Result<Option<&'a str>, String> {
         let Some(inside) = self.rest.strip_prefix('(') else {
             return Ok(None);

@@ -36,7 +36,7 @@ pub(super) fn push_record(out: &mut Vec<u8>, source: &impl AtomSource, time: &mu
     out.extend_from_slice(b"\"}");
 }
 
-/// A comma and the key; the time comes before all of them.
+/// Appends a comma and the key; the time comes before all of them.
 fn push_key(out: &mut Vec<u8>, key: &str) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(key.as_bytes());
@@ -65,7 +65,7 @@ fn push_text(out: &mut Vec<u8>, key: &str, bytes: &[u8]) {
     out.push(b'"');
 }
 
-/// UTF-8, which is what clients send today, or else Latin-1, in which every byte is a character.
+/// Decodes UTF-8, which clients send today, or else Latin-1, in which every byte is a character.
 fn text(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
@@ -73,7 +73,8 @@ fn text(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Escapes what JSON demands, and what ends a line or commands a terminal.
+/// Appends `text`, with escapes for the characters for which JSON demands them and for those that end a line
+/// or command a terminal.
 fn push_escaped(out: &mut Vec<u8>, text: &str) {
     out.reserve(text.len());
     let mut plain = 0;
@@ -92,7 +93,7 @@ fn push_escaped(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&text.as_bytes()[plain..]);
 }
 
-/// Each special character has one UTF-16 unit, so that four digits are enough.
+/// Appends the escape of a special character. Each has one UTF-16 unit, so that four digits are enough.
 fn is_special(c: char) -> bool {
     matches!(c, '"' | '\\' | '\u{2028}' | '\u{2029}') || c.is_control()
 }

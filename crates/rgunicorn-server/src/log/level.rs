@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
-    /// For whoever looks for a fault.
+    /// Details for the search for a fault.
     Debug,
     /// The life of the server.
     Info,
@@ -20,12 +20,12 @@ impl Level {
     /// All levels, least severe first.
     pub const ALL: [Self; 5] = [Self::Debug, Self::Info, Self::Warning, Self::Error, Self::Critical];
 
-    /// The level of a `loglevel` text, in any case; an unknown text is `Info`, as in Gunicorn.
+    /// Returns the level of a `loglevel` text, in any case; an unknown text is `Info`, as in Gunicorn.
     pub fn from_text(text: &str) -> Self {
         Self::ALL.into_iter().find(|level| level.name().eq_ignore_ascii_case(text)).unwrap_or(Self::Info)
     }
 
-    /// The name in records, upper case.
+    /// Returns the name in records, upper case.
     pub fn name(self) -> &'static str {
         match self {
             Self::Debug => "DEBUG",

@@ -1,12 +1,13 @@
 //! The two logs. The error log is the server's voice (one write per record, at once); the access log is one
 //! line per request (rendered in Rust, written in batches).
 //!
-//! A log never fails after it was opened: whatever a write says (disk full, reader gone), the server goes on. It knows
-//! nothing of requests and responses: what a record is made of comes through [`AtomSource`].
+//! A log never fails after it was opened: whatever a write returns (disk full, reader gone), the server goes
+//! on. It knows nothing of requests and responses: the values of a record come through [`AtomSource`].
 //!
-//! How to read it: `error_log.rs`, `divert.rs` (its records for somebody else's log); then `atoms.rs` (what can be in an
-//! access record), `format.rs` (the operator's format string, compiled once), `exclude.rs` (whom it leaves out),
-//! `render.rs` and `json.rs` (atoms to bytes), `access_log.rs` (batches).
+//! How to read it: `error_log.rs`, `record_queue.rs` (its records for Python's `logging`); then `atoms.rs`
+//! (the values that an access record can have), `format.rs` (the operator's format string, compiled once),
+//! `exclude.rs` (the requests that are left out), `render.rs` and `json.rs` (atoms to bytes), `access_log.rs`
+//! (batches).
 
 mod access_log;
 mod atoms;
@@ -26,7 +27,7 @@ pub use error_log::ErrorLog;
 pub use exclude::{AccessExclude, ExcludeError};
 pub use format::{AccessFormat, FormatError};
 pub use level::Level;
-pub use record_queue::{DIVERTED_BYTES_MAX, DIVERTED_RECORDS_MAX, Record};
+pub use record_queue::{QUEUED_BYTES_MAX, QUEUED_RECORDS_MAX, Record};
 
 #[cfg(test)]
 mod tests;

@@ -12,12 +12,12 @@ use super::timestamp::{ClfTime, RfcTime};
 /// Times wrap at a day: Gunicorn reads the seconds of a `timedelta`, which leave whole days out.
 const DAY_SECONDS: u64 = 86_400;
 
-/// What rendering keeps from one record to the next.
+/// The state that rendering keeps from one record to the next.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Renderer {
     time: ClfTime,
     rfc_time: RfcTime,
-    /// The bare value of a field that is padded or cut.
+    /// The unpadded value of a field that is padded or cut.
     scratch: Vec<u8>,
 }
 
@@ -104,7 +104,7 @@ fn user(source: &impl AtomSource) -> Option<String> {
     basic_user(&source.joined_request_header("authorization")?)
 }
 
-/// The value of a numeric atom.
+/// Returns the value of a numeric atom.
 fn number_of(source: &impl AtomSource, atom: &Atom) -> u64 {
     let elapsed = source.elapsed();
     let seconds = elapsed.as_secs() % DAY_SECONDS;
@@ -167,7 +167,8 @@ fn push_utf8(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// `%20.10s`: the precision cuts, the width fills with blanks, both count characters.
+/// Appends a text by a form such as `%20.10s`: the precision cuts, the width fills with blanks, both count
+/// characters.
 fn push_padded(out: &mut Vec<u8>, bare: &[u8], spec: Spec) {
     let starts_character = |byte: &u8| byte & 0xC0 != 0x80;
     let mut cut = bare;
@@ -190,7 +191,7 @@ fn push_repeated(out: &mut Vec<u8>, byte: u8, count: usize) {
     out.resize(out.len() + count, byte);
 }
 
-/// `%+05d` and its kin: sign, prefix, zeros, digits. Values are never negative.
+/// Appends a number by a form such as `%+05d`: sign, prefix, zeros, digits. Values are never negative.
 fn push_number(out: &mut Vec<u8>, source: &impl AtomSource, atom: &Atom, spec: Spec) {
     let number = number_of(source, atom);
     let (prefix, digits) = match spec.conversion {
@@ -224,7 +225,7 @@ fn push_number(out: &mut Vec<u8>, source: &impl AtomSource, atom: &Atom, spec: S
     }
 }
 
-/// An integer under `%f`: six decimals unless the precision says otherwise, all zero.
+/// Renders an integer under `%f`: six decimals unless the precision says otherwise, all zero.
 fn fixed(number: u64, spec: Spec) -> String {
     let decimals = spec.precision.unwrap_or(6);
     let point = if decimals > 0 || spec.alternate { "." } else { "" };

@@ -1,4 +1,4 @@
-//! Times as the logs write them.
+//! The forms of time in the logs.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use rgunicorn_io::sys::localtime::{LocalTime, local};
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// `[2026-11-22 08:01:41 +0000]`, the error log's.
+/// Appends the error log's form, `[2026-11-22 08:01:41 +0000]`.
 pub(super) fn push_iso(out: &mut String, unix_seconds: i64) {
     let time = local(unix_seconds);
     let LocalTime { year, month, day, hour, minute, second, .. } = time;
@@ -15,7 +15,8 @@ pub(super) fn push_iso(out: &mut String, unix_seconds: i64) {
     let _ = write!(out, "[{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} {}]", time.offset());
 }
 
-/// `2026-11-22T08:01:41` and `+00:00` (RFC 3339), with room for a fraction between. Made once a second.
+/// The JSON form, `2026-11-22T08:01:41` and `+00:00` (RFC 3339), with room for a fraction between. Made once
+/// a second.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RfcTime {
     second: Option<i64>,
@@ -39,7 +40,7 @@ impl RfcTime {
     }
 }
 
-/// `[22/Nov/2026:08:01:41 +0000]`, the access log's `t`. Made once a second.
+/// The form of the access log's `t`, `[22/Nov/2026:08:01:41 +0000]`. Made once a second.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ClfTime {
     second: Option<i64>,

@@ -1,6 +1,8 @@
 //! The contract between the reactor and what runs on top of it.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -22,7 +24,7 @@ pub(crate) struct ConnId {
 
 /// Names one request for as long as it is in progress; a stale id is harmless, every call with it answers `Gone`. A
 /// connection carries its requests one after the other, and an id of one never reaches the next.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RequestId {
     /// The connection that it came on.
     pub(crate) conn: ConnId,
@@ -41,6 +43,36 @@ impl RequestId {
     pub fn from_raw(raw: u64) -> Self {
         let conn = ConnId { index: raw as u32, generation: (raw >> 40) as u32 };
         Self { conn, sequence: (raw >> 32) as u8 }
+    }
+}
+
+impl Hash for RequestId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.to_raw());
+    }
+}
+
+/// A table by request.
+pub type RequestMap<V> = HashMap<RequestId, V, BuildHasherDefault<RequestHasher>>;
+
+/// Spreads the numbers of requests, which are the server's own choice and small, over a table: no peer can choose them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestHasher(u64);
+
+impl Hasher for RequestHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        debug_assert!(false, "a request is one number");
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2^64 divided by the golden ratio, odd: neighbours end up far apart, also in the high bits that a table looks at.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 ^= self.0 >> 32;
     }
 }
 
@@ -75,6 +107,8 @@ pub struct Request {
     pub received: Instant,
     /// When that byte arrived at the earliest: a loop that was busy sees late what came meanwhile.
     pub arrived: Instant,
+    /// When its turn has come.
+    pub begun: Instant,
     /// The client asked for keep-alive and the worker agrees.
     pub keep_alive: bool,
     /// The how many-th request of its connection, from 1.
@@ -118,7 +152,7 @@ pub trait App {
 
     /// Runs one request up to its first pause: it ends with [`Reactor::finish`], [`Reactor::abort`],
     /// [`Reactor::park`] or [`Reactor::await_body`].
-    fn call(&self, reactor: &Reactor, request: Request);
+    fn call(&self, reactor: &Reactor, request: Box<Request>);
 
     /// A parked response's queue is empty, or there is something to read of an awaited body: go on with it.
     fn resume(&self, reactor: &Reactor, id: RequestId);

@@ -158,10 +158,10 @@ pub(super) enum FeedOutcome {
     /// More is needed, and the client waits for `100 Continue` before it sends it.
     WantsContinue,
     /// A request is complete; the phase is `Running`.
-    Ready(Request),
+    Ready(Box<Request>),
     /// A request's head is complete and its body is still to come; the phase is `Running`. Whether the client waits for
     /// `100 Continue`.
-    Streaming(Request, bool),
+    Streaming(Box<Request>, bool),
     /// The bytes are not an acceptable request. With the request's head, if that was complete.
     Refused(HttpError, Option<RequestHead>),
     /// The bytes are a PROXY header that is not acceptable.
@@ -343,11 +343,11 @@ impl Conn {
         FeedOutcome::Streaming(self.request(ctx, index, head, Body::Incoming), wants_continue)
     }
 
-    fn request(&mut self, ctx: &FeedContext<'_>, index: u32, head: RequestHead, body: Body) -> Request {
+    fn request(&mut self, ctx: &FeedContext<'_>, index: u32, head: RequestHead, body: Body) -> Box<Request> {
         self.phase = ConnPhase::Running;
         self.requests = self.requests.saturating_add(1);
         let keep_alive = head.keep_alive() && !head.close_after() && ctx.keep_alive;
-        Request {
+        Box::new(Request {
             id: self.request_id(index),
             head,
             body,
@@ -356,9 +356,10 @@ impl Conn {
             listener: self.listener,
             received: ctx.now,
             arrived: ctx.arrived,
+            begun: ctx.now,
             keep_alive,
             number: self.requests,
-        }
+        })
     }
 }
 

@@ -188,7 +188,7 @@ impl Reactor {
     }
 
     fn send_continue(&self, state: &mut State, id: ConnId) -> Flow {
-        let line = rgunicorn_http::continue_response((1, 1)).to_vec();
+        let line = rgunicorn_http::continue_response(rgunicorn_http::Version::HTTP_11).to_vec();
         self.push_out(state, id, Outgoing::from(line), true)
     }
 
@@ -221,7 +221,7 @@ impl Reactor {
         }
         self.begin_close(state, id);
         if let Some(head) = head {
-            let request = Request {
+            let request = Box::new(Request {
                 id: request_id,
                 head,
                 body: super::Body::Empty,
@@ -230,9 +230,10 @@ impl Reactor {
                 listener,
                 received: state.now,
                 arrived: state.now,
+                begun: state.now,
                 keep_alive: false,
                 number: 0,
-            };
+            });
             state.jobs.push_back(Job::Refused(request, refusal.status));
         }
     }
@@ -291,7 +292,7 @@ impl Reactor {
 }
 
 /// A request is ready for the application; no clock runs.
-fn call(state: &mut State, request: Request) {
+fn call(state: &mut State, request: Box<Request>) {
     state.stop_timer(request.id.conn.index);
     state.turn_requests += 1;
     state.jobs.push_back(Job::Call(request));

@@ -4,8 +4,9 @@
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
+use rgunicorn_io::sys::sync::{Mutex, MutexGuard};
 use rgunicorn_io::sys::waker::Waker;
 
 use super::Reactor;
@@ -122,7 +123,7 @@ mod tests {
         fn check_signals(&self, _: bool) -> Result<(), ExitStatus> {
             Ok(())
         }
-        fn call(&self, _: &Reactor, _: Request) {}
+        fn call(&self, _: &Reactor, _: Box<Request>) {}
         fn resume(&self, _: &Reactor, _: RequestId) {}
         fn abandon(&self, _: &Reactor, _: RequestId) {}
     }

@@ -32,7 +32,7 @@ mod spool;
 mod wakeup;
 
 pub use access::{AccessFacts, AccessLine};
-pub use app::{App, ExitStatus, Flow, Hijacked, Request, RequestId};
+pub use app::{App, ExitStatus, Flow, Hijacked, Request, RequestHasher, RequestId, RequestMap};
 pub use body::Body;
 pub use config::WorkerConfig;
 pub use control::Control;

@@ -56,7 +56,7 @@ impl Conn {
             Ok(ProxyStep::Header(header)) => {
                 self.proxy_state = ProxyHeaderState::Over;
                 if let Some(addresses) = header.addresses {
-                    self.peer = PeerAddr::told(addresses.source);
+                    self.peer = addresses.source.into();
                 }
                 self.proxied = Some(Arc::new(header));
                 self.feed(ctx, index, input)

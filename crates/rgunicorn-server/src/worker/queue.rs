@@ -15,7 +15,7 @@ pub struct RequestQueue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    requests: VecDeque<Request>,
+    requests: VecDeque<Box<Request>>,
     closed: bool,
 }
 
@@ -24,11 +24,11 @@ impl RequestQueue {
     ///
     /// # Errors
     /// The request, if the pool is closed.
-    pub fn push(&self, request: Request) -> Result<(), Box<Request>> {
+    pub fn push(&self, request: Box<Request>) -> Result<(), Box<Request>> {
         {
             let mut waiting = self.waiting();
             if waiting.closed {
-                return Err(Box::new(request));
+                return Err(request);
             }
             waiting.requests.push_back(request);
         }
@@ -37,7 +37,7 @@ impl RequestQueue {
     }
 
     /// The oldest request, as soon as there is one; `None` when the pool is closed. Blocks.
-    pub fn take(&self) -> Option<Request> {
+    pub fn take(&self) -> Option<Box<Request>> {
         let mut waiting = self.waiting();
         loop {
             if waiting.closed {

@@ -61,13 +61,13 @@ pub struct WorkerHandles {
 #[derive(Debug)]
 pub(super) enum Job {
     /// A complete request.
-    Call(Request),
+    Call(Box<Request>),
     /// A parked response may go on, or there is something to read of a request body.
     Resume(RequestId),
     /// The client has left of one that waits.
     Abandon(RequestId),
     /// A request was answered by us with this status: log it.
-    Refused(Request, u16),
+    Refused(Box<Request>, u16),
 }
 
 impl Job {

@@ -284,7 +284,10 @@ impl Reactor {
 
     fn take_job(&self) -> Option<Job> {
         let state = &mut *self.state();
-        let job = state.jobs.pop_front()?;
+        let mut job = state.jobs.pop_front()?;
+        if let Job::Call(request) = &mut job {
+            request.begun = state.now;
+        }
         if state.now < state.slow_until {
             state.driver.flush();
         }

@@ -1,5 +1,5 @@
-//! The server that the tests start: a `Host` whose fork is fork(2) and whose workers only beat and say what signals they
-//! get. Its configuration is a file of lines `KEY VALUE`.
+//! The server that the tests start: a `Host` whose fork is fork(2) and whose workers only beat and say what
+//! signals they get. Its configuration is a file of lines `KEY VALUE`.
 
 use rgunicorn_io::sys::clock;
 use rgunicorn_io::sys::exec::Program;
@@ -18,7 +18,7 @@ use std::time::Duration;
 /// Runs the server to its end, in the master and in each worker.
 pub(crate) fn serve(path: &Path) -> ! {
     let (config, mode) = read(path).expect("a good first configuration");
-    let mut host = TestHost { path: path.to_owned(), former_mode: mode.clone(), mode };
+    let mut host = TestHost { path: path.to_owned(), old_mode: mode.clone(), mode };
     let status = run(&mut host, config, launch());
     std::process::exit(status)
 }
@@ -48,7 +48,7 @@ fn launch() -> Launch {
 struct TestHost {
     path: PathBuf,
     mode: String,
-    former_mode: String,
+    old_mode: String,
 }
 
 /// One write per line: lines of several processes do not mix.
@@ -152,13 +152,13 @@ impl Host for TestHost {
 
     fn reload(&mut self) -> Result<ArbiterConfig, String> {
         let (config, mode) = read(&self.path)?;
-        self.former_mode = std::mem::replace(&mut self.mode, mode);
+        self.old_mode = std::mem::replace(&mut self.mode, mode);
         Ok(config)
     }
 
     fn reload_done(&mut self, accepted: bool) {
         if !accepted {
-            self.mode.clone_from(&self.former_mode);
+            self.mode.clone_from(&self.old_mode);
         }
         say(&format!("reload done: {accepted}"));
     }

@@ -157,7 +157,8 @@ impl Server {
         self.log.lines.lock().unwrap().iter().filter_map(of).take(number).collect()
     }
 
-    /// What the master itself has said at info or above, and its own debug lines about workers; without children's ends.
+    /// What the master itself has said at info or above, and its own debug lines about workers; without
+    /// children's ends.
     pub(crate) fn log_of_master(&self) -> Vec<String> {
         let own = format!("[{}] ", self.pid());
         let lines = self.lines();
@@ -188,7 +189,7 @@ impl Drop for Server {
         // Workers see that their parent has changed and leave; the deaf ones of a failed test are ended by their pids.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        for pid in self.unended().into_iter().chain(self.heirs()) {
+        for pid in self.unended().into_iter().chain(self.new_masters()) {
             let _ = process::kill(pid, Signal::KILL);
         }
     }
@@ -196,7 +197,7 @@ impl Drop for Server {
 
 impl Server {
     /// Masters that an upgrade has started and that did not say that they leave.
-    fn heirs(&self) -> Vec<Pid> {
+    fn new_masters(&self) -> Vec<Pid> {
         let lines = self.lines();
         let pids = lines
             .iter()

@@ -205,7 +205,7 @@ impl App for TestApp {
         Ok(())
     }
 
-    fn call(&self, reactor: &Reactor, mut request: Request) {
+    fn call(&self, reactor: &Reactor, mut request: Box<Request>) {
         let path = String::from_utf8(request.head.path().to_vec()).unwrap();
         self.note(format!("call {path}"));
         if matches!(request.body, Body::Incoming) {

@@ -182,7 +182,7 @@ impl App for Driven<'_> {
     fn check_signals(&self, _: bool) -> Result<(), ExitStatus> {
         if (self.step)() { Err(ExitStatus(REACHED)) } else { Ok(()) }
     }
-    fn call(&self, reactor: &Reactor, request: Request) {
+    fn call(&self, reactor: &Reactor, request: Box<Request>) {
         self.app.call(reactor, request);
     }
     fn resume(&self, reactor: &Reactor, conn: RequestId) {

@@ -1,4 +1,4 @@
-//! Which addresses are understood, and who is trusted?
+//! Which addresses are understood, and which peers are trusted?
 
 use std::net::IpAddr;
 

@@ -5,12 +5,12 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use super::super::optable::{Op, OpPhase};
-use super::super::types::{Completion, OpKey, Received};
+use super::super::types::{Completion, OpKey, Received, Token};
 use super::Epoll;
 use crate::sys::net;
 
 /// Reported whether asked for or not; every operation must look at it.
-const TROUBLE: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
+const ERRORS: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
 const IN: u32 = libc::EPOLLIN as u32;
 const OUT: u32 = libc::EPOLLOUT as u32;
 /// Between two tries to make a new epoll while no descriptor is free.
@@ -18,7 +18,7 @@ const START_OVER_PAUSE: Duration = Duration::from_millis(10);
 const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
 
 impl Epoll {
-    /// What the operations of `fd` wait for, as one mask; 0 = nothing.
+    /// Returns what the operations of `fd` wait for, as one mask; 0 for nothing.
     fn wanted(&self, fd: RawFd) -> u32 {
         let (mut mask, mut listens, mut others) = (0, false, false);
         let mut at = self.ops.first(fd);
@@ -32,34 +32,35 @@ impl Epoll {
                 Op::Send(_) => mask |= OUT,
                 Op::Poll { mask: polled, .. } => mask |= polled,
             }
-            let listen = matches!(op, Op::Poll { listen: true, .. });
-            (listens, others) = (listens || listen, others || !listen);
+            let accept = matches!(op, Op::Poll { accept: true, .. });
+            (listens, others) = (listens || accept, others || !accept);
         }
         if listens && !others { mask | EXCLUSIVE } else { mask }
     }
 
     /// Tells epoll what has changed since the last wait.
-    pub(super) fn settle(&mut self, out: &mut Vec<Completion>) {
+    pub(super) fn sync_interests(&mut self, out: &mut Vec<Completion>) {
         while let Some(fd) = self.interests.next_dirty() {
             let wanted = self.wanted(fd);
-            let settled = match self.ops.first(fd) {
-                Some(_) => self.interests.settle(fd, wanted),
-                None => self.interests.linger(fd),
+            let synced = match self.ops.first(fd) {
+                Some(_) => self.interests.sync(fd, wanted),
+                None => self.interests.keep_idle(fd),
             };
-            if let Err(error) = settled {
-                self.unwatchable(fd, wanted, &error, out);
+            if let Err(error) = synced {
+                self.refused(fd, wanted, &error, out);
             }
         }
     }
 
-    /// epoll refuses `fd`. A regular file is always ready, as poll(2) says; anything else is the operations' error.
-    fn unwatchable(&mut self, fd: RawFd, wanted: u32, error: &io::Error, out: &mut Vec<Completion>) {
+    /// Answers the operations of a descriptor that epoll refuses. A regular file is always ready, as poll(2) says;
+    /// anything else is the operations' error.
+    fn refused(&mut self, fd: RawFd, wanted: u32, error: &io::Error, out: &mut Vec<Completion>) {
         let always_ready = error.raw_os_error() == Some(libc::EPERM);
         let mut at = self.ops.first(fd);
         while let Some(key) = at {
             at = self.ops.next(key);
             if always_ready {
-                self.ready_op(key, wanted & (IN | OUT), out);
+                self.complete_ready(key, wanted & (IN | OUT), out);
             } else if let Some(op) = self.ops.remove(key) {
                 let error = || io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EBADF));
                 out.push(match op {
@@ -71,14 +72,15 @@ impl Epoll {
         }
     }
 
-    /// A descriptor is ready. `false`: there is a new epoll, or should be one, and the other events of this wait come again.
+    /// Handles one ready descriptor. `false`: there is a new epoll, or should be one, and the other events of this
+    /// wait come again.
     pub(super) fn dispatch(&mut self, event: libc::epoll_event, out: &mut Vec<Completion>) -> bool {
         let events = event.events;
         let fd = self.interests.fd_of(&event);
         let mut at = fd.and_then(|fd| self.ops.first(fd));
         if at.is_none() {
-            // Nobody asks any more.
-            let named = fd.is_some_and(|fd| self.interests.drop_registration(fd));
+            // No operation asks any more.
+            let named = fd.is_some_and(|fd| self.interests.deregister(fd));
             if !named && self.interests.start_over().is_err() {
                 // The same event comes again at once, until a descriptor is free (EMFILE).
                 std::thread::sleep(START_OVER_PAUSE);
@@ -87,23 +89,23 @@ impl Epoll {
         }
         while let Some(key) = at {
             at = self.ops.next(key);
-            self.ready_op(key, events, out);
+            self.complete_ready(key, events, out);
         }
         true
     }
 
-    fn ready_op(&mut self, key: OpKey, events: u32, out: &mut Vec<Completion>) {
+    fn complete_ready(&mut self, key: OpKey, events: u32, out: &mut Vec<Completion>) {
         let Some((fd, OpPhase::Armed, op)) = self.ops.get(key) else {
             return;
         };
         match op {
-            Op::Recv { .. } if events & (IN | TROUBLE) != 0 => self.receive(key, fd, out),
-            Op::Send(_) if events & (OUT | TROUBLE) != 0 => out.extend(self.advance_send(key)),
-            Op::Poll { mask, token, listen } if events & (mask | TROUBLE) != 0 => {
-                let (token, listen, result) = (*token, *listen, Ok(events & (mask | TROUBLE)));
+            &Op::Recv { token, .. } if events & (IN | ERRORS) != 0 => self.receive(key, fd, token, out),
+            Op::Send(_) if events & (OUT | ERRORS) != 0 => out.extend(self.advance_send(key)),
+            Op::Poll { mask, token, accept } if events & (mask | ERRORS) != 0 => {
+                let (token, accept, result) = (*token, *accept, Ok(events & (mask | ERRORS)));
                 self.ops.remove(key);
-                self.interests.touch(fd, false);
-                if listen {
+                self.interests.mark_dirty(fd, false);
+                if accept {
                     self.interests.rotate(fd);
                 }
                 out.push(Completion::Poll { token, result });
@@ -112,16 +114,14 @@ impl Epoll {
         }
     }
 
-    /// One recv per readiness: what is left is reported again by the next wait, after the other connections' turn.
-    fn receive(&mut self, key: OpKey, fd: RawFd, out: &mut Vec<Completion>) {
-        let Some((_, _, &mut Op::Recv { token, .. })) = self.ops.get_mut(key) else {
-            return;
-        };
+    /// Receives once per readiness: what is left is reported again by the next wait, after the other connections'
+    /// turn.
+    fn receive(&mut self, key: OpKey, fd: RawFd, token: Token, out: &mut Vec<Completion>) {
         if !self.pool.has_free() {
             self.stats.enobufs += 1;
             self.ops.set_phase(key, OpPhase::Parked);
-            self.parked.push_back(key);
-            self.interests.touch(fd, false);
+            self.awaiting_buffer.push_back(key);
+            self.interests.mark_dirty(fd, false);
             return;
         }
         let outcome = match self.pool.fill(|into| net::recv_now(fd, into)) {
@@ -132,26 +132,26 @@ impl Epoll {
         };
         if !matches!(outcome, Received::Data(_)) {
             self.ops.remove(key);
-            self.interests.touch(fd, false);
+            self.interests.mark_dirty(fd, false);
         }
         out.push(Completion::Recv { token, outcome });
     }
 
-    /// Buffers came back: the parked receptions watch their sockets again.
+    /// Makes receptions that await a buffer watch their sockets again, if buffers came back.
     pub(super) fn rearm(&mut self) {
         if !self.pool.has_free() {
             return;
         }
-        while let Some(key) = self.parked.pop_front() {
+        while let Some(key) = self.awaiting_buffer.pop_front() {
             if let Some((fd, OpPhase::Parked, _)) = self.ops.get(key) {
                 self.ops.set_phase(key, OpPhase::Armed);
-                self.interests.touch(fd, false);
+                self.interests.mark_dirty(fd, false);
                 self.stats.rearms += 1;
             }
         }
     }
 
-    /// Sends on; the completion if that was the rest.
+    /// Sends on, and returns the completion if that was the rest.
     pub(super) fn advance_send(&mut self, key: OpKey) -> Option<Completion> {
         let (fd, phase, Op::Send(op)) = self.ops.get_mut(key)? else {
             return None;
@@ -161,7 +161,7 @@ impl Epoll {
                 // Full: from now on the socket is what it waits for.
                 if phase != OpPhase::Armed {
                     self.ops.set_phase(key, OpPhase::Armed);
-                    self.interests.touch(fd, false);
+                    self.interests.mark_dirty(fd, false);
                 }
                 return None;
             }
@@ -169,7 +169,7 @@ impl Epoll {
             Err(error) => Err(error),
         };
         if phase == OpPhase::Armed {
-            self.interests.touch(fd, false);
+            self.interests.mark_dirty(fd, false);
         }
         match self.ops.remove(key)? {
             Op::Send(op) => Some(Completion::Sent { token: op.token, result, buf: op.buf }),

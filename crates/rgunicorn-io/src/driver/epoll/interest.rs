@@ -1,5 +1,5 @@
-//! What epoll knows about each descriptor, against what the operations want. Changes are collected and settled once, just
-//! before a wait: an interest that goes and comes back in one turn costs no system call.
+//! The interests of the operations in each descriptor, against what epoll knows of them. Changes are collected and
+//! told once, just before a wait: an interest that goes and comes back in one turn costs no system call.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use crate::sys::check;
 
-/// Nobody is registered under this mask: it would only report errors.
+/// No registration has this mask: it would only report errors.
 const UNREGISTERED: u32 = 0;
 /// `EPOLLEXCLUSIVE` (4.5): of all the epolls that watch a shared listener, wake one.
 const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
 
 #[derive(Copy, Clone, Default)]
 struct Interest {
-    /// What epoll was told.
+    /// The mask that epoll was told.
     registered: u32,
     /// Counts the registrations under this number; comes back with every event.
     generation: u32,
@@ -37,11 +37,11 @@ impl Interests {
         Ok(Self { epoll: create()?, by_fd: Vec::new(), dirty: Vec::new(), has_pwait2: true })
     }
 
-    /// The interest in `fd` may have changed.
-    pub(super) fn touch(&mut self, fd: RawFd, verify: bool) {
+    /// Notes that the interest in `fd` may have changed.
+    pub(super) fn mark_dirty(&mut self, fd: RawFd, verify: bool) {
         let at = fd as usize;
         if self.by_fd.len() <= at {
-            self.by_fd.resize((at + 1).next_power_of_two(), Interest::default());
+            self.grow(at);
         }
         let interest = &mut self.by_fd[at];
         interest.verify |= verify && interest.registered != UNREGISTERED;
@@ -51,7 +51,12 @@ impl Interests {
         }
     }
 
-    /// The next descriptor whose interest may have changed.
+    #[cold]
+    fn grow(&mut self, at: usize) {
+        self.by_fd.resize((at + 1).next_power_of_two(), Interest::default());
+    }
+
+    /// Takes the next descriptor whose interest may have changed.
     pub(super) fn next_dirty(&mut self) -> Option<RawFd> {
         let fd = self.dirty.pop()?;
         self.by_fd[fd as usize].dirty = false;
@@ -60,7 +65,7 @@ impl Interests {
 
     /// Makes epoll watch `fd` for `wanted` (0 = not at all). The error is that of the descriptor: `EPERM` means that it
     /// is always ready (a regular file).
-    pub(super) fn settle(&mut self, fd: RawFd, wanted: u32) -> io::Result<()> {
+    pub(super) fn sync(&mut self, fd: RawFd, wanted: u32) -> io::Result<()> {
         let interest = &mut self.by_fd[fd as usize];
         let registered = interest.registered;
         let verify = std::mem::take(&mut interest.verify);
@@ -102,9 +107,9 @@ impl Interests {
         }
     }
 
-    /// Before a close, or when a registration that lingers has reported something. `false` if the file cannot be named
-    /// any more: its number was closed, or is another one's.
-    pub(super) fn drop_registration(&mut self, fd: RawFd) -> bool {
+    /// Ends the registration of `fd`: before a close, or when an idle one has reported something. `false` if the file
+    /// cannot be named any more: its number was closed, or is another one's.
+    pub(super) fn deregister(&mut self, fd: RawFd) -> bool {
         let Some(interest) = self.by_fd.get_mut(fd as usize) else {
             return false;
         };
@@ -113,24 +118,25 @@ impl Interests {
         was != UNREGISTERED && self.control(libc::EPOLL_CTL_DEL, fd, 0).is_ok()
     }
 
-    /// Nobody waits for `fd` at present. The registration stays, as somebody often will before anything happens; an event
-    /// that nobody wants ends it. Not that of a shared listener: it would take a connection from a sibling.
-    pub(super) fn linger(&mut self, fd: RawFd) -> io::Result<()> {
+    /// Keeps the registration of `fd` although no operation waits for it at present: often one will before anything
+    /// happens, and an event that none wants ends it. Not that of a shared listener: it would take a connection from a
+    /// sibling.
+    pub(super) fn keep_idle(&mut self, fd: RawFd) -> io::Result<()> {
         if self.by_fd[fd as usize].registered & EXCLUSIVE != 0 {
-            return self.settle(fd, UNREGISTERED);
+            return self.sync(fd, UNREGISTERED);
         }
         Ok(())
     }
 
-    /// An exclusive waiter that was woken goes to the end of the kernel's queue: without this the first worker that ever
-    /// waited would get nearly all connections.
+    /// Moves an exclusive waiter that was woken to the end of the kernel's queue: without this the first worker that
+    /// ever waited would get nearly all connections.
     pub(super) fn rotate(&mut self, fd: RawFd) {
         if self.by_fd[fd as usize].registered & EXCLUSIVE != 0 {
-            self.touch(fd, true);
+            self.mark_dirty(fd, true);
         }
     }
 
-    /// Which descriptor an event is about; `None` if it is a file that once had the number of another one.
+    /// Returns the descriptor that an event is about; `None` if it is a file that once had the number of another one.
     pub(super) fn fd_of(&self, event: &libc::epoll_event) -> Option<RawFd> {
         let data = event.u64;
         let fd = data as u32;
@@ -138,14 +144,14 @@ impl Interests {
         (interest.generation == (data >> 32) as u32).then_some(fd as RawFd)
     }
 
-    /// Epoll reports a file that nobody here has open any more: its number was closed without our doing while another
-    /// process (a child that the application forked) holds the file. It cannot be named, so a new epoll takes the place of
-    /// the old one.
+    /// Puts a new epoll in the place of the old one. It is the answer to an event of a file that this process has not
+    /// open any more: its number was closed behind the driver's back while another process (a child that the
+    /// application forked) holds the file. It cannot be named.
     pub(super) fn start_over(&mut self) -> io::Result<()> {
         self.epoll = create()?;
         for at in 0..self.by_fd.len() {
             if std::mem::replace(&mut self.by_fd[at].registered, UNREGISTERED) != UNREGISTERED {
-                self.touch(at as RawFd, false);
+                self.mark_dirty(at as RawFd, false);
             }
         }
         Ok(())
@@ -199,7 +205,8 @@ impl Interests {
             tv_nsec: timeout.subsec_nanos().into(),
         };
         let len = events.len() as libc::c_int;
-        // SAFETY: `events` is writable for `len` entries and `timeout` readable during the call; no signal mask is passed.
+        // SAFETY: `events` is writable for `len` entries and `timeout` readable during the call; no signal mask is
+        // passed.
         let got = check(unsafe {
             libc::syscall(
                 libc::SYS_epoll_pwait2,

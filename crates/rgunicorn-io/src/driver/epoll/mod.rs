@@ -1,8 +1,8 @@
 //! The epoll back end: completions emulated over level-triggered readiness.
 //!
-//! A request costs recv + send + its share of epoll_wait and nothing else: a registration stays while the same interest
-//! comes back before the next wait (`interest.rs`), a reception stays registered for the life of its connection, a send is
-//! tried before anybody waits for writability.
+//! A request costs recv + send + its share of epoll_wait and nothing else: a registration stays while the same
+//! interest comes back before the next wait (`interest.rs`), a reception stays registered for the life of its
+//! connection, a send is tried before it waits for writability.
 //!
 //! Read `wait` first; it is the turn.
 
@@ -11,12 +11,13 @@ mod interest;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use self::interest::Interests;
 use super::buffers::BufferPool;
 use super::config::{BATCHED_AGE_MAX, BATCHED_SENDS_MAX, Config};
+use super::direct::DirectCalls;
 use super::optable::{Op, OpPhase, OpTable};
 use super::sendop::{SendOp, send_rest_now};
 use super::types::{BufId, Completion, Fd, OpKey, SendBuf, Sent, Stats, Token, Urgency};
@@ -25,7 +26,7 @@ use crate::sys::clock::{self, Instant};
 /// Events taken per wait: bounds a turn, so that due timers and new connections get their share.
 const EVENTS_PER_WAIT_MAX: usize = 256;
 
-/// See the module's text.
+/// The back end over epoll.
 pub(crate) struct Epoll {
     ops: OpTable,
     pool: BufferPool,
@@ -34,7 +35,7 @@ pub(crate) struct Epoll {
     queued: Vec<OpKey>,
     queued_since: Instant,
     /// Receptions without a buffer, in the order of their turn.
-    parked: VecDeque<OpKey>,
+    awaiting_buffer: VecDeque<OpKey>,
     /// Completions that were ready before the wait began.
     ready: Vec<Completion>,
     events: Vec<libc::epoll_event>,
@@ -42,6 +43,8 @@ pub(crate) struct Epoll {
     cut_short: bool,
     stats: Stats,
 }
+
+impl DirectCalls for Epoll {}
 
 impl Epoll {
     pub(crate) fn open(config: &Config) -> io::Result<Self> {
@@ -51,7 +54,7 @@ impl Epoll {
             interests: Interests::new()?,
             queued: Vec::new(),
             queued_since: Instant::default(),
-            parked: VecDeque::new(),
+            awaiting_buffer: VecDeque::new(),
             ready: Vec::new(),
             events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_PER_WAIT_MAX],
             cut_short: false,
@@ -59,19 +62,23 @@ impl Epoll {
         })
     }
 
+    pub(crate) fn name(&self) -> &'static str {
+        "epoll"
+    }
+
     pub(crate) fn recv(&mut self, fd: RawFd, token: Token) -> io::Result<OpKey> {
         self.insert(fd, Op::Recv { token, by_poll: false })
     }
 
-    /// Nothing is handed over by the kernel between waits, so there are never bytes to return.
+    /// Returns nothing: the kernel hands nothing over between waits.
     pub(crate) fn recv_stop(&mut self, op: OpKey) -> (Vec<u8>, bool) {
         self.recv_cancel(op);
         (Vec::new(), false)
     }
 
     pub(crate) fn recv_cancel(&mut self, op: OpKey) {
-        if let Some((_, _, Op::Recv { .. })) = self.ops.get(op) {
-            self.forget(op);
+        if let Some((fd, _, Op::Recv { .. })) = self.ops.get(op) {
+            self.forget(op, fd);
         }
     }
 
@@ -91,7 +98,7 @@ impl Epoll {
         if urgency == Urgency::Now {
             let verify = self.ops.first(fd).is_none();
             let key = self.ops.insert(fd, op, OpPhase::Armed);
-            self.interests.touch(fd, verify);
+            self.interests.mark_dirty(fd, verify);
             return Sent::Pending(key);
         }
         // Parked: it is not the socket that it waits for.
@@ -114,50 +121,51 @@ impl Epoll {
         if let Some(Op::Send(op)) = self.ops.remove(op) {
             self.ready.push(Completion::Orphan { buf: op.buf });
         }
-        self.interests.touch(fd, false);
+        self.interests.mark_dirty(fd, false);
     }
 
     pub(crate) fn poll(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
-        self.insert(fd, Op::Poll { token, mask, listen: false })
+        self.insert(fd, Op::Poll { token, mask, accept: false })
     }
 
-    /// The file is the same as at the last poll: a registration that lingers is that of this file.
+    /// Polls without a check: a registration that was kept idle is that of this very file.
     pub(crate) fn poll_again(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
-        self.insert_verified(fd, Op::Poll { token, mask, listen: false }, false)
+        self.insert_verified(fd, Op::Poll { token, mask, accept: false }, false)
     }
 
     pub(crate) fn poll_cancel(&mut self, op: OpKey) {
         let Some((fd, _, Op::Poll { .. })) = self.ops.get(op) else {
             return;
         };
-        self.forget(op);
+        self.forget(op, fd);
         if self.ops.first(fd).is_none() {
             // At once: the caller may be about to close the descriptor, and epoll could not be told after that.
-            self.interests.drop_registration(fd);
+            self.interests.deregister(fd);
         }
     }
 
-    /// See [`super::Driver::release_file`].
+    /// Ends the registration that an operation has left behind, if no other one uses it.
     pub(crate) fn release_file(&mut self, fd: RawFd) {
         if self.ops.first(fd).is_none() {
-            self.interests.drop_registration(fd);
+            self.interests.deregister(fd);
         }
     }
 
     pub(crate) fn arm_accept(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
-        let op = Op::Poll { token, mask: libc::EPOLLIN as u32, listen: true };
-        // A listener stays open, so a registration that lingers is good: `listen` and `listen_cancel` around every piece
+        let op = Op::Poll { token, mask: libc::EPOLLIN as u32, accept: true };
+        // A listener stays open, so an idle registration is good: `arm_accept` and `disarm_accept` around every piece
         // of application work cost nothing.
         self.insert_verified(listener, op, false)
     }
 
-    /// Costs no system call: an exclusive registration of a process that is not waiting is passed over by the kernel, and
-    /// the next sibling is woken. Only an event that we left behind in the last wait may have been meant for us alone.
+    /// Removes the operation without a system call: an exclusive registration of a process that is not waiting is
+    /// passed over by the kernel, and the next sibling is woken. Only an event that was left behind in the last wait
+    /// may have been meant for this process alone.
     pub(crate) fn disarm_accept(&mut self, op: OpKey) -> bool {
-        let Some((_, _, Op::Poll { listen: true, .. })) = self.ops.get(op) else {
+        let Some((fd, _, Op::Poll { accept: true, .. })) = self.ops.get(op) else {
             return false;
         };
-        self.forget(op);
+        self.forget(op, fd);
         self.cut_short
     }
 
@@ -173,8 +181,8 @@ impl Epoll {
         self.queued.len()
     }
 
-    pub(crate) fn fileno(&self) -> RawFd {
-        self.interests.fileno()
+    pub(crate) fn fileno(&self) -> Option<RawFd> {
+        Some(self.interests.fileno())
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -187,6 +195,9 @@ impl Epoll {
 
     /// Sends what is queued.
     pub(crate) fn flush(&mut self) {
+        if self.queued.is_empty() {
+            return;
+        }
         let mut queued = std::mem::take(&mut self.queued);
         for key in queued.drain(..) {
             if let Some(completion) = self.advance_send(key) {
@@ -197,7 +208,7 @@ impl Epoll {
     }
 
     pub(crate) fn close(&mut self, fd: Fd) {
-        let raw = std::os::fd::AsRawFd::as_raw_fd(&fd);
+        let raw = fd.as_raw_fd();
         while let Some(key) = self.ops.first(raw) {
             if let Some(Op::Send(op)) = self.ops.remove(key) {
                 self.ready.push(Completion::Orphan { buf: op.buf });
@@ -205,15 +216,19 @@ impl Epoll {
         }
         // Explicitly, because a forked child of the application may hold the same open file: the kernel would keep the
         // registration, and report a number that is another file's by then.
-        self.interests.drop_registration(raw);
+        self.interests.deregister(raw);
     }
 
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
         let before = out.len();
         self.flush();
-        out.append(&mut self.ready);
-        self.rearm();
-        self.settle(out);
+        if !self.ready.is_empty() {
+            out.append(&mut self.ready);
+        }
+        if !self.awaiting_buffer.is_empty() {
+            self.rearm();
+        }
+        self.sync_interests(out);
         let timeout = if out.len() > before { Some(Duration::ZERO) } else { timeout };
         self.stats.enters += 1;
         let got = match self.interests.wait(&mut self.events, timeout) {
@@ -232,16 +247,16 @@ impl Epoll {
         Ok(())
     }
 
-    /// In a forked child: closes the child's copy of the descriptor. The registrations are the parent's, the buffers are not
-    /// mapped here, and what lies on the heap may have to be dropped elsewhere: all that is leaked.
+    /// Closes, in a forked child, the child's copy of the descriptor. The registrations are the parent's, the buffers
+    /// are not mapped here, and what lies on the heap may have to be dropped elsewhere: all that is leaked.
     pub(crate) fn forget_after_fork(self) {
         let this = std::mem::ManuallyDrop::new(self);
         this.interests.close_in_child();
     }
 
     fn insert(&mut self, fd: RawFd, op: Op) -> io::Result<OpKey> {
-        // The descriptor may have been closed behind our back since it was watched last, and the number may be another
-        // file's now: a registration that only lingers is not trusted.
+        // The descriptor may have been closed without the driver since it was watched last, and the number may be
+        // another file's now: an idle registration is not trusted.
         let verify = self.ops.first(fd).is_none();
         self.insert_verified(fd, op, verify)
     }
@@ -251,14 +266,13 @@ impl Epoll {
             return Err(bad_fd());
         }
         let key = self.ops.insert(fd, op, OpPhase::Armed);
-        self.interests.touch(fd, verify);
+        self.interests.mark_dirty(fd, verify);
         Ok(key)
     }
 
-    fn forget(&mut self, key: OpKey) {
-        let Some((fd, ..)) = self.ops.get(key) else { return };
+    fn forget(&mut self, key: OpKey, fd: RawFd) {
         self.ops.remove(key);
-        self.interests.touch(fd, false);
+        self.interests.mark_dirty(fd, false);
     }
 }
 

@@ -1,9 +1,8 @@
-//! The simulated back end, for tests: no kernel, no clock, one seed. Everything that a kernel may do at its own pleasure
-//! (short reads, late completions, receptions that end for no reason, resets) is decided by dice, so that a failure can be
-//! replayed by its seed.
+//! The simulated back end, for tests: no kernel, no clock, one seed. Everything that a kernel may do at its own
+//! pleasure (short reads, late completions, receptions that end for no reason, resets) is decided by dice, so that a
+//! failure can be replayed by its seed.
 //!
-//! `world.rs` is the kernel, `net.rs` the test's handle on it, this file the driver, `turn.rs`
-//! what a wait does.
+//! `world.rs` is the kernel, `net.rs` the test's handle on it, this file the driver, `turn.rs` the work of a wait.
 
 mod net;
 mod turn;
@@ -21,10 +20,10 @@ pub use self::world::SimConfig;
 use self::world::{SimPoll, SimWorld};
 use super::buffers::BufferPool;
 use super::config::BATCHED_SENDS_MAX;
+use super::direct::DirectCalls;
 use super::optable::{Op, OpPhase, OpTable};
 use super::sendop::{SendOp, rest};
 use super::types::{BufId, Completion, Fd, OpKey, SendBuf, Sent, Stats, Token, Urgency};
-use super::{Backend, Driver};
 use crate::sys::clock::Instant;
 use crate::sys::net::PeerAddr;
 
@@ -43,29 +42,49 @@ pub(crate) struct Sim {
     stats: Stats,
 }
 
-impl Driver {
-    /// A driver over a simulated network that `seed` determines completely; the second half is the network's other end.
-    ///
-    /// # Panics
-    /// If the process has no address space left for the buffers.
-    pub fn sim(seed: u64, config: &SimConfig) -> (Self, SimNet) {
-        let (sim, net) = Sim::new(seed, config).expect("a simulation needs nothing but memory");
-        (Self::of(Backend::Sim(sim)), net)
+impl DirectCalls for Sim {
+    fn accept(&mut self, listener: RawFd) -> io::Result<(Fd, PeerAddr)> {
+        let mut world = self.world.borrow_mut();
+        if let Some(errno) = world.accept_errno {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        let listening = world.listeners.get_mut(&listener).ok_or_else(bad_fd)?;
+        let fd = listening.backlog.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+        Ok((Fd::Virtual(fd), PeerAddr::V4 { addr: [127, 0, 0, 1], port: (fd % 60_000) as u16 }))
     }
 
-    /// A second driver on a simulated network (`SimNet::driver`).
-    fn on_net(net: &SimNet) -> Self {
-        Self::of(Backend::Sim(Sim::on_net(net).expect("a simulation needs nothing but memory")))
+    fn try_recv(&mut self, fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
+        self.world.borrow_mut().recv(fd, into)
+    }
+
+    fn is_half_closed(&self, fd: RawFd) -> bool {
+        let world = self.world.borrow();
+        world.sockets.get(&fd).is_none_or(|socket| socket.peer_finished || socket.reset)
+    }
+
+    fn is_reset(&self, fd: RawFd) -> bool {
+        self.world.borrow().sockets.get(&fd).is_none_or(|socket| socket.reset)
+    }
+
+    fn shutdown(&mut self, fd: RawFd, how: Shutdown) -> io::Result<()> {
+        let mut world = self.world.borrow_mut();
+        let socket = world.socket(fd)?;
+        if socket.reset {
+            return Err(io::Error::from_raw_os_error(libc::ENOTCONN));
+        }
+        socket.send_closed |= how != Shutdown::Read;
+        socket.recv_closed |= how != Shutdown::Write;
+        Ok(())
+    }
+
+    fn now(&self) -> Instant {
+        self.world.borrow().now
     }
 }
 
 impl Sim {
-    pub(crate) fn new(seed: u64, config: &SimConfig) -> io::Result<(Self, SimNet)> {
-        let net = SimNet { world: Rc::new(RefCell::new(SimWorld::new(seed, config.clone()))) };
-        Ok((Self::on_net(&net)?, net))
-    }
-
-    pub(crate) fn on_net(net: &SimNet) -> io::Result<Self> {
+    /// Makes a driver on this network.
+    pub(crate) fn new(net: &SimNet) -> io::Result<Self> {
         let world = Rc::clone(&net.world);
         let mut inner = world.borrow_mut();
         inner.drivers += 1;
@@ -82,21 +101,20 @@ impl Sim {
         })
     }
 
-    pub(crate) fn accept(&mut self, listener: RawFd) -> io::Result<(Fd, PeerAddr)> {
-        let mut world = self.world.borrow_mut();
-        if let Some(errno) = world.accept_errno {
-            return Err(io::Error::from_raw_os_error(errno));
-        }
-        let listening = world.listeners.get_mut(&listener).ok_or_else(bad_fd)?;
-        let fd = listening.backlog.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
-        Ok((Fd::Virtual(fd), PeerAddr::V4 { addr: [127, 0, 0, 1], port: (fd % 60_000) as u16 }))
+    pub(crate) fn name(&self) -> &'static str {
+        "sim"
+    }
+
+    /// Returns none: no descriptor stands behind a simulation.
+    pub(crate) fn fileno(&self) -> Option<RawFd> {
+        None
     }
 
     pub(crate) fn recv(&mut self, fd: RawFd, token: Token) -> io::Result<OpKey> {
         self.insert(fd, Op::Recv { token, by_poll: false })
     }
 
-    /// Some bytes may have been "handed over by the kernel already": the dice say how many.
+    /// Returns some of the bytes that wait, as if the kernel had handed them over already: the dice say how many.
     pub(crate) fn recv_stop(&mut self, op: OpKey) -> (Vec<u8>, bool) {
         let Some((fd, _, Op::Recv { .. })) = self.ops.get(op) else {
             return (Vec::new(), false);
@@ -104,7 +122,7 @@ impl Sim {
         self.ops.remove(op);
         let (mut bytes, mut chunk) = (Vec::new(), [0; 512]);
         let mut world = self.world.borrow_mut();
-        while world.dice.roll(500) {
+        while world.rng.roll(500) {
             match world.recv(fd, &mut chunk) {
                 Ok(0) => return (bytes, true),
                 Ok(count) => bytes.extend_from_slice(&chunk[..count]),
@@ -112,19 +130,6 @@ impl Sim {
             }
         }
         (bytes, false)
-    }
-
-    pub(crate) fn try_recv(&mut self, fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
-        self.world.borrow_mut().recv(fd, into)
-    }
-
-    pub(crate) fn is_half_closed(&self, fd: RawFd) -> bool {
-        let world = self.world.borrow();
-        world.sockets.get(&fd).is_none_or(|socket| socket.peer_finished || socket.reset)
-    }
-
-    pub(crate) fn is_reset(&self, fd: RawFd) -> bool {
-        self.world.borrow().sockets.get(&fd).is_none_or(|socket| socket.reset)
     }
 
     pub(crate) fn recv_cancel(&mut self, op: OpKey) {
@@ -167,7 +172,11 @@ impl Sim {
     }
 
     pub(crate) fn poll(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
-        self.insert(fd, Op::Poll { token, mask, listen: false })
+        self.insert(fd, Op::Poll { token, mask, accept: false })
+    }
+
+    pub(crate) fn poll_again(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
+        self.poll(fd, mask, token)
     }
 
     pub(crate) fn poll_cancel(&mut self, op: OpKey) {
@@ -177,7 +186,7 @@ impl Sim {
     }
 
     pub(crate) fn arm_accept(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
-        let key = self.insert(listener, Op::Poll { token, mask: libc::POLLIN as u32, listen: true })?;
+        let key = self.insert(listener, Op::Poll { token, mask: libc::POLLIN as u32, accept: true })?;
         let waiter = SimPoll { driver: self.id, op: key };
         if let Some(listening) = self.world.borrow_mut().listeners.get_mut(&listener) {
             if listening.backlog.is_empty() {
@@ -190,7 +199,7 @@ impl Sim {
     }
 
     pub(crate) fn disarm_accept(&mut self, op: OpKey) -> bool {
-        let Some((fd, _, Op::Poll { listen: true, .. })) = self.ops.get(op) else {
+        let Some((fd, _, Op::Poll { accept: true, .. })) = self.ops.get(op) else {
             return false;
         };
         self.ops.remove(op);
@@ -227,10 +236,6 @@ impl Sim {
         self.ops.live() + self.ready.len()
     }
 
-    pub(crate) fn now(&self) -> Instant {
-        self.world.borrow().now
-    }
-
     pub(crate) fn stats(&self) -> Stats {
         self.stats
     }
@@ -245,15 +250,11 @@ impl Sim {
         self.world.borrow_mut().close(raw);
     }
 
-    pub(crate) fn shutdown(&mut self, fd: RawFd, how: Shutdown) -> io::Result<()> {
-        let mut world = self.world.borrow_mut();
-        let socket = world.socket(fd)?;
-        if socket.reset {
-            return Err(io::Error::from_raw_os_error(libc::ENOTCONN));
-        }
-        socket.finished |= how != Shutdown::Read;
-        socket.deaf |= how != Shutdown::Write;
-        Ok(())
+    /// Does nothing: operations that were ended hold no file here.
+    pub(crate) fn release_file(&mut self, _: RawFd) {}
+
+    pub(crate) fn forget_after_fork(self) {
+        std::mem::forget(self);
     }
 
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {

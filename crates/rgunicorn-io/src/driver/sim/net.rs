@@ -6,9 +6,8 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::super::Driver;
 use super::super::types::Fd;
-use super::world::{SimListener, SimSocket, SimWorld};
+use super::world::{SimConfig, SimListener, SimSocket, SimWorld};
 use crate::sys::clock::Instant;
 
 /// The rest of the world. Cloning gives another handle on the same one.
@@ -22,12 +21,12 @@ pub struct SimNet {
 pub struct Peer(RawFd);
 
 impl SimNet {
-    /// Another driver on this network: a sibling worker.
-    pub fn driver(&self) -> Driver {
-        Driver::on_net(self)
+    /// Makes a network without listeners and sockets.
+    pub(crate) fn new(seed: u64, config: &SimConfig) -> Self {
+        Self { world: Rc::new(RefCell::new(SimWorld::new(seed, config.clone()))) }
     }
 
-    /// A listening socket's descriptor; any driver of this network can use it.
+    /// Makes a listening socket, and returns its descriptor; any driver of this network can use it.
     pub fn listener(&self) -> RawFd {
         let mut world = self.world.borrow_mut();
         let fd = world.new_fd();
@@ -35,7 +34,7 @@ impl SimNet {
         fd
     }
 
-    /// A client connects; the connection waits to be accepted.
+    /// Connects a client; the connection waits to be accepted.
     ///
     /// # Errors
     /// `ConnectionRefused` if there is no such listener.
@@ -45,7 +44,8 @@ impl SimNet {
         Ok(peer)
     }
 
-    /// As [`SimNet::connect`], but its wake-up goes to somebody else, who does not accept.
+    /// Connects as [`SimNet::connect`] does, but the wake-up goes to a process outside the test, which does not
+    /// accept.
     ///
     /// # Errors
     /// As [`SimNet::connect`].
@@ -60,12 +60,12 @@ impl SimNet {
         Ok(Peer(fd))
     }
 
-    /// From now on every accept fails with this errno (`EMFILE`); `None`: none does.
+    /// Makes every accept from now on fail with this errno (`EMFILE`); `None`: none does.
     pub fn fail_accepts(&self, errno: Option<i32>) {
         self.world.borrow_mut().accept_errno = errno;
     }
 
-    /// A connection that is accepted already.
+    /// Makes a connection that is accepted already.
     pub fn pair(&self) -> (Fd, Peer) {
         let mut world = self.world.borrow_mut();
         let fd = world.new_fd();
@@ -73,20 +73,20 @@ impl SimNet {
         (Fd::Virtual(fd), Peer(fd))
     }
 
-    /// A descriptor that is no socket, with a poll(2) mask that the test sets.
+    /// Makes a descriptor that is no socket, with a poll(2) mask that the test sets.
     pub fn pollable(&self, mask: u32) -> Fd {
         let mut world = self.world.borrow_mut();
         let fd = world.new_fd();
-        world.others.insert(fd, mask);
+        world.pollables.insert(fd, mask);
         Fd::Virtual(fd)
     }
 
     /// Changes what a `pollable` is ready for.
     pub fn set_ready(&self, fd: RawFd, mask: u32) {
-        self.world.borrow_mut().others.insert(fd, mask);
+        self.world.borrow_mut().pollables.insert(fd, mask);
     }
 
-    /// The peer sends. Nothing arrives if our end is closed.
+    /// Sends as the peer. Nothing arrives if the driver's end is closed.
     pub fn send(&self, peer: Peer, bytes: &[u8]) {
         self.socket(peer, |socket| {
             if socket.closed {
@@ -97,12 +97,12 @@ impl SimNet {
         });
     }
 
-    /// The peer reads all that lies there.
+    /// Reads, as the peer, all that lies there.
     pub fn receive(&self, peer: Peer) -> Vec<u8> {
         self.socket(peer, |socket| socket.outgoing.drain(..).collect())
     }
 
-    /// The peer reads at most `bytes_max`.
+    /// Reads at most `bytes_max` as the peer.
     pub fn receive_some(&self, peer: Peer, bytes_max: usize) -> Vec<u8> {
         self.socket(peer, |socket| {
             let count = bytes_max.min(socket.outgoing.len());
@@ -110,17 +110,17 @@ impl SimNet {
         })
     }
 
-    /// Bytes of the peer's that our side has not received yet.
+    /// Returns how many bytes of the peer's the driver's side has not received yet.
     pub fn unreceived(&self, peer: Peer) -> usize {
         self.socket(peer, |socket| socket.incoming.len())
     }
 
-    /// The peer sends no more, but reads on.
+    /// Shuts the peer's sending side: it sends no more, but reads on.
     pub fn finish(&self, peer: Peer) {
         self.socket(peer, |socket| socket.peer_finished = true);
     }
 
-    /// The peer closes.
+    /// Closes the peer's end.
     pub fn close(&self, peer: Peer) {
         self.socket(peer, |socket| {
             socket.peer_finished = true;
@@ -128,7 +128,7 @@ impl SimNet {
         });
     }
 
-    /// The peer tears the connection down.
+    /// Resets the connection, as the peer.
     pub fn reset(&self, peer: Peer) {
         self.socket(peer, |socket| {
             socket.reset = true;
@@ -136,12 +136,12 @@ impl SimNet {
         });
     }
 
-    /// Whether the peer has read everything and knows that nothing more comes (end of stream or reset).
+    /// Tells whether the peer has read everything and knows that nothing more comes (end of stream or reset).
     pub fn sees_end(&self, peer: Peer) -> bool {
-        self.socket(peer, |socket| socket.outgoing.is_empty() && (socket.finished || socket.reset))
+        self.socket(peer, |socket| socket.outgoing.is_empty() && (socket.send_closed || socket.reset))
     }
 
-    /// Virtual time.
+    /// Returns the virtual time.
     pub fn now(&self) -> Instant {
         self.world.borrow().now
     }
@@ -152,7 +152,7 @@ impl SimNet {
     }
 
     fn socket<T>(&self, peer: Peer, act: impl FnOnce(&mut SimSocket) -> T) -> T {
-        // Sockets stay in the world, so that a peer can ask about one that we have closed.
+        // Sockets stay in the world, so that a peer can ask about one that the driver has closed.
         act(self.world.borrow_mut().sockets.entry(peer.0).or_default())
     }
 }

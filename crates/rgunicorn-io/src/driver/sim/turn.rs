@@ -1,4 +1,4 @@
-//! One turn of the simulation: which operations complete, and how.
+//! One turn of the simulation: the choice of the operations that complete, and of their results.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -16,28 +16,28 @@ impl Sim {
         while !keys.is_empty() {
             let key = {
                 let mut world = self.world.borrow_mut();
-                keys.swap_remove(world.dice.below(keys.len()))
+                keys.swap_remove(world.rng.below(keys.len()))
             };
             let before = out.len();
             let mut due = self.attempt(key, out);
             late |= due && out.len() == before;
             // A multishot reception may bring several results in one wait.
             while due && matches!(out.last(), Some(Completion::Recv { outcome: Received::Data(_), .. })) {
-                let more = self.world.borrow_mut().dice.roll(500);
+                let more = self.world.borrow_mut().rng.roll(500);
                 due = more && out.len() > before && self.attempt_again(key, out);
             }
         }
         late
     }
 
-    /// Another chance for a reception that has just brought data. True if it brought something.
+    /// Gives a reception that has just brought data another chance. True if it brought something.
     fn attempt_again(&mut self, key: OpKey, out: &mut Vec<Completion>) -> bool {
         let before = out.len();
         self.attempt(key, out);
         out.len() > before
     }
 
-    /// One operation's chance. True if it was due.
+    /// Gives one operation its chance. True if it was due.
     fn attempt(&mut self, key: OpKey, out: &mut Vec<Completion>) -> bool {
         let Some((fd, OpPhase::Armed, op)) = self.ops.get(key) else {
             return false;
@@ -45,22 +45,22 @@ impl Sim {
         match *op {
             Op::Recv { token, .. } => self.attempt_recv(key, fd, token, out),
             Op::Send(_) => self.attempt_send(key, fd, out),
-            Op::Poll { token, mask, listen } => self.attempt_poll(key, fd, token, mask, listen, out),
+            Op::Poll { token, mask, accept } => self.attempt_poll(key, fd, token, mask, accept, out),
         }
     }
 
     fn attempt_recv(&mut self, key: OpKey, fd: RawFd, token: Token, out: &mut Vec<Completion>) -> bool {
         let mut world = self.world.borrow_mut();
         let config = world.config.clone();
-        if world.dice.roll(config.reset_per_mille)
+        if world.rng.roll(config.reset_per_mille)
             && let Ok(socket) = world.socket(fd)
         {
             socket.reset = true;
         }
         let outcome = match world.readiness(fd) {
             Ok(mask) if mask & (libc::POLLIN as u32) == 0 => return false,
-            Ok(_) if world.dice.roll(config.late_per_mille) => return true,
-            Ok(_) if world.dice.roll(config.ended_per_mille) => {
+            Ok(_) if world.rng.roll(config.late_per_mille) => return true,
+            Ok(_) if world.rng.roll(config.ended_per_mille) => {
                 self.stats.rearms += 1;
                 return true;
             }
@@ -86,7 +86,7 @@ impl Sim {
     fn attempt_send(&mut self, key: OpKey, fd: RawFd, out: &mut Vec<Completion>) -> bool {
         let mut world = self.world.borrow_mut();
         let late = world.config.late_per_mille;
-        if world.dice.roll(late) {
+        if world.rng.roll(late) {
             return true;
         }
         let Some((_, _, Op::Send(op))) = self.ops.get_mut(key) else {
@@ -109,23 +109,23 @@ impl Sim {
         fd: RawFd,
         token: Token,
         mask: u32,
-        listen: bool,
+        accept: bool,
         out: &mut Vec<Completion>,
     ) -> bool {
         let mut world = self.world.borrow_mut();
         let waiter = SimPoll { driver: self.id, op: key };
         let woken =
-            !listen || world.listeners.get(&fd).is_none_or(|listening| listening.woken.contains(&waiter));
+            !accept || world.listeners.get(&fd).is_none_or(|listening| listening.woken.contains(&waiter));
         let always = (libc::POLLERR | libc::POLLHUP) as u32;
         let (late, canceled) = (world.config.late_per_mille, world.config.canceled_per_mille);
         let result = match world.readiness(fd) {
             _ if !woken => return false,
-            Ok(ready) if !listen && ready & (mask | always) == 0 => return false,
-            Ok(_) if world.dice.roll(late) => return true,
-            Ok(_) if !listen && world.dice.roll(canceled) => {
+            Ok(ready) if !accept && ready & (mask | always) == 0 => return false,
+            Ok(_) if world.rng.roll(late) => return true,
+            Ok(_) if !accept && world.rng.roll(canceled) => {
                 Err(io::Error::from_raw_os_error(libc::ECANCELED))
             }
-            Ok(ready) if listen => Ok(ready | libc::POLLIN as u32),
+            Ok(ready) if accept => Ok(ready | libc::POLLIN as u32),
             Ok(ready) => Ok(ready & (mask | always)),
             Err(error) => Err(error),
         };

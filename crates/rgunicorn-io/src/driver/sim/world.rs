@@ -24,7 +24,8 @@ pub struct SimConfig {
     pub short_per_mille: u32,
     /// A completion that is due comes later.
     pub late_per_mille: u32,
-    /// The kernel ends a healthy reception (ECANCELED, lost multishot); the driver arms it again, the caller sees nothing.
+    /// The kernel ends a healthy reception (ECANCELED, lost multishot); the driver arms it again, the caller sees
+    /// nothing.
     pub ended_per_mille: u32,
     /// A connection is reset by its peer.
     pub reset_per_mille: u32,
@@ -33,7 +34,7 @@ pub struct SimConfig {
 }
 
 impl Default for SimConfig {
-    /// Much trouble, but none that a correct caller could see as an error.
+    /// Returns rates of much trouble, but of none that a correct caller could see as an error.
     fn default() -> Self {
         Self {
             recv_buffers: 8,
@@ -60,39 +61,39 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// True in `per_mille` of 1000 rolls.
+    /// Returns true in `per_mille` of 1000 rolls.
     pub(super) fn roll(&mut self, per_mille: u32) -> bool {
         self.next() % 1000 < u64::from(per_mille)
     }
 
-    /// From 0 to `below` - 1.
+    /// Returns a number from 0 to `below` - 1.
     pub(super) fn below(&mut self, below: usize) -> usize {
         (self.next() % below.max(1) as u64) as usize
     }
 }
 
-/// Our end of a connection, with what lies in the wire both ways.
+/// The driver's end of a connection, with what lies in the wire both ways.
 #[derive(Default)]
 pub(super) struct SimSocket {
-    /// Sent by the peer, not received by us.
+    /// Sent by the peer, not received by the driver.
     pub(super) incoming: VecDeque<u8>,
-    /// Sent by us, not read by the peer.
+    /// Sent by the driver, not read by the peer.
     pub(super) outgoing: VecDeque<u8>,
     /// The peer sends no more.
     pub(super) peer_finished: bool,
-    /// The peer has closed: what we send meets nobody.
+    /// The peer has closed: what is sent to it meets no reader.
     pub(super) peer_closed: bool,
     /// The connection was torn down.
     pub(super) reset: bool,
-    /// We send no more.
-    pub(super) finished: bool,
-    /// We receive no more.
-    pub(super) deaf: bool,
-    /// Our end is closed; the socket lives until its peer has seen all.
+    /// The driver sends no more.
+    pub(super) send_closed: bool,
+    /// The driver receives no more.
+    pub(super) recv_closed: bool,
+    /// The driver's end is closed; the socket lives until its peer has seen all.
     pub(super) closed: bool,
 }
 
-/// Someone who asked to be woken for a connection: which driver, which operation.
+/// A wish to be woken for a connection: of which driver, by which operation.
 #[derive(Copy, Clone, PartialEq, Eq)]
 pub(super) struct SimPoll {
     pub(super) driver: u32,
@@ -110,13 +111,13 @@ pub(super) struct SimListener {
 
 pub(super) struct SimWorld {
     pub(super) config: SimConfig,
-    pub(super) dice: Rng,
+    pub(super) rng: Rng,
     pub(super) now: Instant,
     pub(super) sockets: BTreeMap<RawFd, SimSocket>,
     pub(super) listeners: BTreeMap<RawFd, SimListener>,
     /// Descriptors that are neither (pipes of an application): their poll(2) mask.
-    pub(super) others: BTreeMap<RawFd, u32>,
-    /// What every accept fails with.
+    pub(super) pollables: BTreeMap<RawFd, u32>,
+    /// The errno of every accept.
     pub(super) accept_errno: Option<i32>,
     next_fd: RawFd,
     pub(super) drivers: u32,
@@ -126,11 +127,11 @@ impl SimWorld {
     pub(super) fn new(seed: u64, config: SimConfig) -> Self {
         Self {
             config,
-            dice: Rng(seed),
+            rng: Rng(seed),
             now: Instant(1_000_000_000),
             sockets: BTreeMap::new(),
             listeners: BTreeMap::new(),
-            others: BTreeMap::new(),
+            pollables: BTreeMap::new(),
             accept_errno: None,
             next_fd: FIRST_FD,
             drivers: 0,
@@ -146,13 +147,13 @@ impl SimWorld {
         self.now = self.now.after(by);
     }
 
-    /// The socket, as long as our end of it is open.
+    /// Finds a socket whose local end is open.
     pub(super) fn socket(&mut self, fd: RawFd) -> io::Result<&mut SimSocket> {
         let socket = self.sockets.get_mut(&fd).filter(|socket| !socket.closed);
         socket.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
     }
 
-    /// A connection is queued: one waiter is woken.
+    /// Wakes one waiter, as a connection that is queued does.
     pub(super) fn wake_one(&mut self, listener: RawFd) {
         if let Some(listener) = self.listeners.get_mut(&listener)
             && let Some(waiter) = listener.waiters.pop_front()
@@ -161,7 +162,7 @@ impl SimWorld {
         }
     }
 
-    /// What poll(2) would say.
+    /// Returns the mask that poll(2) would give.
     pub(super) fn readiness(&self, fd: RawFd) -> io::Result<u32> {
         let mut mask = 0;
         if let Some(socket) = self.sockets.get(&fd).filter(|socket| !socket.closed) {
@@ -178,7 +179,7 @@ impl SimWorld {
             if !listener.backlog.is_empty() {
                 mask |= libc::POLLIN;
             }
-        } else if let Some(&other) = self.others.get(&fd) {
+        } else if let Some(&other) = self.pollables.get(&fd) {
             return Ok(other);
         } else {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
@@ -186,10 +187,10 @@ impl SimWorld {
         Ok(mask as u32)
     }
 
-    /// How much of `whole` is moved now; at least 1.
+    /// Chooses how much of `whole` is moved now; at least 1.
     pub(super) fn portion(&mut self, whole: usize) -> usize {
-        let short = self.dice.roll(self.config.short_per_mille);
-        if short { 1 + self.dice.below(whole) } else { whole }
+        let short = self.rng.roll(self.config.short_per_mille);
+        if short { 1 + self.rng.below(whole) } else { whole }
     }
 
     /// Receives into `into`; 0 is the end of the stream.
@@ -201,7 +202,7 @@ impl SimWorld {
         }
         let whole = socket.incoming.len().min(room);
         if whole == 0 {
-            return if socket.peer_finished || socket.deaf {
+            return if socket.peer_finished || socket.recv_closed {
                 Ok(0)
             } else {
                 Err(io::ErrorKind::WouldBlock.into())
@@ -222,7 +223,7 @@ impl SimWorld {
         if socket.reset {
             return Err(io::Error::from_raw_os_error(libc::ECONNRESET));
         }
-        if socket.finished || socket.peer_closed {
+        if socket.send_closed || socket.peer_closed {
             return Err(io::Error::from_raw_os_error(libc::EPIPE));
         }
         let whole = (head.len() + body.len()).min(window.saturating_sub(socket.outgoing.len()));
@@ -234,13 +235,13 @@ impl SimWorld {
         Ok(count)
     }
 
-    /// Our end is closed. With bytes unread the peer gets a reset, as TCP has it.
+    /// Closes the local end. With bytes unread the peer gets a reset, as TCP has it.
     pub(super) fn close(&mut self, fd: RawFd) {
-        self.others.remove(&fd);
+        self.pollables.remove(&fd);
         self.listeners.remove(&fd);
         if let Some(socket) = self.sockets.get_mut(&fd) {
             socket.closed = true;
-            socket.finished = true;
+            socket.send_closed = true;
             if !socket.incoming.is_empty() {
                 socket.reset = true;
                 socket.outgoing.clear();

@@ -1,4 +1,5 @@
-//! The provided-buffer ring: the kernel takes a buffer from it when bytes have arrived, we give it back after parsing.
+//! The provided-buffer ring: the kernel takes a buffer from it when bytes have arrived, and gets it back after
+//! parsing.
 
 use std::io;
 use std::ptr::NonNull;
@@ -18,9 +19,9 @@ pub(super) struct BufRing {
     entries: NonNull<BufRingEntry>,
     entries_bytes: usize,
     arena: Arena,
-    /// Next entry to write; runs freely, the kernel masks it as we do.
+    /// Next entry to write; runs freely, the kernel masks it as `release` does.
     tail: u16,
-    /// Buffers that the kernel has and, as far as we have seen, has not used.
+    /// Buffers that the kernel has and, as far as completions tell, has not used.
     available: u16,
 }
 
@@ -30,8 +31,8 @@ impl BufRing {
         let entries_bytes = usize::from(arena.count()) * size_of::<BufRingEntry>();
         let entries = map(entries_bytes)?.cast();
         let mut this = Self { entries, entries_bytes, arena, tail: 0, available: 0 };
-        // SAFETY: page-aligned zeroed memory for exactly that many entries; it outlives the ring (`Uring` drops the ring
-        // first), and the kernel pins its pages.
+        // SAFETY: page-aligned zeroed memory for exactly that many entries; it outlives the ring (`Uring` drops the
+        // ring first), and the kernel pins its pages.
         unsafe {
             ring.submitter().register_buf_ring_with_flags(
                 entries.as_ptr() as u64,
@@ -41,17 +42,17 @@ impl BufRing {
             )
         }?;
         for id in 0..this.arena.count() {
-            this.give(id);
+            this.release(id);
         }
         Ok(this)
     }
 
     /// Gives a buffer (back) to the kernel.
-    pub(super) fn give(&mut self, id: u16) {
+    pub(super) fn release(&mut self, id: u16) {
         let at = usize::from(self.tail & (self.arena.count() - 1));
         let address = self.arena.at(id).as_ptr() as u64;
-        // SAFETY: `at` is below the number of entries. The kernel does not read this entry before the tail passes it. The
-        // setters leave the field of entry 0 alone that holds the tail.
+        // SAFETY: `at` is below the number of entries. The kernel does not read this entry before the tail passes it.
+        // The setters leave the field of entry 0 alone that holds the tail.
         let entry = unsafe { &mut *self.entries.as_ptr().add(at) };
         entry.set_addr(address);
         entry.set_len(self.arena.size());
@@ -59,14 +60,14 @@ impl BufRing {
         self.tail = self.tail.wrapping_add(1);
         self.available += 1;
         debug_assert!(self.available <= self.arena.count(), "buffer {id} given twice");
-        // SAFETY: the tail lies inside the first entry, is aligned, and only we write it.
+        // SAFETY: the tail lies inside the first entry, is aligned, and only this method writes it (`&mut self`).
         let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries.as_ptr()).cast_mut()) };
         // Release: the entry is written before the kernel sees the tail.
         tail.store(self.tail, Ordering::Release);
     }
 
-    /// A completion named a buffer: it is ours now.
-    pub(super) fn took(&mut self) {
+    /// Takes over a buffer that a completion named.
+    pub(super) fn acquire(&mut self) {
         debug_assert!(self.available > 0, "the kernel used a buffer that it did not have");
         self.available = self.available.saturating_sub(1);
     }
@@ -83,7 +84,7 @@ impl BufRing {
         format!("multishot receive into {} buffers of {} bytes", self.arena.count(), self.arena.size())
     }
 
-    /// The kernel may still write to the buffers: never free them.
+    /// Keeps the buffers from ever being freed: the kernel may still write to them.
     pub(super) fn leak(&mut self) {
         self.arena.leak();
         self.entries_bytes = 0;

@@ -8,14 +8,14 @@ use io_uring::cqueue;
 use super::super::optable::{Op, OpPhase};
 use super::super::types::{Fd, OpKey};
 use super::Uring;
-use super::entries::{OpKind, unlisten, user_data};
+use super::entries::{OpKind, poll_remove, user_data};
 
 /// How often, and how long each time, a synchronous cancellation waits for the kernel before it gives up. It normally
 /// succeeds with the first enter; the bound only keeps a kernel bug from hanging the worker.
 const CANCEL_WAITS_MAX: u32 = 100;
 const CANCEL_WAIT: Duration = Duration::from_millis(10);
-/// Enters that a close spends on getting its cancellations done; each runs about 20 pieces of deferred work. What is left
-/// is done by the next wait.
+/// Enters that a close spends on getting its cancellations done; each runs about 20 pieces of deferred work. What is
+/// left is done by the next wait.
 const CLOSE_ENTERS_MAX: u32 = 64;
 
 impl Uring {
@@ -50,9 +50,9 @@ impl Uring {
 
     /// Keeps the bytes of a reception that is being stopped. True if it had ended by itself: end of stream or an error.
     fn take_final_bytes(&mut self, key: OpKey, entry: &cqueue::Entry, bytes: &mut Vec<u8>) -> bool {
-        if let Some(buf) = self.take_buffer(entry) {
+        if let Some(buf) = self.acquire_buffer(entry) {
             bytes.extend_from_slice(self.buffers.filled(&buf));
-            self.give_back(Some(buf));
+            self.release_buffer(Some(buf));
         }
         let by_poll = matches!(self.ops.get(key), Some((_, _, Op::Recv { by_poll: true, .. })));
         match entry.result() {
@@ -93,7 +93,7 @@ impl Uring {
         }
     }
 
-    /// The owner has gone.
+    /// Ends an operation whose owner has gone.
     fn abandon_op(&mut self, key: OpKey) {
         match self.ops.get(key) {
             Some((_, OpPhase::Armed, _)) => {
@@ -106,24 +106,26 @@ impl Uring {
         }
     }
 
-    /// POLL_REMOVE takes the waiter out of the listener's queue while it is submitted, and says whether it was still there.
+    /// Takes the waiter out of the listener's queue by POLL_REMOVE, which does that while it is submitted and says
+    /// whether the waiter was still there.
     ///
-    /// If it was not, its wake-up is ours, and it must be seen through to its terminal completion here: the kernel looks
-    /// at the listener once more when it finishes such a poll, and would arm it again, for good, if the connection had
-    /// been accepted in between (6.18: it would then take the wake-ups of our siblings while the application runs).
+    /// If it was not, its wake-up is this ring's, and it must be seen through to its terminal completion here: the
+    /// kernel looks at the listener once more when it finishes such a poll, and would arm it again, for good, if the
+    /// connection had been accepted in between (6.18: it would then take the wake-ups of the siblings while the
+    /// application runs).
     pub(crate) fn disarm_accept(&mut self, op: OpKey) -> bool {
-        let Some((_, OpPhase::Armed, Op::Poll { listen: true, .. })) = self.ops.get(op) else {
+        let Some((_, OpPhase::Armed, Op::Poll { accept: true, .. })) = self.ops.get(op) else {
             return false;
         };
         self.ops.set_phase(op, OpPhase::Orphaned);
         self.queued_sends = 0;
         let mut woken = false;
         for _ in 0..CANCEL_WAITS_MAX {
-            // SAFETY: names no memory.
-            unsafe { self.ring.push(unlisten(op)) };
+            // SAFETY: a poll removal names no memory, only the user data of another entry.
+            unsafe { self.ring.push(poll_remove(op)) };
             let submitted = if woken { self.ring.progress() } else { self.ring.submit() };
             self.ring.reap();
-            let answer = self.take_stashed(user_data(OpKind::Unlisten, op)).pop();
+            let answer = self.take_stashed(user_data(OpKind::PollRemove, op)).pop();
             if answer.is_some_and(|answer| answer.result() == 0) {
                 return woken;
             }
@@ -156,7 +158,7 @@ impl Uring {
         self.release_file(fd);
     }
 
-    /// See [`Driver::release_file`](super::super::Driver::release_file).
+    /// Enters the kernel until cancelled operations of this descriptor have let go of the file.
     pub(crate) fn release_file(&mut self, fd: RawFd) {
         let mut at = self.ops.first(fd);
         while let Some(key) = at

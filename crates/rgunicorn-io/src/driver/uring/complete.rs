@@ -1,4 +1,4 @@
-//! What the kernel's answers mean.
+//! The meaning of the kernel's answers.
 
 use std::io;
 
@@ -15,14 +15,14 @@ impl Uring {
         let Some(key) = op_key(entry.user_data()) else {
             return;
         };
-        let buf = self.take_buffer(entry);
+        let buf = self.acquire_buffer(entry);
         let more = cqueue::more(entry.flags());
         let Some((_, phase, op)) = self.ops.get(key) else {
             debug_assert!(false, "a completion after the terminal one of {key:?}");
-            return self.give_back(buf);
+            return self.release_buffer(buf);
         };
         if phase == OpPhase::Orphaned {
-            self.give_back(buf);
+            self.release_buffer(buf);
             if !more && let Some(Op::Send(op)) = self.ops.remove(key) {
                 out.push(Completion::Orphan { buf: op.buf });
             }
@@ -38,16 +38,16 @@ impl Uring {
         }
     }
 
-    /// The buffer that a completion names is ours from now on.
-    pub(super) fn take_buffer(&mut self, entry: &cqueue::Entry) -> Option<BufId> {
+    /// Takes over the buffer that a completion names, if it names one.
+    pub(super) fn acquire_buffer(&mut self, entry: &cqueue::Entry) -> Option<BufId> {
         let id = cqueue::buffer_select(entry.flags())?;
-        self.buffers.took();
+        self.buffers.acquire();
         Some(BufId { id, len: u32::try_from(entry.result()).unwrap_or(0) })
     }
 
-    pub(super) fn give_back(&mut self, buf: Option<BufId>) {
+    pub(super) fn release_buffer(&mut self, buf: Option<BufId>) {
         if let Some(buf) = buf {
-            self.buffers.give(buf.id);
+            self.buffers.release(buf.id);
         }
     }
 
@@ -74,7 +74,7 @@ impl Uring {
             // The poll that stood in for it fired.
             (1.., None) if was_poll => return self.park(key),
             (result, buf) => {
-                self.give_back(buf);
+                self.release_buffer(buf);
                 match -result {
                     libc::EINTR => return self.park(key),
                     libc::ENOBUFS => return self.park_for_buffer(key),
@@ -90,19 +90,20 @@ impl Uring {
         out.push(Completion::Recv { token, outcome });
     }
 
-    /// The kernel ended a reception that is to go on (short of memory, completion queue full).
+    /// Parks a reception that the kernel ended although it is to go on (short of memory, completion queue full).
     fn park(&mut self, key: OpKey) {
         self.ops.set_phase(key, OpPhase::Parked);
-        self.ended.push(key);
+        self.to_rearm.push(key);
     }
 
     fn park_for_buffer(&mut self, key: OpKey) {
         self.enobufs += 1;
         self.ops.set_phase(key, OpPhase::Parked);
-        self.starved.push_back(key);
+        self.awaiting_buffer.push_back(key);
     }
 
-    /// A non-blocking descriptor (the application may have made it so): the kernel does not wait by itself.
+    /// Waits by a poll for a descriptor that is non-blocking (the application may have made it so): the kernel does
+    /// not wait by itself.
     fn recv_by_poll(&mut self, key: OpKey) {
         if let Some((_, _, Op::Recv { by_poll, .. })) = self.ops.get_mut(key) {
             *by_poll = true;
@@ -140,7 +141,7 @@ impl Uring {
     }
 }
 
-/// A poll's answer: a mask, or an errno.
+/// Reads a poll's answer: a mask, or an errno.
 pub(super) fn mask(result: i32) -> io::Result<u32> {
     u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
 }

@@ -8,22 +8,22 @@ use super::super::types::OpKey;
 use super::Uring;
 use super::bufring::GROUP;
 
-/// Whose answer a completion is.
+/// The entry that a completion answers.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum OpKind {
     /// The operation's own.
     Op = 1,
     /// A cancellation's; comes only if it failed, because the operation was over already.
     Cancel = 2,
-    /// A listener's poll removal, which somebody waits for.
-    Unlisten = 3,
+    /// A listener's poll removal, which `disarm_accept` waits for.
+    PollRemove = 3,
 }
 
 pub(super) fn user_data(kind: OpKind, key: OpKey) -> u64 {
     (kind as u64) << 56 | u64::from(key.generation) << 32 | u64::from(key.index)
 }
 
-/// The key of a completion if it is the operation's own.
+/// Returns the key of a completion if it is the operation's own.
 pub(super) fn op_key(user_data: u64) -> Option<OpKey> {
     let key = OpKey { index: user_data as u32, generation: (user_data >> 32) as u32 & 0x00ff_ffff };
     (user_data >> 56 == OpKind::Op as u64).then_some(key)
@@ -36,8 +36,8 @@ pub(super) fn cancel(key: OpKey) -> squeue::Entry {
         .user_data(user_data(OpKind::Cancel, key))
 }
 
-pub(super) fn unlisten(key: OpKey) -> squeue::Entry {
-    opcode::PollRemove::new(user_data(OpKind::Op, key)).build().user_data(user_data(OpKind::Unlisten, key))
+pub(super) fn poll_remove(key: OpKey) -> squeue::Entry {
+    opcode::PollRemove::new(user_data(OpKind::Op, key)).build().user_data(user_data(OpKind::PollRemove, key))
 }
 
 impl Uring {
@@ -55,7 +55,7 @@ impl Uring {
             Op::Send(send) => {
                 // MSG_WAITALL: the kernel itself goes on after a short send, so one completion is the normal case.
                 let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-                match send.shape() {
+                match send.vectors() {
                     SendVectors::One(bytes, len) => opcode::Send::new(fd, bytes, len).flags(flags).build(),
                     SendVectors::Two(message) => {
                         opcode::SendMsg::new(fd, message).flags(flags as u32).build()
@@ -71,7 +71,7 @@ impl Uring {
 
     /// Queues a cancellation.
     pub(super) fn push_cancel(&mut self, key: OpKey) {
-        // SAFETY: names no memory.
+        // SAFETY: a cancellation names no memory, only the user data of another entry.
         unsafe { self.ring.push(cancel(key)) };
     }
 }

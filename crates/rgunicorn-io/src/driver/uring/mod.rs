@@ -2,8 +2,8 @@
 //!
 //! - `ring.rs`: the queues; `bufring.rs`: the receive buffers; `entries.rs`: what is asked of the kernel;
 //!   `complete.rs`: what its answers mean; `cancel.rs`: ending operations, at once or in time; `teardown.rs`: the end.
-//! - Every entry carries kind, generation and index of its operation; the table (`optable.rs`) decides what an answer is
-//!   worth. A buffer named by a completion goes back to the ring even if nobody wants its bytes.
+//! - Every entry carries kind, generation and index of its operation; the table (`optable.rs`) decides what an answer
+//!   is worth. A buffer named by a completion goes back to the ring even if its bytes are not wanted.
 //! - Kernel 6.1 or newer in effect: deferred task work, multishot recv and buffer rings, found by doing (`probe.rs`).
 
 mod bufring;
@@ -21,12 +21,13 @@ use std::time::Duration;
 use self::bufring::BufRing;
 use self::ring::Ring;
 use super::config::{BATCHED_AGE_MAX, BATCHED_SENDS_MAX, Config};
+use super::direct::DirectCalls;
 use super::optable::{Op, OpPhase, OpTable};
 use super::sendop::{SendOp, send_rest_now};
 use super::types::{BufId, Completion, OpKey, SendBuf, Sent, Stats, Token, Urgency};
 use crate::sys::clock::{self, Instant};
 
-/// See the module's text. Field order is drop order: the ring closes before its memory goes.
+/// The back end over io_uring.
 pub(crate) struct Uring {
     ring: Ring,
     ops: OpTable,
@@ -35,13 +36,15 @@ pub(crate) struct Uring {
     queued_sends: usize,
     queued_since: Instant,
     /// Receptions that the kernel ended although nothing is wrong: armed again with the next submission.
-    ended: Vec<OpKey>,
+    to_rearm: Vec<OpKey>,
     /// Receptions that found no buffer, in the order of their turn: armed again when there are buffers.
-    starved: VecDeque<OpKey>,
+    awaiting_buffer: VecDeque<OpKey>,
     enobufs: u64,
     rearms: u64,
     completions: u64,
 }
+
+impl DirectCalls for Uring {}
 
 impl Uring {
     pub(crate) fn open(config: &Config) -> io::Result<Self> {
@@ -53,15 +56,19 @@ impl Uring {
             buffers,
             queued_sends: 0,
             queued_since: Instant::default(),
-            ended: Vec::new(),
-            starved: VecDeque::new(),
+            to_rearm: Vec::new(),
+            awaiting_buffer: VecDeque::new(),
             enobufs: 0,
             rearms: 0,
             completions: 0,
         })
     }
 
-    /// What this ring can do, in words.
+    pub(crate) fn name(&self) -> &'static str {
+        "uring"
+    }
+
+    /// Describes the abilities of this ring in words.
     pub(crate) fn describe(&self) -> String {
         format!("{}, {}", self.buffers.describe(), self.ring.describe())
     }
@@ -71,14 +78,19 @@ impl Uring {
     }
 
     pub(crate) fn poll(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
-        self.start(fd, Op::Poll { token, mask, listen: false })
+        self.start(fd, Op::Poll { token, mask, accept: false })
+    }
+
+    /// Polls like `poll`: the kernel keeps nothing about a file between polls, so there is no check to skip.
+    pub(crate) fn poll_again(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
+        self.poll(fd, mask, token)
     }
 
     pub(crate) fn arm_accept(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
         // One-shot: a waiter that comes back goes to the end of the kernel's queue, so connections spread evenly.
         // Exclusive: one worker is woken per connection.
         let mask = (libc::EPOLLIN | libc::EPOLLEXCLUSIVE) as u32;
-        self.start(listener, Op::Poll { token, mask, listen: true })
+        self.start(listener, Op::Poll { token, mask, accept: true })
     }
 
     fn start(&mut self, fd: RawFd, op: Op) -> io::Result<OpKey> {
@@ -122,15 +134,15 @@ impl Uring {
     }
 
     pub(crate) fn release(&mut self, id: BufId) {
-        self.buffers.give(id.id);
+        self.buffers.release(id.id);
     }
 
     pub(crate) fn queued_sends(&self) -> usize {
         self.queued_sends
     }
 
-    pub(crate) fn fileno(&self) -> RawFd {
-        self.ring.fileno()
+    pub(crate) fn fileno(&self) -> Option<RawFd> {
+        Some(self.ring.fileno())
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -158,8 +170,8 @@ impl Uring {
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
         let before = out.len();
         self.queued_sends = 0;
-        let hungry = self.rearm();
-        if !self.ring.has_completions() && !hungry && timeout != Some(Duration::ZERO) {
+        let more_due = self.rearm();
+        if !self.ring.has_completions() && !more_due && timeout != Some(Duration::ZERO) {
             self.ring.wait(timeout)?;
         } else if self.ring.unsubmitted() > 0 || !self.ring.has_completions() {
             self.ring.progress()?;
@@ -172,22 +184,22 @@ impl Uring {
         Ok(())
     }
 
-    /// Arms again what the kernel ended, and as many starved receptions as there are buffers. True if more of those could
-    /// go at once: the wait must not block then.
+    /// Arms again what the kernel ended, and as many receptions that await a buffer as there are buffers. True if more
+    /// of those could go at once: the wait must not block then.
     fn rearm(&mut self) -> bool {
-        while let Some(key) = self.ended.pop() {
+        while let Some(key) = self.to_rearm.pop() {
             self.arm_parked(key);
         }
         let mut buffers = self.buffers.available();
         while buffers > 0 {
-            let Some(key) = self.starved.pop_front() else {
+            let Some(key) = self.awaiting_buffer.pop_front() else {
                 return false;
             };
             if self.arm_parked(key) {
                 buffers -= 1;
             }
         }
-        !self.starved.is_empty() && self.buffers.available() > 0
+        !self.awaiting_buffer.is_empty() && self.buffers.available() > 0
     }
 
     fn arm_parked(&mut self, key: OpKey) -> bool {

@@ -19,7 +19,7 @@ const SQ_ENTRIES_MIN: u32 = 64;
 const WAIT_MAX: Duration = Duration::from_secs(1_000_000_000);
 
 pub(super) struct Ring {
-    /// Dropped by hand: in a forked child its mappings are not there, and the addresses may be somebody else's.
+    /// Dropped by hand: in a forked child its mappings are not there, and other mappings may be at their addresses.
     ring: ManuallyDrop<IoUring>,
     /// `IORING_ENTER_NO_IOWAIT` (6.15): without it an idle server is accounted as 100% I/O wait.
     no_iowait: bool,
@@ -65,14 +65,15 @@ impl Ring {
         })
     }
 
-    /// Whether this is the process that made the ring. In a forked child nothing here may be touched.
+    /// Tells whether this is the process that made the ring. In a forked child nothing here may be touched.
     pub(super) fn is_own_process(&self) -> bool {
         self.owner.0 == std::process::id()
     }
 
     /// Closes a forked child's copy of the descriptor and touches nothing else. Nothing may be called after it.
     pub(super) fn close_in_child(&self) {
-        // SAFETY: the owner of the descriptor is never used or dropped again.
+        // SAFETY: `IoUring` owns the descriptor, and in a child it is never used or dropped again (`forget_after_fork`
+        // leaks it, `Drop` leaves it in its `ManuallyDrop`), so the number is closed once.
         unsafe { libc::close(self.ring.as_raw_fd()) };
     }
 
@@ -105,13 +106,15 @@ impl Ring {
             "the ring belongs to another"
         );
         if self.backlog.is_empty() {
-            // SAFETY: the caller's promise.
+            // SAFETY: memory named by the entry stays valid until its terminal completion: the contract of this
+            // function.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
             // An error leaves the queue full, and the entry goes to the backlog.
             let _ = self.submit();
-            // SAFETY: the caller's promise.
+            // SAFETY: memory named by the entry stays valid until its terminal completion: the contract of this
+            // function.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
@@ -121,7 +124,8 @@ impl Ring {
 
     fn push_backlog(&mut self) {
         while let Some(entry) = self.backlog.front() {
-            // SAFETY: promised by the caller of `push` when the entry came in.
+            // SAFETY: memory named by the entry stays valid until its terminal completion: the caller of `push`
+            // promised it when the entry came in, and only this queue has kept it since.
             if unsafe { self.ring.submission().push(entry) }.is_err() {
                 return;
             }
@@ -129,7 +133,7 @@ impl Ring {
         }
     }
 
-    /// Entries that the kernel has not seen.
+    /// Returns the number of entries that the kernel has not seen.
     pub(super) fn unsubmitted(&mut self) -> usize {
         self.backlog.len() + self.ring.submission().len()
     }
@@ -149,12 +153,12 @@ impl Ring {
         self.enter(1, EnterFlags::GETEVENTS, timeout)
     }
 
-    /// More finished work waits for an `enter` (one runs about 20 pieces).
+    /// Tells whether more finished work waits for an `enter` (one runs about 20 pieces).
     pub(super) fn has_deferred_work(&mut self) -> bool {
         self.ring.submission().taskrun()
     }
 
-    /// Whether something can be reaped without a system call.
+    /// Tells whether something can be reaped without a system call.
     pub(super) fn has_completions(&mut self) -> bool {
         !self.stash.is_empty() || !self.ring.completion().is_empty()
     }
@@ -195,15 +199,15 @@ impl Ring {
         match result {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
-                // The time is over; a signal came; the kernel wants completions reaped first, or is short of memory for a
-                // moment. In all cases: go on with what is there. What was not submitted is still queued.
+                // The time is over; a signal came; the kernel wants completions reaped first, or is short of memory
+                // for a moment. In all cases: go on with what is there. What was not submitted is still queued.
                 Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
                 _ => Err(error),
             },
         }
     }
 
-    /// The next completion, the stash first.
+    /// Takes the next completion, the stash first.
     pub(super) fn next(&mut self) -> Option<cqueue::Entry> {
         if let Some(entry) = self.stash.pop_front() {
             return Some(entry);

@@ -7,14 +7,14 @@ use super::super::optable::{Op, OpPhase};
 use super::Uring;
 
 /// How long the end waits for the kernel, in all, before memory is leaked instead of freed. Cancelled operations on
-/// sockets and polls finish at once; this is for what we have not met.
+/// sockets and polls finish at once; this is for operations that no test has met.
 const DRAIN_WAITS_MAX: u32 = 20;
 const DRAIN_WAIT: Duration = Duration::from_millis(10);
 
 impl Uring {
-    /// In a forked child: closes the child's copy of the descriptor. The queues are the parent's (and not even mapped here),
-    /// so nothing else is touched; what lies on the heap is leaked, because buffers may belong to objects that must be
-    /// dropped elsewhere.
+    /// Closes, in a forked child, the child's copy of the descriptor. The queues are the parent's (and not even mapped
+    /// here), so nothing else is touched; what lies on the heap is leaked, because buffers may belong to objects that
+    /// must be dropped elsewhere.
     pub(crate) fn forget_after_fork(self) {
         let this = ManuallyDrop::new(self);
         this.ring.close_in_child();

@@ -1,4 +1,4 @@
-//! Listeners: opening, adopting, addresses as text, and who removes a socket file.
+//! Listeners: opening, adopting, addresses as text, and the removal of socket files.
 
 use super::*;
 use std::io::Read;

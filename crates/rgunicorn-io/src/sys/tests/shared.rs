@@ -139,11 +139,11 @@ fn a_child_that_the_application_forks_says_nothing_about_its_parent() {
     assert_eq!(wait_for(pid), 0);
     assert_eq!((slot.read(), slot.is_replaced(), rings(&board)), (before, false, false));
     // The worker itself is a child, too.
-    // SAFETY: as above.
+    // SAFETY: the child only stores to shared memory and leaves.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         slot.claim_for_child().set_leaving();
-        // SAFETY: as above.
+        // SAFETY: ends the child at once.
         unsafe { libc::_exit(0) };
     }
     assert_eq!(wait_for(pid), 0);

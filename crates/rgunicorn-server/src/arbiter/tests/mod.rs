@@ -1,5 +1,5 @@
-//! Table tests of the decision table: no process, no clock, no signal. [`World`] plays the executor's part: it answers
-//! forks and reloads at once and holds what the score-board would say.
+//! Table tests of the decision table: no process, no clock, no signal. [`World`] plays the executor's part:
+//! it answers forks and reloads at once and holds the readings of the scoreboard.
 
 mod notify;
 mod property;
@@ -11,7 +11,8 @@ mod upgrade;
 mod watch;
 
 use super::event::{Action, MasterEvent, NotifyMessage, WorkerLimits};
-use super::plan::{MasterState, plan};
+use super::plan::plan;
+use super::state::MasterState;
 use super::{HookEvent, Level};
 use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::process::{ChildExit, Pid};
@@ -41,8 +42,8 @@ fn kill(age: u64, signal: Signal) -> Action {
     Action::Kill { pid: pid_of(age), signal }
 }
 
-fn share(workers: u32, company: bool) -> Action {
-    Action::ShareWorkers { workers, company }
+fn share(workers: u32, other_master: bool) -> Action {
+    Action::ShareWorkers { workers, other_master }
 }
 
 fn logged(level: Level, text: &str) -> Action {
@@ -61,9 +62,9 @@ struct World {
 }
 
 /// The process id that a new master gets.
-const HEIR: Pid = 500;
-/// The process id of the master before this one, in tests of one that is a heir.
-const PARENT: Pid = 400;
+const NEW_MASTER: Pid = 500;
+/// The process id of the old master, in tests of a new one.
+const OLD_MASTER: Pid = 400;
 
 impl World {
     /// A started master with `workers` workers that have booted and beat.
@@ -105,7 +106,7 @@ impl World {
                 MasterEvent::Forked { age: *age, pid: pid_of(*age) }
             }
             Action::Upgrade if self.forks_fail => MasterEvent::UpgradeFailed("EAGAIN"),
-            Action::Upgrade => MasterEvent::UpgradeStarted { pid: HEIR },
+            Action::Upgrade => MasterEvent::UpgradeStarted { pid: NEW_MASTER },
             Action::Reload => match self.reload {
                 Ok(limits) => MasterEvent::Reloaded(limits),
                 Err(error) => MasterEvent::ReloadFailed(error),

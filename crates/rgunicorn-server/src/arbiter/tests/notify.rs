@@ -4,7 +4,7 @@ use super::*;
 
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// A started master that has somebody to tell, none of whose workers has booted.
+/// A started master with a service manager, none of whose workers has booted.
 fn unbooted(workers: u32, watchdog: Option<Duration>) -> World {
     let mut world = World::unbooted(0);
     world.state = MasterState::new(limits(workers)).notifying(watchdog);
@@ -96,16 +96,16 @@ fn the_end() {
 }
 
 #[test]
-fn with_a_heir_it_is_not_the_service_that_ends() {
+fn with_a_new_master_it_is_not_the_service_that_ends() {
     let mut world = serving(1);
     world.signal(Signal::USR2);
-    assert_eq!(notices(&world.signal(Signal::TERM)), [NotifyMessage::Successor(HEIR)]);
+    assert_eq!(notices(&world.signal(Signal::TERM)), [NotifyMessage::Successor(NEW_MASTER)]);
 }
 
 #[test]
-fn a_heir_is_silent_until_it_is_promoted() {
+fn a_new_master_is_silent_until_it_is_promoted() {
     let mut world = unbooted(1, Some(SECOND * 2));
-    world.state = MasterState::new(limits(1)).started_by(Some(PARENT)).notifying(Some(SECOND * 2));
+    world.state = MasterState::new(limits(1)).started_by(Some(OLD_MASTER)).notifying(Some(SECOND * 2));
     world.board.clear();
     world.feed(MasterEvent::Started);
     assert_eq!(notices(&world.boot(1)), []);
@@ -115,7 +115,7 @@ fn a_heir_is_silent_until_it_is_promoted() {
     assert_eq!(notices(&promoted), [NotifyMessage::Alive, NotifyMessage::Ready(1, 1)]);
 
     let mut world = World::unbooted(0);
-    world.state = MasterState::new(limits(0)).started_by(Some(PARENT)).notifying(None);
+    world.state = MasterState::new(limits(0)).started_by(Some(OLD_MASTER)).notifying(None);
     world.feed(MasterEvent::Started);
     assert_eq!(notices(&world.signal(Signal::TERM)), []);
 }

@@ -12,7 +12,7 @@ enum Step {
     Pass(u32),
     ForksFail(bool),
     ReloadAnswers(Option<u32>),
-    HeirEnds(ChildExit),
+    NewMasterEnds(ChildExit),
     ParentEnds,
 }
 
@@ -33,12 +33,12 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (1u32..3000).prop_map(Step::Pass),
         1 => any::<bool>().prop_map(Step::ForksFail),
         1 => prop::option::of(1u32..5).prop_map(Step::ReloadAnswers),
-        1 => exit_of_heir().prop_map(Step::HeirEnds),
+        1 => exit_of_new_master().prop_map(Step::NewMasterEnds),
         1 => Just(Step::ParentEnds),
     ]
 }
 
-fn exit_of_heir() -> impl Strategy<Value = ChildExit> {
+fn exit_of_new_master() -> impl Strategy<Value = ChildExit> {
     prop_oneof![Just(ChildExit::Code(0)), Just(ChildExit::Code(1)), Just(ChildExit::Signal(Signal::KILL))]
 }
 
@@ -60,7 +60,9 @@ impl World {
                 self.reload = workers.map(limits).ok_or("broken");
                 Vec::new()
             }
-            Step::HeirEnds(exit) => self.feed(MasterEvent::Ended { pid: HEIR, exit, booted: false }),
+            Step::NewMasterEnds(exit) => {
+                self.feed(MasterEvent::Ended { pid: NEW_MASTER, exit, booted: false })
+            }
             Step::ParentEnds => self.feed(MasterEvent::Parent(1)),
             Step::Boot(_) | Step::Leave(_) | Step::End(..) => Vec::new(),
         };

@@ -6,7 +6,7 @@ impl World {
     /// A serving master that the master [`PARENT`] has started.
     fn new_master(workers: u32) -> Self {
         let mut world = Self::unbooted(0);
-        world.state = MasterState::new(limits(workers)).started_by(Some(PARENT));
+        world.state = MasterState::new(limits(workers)).started_by(Some(OLD_MASTER));
         world.feed(MasterEvent::Started);
         world.boot_all();
         world
@@ -18,8 +18,8 @@ impl World {
         world
     }
 
-    fn heir_ends(&mut self, exit: ChildExit) -> Vec<Action> {
-        self.feed(MasterEvent::Ended { pid: HEIR, exit, booted: false })
+    fn new_master_ends(&mut self, exit: ChildExit) -> Vec<Action> {
+        self.feed(MasterEvent::Ended { pid: NEW_MASTER, exit, booted: false })
     }
 }
 
@@ -36,13 +36,13 @@ fn a_second_upgrade_waits_for_the_end_of_the_first() {
     assert!(world.signal(Signal::USR2).contains(&Action::Upgrade));
     let actions = world.signal(Signal::USR2);
     assert_eq!(actions[1..], [logged(Level::Warning, "USR2 signal ignored. Child exists.")]);
-    world.heir_ends(ChildExit::Code(1));
+    world.new_master_ends(ChildExit::Code(1));
     assert!(world.signal(Signal::USR2).contains(&Action::Upgrade));
     assert_eq!(world.active(), [1, 2], "the workers have noticed nothing");
 }
 
 #[test]
-fn a_heir_is_not_upgraded_before_its_promotion() {
+fn a_new_master_is_not_upgraded_before_its_promotion() {
     let mut world = World::new_master(1);
     let actions = world.signal(Signal::USR2);
     assert_eq!(actions[1..], [logged(Level::Warning, "USR2 signal ignored. Parent exists.")]);
@@ -51,7 +51,7 @@ fn a_heir_is_not_upgraded_before_its_promotion() {
 }
 
 #[test]
-fn the_end_of_a_heir_changes_nothing() {
+fn the_end_of_a_new_master_changes_nothing() {
     let table = [
         (ChildExit::Code(0), Level::Info, "New master (pid:500) has left. This one goes on."),
         (ChildExit::Code(1), Level::Error, "New master (pid:500) exited with code 1. This one goes on."),
@@ -65,10 +65,10 @@ fn the_end_of_a_heir_changes_nothing() {
     for (exit, level, line) in table {
         let mut world = World::unbooted(2);
         world.signal(Signal::USR2);
-        let actions = world.heir_ends(exit);
+        let actions = world.new_master_ends(exit);
         assert_eq!(
             actions,
-            [logged(level, line), Action::RemoveNewMasterPidFile { pid: HEIR }, share(2, false)],
+            [logged(level, line), Action::RemoveNewMasterPidFile { pid: NEW_MASTER }, share(2, false)],
             "{exit:?}"
         );
         assert_eq!(unlinks(&world.signal(Signal::TERM)), Some(true), "its own again");
@@ -90,9 +90,9 @@ fn a_failed_fork_leaves_everything_as_it_was() {
 fn promotion() {
     let mut world = World::new_master(1);
     assert_eq!((world.state.suffix(), world.state.is_new_master()), (".2", true));
-    assert_eq!(world.feed(MasterEvent::Parent(PARENT)), []);
+    assert_eq!(world.feed(MasterEvent::Parent(OLD_MASTER)), []);
     let line = logged(Level::Info, "Master has been promoted.");
-    let promoted = [line, Action::Promote { former: PARENT }, share(1, false)];
+    let promoted = [line, Action::Promote { old_master: OLD_MASTER }, share(1, false)];
     assert_eq!(world.feed(MasterEvent::Parent(1)), promoted);
     assert_eq!((world.state.suffix(), world.state.is_new_master()), ("", false));
     assert_eq!(world.feed(MasterEvent::Parent(1)), []);
@@ -103,11 +103,11 @@ fn socket_files_stay_while_another_master_serves_on_them() {
     for signal in [Signal::TERM, Signal::QUIT, Signal::INT] {
         let mut old = World::serving(1);
         old.signal(Signal::USR2);
-        assert_eq!(unlinks(&old.signal(signal)), Some(false), "{signal}: the heir has them");
+        assert_eq!(unlinks(&old.signal(signal)), Some(false), "{signal}: the new master has them");
         assert_eq!(
             unlinks(&World::new_master(1).signal(signal)),
             Some(false),
-            "{signal}: the parent has them"
+            "{signal}: the old master has them"
         );
         let mut promoted = World::new_master(1);
         promoted.feed(MasterEvent::Parent(1));
@@ -123,7 +123,7 @@ fn socket_files_stay_while_another_master_serves_on_them() {
 fn workers_know_whether_another_master_is_there() {
     let told = |actions: &[Action]| {
         actions.iter().rev().find_map(|action| match action {
-            Action::ShareWorkers { workers, company } => Some((*workers, *company)),
+            Action::ShareWorkers { workers, other_master } => Some((*workers, *other_master)),
             _ => None,
         })
     };
@@ -131,9 +131,9 @@ fn workers_know_whether_another_master_is_there() {
     assert_eq!(told(&old.signal(Signal::USR2)), Some((1, true)));
     old.signal(Signal::TTIN);
     assert_eq!(told(&old.signal(Signal::TTOU)), Some((1, true)));
-    assert_eq!(told(&old.heir_ends(ChildExit::Code(0))), Some((1, false)));
+    assert_eq!(told(&old.new_master_ends(ChildExit::Code(0))), Some((1, false)));
     let mut new = World::unbooted(0);
-    new.state = MasterState::new(limits(1)).started_by(Some(PARENT));
+    new.state = MasterState::new(limits(1)).started_by(Some(OLD_MASTER));
     assert_eq!(told(&new.feed(MasterEvent::Started)), Some((1, true)));
     assert_eq!(told(&new.feed(MasterEvent::Parent(1))), Some((1, false)));
 }
@@ -143,11 +143,11 @@ fn workers_of_a_server_that_stops_know_when_the_other_master_is_gone() {
     let mut old = World::serving(1);
     old.signal(Signal::USR2);
     old.signal(Signal::TERM);
-    assert!(old.heir_ends(ChildExit::Code(3)).contains(&share(0, false)), "what waits is theirs then");
+    assert!(old.new_master_ends(ChildExit::Code(3)).contains(&share(0, false)), "what waits is theirs then");
 }
 
 #[test]
-fn a_heir_names_itself_in_the_log() {
+fn a_new_master_names_itself_in_the_log() {
     let mut world = World::new_master(1);
     assert!(lines(&world.signal(Signal::HUP)).contains(&(Level::Info, "Hang up: Master.2")));
     let mut world = World::new_master(0);
@@ -155,7 +155,7 @@ fn a_heir_names_itself_in_the_log() {
 }
 
 #[test]
-fn a_heir_that_is_told_to_stop_after_its_parent_has_gone_cleans_up() {
+fn a_new_master_that_is_told_to_stop_after_its_parent_has_gone_cleans_up() {
     let mut world = World::new_master(1);
     // The look at the parent comes first in each turn.
     world.feed(MasterEvent::Parent(1));
@@ -163,10 +163,10 @@ fn a_heir_that_is_told_to_stop_after_its_parent_has_gone_cleans_up() {
 }
 
 #[test]
-fn the_promotion_of_a_stopping_heir_gives_it_its_names_too() {
+fn the_promotion_of_a_stopping_new_master_gives_it_its_names_too() {
     let mut world = World::new_master(1);
     world.signal(Signal::TERM);
-    assert!(world.feed(MasterEvent::Parent(1)).contains(&Action::Promote { former: PARENT }));
+    assert!(world.feed(MasterEvent::Parent(1)).contains(&Action::Promote { old_master: OLD_MASTER }));
 }
 
 #[test]

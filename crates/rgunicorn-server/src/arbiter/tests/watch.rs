@@ -1,4 +1,4 @@
-//! Heartbeats: who is killed, and who is not.
+//! Heartbeats: which workers are killed, and which are not.
 
 use super::*;
 

@@ -74,7 +74,7 @@ fn a_full_disk_drops_and_counts() {
     assert_eq!((log.pending_bytes(), log.dropped()), (0, 4));
 }
 
-/// A pipe whose writing end the log opens by path, non-blocking as someone else may have made it.
+/// A pipe whose writing end the log opens by path, non-blocking as another process may have made it.
 fn pipe_log(buffer_bytes_max: usize) -> (AccessLog, std::io::PipeReader) {
     let (reader, writer) = std::io::pipe().unwrap();
     let path = format!("/dev/fd/{}", writer.as_raw_fd());

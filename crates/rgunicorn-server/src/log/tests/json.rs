@@ -9,7 +9,7 @@ use super::Request;
 use crate::log::AccessFormat;
 use crate::log::render::Renderer;
 
-/// The record, parsed by somebody else.
+/// The record, parsed by a library.
 fn record(source: &Request) -> Map<String, Value> {
     let mut out = Vec::new();
     Renderer::default().render(&AccessFormat::json(), source, &mut out);

@@ -1,0 +1,37 @@
+//! The calls that no back end queues, because the kernel answers them at once: on io_uring and epoll they are the same
+//! system calls, and the simulation answers them itself.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::RawFd;
+
+use super::types::Fd;
+use crate::sys::clock::{self, Instant};
+use crate::sys::net::{self, PeerAddr};
+
+/// The default of each method asks the kernel. [`Driver`](super::Driver) has the contract of each under the same name.
+pub(super) trait DirectCalls {
+    fn accept(&mut self, listener: RawFd) -> io::Result<(Fd, PeerAddr)> {
+        net::accept(listener).map(|(fd, peer)| (fd.into(), peer))
+    }
+
+    fn try_recv(&mut self, fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
+        net::recv_now(fd, into)
+    }
+
+    fn is_half_closed(&self, fd: RawFd) -> bool {
+        net::is_half_closed(fd)
+    }
+
+    fn is_reset(&self, fd: RawFd) -> bool {
+        net::is_reset(fd)
+    }
+
+    fn shutdown(&mut self, fd: RawFd, how: Shutdown) -> io::Result<()> {
+        net::shutdown(fd, how)
+    }
+
+    fn now(&self) -> Instant {
+        clock::now()
+    }
+}

@@ -1,0 +1,185 @@
+//! One request on its way through the application, and the Python objects that it meets.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyIterator};
+
+use rgunicorn_http::ResponseFacts;
+use rgunicorn_server::response::Response;
+use rgunicorn_server::worker::{Mailbox, Request, RequestId};
+
+use crate::py::is_referenced;
+
+use super::client::ClientDisconnected;
+use super::environ::EnvironFactory;
+use super::hints::EarlyHints;
+use super::input::Input;
+use super::response::{StartResponse, Write};
+use super::shared::RequestShared;
+use super::socket::{RequestHandle, SocketFactory};
+
+/// Sets of objects that are kept for requests to come beside the one in the environ templates: what a burst of requests in
+/// greenlets uses.
+const SPARE_SETS_MAX: usize = 64;
+
+/// A request, and how far its response is.
+pub(super) struct Exchange {
+    pub(super) request: Box<Request>,
+    pub(super) environ: Py<PyDict>,
+    /// The body, if it was still arriving when the application was called.
+    pub(super) input: Option<Py<Input>>,
+    pub(super) objects: RequestObjects,
+    /// What the application returned; closed at the end.
+    pub(super) iterable: Option<Py<PyAny>>,
+    pub(super) state: ExchangeState,
+    /// The request object of the hooks, if there are any.
+    pub(super) req: Option<Py<PyAny>>,
+    /// A list or a tuple: all items exist already, so nothing has to leave before the next is asked for.
+    pub(super) is_sized: bool,
+}
+
+impl Exchange {
+    pub(super) fn id(&self) -> RequestId {
+        self.request.id
+    }
+
+    /// Looks at the response. No Python may run in `look`.
+    pub(super) fn response<R>(&self, py: Python<'_>, look: impl FnOnce(&mut Response) -> R) -> R {
+        self.objects.shared.response.with(py, look)
+    }
+}
+
+/// How far it is.
+pub(super) enum ExchangeState {
+    /// Items are still to come.
+    Items(Py<PyIterator>),
+    /// Everything was produced; the last bytes are on their way.
+    Ending,
+}
+
+/// The objects that one request's application meets beside its environ and input.
+pub(super) struct RequestObjects {
+    pub(super) shared: Arc<RequestShared>,
+    pub(super) start_response: Py<StartResponse>,
+    pub(super) hints: Py<EarlyHints>,
+    pub(super) client: Py<ClientDisconnected>,
+    pub(super) socket: Py<PyAny>,
+    /// They are in the environ templates already.
+    in_templates: bool,
+}
+
+impl RequestObjects {
+    fn new(
+        py: Python<'_>,
+        sockets: &SocketFactory,
+        facts: ResponseFacts,
+        mailbox: Option<Arc<Mailbox>>,
+    ) -> PyResult<Self> {
+        let shared = Arc::new(RequestShared::new(facts));
+        let write = Py::new(py, Write::new(Arc::clone(&shared)))?;
+        let handle = Py::new(py, RequestHandle::new(Arc::clone(&shared)))?;
+        Ok(Self {
+            start_response: Py::new(py, StartResponse::new(Arc::clone(&shared), write))?,
+            hints: Py::new(py, EarlyHints::new(Arc::clone(&shared)))?,
+            client: Py::new(py, ClientDisconnected::new(Arc::clone(&shared), mailbox))?,
+            socket: sockets.make(py, &handle)?,
+            shared,
+            in_templates: false,
+        })
+    }
+
+    /// Puts them into an environ, or a template of environs.
+    pub(super) fn set_in(&self, environ: &Bound<'_, PyDict>) -> PyResult<()> {
+        let py = environ.py();
+        environ.set_item(pyo3::intern!(py, "wsgi.early_hints"), &self.hints)?;
+        environ.set_item(pyo3::intern!(py, "rgunicorn.client_disconnected"), &self.client)?;
+        environ.set_item(pyo3::intern!(py, "gunicorn.socket"), &self.socket)
+    }
+
+    /// Whether nobody but this set, and `templates` environ templates, holds any of them.
+    fn are_unkept(&self, py: Python<'_>, templates: usize) -> bool {
+        let count = 1 + if self.in_templates { templates } else { 0 };
+        is_referenced(self.start_response.bind(py), 1)
+            && self.start_response.get().owns_write(py)
+            && is_referenced(self.hints.bind(py), count)
+            && is_referenced(self.client.bind(py), count)
+            && is_referenced(self.socket.bind(py), count)
+    }
+}
+
+/// Objects of requests that are over, if the application has kept none of them. One set is in the environ templates, so
+/// that a request that uses it sets nothing.
+pub(super) struct SpareObjects {
+    home: RefCell<Option<RequestObjects>>,
+    /// The set of the templates is with a request, or waits for one.
+    has_home: Cell<bool>,
+    others: RefCell<Vec<RequestObjects>>,
+}
+
+impl SpareObjects {
+    pub(super) fn new() -> Self {
+        Self { home: RefCell::new(None), has_home: Cell::new(false), others: RefCell::default() }
+    }
+
+    /// Returns objects for a request; those that are not in its environ yet are put there.
+    pub(super) fn take(
+        &self,
+        environ: &Bound<'_, PyDict>,
+        (environs, sockets): (&EnvironFactory, &SocketFactory),
+        id: RequestId,
+        facts: ResponseFacts,
+        mailbox: impl FnOnce() -> Option<Arc<Mailbox>>,
+    ) -> PyResult<RequestObjects> {
+        let py = environ.py();
+        let home = self.home.borrow_mut().take();
+        if let Some(objects) = home {
+            objects.shared.response.with(py, |response| response.reset(facts));
+            objects.shared.begin(id, facts);
+            return Ok(objects);
+        }
+        let spare = self.others.borrow_mut().pop();
+        let mut objects = match spare {
+            Some(objects) => {
+                objects.shared.response.with(py, |response| response.reset(facts));
+                objects
+            }
+            None => RequestObjects::new(py, sockets, facts, mailbox())?,
+        };
+        objects.shared.begin(id, facts);
+        objects.set_in(environ)?;
+        if !self.has_home.replace(true) {
+            environs.templates(py).try_for_each(|template| objects.set_in(template))?;
+            objects.in_templates = true;
+        }
+        Ok(objects)
+    }
+
+    /// The request is over: what nobody has kept serves again, what somebody has kept leads nowhere from now on. Runs Python.
+    pub(super) fn put_back(
+        &self,
+        py: Python<'_>,
+        objects: RequestObjects,
+        (environs, sockets): (&EnvironFactory, &SocketFactory),
+    ) {
+        objects.shared.end();
+        if sockets.is_taken(py, &objects.socket) {
+            sockets.close(py, &objects.socket);
+        } else if objects.are_unkept(py, environs.templates(py).count()) {
+            if objects.in_templates {
+                let before = self.home.borrow_mut().replace(objects);
+                debug_assert!(before.is_none(), "one set is in the templates");
+                return;
+            }
+            if self.others.borrow().len() < SPARE_SETS_MAX {
+                return self.others.borrow_mut().push(objects);
+            }
+        }
+        if objects.in_templates {
+            // The next set takes its place there.
+            self.has_home.set(false);
+        }
+        drop(objects);
+    }
+}

@@ -1,0 +1,447 @@
+//! Cooperative mode: every request runs in a greenlet of its own, and waits by giving control to gevent's hub, which runs
+//! our loop. One worker then has thousands of requests in progress.
+//!
+//! A request's greenlet is a `gevent.Greenlet`, as under Gunicorn's gevent worker: applications ask for `getcurrent()`,
+//! kill it, link to it, and keep things in `gevent.local`. It is new for each request, so that nothing of the one before is
+//! found in there.
+//!
+//! A greenlet that waits for its client (`wait_sent`, `wait_body`) leaves its name here and switches to the hub; the
+//! reactor's `resume` or `abandon` switches back. Both sides look again after every switch: others may switch to a greenlet,
+//! too. What is thrown into a waiting greenlet (`kill`, `Timeout`) comes out of the wait as an error.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyRuntimeError, PySystemExit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use crate::py::{Describe, GilCell, Greenlets, Watch, assert_no_borrow, catch_panic};
+use rgunicorn_io::sys::clock::Instant;
+use rgunicorn_server::response::{HeadContext, Outgoing, Pieces};
+use rgunicorn_server::worker::{
+    AccessFacts, App, BodyRead, ExitStatus, Flow, Hijacked, Reactor, Request, RequestId, RequestMap,
+    Responded, Whole,
+};
+
+use super::app::{WsgiApp, WsgiConfig, check_signals};
+use super::current;
+use super::direct::watched;
+use super::log_line;
+use super::responder::{Responder, Waited, WorkerFacts};
+use super::running::Line;
+
+/// The requests' greenlets: how they are made, and how they wait.
+struct GreenletPool {
+    greenlets: Greenlets,
+    hub: Py<PyAny>,
+    greenlet_class: Py<PyAny>,
+    exit_class: Py<PyAny>,
+    serve: Py<ServeRequest>,
+    /// The request whose greenlet is being started; it takes it as the first thing that it does.
+    starting: RefCell<Option<Box<Request>>>,
+    running: Arc<InProgress>,
+    /// Greenlets that wait for a connection; more than one if an application shares its request among greenlets.
+    suspended: RefCell<RequestMap<Vec<Py<PyAny>>>>,
+}
+
+/// The greenlet of each request in progress, and its request line. Reports of a blocked loop are made from it, on another
+/// thread.
+#[derive(Default)]
+struct InProgress(GilCell<RequestMap<(Py<PyAny>, Line)>>);
+
+impl InProgress {
+    /// A line for each request: the one that runs first; all of them, and what else it might be, if none does.
+    fn describe(this: &Arc<Self>) -> Describe {
+        let this = this.clone();
+        Box::new(move |py| {
+            let all: Vec<(Py<PyAny>, String)> = this.0.with(py, |all| {
+                all.values().map(|(greenlet, line)| (greenlet.clone_ref(py), line.text())).collect()
+            });
+            // A greenlet that is switched out has a frame to show, the running one has not.
+            let runs =
+                |greenlet: &Py<PyAny>| greenlet.getattr(py, "gr_frame").is_ok_and(|frame| frame.is_none(py));
+            if let Some((_, text)) = all.iter().find(|(greenlet, _)| runs(greenlet)) {
+                return vec![text.clone()];
+            }
+            let others = format!("no request of {}: a callback, or a greenlet of the application", all.len());
+            vec![others]
+        })
+    }
+}
+
+impl GreenletPool {
+    /// Returns how reports learn about the requests in progress.
+    fn describe(&self) -> Describe {
+        InProgress::describe(&self.running)
+    }
+
+    /// For this thread's hub, which must run our loop.
+    ///
+    /// # Errors
+    /// Those of importing gevent.
+    fn new(py: Python<'_>) -> PyResult<Self> {
+        let gevent = py.import("gevent")?;
+        Ok(Self {
+            greenlets: Greenlets::import(py)?,
+            hub: gevent.getattr("get_hub")?.call0()?.unbind(),
+            greenlet_class: gevent.getattr("Greenlet")?.unbind(),
+            exit_class: gevent.getattr("GreenletExit")?.unbind(),
+            serve: Py::new(py, ServeRequest)?,
+            starting: RefCell::default(),
+            running: Arc::default(),
+            suspended: RefCell::default(),
+        })
+    }
+
+    /// Runs a request in a new greenlet, up to the first time that it waits for anything.
+    ///
+    /// # Errors
+    /// Those of making a greenlet. The request is over then, as it is where this returns `false`: the greenlet was killed
+    /// before it began.
+    fn spawn(&self, py: Python<'_>, request: Box<Request>) -> PyResult<bool> {
+        let id = request.id;
+        let greenlet = self.greenlet_class.bind(py).call1((&self.serve,))?;
+        let entry = (greenlet.clone().unbind(), Line::of(&request));
+        let before = self.running.0.with(py, |all| all.insert(id, entry));
+        drop(before);
+        let former = self.starting.borrow_mut().replace(request);
+        debug_assert!(former.is_none(), "a greenlet takes its request at once");
+        let done = self.go_on(py, &greenlet);
+        let unstarted = self.starting.borrow_mut().take();
+        if let Some(request) = unstarted {
+            // Killed before it began.
+            self.end(py, request.id);
+            return Ok(false);
+        }
+        done.map(|()| true)
+    }
+
+    /// Switches to a greenlet, from the hub.
+    fn go_on(&self, py: Python<'_>, greenlet: &Bound<'_, PyAny>) -> PyResult<()> {
+        catch_panic(|| self.greenlets.switch(py, greenlet)).map(drop)
+    }
+
+    /// Takes the request of a greenlet that begins.
+    fn begin(&self) -> Option<Box<Request>> {
+        self.starting.borrow_mut().take()
+    }
+
+    /// A greenlet's request is over.
+    fn end(&self, py: Python<'_>, id: RequestId) {
+        let over = self.running.0.with(py, |all| all.remove(&id));
+        drop(over);
+    }
+
+    /// The connection has news for those who wait for it.
+    fn wake(&self, py: Python<'_>, id: RequestId) {
+        let count = self.suspended.borrow().get(&id).map_or(0, Vec::len);
+        // One at a time: each may let the others go on, or wait again.
+        for _ in 0..count {
+            let first = self
+                .suspended
+                .borrow_mut()
+                .get_mut(&id)
+                .filter(|all| !all.is_empty())
+                .map(|all| all.remove(0));
+            let Some(greenlet) = first else { return };
+            if let Err(error) = self.go_on(py, greenlet.bind(py)) {
+                error.write_unraisable(py, None);
+            }
+        }
+    }
+
+    /// Waits until the output queue of a connection is empty, or the connection gone.
+    ///
+    /// # Errors
+    /// What is thrown into this greenlet.
+    fn wait_sent(&self, py: Python<'_>, reactor: &Reactor, id: RequestId) -> PyResult<()> {
+        while self.may_wait(py)? && reactor.park(id) {
+            self.suspend(py, id)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to read of a request body, or nothing more will come.
+    ///
+    /// # Errors
+    /// What is thrown into this greenlet, and `RuntimeError` in the hub, which cannot wait.
+    fn wait_body(&self, py: Python<'_>, reactor: &Reactor, id: RequestId) -> PyResult<()> {
+        if !self.may_wait(py)? {
+            return Err(PyRuntimeError::new_err("a request body cannot be waited for in the hub"));
+        }
+        while reactor.await_body(id) {
+            self.suspend(py, id)?;
+        }
+        Ok(())
+    }
+
+    /// Lets others run.
+    ///
+    /// # Errors
+    /// What is thrown into this greenlet.
+    fn give_way(&self, py: Python<'_>, reactor: &Reactor, id: RequestId) -> PyResult<()> {
+        if self.may_wait(py)? {
+            reactor.yield_turn(id);
+            self.suspend(py, id)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the running greenlet can wait: the hub is who is waited with.
+    fn may_wait(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(!self.greenlets.current(py)?.is(&self.hub))
+    }
+
+    /// Waits until the reactor has news of a connection, or somebody else switches here.
+    fn suspend(&self, py: Python<'_>, id: RequestId) -> PyResult<()> {
+        let me = self.greenlets.current(py)?;
+        self.suspended.borrow_mut().entry(id).or_default().push(me.clone().unbind());
+        assert_no_borrow();
+        // The hub's own method: it tells the greenlet that it is switched out.
+        let back = catch_panic(|| self.hub.bind(py).call_method0(intern!(py, "switch")).map(drop));
+        let mine = {
+            let mut suspended = self.suspended.borrow_mut();
+            let list = suspended.get_mut(&id);
+            let at = list.as_ref().and_then(|list| list.iter().position(|other| other.is(&me)));
+            let mine = list.zip(at).map(|(list, at)| list.swap_remove(at));
+            if suspended.get(&id).is_some_and(Vec::is_empty) {
+                suspended.remove(&id);
+            }
+            mine
+        };
+        drop(mine);
+        back
+    }
+
+    /// Whether an error is the quiet end of a greenlet that was killed.
+    fn is_exit(&self, py: Python<'_>, error: &PyErr) -> bool {
+        error.is_instance(py, self.exit_class.bind(py))
+    }
+
+    /// The greenlets of the requests in progress, for whoever ends them or tells of them.
+    fn running<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let all: Vec<Py<PyAny>> =
+            self.running.0.with(py, |all| all.values().map(|(greenlet, _)| greenlet.clone_ref(py)).collect());
+        PyList::new(py, all)
+    }
+}
+
+thread_local! {
+    /// The application that this thread serves.
+    static SERVING: RefCell<Option<Rc<GreenletApp>>> = const { RefCell::new(None) };
+}
+
+/// What a request's greenlet runs.
+#[pyclass(frozen, module = "rgunicorn._rgunicorn")]
+struct ServeRequest;
+
+#[pymethods]
+impl ServeRequest {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        // A counted handle, on the heap: this frame may be copied away and never come back.
+        let app = SERVING.with_borrow(Clone::clone);
+        app.ok_or_else(|| PyRuntimeError::new_err("the worker is over"))?.run(py)
+    }
+}
+
+/// The reactor and the greenlets of its requests.
+struct GreenletResponder {
+    reactor: Rc<Reactor>,
+    pool: GreenletPool,
+}
+
+impl Responder for GreenletResponder {
+    fn head_context(&self, id: RequestId) -> HeadContext {
+        self.reactor.head_context(id)
+    }
+
+    fn buffer(&self) -> Vec<u8> {
+        self.reactor.buffer()
+    }
+
+    fn respond(&self, id: RequestId, whole: Whole<'_>) -> Responded {
+        self.reactor.respond(id, whole)
+    }
+
+    fn send_pieces(&self, id: RequestId, pieces: Pieces) -> Flow {
+        self.reactor.send_pieces(id, pieces)
+    }
+
+    fn send(&self, id: RequestId, piece: Outgoing) -> Flow {
+        self.reactor.send(id, piece, false)
+    }
+
+    fn run_deferred_drops(&self) {
+        self.reactor.run_deferred_drops();
+    }
+
+    fn finish(&self, id: RequestId, keep: bool) {
+        self.reactor.finish(id, keep);
+    }
+
+    fn abort(&self, id: RequestId) {
+        self.reactor.abort(id);
+    }
+
+    fn is_closed(&self, id: RequestId) -> bool {
+        self.reactor.is_closed(id)
+    }
+
+    fn is_half_closed(&self, id: RequestId) -> bool {
+        self.reactor.is_half_closed(id)
+    }
+
+    fn hijack(&self, id: RequestId) -> io::Result<Hijacked> {
+        self.reactor.hijack(id)
+    }
+
+    fn log_access(&self, request: &Request, facts: &AccessFacts<'_>) {
+        self.reactor.log_access(request, facts);
+    }
+
+    fn wait_sent(&self, py: Python<'_>, id: RequestId) -> PyResult<Waited> {
+        self.pool.wait_sent(py, &self.reactor, id)?;
+        Ok(if self.reactor.is_closed(id) { Waited::Closed } else { Waited::Ready })
+    }
+
+    fn give_way(&self, py: Python<'_>, id: RequestId) -> PyResult<Waited> {
+        self.pool.give_way(py, &self.reactor, id)?;
+        Ok(Waited::Ready)
+    }
+
+    fn waits_for_reader(&self) -> bool {
+        true
+    }
+
+    fn frees_before_close(&self) -> bool {
+        false
+    }
+
+    fn read_body(&self, id: RequestId, bytes_max: usize) -> BodyRead {
+        self.reactor.read_body(id, bytes_max)
+    }
+
+    fn wait_body(&self, py: Python<'_>, id: RequestId) -> PyResult<()> {
+        self.pool.wait_body(py, &self.reactor, id)
+    }
+
+    fn is_killed(&self, py: Python<'_>, error: &PyErr) -> bool {
+        self.pool.is_exit(py, error)
+    }
+}
+
+/// The application in cooperative mode.
+pub struct GreenletApp {
+    wsgi: Rc<WsgiApp>,
+    responder: Rc<GreenletResponder>,
+    watch: Arc<Watch>,
+}
+
+impl GreenletApp {
+    /// The application of `config` on the reactor's thread, which is this one and whose hub runs our loop.
+    ///
+    /// # Errors
+    /// Those of importing gevent and of making the objects that requests share.
+    pub fn new(py: Python<'_>, config: &WsgiConfig, reactor: &Rc<Reactor>) -> PyResult<Rc<Self>> {
+        let pool = GreenletPool::new(py)?;
+        config.watch.describe_by(pool.describe());
+        let responder = Rc::new(GreenletResponder { reactor: Rc::clone(reactor), pool });
+        let wsgi = Rc::new(WsgiApp::new(py, config, WorkerFacts::of(reactor), responder.clone())?);
+        current::set(responder.clone());
+        let app = Rc::new(Self { wsgi, responder, watch: Arc::clone(&config.watch) });
+        SERVING.set(Some(Rc::clone(&app)));
+        Ok(app)
+    }
+
+    /// Hands diverted records of the error log over. Where nothing is borrowed.
+    pub fn relay_logs(&self) {
+        self.wsgi.relay_logs();
+    }
+
+    /// Returns the greenlets of the requests in progress.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub fn running<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.responder.pool.running(py)
+    }
+
+    /// The worker leaves.
+    pub fn close(&self) {
+        current::clear();
+        let app = SERVING.take();
+        drop(app);
+    }
+
+    /// Runs the request whose greenlet has just begun.
+    fn run(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(request) = self.responder.pool.begin() else { return Ok(()) };
+        let (id, reactor) = (request.id, &self.responder.reactor);
+        reactor.begin_work(id);
+        self.wsgi.start_guarded(py, request);
+        if self.wsgi.is_forked_copy() {
+            // The application has forked in here: the child leaves, and the client is its parent's.
+            let status = self.wsgi.worker.control.quitting().unwrap_or(0);
+            return Err(PySystemExit::new_err(status));
+        }
+        self.responder.pool.end(py, id);
+        reactor.end_work(id);
+        Ok(())
+    }
+
+    /// Runs `work` on behalf of a request; see [`watched`].
+    fn serve(&self, reactor: &Reactor, id: RequestId, now: Instant, work: impl FnOnce(Python<'_>)) {
+        watched(&self.watch, now, work, || {
+            if !self.is_forked_child() {
+                reactor.abort(id);
+            }
+        });
+    }
+
+    fn wake(&self, reactor: &Reactor, id: RequestId) {
+        self.serve(reactor, id, reactor.now(), |py| self.responder.pool.wake(py, id));
+    }
+}
+
+impl App for GreenletApp {
+    fn blocking(&self, wait: &mut dyn FnMut()) {
+        crate::py::blocking(wait);
+    }
+
+    fn check_signals(&self, _: bool) -> Result<(), ExitStatus> {
+        self.wsgi.relay_logs();
+        check_signals()
+    }
+
+    fn call(&self, reactor: &Reactor, request: Box<Request>) {
+        let id = request.id;
+        self.serve(reactor, id, request.begun, |py| match self.responder.pool.spawn(py, request) {
+            Ok(true) => {}
+            Ok(false) => reactor.abort(id),
+            Err(error) => {
+                error.write_unraisable(py, None);
+                reactor.abort(id);
+            }
+        });
+    }
+
+    fn resume(&self, reactor: &Reactor, id: RequestId) {
+        self.wake(reactor, id);
+    }
+
+    fn abandon(&self, reactor: &Reactor, id: RequestId) {
+        self.wake(reactor, id);
+    }
+
+    fn refused(&self, reactor: &Reactor, request: &Request, status: u16) {
+        reactor.log_access(request, &log_line::without_application(status));
+    }
+
+    fn is_forked_child(&self) -> bool {
+        self.wsgi.is_forked_copy()
+    }
+}
