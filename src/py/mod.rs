@@ -140,7 +140,7 @@ pub fn is_only_reference<T>(object: &Bound<'_, T>) -> bool {
     is_referenced(object, 1)
 }
 
-/// Whether there are `count` references to an object, the caller's included.
+/// Returns whether there are `count` references to an object, the caller's included.
 pub fn is_referenced<T>(object: &Bound<'_, T>, count: usize) -> bool {
     // SAFETY: the object is alive, and the interpreter lock keeps its count still.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) == count as ffi::Py_ssize_t }
