@@ -28,8 +28,17 @@ from rust_items import TYPES, Doc, Item, Source, split
 # How the modes of running an application (on the loop, in greenlets, in threads) are told apart in `MODES_FOLDER`:
 # these questions belong in `MODES_FILES`, which implement the modes, and nowhere else.
 MODES_FOLDER = "src/wsgi/"
-MODES_FILES = {"src/wsgi/link.rs"}
-MODES_QUESTIONS = (("pause", "(", ")"), ("is_thread",), ("Link", "::"), ("self", ".", "pause"))
+MODES_FILES = {f"src/wsgi/{name}.rs" for name in ("direct", "greenlets", "mod", "remote", "threads")}
+MODES_QUESTIONS = (
+    ("DirectApp",),
+    ("DirectResponder",),
+    ("GreenletApp",),
+    ("GreenletResponder",),
+    ("RemoteResponder",),
+    ("Threads",),
+    ("is_cooperative",),
+    ("is_thread",),
+)
 
 PYTHON = "python/rgunicorn"
 FUNCTION_LINES_MAX = 60

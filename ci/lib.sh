@@ -89,3 +89,20 @@ python_env() {
     export PYO3_PYTHON=$1
     export LD_LIBRARY_PATH=$libdir${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 }
+
+# left_out WHY: a check that cannot be made on this machine. It is no failure, but nobody shall overlook it.
+left_out() { say "*** NOT CHECKED: $*"; }
+
+# timed NAME COMMAND...: runs a command and says how long it took.
+timed() {
+    local name=$1 from=$SECONDS status=0
+    shift
+    say "==> $name"
+    "$@" </dev/null || status=$?
+    say "<== $name: $([ $status -eq 0 ] && echo ok || echo "FAILED ($status)"), $((SECONDS - from)) s"
+    return $status
+}
+
+# toolchain NAME: the full name of an installed toolchain, or failure. The list is asked, because rustup would install
+# what is named in a command.
+toolchain() { rustup toolchain list 2>/dev/null | grep -oE -m1 "^${1//./\\.}(\.0)?-[^ ]+"; }

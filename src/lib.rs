@@ -1,10 +1,11 @@
 //! rgunicorn: the pre-fork WSGI server that speaks Gunicorn's language, with an io_uring worker.
 //!
-//! This crate is the extension module: all that knows Python, and what joins the crates below to a server. It makes no
-//! system call and parses no byte of HTTP itself. Only the Python package `rgunicorn` uses it, as `rgunicorn._rgunicorn`.
+//! This crate is the extension module: all code that knows Python, and the code that joins the crates below
+//! to a server. It makes no system call and parses no byte of HTTP itself. Only the Python package
+//! `rgunicorn` uses it, as `rgunicorn._rgunicorn`.
 //!
-//! Its modules are floors; imports go down only, never sideways on the same floor (only floor 1 may use `py`).
-//! `tests/tidy` reads this table and fails on a forbidden import:
+//! Its modules are floors; imports go down only, never sideways on the same floor (only floor 1 may use
+//! `py`). `tests/tidy` reads this table and fails on a forbidden import:
 //!
 //! ```text
 //! 2 composition   boot, this file           may import all; nothing imports it
@@ -51,7 +52,7 @@ mod _rgunicorn {
         crate::boot::run_program(py, app)
     }
 
-    /// The application of `MODULE:EXPR`.
+    /// Loads the application of `MODULE:EXPR`.
     #[pyfunction]
     fn _load_app<'py>(py: Python<'py>, uri: &str) -> PyResult<Bound<'py, PyAny>> {
         use crate::wsgi::LoadError;

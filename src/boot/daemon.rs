@@ -6,19 +6,21 @@ use crate::gevent;
 use rgunicorn_io::sys::{daemon, process};
 use rgunicorn_settings::Settings;
 
+use super::console::write_stderr;
+
 /// The umask of a daemon. Gunicorn's.
 const UMASK: u32 = 0o022;
 
-/// Leaves the terminal, unless the process `is_detached`: the process that returns is another one, without terminal, in a
-/// session that nobody leads, and its standard streams are `/dev/null`. To be called before there is anything that a fork
-/// takes away or duplicates: threads, sockets, the pid file, log files.
+/// Leaves the terminal, unless the process `is_detached`: the process that returns is another one, without
+/// terminal, in a session without a leader, and its standard streams are `/dev/null`. To be called before
+/// there is anything that a fork takes away or duplicates: threads, sockets, the pid file, log files.
 ///
 /// # Errors
 /// The text for stderr.
 pub(super) fn detach(py: Python<'_>, settings: &Settings, is_detached: bool) -> Result<(), String> {
     if std::env::var_os("NOTIFY_SOCKET").is_some() {
         let text = "Warning: with daemon = True the server leaves the process that systemd waits for (Type=notify)\n";
-        super::write_text(py, "", text);
+        write_stderr(py, text);
     }
     if is_detached {
         return Ok(());
@@ -40,10 +42,11 @@ fn go_on_in_child(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Python's own fork: gevent's makes the parent watch the child through the hub, and takes SIGCHLD for that.
+/// Forks by Python's own function: gevent's makes the parent watch the child through the hub, and takes
+/// SIGCHLD for that.
 ///
 /// # Errors
-/// Those of `os.fork`.
+/// The exceptions of `os.fork`.
 pub(super) fn fork(py: Python<'_>) -> PyResult<i32> {
     let pid: i32 = gevent::original(py, "os", "fork")?.call0()?.extract()?;
     if pid == 0

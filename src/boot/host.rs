@@ -1,4 +1,4 @@
-//! What the arbiter asks of Python and of the worker floor.
+//! The arbiter's requests to Python and to the worker floor.
 
 use std::fmt;
 use std::io;
@@ -7,32 +7,36 @@ use std::sync::Arc;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 
-use crate::conf::{self, ConfigObjects};
+use crate::conf::{self, ConfigObjects, Variable};
 use rgunicorn_io::sys::listener::Listener;
 use rgunicorn_io::sys::process::Pid;
-use rgunicorn_server::arbiter::{self, ForkSide, HookEvent, Host, Launch, PARENT_VARIABLE, WorkerContext};
-use rgunicorn_server::log::Level;
+use rgunicorn_server::arbiter::{ArbiterConfig, ForkSide, HookEvent, Host, PARENT_VARIABLE, WorkerContext};
+use rgunicorn_server::log::{ErrorLog, Level};
 use rgunicorn_settings::Settings;
 
+use super::app::BootContext;
 use super::hooks::HookRunner;
 use super::logs::Logs;
 use super::sources::Sources;
-use super::worker::BootContext;
-use super::{daemon, setup, worker};
+use super::{cooperative, daemon, setup, worker};
+
+/// A configuration, and the logs that were opened for it.
+pub(super) struct Configuration {
+    pub(super) settings: Settings,
+    pub(super) objects: ConfigObjects,
+    pub(super) logs: Logs,
+}
 
 /// The server's side of the arbiter, in the master and, copied by the fork, in each worker.
 pub(super) struct Server {
     sources: Sources,
-    settings: Arc<Settings>,
-    live: Arc<ConfigObjects>,
+    /// The configuration in force.
+    current: Configuration,
+    /// The one before a reload that is on trial.
+    former: Option<Configuration>,
     hook_runner: HookRunner,
-    logs: Logs,
-    /// Settings, the same as objects, and logs from before a reload that is on trial.
-    former: Option<(Arc<Settings>, Arc<ConfigObjects>, Logs)>,
     /// The application, if it was imported before the fork.
     app: Option<Py<PyAny>>,
-    /// What the arbiter starts with, until it has.
-    pub(super) start: Option<(arbiter::ArbiterConfig, Launch)>,
     /// A worker that is over, but for threads of the application that do not end.
     pub(super) has_busy_threads: bool,
 }
@@ -40,50 +44,40 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn new(
         sources: Sources,
-        (settings, live, hook_runner): (Settings, ConfigObjects, HookRunner),
-        start: (arbiter::ArbiterConfig, Launch),
-        logs: Logs,
+        current: Configuration,
+        hook_runner: HookRunner,
         app: Option<Py<PyAny>>,
     ) -> Self {
-        let (settings, live) = (Arc::new(settings), Arc::new(live));
-        Self {
-            sources,
-            settings,
-            live,
-            hook_runner,
-            logs,
-            former: None,
-            app,
-            start: Some(start),
-            has_busy_threads: false,
-        }
+        Self { sources, current, former: None, hook_runner, app, has_busy_threads: false }
     }
 
     /// Reads everything again and opens what it names. The process has changed even where this fails.
-    fn read_again(
-        &self,
-        py: Python<'_>,
-    ) -> Result<((Settings, ConfigObjects), arbiter::ArbiterConfig, Logs), String> {
+    fn read_again(&self, py: Python<'_>) -> Result<(Configuration, ArbiterConfig), String> {
         self.sources.leave(py).map_err(|error| error.to_string())?;
         self.sources.read_program_again(py)?;
-        let (settings, live) = self.sources.read(py).map_err(|refused| refused.log)?;
+        let (settings, objects) = self.sources.read(py).map_err(|refused| refused.log)?;
         let config = setup::arbiter_config(&settings)?;
         self.sources.enter(py, &settings).map_err(|error| error.to_string())?;
-        let logs = Logs::open(py, &settings, &live, Some(&self.logs))?;
-        super::prepare_gevent(py, &settings)?;
-        Ok(((settings, live), config, logs))
+        let logs = Logs::open(py, &settings, &objects, Some(&self.current.logs))?;
+        cooperative::prepare_gevent(py, &settings)?;
+        Ok((Configuration { settings, objects, logs }, config))
     }
 
-    /// Hooks see the configuration that is in force now.
-    fn tell_stage(&self, py: Python<'_>) {
-        self.hook_runner.configure(py, &self.live, &self.logs.object(py));
+    /// Shows hooks the configuration that is in force now.
+    fn configure_hooks(&self, py: Python<'_>) {
+        let Configuration { objects, logs, .. } = &self.current;
+        self.hook_runner.configure(py, objects, &logs.object(py));
     }
 
-    /// Back to the directory and variables of the settings in force.
+    /// Goes back to the directory and variables of the settings in force.
     fn re_enter(&self, py: Python<'_>) {
-        if let Err(error) = self.sources.enter(py, &self.settings) {
-            self.logs.errors.error(format_args!("Cannot go back to the former settings: {error}"));
+        if let Err(error) = self.sources.enter(py, &self.current.settings) {
+            self.errors().error(format_args!("Cannot go back to the former settings: {error}"));
         }
+    }
+
+    fn errors(&self) -> &ErrorLog {
+        &self.current.logs.errors
     }
 }
 
@@ -96,51 +90,48 @@ impl Host for Server {
     }
 
     fn run_worker(&mut self, context: WorkerContext) -> i32 {
-        // A worker on trial: the former log files are not its business.
+        // A worker on trial writes nothing to the former log files.
         self.former = None;
         Python::attach(|py| {
             let app = self.app.as_ref().map(|app| app.clone_ref(py));
             let program = self.sources.embedding(py);
-            let ctx = BootContext { settings: &self.settings, live: &self.live, program };
-            let ended = worker::run(py, context, &ctx, &mut self.hook_runner, &mut self.logs, app);
+            let Configuration { settings, objects, logs } = &mut self.current;
+            let ctx = BootContext { settings, objects, program };
+            let ended = worker::run(py, context, &ctx, &mut self.hook_runner, logs, app);
             self.has_busy_threads = ended.has_busy_threads;
             ended.status
         })
     }
 
-    fn reload(&mut self) -> Result<arbiter::ArbiterConfig, String> {
+    fn reload(&mut self) -> Result<ArbiterConfig, String> {
         Python::attach(|py| {
-            let ((settings, live), config, logs) = self.read_again(py).inspect_err(|_| self.re_enter(py))?;
-            for unknown in settings.unknown_names() {
-                logs.errors.warning(format_args!("{unknown}"));
+            let (configuration, config) = self.read_again(py).inspect_err(|_| self.re_enter(py))?;
+            for unknown in configuration.settings.unknown_names() {
+                configuration.logs.errors.warning(format_args!("{unknown}"));
             }
-            let logs = std::mem::replace(&mut self.logs, logs);
-            let settings = std::mem::replace(&mut self.settings, Arc::new(settings));
-            let live = std::mem::replace(&mut self.live, Arc::new(live));
-            self.former = Some((settings, live, logs));
-            self.tell_stage(py);
+            self.former = Some(std::mem::replace(&mut self.current, configuration));
+            self.configure_hooks(py);
             Ok(config)
         })
     }
 
     fn reload_done(&mut self, accepted: bool) {
-        if let Some((settings, live, logs)) = self.former.take()
+        if let Some(former) = self.former.take()
             && !accepted
         {
-            self.settings = settings;
-            self.live = live;
-            self.logs = logs;
+            self.current = former;
             Python::attach(|py| {
-                self.logs.restore(py, &self.live);
+                self.current.logs.restore(py, &self.current.objects);
                 self.re_enter(py);
-                self.tell_stage(py);
+                self.configure_hooks(py);
             });
         }
     }
 
     fn event(&mut self, event: HookEvent) -> Result<(), i32> {
-        let done = Python::attach(|py| self.hook_runner.event(py, &self.live, &self.logs.errors, event));
-        self.logs.flush();
+        let Configuration { objects, logs, .. } = &self.current;
+        let done = Python::attach(|py| self.hook_runner.event(py, objects, &logs.errors, event));
+        logs.flush();
         done
     }
 
@@ -153,7 +144,8 @@ impl Host for Server {
     }
 
     fn counted(&mut self, workers: usize) {
-        if self.settings.statsd_host().is_some() || self.settings.enable_backlog_metric() {
+        let settings = &self.current.settings;
+        if settings.statsd_host().is_some() || settings.enable_backlog_metric() {
             Python::attach(|py| self.hook_runner.counted(py, workers));
         }
     }
@@ -163,25 +155,24 @@ impl Host for Server {
     }
 
     fn became_master(&mut self) {
-        let removed =
-            Python::attach(|py| conf::set_environ(py, (PARENT_VARIABLE.to_owned(), None)).map(drop));
+        let parent = Variable { name: PARENT_VARIABLE.to_owned(), value: None };
+        let removed = Python::attach(|py| conf::set_environ(py, parent).map(drop));
         if let Err(error) = removed {
-            self.logs
-                .errors
+            self.errors()
                 .error(format_args!("Cannot remove {PARENT_VARIABLE} from the environment: {error}"));
         }
     }
 
     fn startup_error(&mut self, text: &str) {
         eprintln!("\nError: {text}\n");
-        // Nobody reads the standard error of a daemon.
-        if self.settings.daemon() {
-            self.logs.errors.error(format_args!("{text}"));
+        // A daemon's standard error leads nowhere.
+        if self.current.settings.daemon() {
+            self.errors().error(format_args!("{text}"));
         }
     }
 
     fn reopen_logs(&mut self) {
-        self.logs.reopen();
+        self.current.logs.reopen();
     }
 
     fn blocking(&mut self, wait: &mut dyn FnMut()) {
@@ -201,7 +192,7 @@ impl Host for Server {
     }
 
     fn log(&mut self, level: Level, message: fmt::Arguments<'_>) {
-        self.logs.errors.log(level, message);
-        self.logs.flush();
+        self.errors().log(level, message);
+        self.current.logs.flush();
     }
 }

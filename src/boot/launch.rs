@@ -1,5 +1,5 @@
-//! How this process was started: what an upgrade in place starts again, and what a master that was started by one has got
-//! from the master before it.
+//! How this process was started: what an upgrade in place starts again, and what a master that was started by
+//! one has got from the master before it.
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
@@ -9,18 +9,19 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::conf;
+use crate::conf::{self, Variable};
 use rgunicorn_io::sys::exec::Program;
 use rgunicorn_io::sys::file;
 use rgunicorn_io::sys::process::{self, Pid};
 use rgunicorn_io::sys::systemd::{self, Notifier};
 use rgunicorn_server::arbiter::{Launch, OldMaster, PARENT_VARIABLE, SOCKETS_VARIABLE};
 
-/// Tells a new master that a service manager has opened the sockets that it gets, and not the master before it.
+/// Tells a new master that a service manager has opened the sockets that it gets, and not the master before
+/// it.
 const ACTIVATED_VARIABLE: &str = "RGUNICORN_ACTIVATED";
 
-/// Takes what the environment says. The descriptors are nobody else's from here on, and the variables that name them go;
-/// that of the parent stays, for workers and hooks to see, until the master is promoted.
+/// Reads the environment. The descriptors belong to the launch alone from here on, and the variables that
+/// name them go; that of the parent stays, for workers and hooks to see, until the master is promoted.
 ///
 /// # Errors
 /// Descriptors that are none, or an address that is none: the text for stderr.
@@ -40,9 +41,9 @@ pub(super) fn of_process(py: Python<'_>, directory: &Path) -> Result<Launch, Str
     Ok(Launch { program, old_master, activated, notifier, watchdog })
 }
 
-/// The master that has started this process.
+/// Returns the master that has started this process; `None`: another program has.
 fn old_master(py: Python<'_>) -> Result<Option<OldMaster>, String> {
-    // A program that a worker of a heir runs sees the first one alone.
+    // A program that a worker of a new master runs sees the first one alone.
     let (Some(pid), Some(list)) = (variable(PARENT_VARIABLE), variable(SOCKETS_VARIABLE)) else {
         return Ok(None);
     };
@@ -65,10 +66,13 @@ fn variable(name: &str) -> Option<String> {
 /// Changes the environment, Python's view of it included; without a value the variable goes.
 fn set(py: Python<'_>, name: &str, value: Option<&str>) -> Result<(), String> {
     let value = value.map(|text| PyString::new(py, text).into_any().unbind());
-    conf::set_environ(py, (name.to_owned(), value)).map(drop).map_err(|error| error.to_string())
+    conf::set_environ(py, Variable { name: name.to_owned(), value })
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
-/// The sockets that a service manager has opened for this process. Programs that it starts shall not look for them.
+/// Returns the sockets that a service manager has opened for this process, and hides them from programs that
+/// it starts.
 fn activated(py: Python<'_>) -> Result<Vec<RawFd>, String> {
     let [pid, count] = [systemd::LISTEN_PID, systemd::LISTEN_FDS].map(variable);
     let sockets = systemd::listen_fds(pid.as_deref(), count.as_deref(), process::id())?;
@@ -91,7 +95,8 @@ fn notifier() -> Result<Option<Notifier>, String> {
     notifier.transpose()
 }
 
-/// Signs of life that were wanted from the master before this one are wanted from this one, and from the one after it.
+/// Returns how often a service manager wants a sign of life. If it wanted them from the master before this
+/// one, it wants them from this one, and from the one after it.
 fn watchdog(py: Python<'_>, parent: Option<Pid>) -> Result<Option<Duration>, String> {
     let [usec, pid] = [systemd::WATCHDOG_USEC, systemd::WATCHDOG_PID].map(variable);
     let own = [Some(process::id()), parent].into_iter().flatten().collect::<Vec<_>>();
@@ -102,8 +107,9 @@ fn watchdog(py: Python<'_>, parent: Option<Pid>) -> Result<Option<Duration>, Str
     Ok(watchdog)
 }
 
-/// The same interpreter with the same command line, in the environment and the directory of now. Not `sys.argv`, which
-/// has lost the interpreter's own options and `-m`.
+/// Returns the program that an upgrade starts: the same interpreter with the same command line, in the
+/// environment and the directory of now. Not `sys.argv`, which has lost the interpreter's own options and
+/// `-m`.
 fn program(py: Python<'_>, directory: &Path, activated: bool) -> PyResult<Program> {
     let sys = py.import("sys")?;
     let executable: Option<PathBuf> = sys.getattr("executable")?.extract()?;

@@ -1,4 +1,5 @@
-//! The logs that the settings name: opened at the start and at each reload, given to whom the workers become.
+//! The logs that the settings name: opened at the start and at each reload, owned by the account of the
+//! workers.
 
 use std::io;
 use std::os::unix::fs::chown;
@@ -22,21 +23,22 @@ pub(super) struct Logs {
     logger: Py<PyAny>,
     /// Records of the error log go to that logger.
     relay: Option<Arc<QueueListener>>,
-    /// Files, and who gets them: workers that became somebody else must be able to open them again.
+    /// Files, and the account that gets them: workers, which have changed to it, must be able to open them
+    /// again.
     files: Vec<String>,
     owner: Option<(u32, u32)>,
 }
 
 impl Logs {
-    /// Opens the logs. `former`: those that are in force; a logger of the same class goes on with the new settings.
+    /// Opens the logs. `former`: the logs in force; a logger of the same class goes on with the new settings.
     ///
     /// # Errors
-    /// A file that cannot be written or given away, a record format that means nothing, a logger that cannot be made: the
-    /// text for stderr.
+    /// A file that cannot be written or given away, a record format that means nothing, a logger that cannot
+    /// be made: the text for stderr.
     pub(super) fn open(
         py: Python<'_>,
         settings: &Settings,
-        live: &ConfigObjects,
+        objects: &ConfigObjects,
         former: Option<&Self>,
     ) -> Result<Self, String> {
         let unwritable = |path: &str, error| format!("Error: '{path}' isn't writable [{error}]");
@@ -52,22 +54,22 @@ impl Logs {
         let files = targets.filter(|target| *target != "-").map(str::to_owned).collect();
         let access = access.transpose()?;
         let former = former.map(|former| former.logger.bind(py));
-        let logger = made_logger(py, live, former).map_err(|error| logger_error(py, &error))?.unbind();
+        let logger = make_logger(py, objects, former).map_err(|error| logger_error(py, &error))?.unbind();
         let mut logs = Self { errors: Arc::new(errors), access, logger, relay: None, files, owner };
         logs.give_away()
             .map_err(|(path, error)| format!("Error: cannot change the owner of '{path}': {error}"))?;
-        logs.sync_polls(py, live).map_err(|error| format_exception(py, &error))?;
+        logs.choose_writer(py, objects).map_err(|error| format_exception(py, &error))?;
         Ok(logs)
     }
 
-    /// Decides who writes: the native logs, or Python's logger where something of it is not as it came. Handlers and filters
-    /// may be added by whoever runs later, so it is asked again in the worker.
+    /// Chooses what writes: the native logs, or Python's logger where something of it is not as it came.
+    /// Hooks and the application may add handlers and filters later, so the worker chooses again.
     ///
     /// # Errors
-    /// Those of attributes.
-    pub(super) fn sync_polls(&mut self, py: Python<'_>, live: &ConfigObjects) -> PyResult<()> {
+    /// The exceptions of attributes.
+    pub(super) fn choose_writer(&mut self, py: Python<'_>, objects: &ConfigObjects) -> PyResult<()> {
         let stock = py.import("rgunicorn.glogging")?;
-        let of = (&self.logger, live.config(py));
+        let of = (&self.logger, objects.config(py));
         if self.relay.is_none() && !stock.call_method1("is_stock", of)?.is_truthy()? {
             let log = self.logger.getattr(py, "error_log").ok();
             let level =
@@ -82,43 +84,47 @@ impl Logs {
         Ok(())
     }
 
-    /// The logger that writes access records, if the native access log does not.
+    /// Returns the logger that writes access records, if the native access log does not.
     ///
     /// # Errors
-    /// Those of attributes.
-    pub(super) fn access_logger(&self, py: Python<'_>, live: &ConfigObjects) -> PyResult<Option<Py<PyAny>>> {
+    /// The exceptions of attributes.
+    pub(super) fn access_logger(
+        &self,
+        py: Python<'_>,
+        objects: &ConfigObjects,
+    ) -> PyResult<Option<Py<PyAny>>> {
         let stock = py
             .import("rgunicorn.glogging")?
-            .call_method1("access_is_stock", (&self.logger, live.config(py)))?;
+            .call_method1("access_is_stock", (&self.logger, objects.config(py)))?;
         Ok((!stock.is_truthy()?).then(|| self.logger.clone_ref(py)))
     }
 
-    /// These are in force again, after others were on trial: a logger that both have was set up for those.
-    pub(super) fn restore(&self, py: Python<'_>, live: &ConfigObjects) {
-        if let Err(error) = self.logger.call_method1(py, "setup", (live.config(py),)) {
+    /// Sets the logger up again, after other logs were on trial: they may have had the same one.
+    pub(super) fn restore(&self, py: Python<'_>, objects: &ConfigObjects) {
+        if let Err(error) = self.logger.call_method1(py, "setup", (objects.config(py),)) {
             let text = format_exception(py, &error);
             self.errors.error(format_args!("Cannot go back to the former log settings: {text}"));
         }
     }
 
-    /// Where records of the error log go, if not into its file.
+    /// Returns the listener that gets the records of the error log, if its file does not.
     pub(super) fn relay(&self) -> Option<Arc<QueueListener>> {
         self.relay.clone()
     }
 
-    /// Hands diverted records over. Where nothing is borrowed.
+    /// Hands queued records over. To be called where nothing is borrowed.
     pub(super) fn flush(&self) {
         if let Some(relay) = &self.relay {
             relay.relay();
         }
     }
 
-    /// The logger object: `server.log`, `worker.log`.
+    /// Returns the logger object: `server.log`, `worker.log`.
     pub(super) fn object<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
         self.logger.bind(py).clone()
     }
 
-    /// Opens the files again. What fails goes on into the old file, and says so there.
+    /// Opens the files again. A log that fails goes on into the old file, and says so there.
     pub(super) fn reopen(&mut self) {
         let errors = self.errors.reopen();
         let access = self.access.as_mut().map_or(Ok(()), AccessLog::reopen);
@@ -138,7 +144,8 @@ impl Logs {
         }
     }
 
-    /// Only regular files: a device or a pipe that a log is sent to is not ours to give.
+    /// Gives the files to the account of the workers. Only regular files: a device or a pipe that a log is
+    /// sent to is not ours to give.
     fn give_away(&self) -> Result<(), (&str, io::Error)> {
         let Some((user, group)) = self.owner else { return Ok(()) };
         let regular = |path: &&String| std::fs::metadata(path).is_ok_and(|file| file.is_file());
@@ -149,7 +156,7 @@ impl Logs {
     }
 }
 
-/// The form of access records, and which requests have none.
+/// Compiles the form of access records, and the rule which requests have none.
 fn access_format(settings: &Settings) -> Result<AccessFormat, String> {
     let refuse = |id, text: String| settings.refuse(id, text).to_string();
     let format = if settings.access_log_json() {
@@ -164,13 +171,14 @@ fn access_format(settings: &Settings) -> Result<AccessFormat, String> {
     Ok(format.excluding(exclude))
 }
 
-/// An instance of the configured class; the one that there is, with the new settings, if it is of that class.
-fn made_logger<'py>(
+/// Makes an instance of the configured class; returns the former one, with the new settings, if it is of that
+/// class.
+fn make_logger<'py>(
     py: Python<'py>,
-    live: &ConfigObjects,
+    objects: &ConfigObjects,
     former: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let config = live.config(py);
+    let config = objects.config(py);
     let class = config.getattr("logger_class")?;
     if let Some(former) = former.filter(|former| former.get_type().is(&class)) {
         former.call_method1("setup", (config,))?;
@@ -179,7 +187,8 @@ fn made_logger<'py>(
     class.call1((config,))
 }
 
-/// `Error: TEXT` for what Gunicorn's loggers raise on purpose, a traceback for anything else.
+/// Returns `Error: TEXT` for an exception that Gunicorn's loggers raise on purpose, a traceback for any
+/// other.
 fn logger_error(py: Python<'_>, error: &PyErr) -> String {
     if !error.is_instance_of::<PyRuntimeError>(py) {
         return format_exception(py, error);
@@ -188,7 +197,7 @@ fn logger_error(py: Python<'_>, error: &PyErr) -> String {
     if text.starts_with("Error: ") { text } else { format!("Error: {text}") }
 }
 
-/// A level of Python's `logging`.
+/// Returns the level that a number of Python's `logging` means.
 fn python_level(level: u32) -> Level {
     match level {
         0..=10 => Level::Debug,

@@ -1,5 +1,5 @@
-//! `--reload`: a thread in each worker looks at the source files of what is loaded, and has the worker stop gracefully when
-//! one has changed. The master replaces it, and the new one loads the new code.
+//! `--reload`: a thread in each worker looks at the source files of what is loaded, and has the worker stop
+//! gracefully when one has changed. The master replaces it, and the new one loads the new code.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use rgunicorn_io::sys::signal::{self, Signal};
 use rgunicorn_server::log::{ErrorLog, Level};
 use rgunicorn_settings::{Id, Invalid, Settings};
 
-/// What Gunicorn gives a `worker_int` hook.
+/// The time between the hook `worker_int` and the signal. Gunicorn's number.
 const HOOK_PAUSE: Duration = Duration::from_millis(100);
 /// How often the files are looked at, as under Gunicorn; inotify makes it sooner.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -38,8 +38,8 @@ fn missing(py: Python<'_>, settings: &Settings) -> PyResult<(Vec<String>, Vec<St
     py.import("rgunicorn._reload")?.call_method1("missing", (extra,))?.extract()
 }
 
-/// Begins to watch, if the settings say so. `broken`: files that could not be loaded; `leave`: what happens first when one
-/// has changed.
+/// Begins to watch, if the settings say so. `broken`: files that could not be loaded; `leave`: what happens
+/// first when one has changed.
 ///
 /// # Errors
 /// `inotify` was asked for and cannot be had; there can be no further thread.
@@ -68,7 +68,7 @@ pub(super) fn start(
     let blocked = signal::block_all().map_err(|error| error.to_string())?;
     let started = thread::Builder::new()
         .name("reloader".to_owned())
-        .spawn(move || keep_watch(watch, &extra, (&broken, &errors), &leave));
+        .spawn(move || keep_watch(watch, &extra, &broken, &errors, &leave));
     drop(blocked);
     started.map(drop).map_err(|error| format!("cannot watch files (reload): {error}"))
 }
@@ -76,7 +76,8 @@ pub(super) fn start(
 fn keep_watch(
     mut watch: FileWatch,
     extra: &[String],
-    (broken, errors): (&[PathBuf], &ErrorLog),
+    broken: &[PathBuf],
+    errors: &ErrorLog,
     leave: &dyn Fn(Python<'_>),
 ) {
     loop {
@@ -90,7 +91,8 @@ fn keep_watch(
                 return;
             }
             thread::sleep(HOOK_PAUSE);
-            // As the master would: whatever mode the worker is in, and whoever wraps its handler.
+            // As the master would: in every mode of the worker, and even if the application wraps the
+            // handler.
             let _ = process::kill(process::id(), Signal::TERM);
             return;
         }
@@ -102,8 +104,8 @@ fn files(py: Python<'_>, extra: &[String]) -> PyResult<Vec<PathBuf>> {
     py.import("rgunicorn._reload")?.call_method1("files", (extra.to_vec(),))?.extract()
 }
 
-/// What stands in for an application with a syntax error while somebody works on it: every request is answered with the
-/// traceback. And the file that has it. `None`: it is another error.
+/// Returns an application that answers every request with the traceback of a syntax error, for the time until
+/// the developer has mended it, and the file that has it. `None`: it is another error.
 pub(super) fn error_app(
     py: Python<'_>,
     settings: &Settings,

@@ -10,21 +10,17 @@ use rgunicorn_server::arbiter;
 use rgunicorn_server::worker::WorkerConfig;
 use rgunicorn_settings::{BindAddress, Id, Invalid, IoDriver, Settings, WorkerKind, worker_class_check};
 
-use super::VERSION;
+use super::names::VERSION;
 
-/// `SERVER_SOFTWARE`.
-pub(super) fn software() -> String {
-    format!("rgunicorn/{VERSION}")
-}
-
-/// What the arbiter needs to know.
+/// Translates the settings for the arbiter.
 ///
 /// # Errors
-/// A worker class, an address or an account that cannot be, or a driver that does not work here: the text for stderr.
+/// A worker class, an address or an account that cannot be, or a driver that does not work here: the text for
+/// stderr.
 pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::ArbiterConfig, String> {
     settings.worker_kind().map_err(|text| format!("Error: {text}"))?;
     bound_clients(settings).map_err(|invalid| invalid.to_string())?;
-    prove_driver(settings)?;
+    probe_driver(settings)?;
     let owner = file_owner(settings).map_err(|invalid| invalid.to_string())?;
     Ok(arbiter::ArbiterConfig {
         workers: settings.workers(),
@@ -44,14 +40,15 @@ pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::ArbiterConf
     })
 }
 
-/// As `Using worker:` names it: what `sync` became because of `threads`, else the words of the configuration.
+/// Returns the name for `Using worker:`: `gthread` where `sync` became that because of `threads`, else the
+/// configured one.
 fn worker_name(settings: &Settings) -> &str {
     let became_threads = settings.worker_kind() == Ok(WorkerKind::Gthread)
         && worker_class_check(settings.worker_class()) == Ok(WorkerKind::Sync);
     if became_threads { "gthread" } else { settings.worker_class() }
 }
 
-/// In how many threads a worker runs the application; 0: on the loop's own.
+/// Returns in how many threads a worker runs the application; 0: on the loop's own.
 pub(super) fn threads(settings: &Settings) -> usize {
     let threads = settings.threads() as usize;
     match settings.worker_kind() {
@@ -61,7 +58,7 @@ pub(super) fn threads(settings: &Settings) -> usize {
     }
 }
 
-/// No client may wait, or let us wait, for ever.
+/// Refuses time-outs of 0: no client may wait, or let us wait, for ever.
 fn bound_clients(settings: &Settings) -> Result<(), Invalid> {
     let timeouts = [
         (Id::header_timeout, settings.header_timeout()),
@@ -74,7 +71,8 @@ fn bound_clients(settings: &Settings) -> Result<(), Invalid> {
     })
 }
 
-/// Gunicorn starts with `bind = []` and serves nobody; here it is refused.
+/// Parses the addresses to listen at. Gunicorn starts with `bind = []` and serves no client; here it is
+/// refused.
 fn binds(settings: &Settings) -> Result<Vec<listener::ListenAddress>, Invalid> {
     if settings.bind().is_empty() {
         let allowed = "HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N";
@@ -93,7 +91,7 @@ fn binds(settings: &Settings) -> Result<Vec<listener::ListenAddress>, Invalid> {
     Ok(binds)
 }
 
-/// Whom workers shall become.
+/// Looks up the account that workers change to.
 ///
 /// # Errors
 /// A name that no account has.
@@ -113,7 +111,7 @@ pub(super) fn identity(settings: &Settings) -> Result<Identity, Invalid> {
     })
 }
 
-/// Who gets socket files and log files: what `user` and `group` say, if either is set.
+/// Returns the account that gets socket files and log files: that of `user` and `group`, if either is set.
 ///
 /// # Errors
 /// A name that no account has.
@@ -124,18 +122,18 @@ pub(super) fn file_owner(settings: &Settings) -> Result<Option<(u32, u32)>, Inva
     Ok(named.then(|| (user.unwrap_or(own_user), group.unwrap_or(own_group))))
 }
 
-/// With `io_driver = uring`, opens one and closes it again: better no start than workers that cannot.
-fn prove_driver(settings: &Settings) -> Result<(), String> {
+/// Opens a ring and closes it again, with `io_driver = uring`: better no start than workers that cannot.
+fn probe_driver(settings: &Settings) -> Result<(), String> {
     if settings.io_driver() != IoDriver::Uring {
         return Ok(());
     }
     open_driver(settings).map(drop).map_err(|reason| settings.refuse(Id::io_driver, reason).to_string())
 }
 
-/// The driver that the settings ask for, and what it became.
+/// Opens the driver that the settings ask for; the report says which one it is.
 ///
 /// # Errors
-/// What stands against it, with the likely cause.
+/// The error of the kernel, with the likely cause.
 pub(super) fn open_driver(settings: &Settings) -> Result<(Driver, Report), String> {
     Driver::open(&driver_config(settings)).map_err(|error| match settings.io_driver() {
         IoDriver::Uring => format!("{} (allowed here: auto, epoll)", Report::refused("uring", error)),
@@ -152,7 +150,7 @@ fn address(parsed: &BindAddress) -> listener::ListenAddress {
     }
 }
 
-/// Sizes and choice of the driver.
+/// Returns sizes and choice of the driver.
 fn driver_config(settings: &Settings) -> driver::Config {
     let choice = match settings.io_driver() {
         IoDriver::Auto => Choice::Auto,
@@ -162,7 +160,7 @@ fn driver_config(settings: &Settings) -> driver::Config {
     driver::Config { choice, ..driver::Config::worker() }
 }
 
-/// The rules for reading requests.
+/// Translates the rules for reading requests.
 pub(super) fn policy(settings: &Settings) -> Policy {
     let limits = HeadLimits::new(
         settings.limit_request_line() as usize,
@@ -186,7 +184,7 @@ pub(super) fn policy(settings: &Settings) -> Policy {
     }
 }
 
-/// Which PROXY headers a worker takes.
+/// Parses which PROXY headers a worker takes.
 fn proxy_protocol(mode: &str) -> proxy::ProxyMode {
     match mode {
         "v1" => proxy::ProxyMode::V1,
@@ -196,8 +194,8 @@ fn proxy_protocol(mode: &str) -> proxy::ProxyMode {
     }
 }
 
-/// The numbers a worker runs by.
-pub(super) fn config(settings: &Settings, requests_max: u64) -> WorkerConfig {
+/// Computes the numbers a worker runs by.
+pub(super) fn worker_config(settings: &Settings, requests_max: u64) -> WorkerConfig {
     let usual = WorkerConfig::default();
     WorkerConfig {
         connections_max: settings.worker_connections().max(1) as usize,

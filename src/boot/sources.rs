@@ -8,25 +8,28 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::conf::{self, ConfError, ConfigObjects};
+use crate::conf::{self, ConfError, ConfigObjects, Variable};
 use crate::py::{exit_status, format_exception};
 use rgunicorn_settings::{
     CommandExit, CommandLine, DEFAULT_CONFIG, Environment, Id, Invalid, Settings, config_source,
     parse_command_line, resolve, split_cmd_args,
 };
 
-use super::{PROG, VERSION};
+use super::console::exit_message;
+use super::names::{PROG, ServerNames, VERSION};
+use super::reloader;
 
-/// What the settings are made of, as it was at the start; a reload reads the configuration file again.
+/// The sources of the settings, as they were at the start; a reload reads the configuration file again.
 pub(super) struct Sources {
     environment: Environment,
     env_args: CommandLine,
     command_line: CommandLine,
     start_directory: PathBuf,
-    /// The program whose application is served, if it is one that embeds the server: its `cfg` is the configuration.
+    /// The program whose application is served, if it is one that embeds the server: its `cfg` is the
+    /// configuration.
     embedding: Option<Py<PyAny>>,
-    /// What the environment had where `raw_env` stands now, in the order of the changes.
-    replaced: Cell<Vec<conf::Variable>>,
+    /// The variables that `raw_env` has replaced, in the order of the changes.
+    replaced: Cell<Vec<Variable>>,
 }
 
 /// A configuration that cannot be used.
@@ -65,13 +68,6 @@ impl Refused {
             }
         }
     }
-}
-
-/// What Python prints for `sys.exit(…)`: nothing for a number or None, else the object.
-pub(super) fn exit_message(py: Python<'_>, error: &PyErr) -> String {
-    let code = error.value(py).getattr("code").ok();
-    let code = code.filter(|code| !code.is_none() && code.extract::<i32>().is_err());
-    code.map(|code| code.to_string()).unwrap_or_default()
 }
 
 impl Sources {
@@ -116,21 +112,21 @@ impl Sources {
         }
     }
 
-    /// The program that embeds the server.
+    /// Returns the program that embeds the server.
     pub(super) fn embedding<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.embedding.as_ref().map(|app| app.bind(py).clone())
     }
 
-    /// A reload: the program makes its configuration anew.
+    /// Has the program make its configuration anew, for a reload.
     ///
     /// # Errors
-    /// What it raises, `SystemExit` included: the text for the log.
+    /// The traceback of its exception, `SystemExit` included: the text for the log.
     pub(super) fn read_program_again(&self, py: Python<'_>) -> Result<(), String> {
         let Some(app) = &self.embedding else { return Ok(()) };
         app.call_method0(py, "reload").map(drop).map_err(|error| format_exception(py, &error))
     }
 
-    /// The settings of the program that embeds the server.
+    /// Reads the settings of the program that embeds the server.
     fn read_program(&self, py: Python<'_>, app: &Py<PyAny>) -> Result<(Settings, ConfigObjects), Refused> {
         let failed = |error: PyErr| Refused::from(format_exception(py, &error));
         let config = app.bind(py).getattr("cfg").map_err(failed)?;
@@ -140,7 +136,7 @@ impl Sources {
         Ok((settings, ConfigObjects::of_object(config.unbind())))
     }
 
-    /// Where the server was started.
+    /// Returns the directory in which the server was started.
     pub(super) fn start_directory(&self) -> &Path {
         &self.start_directory
     }
@@ -164,11 +160,11 @@ impl Sources {
             return Err("Error: No application module specified.".to_owned().into());
         }
         let names = file.objects.as_ref().map(|names| names.bind(py));
-        let live = ConfigObjects::new(py, &settings, names)?;
-        Ok((settings, live))
+        let objects = ConfigObjects::new(py, &settings, names)?;
+        Ok((settings, objects))
     }
 
-    /// What only the system can tell of the settings.
+    /// Checks the settings that only the system can judge.
     fn check(&self, py: Python<'_>, settings: &Settings) -> Result<(), Refused> {
         let start = &self.start_directory;
         if let Some(directory) = settings.chdir()
@@ -182,14 +178,15 @@ impl Sources {
             let reason = format!("environment setting '{entry}' invalid (allowed: KEY=VALUE)");
             return Err(settings.refuse(Id::raw_env, reason).into());
         }
-        super::reloader::check(py, settings)?;
+        reloader::check(py, settings)?;
         Ok(())
     }
 
-    /// Takes `raw_env` back, so that a configuration is read in the environment that the server was started in.
+    /// Takes `raw_env` back, so that a configuration is read in the environment that the server was started
+    /// in.
     ///
     /// # Errors
-    /// Those of changing `os.environ`.
+    /// The exceptions of changing `os.environ`.
     pub(super) fn leave(&self, py: Python<'_>) -> PyResult<()> {
         for variable in self.replaced.take().into_iter().rev() {
             conf::set_environ(py, variable)?;
@@ -211,19 +208,22 @@ impl Sources {
             conf::prepend_path(py, &text(&std::path::absolute(item).unwrap_or_else(|_| item.into())))?;
         }
         self.leave(py)?;
-        let value = |text: &str| Some(PyString::new(py, text).unbind().into_any());
-        conf::set_environ(py, ("SERVER_SOFTWARE".to_owned(), value(&super::names(py).1)))?;
+        let variable = |name: &str, text: &str| Variable {
+            name: name.to_owned(),
+            value: Some(PyString::new(py, text).unbind().into_any()),
+        };
+        conf::set_environ(py, variable("SERVER_SOFTWARE", &ServerNames::of_process(py).software))?;
         let mut replaced = Vec::new();
-        for (key, text) in settings.raw_env().iter().filter_map(|entry| entry.split_once('=')) {
-            replaced.push(conf::set_environ(py, (key.to_owned(), value(text)))?);
+        for (name, text) in settings.raw_env().iter().filter_map(|entry| entry.split_once('=')) {
+            replaced.push(conf::set_environ(py, variable(name, text))?);
         }
         self.replaced.set(replaced);
         Ok(())
     }
 }
 
-/// The working directory under the name that the shell has for it, as Gunicorn: where that is a link (`current` of a
-/// deployment), a reload and an upgrade go where the link leads by then.
+/// Returns the working directory under the name that the shell has for it, as Gunicorn: where that is a link
+/// (`current` of a deployment), a reload and an upgrade go where the link leads by then.
 fn working_directory() -> PathBuf {
     let real = std::env::current_dir().unwrap_or_default();
     let identity = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
@@ -242,7 +242,7 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// `KEY=VALUE`, and something that the C library takes.
+/// Checks for `KEY=VALUE`, in a form that the C library takes.
 fn is_variable(entry: &str) -> bool {
     entry.find('=').is_some_and(|at| at > 0) && !entry.contains('\0')
 }

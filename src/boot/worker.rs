@@ -10,7 +10,7 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::conf::{ConfigObjects, WorkerHandle};
+use crate::conf::{Hook, HookFailure, WorkerHandle};
 use crate::gevent;
 use crate::py::{
     QueueListener, SignalHooks, Watch, Watchdog, WorkerSignals, exit_status, format_exception,
@@ -21,7 +21,7 @@ use crate::wsgi::{
     Threads, WsgiConfig,
 };
 use rgunicorn_io::driver::Driver;
-use rgunicorn_io::sys::listener;
+use rgunicorn_io::sys::listener::{Listener, Local};
 use rgunicorn_server::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerContext};
 use rgunicorn_server::log::{AccessLog, ErrorLog, Level, LineRenderer};
 use rgunicorn_server::response::set_server_name;
@@ -30,12 +30,15 @@ use rgunicorn_server::worker::{
 };
 use rgunicorn_settings::{Networks, Settings, WorkerKind};
 
-use super::cooperative::{self, RequestMode};
+use super::app::{BootContext, load_app};
+use super::console::write_stderr;
+use super::cooperative::{self, Decided, RequestMode};
 use super::hooks::HookRunner;
 use super::logs::Logs;
+use super::names::ServerNames;
 use super::{reloader, setup};
 
-/// Why a worker does not reach its loop.
+/// The reason why a worker does not reach its loop.
 enum BootError {
     Python(PyErr),
     /// The application cannot be found or loaded: stderr and status 4.
@@ -51,33 +54,26 @@ impl From<PyErr> for BootError {
     }
 }
 
-/// What a worker is configured by.
-pub(super) struct BootContext<'a> {
-    pub(super) settings: &'a Settings,
-    pub(super) live: &'a ConfigObjects,
-    /// The program that embeds the server.
-    pub(super) program: Option<Bound<'a, PyAny>>,
-}
-
 /// A worker that is ready to serve.
 struct ReadyWorker {
     worker: Py<PyAny>,
     reactor: Rc<Reactor>,
-    runs: Executor,
+    executor: Executor,
     watch: Arc<Watch>,
     watchdog: Option<Watchdog>,
 }
 
-/// Who runs the application.
+/// The threads that run the application.
 enum Executor {
-    /// The loop's thread.
-    Direct(DirectApp),
-    /// Greenlets of the loop's thread.
+    /// The loop's own.
+    Direct(Rc<DirectApp>),
+    /// The same, each request in a greenlet.
     Greenlets(Rc<GreenletApp>),
+    /// Threads beside the loop's.
     Threads(Box<Threads>),
 }
 
-/// What is left of a worker.
+/// The end of a worker.
 pub(super) struct Outcome {
     pub(super) status: i32,
     /// Threads of the application do not end: the process must go without the interpreter's own end.
@@ -90,7 +86,7 @@ impl From<i32> for Outcome {
     }
 }
 
-/// Runs one worker to its end.
+/// Runs one worker to its end. `app`: the application, if it was imported before the fork.
 pub(super) fn run(
     py: Python<'_>,
     context: WorkerContext,
@@ -101,34 +97,38 @@ pub(super) fn run(
 ) -> Outcome {
     let control = Arc::new(Control::of(context.slot.clone()));
     let errors = Arc::clone(&logs.errors);
-    let ended = match boot(py, context, (ctx, hook_runner), logs, app, &control) {
-        Ok(served) => serve(py, served),
+    let boot = WorkerBoot { py, ctx, errors: errors.clone(), control: control.clone(), hook_runner };
+    let outcome = match boot.boot(context, logs, app) {
+        Ok(ready) => serve(py, ready),
         Err(error) => {
             let report = || report(py, ctx.settings, &errors, &error);
             control.quitting().unwrap_or_else(report).into()
         }
     };
     logs.flush();
-    ended
+    outcome
 }
 
-fn serve(py: Python<'_>, served: ReadyWorker) -> Outcome {
-    let ReadyWorker { worker, reactor, runs, watch, watchdog } = served;
+/// Serves until the worker is to leave. A decorator of the application's [`App`] has its place here, around
+/// that which the executor holds.
+fn serve(py: Python<'_>, ready: ReadyWorker) -> Outcome {
+    let ReadyWorker { worker, reactor, executor, watch, watchdog } = ready;
     reactor.handles().slot.set_booted();
     if let Err(error) = worker.setattr(py, "booted", true) {
         error.write_unraisable(py, None);
     }
-    match runs {
-        Executor::Direct(app) => serve_directly(&reactor, app, watchdog).into(),
-        Executor::Greenlets(app) => serve_greenlets(py, &reactor, &app, (&watch, watchdog)).into(),
-        Executor::Threads(threads) => serve_in_threads(py, &reactor, &threads),
+    match executor {
+        Executor::Direct(app) => serve_directly(&reactor, &app, &app, watchdog).into(),
+        Executor::Greenlets(app) => serve_greenlets(py, &reactor, &app, &app, &watch, watchdog).into(),
+        Executor::Threads(threads) => serve_in_threads(py, &reactor, &*threads, &threads),
     }
 }
 
-/// The loop has this thread for itself, and the interpreter lock is the others'.
-fn serve_in_threads(py: Python<'_>, reactor: &Reactor, threads: &Threads) -> Outcome {
+/// Serves with `app`, which is `threads` or a decorator of them. The loop has this thread for itself, and the
+/// interpreter lock is the others'.
+fn serve_in_threads(py: Python<'_>, reactor: &Reactor, app: &impl App, threads: &Threads) -> Outcome {
     let mut status = 0;
-    crate::py::blocking(&mut || status = reactor.run(threads));
+    crate::py::blocking(&mut || status = reactor.run(app));
     let has_busy_threads = !threads.finish(py);
     if has_busy_threads {
         let errors = &reactor.handles().errors;
@@ -137,39 +137,51 @@ fn serve_in_threads(py: Python<'_>, reactor: &Reactor, threads: &Threads) -> Out
     Outcome { status, has_busy_threads }
 }
 
-fn serve_directly(reactor: &Rc<Reactor>, app: DirectApp, watchdog: Option<Watchdog>) -> i32 {
-    let status = reactor.run(&app);
+/// Serves with `app`, which is `direct` or a decorator of it, on this thread; returns the exit status.
+fn serve_directly<A: App>(
+    reactor: &Rc<Reactor>,
+    app: &Rc<A>,
+    direct: &DirectApp,
+    watchdog: Option<Watchdog>,
+) -> i32 {
+    let status = reactor.run(&**app);
     drop(watchdog);
     if app.is_forked_child() {
-        // The rings and descriptors are the parent's: nothing of them may be touched, not even to let go of it.
-        std::mem::forget((reactor.clone(), app));
+        // The rings and descriptors are the parent's: nothing of them may be touched, not even to let go of
+        // it.
+        std::mem::forget((reactor.clone(), app.clone()));
         return status;
     }
-    app.close();
+    direct.close();
     status
 }
 
-fn serve_greenlets(
+/// Serves with `app`, which is `greenlets` or a decorator of it, as a part of the gevent loop's turns, on this
+/// thread; returns the exit status.
+fn serve_greenlets<A: App + 'static>(
     py: Python<'_>,
     reactor: &Rc<Reactor>,
-    app: &Rc<GreenletApp>,
-    (watch, watchdog): (&Arc<Watch>, Option<Watchdog>),
+    app: &Rc<A>,
+    greenlets: &Rc<GreenletApp>,
+    watch: &Arc<Watch>,
+    watchdog: Option<Watchdog>,
 ) -> i32 {
-    let status = cooperative::serve(py, reactor, (app, watch)).unwrap_or_else(|error| {
+    let status = gevent::serve(py, reactor, app, greenlets, watch).unwrap_or_else(|error| {
         let text = format_exception(py, &error);
         reactor.handles().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
         1
     });
     drop(watchdog);
     if app.is_forked_child() {
-        // As above.
+        // As in direct mode.
         std::mem::forget((reactor.clone(), app.clone()));
         return status;
     }
-    app.close();
+    greenlets.close();
     status
 }
 
+/// Reports why a worker does not reach its loop, and returns its exit status.
 fn report(py: Python<'_>, settings: &Settings, errors: &ErrorLog, error: &BootError) -> i32 {
     match error {
         BootError::Python(error) => {
@@ -183,8 +195,8 @@ fn report(py: Python<'_>, settings: &Settings, errors: &ErrorLog, error: &BootEr
         }
         BootError::Exit(status) => *status,
         BootError::App(text) => {
-            super::write_text(py, "", &format!("{text}\n"));
-            // Nobody reads the standard error of a daemon.
+            write_stderr(py, &format!("{text}\n"));
+            // A daemon's standard error leads nowhere.
             if settings.daemon() {
                 errors.log(Level::Error, format_args!("{text}"));
             }
@@ -193,7 +205,7 @@ fn report(py: Python<'_>, settings: &Settings, errors: &ErrorLog, error: &BootEr
     }
 }
 
-/// A worker that is somebody, before the application.
+/// A worker with its account, its signal handlers and its object, before the application.
 struct Identified<'py> {
     worker: Bound<'py, PyAny>,
     wake: OwnedFd,
@@ -201,127 +213,201 @@ struct Identified<'py> {
     signal_hooks: SignalHooks,
 }
 
-/// Everything up to the loop, in Gunicorn's order: account, signals, application, then what serves it.
-fn boot(
-    py: Python<'_>,
-    context: WorkerContext,
-    (ctx, hook_runner): (&BootContext<'_>, &mut HookRunner),
-    logs: &mut Logs,
-    app: Option<Py<PyAny>>,
-    control: &Arc<Control>,
-) -> Result<ReadyWorker, BootError> {
-    let BootContext { settings, live, .. } = *ctx;
-    let errors = &Arc::clone(&logs.errors);
-    let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
-    let worker = hook_runner.become_worker(py, age, WorkerHandle::new(control.clone(), slot.clone()))?;
-    hook_runner.post_fork(py, live, &worker).map_err(|error| {
-        let exit = error.is_instance_of::<PySystemExit>(py);
-        if exit { BootError::Exit(exit_status(py, &error)) } else { error.into() }
-    })?;
-    let begun = begin(py, ctx, (errors, control), worker)?;
-    // From here on a signal runs a handler of ours; what came in since the fork is delivered now.
-    drop(blocked);
-    py.check_signals()?;
-    let app = load_app_object(py, ctx, (errors, control), &begun, app)?;
-    let Identified { worker, wake, watch, .. } = begun;
-    // Handlers and filters of the application and the hooks are there by now.
-    logs.sync_polls(py, live)?;
-    let access_logger = logs.access_logger(py, live)?.filter(|_| logs_access(&worker));
-    let access = logs.access.take().filter(|_| access_logger.is_none());
-    let kind = settings.worker_kind().map_err(BootError::Other)?;
-    let mode =
-        cooperative::decide(py, (kind, setup::threads(settings)), errors)?.map_err(BootError::Other)?;
-    set_server_name(&super::names(py).0);
-    let hooks = request_hooks(live, &worker, access_logger)?;
-    let wsgi_config = wsgi_config(py, app, ctx, (errors, logs.relay()), &listeners, (mode, &watch), hooks)?;
-    let renderer = access.as_ref().map(AccessLog::line_renderer);
-    for listener in &listeners {
-        // Its own ones, with `reuse_port`: from here on they are served.
-        let failed = |error| BootError::Other(format!("Cannot listen at {}: {error}", listener.local()));
-        listener.listen().map_err(failed)?;
-    }
-    let handles = WorkerHandles {
-        errors: errors.clone(),
-        access: RefCell::new(access),
-        slot,
-        control: control.clone(),
-        trusted: Networks::parse(settings.forwarded_allow_ips()).map_err(BootError::Other)?,
-        parent: ppid,
-        // The sockets must stay open as long as the reactor may accept from them.
-        listener_guard: RefCell::new(None),
-    };
-    let wakes = WakeSources { signals: Some(wake), mailbox: mailbox(mode)? };
-    let mut config = config(settings, &worker, mode)?;
-    config.shares_listeners = !listeners.iter().any(|listener| listener.is_exclusive());
-    let reactor = made_reactor(settings, listeners, wakes, handles, config)?;
-    let runs = runs(py, (&reactor, mode), wsgi_config, renderer)?;
-    let watchdog = if !matches!(runs, Executor::Threads(_)) { watchdog(settings, &watch)? } else { None };
-    Ok(ReadyWorker { worker: worker.unbind(), reactor, runs, watch, watchdog })
+/// A worker on its way to its loop.
+struct WorkerBoot<'a, 'py> {
+    py: Python<'py>,
+    ctx: &'a BootContext<'py>,
+    errors: Arc<ErrorLog>,
+    control: Arc<Control>,
+    hook_runner: &'a mut HookRunner,
 }
 
-/// The process becomes what a worker is: its account, its signal handlers.
-fn begin<'py>(
-    py: Python<'py>,
-    ctx: &BootContext<'_>,
-    (errors, control): (&Arc<ErrorLog>, &Arc<Control>),
-    worker: Bound<'py, PyAny>,
-) -> Result<Identified<'py>, BootError> {
-    let BootContext { settings, live, .. } = *ctx;
-    become_user(settings)?;
-    // CurrentThread and not in the master: what serves is what gains, and no thread of the application can be in the allocator.
-    install_chunk_cache(py, settings.frame_cache_chunks());
-    let wake = wakeup_pipe(py)?;
-    let watch = Arc::new(Watch::new(py, errors.clone())?);
-    let signal_hooks =
-        SignalHooks::new(live.own_hook(py, "worker_int")?, live.own_hook(py, "worker_abort")?, &worker);
-    let (errors, control, hooks) = (errors.clone(), control.clone(), signal_hooks.clone());
-    WorkerSignals { control, errors, watch: watch.clone(), hooks }.install(py)?;
-    Ok(Identified { worker, wake, watch, signal_hooks })
-}
-
-/// The application is loaded, if it was not before the fork, and watched, and the worker's object knows it.
-fn load_app_object<'py>(
-    py: Python<'py>,
-    ctx: &BootContext<'py>,
-    (errors, control): (&Arc<ErrorLog>, &Arc<Control>),
-    begun: &Identified<'py>,
-    app: Option<Py<PyAny>>,
-) -> Result<Py<PyAny>, BootError> {
-    let BootContext { settings, live, .. } = *ctx;
-    if settings.worker_kind() == Ok(WorkerKind::Gevent) {
-        gevent::patch_all(py)?;
-    }
-    let (app, broken) = match app {
-        Some(app) => (app, Vec::new()),
-        None => load(py, ctx, errors)?,
-    };
-    begun.worker.setattr("wsgi", &app)?;
-    begun.worker.getattr("app")?.setattr("callable", &app)?;
-    live.config(py).getattr("post_worker_init")?.call1((&begun.worker,))?;
-    let (control, hooks) = (control.clone(), begun.signal_hooks.clone());
-    let leave = move |py: Python<'_>| {
-        control.stop();
-        if let Err(error) = hooks.on_int(py) {
-            error.write_unraisable(py, None);
+impl<'py> WorkerBoot<'_, 'py> {
+    /// Does everything up to the loop, in Gunicorn's order: account, signals, application, then what serves
+    /// it.
+    fn boot(
+        self,
+        context: WorkerContext,
+        logs: &mut Logs,
+        app: Option<Py<PyAny>>,
+    ) -> Result<ReadyWorker, BootError> {
+        let (py, BootContext { settings, objects, .. }) = (self.py, self.ctx);
+        let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
+        let handle = WorkerHandle::new(self.control.clone(), slot.clone());
+        let worker = self.hook_runner.become_worker(py, age, handle)?;
+        self.run_hook(Hook::PostFork)?;
+        let identified = self.identify(worker)?;
+        // From here on a signal runs a handler of ours; what came in since the fork is delivered now.
+        drop(blocked);
+        py.check_signals()?;
+        let app = self.prepare_app(&identified, app)?;
+        let Identified { worker, wake, watch, .. } = identified;
+        // Handlers and filters of the application and the hooks are there by now.
+        logs.choose_writer(py, objects)?;
+        let access_logger = logs.access_logger(py, objects)?.filter(|_| logs_access(&worker));
+        let access = logs.access.take().filter(|_| access_logger.is_none());
+        let mode = self.request_mode()?;
+        set_server_name(&ServerNames::of_process(py).header);
+        let hooks = self.request_hooks(&worker, access_logger)?;
+        let facts = server_facts(settings, &listeners, mode, ServerNames::of_process(py).software);
+        let wsgi_config = self.wsgi_config(app, facts, &watch, hooks, logs.relay())?;
+        let renderer = access.as_ref().map(AccessLog::line_renderer);
+        for listener in &listeners {
+            // Its own ones, with `reuse_port`: from here on they are served.
+            let failed = |error| BootError::Other(format!("Cannot listen at {}: {error}", listener.local()));
+            listener.listen().map_err(failed)?;
         }
-    };
-    reloader::start(py, settings, errors, broken, leave).map_err(BootError::Other)?;
-    Ok(app)
+        let handles = WorkerHandles {
+            errors: self.errors,
+            access: RefCell::new(access),
+            slot,
+            control: self.control,
+            trusted: Networks::parse(settings.forwarded_allow_ips()).map_err(BootError::Other)?,
+            parent: ppid,
+            // The sockets must stay open as long as the reactor may accept from them.
+            listener_guard: RefCell::new(None),
+        };
+        let mut config = worker_config(settings, &worker, mode)?;
+        config.shares_listeners = !listeners.iter().any(|listener| listener.is_exclusive());
+        let wakes = WakeSources { signals: Some(wake), mailbox: mailbox(mode)? };
+        let reactor = make_reactor(settings, listeners, wakes, handles, config)?;
+        let executor = make_executor(py, &reactor, mode, wsgi_config, renderer)?;
+        let watchdog =
+            if !matches!(executor, Executor::Threads(_)) { watchdog(settings, &watch)? } else { None };
+        Ok(ReadyWorker { worker: worker.unbind(), reactor, executor, watch, watchdog })
+    }
+
+    /// Runs a hook of the worker's start.
+    fn run_hook(&self, hook: Hook) -> Result<(), BootError> {
+        let py = self.py;
+        self.hook_runner.call(py, self.ctx.objects, hook).map_err(|error| {
+            let exits =
+                hook.row().failure == HookFailure::EndsStart && error.is_instance_of::<PySystemExit>(py);
+            if exits { BootError::Exit(exit_status(py, &error)) } else { error.into() }
+        })
+    }
+
+    /// Gives the process the account and the signal handlers of a worker.
+    fn identify(&self, worker: Bound<'py, PyAny>) -> Result<Identified<'py>, BootError> {
+        let (py, BootContext { settings, objects, .. }) = (self.py, self.ctx);
+        become_user(settings)?;
+        // Only here and not in the master: the process that serves is the one that gains, and no thread of
+        // the application can be in the allocator yet.
+        install_chunk_cache(py, settings.frame_cache_chunks());
+        let wake = wakeup_pipe(py)?;
+        let watch = Arc::new(Watch::new(py, self.errors.clone())?);
+        let int = objects.own_hook(py, Hook::WorkerInt)?;
+        let abort = objects.own_hook(py, Hook::WorkerAbort)?;
+        let signal_hooks = SignalHooks::new(int, abort, &worker);
+        let (errors, control, hooks) = (self.errors.clone(), self.control.clone(), signal_hooks.clone());
+        WorkerSignals { control, errors, watch: watch.clone(), hooks }.install(py)?;
+        Ok(Identified { worker, wake, watch, signal_hooks })
+    }
+
+    /// Loads the application, if that was not done before the fork, shows it to the worker's object and
+    /// watches its files.
+    fn prepare_app(
+        &self,
+        identified: &Identified<'py>,
+        app: Option<Py<PyAny>>,
+    ) -> Result<Py<PyAny>, BootError> {
+        let (py, settings) = (self.py, self.ctx.settings);
+        if settings.worker_kind() == Ok(WorkerKind::Gevent) {
+            gevent::patch_all(py)?;
+        }
+        let (app, broken) = match app {
+            Some(app) => (app, Vec::new()),
+            None => self.load()?,
+        };
+        identified.worker.setattr("wsgi", &app)?;
+        identified.worker.getattr("app")?.setattr("callable", &app)?;
+        self.run_hook(Hook::PostWorkerInit)?;
+        let (control, hooks) = (self.control.clone(), identified.signal_hooks.clone());
+        let leave = move |py: Python<'_>| {
+            control.stop();
+            if let Err(error) = hooks.on_int(py) {
+                error.write_unraisable(py, None);
+            }
+        };
+        reloader::start(py, settings, &self.errors, broken, leave).map_err(BootError::Other)?;
+        Ok(app)
+    }
+
+    /// Loads the application; returns the files, too, that are to be watched although they could not be
+    /// loaded.
+    fn load(&self) -> Result<(Py<PyAny>, Vec<PathBuf>), BootError> {
+        let py = self.py;
+        match load_app(py, self.ctx) {
+            Ok(app) => Ok((app.unbind(), Vec::new())),
+            Err(LoadError::App(text)) => Err(BootError::App(text)),
+            Err(LoadError::Raised(error)) => {
+                let error_app = reloader::error_app(py, self.ctx.settings, &self.errors, &error)?;
+                error_app.ok_or(BootError::Python(error))
+            }
+        }
+    }
+
+    fn request_mode(&self) -> Result<RequestMode, BootError> {
+        let settings = self.ctx.settings;
+        let kind = settings.worker_kind().map_err(BootError::Other)?;
+        match cooperative::decide(self.py, kind, setup::threads(settings), &self.errors)? {
+            Decided::Mode(mode) => Ok(mode),
+            Decided::Refused(reason) => Err(BootError::Other(reason)),
+        }
+    }
+
+    /// Collects the functions of the configuration that run for each request; `None` if there are none.
+    fn request_hooks(
+        &self,
+        worker: &Bound<'_, PyAny>,
+        access: Option<Py<PyAny>>,
+    ) -> PyResult<Option<RequestHooks>> {
+        let (py, objects) = (self.py, self.ctx.objects);
+        let arity = |hook: Bound<'_, PyAny>| -> PyResult<_> {
+            let taken = py.import("rgunicorn.config")?.call_method1("positional", (&hook,))?;
+            // A function that does not say how many takes all.
+            let all = Hook::PostRequest.row().args.len();
+            Ok((hook.unbind(), taken.extract::<Option<usize>>()?.unwrap_or(all)))
+        };
+        let hooks = RequestHooks {
+            worker: worker.clone().unbind(),
+            pre: objects.own_hook(py, Hook::PreRequest)?.map(Bound::unbind),
+            post: objects.own_hook(py, Hook::PostRequest)?.map(arity).transpose()?,
+            access,
+        };
+        Ok((!hooks.is_empty()).then_some(hooks))
+    }
+
+    fn wsgi_config(
+        &self,
+        app: Py<PyAny>,
+        facts: ServerFacts,
+        watch: &Arc<Watch>,
+        hooks: Option<RequestHooks>,
+        listener: Option<Arc<QueueListener>>,
+    ) -> PyResult<WsgiConfig> {
+        let (py, settings) = (self.py, self.ctx.settings);
+        let stream = ErrorStream::new(self.errors.clone(), settings.errorlog() == "-");
+        let constants = PyDict::new(py);
+        constants.set_item("wsgi.errors", Py::new(py, stream)?)?;
+        let (constants, sendfile) = (constants.unbind(), settings.sendfile());
+        Ok(WsgiConfig { app, facts, constants, sendfile, watch: watch.clone(), hooks, listener })
+    }
 }
 
-/// For the application's threads to tell the loop what to do.
+/// Opens the way for the application's threads to tell the loop what to do.
 fn mailbox(mode: RequestMode) -> Result<Option<Arc<Mailbox>>, BootError> {
     let made = matches!(mode, RequestMode::Threads(_)).then(Mailbox::new).transpose();
     Ok(made.map_err(|error| BootError::Other(format!("Cannot make a mailbox: {error}")))?.map(Arc::new))
 }
 
-/// The numbers that this worker runs by.
-fn config(
+/// Computes the numbers that this worker runs by.
+fn worker_config(
     settings: &Settings,
     worker: &Bound<'_, PyAny>,
     mode: RequestMode,
 ) -> Result<WorkerConfig, BootError> {
-    let mut config = setup::config(settings, requests_max(worker)?);
+    let mut config = setup::worker_config(settings, requests_max(worker)?);
     config.proxy_allowed = Networks::parse(settings.proxy_allow_ips()).map_err(BootError::Other)?;
     // A greenlet may wait for the rest of a body.
     config.stream_bodies = mode == RequestMode::Greenlets;
@@ -329,9 +415,9 @@ fn config(
     Ok(config)
 }
 
-fn made_reactor(
+fn make_reactor(
     settings: &Settings,
-    listeners: Vec<Arc<listener::Listener>>,
+    listeners: Vec<Arc<Listener>>,
     wakes: WakeSources,
     handles: WorkerHandles,
     config: WorkerConfig,
@@ -342,10 +428,11 @@ fn made_reactor(
     Ok(Rc::new(Reactor::new(driver, &specs, wakes, handles, config, setup::policy(settings))))
 }
 
-/// Who runs the application.
-fn runs(
+/// Makes the executor of the application, and starts its threads.
+fn make_executor(
     py: Python<'_>,
-    (reactor, mode): (&Rc<Reactor>, RequestMode),
+    reactor: &Rc<Reactor>,
+    mode: RequestMode,
     wsgi_config: WsgiConfig,
     renderer: Option<LineRenderer>,
 ) -> PyResult<Executor> {
@@ -355,11 +442,12 @@ fn runs(
             Ok(Executor::Threads(Box::new(Threads::start(py, count, context, wsgi_config)?)))
         }
         (RequestMode::Greenlets, _) => Ok(Executor::Greenlets(GreenletApp::new(py, &wsgi_config, reactor)?)),
-        _ => Ok(Executor::Direct(DirectApp::new(py, &wsgi_config, reactor)?)),
+        _ => Ok(Executor::Direct(Rc::new(DirectApp::new(py, &wsgi_config, reactor)?))),
     }
 }
 
-/// Before anything of the application runs, and before the driver, whose ring belongs to whom opened it.
+/// Changes to the account of the settings. Before anything of the application runs, and before the driver,
+/// whose ring belongs to the account that opened it.
 fn become_user(settings: &Settings) -> Result<(), BootError> {
     let identity = setup::identity(settings).map_err(|invalid| BootError::Other(invalid.to_string()))?;
     identity.assume().map_err(|error| {
@@ -368,46 +456,8 @@ fn become_user(settings: &Settings) -> Result<(), BootError> {
     })
 }
 
-/// The application; and files that are to be watched although they could not be loaded.
-fn load<'py>(
-    py: Python<'py>,
-    ctx: &BootContext<'py>,
-    errors: &ErrorLog,
-) -> Result<(Py<PyAny>, Vec<PathBuf>), BootError> {
-    match super::load_app(py, ctx.settings, (ctx.live, ctx.program.as_ref())) {
-        Ok(app) => Ok((app.unbind(), Vec::new())),
-        Err(LoadError::App(text)) => Err(BootError::App(text)),
-        Err(LoadError::Raised(error)) => {
-            let error_app = reloader::error_app(py, ctx.settings, errors, &error)?;
-            error_app.ok_or(BootError::Python(error))
-        }
-    }
-}
-
-/// What of the configuration runs for each request; `None` if nothing does.
-fn request_hooks(
-    live: &ConfigObjects,
-    worker: &Bound<'_, PyAny>,
-    access: Option<Py<PyAny>>,
-) -> PyResult<Option<RequestHooks>> {
-    let py = worker.py();
-    let post = live.own_hook(py, "post_request")?;
-    let arity = |hook: Bound<'_, PyAny>| -> PyResult<_> {
-        let taken = py.import("rgunicorn.config")?.call_method1("positional", (&hook,))?;
-        // One that does not say how many takes all.
-        Ok((hook.unbind(), taken.extract::<Option<usize>>()?.unwrap_or(4)))
-    };
-    let hooks = RequestHooks {
-        worker: worker.clone().unbind(),
-        pre: live.own_hook(py, "pre_request")?.map(Bound::unbind),
-        post: post.map(arity).transpose()?,
-        access,
-    };
-    Ok((!hooks.is_empty()).then_some(hooks))
-}
-
-/// Whether Python's logger has to hear of requests: the stock class computes nothing where no access log is kept, one of
-/// somebody's own may count them in any case.
+/// Returns whether Python's logger has to hear of requests: the stock class computes nothing where no access
+/// log is kept, a class of the operator's may count them in any case.
 fn logs_access(worker: &Bound<'_, PyAny>) -> bool {
     let asked = || -> PyResult<bool> {
         let log = worker.getattr("log")?;
@@ -417,32 +467,14 @@ fn logs_access(worker: &Bound<'_, PyAny>) -> bool {
     asked().unwrap_or(true)
 }
 
-/// After how many requests the worker leaves, as its object says after all hooks; 0: never.
+/// Returns after how many requests the worker leaves, as its object says after all hooks; 0: never.
 fn requests_max(worker: &Bound<'_, PyAny>) -> PyResult<u64> {
     let most: f64 = worker.getattr("max_requests")?.extract()?;
     // `sys.maxsize` is Gunicorn's word for never.
     Ok(if most >= i64::MAX as f64 { 0 } else { most.max(0.0) as u64 })
 }
 
-fn wsgi_config(
-    py: Python<'_>,
-    app: Py<PyAny>,
-    ctx: &BootContext<'_>,
-    (errors, relay): (&Arc<ErrorLog>, Option<Arc<QueueListener>>),
-    listeners: &[Arc<listener::Listener>],
-    (mode, watch): (RequestMode, &Arc<Watch>),
-    hooks: Option<RequestHooks>,
-) -> PyResult<WsgiConfig> {
-    let settings = ctx.settings;
-    let stream = ErrorStream::new(errors.clone(), settings.errorlog() == "-");
-    let constants = PyDict::new(py);
-    constants.set_item("wsgi.errors", Py::new(py, stream)?)?;
-    let facts = server_facts(settings, listeners, mode != RequestMode::Direct, super::names(py).1);
-    let (constants, sendfile) = (constants.unbind(), settings.sendfile());
-    Ok(WsgiConfig { app, facts, constants, sendfile, watch: watch.clone(), hooks, listener: relay })
-}
-
-/// Not for `sync`, whose requests may take their time as under Gunicorn.
+/// Starts the watchdog of the loop. Not for `sync`, whose requests may take their time as under Gunicorn.
 fn watchdog(settings: &Settings, watch: &Arc<Watch>) -> Result<Option<Watchdog>, BootError> {
     let threshold = settings.loop_block_warning();
     if threshold.is_zero() || settings.worker_kind() == Ok(WorkerKind::Sync) {
@@ -461,30 +493,26 @@ fn open_driver(settings: &Settings, errors: &ErrorLog) -> Result<Driver, BootErr
     Ok(driver)
 }
 
-fn spec(socket: &listener::Listener) -> ListenerSpec {
-    let unix = !matches!(socket.local(), listener::Local::Tcp(_));
+fn spec(socket: &Listener) -> ListenerSpec {
+    let unix = !matches!(socket.local(), Local::Tcp(_));
     ListenerSpec { fd: socket.as_fd().as_raw_fd(), unix, shared: !socket.is_exclusive() }
 }
 
 fn server_facts(
     settings: &Settings,
-    listeners: &[Arc<listener::Listener>],
-    multithread: bool,
+    listeners: &[Arc<Listener>],
+    mode: RequestMode,
     software: String,
 ) -> ServerFacts {
-    let name = |socket: &Arc<listener::Listener>| match socket.local() {
-        listener::Local::Tcp(address) => {
-            ListenerName::Tcp { host: address.ip().to_string(), port: address.port() }
-        }
-        listener::Local::Unix(path) => ListenerName::Unix { path: path.to_string_lossy().into_owned() },
-        listener::Local::Abstract(name) => {
-            ListenerName::Unix { path: format!("\0{}", String::from_utf8_lossy(name)) }
-        }
+    let name = |socket: &Arc<Listener>| match socket.local() {
+        Local::Tcp(address) => ListenerName::Tcp { host: address.ip().to_string(), port: address.port() },
+        Local::Unix(path) => ListenerName::Unix { path: path.to_string_lossy().into_owned() },
+        Local::Abstract(name) => ListenerName::Unix { path: format!("\0{}", String::from_utf8_lossy(name)) },
     };
     ServerFacts {
         listeners: listeners.iter().map(name).collect(),
         multiprocess: settings.workers() > 1,
-        multithread,
+        multithread: mode != RequestMode::Direct,
         software,
         script_name: std::env::var("SCRIPT_NAME").unwrap_or_default(),
     }

@@ -16,7 +16,7 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// See the fields.
+    /// Makes the handle of this process's worker.
     pub fn new(control: Arc<Control>, slot: Slot) -> Self {
         Self { control, slot }
     }
@@ -24,13 +24,13 @@ impl WorkerHandle {
 
 #[pymethods]
 impl WorkerHandle {
-    /// Whether the worker goes on.
+    /// Returns whether the worker goes on.
     #[getter]
     fn alive(&self) -> bool {
         !self.control.stopping()
     }
 
-    /// `False`: it stops gracefully. It cannot be called back.
+    /// Stops the worker gracefully, if `False`. It cannot be called back.
     #[setter]
     fn set_alive(&self, alive: bool) {
         if !alive {
@@ -38,7 +38,7 @@ impl WorkerHandle {
         }
     }
 
-    /// Requests begun.
+    /// Returns the number of requests begun.
     #[getter]
     fn requests(&self) -> u64 {
         self.slot.read().requests
@@ -50,12 +50,12 @@ impl WorkerHandle {
         self.slot.set_requests(requests);
     }
 
-    /// The worker is alive: its time-out begins anew.
+    /// Beats: the time-out of the worker begins anew.
     fn notify(&self) {
         self.slot.beat(clock::now());
     }
 
-    /// When it last said so, in seconds of the monotonic clock; 0 before.
+    /// Returns the time of the last heartbeat, in seconds of the monotonic clock; 0 before the first.
     fn last_beat(&self) -> f64 {
         self.slot.read().beat.map_or(0.0, |beat| beat.0 as f64 / 1e9)
     }

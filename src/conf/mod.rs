@@ -1,7 +1,9 @@
-//! Configuration files. A file is Python; its module-level names become [`Raw`] values for the settings floor.
+//! Configuration files. A file is Python; its module-level names become [`Raw`] values for the settings
+//! floor.
 
 mod handle;
-mod live;
+mod hooks;
+mod objects;
 mod table;
 
 use std::path::Path;
@@ -12,37 +14,38 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyModule, PyString, Py
 use rgunicorn_settings::{ConfigSource, Raw};
 
 pub use handle::WorkerHandle;
-pub use live::{ConfigObjects, ServerObject};
+pub use hooks::{Hook, HookArg, HookFailure, HookProcess, HookRow};
+pub use objects::{ConfigObjects, ServerObject};
 pub use table::{check_setting, hook_arities, settings_table};
 
 /// The name that a configuration file's module gets in `sys.modules`, as under Gunicorn.
 const MODULE_NAME: &str = "__config__";
 
-/// Why a configuration could not be read.
+/// The reason why a configuration could not be read.
 #[derive(Debug)]
 pub enum ConfError {
     /// The named file is not there.
     Missing(String),
     /// Running the file (or importing the module) raised.
     Raised {
-        /// What the user named.
+        /// The file or module, as the operator named it.
         name: String,
-        /// What it raised.
+        /// The exception.
         error: PyErr,
     },
 }
 
-/// What a configuration says.
+/// The content of a configuration.
 #[derive(Debug, Default)]
 pub struct Conf {
     /// Its names in order; `None`: there is no configuration.
     pub values: Option<Vec<(String, Raw)>>,
-    /// The same as Python objects, for the settings that are Python's own.
+    /// Its names as Python objects, for the settings that are Python's own.
     pub objects: Option<Py<PyDict>>,
 }
 
-/// Runs the configuration. Relative paths are relative to `directory`, where the server was started (a reload may happen
-/// elsewhere).
+/// Runs the configuration. Relative paths are relative to `directory`, where the server was started (a reload
+/// may happen elsewhere).
 ///
 /// # Errors
 /// [`ConfError`].
@@ -88,8 +91,8 @@ fn run_file<'py>(py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyDict>> {
     if compiled {
         loader.call_method1("exec_module", (&module,))?;
     } else {
-        // Compiled here and now: the cached bytecode that a loader may take instead is as old as a second allows, and a
-        // reload within it would bring back the former configuration.
+        // Compiled here and now: the cached bytecode that a loader may take instead is as old as a second
+        // allows, and a reload within it would bring back the former configuration.
         let data = loader.call_method1("get_data", (path,))?;
         let code = loader.call_method1("source_to_code", (data, path))?;
         py.import("builtins")?.call_method1("exec", (code, &names))?;
@@ -101,7 +104,7 @@ fn import<'py>(py: Python<'py>, module: &str) -> PyResult<Bound<'py, PyDict>> {
     Ok(py.import(module)?.dict())
 }
 
-/// A Python value, reduced to what settings can be made of.
+/// Reduces a Python value to the types that settings are made of.
 fn raw(value: &Bound<'_, PyAny>) -> PyResult<Raw> {
     if value.is_none() {
         return Ok(Raw::None);
@@ -142,10 +145,10 @@ fn is_path(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(!value.is_instance_of::<PyType>() && value.hasattr("__fspath__")?)
 }
 
-/// The settings that a program has made by `cfg.set`, for the resolver.
+/// Returns the settings that a program has made by `cfg.set`, for the resolver.
 ///
 /// # Errors
-/// Those of attributes.
+/// The exceptions of attributes.
 pub fn changed_values(config: &Bound<'_, PyAny>) -> PyResult<Vec<(String, Raw)>> {
     let changed: Vec<(String, Bound<'_, PyAny>)> = config.call_method0("_changed_values")?.extract()?;
     changed.into_iter().map(|(name, value)| Ok((name, raw(&value)?))).collect()
@@ -154,7 +157,7 @@ pub fn changed_values(config: &Bound<'_, PyAny>) -> PyResult<Vec<(String, Raw)>>
 /// Puts a directory at the front of `sys.path`, unless it is there.
 ///
 /// # Errors
-/// Those of changing the list.
+/// The exceptions of changing the list.
 pub fn prepend_path(py: Python<'_>, directory: &str) -> PyResult<()> {
     let path = py.import("sys")?.getattr("path")?;
     if !path.contains(directory)? {
@@ -163,19 +166,25 @@ pub fn prepend_path(py: Python<'_>, directory: &str) -> PyResult<()> {
     Ok(())
 }
 
-/// A variable of `os.environ` and its value; `None` where there is none.
-pub type Variable = (String, Option<Py<PyAny>>);
+/// A variable of `os.environ`.
+#[derive(Debug)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value; `None`: it is not there.
+    pub value: Option<Py<PyAny>>,
+}
 
-/// Sets or removes a variable in `os.environ`; returns what was there.
+/// Sets or removes a variable in `os.environ`; returns it as it was before.
 ///
 /// # Errors
 /// `OSError` or `ValueError` for a name or value that the C library refuses.
-pub fn set_environ(py: Python<'_>, (key, value): Variable) -> PyResult<Variable> {
+pub fn set_environ(py: Python<'_>, Variable { name, value }: Variable) -> PyResult<Variable> {
     let environ = py.import("os")?.getattr("environ")?;
-    let before = environ.call_method1("get", (&key,))?;
+    let before = environ.call_method1("get", (&name,))?;
     match value {
-        Some(value) => environ.set_item(&key, value)?,
-        None => drop(environ.call_method1("pop", (&key, py.None()))?),
+        Some(value) => environ.set_item(&name, value)?,
+        None => drop(environ.call_method1("pop", (&name, py.None()))?),
     }
-    Ok((key, (!before.is_none()).then(|| before.unbind())))
+    Ok(Variable { name, value: (!before.is_none()).then(|| before.unbind()) })
 }

@@ -1,4 +1,4 @@
-//! The table of settings for Python: what `rgunicorn.config` is a view of.
+//! The table of settings for Python, of which `rgunicorn.config` is a view.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -6,9 +6,10 @@ use pyo3::types::{PyDict, PyList};
 
 use rgunicorn_settings::{Environment, Id, ROWS, Settings, Value, checked_value, defaults};
 
+use super::hooks::Hook;
 use super::raw;
 
-/// A setting's value as a Python object.
+/// Converts a value to a Python object.
 ///
 /// # Errors
 /// `MemoryError`.
@@ -29,7 +30,7 @@ pub(super) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
     })
 }
 
-/// The value of a setting as a Python object.
+/// Returns the value of a setting as a Python object.
 ///
 /// # Errors
 /// As [`to_python`].
@@ -49,8 +50,8 @@ type Row<'py> = (
     &'static str,
 );
 
-/// All rows: name, shape, section, flags, metavar, text, the default as the environment makes it, and the release of
-/// Gunicorn that has brought it (`rgunicorn`: none).
+/// Returns all rows: name, shape, section, flags, metavar, text, the default as the environment makes it, and
+/// the release of Gunicorn that has brought it (`rgunicorn`: none).
 ///
 /// # Errors
 /// `ValueError` when a variable of the environment has a value that its setting refuses.
@@ -71,7 +72,7 @@ pub fn settings_table(py: Python<'_>) -> PyResult<Vec<Row<'_>>> {
         .collect()
 }
 
-/// Checks a value for a setting; gives it as the setting holds it.
+/// Checks a value for a setting; returns it as the setting holds it.
 ///
 /// # Errors
 /// `ValueError`, which says what is allowed.
@@ -85,10 +86,10 @@ pub fn check_setting<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bou
     to_python(value.py(), &checked)
 }
 
-/// How many positional parameters a hook may take.
+/// Returns the numbers of positional parameters that a hook's function may have; none for a setting that is
+/// no hook.
 #[pyfunction]
 #[pyo3(name = "_hook_arities")]
 pub fn hook_arities(name: &str) -> Vec<usize> {
-    let row = Id::by_name(name).map(Id::row);
-    row.map(|row| row.choices.iter().filter_map(|text| text.parse().ok()).collect()).unwrap_or_default()
+    Hook::by_name(name).map(|hook| hook.arities().collect()).unwrap_or_default()
 }

@@ -16,11 +16,10 @@ use crate::py::{QueueListener, Watch, catch_panic, exit_status};
 use rgunicorn_http::{HttpError, ResponseFacts};
 use rgunicorn_io::sys::atfork;
 use rgunicorn_server::log::Level;
-use rgunicorn_server::response::Pieces;
-use rgunicorn_server::worker::{Body, ExitStatus, Flow, Request, RequestId};
+use rgunicorn_server::worker::{Body, ExitStatus, Request, RequestId};
 
 use super::environ::{EnvironFactory, ServerFacts};
-use super::exchange::{Exchange, ExchangeState, SpareObjects};
+use super::exchange::{Exchange, ExchangeState, RequestObjects, SpareObjects};
 use super::file_wrapper::FileWrapper;
 use super::hooks::RequestHooks;
 use super::input::Input;
@@ -219,7 +218,7 @@ impl WsgiApp {
         request: &Request,
         body: Body,
         req: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<(Option<Py<Input>>, super::exchange::RequestObjects)> {
+    ) -> PyResult<(Option<Py<Input>>, RequestObjects)> {
         let py = environ.py();
         if let (Some(hooks), Some(req)) = (&self.hooks, req) {
             hooks.apply(py, req, environ)?;
@@ -248,24 +247,13 @@ impl WsgiApp {
     }
 
     /// Gives the objects of a request back that is over. Runs Python.
-    pub(super) fn put_back(&self, py: Python<'_>, objects: super::exchange::RequestObjects) {
+    pub(super) fn put_back(&self, py: Python<'_>, objects: RequestObjects) {
         self.spare.put_back(py, objects, (&self.environs, &self.sockets));
     }
 
     /// Whether the application took the socket of an exchange.
     pub(super) fn is_taken(&self, py: Python<'_>, exchange: &Exchange) -> bool {
         self.sockets.is_taken(py, &exchange.objects.socket)
-    }
-
-    /// Sends pieces of a response that goes on, and lets go of what has left: one call of the application may send more than
-    /// memory holds.
-    pub(super) fn send_pieces(&self, id: RequestId, pieces: Pieces) -> Flow {
-        let has_foreign = pieces.has_foreign();
-        let flow = self.responder.send_pieces(id, pieces);
-        if has_foreign {
-            self.responder.run_deferred_drops();
-        }
-        flow
     }
 
     /// Puts an exchange aside until its request is resumed or abandoned.

@@ -8,8 +8,8 @@ use rgunicorn_io::sys::atfork;
 use rgunicorn_server::worker::Mailbox;
 
 use super::current;
-use super::exchange::RequestShared;
 use super::remote;
+use super::shared::RequestShared;
 
 /// Callable without arguments: whether the client has closed its connection, or its side of it. Asks the kernel, which takes
 /// a microsecond or two (with threads a trip to the loop, some tens): cheap enough for every step of a long work. After
@@ -33,8 +33,8 @@ impl ClientDisconnected {
     #[pyo3(signature = ())]
     fn __call__(&self) -> PyResult<bool> {
         let Some(id) = self.shared.request() else { return Ok(true) };
-        match (current::app(), &self.mailbox) {
-            (Ok(app), _) => Ok(app.responder().is_half_closed(id)),
+        match (current::responder(), &self.mailbox) {
+            (Ok(responder), _) => Ok(responder.is_half_closed(id)),
             (Err(_), Some((mailbox, forks))) if *forks == atfork::generation() => {
                 Ok(remote::ask(mailbox, move |reactor| reactor.is_half_closed(id)).unwrap_or(true))
             }

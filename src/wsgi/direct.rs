@@ -113,8 +113,8 @@ impl DirectApp {
     /// Those of making the objects that requests share.
     pub fn new(py: Python<'_>, config: &WsgiConfig, reactor: &Rc<Reactor>) -> PyResult<Self> {
         let responder = Rc::new(DirectResponder(Rc::clone(reactor)));
-        let wsgi = Rc::new(WsgiApp::new(py, config, WorkerFacts::of(reactor), responder)?);
-        current::set(Rc::clone(&wsgi));
+        let wsgi = Rc::new(WsgiApp::new(py, config, WorkerFacts::of(reactor), responder.clone())?);
+        current::set(responder);
         let running = Arc::new(RunningRequest::default());
         config.watch.describe_by(RunningRequest::describe(&running));
         Ok(Self { wsgi, watch: Arc::clone(&config.watch), running, forks: atfork::generation() })

@@ -15,8 +15,6 @@ use rgunicorn_http::{HttpError, RequestHead, Scheme, Version, percent_decode_pat
 use rgunicorn_io::driver::PeerAddr;
 use rgunicorn_server::worker::Request;
 
-use super::exchange::RequestObjects;
-
 /// Header names remembered. Clients choose the names, so the cache is bounded; real traffic uses a few dozen.
 const CACHED_NAMES_MAX: usize = 512;
 /// Peers whose texts are remembered: more connections than a CPU is busy with at a time, and 16 KiB.
@@ -226,14 +224,12 @@ impl EnvironFactory {
         Ok((address, port))
     }
 
-    /// Puts the objects of a request into the templates: a request that uses them sets nothing.
-    pub(super) fn adopt(&self, py: Python<'_>, objects: &RequestObjects) -> PyResult<()> {
-        self.templates.iter().try_for_each(|template| objects.set_in(template.bind(py)))
-    }
-
-    /// Returns how many templates there are, and so how often each adopted object is referenced.
-    pub(super) fn templates(&self) -> usize {
-        self.templates.len()
+    /// Returns the templates. An object that is put into them is in every environ to come.
+    pub(super) fn templates<'a, 'py: 'a>(
+        &'a self,
+        py: Python<'py>,
+    ) -> impl Iterator<Item = &'a Bound<'py, PyDict>> {
+        self.templates.iter().map(move |template| template.bind(py))
     }
 }
 

@@ -2,23 +2,22 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyIterator};
+use pyo3::types::{PyDict, PyIterator};
 
-use rgunicorn_http::{ResponseFacts, Version};
-use rgunicorn_server::response::{Pieces, Response};
+use rgunicorn_http::ResponseFacts;
+use rgunicorn_server::response::Response;
 use rgunicorn_server::worker::{Mailbox, Request, RequestId};
 
-use crate::py::{GilCell, is_referenced};
+use crate::py::is_referenced;
 
 use super::client::ClientDisconnected;
 use super::environ::EnvironFactory;
 use super::hints::EarlyHints;
 use super::input::Input;
-use super::responder::Responder;
-use super::response::{PyItem, StartResponse, Write};
+use super::response::{StartResponse, Write};
+use super::shared::RequestShared;
 use super::socket::{RequestHandle, SocketFactory};
 
 /// Sets of objects that are kept for requests to come beside the one in the environ templates: what a burst of requests in
@@ -58,83 +57,6 @@ pub(super) enum ExchangeState {
     Items(Py<PyIterator>),
     /// Everything was produced; the last bytes are on their way.
     Ending,
-}
-
-/// What the objects of one request share. An object that the application keeps leads here, and from here nowhere once the
-/// request is over.
-pub(super) struct RequestShared {
-    /// The response.
-    pub(super) response: GilCell<Response>,
-    /// The request as a number; 0 when it is over.
-    request: AtomicU64,
-    /// The same for early hints; 0 also when the response head has left, and for HTTP/1.0, which knows no interim answers.
-    hints: AtomicU64,
-}
-
-impl RequestShared {
-    fn new(facts: ResponseFacts) -> Self {
-        let response = GilCell::new(Response::new(facts));
-        Self { response, request: AtomicU64::new(0), hints: AtomicU64::new(0) }
-    }
-
-    /// Points at a request that begins.
-    fn begin(&self, id: RequestId, facts: ResponseFacts) {
-        let raw = id.to_raw();
-        self.request.store(raw, Ordering::Relaxed);
-        self.hints.store(if facts.version >= Version::HTTP_11 { raw } else { 0 }, Ordering::Relaxed);
-    }
-
-    /// The request in progress.
-    pub(super) fn request(&self) -> Option<RequestId> {
-        named(&self.request)
-    }
-
-    /// The request that early hints are for.
-    pub(super) fn hinted(&self) -> Option<RequestId> {
-        named(&self.hints)
-    }
-
-    /// The response head has left.
-    pub(super) fn end_hints(&self) {
-        self.hints.store(0, Ordering::Relaxed);
-    }
-
-    /// Appends an item of the body. The head leaves with the first: early hints end here. `false`: there is no head,
-    /// because the application has not called `start_response`.
-    pub(super) fn append(
-        &self,
-        responder: &dyn Responder,
-        id: RequestId,
-        pieces: &mut Pieces,
-        item: &Bound<'_, PyBytes>,
-    ) -> bool {
-        let (appended, head_sent) = self.response.with(item.py(), |response| {
-            let appended = response.append(|| responder.head_context(id), pieces, &PyItem(item));
-            (appended, response.is_head_sent())
-        });
-        if head_sent {
-            self.end_hints();
-        }
-        appended
-    }
-
-    /// The response is complete, or will never be: whoever still holds `start_response`, its `write` or the early hints can
-    /// do nothing with them any more.
-    pub(super) fn close_response(&self, py: Python<'_>) {
-        self.response.with(py, Response::close);
-        self.end_hints();
-    }
-
-    fn end(&self) {
-        self.request.store(0, Ordering::Relaxed);
-    }
-}
-
-fn named(raw: &AtomicU64) -> Option<RequestId> {
-    match raw.load(Ordering::Relaxed) {
-        0 => None,
-        raw => Some(RequestId::from_raw(raw)),
-    }
 }
 
 /// The objects that one request's application meets beside its environ and input.
@@ -228,7 +150,7 @@ impl SpareObjects {
         objects.shared.begin(id, facts);
         objects.set_in(environ)?;
         if !self.has_home.replace(true) {
-            environs.adopt(py, &objects)?;
+            environs.templates(py).try_for_each(|template| objects.set_in(template))?;
             objects.in_templates = true;
         }
         Ok(objects)
@@ -244,7 +166,7 @@ impl SpareObjects {
         objects.shared.end();
         if sockets.is_taken(py, &objects.socket) {
             sockets.close(py, &objects.socket);
-        } else if objects.are_unkept(py, environs.templates()) {
+        } else if objects.are_unkept(py, environs.templates(py).count()) {
             if objects.in_templates {
                 let before = self.home.borrow_mut().replace(objects);
                 debug_assert!(before.is_none(), "one set is in the templates");

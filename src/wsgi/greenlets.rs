@@ -154,7 +154,7 @@ impl GreenletPool {
         }
     }
 
-    /// Waiters until the output queue of a connection is empty, or the connection gone.
+    /// Waits until the output queue of a connection is empty, or the connection gone.
     ///
     /// # Errors
     /// What is thrown into this greenlet.
@@ -165,7 +165,7 @@ impl GreenletPool {
         Ok(())
     }
 
-    /// Waiters until there is something to read of a request body, or nothing more will come.
+    /// Waits until there is something to read of a request body, or nothing more will come.
     ///
     /// # Errors
     /// What is thrown into this greenlet, and `RuntimeError` in the hub, which cannot wait.
@@ -196,7 +196,7 @@ impl GreenletPool {
         Ok(!self.greenlets.current(py)?.is(&self.hub))
     }
 
-    /// Waiters until the reactor has news of a connection, or somebody else switches here.
+    /// Waits until the reactor has news of a connection, or somebody else switches here.
     fn suspend(&self, py: Python<'_>, id: RequestId) -> PyResult<()> {
         let me = self.greenlets.current(py)?;
         self.suspended.borrow_mut().entry(id).or_default().push(me.clone().unbind());
@@ -230,6 +230,11 @@ impl GreenletPool {
     }
 }
 
+thread_local! {
+    /// The application that this thread serves.
+    static SERVING: RefCell<Option<Rc<GreenletApp>>> = const { RefCell::new(None) };
+}
+
 /// What a request's greenlet runs.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
 struct ServeRequest;
@@ -238,8 +243,8 @@ struct ServeRequest;
 impl ServeRequest {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         // A counted handle, on the heap: this frame may be copied away and never come back.
-        let app = current::greenlets()?;
-        app.run(py)
+        let app = SERVING.with_borrow(Clone::clone);
+        app.ok_or_else(|| PyRuntimeError::new_err("the worker is over"))?.run(py)
     }
 }
 
@@ -346,9 +351,9 @@ impl GreenletApp {
         config.watch.describe_by(pool.describe());
         let responder = Rc::new(GreenletResponder { reactor: Rc::clone(reactor), pool });
         let wsgi = Rc::new(WsgiApp::new(py, config, WorkerFacts::of(reactor), responder.clone())?);
-        let app = Rc::new(Self { wsgi: Rc::clone(&wsgi), responder, watch: Arc::clone(&config.watch) });
-        current::set(wsgi);
-        current::set_greenlets(Rc::clone(&app));
+        current::set(responder.clone());
+        let app = Rc::new(Self { wsgi, responder, watch: Arc::clone(&config.watch) });
+        SERVING.set(Some(Rc::clone(&app)));
         Ok(app)
     }
 
@@ -368,6 +373,8 @@ impl GreenletApp {
     /// The worker leaves.
     pub fn close(&self) {
         current::clear();
+        let app = SERVING.take();
+        drop(app);
     }
 
     /// Runs the request whose greenlet has just begun.

@@ -8,7 +8,7 @@ use pyo3::types::PyBytes;
 use rgunicorn_server::response::Outgoing;
 
 use super::current;
-use super::exchange::RequestShared;
+use super::shared::RequestShared;
 
 /// Callable with a list of `(name, value)`; sends them at once. Does nothing for HTTP/1.0, after the response head has
 /// left, and after the request is over.
@@ -42,9 +42,9 @@ impl EarlyHints {
         let hints = rgunicorn_http::early_hints(rgunicorn_http::Version::HTTP_11, borrowed)
             .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
         if let Some(id) = self.shared.hinted() {
-            let app = current::app()?;
-            app.responder().send(id, Outgoing::from(hints));
-            app.responder().flush();
+            let responder = current::responder()?;
+            responder.send(id, Outgoing::from(hints));
+            responder.flush();
         }
         Ok(())
     }

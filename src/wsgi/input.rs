@@ -14,8 +14,8 @@ use pyo3::types::{PyBytes, PyList};
 
 use rgunicorn_server::worker::{Body, BodyFault, BodyRead, RequestId};
 
-use super::app::WsgiApp;
 use super::current;
+use super::responder::Responder;
 
 /// Bytes looked at per step when a line is searched in a file.
 const LINE_STEP_BYTES: u64 = 8192;
@@ -61,15 +61,15 @@ impl Input {
         *self.state() = Reading::Memory(Bytes::new());
     }
 
-    /// Takes more from the connection until `enough` says so of what is held, or the end has come. Waiters for it.
+    /// Takes more from the connection until `enough` says so of what is held, or the end has come. Waits for it.
     fn fill(&self, py: Python<'_>, enough: impl Fn(&[u8]) -> bool) -> PyResult<()> {
         loop {
             let id = match &*self.state() {
                 Reading::Incoming { id, ahead, used } if !enough(&ahead[*used..]) => *id,
                 _ => return Ok(()),
             };
-            let app = current::app()?;
-            match app.responder().read_body(id, READ_BYTES_MAX) {
+            let responder = current::responder()?;
+            match responder.read_body(id, READ_BYTES_MAX) {
                 BodyRead::Data(data) => {
                     if let Reading::Incoming { ahead, used, .. } = &mut *self.state() {
                         ahead.drain(..std::mem::take(used));
@@ -83,8 +83,8 @@ impl Input {
                         *state = Reading::Memory(rest.into());
                     }
                 }
-                BodyRead::Pending => app.responder().wait_body(py, id)?,
-                BodyRead::Failed(fault) => return Err(body_error(py, &app, id, fault)),
+                BodyRead::Pending => responder.wait_body(py, id)?,
+                BodyRead::Failed(fault) => return Err(body_error(py, &*responder, id, fault)),
             }
         }
     }
@@ -188,11 +188,11 @@ create_exception!(
 );
 
 /// What a read raises when no more will come.
-fn body_error(py: Python<'_>, app: &WsgiApp, id: RequestId, fault: BodyFault) -> PyErr {
+fn body_error(py: Python<'_>, responder: &dyn Responder, id: RequestId, fault: BodyFault) -> PyErr {
     match fault {
         BodyFault::Gone => {
             // Half a request cannot be answered.
-            app.responder().abort(id);
+            responder.abort(id);
             PyConnectionResetError::new_err("the client has left before the end of the request body")
         }
         BodyFault::Framing(error) => unreadable(py, error.to_string(), error.status()),

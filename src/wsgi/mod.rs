@@ -29,6 +29,7 @@ mod respond;
 mod responder;
 mod response;
 mod running;
+mod shared;
 mod socket;
 mod threads;
 

@@ -11,8 +11,8 @@ use rgunicorn_server::worker::{Flow, Responded, Whole};
 use super::app::WsgiApp;
 use super::exchange::{Exchange, ExchangeState};
 use super::file_wrapper::FileWrapper;
-use super::responder::Waited;
-use super::response::PyItem;
+use super::responder::{Waited, send_pieces};
+use super::shared::PyItem;
 
 /// Items pulled from one response before the others get their turn.
 const ITEMS_PER_TURN_MAX: usize = 64;
@@ -88,7 +88,7 @@ impl WsgiApp {
                 return None;
             };
             if let Err(error) = item.and_then(|item| self.append(&exchange, &mut pieces, &item)) {
-                self.send_pieces(exchange.id(), pieces);
+                send_pieces(self.responder(), exchange.id(), pieces);
                 self.fail(py, exchange, &error);
                 return None;
             }
@@ -97,7 +97,7 @@ impl WsgiApp {
                 continue;
             }
             let sent = std::mem::replace(&mut pieces, Pieces::new(self.responder().buffer()));
-            let flow = self.send_pieces(exchange.id(), sent);
+            let flow = send_pieces(self.responder(), exchange.id(), sent);
             exchange = self.after_sending(py, exchange, flow)?;
         }
         let waited = self.responder().give_way(py, exchange.id());
@@ -204,7 +204,7 @@ impl WsgiApp {
         let (len, suffix) = exchange
             .response(py, |response| response.append_file(|| responder.head_context(id), &mut pieces, rest));
         exchange.objects.shared.close_response(py);
-        self.send_pieces(id, pieces);
+        send_pieces(responder, id, pieces);
         if len > 0 {
             responder.send(id, Outgoing::File { file, offset, len });
         }

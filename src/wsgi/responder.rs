@@ -130,6 +130,17 @@ pub(super) trait Responder {
     }
 }
 
+/// Sends pieces of a response that goes on, and lets go of what has left: one call of the application may send more than
+/// memory holds.
+pub(super) fn send_pieces(responder: &dyn Responder, id: RequestId, pieces: Pieces) -> Flow {
+    let has_foreign = pieces.has_foreign();
+    let flow = responder.send_pieces(id, pieces);
+    if has_foreign {
+        responder.run_deferred_drops();
+    }
+    flow
+}
+
 /// What requests need of their worker, on any thread.
 #[derive(Clone)]
 pub struct WorkerFacts {

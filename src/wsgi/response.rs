@@ -2,33 +2,19 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use rgunicorn_http::ResponseHead;
-use rgunicorn_server::response::{BodyItem, Pieces, Response};
+use rgunicorn_server::response::{Pieces, Response};
 use rgunicorn_server::worker::Flow;
 
-use crate::py::{is_referenced, native_bytes, pair, shared_bytes};
+use crate::py::{is_referenced, native_bytes, pair};
 
 use super::current;
-use super::exchange::RequestShared;
-use super::responder::Waited;
-
-/// A `bytes` object as an item of a body.
-pub(super) struct PyItem<'a, 'py>(pub(super) &'a Bound<'py, PyBytes>);
-
-impl BodyItem for PyItem<'_, '_> {
-    fn bytes(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-
-    fn share(&self) -> Bytes {
-        shared_bytes(self.0)
-    }
-}
+use super::responder::{Waited, send_pieces};
+use super::shared::RequestShared;
 
 /// The `start_response` callable of one request.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
@@ -123,8 +109,7 @@ impl Write {
         let Ok(data) = data.cast::<PyBytes>() else {
             return Err(PyTypeError::new_err(format!("{} is not a byte", data.repr()?)));
         };
-        let app = current::app()?;
-        let responder = app.responder();
+        let responder = &*current::responder()?;
         let over = self.shared.response.with(py, |response| response.is_closed());
         let Some(id) = self.shared.request().filter(|_| !over) else {
             return Err(PyRuntimeError::new_err("write() after the end of the response"));
@@ -132,7 +117,7 @@ impl Write {
         let mut pieces = Pieces::new(responder.buffer());
         // `write` exists only after start_response.
         let _ = self.shared.append(responder, id, &mut pieces, data);
-        let waited = match app.send_pieces(id, pieces) {
+        let waited = match send_pieces(responder, id, pieces) {
             Flow::Sent => Waited::Ready,
             Flow::Gone => Waited::Closed,
             Flow::Queued => responder.wait_in_call(py, id)?,

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::current;
-use super::exchange::RequestShared;
+use super::shared::RequestShared;
 
 /// What an unborn socket leads to its request by.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
@@ -33,10 +33,10 @@ impl RequestHandle {
 #[pyfunction]
 #[pyo3(name = "_take_socket")]
 pub fn take_socket(py: Python<'_>, handle: &Bound<'_, RequestHandle>) -> PyResult<(i32, Py<PyBytes>)> {
-    let app = current::app()?;
+    let responder = current::responder()?;
     let id = handle.get().shared.request();
     let id = id.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
-    let hijacked = app.responder().hijack(id)?;
+    let hijacked = responder.hijack(id)?;
     Ok((hijacked.fd.into_raw_fd(), PyBytes::new(py, &hijacked.unread).unbind()))
 }
 

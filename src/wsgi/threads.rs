@@ -155,7 +155,7 @@ impl ThreadMain {
         let remote = Rc::new(RemoteResponder::new(self.context.clone()));
         let worker = self.context.worker.clone();
         let app = Rc::new(WsgiApp::new(py, &self.wsgi_config, worker, remote.clone())?);
-        current::set(Rc::clone(&app));
+        current::set(remote.clone());
         while let Some(request) = py.detach(|| self.pool.take()) {
             self.note(py, Some(Line::of(&request)));
             serve(py, &remote, &app, request);

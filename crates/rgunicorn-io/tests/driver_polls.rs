@@ -237,7 +237,7 @@ fn a_signal_ends_a_wait_without_an_error() {
         let (pid, thread) = unsafe { (libc::getpid(), libc::gettid()) };
         let stop = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let signaller = scope.spawn(|| {
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                     // SAFETY: the thread lives until this scope ends.
                     unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, libc::SIGUSR2) };
@@ -249,6 +249,8 @@ fn a_signal_ends_a_wait_without_an_error() {
                 rig.driver.wait(None, &mut rig.out).unwrap();
             }
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            // Not left to the scope: ThreadSanitizer knows pthread_join.
+            signaller.join().unwrap();
         });
         assert!(rig.out.is_empty());
     });

@@ -18,6 +18,8 @@ pub mod pidfile;
 pub mod process;
 pub mod shared;
 pub mod signal;
+mod signal_ring;
+pub mod sync;
 pub mod systemd;
 pub mod waker;
 

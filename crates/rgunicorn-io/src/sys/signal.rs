@@ -8,6 +8,7 @@
 //! Dispositions are process-wide, so is the queue: it is a static, and [`SignalQueue`] is the token of its one owner.
 
 use super::check;
+use super::signal_ring::SignalRing;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fmt;
 use std::io;
@@ -103,52 +104,19 @@ impl fmt::Debug for Signal {
 
 /// How many signals may wait unhandled. A master handles them within milliseconds; 256 is far above anything but an
 /// attack by kill(2), and then the youngest are dropped, as the kernel itself would merge them.
-const QUEUE_SIGNALS_MAX: u32 = 256;
+const QUEUE_SIGNALS_MAX: usize = 256;
 
-/// The ring. `HEAD` and `TAIL` only grow (and wrap); `0` in a place means 'reserved, not written yet'.
-static RING: [AtomicI32; QUEUE_SIGNALS_MAX as usize] =
-    [const { AtomicI32::new(0) }; QUEUE_SIGNALS_MAX as usize];
-static HEAD: AtomicU32 = AtomicU32::new(0);
-static TAIL: AtomicU32 = AtomicU32::new(0);
+static RING: SignalRing<QUEUE_SIGNALS_MAX> = SignalRing {
+    places: [const { AtomicI32::new(0) }; QUEUE_SIGNALS_MAX],
+    head: AtomicU32::new(0),
+    tail: AtomicU32::new(0),
+};
 /// The eventfd that a handler writes to; -1 while there is none.
 static WAKE_FD: AtomicI32 = AtomicI32::new(-1);
 static OWNED: AtomicBool = AtomicBool::new(false);
 
-/// Puts one signal at the end of the ring. Lock-free and async-signal-safe: handlers of several threads, and a
-/// handler that interrupts another, may run it at the same time.
-fn push(signal: i32) {
-    let mut tail = TAIL.load(Ordering::Acquire);
-    loop {
-        if tail.wrapping_sub(HEAD.load(Ordering::Acquire)) >= QUEUE_SIGNALS_MAX {
-            return;
-        }
-        match TAIL.compare_exchange_weak(tail, tail.wrapping_add(1), Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => break,
-            Err(seen) => tail = seen,
-        }
-    }
-    if let Some(place) = RING.get((tail % QUEUE_SIGNALS_MAX) as usize) {
-        place.store(signal, Ordering::Release);
-    }
-}
-
-/// Takes the oldest signal. Called by the one owner only.
-fn pop() -> Option<Signal> {
-    let head = HEAD.load(Ordering::Acquire);
-    if head == TAIL.load(Ordering::Acquire) {
-        return None;
-    }
-    let signal = RING.get((head % QUEUE_SIGNALS_MAX) as usize)?.swap(0, Ordering::AcqRel);
-    if signal == 0 {
-        // Its handler has reserved the place and is about to write; it wakes the owner afterwards.
-        return None;
-    }
-    HEAD.store(head.wrapping_add(1), Ordering::Release);
-    Some(Signal(signal))
-}
-
 extern "C" fn on_signal(signal: libc::c_int) {
-    push(signal);
+    RING.push(signal);
     let fd = WAKE_FD.load(Ordering::Acquire);
     let one = 1u64.to_ne_bytes();
     // SAFETY: write(2) and the thread's errno are async-signal-safe; `one` is 8 readable bytes, what an eventfd takes.
@@ -181,7 +149,7 @@ impl SignalQueue {
                 "the process already has a signal queue",
             ));
         }
-        clear();
+        RING.clear();
         let queue = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map(|wake| Self { wake, signals: signals.to_vec() })
             .map_err(io::Error::from);
@@ -196,7 +164,7 @@ impl SignalQueue {
 
     /// Takes the oldest waiting signal.
     pub fn take(&mut self) -> Option<Signal> {
-        pop()
+        RING.pop().map(Signal)
     }
 
     /// Sleeps until a signal is queued or `timeout` has passed. May return early.
@@ -238,16 +206,8 @@ impl Drop for SignalQueue {
             let _ = set_handler(*signal, libc::SIG_DFL);
         }
         WAKE_FD.store(-1, Ordering::Release);
-        clear();
+        RING.clear();
         OWNED.store(false, Ordering::Release);
-    }
-}
-
-fn clear() {
-    HEAD.store(0, Ordering::Release);
-    TAIL.store(0, Ordering::Release);
-    for place in &RING {
-        place.store(0, Ordering::Release);
     }
 }
 

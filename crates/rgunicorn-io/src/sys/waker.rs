@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::check;
+// Not the one of the signals below, which are static: a model checker's cannot be.
+use super::sync::atomic::AtomicBool as SleepFlag;
 
 /// An eventfd that a loop polls, and whether the loop sleeps: a loop that does not needs no system call to be told.
 #[derive(Debug)]
 pub struct Waker {
     event: EventFd,
-    sleeping: AtomicBool,
+    sleeping: SleepFlag,
 }
 
 impl Waker {
@@ -22,7 +24,7 @@ impl Waker {
     /// Those of eventfd(2).
     pub fn new() -> io::Result<Self> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Self { event, sleeping: AtomicBool::new(false) })
+        Ok(Self { event, sleeping: SleepFlag::new(false) })
     }
 
     /// Returns the descriptor that the loop polls for reading.

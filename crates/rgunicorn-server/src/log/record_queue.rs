@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::TryLockError;
+
+use rgunicorn_io::sys::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use rgunicorn_io::sys::sync::{Mutex, MutexGuard, yield_now};
 
 use super::level::Level;
 
@@ -113,7 +115,7 @@ impl RecordQueue {
                 Ok(queue) => return Some(queue),
                 // A panic in between leaves a queue whose count may be off by one record.
                 Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+                Err(TryLockError::WouldBlock) => yield_now(),
             }
         }
         None

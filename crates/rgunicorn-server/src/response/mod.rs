@@ -10,5 +10,5 @@ mod pieces;
 mod progress;
 
 pub use page::ErrorPage;
-pub use pieces::{Outgoing, Pieces};
-pub use progress::{BodyItem, HeadContext, Response, server_name, set_server_name};
+pub use pieces::{BodyItem, Outgoing, Pieces};
+pub use progress::{HeadContext, Response, server_name, set_server_name};

@@ -2,15 +2,9 @@
 
 use std::sync::OnceLock;
 
-use bytes::Bytes;
-
 use rgunicorn_http::{Framing, ResponseFacts, ResponseHead};
 
-use super::pieces::Pieces;
-
-/// Body items up to this size are copied behind the head into one buffer and leave in one segment; larger ones leave from
-/// the application's own memory. Copying 16 KiB costs about as much as the second I/O vector saves.
-pub(super) const COPIED_ITEM_BYTES_MAX: usize = 16 * 1024;
+use super::pieces::{BodyItem, COPIED_ITEM_BYTES_MAX, Pieces};
 
 /// The `Server` header's value, unless the configuration has another one.
 const SERVER_NAME: &[u8] = b"rgunicorn";
@@ -27,15 +21,6 @@ pub fn set_server_name(name: &str) {
 /// Returns the value of the `Server` header.
 pub fn server_name() -> &'static [u8] {
     OWN_SERVER_NAME.get().map_or(SERVER_NAME, Vec::as_slice)
-}
-
-/// An item of a body, in memory of the application's.
-pub trait BodyItem {
-    /// Returns its bytes.
-    fn bytes(&self) -> &[u8];
-
-    /// Returns its bytes as a handle that keeps the memory alive.
-    fn share(&self) -> Bytes;
 }
 
 /// What the worker says about a response at the moment its head is made.
@@ -241,6 +226,8 @@ impl Response {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::response::Outgoing;
     use rgunicorn_http::Version;

@@ -4,8 +4,9 @@
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
+use rgunicorn_io::sys::sync::{Mutex, MutexGuard};
 use rgunicorn_io::sys::waker::Waker;
 
 /// Something to do with a `T` (the reactor), on its thread, with nothing borrowed.

@@ -2,7 +2,7 @@
 //! requests with [`rgunicorn_http`] and hands them to an [`App`]; it knows neither Python nor the arbiter.
 //!
 //! Read it in this order: `app` (the contract with the floor above), `reactor` (its parts, and what the application may
-//! ask), `run` (the steps of a turn), then the parts: `conn` (connections and their bytes), `accept` (listeners),
+//! ask), `run` (the steps of a turn), `source` (the same steps within a loop from outside), then the parts: `conn` (connections and their bytes), `accept` (listeners),
 //! `lifecycle`, `turn`, `memory`, `wakes`. Parts import what lies below them (`ids`, `jobs`, `timers`, `message`,
 //! `setup`) and never the reactor.
 //!
@@ -27,6 +27,7 @@ mod reactor;
 mod respond;
 mod run;
 mod setup;
+mod source;
 mod timers;
 mod turn;
 mod wakes;
@@ -46,3 +47,4 @@ pub use reactor::{Mailbox, Reactor, Snapshot, WakeSources};
 pub use respond::{Responded, Whole};
 pub use run::CLIENT_CLOSED_REQUEST;
 pub use setup::{ListenerSpec, RequestCount, WorkerHandles};
+pub use source::{LoopSource, SourceHost, WorkerSource};

@@ -1,22 +1,23 @@
-//! The configuration and the server as Python objects (`rgunicorn.config.Config`, `rgunicorn._server.Server`), and the hooks,
-//! which are called through them.
+//! The configuration and the server as Python objects (`rgunicorn.config.Config`,
+//! `rgunicorn._server.Server`), and the hooks, which are called through them.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyDict;
 
 use rgunicorn_settings::{Id, Invalid, Origin, Settings, ValueKind};
 
+use super::hooks::Hook;
 use super::table::value_of;
 
-/// What hooks, loggers and the application's side see of one configuration.
+/// One configuration as hooks, loggers and the application's side see it.
 #[derive(Debug)]
 pub struct ConfigObjects {
     config: Py<PyAny>,
 }
 
 impl ConfigObjects {
-    /// Makes the configuration object of `settings`. `names`: what the configuration file defines, for the values that are
-    /// Python's own: functions, classes, dicts.
+    /// Makes the configuration object of `settings`. `names`: what the configuration file defines, for the
+    /// values that are Python's own: functions, classes, dicts.
     ///
     /// # Errors
     /// A function that takes the wrong number of arguments, something that is no function, and the like.
@@ -29,28 +30,36 @@ impl ConfigObjects {
         let made = (|| py.import("rgunicorn.config")?.getattr("Config")?.call0())();
         let config = made.map_err(unexpected)?;
         for id in Id::ALL.iter().copied() {
-            fill(py, &config, settings, (id, names))?;
+            fill(py, &config, settings, id, names)?;
         }
         Ok(Self { config: config.unbind() })
     }
 
-    /// The configuration object of an embedding program.
+    /// Wraps the configuration object of an embedding program.
     pub fn of_object(config: Py<PyAny>) -> Self {
         Self { config }
     }
 
-    /// `rgunicorn.config.Config`.
+    /// Returns the object, an `rgunicorn.config.Config`.
     pub fn config<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
         self.config.bind(py)
     }
 
-    /// A hook of the configuration's own; `None` where nothing was configured.
+    /// Returns the function that a hook is: the configured one, or that which stands for it.
     ///
     /// # Errors
-    /// Those of attributes.
-    pub fn own_hook<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let hook = self.config(py).call_method1("_own_hook", (name,))?;
-        Ok((!hook.is_none()).then_some(hook))
+    /// The exceptions of attributes.
+    pub fn hook<'py>(&self, py: Python<'py>, hook: Hook) -> PyResult<Bound<'py, PyAny>> {
+        self.config(py).getattr(hook.name())
+    }
+
+    /// Returns the function that is configured for a hook; `None` if none is.
+    ///
+    /// # Errors
+    /// The exceptions of attributes.
+    pub fn own_hook<'py>(&self, py: Python<'py>, hook: Hook) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let function = self.config(py).call_method1("_own_hook", (hook.name(),))?;
+        Ok((!function.is_none()).then_some(function))
     }
 }
 
@@ -59,7 +68,8 @@ fn fill(
     py: Python<'_>,
     config: &Bound<'_, PyAny>,
     settings: &Settings,
-    (id, names): (Id, Option<&Bound<'_, PyDict>>),
+    id: Id,
+    names: Option<&Bound<'_, PyDict>>,
 ) -> Result<(), Invalid> {
     let row = id.row();
     let python_own = matches!(row.kind, ValueKind::Hook | ValueKind::Object);
@@ -87,38 +97,38 @@ fn fill(
 pub struct ServerObject(Py<PyAny>);
 
 impl ServerObject {
-    /// Makes it. `app`: what `server.app` is.
+    /// Makes it. `app`: the object for `server.app`.
     ///
     /// # Errors
-    /// Those of making objects.
+    /// The exceptions of making objects.
     pub fn new(
         py: Python<'_>,
-        live: &ConfigObjects,
+        objects: &ConfigObjects,
         app: &Bound<'_, PyAny>,
         log: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
         let class = py.import("rgunicorn._server")?.getattr("Server")?;
-        Ok(Self(class.call1((live.config(py), app, log))?.unbind()))
+        Ok(Self(class.call1((objects.config(py), app, log))?.unbind()))
     }
 
-    /// The object.
+    /// Returns the object.
     pub fn bind<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
         self.0.bind(py)
     }
 
-    /// A reload: another configuration is in force.
+    /// Shows it the configuration that a reload has put in force.
     ///
     /// # Errors
-    /// Those of attributes.
-    pub fn configure(&self, py: Python<'_>, live: &ConfigObjects, log: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.bind(py).call_method1("_configure", (live.config(py), log)).map(drop)
+    /// The exceptions of attributes.
+    pub fn configure(&self, py: Python<'_>, objects: &ConfigObjects, log: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.bind(py).call_method1("_configure", (objects.config(py), log)).map(drop)
     }
 
-    /// One of its moments (`_pre_fork`, ...): hooks run.
+    /// Calls one of its methods (`_pre_fork`, ...), which may call a hook.
     ///
     /// # Errors
-    /// What a hook raises.
-    pub fn call_hook<'py>(
+    /// The exception of the hook.
+    pub fn call_method<'py>(
         &self,
         py: Python<'py>,
         name: &str,
@@ -127,18 +137,10 @@ impl ServerObject {
         self.bind(py).call_method1(name, args)
     }
 
-    /// A hook that takes only the server.
+    /// Takes the number of workers that a hook has asked for since the last call.
     ///
     /// # Errors
-    /// What it raises.
-    pub fn hook(&self, py: Python<'_>, live: &ConfigObjects, name: &str) -> PyResult<()> {
-        live.config(py).getattr(name)?.call1(PyTuple::new(py, [self.bind(py)])?).map(drop)
-    }
-
-    /// The number of workers that a hook has asked for since the last call.
-    ///
-    /// # Errors
-    /// Those of attributes.
+    /// The exceptions of attributes.
     pub fn take_wanted(&self, py: Python<'_>) -> PyResult<Option<u32>> {
         self.bind(py).call_method0("_take_wanted")?.extract()
     }

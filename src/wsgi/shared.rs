@@ -1,0 +1,105 @@
+//! The state that the Python objects of one request share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use rgunicorn_http::{ResponseFacts, Version};
+use rgunicorn_server::response::{BodyItem, Pieces, Response};
+use rgunicorn_server::worker::RequestId;
+
+use crate::py::{GilCell, shared_bytes};
+
+use super::responder::Responder;
+
+/// A `bytes` object as an item of a body.
+pub(super) struct PyItem<'a, 'py>(pub(super) &'a Bound<'py, PyBytes>);
+
+impl BodyItem for PyItem<'_, '_> {
+    fn bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    fn share(&self) -> Bytes {
+        shared_bytes(self.0)
+    }
+}
+
+/// What the objects of one request share. An object that the application keeps leads here, and from here nowhere once the
+/// request is over.
+pub(super) struct RequestShared {
+    /// The response.
+    pub(super) response: GilCell<Response>,
+    /// The request as a number; 0 when it is over.
+    request: AtomicU64,
+    /// The same for early hints; 0 also when the response head has left, and for HTTP/1.0, which knows no interim answers.
+    hints: AtomicU64,
+}
+
+impl RequestShared {
+    pub(super) fn new(facts: ResponseFacts) -> Self {
+        let response = GilCell::new(Response::new(facts));
+        Self { response, request: AtomicU64::new(0), hints: AtomicU64::new(0) }
+    }
+
+    /// Points at a request that begins.
+    pub(super) fn begin(&self, id: RequestId, facts: ResponseFacts) {
+        let raw = id.to_raw();
+        self.request.store(raw, Ordering::Relaxed);
+        self.hints.store(if facts.version >= Version::HTTP_11 { raw } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// The request in progress.
+    pub(super) fn request(&self) -> Option<RequestId> {
+        named(&self.request)
+    }
+
+    /// The request that early hints are for.
+    pub(super) fn hinted(&self) -> Option<RequestId> {
+        named(&self.hints)
+    }
+
+    /// The response head has left.
+    pub(super) fn end_hints(&self) {
+        self.hints.store(0, Ordering::Relaxed);
+    }
+
+    /// Appends an item of the body. The head leaves with the first: early hints end here. `false`: there is no head,
+    /// because the application has not called `start_response`.
+    pub(super) fn append(
+        &self,
+        responder: &dyn Responder,
+        id: RequestId,
+        pieces: &mut Pieces,
+        item: &Bound<'_, PyBytes>,
+    ) -> bool {
+        let (appended, head_sent) = self.response.with(item.py(), |response| {
+            let appended = response.append(|| responder.head_context(id), pieces, &PyItem(item));
+            (appended, response.is_head_sent())
+        });
+        if head_sent {
+            self.end_hints();
+        }
+        appended
+    }
+
+    /// The response is complete, or will never be: whoever still holds `start_response`, its `write` or the early hints can
+    /// do nothing with them any more.
+    pub(super) fn close_response(&self, py: Python<'_>) {
+        self.response.with(py, Response::close);
+        self.end_hints();
+    }
+
+    pub(super) fn end(&self) {
+        self.request.store(0, Ordering::Relaxed);
+    }
+}
+
+fn named(raw: &AtomicU64) -> Option<RequestId> {
+    match raw.load(Ordering::Relaxed) {
+        0 => None,
+        raw => Some(RequestId::from_raw(raw)),
+    }
+}
