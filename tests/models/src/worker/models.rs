@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex};
 use loom::thread;
 
 use super::Reactor;
-use super::mailbox::Mailbox;
+use super::mailbox::TaskQueue;
 use crate::check;
 use crate::sys::eventfd::EventFd;
+
+/// The mailbox of the reactor.
+type Mailbox = TaskQueue<Reactor>;
 
 pub(crate) fn all() {
     check("each task is done", each_task_is_done);

@@ -1,3 +1,5 @@
+//! Accept decisions without a reactor.
+
 use rgunicorn_io::driver::Completion;
 
 use super::*;
