@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from glogs import (
     SETTINGS,
     Headers,
     clean,
+    collected,
     glogging,
     handlers_of,
     loggers_described,
@@ -36,9 +36,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 def own_loggers() -> Iterator[None]:
     before = logging.root.level
     clean()
-    yield
-    clean()
-    gc.collect()
+    with collected():
+        yield
+        clean()
     logging.root.setLevel(before)
 
 
