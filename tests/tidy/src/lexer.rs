@@ -4,31 +4,36 @@
 ///
 /// Every byte keeps its place and every line break stays, so an offset found here is valid in `source`.
 pub fn code_only(source: &str) -> String {
+    let mut out = source.as_bytes().to_vec();
+    for (start, end) in spans(source) {
+        blank(&mut out[start..end]);
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Byte ranges of the comments of `source`, without their line breaks.
+pub fn comments(source: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
+    spans(source).into_iter().filter(|(start, _)| source.as_bytes()[*start] == b'/')
+}
+
+/// Byte ranges of what is not code: comments, strings, character literals, and the quotes of lifetimes.
+fn spans(source: &str) -> Vec<(usize, usize)> {
     let bytes = source.as_bytes();
-    let mut out = bytes.to_vec();
+    let mut found = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
         let end = match bytes[at] {
-            b'/' if bytes[at..].starts_with(b"//") => line_end(bytes, at),
-            b'/' if bytes[at..].starts_with(b"/*") => block_comment_end(bytes, at),
-            b'"' => string_end(bytes, at),
-            b'\'' => char_end(bytes, at),
-            b'r' | b'b' | b'c' if !(at > 0 && is_word(bytes[at - 1])) => match raw_string_end(bytes, at) {
-                Some(end) => end,
-                None => {
-                    at += 1;
-                    continue;
-                }
-            },
-            _ => {
-                at += 1;
-                continue;
-            }
+            b'/' if bytes[at..].starts_with(b"//") => Some(line_end(bytes, at)),
+            b'/' if bytes[at..].starts_with(b"/*") => Some(block_comment_end(bytes, at)),
+            b'"' => Some(string_end(bytes, at)),
+            b'\'' => Some(char_end(bytes, at)),
+            b'r' | b'b' | b'c' if !(at > 0 && is_word(bytes[at - 1])) => raw_string_end(bytes, at),
+            _ => None,
         };
-        blank(&mut out[at..end]);
-        at = end;
+        found.extend(end.map(|end| (at, end)));
+        at = end.unwrap_or(at + 1);
     }
-    String::from_utf8_lossy(&out).into_owned()
+    found
 }
 
 /// Whether `byte` can be part of an identifier.
@@ -169,6 +174,13 @@ fn comments_and_strings_are_blanked_in_place() {
     for (source, expected) in table {
         assert_eq!(code_only(source), expected, "{source}");
     }
+}
+
+#[test]
+fn comments_are_told_from_strings() {
+    let source = "a(\"// no\"); // yes\n/* and */ 'x'";
+    let found: Vec<_> = comments(source).map(|(start, end)| &source[start..end]).collect();
+    assert_eq!(found, ["// yes", "/* and */"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use rgunicorn_tidy::floors::Floors;
 use rgunicorn_tidy::tree::{self, File, files, read, root, sources};
-use rgunicorn_tidy::{docs, limits, packages, places, text};
+use rgunicorn_tidy::{docs, limits, packages, places, prose, text};
 
 /// The crates whose modules stand on more than one floor, so that the header of their `lib.rs` holds a table.
 const WITH_FLOORS: [&str; 3] = ["src", "crates/rgunicorn-io/src", "crates/rgunicorn-server/src"];
@@ -85,6 +85,11 @@ fn rust_files_open_with_what_they_are() {
 #[test]
 fn no_tabs_and_no_trailing_blanks() {
     assert_none(&over(&files(), text::blanks));
+}
+
+#[test]
+fn there_are_no_doc_tests() {
+    assert_none(&over(&sources(), prose::doc_tests));
 }
 
 #[test]
