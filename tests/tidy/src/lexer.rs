@@ -1,6 +1,6 @@
 //! Just enough of Rust's grammar to look at code without being fooled by comments and strings.
 
-/// `source` with the contents of comments, strings and character literals replaced by spaces.
+/// Replaces the contents of comments, strings and character literals in `source` by spaces.
 ///
 /// Every byte keeps its place and every line break stays, so an offset found here is valid in `source`.
 pub fn code_only(source: &str) -> String {
@@ -11,12 +11,12 @@ pub fn code_only(source: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Byte ranges of the comments of `source`, without their line breaks.
+/// Lists the byte ranges of the comments of `source`, without their line breaks.
 pub fn comments(source: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
     spans(source).into_iter().filter(|(start, _)| source.as_bytes()[*start] == b'/')
 }
 
-/// Byte ranges of what is not code: comments, strings, character literals, and the quotes of lifetimes.
+/// Lists the byte ranges of what is not code: comments, strings, character literals, and the quotes of lifetimes.
 fn spans(source: &str) -> Vec<(usize, usize)> {
     let bytes = source.as_bytes();
     let mut found = Vec::new();
@@ -36,17 +36,17 @@ fn spans(source: &str) -> Vec<(usize, usize)> {
     found
 }
 
-/// Whether `byte` can be part of an identifier.
+/// Tells whether `byte` can be part of an identifier.
 pub fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// The 1-based line of the byte `offset`.
+/// Returns the 1-based line of the byte `offset`.
 pub fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// Offsets at which `word` stands alone in `code`, not as a part of a longer identifier.
+/// Lists the offsets at which `word` stands alone in `code`, not as a part of a longer identifier.
 pub fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
         let bytes = code.as_bytes();
@@ -56,14 +56,14 @@ pub fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 
     })
 }
 
-/// The identifier that starts at `at` (after white space), or the empty string.
+/// Returns the identifier that starts at `at` (after white space), or the empty string.
 pub fn ident_at(code: &str, at: usize) -> &str {
     let rest = code[at..].trim_start();
     let end = rest.bytes().position(|byte| !is_word(byte)).unwrap_or(rest.len());
     &rest[..end]
 }
 
-/// The offset after the bracket that closes the one at `open` (`{`, `(` or `[`), or the end of `code`.
+/// Returns the offset after the bracket that closes the one at `open` (`{`, `(` or `[`), or the end of `code`.
 pub fn group_end(code: &str, open: usize) -> usize {
     let mut depth = 0usize;
     for (index, byte) in code.bytes().enumerate().skip(open) {
@@ -121,8 +121,8 @@ fn string_end(bytes: &[u8], start: usize) -> usize {
     bytes.len()
 }
 
-/// A character literal ends within a few bytes; anything else after a quote is a lifetime, of which only the quote
-/// is consumed.
+/// Finds the end of a character literal, which is within a few bytes. Anything else after a quote is a lifetime,
+/// of which only the quote is consumed.
 fn char_end(bytes: &[u8], start: usize) -> usize {
     if bytes.get(start + 1) == Some(&b'\\') {
         let from = (start + 3).min(bytes.len());
@@ -141,7 +141,7 @@ fn is_one_char(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| text.chars().count() == 1)
 }
 
-/// The end of a raw string that starts at `start` with `r`, `br` or `cr`; `None` when there is none.
+/// Returns the end of a raw string that starts at `start` with `r`, `br` or `cr`; `None` when there is none.
 fn raw_string_end(bytes: &[u8], start: usize) -> Option<usize> {
     let r = start + usize::from(bytes[start] != b'r');
     if bytes.get(r) != Some(&b'r') {
