@@ -88,8 +88,24 @@ fn no_tabs_and_no_trailing_blanks() {
 }
 
 #[test]
+fn summaries_name_their_subject_or_begin_with_a_verb() {
+    let product = |file: &File| tree::source_of(&file.path).is_some() || file.path.starts_with("python/");
+    assert_none(&over(&files(), |file| if product(file) { prose::summaries(file) } else { Vec::new() }));
+}
+
+#[test]
+fn comments_are_no_wider_than_a_window() {
+    assert_none(&over(&files(), prose::widths));
+}
+
+#[test]
 fn there_are_no_doc_tests() {
     assert_none(&over(&sources(), prose::doc_tests));
+}
+
+#[test]
+fn the_name_of_a_type_means_one_thing_in_its_crate() {
+    assert_none(&prose::homonyms(&sources()));
 }
 
 #[test]
