@@ -1,5 +1,5 @@
-//! The call of the application, the same for every way in which it runs: what it gets, and what starts. Its response is
-//! pulled as fast as the client reads (`respond`); how a request ends is in `finish`.
+//! The call of the application, the same for every way in which it runs, and the objects that it gets. Its
+//! response is pulled as fast as the client reads (`respond`); how a request ends is in `finish`.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ use super::input::Input;
 use super::responder::{Responder, WorkerFacts};
 use super::socket::SocketFactory;
 
-/// All that is needed to run the application.
+/// The application, and the facts that its runs depend on.
 pub struct WsgiConfig {
     /// The application.
     pub app: Py<PyAny>,
@@ -36,15 +36,15 @@ pub struct WsgiConfig {
     pub constants: Py<PyDict>,
     /// Wrapped files leave by sendfile(2).
     pub sendfile: bool,
-    /// Told how to describe the requests in progress.
+    /// The watch on the loop, which is told how to describe the requests in progress.
     pub watch: Arc<Watch>,
     /// The hooks that run for every request, if there are any.
     pub hooks: Option<RequestHooks>,
-    /// Where records of the error log go, if not into its file.
+    /// The way of the error log's records, if that is not into its file.
     pub listener: Option<Arc<QueueListener>>,
 }
 
-/// The application and what its calls need, on one thread.
+/// The application and the state that its calls share, on one thread.
 pub(super) struct WsgiApp {
     app: Py<PyAny>,
     environs: EnvironFactory,
@@ -59,7 +59,7 @@ pub(super) struct WsgiApp {
     responder: Rc<dyn Responder>,
 }
 
-/// Why a request does not come to its application.
+/// A request that does not come to its application, and the reason.
 struct Rejected {
     request: Box<Request>,
     /// `None`: the call could not be made.
@@ -67,10 +67,11 @@ struct Rejected {
 }
 
 impl WsgiApp {
-    /// The calls of `config`'s application on this thread, whose responses leave by `responder`.
+    /// Makes the one for the calls of `config`'s application on this thread, whose responses leave by
+    /// `responder`.
     ///
     /// # Errors
-    /// Those of making the shared objects.
+    /// `MemoryError`, and any error of importing the modules that the shared objects come from.
     pub(super) fn new(
         py: Python<'_>,
         config: &WsgiConfig,
@@ -100,14 +101,14 @@ impl WsgiApp {
         &*self.responder
     }
 
-    /// Hands diverted records of the error log over. Where nothing is borrowed.
+    /// Hands diverted records of the error log over. To be called where nothing is borrowed.
     pub(super) fn relay_logs(&self) {
         if let Some(listener) = &self.listener {
             listener.relay();
         }
     }
 
-    /// Whether this process is a child that the application forked.
+    /// Returns whether this process is a child that the application forked.
     pub(super) fn is_forked_copy(&self) -> bool {
         atfork::generation() != self.forks
     }
@@ -177,7 +178,7 @@ impl WsgiApp {
         Ok(())
     }
 
-    /// Makes everything that the application gets.
+    /// Makes the environ and the other objects that the application gets.
     fn prepare(
         &self,
         py: Python<'_>,
@@ -251,7 +252,7 @@ impl WsgiApp {
         self.spare.put_back(py, objects, (&self.environs, &self.sockets));
     }
 
-    /// Whether the application took the socket of an exchange.
+    /// Returns whether the application took the socket of an exchange.
     pub(super) fn is_taken(&self, py: Python<'_>, exchange: &Exchange) -> bool {
         self.sockets.is_taken(py, &exchange.objects.socket)
     }
@@ -274,10 +275,10 @@ impl WsgiApp {
     }
 }
 
-/// Runs the handlers of signals that have come. On the main thread, which is the loop's.
+/// Runs the handlers of signals that have come. To be called on the main thread, which is the loop's.
 ///
 /// # Errors
-/// [`ExitStatus`] when one of them wants the process to leave.
+/// [`ExitStatus`] when a handler wants the process to leave.
 pub(super) fn check_signals() -> Result<(), ExitStatus> {
     Python::attach(|py| {
         py.check_signals().map_err(|error| {

@@ -1,5 +1,6 @@
-//! The way from this thread to its requests' connections, for Python objects that outlive a call: they may not hold it, because the collector and
-//! other threads may touch them, so they hold a request's number and ask here.
+//! The way from this thread to its requests' connections, for Python objects that outlive a call: they may
+//! not hold it, because the collector and other threads may touch them, so they hold a request's number and
+//! ask here.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -30,8 +31,8 @@ pub(super) fn clear() {
 /// Returns the responder of this thread.
 ///
 /// # Errors
-/// `RuntimeError` on a thread that is not the worker's, and in a child that the application forked: its connections
-/// and rings are the parent's.
+/// `RuntimeError` on a thread that is not the worker's, and in a child that the application forked: its
+/// connections and rings are the parent's.
 pub(super) fn responder() -> PyResult<Rc<dyn Responder>> {
     match CURRENT.with_borrow(Clone::clone) {
         Some((responder, forks)) if forks == atfork::generation() => Ok(responder),

@@ -1,5 +1,5 @@
-//! The environ: a template per listener, copied for each request and filled from the request head. Keys are made once;
-//! a cache leads from a header's name as sent to its `HTTP_*` key.
+//! The environ: a template per listener, copied for each request and filled from the request head. Keys are
+//! made once; a cache leads from a header's name as sent to its `HTTP_*` key.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ const CACHED_NAMES_MAX: usize = 512;
 /// Peers whose texts are remembered: more connections than a CPU is busy with at a time, and 16 KiB.
 const CACHED_PEERS: usize = 256;
 
-/// What a listener puts into SERVER_NAME and SERVER_PORT.
+/// The source of SERVER_NAME and SERVER_PORT for a listener.
 #[derive(Clone, Debug)]
 pub enum ListenerName {
     /// A TCP listener's own address.
@@ -37,7 +37,7 @@ pub enum ListenerName {
     },
 }
 
-/// What is the same in every environ of a worker.
+/// The facts that are the same in every environ of a worker.
 pub struct ServerFacts {
     /// One entry per listener, in the worker's order.
     pub listeners: Vec<ListenerName>,
@@ -54,7 +54,7 @@ pub struct ServerFacts {
 /// Environ keys by the name of a header field as it was sent.
 type NameMap = HashMap<Box<[u8]>, Py<PyString>, BuildHasherDefault<NameHasher>>;
 
-/// Makes environs.
+/// The maker of environs.
 pub(super) struct EnvironFactory {
     templates: Vec<Py<PyDict>>,
     listeners: Vec<ListenerName>,
@@ -65,7 +65,11 @@ pub(super) struct EnvironFactory {
 }
 
 impl EnvironFactory {
-    /// `constants`: further entries of the templates (`wsgi.errors`, `wsgi.file_wrapper`, the input of no body).
+    /// Makes the templates. `constants`: their further entries (`wsgi.errors`, `wsgi.file_wrapper`, the input
+    /// of no body).
+    ///
+    /// # Errors
+    /// `MemoryError`.
     pub(super) fn new(facts: &ServerFacts, constants: &Bound<'_, PyDict>) -> PyResult<Self> {
         let mut templates = Vec::new();
         for listener in &facts.listeners {
@@ -95,7 +99,10 @@ impl EnvironFactory {
         })
     }
 
-    /// The environ of `request`, still without the objects that belong to one call.
+    /// Makes the environ of `request`, still without the objects that belong to one call.
+    ///
+    /// # Errors
+    /// [`BuildError::Http`] when the target does not lie under SCRIPT_NAME, and `MemoryError`.
     pub(super) fn build<'py>(
         &self,
         py: Python<'py>,
@@ -159,7 +166,8 @@ impl EnvironFactory {
             let key = self.key(py, field.name)?;
             let value = latin1(py, field.value)?;
             if let Some(before) = set_default(environ, &key, value.as_any())? {
-                // Cookie is the one field whose repetitions may not be joined by a comma (RFC 6265 section 5.4).
+                // Cookie is the one field whose repetitions may not be joined by a comma (RFC 6265 section
+                // 5.4).
                 let separator = if field.name.eq_ignore_ascii_case(b"cookie") { "; " } else { "," };
                 let joined = before.add(separator)?.add(value)?;
                 environ.set_item(key, joined)?;
@@ -240,7 +248,8 @@ struct PeerTexts {
     port: Option<Py<PyString>>,
 }
 
-/// FNV-1a, for header names: they are short, and an attacker's can only slow down a table of [`CACHED_NAMES_MAX`] entries.
+/// FNV-1a, for header names: they are short, and an attacker's can only slow down a table of
+/// [`CACHED_NAMES_MAX`] entries.
 #[derive(Default)]
 struct NameHasher(u64);
 
@@ -256,12 +265,12 @@ impl Hasher for NameHasher {
         self.0 = bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
     }
 
-    /// A slice's length adds nothing to its bytes.
+    // A slice's length adds nothing to its bytes.
     fn write_usize(&mut self, _: usize) {}
 }
 
-/// Gives every key that each request sets its place in the template: a copy then has room for the headers, and filling it
-/// moves nothing (CPython copies a dict with its table as it is).
+/// Gives every key that each request sets its place in the template: a copy then has room for the headers,
+/// and filling it moves nothing (CPython copies a dict with its table as it is).
 fn reserve(template: &Bound<'_, PyDict>) -> PyResult<()> {
     const EACH: [&str; 9] = [
         "REQUEST_METHOD",
@@ -296,7 +305,8 @@ fn protocol<'py>(py: Python<'py>, head: &RequestHead) -> PyResult<Bound<'py, PyS
     })
 }
 
-/// What a PROXY header says. Without addresses the peer is the client, and there is nothing to say about its other end.
+/// Sets the facts of a PROXY header. Without addresses the peer is the client, and its other end is not
+/// known.
 fn set_proxy(py: Python<'_>, environ: &Bound<'_, PyDict>, header: &proxy::ProxyHeader) -> PyResult<()> {
     environ.set_item(intern!(py, "PROXY_PROTOCOL"), header.protocol.name())?;
     if let Some(addresses) = header.addresses {
@@ -306,7 +316,8 @@ fn set_proxy(py: Python<'_>, environ: &Bound<'_, PyDict>, header: &proxy::ProxyH
     Ok(())
 }
 
-/// SERVER_NAME and SERVER_PORT of a unix socket: those of the Host header, with the scheme's port if it names none.
+/// Sets SERVER_NAME and SERVER_PORT of a unix socket: those of the Host header, with the scheme's port if it
+/// names none.
 fn set_unix_server(
     py: Python<'_>,
     environ: &Bound<'_, PyDict>,

@@ -20,8 +20,8 @@ use super::response::{StartResponse, Write};
 use super::shared::RequestShared;
 use super::socket::{RequestHandle, SocketFactory};
 
-/// Sets of objects that are kept for requests to come beside the one in the environ templates: what a burst of requests in
-/// greenlets uses.
+/// Sets of objects that are kept for requests to come beside the one in the environ templates: what a burst
+/// of requests in greenlets uses.
 const SPARE_SETS_MAX: usize = 64;
 
 /// A request, and how far its response is.
@@ -31,7 +31,7 @@ pub(super) struct Exchange {
     /// The body, if it was still arriving when the application was called.
     pub(super) input: Option<Py<Input>>,
     pub(super) objects: RequestObjects,
-    /// What the application returned; closed at the end.
+    /// The application's return value; closed at the end.
     pub(super) iterable: Option<Py<PyAny>>,
     pub(super) state: ExchangeState,
     /// The request object of the hooks, if there are any.
@@ -45,13 +45,14 @@ impl Exchange {
         self.request.id
     }
 
-    /// Looks at the response. No Python may run in `look`.
+    /// Looks at the response. No Python may run in `look`: neither a call, nor the drop of a Python object or
+    /// of the application's memory.
     pub(super) fn response<R>(&self, py: Python<'_>, look: impl FnOnce(&mut Response) -> R) -> R {
         self.objects.shared.response.with(py, look)
     }
 }
 
-/// How far it is.
+/// The progress of an exchange.
 pub(super) enum ExchangeState {
     /// Items are still to come.
     Items(Py<PyIterator>),
@@ -66,7 +67,7 @@ pub(super) struct RequestObjects {
     pub(super) hints: Py<EarlyHints>,
     pub(super) client: Py<ClientDisconnected>,
     pub(super) socket: Py<PyAny>,
-    /// They are in the environ templates already.
+    /// The environ templates have them already.
     in_templates: bool,
 }
 
@@ -98,7 +99,7 @@ impl RequestObjects {
         environ.set_item(pyo3::intern!(py, "gunicorn.socket"), &self.socket)
     }
 
-    /// Whether nobody but this set, and `templates` environ templates, holds any of them.
+    /// Returns whether nothing but this set, and `templates` environ templates, holds any of them.
     fn are_unkept(&self, py: Python<'_>, templates: usize) -> bool {
         let count = 1 + if self.in_templates { templates } else { 0 };
         is_referenced(self.start_response.bind(py), 1)
@@ -109,8 +110,8 @@ impl RequestObjects {
     }
 }
 
-/// Objects of requests that are over, if the application has kept none of them. One set is in the environ templates, so
-/// that a request that uses it sets nothing.
+/// Objects of requests that are over, if the application has kept none of them. One set is in the environ
+/// templates, so that a request that uses it sets nothing.
 pub(super) struct SpareObjects {
     home: RefCell<Option<RequestObjects>>,
     /// The set of the templates is with a request, or waits for one.
@@ -156,7 +157,8 @@ impl SpareObjects {
         Ok(objects)
     }
 
-    /// The request is over: what nobody has kept serves again, what somebody has kept leads nowhere from now on. Runs Python.
+    /// Takes the objects of a request back that is over: a set that the application has not kept serves
+    /// again, one that it has kept leads nowhere from now on. Runs Python.
     pub(super) fn put_back(
         &self,
         py: Python<'_>,

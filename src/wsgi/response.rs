@@ -28,12 +28,16 @@ impl StartResponse {
         Self { shared, write }
     }
 
-    /// Whether nobody else holds its `write`.
+    /// Returns whether nothing else holds its `write`.
     pub(super) fn owns_write(&self, py: Python<'_>) -> bool {
         is_referenced(self.write.bind(py), 1)
     }
 
-    /// Whether the head may still be replaced; else the error that PEP 3333 wants.
+    /// Checks that the head may still be replaced.
+    ///
+    /// # Errors
+    /// As PEP 3333 wants it: the exception of `exc_info` when the head has left, `AssertionError` for a
+    /// second call without `exc_info`.
     fn check_start(&self, exc_info: Option<&Bound<'_, PyAny>>, started: bool, sent: bool) -> PyResult<()> {
         match exc_info.filter(|info| !info.is_none()) {
             Some(info) if sent => {
@@ -72,6 +76,10 @@ impl StartResponse {
 }
 
 /// Fills a response head with the application's status and headers.
+///
+/// # Errors
+/// `ValueError` for a status or header that is none, `TypeError` for one that is no text, and exceptions of
+/// iterating.
 fn fill(head: &mut ResponseHead, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
     let refuse = |error: rgunicorn_http::ResponseError| PyValueError::new_err(error.to_string());
     head.status(&native_bytes(status)?).map_err(refuse)?;
