@@ -18,8 +18,8 @@ use rgunicorn_io::sys::atfork;
 use rgunicorn_server::log::Level;
 use rgunicorn_server::worker::{Body, ExitStatus, Request, RequestId};
 
-use super::environ::{EnvironFactory, ServerFacts};
-use super::exchange::{Exchange, ExchangeState, RequestObjects, SpareObjects};
+use super::environ::{BuildError, EnvironFactory, ServerFacts};
+use super::exchange::{Exchange, ExchangeState, Makers, RequestObjects, SpareObjects};
 use super::file_wrapper::FileWrapper;
 use super::hooks::RequestHooks;
 use super::input::Input;
@@ -47,8 +47,7 @@ pub struct WsgiConfig {
 /// The application and the state that its calls share, on one thread.
 pub(super) struct WsgiApp {
     app: Py<PyAny>,
-    environs: EnvironFactory,
-    sockets: SocketFactory,
+    makers: Makers,
     spare: SpareObjects,
     parked: RefCell<HashMap<RequestId, Exchange>>,
     pub(super) sendfile: bool,
@@ -83,8 +82,10 @@ impl WsgiApp {
         constants.set_item("wsgi.input", Py::new(py, Input::new(Body::Empty))?)?;
         Ok(Self {
             app: config.app.clone_ref(py),
-            environs: EnvironFactory::new(&config.facts, &constants)?,
-            sockets: SocketFactory::new(py)?,
+            makers: Makers {
+                environs: EnvironFactory::new(&config.facts, &constants)?,
+                sockets: SocketFactory::new(py)?,
+            },
             spare: SpareObjects::new(),
             parked: RefCell::default(),
             sendfile: config.sendfile,
@@ -186,16 +187,12 @@ impl WsgiApp {
         body: Body,
         req: Option<&Bound<'_, PyAny>>,
     ) -> Result<Exchange, Rejected> {
-        let environ = match self.environs.build(py, &request) {
-            Ok(Ok(environ)) => environ,
-            Ok(Err(error)) => return Err(Rejected { request, error: Some(error) }),
-            Err(error) => {
-                error.write_unraisable(py, None);
-                return Err(Rejected { request, error: None });
-            }
-        };
-        match self.fill(&environ, &request, body, req) {
-            Ok((input, objects)) => Ok(Exchange {
+        let made = self.makers.environs.build(py, &request).and_then(|environ| {
+            let (input, objects) = self.fill(&environ, &request, body, req)?;
+            Ok((environ, input, objects))
+        });
+        match made {
+            Ok((environ, input, objects)) => Ok(Exchange {
                 request,
                 environ: environ.unbind(),
                 input,
@@ -205,7 +202,8 @@ impl WsgiApp {
                 state: ExchangeState::Ending,
                 is_sized: false,
             }),
-            Err(error) => {
+            Err(BuildError::Http(error)) => Err(Rejected { request, error: Some(error) }),
+            Err(BuildError::Python(error)) => {
                 error.write_unraisable(py, None);
                 Err(Rejected { request, error: None })
             }
@@ -242,19 +240,19 @@ impl WsgiApp {
             connect: head.method() == b"CONNECT",
             keep_alive: request.keep_alive,
         };
-        let makers = (&self.environs, &self.sockets);
-        let objects = self.spare.take(environ, makers, request.id, facts, || self.responder.mailbox())?;
+        let mailbox = || self.responder.mailbox();
+        let objects = self.spare.take(environ, &self.makers, request.id, facts, mailbox)?;
         Ok((streaming, objects))
     }
 
     /// Gives the objects of a request back that is over. Runs Python.
     pub(super) fn put_back(&self, py: Python<'_>, objects: RequestObjects) {
-        self.spare.put_back(py, objects, (&self.environs, &self.sockets));
+        self.spare.put_back(py, objects, &self.makers);
     }
 
     /// Returns whether the application took the socket of an exchange.
     pub(super) fn is_taken(&self, py: Python<'_>, exchange: &Exchange) -> bool {
-        self.sockets.is_taken(py, &exchange.objects.socket)
+        self.makers.sockets.is_taken(py, &exchange.objects.socket)
     }
 
     /// Puts an exchange aside until its request is resumed or abandoned.

@@ -54,6 +54,27 @@ pub struct ServerFacts {
 /// Environ keys by the name of a header field as it was sent.
 type NameMap = HashMap<Box<[u8]>, Py<PyString>, BuildHasherDefault<NameHasher>>;
 
+/// The reason why an environ is not made.
+#[derive(Debug)]
+pub(super) enum BuildError {
+    /// The request breaks a rule.
+    Http(HttpError),
+    /// An object cannot be made.
+    Python(PyErr),
+}
+
+impl From<HttpError> for BuildError {
+    fn from(error: HttpError) -> Self {
+        Self::Http(error)
+    }
+}
+
+impl From<PyErr> for BuildError {
+    fn from(error: PyErr) -> Self {
+        Self::Python(error)
+    }
+}
+
 /// The maker of environs.
 pub(super) struct EnvironFactory {
     templates: Vec<Py<PyDict>>,
@@ -107,7 +128,7 @@ impl EnvironFactory {
         &self,
         py: Python<'py>,
         request: &Request,
-    ) -> PyResult<Result<Bound<'py, PyDict>, HttpError>> {
+    ) -> Result<Bound<'py, PyDict>, BuildError> {
         let head = &request.head;
         let listener = usize::from(request.listener).min(self.templates.len().saturating_sub(1));
         let environ = self.templates[listener].bind(py).copy()?;
@@ -127,7 +148,8 @@ impl EnvironFactory {
         if let ListenerName::Unix { path } = &self.listeners[listener] {
             set_unix_server(py, &environ, head, path)?;
         }
-        Ok(self.set_path(&environ, head, &target)?.map(|()| environ))
+        self.set_path(&environ, head, &target)?;
+        Ok(environ)
     }
 
     fn set_path(
@@ -135,15 +157,12 @@ impl EnvironFactory {
         environ: &Bound<'_, PyDict>,
         head: &RequestHead,
         target: &Bound<'_, PyString>,
-    ) -> PyResult<Result<(), HttpError>> {
+    ) -> Result<(), BuildError> {
         let py = environ.py();
         let mut path = head.path();
         let script = head.script_name().unwrap_or(&self.script_name);
         if !script.is_empty() {
-            match head.path_after(script) {
-                Ok(rest) => path = rest,
-                Err(error) => return Ok(Err(error)),
-            }
+            path = head.path_after(script)?;
             environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, script)?)?;
         }
         let decoded = percent_decode_path(path);
@@ -153,7 +172,7 @@ impl EnvironFactory {
         } else {
             environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &decoded)?)?;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     fn set_headers<'py>(

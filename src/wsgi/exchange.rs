@@ -110,6 +110,12 @@ impl RequestObjects {
     }
 }
 
+/// The makers of the objects that requests get.
+pub(super) struct Makers {
+    pub(super) environs: EnvironFactory,
+    pub(super) sockets: SocketFactory,
+}
+
 /// Objects of requests that are over, if the application has kept none of them. One set is in the environ
 /// templates, so that a request that uses it sets nothing.
 pub(super) struct SpareObjects {
@@ -128,7 +134,7 @@ impl SpareObjects {
     pub(super) fn take(
         &self,
         environ: &Bound<'_, PyDict>,
-        (environs, sockets): (&EnvironFactory, &SocketFactory),
+        makers: &Makers,
         id: RequestId,
         facts: ResponseFacts,
         mailbox: impl FnOnce() -> Option<Arc<Mailbox>>,
@@ -146,12 +152,12 @@ impl SpareObjects {
                 objects.shared.response.with(py, |response| response.reset(facts));
                 objects
             }
-            None => RequestObjects::new(py, sockets, facts, mailbox())?,
+            None => RequestObjects::new(py, &makers.sockets, facts, mailbox())?,
         };
         objects.shared.begin(id, facts);
         objects.set_in(environ)?;
         if !self.has_home.replace(true) {
-            environs.templates(py).try_for_each(|template| objects.set_in(template))?;
+            makers.environs.templates(py).try_for_each(|template| objects.set_in(template))?;
             objects.in_templates = true;
         }
         Ok(objects)
@@ -159,16 +165,11 @@ impl SpareObjects {
 
     /// Takes the objects of a request back that is over: a set that the application has not kept serves
     /// again, one that it has kept leads nowhere from now on. Runs Python.
-    pub(super) fn put_back(
-        &self,
-        py: Python<'_>,
-        objects: RequestObjects,
-        (environs, sockets): (&EnvironFactory, &SocketFactory),
-    ) {
+    pub(super) fn put_back(&self, py: Python<'_>, objects: RequestObjects, makers: &Makers) {
         objects.shared.end();
-        if sockets.is_taken(py, &objects.socket) {
-            sockets.close(py, &objects.socket);
-        } else if objects.are_unkept(py, environs.templates(py).count()) {
+        if makers.sockets.is_taken(py, &objects.socket) {
+            makers.sockets.close(py, &objects.socket);
+        } else if objects.are_unkept(py, makers.environs.templates(py).count()) {
             if objects.in_templates {
                 let before = self.home.borrow_mut().replace(objects);
                 debug_assert!(before.is_none(), "one set is in the templates");
