@@ -18,7 +18,7 @@ use rgunicorn_io::sys::atfork;
 use rgunicorn_server::log::Level;
 use rgunicorn_server::worker::{Body, ExitStatus, Request, RequestId};
 
-use super::environ::{BuildError, EnvironFactory, ServerFacts};
+use super::environ::{BuildError, EnvironFactory, NewEnviron, ServerFacts};
 use super::exchange::{Exchange, ExchangeState, Makers, RequestObjects, SpareObjects};
 use super::file_wrapper::FileWrapper;
 use super::hooks::RequestHooks;
@@ -194,7 +194,7 @@ impl WsgiApp {
         match made {
             Ok((environ, input, objects)) => Ok(Exchange {
                 request,
-                environ: environ.unbind(),
+                environ: environ.dict.unbind(),
                 input,
                 objects,
                 iterable: None,
@@ -213,12 +213,12 @@ impl WsgiApp {
     /// Puts the objects of one request into its environ. Returns the input if that streams.
     fn fill(
         &self,
-        environ: &Bound<'_, PyDict>,
+        new: &NewEnviron<'_>,
         request: &Request,
         body: Body,
         req: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<(Option<Py<Input>>, RequestObjects)> {
-        let py = environ.py();
+        let (environ, py) = (&new.dict, new.dict.py());
         if let (Some(hooks), Some(req)) = (&self.hooks, req) {
             hooks.apply(py, req, environ)?;
         }
@@ -241,7 +241,7 @@ impl WsgiApp {
             keep_alive: request.keep_alive,
         };
         let mailbox = || self.responder.mailbox();
-        let objects = self.spare.take(environ, &self.makers, request.id, facts, mailbox)?;
+        let objects = self.spare.take(new, &self.makers, request.id, facts, mailbox)?;
         Ok((streaming, objects))
     }
 

@@ -1,7 +1,7 @@
 //! The environ: a template per listener, copied for each request and filled from the request head. Keys are
 //! made once; a cache leads from a header's name as sent to its `HTTP_*` key.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -75,9 +75,16 @@ impl From<PyErr> for BuildError {
     }
 }
 
+/// An environ, and the edition of the templates that it was copied from.
+pub(super) struct NewEnviron<'py> {
+    pub(super) dict: Bound<'py, PyDict>,
+    pub(super) edition: u32,
+}
+
 /// The maker of environs.
 pub(super) struct EnvironFactory {
     templates: Vec<Py<PyDict>>,
+    edition: Cell<u32>,
     listeners: Vec<ListenerName>,
     script_name: Vec<u8>,
     names: RefCell<NameMap>,
@@ -113,6 +120,7 @@ impl EnvironFactory {
         }
         Ok(Self {
             templates,
+            edition: Cell::new(0),
             listeners: facts.listeners.clone(),
             script_name: facts.script_name.clone().into_bytes(),
             names: RefCell::default(),
@@ -128,7 +136,8 @@ impl EnvironFactory {
         &self,
         py: Python<'py>,
         request: &Request,
-    ) -> Result<Bound<'py, PyDict>, BuildError> {
+    ) -> Result<NewEnviron<'py>, BuildError> {
+        let edition = self.edition();
         let head = &request.head;
         let listener = usize::from(request.listener).min(self.templates.len().saturating_sub(1));
         let environ = self.templates[listener].bind(py).copy()?;
@@ -149,7 +158,7 @@ impl EnvironFactory {
             set_unix_server(py, &environ, head, path)?;
         }
         self.set_path(&environ, head, &target)?;
-        Ok(environ)
+        Ok(NewEnviron { dict: environ, edition })
     }
 
     fn set_path(
@@ -251,12 +260,29 @@ impl EnvironFactory {
         Ok((address, port))
     }
 
-    /// Returns the templates. An object that is put into them is in every environ to come.
-    pub(super) fn templates<'a, 'py: 'a>(
-        &'a self,
-        py: Python<'py>,
-    ) -> impl Iterator<Item = &'a Bound<'py, PyDict>> {
-        self.templates.iter().map(move |template| template.bind(py))
+    /// Puts objects into the templates by `set`, and with that into every environ to come. May run Python.
+    ///
+    /// # Errors
+    /// Any error of `set`.
+    pub(super) fn set_in_templates(
+        &self,
+        py: Python<'_>,
+        set: impl Fn(&Bound<'_, PyDict>) -> PyResult<()>,
+    ) -> PyResult<()> {
+        self.templates.iter().try_for_each(|template| set(template.bind(py)))?;
+        // Not before: an environ that is copied meanwhile may still have the former objects.
+        self.edition.set(self.edition().wrapping_add(1));
+        Ok(())
+    }
+
+    /// Returns how many templates hold the objects that are put into them.
+    pub(super) fn templates_count(&self) -> usize {
+        self.templates.len()
+    }
+
+    /// Returns how often the templates have got other objects.
+    pub(super) fn edition(&self) -> u32 {
+        self.edition.get()
     }
 }
 

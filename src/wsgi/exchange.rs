@@ -13,7 +13,7 @@ use rgunicorn_server::worker::{Mailbox, Request, RequestId};
 use crate::py::is_referenced;
 
 use super::client::ClientDisconnected;
-use super::environ::EnvironFactory;
+use super::environ::{EnvironFactory, NewEnviron};
 use super::hints::EarlyHints;
 use super::input::Input;
 use super::response::{StartResponse, Write};
@@ -130,37 +130,51 @@ impl SpareObjects {
         Self { home: RefCell::new(None), has_home: Cell::new(false), others: RefCell::default() }
     }
 
-    /// Returns objects for a request; those that are not in its environ yet are put there.
+    /// Returns objects for a request, and puts them into its environ where that lacks them. May run Python.
+    ///
+    /// # Errors
+    /// `MemoryError`.
     pub(super) fn take(
         &self,
-        environ: &Bound<'_, PyDict>,
+        environ: &NewEnviron<'_>,
         makers: &Makers,
         id: RequestId,
         facts: ResponseFacts,
         mailbox: impl FnOnce() -> Option<Arc<Mailbox>>,
     ) -> PyResult<RequestObjects> {
-        let py = environ.py();
+        let py = environ.dict.py();
         let home = self.home.borrow_mut().take();
-        if let Some(objects) = home {
-            objects.shared.response.with(py, |response| response.reset(facts));
-            objects.shared.begin(id, facts);
-            return Ok(objects);
-        }
-        let spare = self.others.borrow_mut().pop();
+        let spare = home.or_else(|| self.others.borrow_mut().pop());
         let mut objects = match spare {
-            Some(objects) => {
-                objects.shared.response.with(py, |response| response.reset(facts));
-                objects
-            }
+            Some(objects) => objects,
             None => RequestObjects::new(py, &makers.sockets, facts, mailbox())?,
         };
-        objects.shared.begin(id, facts);
-        objects.set_in(environ)?;
-        if !self.has_home.replace(true) {
-            makers.environs.templates(py).try_for_each(|template| objects.set_in(template))?;
-            objects.in_templates = true;
+        objects.shared.begin(py, id, facts);
+        let placed = self.place(&mut objects, environ, &makers.environs);
+        if placed.is_err() && objects.in_templates {
+            self.has_home.set(false);
         }
-        Ok(objects)
+        placed.map(|()| objects)
+    }
+
+    /// Sees to it that an environ has these objects, and that the templates have a set.
+    fn place(
+        &self,
+        objects: &mut RequestObjects,
+        environ: &NewEnviron<'_>,
+        environs: &EnvironFactory,
+    ) -> PyResult<()> {
+        // Between the copy of the environ and this moment a hook of the configuration may have waited: then it is
+        // perhaps of templates with the objects of another request.
+        if objects.in_templates && environ.edition == environs.edition() {
+            return Ok(());
+        }
+        objects.set_in(&environ.dict)?;
+        if !objects.in_templates && !self.has_home.replace(true) {
+            objects.in_templates = true;
+            environs.set_in_templates(environ.dict.py(), |template| objects.set_in(template))?;
+        }
+        Ok(())
     }
 
     /// Takes the objects of a request back that is over: a set that the application has not kept serves
@@ -169,7 +183,7 @@ impl SpareObjects {
         objects.shared.end();
         if makers.sockets.is_taken(py, &objects.socket) {
             makers.sockets.close(py, &objects.socket);
-        } else if objects.are_unkept(py, makers.environs.templates(py).count()) {
+        } else if objects.are_unkept(py, makers.environs.templates_count()) {
             if objects.in_templates {
                 let before = self.home.borrow_mut().replace(objects);
                 debug_assert!(before.is_none(), "one set is in the templates");

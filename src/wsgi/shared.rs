@@ -45,8 +45,9 @@ impl RequestShared {
         Self { response, request: AtomicU64::new(0), hints: AtomicU64::new(0) }
     }
 
-    /// Points at a request that begins.
-    pub(super) fn begin(&self, id: RequestId, facts: ResponseFacts) {
+    /// Points at a request that begins, with a response that has not.
+    pub(super) fn begin(&self, py: Python<'_>, id: RequestId, facts: ResponseFacts) {
+        self.response.with(py, |response| response.reset(facts));
         let raw = id.to_raw();
         self.request.store(raw, Ordering::Relaxed);
         self.hints.store(if facts.version >= Version::HTTP_11 { raw } else { 0 }, Ordering::Relaxed);
