@@ -19,7 +19,8 @@ thread_local! {
 
 /// Makes `responder` the one of this thread, until [`clear`].
 pub(super) fn set(responder: Rc<dyn Responder>) {
-    CURRENT.set(Some((responder, atfork::generation())));
+    let former = CURRENT.replace(Some((responder, atfork::generation())));
+    drop(former);
 }
 
 /// Forgets this thread's responder.

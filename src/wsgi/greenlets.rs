@@ -359,7 +359,8 @@ impl GreenletApp {
         let wsgi = Rc::new(WsgiApp::new(py, config, WorkerFacts::of(reactor), responder.clone())?);
         current::set(responder.clone());
         let app = Rc::new(Self { wsgi, responder, watch: Arc::clone(&config.watch) });
-        SERVING.set(Some(Rc::clone(&app)));
+        let former = SERVING.replace(Some(Rc::clone(&app)));
+        drop(former);
         Ok(app)
     }
 

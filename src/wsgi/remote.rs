@@ -203,8 +203,9 @@ impl Responder for RemoteResponder {
         }
         response.close();
         self.push_pieces(pieces, batch);
+        // Posted by `flush`, where Python may run: a mailbox that is closed drops the application's memory.
         if frees || !response.keeps_alive() {
-            self.finish(id, response.keeps_alive());
+            self.batch.borrow_mut().end = Some(End::Finish { keep: response.keeps_alive() });
         }
         Responded::Done
     }

@@ -143,11 +143,11 @@ impl WsgiApp {
         let mut has_foreign = pieces.as_ref().is_some_and(Pieces::has_foreign);
         has_foreign |= item.as_ref().is_some_and(Pieces::shares);
         let frees = responder.frees_before_close();
-        let responded = exchange.response(py, |response| {
-            responder.respond(
+        let (responded, keeps_alive) = exchange.response(py, |response| {
+            let responded = responder.respond(
                 exchange.id(),
                 Whole {
-                    response,
+                    response: &mut *response,
                     pieces,
                     item: item.as_ref().map(|item| item as &dyn BodyItem),
                     // An application object's close() may take its time: nothing of the response waits for
@@ -156,9 +156,14 @@ impl WsgiApp {
                     waits: responder.waits_for_reader(),
                     frees,
                 },
-            )
+            );
+            (responded, response.keeps_alive())
         });
         exchange.objects.shared.end_hints();
+        if !keeps_alive {
+            // A client that waits for the end of the connection does not wait for the application's close().
+            responder.flush();
+        }
         if has_foreign {
             responder.run_deferred_drops();
         }

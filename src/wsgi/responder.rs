@@ -36,7 +36,7 @@ pub(super) trait Responder {
     /// Returns an empty buffer for output.
     fn buffer(&self) -> Vec<u8>;
 
-    /// Sends what is left of a response and ends it.
+    /// Sends what is left of a response and ends it. Runs no Python: the response is borrowed.
     fn respond(&self, id: RequestId, whole: Whole<'_>) -> Responded;
 
     /// Sends pieces of a response that goes on.
