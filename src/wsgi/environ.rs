@@ -17,6 +17,8 @@ use rgunicorn_server::worker::Request;
 
 /// Header names remembered. Clients choose the names, so the cache is bounded; real traffic uses a few dozen.
 const CACHED_NAMES_MAX: usize = 512;
+/// The method that the templates have: all others are set.
+const USUAL_METHOD: &str = "GET";
 /// Peers whose texts are remembered: more connections than a CPU is busy with at a time, and 16 KiB.
 const CACHED_PEERS: usize = 256;
 
@@ -99,27 +101,9 @@ impl EnvironFactory {
     /// # Errors
     /// `MemoryError`.
     pub(super) fn new(facts: &ServerFacts, constants: &Bound<'_, PyDict>) -> PyResult<Self> {
-        let mut templates = Vec::new();
-        for listener in &facts.listeners {
-            let template = constants.copy()?;
-            template.set_item("SERVER_SOFTWARE", &facts.software)?;
-            template.set_item("SCRIPT_NAME", &facts.script_name)?;
-            template.set_item("wsgi.version", (1, 0))?;
-            template.set_item("wsgi.url_scheme", "http")?;
-            template.set_item("wsgi.multithread", facts.multithread)?;
-            template.set_item("wsgi.multiprocess", facts.multiprocess)?;
-            template.set_item("wsgi.run_once", false)?;
-            template.set_item("wsgi.input_terminated", true)?;
-            reserve(&template)?;
-            if let ListenerName::Tcp { host, port } = listener {
-                template.set_item("REMOTE_PORT", "")?;
-                template.set_item("SERVER_NAME", host)?;
-                template.set_item("SERVER_PORT", port.to_string())?;
-            }
-            templates.push(template.unbind());
-        }
+        let templates = facts.listeners.iter().map(|listener| template(facts, constants, listener));
         Ok(Self {
-            templates,
+            templates: templates.collect::<PyResult<_>>()?,
             edition: Cell::new(0),
             listeners: facts.listeners.clone(),
             script_name: facts.script_name.clone().into_bytes(),
@@ -141,11 +125,18 @@ impl EnvironFactory {
         let head = &request.head;
         let listener = usize::from(request.listener).min(self.templates.len().saturating_sub(1));
         let environ = self.templates[listener].bind(py).copy()?;
-        environ.set_item(intern!(py, "REQUEST_METHOD"), method(py, head.method())?)?;
-        environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, head.query())?)?;
+        // The templates have the most frequent values already.
+        if head.method() != USUAL_METHOD.as_bytes() {
+            environ.set_item(intern!(py, "REQUEST_METHOD"), method(py, head.method())?)?;
+        }
+        if !head.query().is_empty() {
+            environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, head.query())?)?;
+        }
+        if head.version() != Version::HTTP_11 {
+            environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol(py, head)?)?;
+        }
         let target = latin1(py, head.target())?;
         environ.set_item(intern!(py, "RAW_URI"), &target)?;
-        environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol(py, head)?)?;
         if head.scheme() == Some(Scheme::Https) {
             environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
         }
@@ -214,11 +205,17 @@ impl EnvironFactory {
             text.extend_from_slice(b"HTTP_");
         }
         text.extend(name.iter().map(|byte| if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }));
-        let key = latin1(py, &text)?;
-        let mut names = self.names.borrow_mut();
-        if names.len() < CACHED_NAMES_MAX {
-            names.insert(name.into(), key.clone().unbind());
+        if self.names.borrow().len() >= CACHED_NAMES_MAX {
+            return latin1(py, &text);
         }
+        // Applications look up by literals, which are interned: the same object is found without a
+        // comparison.
+        let key = match std::str::from_utf8(&text) {
+            Ok(text) => PyString::intern(py, text),
+            Err(_) => latin1(py, &text)?,
+        };
+        let former = self.names.borrow_mut().insert(name.into(), key.clone().unbind());
+        drop(former);
         Ok(key)
     }
 
@@ -314,26 +311,58 @@ impl Hasher for NameHasher {
     fn write_usize(&mut self, _: usize) {}
 }
 
+/// Makes the template of a listener. Its keys are interned, as the literals are by which they are looked up
+/// and set: the same object is found without a comparison.
+fn template(
+    facts: &ServerFacts,
+    constants: &Bound<'_, PyDict>,
+    listener: &ListenerName,
+) -> PyResult<Py<PyDict>> {
+    let template = PyDict::new(constants.py());
+    for (key, value) in constants {
+        set_interned(&template, key.cast::<PyString>()?.to_str()?, value)?;
+    }
+    set_interned(&template, "SERVER_SOFTWARE", &facts.software)?;
+    set_interned(&template, "SCRIPT_NAME", &facts.script_name)?;
+    set_interned(&template, "wsgi.version", (1, 0))?;
+    set_interned(&template, "wsgi.url_scheme", "http")?;
+    set_interned(&template, "wsgi.multithread", facts.multithread)?;
+    set_interned(&template, "wsgi.multiprocess", facts.multiprocess)?;
+    set_interned(&template, "wsgi.run_once", false)?;
+    set_interned(&template, "wsgi.input_terminated", true)?;
+    let py = template.py();
+    set_interned(&template, "REQUEST_METHOD", PyString::intern(py, USUAL_METHOD))?;
+    set_interned(&template, "QUERY_STRING", "")?;
+    set_interned(&template, "SERVER_PROTOCOL", PyString::intern(py, "HTTP/1.1"))?;
+    reserve(&template)?;
+    if let ListenerName::Tcp { host, port } = listener {
+        set_interned(&template, "REMOTE_PORT", "")?;
+        set_interned(&template, "SERVER_NAME", host)?;
+        set_interned(&template, "SERVER_PORT", port.to_string())?;
+    }
+    Ok(template.unbind())
+}
+
+fn set_interned<'py>(dict: &Bound<'py, PyDict>, key: &str, value: impl IntoPyObject<'py>) -> PyResult<()> {
+    dict.set_item(PyString::intern(dict.py(), key), value)
+}
+
 /// Gives every key that each request sets its place in the template: a copy then has room for the headers,
 /// and filling it moves nothing (CPython copies a dict with its table as it is).
 fn reserve(template: &Bound<'_, PyDict>) -> PyResult<()> {
-    const EACH: [&str; 9] = [
-        "REQUEST_METHOD",
-        "QUERY_STRING",
+    const EACH: [&str; 6] = [
         "RAW_URI",
-        "SERVER_PROTOCOL",
         "PATH_INFO",
         "REMOTE_ADDR",
         "wsgi.early_hints",
         "rgunicorn.client_disconnected",
         "gunicorn.socket",
     ];
-    EACH.iter().try_for_each(|key| template.set_item(key, ""))
+    EACH.iter().try_for_each(|key| set_interned(template, key, ""))
 }
 
 fn method<'py>(py: Python<'py>, method: &[u8]) -> PyResult<Bound<'py, PyString>> {
     Ok(match method {
-        b"GET" => intern!(py, "GET").clone(),
         b"POST" => intern!(py, "POST").clone(),
         b"HEAD" => intern!(py, "HEAD").clone(),
         b"PUT" => intern!(py, "PUT").clone(),
@@ -344,7 +373,6 @@ fn method<'py>(py: Python<'py>, method: &[u8]) -> PyResult<Bound<'py, PyString>>
 
 fn protocol<'py>(py: Python<'py>, head: &RequestHead) -> PyResult<Bound<'py, PyString>> {
     Ok(match head.version() {
-        Version::HTTP_11 => intern!(py, "HTTP/1.1").clone(),
         Version::HTTP_10 => intern!(py, "HTTP/1.0").clone(),
         _ => latin1(py, head.version_text())?,
     })

@@ -164,8 +164,8 @@ impl SpareObjects {
         environ: &NewEnviron<'_>,
         environs: &EnvironFactory,
     ) -> PyResult<()> {
-        // Between the copy of the environ and this moment a hook of the configuration may have waited: then it is
-        // perhaps of templates with the objects of another request.
+        // Between the copy of the environ and this moment a hook of the configuration may have waited: then
+        // it is perhaps of templates with the objects of another request.
         if objects.in_templates && environ.edition == environs.edition() {
             return Ok(());
         }

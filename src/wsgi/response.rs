@@ -6,7 +6,7 @@ use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTy
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
-use rgunicorn_http::ResponseHead;
+use rgunicorn_http::{ResponseError, ResponseHead};
 use rgunicorn_server::response::{Pieces, Response};
 use rgunicorn_server::worker::Flow;
 
@@ -81,11 +81,16 @@ impl StartResponse {
 /// `ValueError` for a status or header that is none, `TypeError` for one that is no text, and exceptions of
 /// iterating.
 fn fill(head: &mut ResponseHead, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
-    let refuse = |error: rgunicorn_http::ResponseError| PyValueError::new_err(error.to_string());
     head.status(&native_bytes(status)?).map_err(refuse)?;
     let mut add = |item: &Bound<'_, PyAny>| -> PyResult<()> {
+        // A tuple keeps its items for as long as `item` keeps the tuple.
+        if let Ok(tuple) = item.cast_exact::<PyTuple>()
+            && let [name, value] = tuple.as_slice()
+        {
+            return add_header(head, name, value);
+        }
         let (name, value) = pair(item)?;
-        head.header(&native_bytes(&name)?, &native_bytes(&value)?).map_err(refuse)
+        add_header(head, &name, &value)
     };
     if let Ok(list) = headers.cast_exact::<PyList>() {
         // By index, for the list may change meanwhile.
@@ -97,6 +102,14 @@ fn fill(head: &mut ResponseHead, status: &Bound<'_, PyAny>, headers: &Bound<'_, 
         return Ok(());
     }
     headers.try_iter()?.try_for_each(|item| add(&item?))
+}
+
+fn add_header(head: &mut ResponseHead, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    head.header(&native_bytes(name)?, &native_bytes(value)?).map_err(refuse)
+}
+
+fn refuse(error: ResponseError) -> PyErr {
+    PyValueError::new_err(error.to_string())
 }
 
 /// The imperative `write` that `start_response` returns.
