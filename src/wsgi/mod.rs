@@ -2,8 +2,8 @@
 //!
 //! An application runs in one of three ways, each an implementation of [`rgunicorn_server::worker::App`]: on
 //! the loop's frame, one request at a time ([`DirectApp`]); each request in a greenlet ([`GreenletApp`]); in
-//! threads ([`Threads`]). What they have in common is [`WsgiApp`](app::WsgiApp); what differs for a response
-//! is behind [`Responder`](responder::Responder).
+//! threads ([`Threads`]). What they have in common is `WsgiApp` (`app`); what differs for a response
+//! is behind the trait `Responder` (`responder`).
 //!
 //! Read it in this order: `load` (from `module:expr` to a callable), `environ`, `exchange` (a request's state
 //! and objects), `app` (the call), `response` (start_response and write), `respond` (what came back, pulled
