@@ -25,7 +25,9 @@ use rgunicorn_io::sys::listener::{Listener, Local};
 use rgunicorn_server::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerContext};
 use rgunicorn_server::log::{AccessLog, ErrorLog, Level, LineRenderer};
 use rgunicorn_server::response::set_server_name;
-use rgunicorn_server::worker::{App, Control, ListenerSpec, Mailbox, Reactor, WorkerConfig, WorkerHandles};
+use rgunicorn_server::worker::{
+    App, Control, ListenerSpec, Mailbox, Reactor, WakeSources, WorkerConfig, WorkerHandles,
+};
 use rgunicorn_settings::{Networks, Settings, WorkerKind};
 
 use super::app::{BootContext, load_app};
@@ -117,7 +119,7 @@ fn serve(py: Python<'_>, ready: ReadyWorker) -> Outcome {
     }
     match executor {
         Executor::Direct(app) => serve_directly(&reactor, &app, &app, watchdog).into(),
-        Executor::Greenlets(app) => serve_greenlets(py, &reactor, &app, &watch, watchdog).into(),
+        Executor::Greenlets(app) => serve_greenlets(py, &reactor, &app, &app, &watch, watchdog).into(),
         Executor::Threads(threads) => serve_in_threads(py, &reactor, &*threads, &threads),
     }
 }
@@ -154,15 +156,17 @@ fn serve_directly<A: App>(
     status
 }
 
-/// Serves as a part of the gevent loop's turns, on this thread; returns the exit status.
-fn serve_greenlets(
+/// Serves with `app`, which is `greenlets` or a decorator of it, as a part of the gevent loop's turns, on this
+/// thread; returns the exit status.
+fn serve_greenlets<A: App + 'static>(
     py: Python<'_>,
     reactor: &Rc<Reactor>,
-    app: &Rc<GreenletApp>,
+    app: &Rc<A>,
+    greenlets: &Rc<GreenletApp>,
     watch: &Arc<Watch>,
     watchdog: Option<Watchdog>,
 ) -> i32 {
-    let status = cooperative::serve(py, reactor, (app, watch)).unwrap_or_else(|error| {
+    let status = gevent::serve(py, reactor, app, greenlets, watch).unwrap_or_else(|error| {
         let text = format_exception(py, &error);
         reactor.handles().errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
         1
@@ -173,7 +177,7 @@ fn serve_greenlets(
         std::mem::forget((reactor.clone(), app.clone()));
         return status;
     }
-    app.close();
+    greenlets.close();
     status
 }
 
@@ -258,7 +262,6 @@ impl<'py> WorkerBoot<'_, 'py> {
             access: RefCell::new(access),
             slot,
             control: self.control,
-            mailbox: mailbox(mode)?,
             trusted: Networks::parse(settings.forwarded_allow_ips()).map_err(BootError::Other)?,
             parent: ppid,
             // The sockets must stay open as long as the reactor may accept from them.
@@ -266,7 +269,8 @@ impl<'py> WorkerBoot<'_, 'py> {
         };
         let mut config = worker_config(settings, &worker, mode)?;
         config.shares_listeners = !listeners.iter().any(|listener| listener.is_exclusive());
-        let reactor = make_reactor(settings, listeners, wake, handles, config)?;
+        let wakes = WakeSources { signals: Some(wake), mailbox: mailbox(mode)? };
+        let reactor = make_reactor(settings, listeners, wakes, handles, config)?;
         let executor = make_executor(py, &reactor, mode, wsgi_config, renderer)?;
         let watchdog =
             if !matches!(executor, Executor::Threads(_)) { watchdog(settings, &watch)? } else { None };
@@ -414,14 +418,14 @@ fn worker_config(
 fn make_reactor(
     settings: &Settings,
     listeners: Vec<Arc<Listener>>,
-    wake: OwnedFd,
+    wakes: WakeSources,
     handles: WorkerHandles,
     config: WorkerConfig,
 ) -> Result<Rc<Reactor>, BootError> {
     let driver = open_driver(settings, &handles.errors)?;
     let specs: Vec<ListenerSpec> = listeners.iter().map(|socket| spec(socket)).collect();
     handles.listener_guard.replace(Some(Box::new(listeners)));
-    Ok(Rc::new(Reactor::new(driver, &specs, Some(wake), handles, config, setup::policy(settings))))
+    Ok(Rc::new(Reactor::new(driver, &specs, wakes, handles, config, setup::policy(settings))))
 }
 
 /// Makes the executor of the application, and starts its threads.
@@ -432,7 +436,7 @@ fn make_executor(
     wsgi_config: WsgiConfig,
     renderer: Option<LineRenderer>,
 ) -> PyResult<Executor> {
-    match (mode, &reactor.handles().mailbox) {
+    match (mode, reactor.mailbox()) {
         (RequestMode::Threads(count), Some(mailbox)) => {
             let context = ThreadContext::new(reactor, Arc::clone(mailbox), renderer);
             Ok(Executor::Threads(Box::new(Threads::start(py, count, context, wsgi_config)?)))

@@ -1,4 +1,4 @@
-//! The object that `run_callback` returns: a function to be called with its arguments in the next turn.
+//! The object that `run_callback` returns: a function that is called with its arguments in the next turn.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,8 @@ use pyo3::types::PyTuple;
 
 use crate::py::GilCell;
 
-/// A queued call. `args[0]` is the very object that was given: gevent's notifiers are lists that grow while they wait here.
+/// A queued call. `args[0]` is the very object that was given: gevent's notifiers are lists that grow while they wait
+/// here.
 #[pyclass(frozen, name = "callback", module = "rgunicorn.gevent")]
 pub struct Callback {
     pub(super) call: GilCell<PendingCall>,
@@ -21,19 +22,20 @@ pub(super) struct PendingCall {
 }
 
 impl Callback {
+    /// Makes a call that waits to begin.
     pub(super) fn new(function: Py<PyAny>, args: Py<PyTuple>) -> Self {
         Self { call: GilCell::new(PendingCall { function: Some(function), args: Some(args) }) }
     }
 
-    /// Another call: what the former one referred to is gone already, so nothing is dropped.
-    pub(super) fn renew(&self, py: Python<'_>, function: Py<PyAny>, args: Py<PyTuple>) {
+    /// Reuses the object for another call. What the former one referred to is gone already, so nothing is dropped.
+    pub(super) fn reuse(&self, py: Python<'_>, function: Py<PyAny>, args: Py<PyTuple>) {
         self.call.with(py, |call| {
             debug_assert!(call.function.is_none() && call.args.is_none(), "the former call is over");
             (call.function, call.args) = (Some(function), Some(args));
         });
     }
 
-    /// The call begins: its function and arguments. `None` if it was stopped.
+    /// Begins the call: returns its function and arguments, or `None` if it was stopped.
     pub(super) fn begin(&self, py: Python<'_>) -> Option<(Py<PyAny>, Py<PyTuple>)> {
         self.call.with(py, |call| Some((call.function.take()?, call.args.as_ref()?.clone_ref(py))))
     }
@@ -47,34 +49,36 @@ impl Callback {
         Self::new(callback, args)
     }
 
-    /// The call will not happen; what it refers to is let go of at once.
+    /// Stops the call before it begins. What it refers to is let go of at once.
     fn stop(&self, py: Python<'_>) {
         let dropped = self.call.with(py, |call| (call.function.take(), call.args.take()));
         drop(dropped);
     }
 
-    /// As `stop`.
+    /// Does what `stop` does.
     fn close(&self, py: Python<'_>) {
         self.stop(py);
     }
 
-    /// Neither begun nor stopped.
+    /// Returns whether the call has neither begun nor been stopped.
     #[getter]
     fn pending(&self, py: Python<'_>) -> bool {
         self.call.with(py, |call| call.function.is_some())
     }
 
+    /// Returns the function, until the call begins.
     #[getter]
     fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.call.with(py, |call| call.function.as_ref().map(|function| function.clone_ref(py)))
     }
 
+    /// Returns the arguments, until the call is over.
     #[getter]
     fn args(&self, py: Python<'_>) -> Option<Py<PyTuple>> {
         self.call.with(py, |call| call.args.as_ref().map(|args| args.clone_ref(py)))
     }
 
-    /// True until the call is over: also while it runs.
+    /// Returns whether the call is not over yet: also while it runs.
     fn __bool__(&self, py: Python<'_>) -> bool {
         self.call.with(py, |call| call.args.is_some())
     }

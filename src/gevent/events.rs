@@ -1,27 +1,33 @@
-//! What a wait has brought: expired timers, readiness, signals and ended children become events of watchers.
+//! Events: expired timers, readiness, signals and ended children, as a wait has brought them, become events of
+//! watchers.
 
 use pyo3::prelude::*;
 
 use crate::py::assert_no_borrow;
-use rgunicorn_io::driver::{Completion, READABLE, WRITABLE};
+use rgunicorn_io::driver::{Completion, READABLE, Token, WRITABLE};
 use rgunicorn_io::sys::waker;
 
-use super::hub_loop::Loop;
-use super::state::{WAKE, WatcherList};
-use super::turn::queue_list;
-use super::watcher::{Watcher, WatcherKind};
-use super::watchers::{differs, look_at};
+use super::state::{LoopState, WAKE};
+use super::types::{Loop, Watcher};
+use super::watcher_state::{WatcherKind, WatcherList};
+use super::watchers::{differs, stat_path};
 use super::{READ, WRITE};
 
-/// Turns what the wait brought into events of watchers: libev's order is checks, timers, descriptors.
-pub(super) fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>) {
+/// Turns what the wait brought into events of watchers: libev's order is checks, timers, descriptors. True if there are
+/// any.
+pub(super) fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>) -> bool {
     let py = this.py();
     let me = this.get();
-    queue_list(me, py, WatcherList::Check);
-    expire_timers(this);
+    let arrived = me.state.with(py, LoopState::end_wait);
+    if arrived.checks {
+        me.queue_list(py, WatcherList::Check);
+    }
+    if arrived.timers {
+        expire_timers(this);
+    }
     let mut woken = false;
     for completion in completions.drain(..) {
-        // What is not ours came for a guest that has left: it is of no use any more.
+        // What is not ours came for a source that has ended: it is of no use any more.
         let Completion::Poll { token, result } = completion else { continue };
         if token == WAKE {
             woken = true;
@@ -30,21 +36,23 @@ pub(super) fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>)
         }
     }
     if woken {
-        me.wake.with(py, |(_, op)| *op = None);
-        let waker = me.waker(py);
-        waker.drain();
+        me.state.with(py, |state| state.wake_op = None);
+        me.waker.with(py, |waker| waker.drain());
         collect_signals(this);
     }
-    if me.state.with(py, |state| state.has(WatcherList::Idle)) {
+    let (idle, pending) = me.state.with(py, |state| (state.has(WatcherList::Idle), state.has_pending()));
+    if idle {
         queue_idle(me, py);
     }
+    idle || pending
 }
 
-fn on_poll(me: &Loop, py: Python<'_>, token: rgunicorn_io::driver::Token, result: std::io::Result<u32>) {
+/// Turns a completed poll into an event of its watcher.
+fn on_poll(me: &Loop, py: Python<'_>, token: Token, result: std::io::Result<u32>) {
     let watcher = me.state.with(py, |state| state.by_token(py, token));
     let Some(watcher) = watcher.map(|watcher| watcher.into_bound(py)) else { return };
     let keep = watcher.clone().unbind();
-    // A descriptor that cannot be polled is reported as ready: whoever uses it meets the error.
+    // A descriptor that cannot be polled is reported as ready: its user meets the error.
     let mask = result.unwrap_or(READABLE | WRITABLE | TROUBLE);
     me.state.with(py, |state| {
         watcher.get().inner.with(py, |inner| {
@@ -73,6 +81,7 @@ fn on_poll(me: &Loop, py: Python<'_>, token: rgunicorn_io::driver::Token, result
 /// `POLLERR | POLLHUP | POLLNVAL`: reported whether asked for or not.
 const TROUBLE: u32 = 0x38;
 
+/// Queues events for the timers that are due, and looks at the files that are.
 fn expire_timers(this: &Bound<'_, Loop>) {
     let py = this.py();
     let me = this.get();
@@ -82,7 +91,7 @@ fn expire_timers(this: &Bound<'_, Loop>) {
         let watcher = watcher.bind(py);
         let is_stat = watcher.get().inner.with(py, |inner| matches!(inner.kind, WatcherKind::Stat(_)));
         if is_stat {
-            look_again(me, watcher);
+            poll_stat(me, watcher);
             continue;
         }
         let keep = watcher.clone().unbind();
@@ -106,20 +115,20 @@ fn expire_timers(this: &Bound<'_, Loop>) {
     }
 }
 
-/// A file's time has come.
-fn look_again(me: &Loop, watcher: &Bound<'_, Watcher>) {
+/// Looks at a file whose time has come, and queues an event if it has changed.
+fn poll_stat(me: &Loop, watcher: &Bound<'_, Watcher>) {
     let py = watcher.py();
     let known = me.state.with(py, |state| {
         watcher.get().inner.with(py, |inner| {
             let slot = inner.slot?;
             let WatcherKind::Stat(stat) = &inner.kind else { return None };
-            state.set_timer(slot, state.now.after(stat.every()));
+            state.set_timer(slot, state.now.after(stat.poll_interval()));
             Some((stat.path.clone_ref(py), stat.attr.as_ref().map(|attr| attr.clone_ref(py))))
         })
     });
     let Some((path, before)) = known else { return };
     assert_no_borrow();
-    let now = look_at(path.bind(py));
+    let now = stat_path(path.bind(py));
     let before = before.map(|before| before.into_bound(py));
     if !differs(before.as_ref(), now.as_ref()).unwrap_or(false) {
         return;
@@ -136,7 +145,7 @@ fn look_again(me: &Loop, watcher: &Bound<'_, Watcher>) {
     me.queue(watcher, READ);
 }
 
-/// Signals that have come, and children that have ended.
+/// Queues events for signals that have come and for children that have ended.
 fn collect_signals(this: &Bound<'_, Loop>) {
     let py = this.py();
     let me = this.get();
@@ -161,7 +170,8 @@ fn collect_signals(this: &Bound<'_, Loop>) {
     }
 }
 
-/// Asks for each watched child, and for nobody else's: their exit status is for whoever waits for them.
+/// Asks the kernel for each watched child, and for no other: the exit status of those is for the code that waits for
+/// them.
 fn reap(me: &Loop, py: Python<'_>) {
     let watchers = me.state.with(py, |state| state.listed(py, WatcherList::Child));
     let wanted = |watcher: &Py<Watcher>| {
@@ -196,7 +206,8 @@ fn reap(me: &Loop, py: Python<'_>) {
     }
 }
 
-/// Idle watchers of the highest priority that has some, unless something of that priority or above waits.
+/// Queues events for the idle watchers of the highest priority that has some, unless an event of that priority or above
+/// waits.
 fn queue_idle(me: &Loop, py: Python<'_>) {
     let busy = me.state.with(py, |state| state.pending_priority());
     let idle = me.state.with(py, |state| state.listed(py, WatcherList::Idle));

@@ -2,21 +2,23 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
-use crate::py::{GilCell, ThreadBound, Watch, WrongOwner, assert_no_borrow, is_only_reference};
-use rgunicorn_io::driver::{Choice, Config, Driver, OpKey};
+use crate::py::{Watch, WrongOwner, assert_no_borrow, is_only_reference};
+use rgunicorn_io::driver::{Choice, Config, Driver};
 use rgunicorn_io::sys::waker::{self, Waker};
+use rgunicorn_server::worker::LoopSource;
 
+use super::READ;
 use super::callback::Callback;
-use super::guest::Guest;
-use super::state::{LoopState, WatcherList};
-use super::watcher::{Stopped, Watcher, WatcherKind};
+use super::driver_ref::DriverRef;
+use super::state::LoopState;
+use super::types::{Loop, Watcher};
+use super::watcher_state::{WatcherKind, WatcherList};
 
 /// The environment variable that chooses the driver of a loop that works alone.
 const DRIVER_VARIABLE: &str = "RGUNICORN_IO_DRIVER";
@@ -24,43 +26,22 @@ const DRIVER_VARIABLE: &str = "RGUNICORN_IO_DRIVER";
 /// Objects of queued calls that are kept for the next ones: more than a turn of a busy program has.
 const SPARE_CALLBACKS_MAX: usize = 1024;
 
-/// The driver of a loop.
-pub(super) enum DriverRef {
-    /// Its own.
-    Own(Box<Driver>),
-    /// The worker's.
-    Shared(Rc<dyn Guest>),
-}
-
-impl DriverRef {
-    pub(super) fn with<R>(&mut self, work: impl FnOnce(&mut Driver) -> R) -> R {
-        match self {
-            Self::Own(driver) => work(driver),
-            Self::Shared(guest) => work(&mut guest.driver()),
-        }
-    }
-}
-
-/// gevent's event loop.
-#[pyclass(frozen, subclass, dict, weakref, name = "Loop", module = "rgunicorn.gevent")]
-pub struct Loop {
-    pub(super) state: GilCell<LoopState>,
-    pub(super) driver_ref: ThreadBound<DriverRef>,
-    pub(super) wake: GilCell<(Arc<Waker>, Option<OpKey>)>,
-    /// Of the main thread: runs signal handlers, may watch children.
-    pub(super) main: bool,
-    /// `uring` or `epoll`.
-    pub(super) backend: GilCell<&'static str>,
-    /// The driver that was asked for when the loop was made.
-    pub(super) asked: Option<Choice>,
+/// The objects that a watcher lets go of when it stops; to be dropped where nothing is open.
+#[must_use = "dropping it may run Python: do it where nothing is open"]
+#[derive(Default)]
+pub(super) struct Stopped {
+    pub(super) _watcher: Option<Py<Watcher>>,
+    pub(super) _callback: Option<Py<PyAny>>,
+    pub(super) _args: Option<Py<PyTuple>>,
 }
 
 impl Drop for Loop {
-    /// The last reference may be given up on any thread, and a ring must not be closed on another one than its own.
+    /// Closes the driver. The last reference may be given up on any thread, and a ring must not be closed on another
+    /// one than its own.
     fn drop(&mut self) {
         Python::attach(|py| {
-            if let Some((driver_ref, whose)) = self.driver_ref.take(py) {
-                leave(driver_ref, whose);
+            if let Some((driver_ref, owner)) = self.driver_ref.take(py) {
+                driver_ref.release(owner);
             }
         });
     }
@@ -69,11 +50,15 @@ impl Drop for Loop {
 static DESTROYED: &str = "operation on destroyed loop";
 
 impl Loop {
-    pub(super) fn open_driver(main: bool, asked: Option<Choice>) -> PyResult<Driver> {
+    /// Opens a driver for a loop that works alone.
+    ///
+    /// # Errors
+    /// Those of the driver, and `ValueError` for an environment variable that names none.
+    pub(super) fn open_driver(main: bool, requested: Option<Choice>) -> PyResult<Driver> {
         let choice = match std::env::var(DRIVER_VARIABLE).as_deref() {
             // The loops of further threads are many and do little; epoll is cheap to make, and any thread may end it.
             _ if !main => Choice::Epoll,
-            Err(_) | Ok("" | "auto") => asked.unwrap_or_default(),
+            Err(_) | Ok("" | "auto") => requested.unwrap_or_default(),
             Ok("uring") => Choice::Uring,
             Ok("epoll") => Choice::Epoll,
             Ok(other) => {
@@ -122,14 +107,14 @@ impl Loop {
                 return Err((function, args));
             }
             let Some(callback) = state.spare_callbacks.pop() else { return Err((function, args)) };
-            callback.get().renew(py, function, args);
+            callback.get().reuse(py, function, args);
             state.enqueue(callback.clone_ref(py));
             Ok(callback)
         });
         match queued {
             Ok(callback) => Ok(callback.into_bound(py)),
             Err((function, args)) => {
-                // Bound again: see `py/fast.rs`.
+                // Bound again: see `py/vectorcall.rs`.
                 let (function, args) = (function.into_bound(py), args.into_bound(py));
                 self.check_alive(py)?;
                 let callback = Bound::new(py, Callback::new(function.unbind(), args.unbind()))?;
@@ -140,8 +125,8 @@ impl Loop {
         }
     }
 
-    /// A queued call is over: its object serves the next one, if nobody else has it.
-    pub(super) fn put_back(&self, callback: Bound<'_, Callback>) {
+    /// Keeps the object of a call that is over for the next one, unless the application holds it.
+    pub(super) fn recycle(&self, callback: Bound<'_, Callback>) {
         let py = callback.py();
         if !is_only_reference(&callback) {
             return;
@@ -166,8 +151,7 @@ impl Loop {
             _ => None,
         });
         if let Some(number) = signal {
-            let wake = self.waker(py);
-            waker::watch_signal(number, &wake)?;
+            waker::watch_signal(number, &self.waker(py))?;
         }
         let keep = watcher.clone().unbind();
         let unused = self.state.with(py, |state| {
@@ -183,7 +167,7 @@ impl Loop {
         Ok(())
     }
 
-    /// Stops a watcher. `forget`: its callback, too, and what has happened.
+    /// Stops a watcher. `forget`: its callback is let go of, too, and its event forgotten.
     pub(super) fn deactivate(&self, watcher: &Bound<'_, Watcher>, forget: bool) -> Stopped {
         assert_no_borrow();
         let py = watcher.py();
@@ -209,7 +193,7 @@ impl Loop {
         stopped
     }
 
-    /// The last watcher of a signal is gone: the signal has its default effect.
+    /// Gives a signal its default effect back, if its last watcher is gone.
     fn release_signal(&self, py: Python<'_>, number: i32) {
         let others = self.state.with(py, |state| state.listed(py, WatcherList::Signal));
         let same = |other: &Py<Watcher>| {
@@ -230,6 +214,14 @@ impl Loop {
         self.state.with(py, |state| watcher.get().inner.with(py, |inner| state.queue(keep, inner, events)));
     }
 
+    /// Queues an event for every watcher of a list.
+    pub(super) fn queue_list(&self, py: Python<'_>, list: WatcherList) {
+        for watcher in self.state.with(py, |state| state.listed(py, list)) {
+            self.queue(watcher.bind(py), READ);
+        }
+    }
+
+    /// Sets whether `run` goes on for a watcher.
     pub(super) fn set_referenced(&self, py: Python<'_>, watcher: &Watcher, referenced: bool) {
         self.state.with(py, |state| {
             watcher.inner.with(py, |inner| {
@@ -241,41 +233,39 @@ impl Loop {
         });
     }
 
+    /// Returns a handle of what ends the loop's wait.
     pub(super) fn waker(&self, py: Python<'_>) -> Arc<Waker> {
-        self.wake.with(py, |(waker, _)| waker.clone())
+        self.waker.with(py, |waker| waker.clone())
     }
 
-    pub(super) fn guest(&self, py: Python<'_>) -> Option<Rc<dyn Guest>> {
-        if !self.state.with(py, |state| state.shared) {
-            return None;
-        }
-        let guest = self.driver_ref.with(py, |driver_ref| match driver_ref {
-            DriverRef::Shared(guest) => Some(guest.clone()),
-            DriverRef::Own(_) => None,
-        });
-        guest.ok().flatten().flatten()
+    /// Returns the source that wants turns of this loop, if there is one. A forked child has none.
+    pub(super) fn source(&self, py: Python<'_>) -> Option<Rc<dyn LoopSource>> {
+        self.driver_ref.with(py, |driver_ref| driver_ref.source()).ok().flatten().flatten()
     }
 
-    /// Moves in with a guest: from now on its driver is used, and its turns are part of the loop's. What is started stays so.
-    /// `watch` is told what the loop works on.
+    /// Attaches a source: from now on its driver is used, and its steps are part of the loop's turns. Watchers stay
+    /// started. `watch` is told what the loop works on.
     ///
     /// # Errors
     /// On another thread than the loop's, or when it is destroyed.
-    pub fn share(&self, py: Python<'_>, guest: Rc<dyn Guest>, watch: Arc<Watch>) -> PyResult<()> {
+    pub(super) fn attach_source(
+        &self,
+        py: Python<'_>,
+        source: Rc<dyn LoopSource>,
+        watch: Arc<Watch>,
+    ) -> PyResult<()> {
         self.check_usable(py)?;
         self.state.with(py, |state| state.watch = Some(watch));
-        let name = guest.driver().name();
-        self.move_to(py, DriverRef::Shared(guest), name)
+        let name = source.driver().name();
+        self.move_to(py, DriverRef::Shared(source), name)
     }
 
     /// Leaves the present driver for another one, where every io watcher is polled anew.
     fn move_to(&self, py: Python<'_>, driver_ref: DriverRef, name: &'static str) -> PyResult<()> {
         self.unarm(py);
-        let shared = matches!(driver_ref, DriverRef::Shared(_));
-        self.state.with(py, |state| state.shared = shared);
         let former = self.driver_ref.take(py);
-        if let Some((former, whose)) = former {
-            leave(former, whose);
+        if let Some((former, owner)) = former {
+            former.release(owner);
         }
         self.driver_ref.replace(py, driver_ref);
         self.backend.with(py, |backend| *backend = name);
@@ -284,8 +274,8 @@ impl Loop {
 
     /// Forgets which polls are armed; all of them will be armed with the next wait.
     fn unarm(&self, py: Python<'_>) {
-        self.wake.with(py, |(_, op)| *op = None);
         let all = self.state.with(py, |state| {
+            state.wake_op = None;
             state.cancels.clear();
             state.all(py)
         });
@@ -301,23 +291,24 @@ impl Loop {
         }
     }
 
-    /// In a forked child: the driver and the waker are the parent's; makes new ones.
+    /// Starts over in a forked child: the driver and the waker are the parent's, so new ones are made.
     ///
     /// # Errors
     /// Those of making them.
     pub(super) fn start_over_after_fork(&self, py: Python<'_>) -> PyResult<()> {
-        let driver = Self::open_driver(self.main, self.asked)?;
+        let driver = Self::open_driver(self.main, self.requested)?;
         let fresh = Arc::new(Waker::new()?);
         let name = driver.name();
         // Its end would be that of the signals' handlers, too, until they are told of the new one.
-        let before = self.wake.with(py, |wake| std::mem::replace(wake, (fresh.clone(), None)));
+        let before = self.waker.with(py, |waker| std::mem::replace(waker, fresh.clone()));
         self.move_to(py, DriverRef::Own(Box::new(driver)), name)?;
-        waker::rebind_signals(&before.0, &fresh);
+        waker::rebind_signals(&before, &fresh);
         drop(before);
         self.state.with(py, LoopState::update_now);
         Ok(())
     }
 
+    /// Returns what `repr` shows beyond the name of the driver.
     pub(super) fn format_details(&self, py: Python<'_>) -> String {
         let (pending, refs) = self.state.with(py, |state| (state.pending_count(), state.refs));
         let fileno = self.fileno(py).map_or_else(|| "None".to_owned(), |fd| fd.to_string());
@@ -325,19 +316,7 @@ impl Loop {
     }
 }
 
-/// Lets go of a driver that is not used any more. What belongs to another thread or process is only closed.
-pub(super) fn leave(driver_ref: DriverRef, whose: Result<(), WrongOwner>) {
-    if let DriverRef::Own(driver) = driver_ref {
-        match whose {
-            Ok(()) => drop(driver),
-            Err(WrongOwner::Thread) if driver.name() == "epoll" => drop(driver),
-            Err(_) => driver.forget_after_fork(),
-        }
-    } else if whose.is_err() {
-        std::mem::forget(driver_ref);
-    }
-}
-
+/// Returns gevent's error for a loop that is used on another thread than its own.
 fn wrong_thread(py: Python<'_>) -> PyErr {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let text = "this event loop belongs to another thread";
@@ -347,11 +326,23 @@ fn wrong_thread(py: Python<'_>) -> PyErr {
     }
 }
 
-/// The driver that libev's flags (a number, a name, or several; `GEVENT_BACKEND`) ask for, and whether that can be done.
-pub(super) fn asked_for(flags: Option<&Bound<'_, PyAny>>) -> PyResult<(Option<Choice>, bool)> {
-    let Some(flags) = flags else { return Ok((None, true)) };
+/// A driver that libev's flags ask for.
+pub(super) struct RequestedBackend {
+    /// `None`: any.
+    pub(super) choice: Option<Choice>,
+    /// There is such a driver. libev's other names are accepted and mean nothing.
+    pub(super) is_known: bool,
+}
+
+/// Returns the driver that libev's flags (a number, a name, or several; `GEVENT_BACKEND`) ask for.
+///
+/// # Errors
+/// `TypeError` for flags of another type.
+pub(super) fn requested_backend(flags: Option<&Bound<'_, PyAny>>) -> PyResult<RequestedBackend> {
+    let any = RequestedBackend { choice: None, is_known: true };
+    let Some(flags) = flags else { return Ok(any) };
     if flags.extract::<i64>().is_ok() {
-        return Ok((None, true));
+        return Ok(any);
     }
     let names: Vec<String> = match flags.extract::<String>() {
         Ok(text) => text.split(',').map(|name| name.trim().to_lowercase()).collect(),
@@ -364,17 +355,5 @@ pub(super) fn asked_for(flags: Option<&Bound<'_, PyAny>>) -> PyResult<(Option<Ch
         "epoll" => Some(Choice::Epoll),
         _ => None,
     });
-    Ok((choice, choice.is_some()))
-}
-
-/// A number of seconds; huge ones mean "for ever".
-pub(super) fn seconds(value: f64) -> Duration {
-    // About 30 years, in which nobody waits and no sum overflows.
-    const FOREVER_S: f64 = 1e9;
-    Duration::from_secs_f64(value.clamp(0.0, FOREVER_S))
-}
-
-/// A watcher's poll could not be armed: the error as gevent's users know it.
-pub(super) fn os_error(error: std::io::Error) -> PyErr {
-    PyOSError::new_err((error.raw_os_error().unwrap_or(0), error.to_string()))
+    Ok(RequestedBackend { choice, is_known: choice.is_some() })
 }

@@ -1,4 +1,4 @@
-//! What gevent calls: the methods of the class `Loop`.
+//! The methods of the class `Loop`, which gevent calls.
 
 use std::sync::Arc;
 
@@ -11,9 +11,11 @@ use crate::py::{GilCell, ThreadBound, WrongOwner};
 use rgunicorn_io::sys::waker::{self, Waker};
 
 use super::callback::Callback;
-use super::hub_loop::{DriverRef, Loop, asked_for, leave};
-use super::state::{LoopState, PRIORITY_MAX, PRIORITY_MIN, WatcherList};
-use super::watcher::{Stopped, Watcher, WatcherKind};
+use super::driver_ref::DriverRef;
+use super::hub_loop::{Stopped, requested_backend};
+use super::state::{LoopState, PRIORITY_MAX, PRIORITY_MIN};
+use super::types::{Loop, Watcher};
+use super::watcher_state::{WatcherKind, WatcherList};
 use super::watchers::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};
 
 #[pymethods]
@@ -22,16 +24,16 @@ impl Loop {
     #[pyo3(signature = (flags=None, default=None))]
     fn py_new(flags: Option<&Bound<'_, PyAny>>, default: Option<bool>) -> PyResult<Self> {
         let main = default.unwrap_or(true);
-        let (asked, honoured) = asked_for(flags)?;
-        let driver = Self::open_driver(main, asked)?;
-        let backend = if honoured { driver.name() } else { "default" };
+        let requested = requested_backend(flags)?;
+        let driver = Self::open_driver(main, requested.choice)?;
+        let backend = if requested.is_known { driver.name() } else { "default" };
         Ok(Self {
             state: GilCell::new(LoopState::new()),
-            wake: GilCell::new((Arc::new(Waker::new()?), None)),
+            waker: GilCell::new(Arc::new(Waker::new()?)),
             driver_ref: ThreadBound::new(DriverRef::Own(Box::new(driver))),
             main,
             backend: GilCell::new(backend),
-            asked,
+            requested: requested.choice,
         })
     }
 
@@ -52,7 +54,7 @@ impl Loop {
         self.enqueue(func, args)
     }
 
-    /// As `run_callback`, from any thread: the loop is woken.
+    /// Queues `func(*args)` from any thread: the loop is woken.
     #[pyo3(signature = (func, *args))]
     fn run_callback_threadsafe<'py>(
         &self,
@@ -125,7 +127,7 @@ impl Loop {
         Py::new(this.py(), (Async, Watcher::new(this, r#ref, priority, WatcherKind::Async)?))
     }
 
-    /// The former name of `async_`.
+    /// Calls `async_`, of which this is the former name.
     #[pyo3(signature = (r#ref=true, priority=None))]
     fn r#async(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i32>) -> PyResult<Py<Async>> {
         Self::async_(this, r#ref, priority)
@@ -154,8 +156,8 @@ impl Loop {
         Py::new(this.py(), (Stat, Watcher::new(this, r#ref, priority, kind)?))
     }
 
-    /// The descriptor is about to be closed. True if watchers of it are started: they get an event, and the caller closes
-    /// the descriptor after the next wait. Otherwise nothing of the loop holds it any more, and it may be closed at once.
+    /// Lets go of a descriptor that is about to be closed. True if watchers of it are started: they get an event, and
+    /// the caller closes the descriptor after the next wait. Otherwise it may be closed at once.
     fn closing_fd(&self, py: Python<'_>, fd: i32) -> PyResult<bool> {
         self.check_alive(py)?;
         let started = self.state.with(py, |state| state.on_fd(py, fd));
@@ -175,7 +177,7 @@ impl Loop {
         Ok(!started.is_empty())
     }
 
-    /// Children are reaped, and their watchers told, from now on.
+    /// Starts to reap watched children and to tell their watchers.
     pub(super) fn install_sigchld(&self, py: Python<'_>) -> PyResult<()> {
         if self.main {
             waker::watch_signal(waker::SIGNAL_CHILD, &self.waker(py))?;
@@ -183,14 +185,14 @@ impl Loop {
         Ok(())
     }
 
-    /// The end of `install_sigchld`.
+    /// Ends what `install_sigchld` began.
     fn reset_sigchld(&self) {
         if self.main {
             waker::forget_signal(waker::SIGNAL_CHILD);
         }
     }
 
-    /// The time of this turn, in seconds since the epoch.
+    /// Returns the time of this turn, in seconds since the epoch.
     fn now(&self, py: Python<'_>) -> PyResult<f64> {
         self.check_alive(py)?;
         Ok(self.state.with(py, |state| state.seconds(state.now)))
@@ -203,7 +205,7 @@ impl Loop {
         Ok(())
     }
 
-    /// The former name of `update_now`.
+    /// Calls `update_now`, of which this is the former name.
     fn update(&self, py: Python<'_>) -> PyResult<()> {
         self.update_now(py)
     }
@@ -222,7 +224,7 @@ impl Loop {
         Ok(())
     }
 
-    /// Leaves `run` as soon as what runs now is over.
+    /// Leaves `run` as soon as the present piece of work is over.
     #[pyo3(signature = (how=1))]
     fn break_(&self, py: Python<'_>, how: i32) -> PyResult<()> {
         self.check_alive(py)?;
@@ -230,17 +232,18 @@ impl Loop {
         Ok(())
     }
 
-    /// To be called in a forked child. A child that forgets to is noticed at its next turn.
+    /// Starts over in a forked child. A child that does not call it is noticed at its next turn.
     fn reinit(&self, py: Python<'_>) -> PyResult<()> {
         let destroyed = self.check_alive(py).is_err();
         if !destroyed && self.driver_ref.check(py) == Err(WrongOwner::Fork) {
             self.start_over_after_fork(py)?;
-            super::turn::queue_list(self, py, WatcherList::Fork);
+            self.queue_list(py, WatcherList::Fork);
         }
         Ok(())
     }
 
-    /// Ends the loop: watchers are stopped, descriptors closed. Everything but `stop` and `close` of watchers fails after it.
+    /// Ends the loop: watchers are stopped, descriptors closed. Everything but `stop` and `close` of watchers fails
+    /// after it.
     fn destroy(&self, py: Python<'_>) {
         let already = self.state.with(py, |state| std::mem::replace(&mut state.destroyed, true));
         if already {
@@ -257,13 +260,13 @@ impl Loop {
         if self.main && self.driver_ref.check(py).is_ok() {
             waker::release_signals(&self.waker(py));
         }
-        if let Some((driver_ref, whose)) = self.driver_ref.take(py) {
-            leave(driver_ref, whose);
+        if let Some((driver_ref, owner)) = self.driver_ref.take(py) {
+            driver_ref.release(owner);
         }
         drop((started, queues, handler, stopped));
     }
 
-    /// What to do with errors of callbacks: an object with a method `handle_error`, or a function.
+    /// Returns the handler of callbacks' errors: an object with a method `handle_error`, or a function.
     #[getter]
     pub(super) fn error_handler(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.state.with(py, |state| state.error_handler.as_ref().map(|handler| handler.clone_ref(py)))
@@ -289,7 +292,7 @@ impl Loop {
         super::turn::handle_error(this, &context, &r#type, &value, &tb);
     }
 
-    /// Whether this is the loop of the main thread's hub.
+    /// Returns whether this is the loop of the main thread's hub.
     #[getter]
     fn default(&self, py: Python<'_>) -> bool {
         self.main && !self.state.with(py, |state| state.destroyed)
@@ -305,7 +308,7 @@ impl Loop {
         PRIORITY_MIN
     }
 
-    /// Seconds; timers are as fine as the kernel's.
+    /// Returns the resolution of timers in seconds: they are as fine as the kernel's.
     #[getter]
     fn approx_timer_resolution(&self) -> f64 {
         0.000_01
@@ -316,20 +319,20 @@ impl Loop {
         py.get_type::<Watcher>()
     }
 
-    /// The driver that waits: `uring` or `epoll`.
+    /// Returns the name of the driver that waits: `uring` or `epoll`.
     #[getter]
     fn backend(&self, py: Python<'_>) -> PyResult<&'static str> {
         self.check_alive(py)?;
         Ok(self.backend.with(py, |backend| *backend))
     }
 
-    /// libev's number of the back end.
+    /// Returns libev's number of the back end.
     #[getter]
     fn backend_int(&self, py: Python<'_>) -> PyResult<i32> {
         Ok(if self.backend(py)? == "uring" { 0x80 } else { 4 })
     }
 
-    /// A number that names the loop; 0 when it is destroyed.
+    /// Returns a number that names the loop; 0 when it is destroyed.
     #[getter]
     fn ptr(this: &Bound<'_, Self>) -> usize {
         let destroyed = this.get().state.with(this.py(), |state| state.destroyed);
@@ -360,7 +363,7 @@ impl Loop {
         Ok(self.state.with(py, |state| state.depth))
     }
 
-    /// Flags that libev would have been given.
+    /// Returns the flags that libev would have been given.
     #[getter]
     fn origflags(&self) -> Vec<&'static str> {
         Vec::new()
@@ -376,7 +379,7 @@ impl Loop {
         self.check_alive(py)
     }
 
-    /// The driver's descriptor, if it has one and this is its thread.
+    /// Returns the driver's descriptor, if it has one and this is its thread.
     pub(super) fn fileno(&self, py: Python<'_>) -> Option<i32> {
         self.driver_ref
             .with(py, |driver_ref| driver_ref.with(|driver| driver.fileno()))
@@ -385,7 +388,7 @@ impl Loop {
             .flatten()
     }
 
-    /// What the loop waits for, a line each.
+    /// Returns a line for each started watcher.
     fn debug(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         let all = self.state.with(py, |state| state.all(py));
         all.iter().map(|watcher| Ok(watcher.bind(py).repr()?.to_string())).collect()

@@ -1,4 +1,5 @@
-//! The loop's queues. Plain data: nothing in here calls Python, and whatever is taken out is dropped by the caller.
+//! The loop's queues. Plain data: nothing in here calls Python, and whatever is taken out is dropped by the caller. `W`
+//! is the class of the watchers, of which only their [`WatcherState`] is known here.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use rgunicorn_io::sys::clock::{self, Instant};
 use rgunicorn_server::worker::EXTERNAL;
 
 use super::callback::Callback;
-use super::watcher::{Watcher, WatcherKind, WatcherState};
+use super::watcher_state::{LISTS, WatcherKind, WatcherList, WatcherState};
 
 /// Watchers of a higher priority are handled first (libev's range).
 pub(super) const PRIORITY_MIN: i8 = -2;
@@ -21,63 +22,75 @@ pub(super) const PRIORITY_MIN: i8 = -2;
 pub(super) const PRIORITY_MAX: i8 = 2;
 const PRIORITIES: usize = (PRIORITY_MAX - PRIORITY_MIN) as usize + 1;
 
-/// How often the wall clock is looked at (somebody may set it).
+/// The longest wait of one turn (libev's number): a bound for whatever was overlooked.
+const WAIT_MAX: Duration = Duration::from_millis(59_743);
+/// How often the wall clock is read: an administrator may set it.
 const WALL_EVERY: Duration = Duration::from_millis(500);
 
-/// How often a guest is told that pieces of work end; heartbeats are looked at every second.
+/// How often the source beats while pieces of work follow each other; the master looks at heartbeats every second.
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(100);
 
 const GENERATION_MASK: u32 = 0x00ff_ffff;
 /// The token of the waker; no slot has generation 0.
 pub(super) const WAKE: Token = Token(EXTERNAL);
 
-/// Lists of started watchers that are looked at as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WatcherList {
-    Fork,
-    Prepare,
-    Check,
-    Idle,
-    Signal,
-    Child,
-}
-const LISTS: usize = 6;
-
-struct Started {
-    /// Keeps it alive: nobody else has to.
-    watcher: Py<Watcher>,
+struct Started<W> {
+    /// Keeps it alive: no other code has to.
+    watcher: Py<W>,
     generation: u32,
 }
 
-/// See the module's text.
-pub(super) struct LoopState {
+/// A piece of the application's work, taken out of its queue.
+pub(super) struct Work<T> {
+    pub(super) item: Py<T>,
+    /// Pieces have followed each other for a while: the source beats before this one.
+    pub(super) heartbeat_due: bool,
+}
+
+/// A wait as it is about to begin.
+pub(super) struct WaitPlan {
+    pub(super) timeout: Duration,
+    /// The driver has to be told of changes first.
+    pub(super) needs_sync: bool,
+}
+
+/// Events that a wait brings without the driver.
+pub(super) struct Arrived {
+    /// Check watchers are started.
+    pub(super) checks: bool,
+    /// A timer is due.
+    pub(super) timers: bool,
+}
+
+/// The queues and the facts of one loop.
+pub(super) struct LoopState<W> {
     pub(super) callbacks: VecDeque<Py<Callback>>,
-    /// Objects of calls that are over, which nobody else has: the next calls'. They refer to nothing.
+    /// Objects of calls that are over, which the application does not hold: the next calls'. They refer to nothing.
     pub(super) spare_callbacks: Vec<Py<Callback>>,
-    /// The driver is a guest's.
-    pub(super) shared: bool,
-    started: Slab<Started>,
+    started: Slab<Started<W>>,
     timers: TimerHeap,
     /// Events to be handled, by priority; each watcher says whether its event still stands.
-    pending: [VecDeque<Py<Watcher>>; PRIORITIES],
+    pending: [VecDeque<Py<W>>; PRIORITIES],
     lists: [Vec<u32>; LISTS],
     /// Slots of the started io watchers of each descriptor.
     by_fd: Vec<Vec<u32>>,
     /// Io watchers that have to be polled with the next wait: slot and generation.
     dirty: Vec<(u32, u32)>,
-    /// Polls that nobody wants any more.
+    /// Polls that no watcher wants any more.
     pub(super) cancels: Vec<OpKey>,
-    /// Started watchers that the loop goes on for, queued callbacks, and whoever else called `ref`.
+    /// The poll of the waker.
+    pub(super) wake_op: Option<OpKey>,
+    /// Reasons to go on: started watchers that the loop goes on for, queued callbacks, and calls of `ref`.
     pub(super) refs: isize,
     pub(super) now: Instant,
     /// Wall-clock nanoseconds at `Instant(0)`: the loop's time is given out as seconds since the epoch, as libev does.
     wall: i128,
-    /// When that was found out.
+    /// When [`LoopState::wall`] was read.
     wall_read: Instant,
-    /// In a worker: who reports callbacks that block the loop.
+    /// In a worker: reports callbacks that block the loop.
     pub(super) watch: Option<Arc<Watch>>,
-    /// When the guest was last told that pieces of work end.
-    told: Instant,
+    /// When the source last beat between pieces of work.
+    heartbeat: Instant,
     pub(super) error_handler: Option<Py<PyAny>>,
     /// Asked to leave `run`.
     pub(super) breaking: bool,
@@ -89,12 +102,12 @@ pub(super) struct LoopState {
     generation: u32,
 }
 
-impl LoopState {
+impl<W> LoopState<W> {
+    /// Makes the queues of a new loop.
     pub(super) fn new() -> Self {
         let mut state = Self {
             callbacks: VecDeque::new(),
             spare_callbacks: Vec::new(),
-            shared: false,
             started: Slab::new(),
             timers: TimerHeap::default(),
             pending: Default::default(),
@@ -102,12 +115,13 @@ impl LoopState {
             by_fd: Vec::new(),
             dirty: Vec::new(),
             cancels: Vec::new(),
+            wake_op: None,
             refs: 0,
             now: Instant::default(),
             wall: 0,
             wall_read: Instant::default(),
             watch: None,
-            told: Instant::default(),
+            heartbeat: Instant::default(),
             error_handler: None,
             breaking: false,
             destroyed: false,
@@ -120,6 +134,7 @@ impl LoopState {
         state
     }
 
+    /// Reads the clock, and now and then the wall clock.
     pub(super) fn update_now(&mut self) {
         self.now = clock::now();
         if self.now.since(self.wall_read) >= WALL_EVERY {
@@ -134,33 +149,54 @@ impl LoopState {
         self.refs += 1;
     }
 
-    /// A piece of the application's work begins. Whether the guest should be told that the loop goes on: now and then, in
-    /// a turn with much to do.
-    pub(super) fn begin_work(&mut self) -> bool {
+    /// Begins a piece of the application's work. True when a heartbeat is due: now and then, in a turn with much to do.
+    fn begin_work(&mut self) -> bool {
         let Some(watch) = &self.watch else { return false };
         let now = clock::coarse_now();
         watch.begin(now);
-        let due = now.since(self.told) >= HEARTBEAT_EVERY;
+        let due = now.since(self.heartbeat) >= HEARTBEAT_EVERY;
         if due {
-            self.told = now;
+            self.heartbeat = now;
         }
         due
     }
 
-    /// Nothing of the application runs any more.
-    pub(super) fn end_work(&self) {
+    /// Plans the wait that comes next, before which nothing of the application runs any more. It takes no time if the
+    /// loop is to come back at once: because of `nowait`, of what is queued, or because nothing is waited for. `limit`
+    /// is the longest wait that the source allows, if there is one.
+    pub(super) fn begin_wait(&mut self, nowait: bool, limit: Option<Duration>) -> WaitPlan {
+        self.iteration += 1;
         if let Some(watch) = &self.watch {
             watch.idle();
         }
+        let needs_sync = self.wake_op.is_none() || !self.is_clean();
+        let waits_for_nothing = limit.is_none() && self.refs <= 0;
+        if nowait || self.has_work() || self.has(WatcherList::Idle) || waits_for_nothing {
+            return WaitPlan { timeout: Duration::ZERO, needs_sync };
+        }
+        let mut timeout = limit.map_or(WAIT_MAX, |limit| limit.min(WAIT_MAX));
+        if let Some((due, _)) = self.timers.first() {
+            // What has run took its time: it is not waited for a second time.
+            self.update_now();
+            timeout = timeout.min(due.since(self.now));
+        }
+        WaitPlan { timeout, needs_sync }
     }
 
-    /// Seconds since the epoch.
+    /// Ends a wait: reads the clock, and says what came up without the driver.
+    pub(super) fn end_wait(&mut self) -> Arrived {
+        self.update_now();
+        let timers = self.timers.first().is_some_and(|(at, _)| at <= self.now);
+        Arrived { checks: self.has(WatcherList::Check), timers }
+    }
+
+    /// Converts a time to seconds since the epoch.
     pub(super) fn seconds(&self, at: Instant) -> f64 {
         (i128::from(at.0) + self.wall) as f64 / 1e9
     }
 
     /// Takes in a watcher that is not started.
-    pub(super) fn activate(&mut self, watcher: Py<Watcher>, inner: &mut WatcherState) {
+    pub(super) fn activate(&mut self, watcher: Py<W>, inner: &mut WatcherState) {
         debug_assert!(inner.slot.is_none(), "started once");
         self.generation = match (self.generation + 1) & GENERATION_MASK {
             0 => 1,
@@ -185,7 +221,7 @@ impl LoopState {
                 self.timers.set(slot, timer.due);
             }
             WatcherKind::Stat(stat) => {
-                let due = self.now.after(stat.every());
+                let due = self.now.after(stat.poll_interval());
                 self.timers.set(slot, due);
             }
             WatcherKind::Async => {}
@@ -197,8 +233,8 @@ impl LoopState {
         }
     }
 
-    /// Forgets a started watcher; the reference that kept it alive.
-    pub(super) fn deactivate(&mut self, inner: &mut WatcherState) -> Option<Py<Watcher>> {
+    /// Forgets a started watcher; returns the reference that kept it alive.
+    pub(super) fn deactivate(&mut self, inner: &mut WatcherState) -> Option<Py<W>> {
         let slot = inner.slot.take()?;
         self.refs -= isize::from(inner.referenced);
         match &mut inner.kind {
@@ -227,7 +263,7 @@ impl LoopState {
     }
 
     /// Queues an event of a watcher.
-    pub(super) fn queue(&mut self, watcher: Py<Watcher>, inner: &mut WatcherState, events: u32) {
+    pub(super) fn queue(&mut self, watcher: Py<W>, inner: &mut WatcherState, events: u32) {
         let first = inner.events == 0;
         inner.events |= events;
         if first {
@@ -235,45 +271,81 @@ impl LoopState {
         }
     }
 
-    /// The next watcher to be handled: of the highest priority, the first queued. Its event may be void by now.
-    pub(super) fn next_pending(&mut self) -> Option<Py<Watcher>> {
-        self.pending.iter_mut().rev().find_map(VecDeque::pop_front)
+    /// Takes the next watcher to be handled: of the highest priority, the first queued. Its event may be void by now.
+    pub(super) fn next_pending(&mut self) -> Option<Work<W>> {
+        if self.breaking {
+            return None;
+        }
+        let item = self.pending.iter_mut().rev().find_map(VecDeque::pop_front)?;
+        Some(Work { item, heartbeat_due: self.begin_work() })
     }
 
-    /// Events that wait to be handled, void ones included.
+    /// Takes the next queued call. From the first one to the end of the queue, or to [`LoopState::end_callbacks`],
+    /// callbacks run.
+    pub(super) fn next_callback(&mut self) -> Option<Work<Callback>> {
+        let next = if self.breaking { None } else { self.callbacks.pop_front() };
+        self.in_callbacks = next.is_some();
+        let item = next?;
+        self.refs -= 1;
+        Some(Work { item, heartbeat_due: self.begin_work() })
+    }
+
+    /// Ends the run of callbacks before the queue is empty.
+    pub(super) fn end_callbacks(&mut self) {
+        self.in_callbacks = false;
+    }
+
+    /// Returns whether callbacks or events wait to be run.
+    pub(super) fn has_work(&self) -> bool {
+        !self.callbacks.is_empty() || self.has_pending()
+    }
+
+    /// Returns whether events wait to be handled, void ones included.
+    pub(super) fn has_pending(&self) -> bool {
+        self.pending.iter().any(|queue| !queue.is_empty())
+    }
+
+    /// Returns whether nothing is left that the loop would go on for.
+    pub(super) fn is_done(&self) -> bool {
+        self.refs <= 0 && self.callbacks.is_empty()
+    }
+
+    /// Returns the number of events that wait to be handled, void ones included.
     pub(super) fn pending_count(&self) -> usize {
         self.pending.iter().map(VecDeque::len).sum()
     }
 
-    /// The highest priority of a queued event.
+    /// Returns the highest priority of a queued event.
     pub(super) fn pending_priority(&self) -> Option<i8> {
         let at = self.pending.iter().rposition(|queue| !queue.is_empty())?;
         Some(at as i8 + PRIORITY_MIN)
     }
 
-    /// The started watchers of a list.
-    pub(super) fn listed(&self, py: Python<'_>, list: WatcherList) -> Vec<Py<Watcher>> {
+    /// Returns the started watchers of a list.
+    pub(super) fn listed(&self, py: Python<'_>, list: WatcherList) -> Vec<Py<W>> {
         self.lists[list as usize].iter().filter_map(|slot| self.watcher(py, *slot)).collect()
     }
 
+    /// Returns whether a list has watchers.
     pub(super) fn has(&self, list: WatcherList) -> bool {
         !self.lists[list as usize].is_empty()
     }
 
-    /// The started io watchers of a descriptor.
-    pub(super) fn on_fd(&self, py: Python<'_>, fd: i32) -> Vec<Py<Watcher>> {
+    /// Returns the started io watchers of a descriptor.
+    pub(super) fn on_fd(&self, py: Python<'_>, fd: i32) -> Vec<Py<W>> {
         let slots = usize::try_from(fd).ok().and_then(|at| self.by_fd.get(at));
         slots.into_iter().flatten().filter_map(|slot| self.watcher(py, *slot)).collect()
     }
 
-    fn watcher(&self, py: Python<'_>, slot: u32) -> Option<Py<Watcher>> {
+    /// Returns the watcher that is started in a slot.
+    fn watcher(&self, py: Python<'_>, slot: u32) -> Option<Py<W>> {
         self.started.get(slot as usize).map(|started| started.watcher.clone_ref(py))
     }
 
-    /// The watcher that a completion's token names, if it has not been stopped since.
-    pub(super) fn by_token(&self, py: Python<'_>, token: Token) -> Option<Py<Watcher>> {
+    /// Returns the watcher that a completion's token names, if it has not been stopped since.
+    pub(super) fn by_token(&self, py: Python<'_>, token: Token) -> Option<Py<W>> {
         if token.0 & EXTERNAL == 0 {
-            // A guest's.
+            // The source's.
             return None;
         }
         let (slot, generation) = (token.0 as u32, (token.0 >> 32) as u32 & GENERATION_MASK);
@@ -281,19 +353,14 @@ impl LoopState {
         Some(started.watcher.clone_ref(py))
     }
 
-    /// The next timer that is due.
-    pub(super) fn pop_due(&mut self, py: Python<'_>) -> Option<Py<Watcher>> {
+    /// Takes the next timer that is due.
+    pub(super) fn pop_due(&mut self, py: Python<'_>) -> Option<Py<W>> {
         let slot = self.timers.pop_due(self.now)?;
         self.watcher(py, slot)
     }
 
-    /// How long until the next timer.
-    pub(super) fn until_timer(&self) -> Option<Duration> {
-        self.timers.first().map(|(at, _)| at.since(self.now))
-    }
-
-    /// An io watcher to be polled, with its token.
-    pub(super) fn next_dirty(&mut self, py: Python<'_>) -> Option<(Py<Watcher>, Token)> {
+    /// Takes an io watcher that has to be polled, with its token.
+    pub(super) fn next_dirty(&mut self, py: Python<'_>) -> Option<(Py<W>, Token)> {
         while let Some((slot, generation)) = self.dirty.pop() {
             if let Some(started) = self.started.get(slot as usize)
                 && started.generation == generation
@@ -305,24 +372,24 @@ impl LoopState {
         None
     }
 
-    /// Whether the next wait has anything to tell the driver.
-    pub(super) fn is_clean(&self) -> bool {
+    /// Returns whether the driver knows of every change of io watchers.
+    fn is_clean(&self) -> bool {
         self.dirty.is_empty() && self.cancels.is_empty()
     }
 
-    /// An io watcher whose poll is over is to be polled again.
+    /// Marks an io watcher whose poll is over: it is polled again with the next wait.
     pub(super) fn mark_dirty(&mut self, slot: u32) {
         if let Some(started) = self.started.get(slot as usize) {
             self.dirty.push((slot, started.generation));
         }
     }
 
-    /// Every started watcher.
-    pub(super) fn all(&self, py: Python<'_>) -> Vec<Py<Watcher>> {
+    /// Returns every started watcher.
+    pub(super) fn all(&self, py: Python<'_>) -> Vec<Py<W>> {
         self.started.iter().map(|(_, started)| started.watcher.clone_ref(py)).collect()
     }
 
-    /// References for the collector.
+    /// Shows the collector what is referred to.
     pub(super) fn visit(&self, visit: pyo3::gc::PyVisit<'_>) -> Result<(), pyo3::gc::PyTraverseError> {
         visit.call(&self.error_handler)?;
         self.callbacks.iter().try_for_each(|callback| visit.call(callback))?;
@@ -330,30 +397,15 @@ impl LoopState {
         self.pending.iter().flatten().try_for_each(|watcher| visit.call(watcher))
     }
 
-    /// Everything that waits to be handled, to be dropped.
-    pub(super) fn take_queues(&mut self) -> (VecDeque<Py<Callback>>, Vec<Py<Watcher>>) {
+    /// Takes everything that waits to be handled, to be dropped.
+    pub(super) fn take_queues(&mut self) -> (VecDeque<Py<Callback>>, Vec<Py<W>>) {
         let pending = self.pending.iter_mut().flat_map(|queue| queue.drain(..)).collect();
         (self.take_callbacks(), pending)
     }
 
-    /// The queued callbacks, to be dropped.
+    /// Takes the queued callbacks, to be dropped.
     pub(super) fn take_callbacks(&mut self) -> VecDeque<Py<Callback>> {
         self.refs -= self.callbacks.len() as isize;
         std::mem::take(&mut self.callbacks)
-    }
-}
-
-impl WatcherKind {
-    /// The list in which its started watchers stand.
-    fn list(&self) -> Option<WatcherList> {
-        match self {
-            Self::Fork => Some(WatcherList::Fork),
-            Self::Prepare => Some(WatcherList::Prepare),
-            Self::Check => Some(WatcherList::Check),
-            Self::Idle => Some(WatcherList::Idle),
-            Self::Signal(_) => Some(WatcherList::Signal),
-            Self::Child(_) => Some(WatcherList::Child),
-            Self::Io(_) | Self::Timer(_) | Self::Stat(_) | Self::Async => None,
-        }
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing is kept in local variables over a call that could be stale after it: the call may have forked, destroyed the
 //! loop, or may never come back.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use pyo3::exceptions::PySystemError;
@@ -10,20 +11,19 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
-use crate::py::{WrongOwner, assert_no_borrow, catch_panic};
+use crate::py::{WrongOwner, assert_no_borrow, catch_panic, detached};
 use rgunicorn_io::driver::{Completion, READABLE};
 use rgunicorn_io::sys::clock;
+use rgunicorn_server::worker::LoopSource;
 
-use super::READ;
 use super::callback::Callback;
+use super::convert::{os_error, seconds};
 use super::events::collect;
-use super::hub_loop::{Loop, os_error};
-use super::state::{LoopState, WAKE, WatcherList};
-use super::watcher::{Watcher, WatcherKind};
+use super::state::{LoopState, WAKE};
+use super::types::{Loop, Watcher};
+use super::watcher_state::{WatcherKind, WatcherList};
 use super::watchers::poll_mask;
 
-/// The longest wait of one turn (libev's number): a bound for whatever was overlooked.
-const WAIT_MAX: Duration = Duration::from_millis(59_743);
 /// How long callbacks run before the loop looks for other events again, unless `sys.setswitchinterval` says otherwise.
 const SLICE_DEFAULT: Duration = Duration::from_millis(5);
 
@@ -47,18 +47,22 @@ pub(super) fn run(this: &Bound<'_, Loop>, nowait: bool, once: bool) -> PyResult<
     result
 }
 
+/// Runs turns until the loop is to leave `run`.
 fn turns(this: &Bound<'_, Loop>, nowait: bool, once: bool) -> PyResult<()> {
     let py = this.py();
     let me = this.get();
     let mut completions = Vec::new();
     loop {
-        notice_fork(me, py)?;
-        if let Some(guest) = me.guest(py).filter(|guest| guest.is_serving()) {
-            guest.begin_turn();
-        }
-        queue_list(me, py, WatcherList::Prepare);
-        if me.state.with(py, |state| state.pending_count() > 0 || !state.callbacks.is_empty()) {
-            before_work(me, py);
+        let source = enter(me, py)?;
+        let (prepare, has_work) =
+            me.state.with(py, |state| (state.has(WatcherList::Prepare), state.has_work()));
+        if prepare || has_work {
+            if let Some(source) = source {
+                source.before_work();
+            }
+            if prepare {
+                me.queue_list(py, WatcherList::Prepare);
+            }
             handle_pending(this);
             run_callbacks(this);
         } else if me.main {
@@ -67,101 +71,67 @@ fn turns(this: &Bound<'_, Loop>, nowait: bool, once: bool) -> PyResult<()> {
         if me.state.with(py, |state| state.breaking) {
             return Ok(());
         }
-        notice_fork(me, py)?;
         wait(me, py, nowait, &mut completions)?;
-        collect(this, &mut completions);
-        if me.state.with(py, |state| state.pending_count() > 0) {
-            before_work(me, py);
+        if collect(this, &mut completions) {
+            if let Some(source) = me.source(py) {
+                source.before_work();
+            }
             handle_pending(this);
         }
-        if let Some(guest) = me.guest(py).filter(|guest| guest.is_serving()) {
-            guest.work();
-        }
-        let over =
-            me.state.with(py, |state| state.breaking || (state.refs <= 0 && state.callbacks.is_empty()));
-        let guest = me.guest(py).is_some_and(|guest| guest.is_serving());
-        if once || nowait || over && !guest || me.state.with(py, |state| state.breaking) {
+        let is_serving = dispatch(me, py);
+        let (breaking, done) = me.state.with(py, |state| (state.breaking, state.is_done()));
+        if once || nowait || breaking || done && !is_serving {
             return Ok(());
         }
     }
 }
 
-/// In a forked child the loop starts over, and says so to those who asked.
-fn notice_fork(me: &Loop, py: Python<'_>) -> PyResult<()> {
-    if me.driver_ref.check(py) == Err(WrongOwner::Fork) {
-        me.start_over_after_fork(py)?;
-        queue_list(me, py, WatcherList::Fork);
-    }
-    Ok(())
-}
-
-fn before_work(me: &Loop, py: Python<'_>) {
-    if let Some(guest) = me.guest(py).filter(|guest| guest.is_serving()) {
-        guest.before_work();
-    }
-}
-
-/// A long turn is no standstill.
-fn heartbeat(me: &Loop, py: Python<'_>) {
-    if let Some(guest) = me.guest(py).filter(|guest| guest.is_serving()) {
-        guest.after_work();
-    }
-}
-
-/// Queues an event for every watcher of a list.
-pub(super) fn queue_list(me: &Loop, py: Python<'_>, list: WatcherList) {
-    if !me.state.with(py, |state| state.has(list)) {
-        return;
-    }
-    for watcher in me.state.with(py, |state| state.listed(py, list)) {
-        me.queue(watcher.bind(py), READ);
+/// Returns the source that takes part in what comes next. In a forked child the loop starts over, and its fork watchers
+/// are told.
+fn enter(me: &Loop, py: Python<'_>) -> PyResult<Option<Rc<dyn LoopSource>>> {
+    match me.driver_ref.with(py, |driver_ref| driver_ref.source()) {
+        Err(WrongOwner::Fork) => {
+            me.start_over_after_fork(py)?;
+            me.queue_list(py, WatcherList::Fork);
+            Ok(None)
+        }
+        found => Ok(found.ok().flatten().flatten()),
     }
 }
 
 /// Waits for events, or looks for them.
 fn wait(me: &Loop, py: Python<'_>, nowait: bool, completions: &mut Vec<Completion>) -> PyResult<()> {
-    let guest = me.guest(py).filter(|guest| guest.is_serving());
-    me.sync_polls(py)?;
-    let own = me.state.with(py, |state| {
-        state.iteration += 1;
-        state.end_work();
-        let at_once = nowait
-            || !state.callbacks.is_empty()
-            || state.pending_count() > 0
-            || state.has(WatcherList::Idle)
-            || (state.refs <= 0 && guest.is_none());
-        if at_once {
-            return Duration::ZERO;
-        }
-        // What has run took its time: it is not waited for a second time.
-        state.update_now();
-        state.until_timer().unwrap_or(WAIT_MAX).min(WAIT_MAX)
-    });
-    let timeout = guest.as_ref().map_or(own, |guest| own.min(guest.before_wait()));
-    let blocking = !timeout.is_zero();
-    // Who only looks need not be woken.
-    let waker = blocking.then(|| me.waker(py));
-    if let Some(waker) = &waker {
-        waker.set_sleeping(true);
+    let mut source = enter(me, py)?;
+    // Python may run in there, and the source may end.
+    let limit = source.as_ref().map(|source| source.prepare());
+    source = source.filter(|source| source.is_serving());
+    let limit = limit.filter(|_| source.is_some());
+    let plan = me.state.with(py, |state| state.begin_wait(nowait, limit));
+    if plan.needs_sync {
+        me.sync_polls(py)?;
     }
+    let timeout = plan.timeout;
     let mut result = Ok(());
-    let waited = me.driver_ref.with(py, |driver_ref| {
-        driver_ref.with(|driver| {
-            if blocking {
-                crate::py::blocking(&mut || result = driver.wait(Some(timeout), completions));
-            } else {
-                result = driver.wait(Some(timeout), completions);
-            }
+    // A look need not be ended.
+    let waited = if timeout.is_zero() {
+        me.driver_ref.with(py, |driver_ref| {
+            driver_ref.with(|driver| result = driver.wait(Some(timeout), completions));
+        })
+    } else {
+        me.waker.with(py, |waker| waker.set_sleeping(true));
+        let waited = me.driver_ref.with(py, |driver_ref| {
+            driver_ref.with(|driver| {
+                detached(py, &mut || result = driver.wait(Some(timeout), completions));
+            });
         });
-    });
-    if let Some(waker) = &waker {
-        waker.set_sleeping(false);
-    }
-    debug_assert!(waited.is_ok(), "the loop's own thread");
+        me.waker.with(py, |waker| waker.set_sleeping(false));
+        waited
+    };
+    // A child that was forked in `prepare` has not waited; its next turn starts over.
+    debug_assert!(waited != Err(WrongOwner::Thread), "the loop's own thread");
     result.map_err(os_error)?;
-    me.state.with(py, LoopState::update_now);
-    if let Some(guest) = guest {
-        guest.after_wait(completions);
+    if let Some(source) = source {
+        source.check(completions);
     }
     Ok(())
 }
@@ -169,19 +139,15 @@ fn wait(me: &Loop, py: Python<'_>, nowait: bool, completions: &mut Vec<Completio
 impl Loop {
     /// Tells the driver what has changed since the last wait.
     fn sync_polls(&self, py: Python<'_>) -> PyResult<()> {
-        let unarmed = self.wake.with(py, |(_, op)| op.is_none());
-        if unarmed {
+        if self.state.with(py, |state| state.wake_op.is_none()) {
             let waker = self.waker(py);
             let op = self
                 .driver_ref
                 .with(py, |driver_ref| driver_ref.with(|driver| driver.poll(waker.fd(), READABLE, WAKE)));
             if let Ok(Some(op)) = op {
                 let op = op.map_err(os_error)?;
-                self.wake.with(py, |wake| wake.1 = Some(op));
+                self.state.with(py, |state| state.wake_op = Some(op));
             }
-        }
-        if self.state.with(py, |state| state.is_clean()) {
-            return Ok(());
         }
         self.cancel_polls(py);
         while let Some((watcher, token)) = self.state.with(py, |state| state.next_dirty(py)) {
@@ -209,7 +175,7 @@ impl Loop {
         Ok(())
     }
 
-    /// Takes polls back that nobody wants.
+    /// Cancels polls that no watcher wants any more.
     fn cancel_polls(&self, py: Python<'_>) {
         let cancels = self.state.with(py, |state| std::mem::take(&mut state.cancels));
         if cancels.is_empty() {
@@ -235,16 +201,11 @@ impl Loop {
 fn handle_pending(this: &Bound<'_, Loop>) {
     let py = this.py();
     let me = this.get();
-    loop {
-        let (next, tell) = me.state.with(py, |state| {
-            let tell = state.begin_work();
-            (if state.breaking { None } else { state.next_pending() }, tell)
-        });
-        let Some(watcher) = next else { return };
-        if tell {
+    while let Some(work) = me.state.with(py, LoopState::next_pending) {
+        if work.heartbeat_due {
             heartbeat(me, py);
         }
-        handle(this, watcher.bind(py));
+        handle(this, &work.item.into_bound(py));
     }
 }
 
@@ -290,14 +251,14 @@ fn handle(this: &Bound<'_, Loop>, watcher: &Bound<'_, Watcher>) {
     }
 }
 
-/// The arguments with the marker replaced by what has happened.
+/// Returns the arguments with the marker replaced by what has happened.
 fn with_events<'py>(args: &Bound<'py, PyTuple>, events: u32) -> PyResult<Bound<'py, PyTuple>> {
     let py = args.py();
     let first = events.into_pyobject(py)?.into_any();
     PyTuple::new(py, std::iter::once(first).chain(args.iter().skip(1)).collect::<Vec<_>>())
 }
 
-/// The one place where the loop calls Python on behalf of its users.
+/// Calls Python on behalf of the loop's users: the one place that does.
 #[inline]
 fn call_out(callback: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>) -> PyResult<()> {
     assert_no_borrow();
@@ -307,8 +268,8 @@ fn call_out(callback: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>) -> PyResult<
     })
 }
 
-/// Runs queued callbacks, those that they add too, for about as long as a thread runs before others have their turn. What
-/// is left runs in the next turn, after a look at the descriptors.
+/// Runs queued callbacks, those that they add too, for about as long as a thread runs before others have their turn.
+/// What is left runs in the next turn, after a look at the descriptors.
 fn run_callbacks(this: &Bound<'_, Loop>) {
     let py = this.py();
     let me = this.get();
@@ -320,32 +281,40 @@ fn run_callbacks(this: &Bound<'_, Loop>) {
     }
     // Not the turn's time: requests that took long before this would leave no time for callbacks.
     let begun = clock::coarse_now();
-    me.state.with(py, |state| state.in_callbacks = true);
-    loop {
-        let (next, tell) = me.state.with(py, |state| {
-            let next = if state.breaking { None } else { state.callbacks.pop_front() };
-            state.refs -= isize::from(next.is_some());
-            (next, state.begin_work())
-        });
-        let Some(callback) = next else { break };
-        if tell {
+    while let Some(work) = me.state.with(py, LoopState::next_callback) {
+        if work.heartbeat_due {
             heartbeat(me, py);
         }
-        let callback = callback.into_bound(py);
+        let callback = work.item.into_bound(py);
         run_callback(this, &callback);
-        me.put_back(callback);
+        me.recycle(callback);
         let elapsed = clock::coarse_now().since(begun);
         if elapsed > Duration::ZERO && !slice_is_known {
             slice_is_known = true;
             slice = switch_interval(py).unwrap_or(SLICE_DEFAULT);
         }
         if elapsed >= slice {
-            break;
+            me.state.with(py, LoopState::end_callbacks);
+            return;
         }
     }
-    me.state.with(py, |state| state.in_callbacks = false);
 }
 
+/// Lets the source run what has become ready, if there is one.
+fn dispatch(me: &Loop, py: Python<'_>) -> bool {
+    let Some(source) = me.source(py) else { return false };
+    source.dispatch();
+    true
+}
+
+/// Beats on behalf of the source: a long turn is no standstill.
+fn heartbeat(me: &Loop, py: Python<'_>) {
+    if let Some(source) = me.source(py) {
+        source.after_work();
+    }
+}
+
+/// Runs one queued call.
 #[inline]
 fn run_callback(this: &Bound<'_, Loop>, callback: &Bound<'_, Callback>) {
     let py = this.py();
@@ -360,8 +329,9 @@ fn run_callback(this: &Bound<'_, Loop>, callback: &Bound<'_, Callback>) {
     drop((done.map(|done| done.into_bound(py)), args, function));
 }
 
+/// Returns Python's `sys.getswitchinterval()`.
 fn switch_interval(py: Python<'_>) -> PyResult<Duration> {
-    Ok(super::hub_loop::seconds(py.import("sys")?.call_method0("getswitchinterval")?.extract()?))
+    Ok(seconds(py.import("sys")?.call_method0("getswitchinterval")?.extract()?))
 }
 
 /// Runs Python's signal handlers. What they raise goes to the main greenlet.
@@ -381,7 +351,7 @@ pub(super) fn report(this: &Bound<'_, Loop>, context: &Bound<'_, PyAny>, error: 
     handle_error(this, context, &class, &value, &traceback);
 }
 
-/// See `Loop.handle_error`.
+/// Handles an exception: see `Loop.handle_error`.
 pub(super) fn handle_error(
     this: &Bound<'_, Loop>,
     context: &Bound<'_, PyAny>,
@@ -394,8 +364,8 @@ pub(super) fn handle_error(
     let me = this.get();
     let destroyed = super::exception(py, &HUB_DESTROYED, "HubDestroyed");
     if destroyed.is_ok_and(|destroyed| class.is(&destroyed)) {
-        // The hub's greenlet is told to end: whoever has thrown this waits for `run` to return. Events stay: the next hub of
-        // this loop handles them.
+        // The hub's greenlet is told to end: the code that has thrown this waits for `run` to return. Events stay: the
+        // next hub of this loop handles them.
         let dropped = me.state.with(py, |state| {
             state.breaking = true;
             state.take_callbacks()
@@ -421,6 +391,7 @@ pub(super) fn handle_error(
     }
 }
 
+/// Prints an exception as Python would.
 fn print(class: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, traceback: &Bound<'_, PyAny>) {
     let py = class.py();
     let printed = py

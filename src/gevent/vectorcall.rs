@@ -1,17 +1,18 @@
-//! The hot methods, without the cost of pyo3's way in (`py/fast.rs`). Each does what the method of the same name does.
+//! The hot methods, without the cost of pyo3's way in (`py/vectorcall.rs`). Each does what the method of the same name
+//! does.
 //!
-//! pyo3 does not know that the interpreter lock is held in here: a `Py` that is dropped would be kept, and let go of the
-//! next time that anybody enters pyo3, be it at the end of a wait, where the driver is borrowed. So objects are let go of
-//! as `Bound` or by `drop_ref`, always.
+//! pyo3 does not know that the interpreter lock is held in here: a `Py` that is dropped would be kept, and let go of
+//! the next time that a call enters pyo3, be it at the end of a wait, where the driver is borrowed. So objects are let
+//! go of as `Bound` or by `drop_ref`, always.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use crate::py::{Args, FastMethod, assert_no_borrow, install_vectorcall_method};
 
-use super::hub_loop::Loop;
 use super::state::LoopState;
-use super::watcher::{Watcher, WatcherKind, WatcherState};
+use super::types::{Loop, Watcher};
+use super::watcher_state::{WatcherKind, WatcherState};
 use super::watchers::{Io, Timer};
 
 /// The place for pyo3's method, one for each implementation.
@@ -24,7 +25,7 @@ macro_rules! ordinary {
     };
 }
 
-/// Puts them in place. Once in a process.
+/// Installs the methods. Once in a process.
 ///
 /// # Errors
 /// Those of changing the classes.
@@ -81,7 +82,7 @@ impl FastMethod for StartIo {
     fn call<'py>(this: &Bound<'py, Io>, args: Args<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         start(this.as_super(), args, |_, inner| {
             if let WatcherKind::Io(io) = &mut inner.kind {
-                io.aim(false);
+                io.begin(false);
             }
         })
     }
@@ -91,7 +92,7 @@ impl FastMethod for StartIo {
 fn start<'py>(
     watcher: &Bound<'py, Watcher>,
     args: Args<'_, 'py>,
-    prepare: impl FnOnce(&mut LoopState, &mut WatcherState),
+    prepare: impl FnOnce(&mut LoopState<Watcher>, &mut WatcherState),
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let (py, me) = (watcher.py(), watcher.get());
     assert_no_borrow();
@@ -126,6 +127,7 @@ fn start<'py>(
     Ok(Some(py.None().into_bound(py)))
 }
 
+/// Lets go of a reference at once.
 fn release<T>(py: Python<'_>, object: Option<Py<T>>) {
     if let Some(object) = object {
         object.drop_ref(py);
@@ -162,7 +164,7 @@ impl FastMethod for Close {
     }
 }
 
-/// `None` for the watcher of a signal: when the last one stops, the signal's effect changes.
+/// Stops a watcher. `None` for that of a signal: when the last one stops, the signal's effect changes.
 fn stop<'py>(this: &Bound<'py, Watcher>) -> Option<Bound<'py, PyAny>> {
     let (py, me) = (this.py(), this.get());
     assert_no_borrow();

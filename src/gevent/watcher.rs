@@ -1,8 +1,7 @@
-//! What all watchers have in common: a callback with its arguments, a place in the loop while started, an event that waits to
-//! be handled, a priority, and whether the loop's end waits for them.
+//! The base class of watchers: a callback with its arguments, a place in the loop while started, an event that waits to
+//! be handled, a priority, and whether the loop's end waits for it.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -10,90 +9,16 @@ use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
 use crate::py::GilCell;
-use rgunicorn_io::driver::OpKey;
-use rgunicorn_io::sys::clock::Instant;
 
-use super::hub_loop::Loop;
 use super::state::{PRIORITY_MAX, PRIORITY_MIN};
-
-/// The base class of all watchers.
-#[pyclass(frozen, subclass, weakref, name = "watcher", module = "rgunicorn.gevent")]
-pub struct Watcher {
-    pub(super) owner: Py<Loop>,
-    pub(super) inner: GilCell<WatcherState>,
-}
-
-pub(super) struct WatcherState {
-    pub(super) callback: Option<Py<PyAny>>,
-    pub(super) args: Option<Py<PyTuple>>,
-    /// Its place in the loop while it is started.
-    pub(super) slot: Option<u32>,
-    /// The loop goes on as long as it is started.
-    pub(super) referenced: bool,
-    pub(super) priority: i8,
-    /// What has happened and was not handled yet; 0: nothing.
-    pub(super) events: u32,
-    pub(super) kind: WatcherKind,
-}
-
-/// What is waited for.
-pub(super) enum WatcherKind {
-    Io(IoFacts),
-    Timer(TimerFacts),
-    Signal(i32),
-    Child(ChildFacts),
-    Stat(Box<StatFacts>),
-    Async,
-    Fork,
-    Prepare,
-    Check,
-    Idle,
-}
-
-pub(super) struct IoFacts {
-    pub(super) fd: i32,
-    /// `READ`, `WRITE` and libev's internal mark.
-    pub(super) events: u32,
-    /// The poll that the driver has for it.
-    pub(super) op: Option<OpKey>,
-    /// Its first argument is replaced by what has happened.
-    pub(super) pass_events: bool,
-    /// The descriptor is about to be closed: not polled again.
-    pub(super) closing: bool,
-    /// Not polled yet since it got its descriptor, whose number may have been another file's before.
-    pub(super) fresh: bool,
-}
-
-pub(super) struct TimerFacts {
-    pub(super) after: Duration,
-    pub(super) repeat: Duration,
-    /// When it is due, while started.
-    pub(super) due: Instant,
-}
-
-pub(super) struct ChildFacts {
-    pub(super) pid: i32,
-    pub(super) rpid: i32,
-    pub(super) rstatus: i32,
-}
-
-pub(super) struct StatFacts {
-    pub(super) path: Py<PyAny>,
-    pub(super) interval: f64,
-    pub(super) attr: Option<Py<PyAny>>,
-    pub(super) prev: Option<Py<PyAny>>,
-}
-
-/// What a watcher lets go of when it stops; to be dropped where nothing is open.
-#[must_use = "dropping it may run Python: do it where nothing is open"]
-#[derive(Default)]
-pub(super) struct Stopped {
-    pub(super) _watcher: Option<Py<Watcher>>,
-    pub(super) _callback: Option<Py<PyAny>>,
-    pub(super) _args: Option<Py<PyTuple>>,
-}
+use super::types::{Loop, Watcher};
+use super::watcher_state::{WatcherKind, WatcherState};
 
 impl Watcher {
+    /// Makes a watcher of `owner` that is not started.
+    ///
+    /// # Errors
+    /// `ValueError` for a destroyed loop.
     pub(super) fn new(
         owner: &Bound<'_, Loop>,
         referenced: bool,
@@ -107,8 +32,11 @@ impl Watcher {
         Ok(Self { owner: owner.clone().unbind(), inner: GilCell::new(inner) })
     }
 
-    /// The callback and its arguments are in place, and the watcher is not started yet (or again).
-    pub(super) fn aim(
+    /// Sets the callback and its arguments, before the watcher is started.
+    ///
+    /// # Errors
+    /// `TypeError` for what cannot be called; those of a loop that cannot be used here.
+    pub(super) fn set_target(
         this: &Bound<'_, Self>,
         callback: Bound<'_, PyAny>,
         args: Bound<'_, PyTuple>,
@@ -126,11 +54,16 @@ impl Watcher {
         Ok(())
     }
 
+    /// Returns whether it is started.
     pub(super) fn is_active(&self, py: Python<'_>) -> bool {
         self.inner.with(py, |inner| inner.slot.is_some())
     }
 
-    fn refuse_if_active(this: &Bound<'_, Self>, name: &str) -> PyResult<()> {
+    /// Fails while the watcher is started: libev does not let the attribute change then.
+    ///
+    /// # Errors
+    /// `AttributeError`.
+    pub(super) fn check_inactive(this: &Bound<'_, Self>, name: &str) -> PyResult<()> {
         if !this.get().is_active(this.py()) {
             return Ok(());
         }
@@ -139,14 +72,9 @@ impl Watcher {
             "'{class}' watcher attribute '{name}' is read-only while watcher is active"
         )))
     }
-
-    /// Fails for what libev does not let change while the watcher is started.
-    pub(super) fn changing(this: &Bound<'_, Self>, name: &str) -> PyResult<()> {
-        Self::refuse_if_active(this, name)
-    }
 }
 
-/// What is out of the range counts as its end, as with libev.
+/// Clamps a priority to libev's range, as libev does.
 fn clamp_priority(priority: i32) -> i8 {
     priority.clamp(PRIORITY_MIN.into(), PRIORITY_MAX.into()) as i8
 }
@@ -160,7 +88,7 @@ impl Watcher {
         callback: Bound<'_, PyAny>,
         args: Bound<'_, PyTuple>,
     ) -> PyResult<()> {
-        Self::aim(this, callback, args)?;
+        Self::set_target(this, callback, args)?;
         this.get().owner.bind(this.py()).get().activate(this)
     }
 
@@ -170,7 +98,7 @@ impl Watcher {
         drop(stopped);
     }
 
-    /// As `stop`. A closed watcher may be started again.
+    /// Does what `stop` does. A closed watcher may be started again.
     fn close(this: &Bound<'_, Self>) {
         Self::stop(this);
     }
@@ -183,7 +111,7 @@ impl Watcher {
         callback: Bound<'_, PyAny>,
         args: Bound<'_, PyTuple>,
     ) -> PyResult<()> {
-        Self::aim(this, callback, args)?;
+        Self::set_target(this, callback, args)?;
         this.get().owner.get().queue(this, revents);
         Ok(())
     }
@@ -225,13 +153,13 @@ impl Watcher {
         Ok(())
     }
 
-    /// Started.
+    /// Returns whether it is started.
     #[getter]
     fn active(&self, py: Python<'_>) -> bool {
         self.is_active(py)
     }
 
-    /// Something has happened, and the callback was not called yet.
+    /// Returns whether an event waits for the callback to be called.
     #[getter]
     fn pending(&self, py: Python<'_>) -> bool {
         self.inner.with(py, |inner| inner.events != 0)
@@ -285,7 +213,7 @@ impl Watcher {
         Self::stop(this);
     }
 
-    /// What `repr` shows beyond the common part.
+    /// Returns what `repr` shows beyond the common part.
     fn _format(&self) -> String {
         String::new()
     }

@@ -1,7 +1,5 @@
 //! The classes of watchers, and what each of them can do beyond starting and stopping.
 
-use std::time::Duration;
-
 use pyo3::exceptions::{PyAttributeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
@@ -9,16 +7,12 @@ use pyo3::types::{PyString, PyTuple};
 use rgunicorn_io::driver::{READABLE, WRITABLE};
 use rgunicorn_io::sys::waker;
 
-use super::hub_loop::{os_error, seconds};
-use super::watcher::{ChildFacts, IoFacts, StatFacts, TimerFacts, Watcher, WatcherKind};
+use super::convert::{os_error, seconds};
+use super::types::Watcher;
+use super::watcher_state::{ChildFacts, IoFacts, StatFacts, TimerFacts, WatcherKind};
 use super::{IOFDSET, READ, WRITE};
 
-/// libev's interval for a file that is looked at without one being asked for, in seconds.
-const STAT_INTERVAL_DEFAULT_S: f64 = 5.007_489_1;
-/// libev's shortest interval, in seconds.
-const STAT_INTERVAL_MIN_S: f64 = 0.107_489_1;
-
-/// What a watcher can be called: `READ|WRITE`, and what is neither as a number.
+/// Returns the text of events: `READ|WRITE`, and other bits as a number.
 pub(super) fn events_text(events: u32) -> String {
     let mut parts: Vec<String> = Vec::new();
     for (bit, name) in [(READ, "READ"), (WRITE, "WRITE"), (IOFDSET, "_IOFDSET")] {
@@ -33,7 +27,7 @@ pub(super) fn events_text(events: u32) -> String {
     parts.join("|")
 }
 
-/// The mask of poll(2) for gevent's events.
+/// Returns the mask of poll(2) for gevent's events.
 pub(super) fn poll_mask(events: u32) -> u32 {
     let read = if events & READ != 0 { READABLE } else { 0 };
     let write = if events & WRITE != 0 { WRITABLE } else { 0 };
@@ -67,17 +61,9 @@ impl Io {
     }
 }
 
-impl IoFacts {
-    /// It is about to be started.
-    pub(super) fn aim(&mut self, pass_events: bool) {
-        self.pass_events = pass_events;
-        self.events &= !IOFDSET;
-    }
-}
-
 #[pymethods]
 impl Io {
-    /// As every `start`; with `pass_events` the callback's first argument is what has happened.
+    /// Starts to watch; with `pass_events` the callback's first argument is the event.
     #[pyo3(signature = (callback, *args, pass_events=false))]
     fn start(
         this: &Bound<'_, Self>,
@@ -94,8 +80,8 @@ impl Io {
             args
         };
         let watcher = this.as_super();
-        Watcher::aim(watcher, callback, args)?;
-        Self::facts(this, |facts| facts.aim(pass_events))?;
+        Watcher::set_target(watcher, callback, args)?;
+        Self::facts(this, |facts| facts.begin(pass_events))?;
         watcher.get().owner.get().activate(watcher)
     }
 
@@ -106,7 +92,7 @@ impl Io {
 
     #[setter]
     fn set_fd(this: &Bound<'_, Self>, fd: i32) -> PyResult<()> {
-        Watcher::changing(this.as_super(), "fd")?;
+        Watcher::check_inactive(this.as_super(), "fd")?;
         if fd < 0 {
             return Err(PyValueError::new_err(format!("fd must be non-negative: {fd}")));
         }
@@ -122,7 +108,7 @@ impl Io {
 
     #[setter]
     fn set_events(this: &Bound<'_, Self>, events: u32) -> PyResult<()> {
-        Watcher::changing(this.as_super(), "events")?;
+        Watcher::check_inactive(this.as_super(), "events")?;
         Self::facts(this, |facts| (facts.events, facts.fresh) = (events | IOFDSET, true))
     }
 
@@ -152,8 +138,8 @@ impl Timer {
         Ok(WatcherKind::Timer(facts))
     }
 
-    /// The clock is read before a timer starts if that was asked for, or while callbacks run: they may take their time.
-    fn refresh(this: &Bound<'_, Self>, update: Option<bool>) {
+    /// Reads the clock before a timer starts if that was asked for, or while callbacks run: they may take their time.
+    fn update_now(this: &Bound<'_, Self>, update: Option<bool>) {
         let py = this.py();
         this.as_super().get().owner.get().state.with(py, |state| {
             if update.unwrap_or(state.in_callbacks) {
@@ -165,8 +151,8 @@ impl Timer {
 
 #[pymethods]
 impl Timer {
-    /// As every `start`. `update`: whether the time counts from now, or from the beginning of the turn; default: from now
-    /// in a callback.
+    /// Starts the timer. `update`: whether the time counts from now, or from the beginning of the turn; default: from
+    /// now in a callback.
     #[pyo3(signature = (callback, *args, update=None))]
     fn start(
         this: &Bound<'_, Self>,
@@ -174,8 +160,8 @@ impl Timer {
         args: Bound<'_, PyTuple>,
         update: Option<bool>,
     ) -> PyResult<()> {
-        Watcher::aim(this.as_super(), callback, args)?;
-        Self::refresh(this, update);
+        Watcher::set_target(this.as_super(), callback, args)?;
+        Self::update_now(this, update);
         this.as_super().get().owner.get().activate(this.as_super())
     }
 
@@ -188,8 +174,8 @@ impl Timer {
         update: Option<bool>,
     ) -> PyResult<()> {
         let (py, watcher) = (this.py(), this.as_super());
-        Watcher::aim(watcher, callback, args)?;
-        Self::refresh(this, update);
+        Watcher::set_target(watcher, callback, args)?;
+        Self::update_now(this, update);
         let owner = watcher.get().owner.get();
         let repeats = watcher.get().inner.with(py, |inner| match &inner.kind {
             WatcherKind::Timer(timer) => !timer.repeat.is_zero(),
@@ -212,7 +198,7 @@ impl Timer {
         Ok(())
     }
 
-    /// When it is due, while it is started; the delay otherwise. In seconds.
+    /// Returns when it is due, while it is started; the delay otherwise. In seconds.
     #[getter]
     fn at(this: &Bound<'_, Self>) -> f64 {
         let (py, watcher) = (this.py(), this.as_super().get());
@@ -259,13 +245,13 @@ impl Child {
 
 #[pymethods]
 impl Child {
-    /// The child that is waited for; 0 for any.
+    /// Returns the child that is waited for; 0 for any.
     #[getter]
     fn pid(this: &Bound<'_, Self>) -> PyResult<i32> {
         Self::facts(this, |facts| facts.pid)
     }
 
-    /// The child that has ended.
+    /// Returns the child that has ended.
     #[getter]
     fn rpid(this: &Bound<'_, Self>) -> PyResult<i32> {
         Self::facts(this, |facts| facts.rpid)
@@ -276,7 +262,7 @@ impl Child {
         Self::facts(this, |facts| facts.rpid = value)
     }
 
-    /// Its status, as `os.waitpid` gives it.
+    /// Returns its status, as `os.waitpid` gives it.
     #[getter]
     fn rstatus(this: &Bound<'_, Self>) -> PyResult<i32> {
         Self::facts(this, |facts| facts.rstatus)
@@ -312,27 +298,12 @@ impl Stat {
     }
 }
 
-impl StatFacts {
-    /// Time between two looks.
-    pub(super) fn every(&self) -> Duration {
-        seconds(self.interval)
-    }
-
-    fn settle_interval(&mut self) {
-        if self.interval == 0.0 {
-            self.interval = STAT_INTERVAL_DEFAULT_S;
-        } else {
-            self.interval = self.interval.max(STAT_INTERVAL_MIN_S);
-        }
-    }
-}
-
-/// `os.stat(path)`; None when there is no such file.
-pub(super) fn look_at<'py>(path: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+/// Calls `os.stat(path)`; `None` when there is no such file.
+pub(super) fn stat_path<'py>(path: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     path.py().import("os").and_then(|os| os.call_method1("stat", (path,))).ok()
 }
 
-/// Whether two looks saw different files. Times are compared as precisely as the file system keeps them.
+/// Returns whether two looks saw different files. Times are compared as precisely as the file system keeps them.
 pub(super) fn differs(before: Option<&Bound<'_, PyAny>>, after: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
     let (Some(before), Some(after)) = (before, after) else {
         return Ok(before.is_some() != after.is_some());
@@ -347,46 +318,46 @@ pub(super) fn differs(before: Option<&Bound<'_, PyAny>>, after: Option<&Bound<'_
 
 #[pymethods]
 impl Stat {
-    /// As every `start`.
+    /// Starts to look at the file.
     #[pyo3(signature = (callback, *args))]
     fn start(this: &Bound<'_, Self>, callback: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) -> PyResult<()> {
         let py = this.py();
         let path = Self::facts(this, |facts| {
-            facts.settle_interval();
+            facts.fix_interval();
             facts.path.clone_ref(py)
         })?;
-        let now = look_at(path.bind(py)).map(Bound::unbind);
+        let now = stat_path(path.bind(py)).map(Bound::unbind);
         let before = Self::facts(this, |facts| std::mem::replace(&mut facts.attr, now))?;
         drop(before);
         Watcher::start(this.as_super(), callback, args)
     }
 
-    /// The path as it was given.
+    /// Returns the path as it was given.
     #[getter]
     fn path(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         Self::facts(this, |facts| facts.path.clone_ref(this.py()))
     }
 
-    /// The path as the system takes it.
+    /// Returns the path as the system takes it.
     #[getter]
     fn _paths<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let path = Self::path(this)?;
         this.py().import("os")?.call_method1("fsencode", (path,))
     }
 
-    /// Seconds between two looks.
+    /// Returns the seconds between two looks.
     #[getter]
     fn interval(this: &Bound<'_, Self>) -> PyResult<f64> {
         Self::facts(this, |facts| facts.interval)
     }
 
-    /// What the last look saw; None for no file.
+    /// Returns the result of the last look; None for no file.
     #[getter]
     fn attr(this: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         Self::facts(this, |facts| facts.attr.as_ref().map(|attr| attr.clone_ref(this.py())))
     }
 
-    /// What the look before saw.
+    /// Returns the result of the look before.
     #[getter]
     fn prev(this: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         Self::facts(this, |facts| facts.prev.as_ref().map(|prev| prev.clone_ref(this.py())))
@@ -417,7 +388,7 @@ impl Async {
         Ok(())
     }
 
-    /// `send`, for those who are called with an argument.
+    /// Sends the event; for callbacks that get an argument.
     fn send_ignoring_arg(this: &Bound<'_, Self>, _ignored: &Bound<'_, PyAny>) -> PyResult<()> {
         Self::send(this)
     }

@@ -12,19 +12,18 @@
 //!   size that CPython passes along. So a kept block may be handed out, or given back below, at any time: chunks
 //!   older than the installation (a preloaded application's) need no care, and neither does an allocator that is
 //!   put on top of us.
-//! - *Contents.* Nobody may expect zeros: the data stack uses a chunk's memory again by itself, call after call,
+//! - *Contents.* No caller may expect zeros: the data stack uses a chunk's memory again by itself, call after call,
 //!   and pymalloc never asks for this size.
 //! - *Installation* stores three words (context, `alloc`, `free`). We keep the context that is there, so every
 //!   mixture of old and new words that another thread could read is right, by the first point. [`CACHE`] is set
 //!   before. It is done once in a process: a second layer would keep the first one's blocks from being used, and is
 //!   refused.
 //! - *Threads.* Most calls hold the interpreter lock; `PyThreadState_Delete` need not, and free-threaded builds and
-//!   interpreters with locks of their own have several callers. The list is behind a mutex that is only ever
-//!   *tried*: who does not get it goes to the allocator below, which is always right. Nobody waits, so nothing can
+//!   interpreters with locks of their own have several callers. The list is behind a mutex that is only ever *tried*: a
+//!   caller that does not get it goes to the allocator below, which is always right. No caller waits, so nothing can
 //!   deadlock: not a signal handler, and not a child that was forked while another thread held the mutex. In such a
-//!   child it stays locked, the list behind it, perhaps half changed, is never looked at, and chunks come from
-//!   below as without us. The kept ones are lost to the child, at most `chunks_max`, none of whose pages it has
-//!   touched.
+//!   child it stays locked, the list behind it, perhaps half changed, is never looked at, and chunks come from below as
+//!   without us. The kept ones are lost to the child, at most `chunks_max`, none of whose pages it has touched.
 //! - *Forks.* Other children have a copy of the list and of the blocks in it, both private to them.
 //! - *The end.* [`CACHE`] is never dropped, and CPython never unloads the library. A thread state that is deleted
 //!   during finalization, or after it, finds everything in place. The process's end returns the memory.
@@ -51,8 +50,8 @@ type Free = extern "C" fn(*mut c_void, *mut c_void, usize);
 
 static CACHE: OnceLock<Cache> = OnceLock::new();
 
-/// From now on up to `chunks_max` freed frame chunks of this process are kept for the next greenlets and threads; 0
-/// changes nothing. Whether that was installed: it is once in a process, the first time.
+/// Installs the cache: from now on up to `chunks_max` freed frame chunks of this process are kept for the next
+/// greenlets and threads; 0 changes nothing. Returns whether it was installed: it is once in a process, the first time.
 pub fn install_chunk_cache(_py: Python<'_>, chunks_max: u32) -> bool {
     let mut found = ffi::PyObjectArenaAllocator { ctx: std::ptr::null_mut(), alloc: None, free: None };
     // SAFETY: it fills in the three words; the token proves an initialized interpreter.
@@ -119,7 +118,7 @@ impl Cache {
 
 /// The kept chunks, the last freed one on top: its pages are the likeliest to be in a processor's cache.
 struct FreeList {
-    /// Each is a block of [`CHUNK_BYTES`] that its user has freed and that nobody else knows: ours alone until `pop`.
+    /// Each is a block of [`CHUNK_BYTES`] that its user has freed and no other code knows: ours alone until `pop`.
     top: Option<NonNull<Chunk>>,
     count: u32,
 }

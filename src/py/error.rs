@@ -4,7 +4,8 @@ use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-/// The traceback as Python would print it, without the final newline. If formatting fails itself, the plain message.
+/// Formats the traceback as Python would print it, without the final newline. If formatting fails itself, the plain
+/// message.
 pub fn format_exception(py: Python<'_>, error: &PyErr) -> String {
     let formatted = || -> PyResult<String> {
         let lines = py
@@ -16,7 +17,7 @@ pub fn format_exception(py: Python<'_>, error: &PyErr) -> String {
     formatted().unwrap_or_else(|_| error.to_string())
 }
 
-/// The status that a `SystemExit` asks for: its code if that is a number, 0 for none, 1 for anything else.
+/// Returns the status that a `SystemExit` asks for: its code if that is a number, 0 for none, 1 for anything else.
 pub fn exit_status(py: Python<'_>, error: &PyErr) -> i32 {
     match error.value(py).getattr("code") {
         Ok(code) if code.is_none() => 0,
@@ -25,7 +26,8 @@ pub fn exit_status(py: Python<'_>, error: &PyErr) -> i32 {
     }
 }
 
-/// Whether this is `StopIteration`, by which WebSocket libraries say that they have answered on the socket themselves.
+/// Returns whether this is `StopIteration`, by which WebSocket libraries say that they have answered on the socket
+/// themselves.
 pub fn is_stop_iteration(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyStopIteration>(py)
 }

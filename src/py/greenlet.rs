@@ -1,5 +1,5 @@
-//! greenlet's C API: a capsule with a table of functions (`greenlet._C_API`). The layout of the table is part of greenlet's
-//! public header and has been the same since 1.0.
+//! greenlet's C API: a capsule with a table of functions (`greenlet._C_API`). The layout of the table is part of
+//! greenlet's public header and has been the same since 1.0.
 //!
 //! A switch is a call like any other to Rust, and the most dangerous one there is: see `stack.rs`.
 
@@ -49,7 +49,7 @@ impl Greenlets {
         }
     }
 
-    /// The running greenlet.
+    /// Returns the running greenlet.
     ///
     /// # Errors
     /// `MemoryError`.
@@ -65,8 +65,8 @@ impl Greenlets {
     /// Anything: what others throw into this greenlet arrives here.
     pub fn switch<'py>(&self, py: Python<'py>, target: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         assert_no_borrow();
-        // SAFETY: `target` is a greenlet (or the function says so by an exception); null arguments mean none. No error is
-        // set, as pyo3 takes errors out where they occur.
+        // SAFETY: `target` is a greenlet (or the function says so by an exception); null arguments mean none. No error
+        // is set, as pyo3 takes errors out where they occur.
         unsafe {
             let back = (self.switch)(target.as_ptr(), std::ptr::null_mut(), std::ptr::null_mut());
             Bound::from_owned_ptr_or_err(py, back)

@@ -33,7 +33,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
-/// A `str` with one code point per byte: what PEP 3333 calls a native string.
+/// Makes a `str` with one code point per byte: PEP 3333 calls it a native string.
 ///
 /// # Errors
 /// `MemoryError`.
@@ -50,7 +50,7 @@ pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyStrin
     }
 }
 
-/// The bytes of a native string. Borrowed whenever every code point is ASCII.
+/// Returns the bytes of a native string. Borrowed whenever every code point is ASCII.
 ///
 /// # Errors
 /// `TypeError` when `object` is not a `str`, `UnicodeEncodeError` when a code point is above U+00FF.
@@ -72,7 +72,7 @@ fn code_points(text: &Bound<'_, PyString>) -> usize {
     unsafe { ffi::PyUnicode_GET_LENGTH(text.as_ptr()).unsigned_abs() }
 }
 
-/// The two items of a tuple, a list or any other iterable that has exactly two.
+/// Returns the two items of a tuple, a list or any other iterable that has exactly two.
 ///
 /// # Errors
 /// `ValueError` for another number of items, and those of the iteration.
@@ -123,37 +123,46 @@ pub fn set_default<'py>(
 
 /// Runs `wait`, which may block and touches no Python object, with the interpreter lock released.
 pub fn blocking(wait: &mut dyn FnMut()) {
-    struct Attested<'a>(&'a mut dyn FnMut());
+    Python::attach(|py| detached(py, wait));
+}
+
+/// Does what [`blocking`] does, for callers that know that they hold the interpreter lock.
+pub fn detached(py: Python<'_>, wait: &mut dyn FnMut()) {
+    struct AssertSend<'a>(&'a mut dyn FnMut());
     // SAFETY: `detach` asks for `Send` as a stand-in for "touches no Python object"; the closure stays on this thread,
     // and the callers' waits touch kernel objects and memory of ours only.
-    unsafe impl Send for Attested<'_> {}
-    impl Attested<'_> {
+    unsafe impl Send for AssertSend<'_> {}
+    impl AssertSend<'_> {
         fn call(self) {
             (self.0)();
         }
     }
-    let wait = Attested(wait);
-    Python::attach(|py| py.detach(move || wait.call()));
+    let wait = AssertSend(wait);
+    py.detach(move || wait.call());
 }
 
-/// Whether the caller's reference is the only one.
+/// Returns whether the caller's reference is the only one.
 pub fn is_only_reference<T>(object: &Bound<'_, T>) -> bool {
     is_referenced(object, 1)
 }
 
-/// Whether there are `count` references to an object, the caller's included.
+/// Returns whether there are `count` references to an object, the caller's included.
 pub fn is_referenced<T>(object: &Bound<'_, T>, count: usize) -> bool {
     // SAFETY: the object is alive, and the interpreter lock keeps its count still.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) == count as ffi::Py_ssize_t }
 }
 
-/// A Python `bytes` object as the memory of a [`Bytes`]: no copy, the object lives until the last handle is dropped.
+/// Makes a Python `bytes` object the memory of a [`Bytes`]: no copy, the object lives until the last handle is dropped.
 /// Drop that where Python may run.
 pub fn shared_bytes(object: &Bound<'_, PyBytes>) -> Bytes {
-    Bytes::from_owner(Owner { data: std::ptr::from_ref(object.as_bytes()), _object: object.clone().unbind() })
+    Bytes::from_owner(BytesOwner {
+        data: std::ptr::from_ref(object.as_bytes()),
+        _object: object.clone().unbind(),
+    })
 }
 
-struct Owner {
+/// A `bytes` object that lends its contents.
+struct BytesOwner {
     /// The contents of `_object`: a bytes object never changes nor moves them.
     data: *const [u8],
     _object: Py<PyBytes>,
@@ -161,11 +170,11 @@ struct Owner {
 
 // SAFETY: `data` is read-only memory that lives as long as `_object`, whose reference may be given up on any thread
 // (pyo3 defers it there if the thread is not attached).
-unsafe impl Send for Owner {}
-// SAFETY: as above; sharing allows reading only.
-unsafe impl Sync for Owner {}
+unsafe impl Send for BytesOwner {}
+// SAFETY: `data` is read-only memory that lives as long as `_object`; sharing allows reading only.
+unsafe impl Sync for BytesOwner {}
 
-impl AsRef<[u8]> for Owner {
+impl AsRef<[u8]> for BytesOwner {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: see the field.
         unsafe { &*self.data }

@@ -1,6 +1,6 @@
 //! When a piece of work has taken too long: only the decision, with the time as a parameter.
 //!
-//! Whoever watches calls [`Overdue::look`] and does what the step says. Between two looks it may sleep: a piece that
+//! The watchdog calls [`Overdue::look`] and takes the step. Between two looks it may sleep: a piece that
 //! begins right after a look is as old as the threshold when the wait is over, so an idle watch wakes once per
 //! threshold.
 
@@ -11,12 +11,12 @@ use rgunicorn_io::sys::clock::Instant;
 /// While a reported piece goes on, its end is looked for in steps of this share of its age, so that the time it took is
 /// known to 2%.
 const END_SHARE: u32 = 50;
-/// The shortest of these steps: nobody needs the length of a long blockage to the millisecond.
+/// The shortest of these steps: no reader needs the length of a long blockage to the millisecond.
 const END_STEP_MIN: Duration = Duration::from_millis(10);
 /// The longest: the message that it is over should not come much later than the end.
 const END_STEP_MAX: Duration = Duration::from_secs(1);
 
-/// What to do now.
+/// The next step of a look at the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Nothing; look again after this time.
@@ -40,14 +40,14 @@ pub(super) struct Overdue {
 }
 
 impl Overdue {
-    /// A piece is overdue after `threshold`.
+    /// Makes a watch for which a piece is overdue after `threshold`.
     pub(super) fn new(threshold: Duration) -> Self {
         Self { threshold, reported: None, due: None, counted_from: Instant::default() }
     }
 
-    /// What to do at `now`, when the piece that is being worked on began at `running` (`None`: there is none).
+    /// Decides the step at `now`, when the piece that is being worked on began at `running` (`None`: there is none).
     pub(super) fn look(&mut self, running: Option<Instant>, now: Instant) -> Step {
-        // Whoever sleeps a threshold too long was stopped, and so was the loop: it gets its time anew.
+        // A watchdog that slept a threshold too long was stopped, and so was the loop: it gets its time anew.
         if self.due.take().is_some_and(|due| now.since(due) > self.threshold) {
             self.counted_from = now;
         }

@@ -1,5 +1,5 @@
-//! The error log's records on their way to a Python logger: a class of the user's, `logconfig`, syslog, statsd. They were
-//! diverted (`ErrorLog::divert`), because they come up where Python must not run.
+//! The error log's records on their way to a Python logger: a class of the user's, `logconfig`, syslog, statsd. They
+//! were diverted (`ErrorLog::divert`), because they come up where Python must not run.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ pub struct QueueListener {
 }
 
 impl QueueListener {
-    /// See the fields.
+    /// Makes a listener that gives the records of `errors` to `logger`.
     pub fn new(logger: Py<PyAny>, errors: Arc<ErrorLog>) -> Self {
         Self { logger, errors }
     }
 
-    /// Has the logger write an exception, with its traceback as it wants it, after what there is.
+    /// Hands an exception to the logger, which formats the traceback, after the records that wait.
     pub fn exception(&self, py: Python<'_>, message: &str, error: &PyErr) {
         self.relay();
         let kwargs = PyDict::new(py);
@@ -33,7 +33,7 @@ impl QueueListener {
         }
     }
 
-    /// Hands over what there is. To be called where nothing is borrowed: the logger may do anything.
+    /// Hands over the records that wait. To be called where nothing is borrowed: the logger may do anything.
     pub fn relay(&self) {
         let records = self.errors.take_queued();
         if records.is_empty() {

@@ -19,9 +19,9 @@ use super::watch::Watch;
 const QUICK_STOP_PAUSE: Duration = Duration::from_millis(100);
 
 /// The status of a worker whose `worker_int` or `worker_abort` fails; Gunicorn's -1.
-const STATUS_LOST: i32 = 255;
+const STATUS_HOOK_FAILED: i32 = 255;
 
-/// What the handlers act upon.
+/// The parts of a worker that its signal handlers act upon.
 #[derive(Clone)]
 pub struct WorkerSignals {
     /// Stop and quit requests of the worker.
@@ -38,6 +38,7 @@ pub struct WorkerSignals {
 #[derive(Clone)]
 pub struct SignalHooks(Arc<SignalFunctions>);
 
+/// The functions of the configuration, and their argument.
 struct SignalFunctions {
     int: Option<Py<PyAny>>,
     abort: Option<Py<PyAny>>,
@@ -45,7 +46,7 @@ struct SignalFunctions {
 }
 
 impl SignalHooks {
-    /// `None`: nothing is configured.
+    /// Makes the hooks of `worker`. `None`: nothing is configured.
     pub fn new(
         int: Option<Bound<'_, PyAny>>,
         abort: Option<Bound<'_, PyAny>>,
@@ -81,16 +82,16 @@ impl SignalHooks {
 }
 
 impl WorkerSignals {
-    /// A hook has failed: the worker goes as Gunicorn's does, whose main thread gets the exception.
-    fn lost(&self, py: Python<'_>, error: PyErr) -> PyErr {
+    /// Ends the worker because a hook has failed, as Gunicorn's ends, whose main thread gets the exception.
+    fn quit_by(&self, py: Python<'_>, error: PyErr) -> PyErr {
         if error.is_instance_of::<PySystemExit>(py) {
             self.control.quit(exit_status(py, &error));
             return error;
         }
         let text = format_exception(py, &error);
         self.errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
-        self.control.quit(STATUS_LOST);
-        PySystemExit::new_err(STATUS_LOST)
+        self.control.quit(STATUS_HOOK_FAILED);
+        PySystemExit::new_err(STATUS_HOOK_FAILED)
     }
 
     /// Installs the handlers: TERM stops gracefully, INT and QUIT leave at once with status 0, ABRT with status 1, USR1
@@ -110,24 +111,24 @@ impl WorkerSignals {
         })?;
         set("SIGTERM", &exit)?;
         for name in ["SIGINT", "SIGQUIT"] {
-            let way_out = self.clone();
+            let signals = self.clone();
             let leave = handler(py, c"handle_quit", move |py| {
-                way_out.control.quit(0);
-                if let Err(error) = way_out.hooks.on_int(py) {
-                    return Err(way_out.lost(py, error));
+                signals.control.quit(0);
+                if let Err(error) = signals.hooks.on_int(py) {
+                    return Err(signals.quit_by(py, error));
                 }
                 py.detach(|| std::thread::sleep(QUICK_STOP_PAUSE));
                 Err(PySystemExit::new_err(0))
             })?;
             set(name, &leave)?;
         }
-        let way_out = self.clone();
+        let signals = self.clone();
         let abort = handler(py, c"handle_abort", move |py| {
-            way_out.control.quit(1);
-            way_out.watch.report_abort(py);
-            Err(match way_out.hooks.on_abort(py) {
+            signals.control.quit(1);
+            signals.watch.report_abort(py);
+            Err(match signals.hooks.on_abort(py) {
                 Ok(()) => PySystemExit::new_err(1),
-                Err(error) => way_out.lost(py, error),
+                Err(error) => signals.quit_by(py, error),
             })
         })?;
         set("SIGABRT", &abort)?;
@@ -154,6 +155,7 @@ impl WorkerSignals {
     }
 }
 
+/// Makes a handler: a Python function that calls `act`.
 fn handler<'py>(
     py: Python<'py>,
     name: &'static std::ffi::CStr,
@@ -168,8 +170,8 @@ fn handler<'py>(
     Ok(function.into_any())
 }
 
-/// The pipe through which every signal wakes the worker's loop, whichever thread received it: Python's own C handler
-/// writes to it (`signal.set_wakeup_fd`). Returns the read end; both ends stay open for the process's life.
+/// Makes the pipe through which every signal wakes the worker's loop, whichever thread received it: Python's own C
+/// handler writes to it (`signal.set_wakeup_fd`). Returns the read end; both ends stay open for the process's life.
 ///
 /// # Errors
 /// Those of pipe2(2) and `set_wakeup_fd`.
@@ -179,7 +181,7 @@ pub fn wakeup_pipe(py: Python<'_>) -> PyResult<OwnedFd> {
     kwargs.set_item("warn_on_full_buffer", false)?;
     py.import("signal")?.call_method("set_wakeup_fd", (write.as_raw_fd(),), Some(&kwargs))?;
     let _ = write.into_raw_fd();
-    // Where nobody can read any more, Python complains of signals that come late, on stderr.
+    // Where no process can read any more, Python complains of signals that come late, on stderr.
     let _ = read.try_clone()?.into_raw_fd();
     Ok(read)
 }

@@ -2,37 +2,38 @@
 //!
 //! # What can go wrong
 //!
-//! All greenlets of a thread run on one C stack. `greenlet` keeps them apart by copying: a greenlet owns the bytes from its
-//! stack pointer up to the place where it was first entered, and when another one is resumed, whatever lies below *that*
-//! one's place is copied to the heap and its own bytes are copied back to where they were. So while a greenlet runs, the
-//! memory of a Rust frame that belongs to a suspended one may hold anything. Three things follow for code that calls
-//! Python, where every call (and every drop of an object) may switch:
+//! All greenlets of a thread run on one C stack. `greenlet` keeps them apart by copying: a greenlet owns the bytes from
+//! its stack pointer up to the place where it was first entered, and when another one is resumed, whatever lies below
+//! *that* one's place is copied to the heap and its own bytes are copied back to where they were. So while a greenlet
+//! runs, the memory of a Rust frame that belongs to a suspended one may hold anything. Three things follow for code
+//! that calls Python, where every call (and every drop of an object) may switch:
 //!
-//! 1. A reference into a suspended frame, held by the kernel, a thread-local, a ring or another greenlet, reads and writes
-//!    somebody else's variables.
-//! 2. A borrow or a lock guard in a suspended frame is alive all the same: whoever runs meanwhile on this thread finds the
-//!    cell borrowed or, with a lock, waits for itself.
-//! 3. A frame may never be resumed (its greenlet leaks), or be resumed by an exception: what it was about to repair stays
-//!    as it was.
+//! 1. A reference into a suspended frame, held by the kernel, a thread-local, a ring or another greenlet, reads and
+//!    writes another greenlet's variables.
+//! 2. A borrow or a lock guard in a suspended frame is alive all the same: the greenlet that runs meanwhile on this
+//!    thread finds the cell borrowed or, with a lock, waits for itself.
+//! 3. A frame may never be resumed (its greenlet leaks), or be resumed by an exception: what it was about to repair
+//!    stays as it was.
 //!
 //! # Why this module prevents it
 //!
-//! - State that outlives a call into Python is on the heap, in a [`GilCell`] inside a Python object, and is found again by a
-//!   handle. Nothing gives a pointer to a frame away (1).
-//! - A [`GilCell`] can be looked into only by [`GilCell::with`], whose borrow ends when the closure returns; a guard cannot be
-//!   carried over a call (2), and state is whole before each call, because the closure that changes it has returned (3).
-//! - What is left to discipline, calling Python from inside such a closure, is checked: [`assert_no_borrow`] stands at every
-//!   place where this crate hands control to Python code of a gevent program, and where that code comes in, and in builds
-//!   with debug assertions it panics if any closure is open on this thread. The black-box suite runs such a build, and
-//!   `tests/apps/stress_greenlets.py` tries to get there.
+//! - State that outlives a call into Python is on the heap, in a [`GilCell`] inside a Python object, and is found again
+//!   by a handle. Nothing gives a pointer to a frame away (1).
+//! - A [`GilCell`] can be looked into only by [`GilCell::with`], whose borrow ends when the closure returns; a guard
+//!   cannot be carried over a call (2), and state is whole before each call, because the closure that changes it has
+//!   returned (3).
+//! - What is left to discipline, calling Python from inside such a closure, is checked: [`assert_no_borrow`] stands at
+//!   every place where this crate hands control to Python code of a gevent program, and where that code comes in, and
+//!   in builds with debug assertions it panics if any closure is open on this thread. The black-box suite runs such a
+//!   build, and `tests/apps/stress_greenlets.py` tries to get there.
 //! - Objects that the closures take out are returned from them and dropped after.
 //!
 //! # Threads
 //!
 //! A [`GilCell`] is guarded by the interpreter lock: a closure runs on the thread that holds it and does not give it up
 //! (it makes no Python call). The module declares that it needs the lock (`gil_used`), so a free-threaded interpreter
-//! switches it on. What only one thread may touch at all, because the kernel says so or because a wait holds it with the
-//! lock released, is a [`ThreadBound`].
+//! switches it on. What only one thread may touch at all, because the kernel says so or because a wait holds it with
+//! the lock released, is a [`ThreadBound`].
 
 use std::cell::{Cell, RefCell};
 
@@ -44,12 +45,12 @@ use rgunicorn_io::sys::atfork;
 #[derive(Debug, Default)]
 pub struct GilCell<T>(RefCell<T>);
 
-// SAFETY: all access goes through `with`, which wants the token of the interpreter lock; the closure makes no Python call
-// (asserted by `assert_no_borrow`), so the lock is not given up inside, and no two threads are inside at a time.
+// SAFETY: all access goes through `with`, which wants the token of the interpreter lock; the closure makes no Python
+// call (asserted by `assert_no_borrow`), so the lock is not given up inside, and no two threads are inside at a time.
 unsafe impl<T: Send> Sync for GilCell<T> {}
 
 impl<T> GilCell<T> {
-    /// A cell with this content.
+    /// Makes a cell with this content.
     pub const fn new(value: T) -> Self {
         Self(RefCell::new(value))
     }
@@ -65,7 +66,7 @@ impl<T> GilCell<T> {
         look(&mut inside)
     }
 
-    /// As [`GilCell::with`], for the collector, which may come at any moment: `None` while the cell is open.
+    /// Looks into the cell for the collector, which may come at any moment: `None` while the cell is open.
     pub fn peek<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
         self.0.try_borrow().ok().map(|inside| look(&inside))
     }
@@ -96,8 +97,8 @@ impl Drop for Open {
     }
 }
 
-/// Stands where control goes to Python code that may switch greenlets, or comes from there: nothing may be open on this
-/// thread. Costs nothing in release builds.
+/// Asserts that nothing is open on this thread. Stands where control goes to Python code that may switch greenlets, or
+/// comes from there. Costs nothing in release builds.
 #[inline]
 #[track_caller]
 pub fn assert_no_borrow() {
@@ -105,8 +106,8 @@ pub fn assert_no_borrow() {
     assert_eq!(OPEN.get(), 0, "the stack rule: a cell is open while Python runs");
 }
 
-/// What belongs to one thread of one process. Others get an error (or nothing); they may drop it only through
-/// [`ThreadBound::take`], which is told whose thread it is on.
+/// A value that belongs to one thread of one process. Others get an error (or nothing); they may drop it only through
+/// [`ThreadBound::take`], which says whose value it is.
 #[derive(Debug)]
 pub struct ThreadBound<T> {
     owner: GilCell<Owner>,
@@ -133,16 +134,16 @@ impl Owner {
 /// Why a [`ThreadBound`] is not for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WrongOwner {
-    /// It belongs to another thread.
+    /// The value belongs to another thread.
     Thread,
-    /// It was made before a fork, by the parent.
+    /// The value was made before a fork, by the parent.
     Fork,
 }
 
-// SAFETY: `value` is reached only on the owner's thread (`check`), with two exceptions, `take` and `replace`, which need the
-// interpreter lock and are for values whose thread is over, or whose process is another's; see there.
+// SAFETY: `value` is reached only on the owner's thread (`check`), with two exceptions, `take` and `replace`, which
+// need the interpreter lock and are for values whose thread is over, or whose process is another's; see there.
 unsafe impl<T> Send for ThreadBound<T> {}
-// SAFETY: as above.
+// SAFETY: `value` is reached only on the owner's thread, with the two exceptions that are named above.
 unsafe impl<T> Sync for ThreadBound<T> {}
 
 impl<T> ThreadBound<T> {
@@ -151,7 +152,7 @@ impl<T> ThreadBound<T> {
         Self { owner: GilCell::new(Owner::here()), value: RefCell::new(Some(value)) }
     }
 
-    /// Whether the caller may use it.
+    /// Checks that the caller may use the value.
     ///
     /// # Errors
     /// [`WrongOwner`].
@@ -178,12 +179,13 @@ impl<T> ThreadBound<T> {
         Ok(value.as_mut().map(work))
     }
 
-    /// Takes the value out for good, and says whether it belongs to the caller. On another thread than the owner's this is
-    /// `None` while the owner is using it; what is not the caller's own may be used only in ways that are safe anywhere.
+    /// Takes the value out for good, and says whether it belongs to the caller. On another thread than the owner's this
+    /// is `None` while the owner is using it; what is not the caller's own may be used only in ways that are safe
+    /// anywhere.
     pub fn take(&self, py: Python<'_>) -> Option<(T, Result<(), WrongOwner>)> {
-        let whose = self.check(py);
+        let owner = self.check(py);
         let mut value = self.value.try_borrow_mut().ok()?;
-        value.take().map(|value| (value, whose))
+        value.take().map(|value| (value, owner))
     }
 
     /// Puts a new value in the place of one that was taken, and binds it to this thread.

@@ -1,9 +1,9 @@
 //! Methods that are called so often that pyo3's way into them counts: the hot operations of gevent's loop.
 //!
 //! pyo3 counts how often a thread has entered, sorts arguments into variables through a table, and does both with
-//! thread-locals that a shared library reaches by a function call; that is as much as a whole timer costs. A method here
-//! gets its positional arguments as they are. Any other call (with keywords, or one that the method does not want) goes
-//! to pyo3's method of the same name, which stays the definition: its signature, its errors, its documentation.
+//! thread-locals that a shared library reaches by a function call; that is as much as a whole timer costs. A method
+//! here gets its positional arguments as they are. Any other call (with keywords, or one that the method does not want)
+//! goes to pyo3's method of the same name, which stays the definition: its signature, its errors, its documentation.
 
 use std::ffi::CString;
 use std::panic::AssertUnwindSafe;
@@ -22,15 +22,15 @@ pub trait FastMethod: 'static {
     type Class: pyo3::PyClass;
     /// The method's name.
     const NAME: &'static str;
-    /// It takes no arguments at all: CPython sees to that.
+    /// Whether it takes no arguments at all: CPython sees to that.
     const NO_ARGUMENTS: bool = false;
 
-    /// Where the method that pyo3 has made is kept.
+    /// Returns the place where the method that pyo3 has made is kept.
     fn ordinary() -> &'static PyOnceLock<Py<PyAny>>;
 
-    /// The call; `None` leaves it to pyo3's method, as if nothing had happened. No `Py` may be dropped in here: pyo3 does
-    /// not know that the interpreter lock is held, and would let go of the object some other time, where that may be
-    /// wrong. A `Bound` may, and `Py::drop_ref` is right.
+    /// Runs the method; `None` leaves the call to pyo3's, as if nothing had happened. No `Py` may be dropped in here:
+    /// pyo3 does not know that the interpreter lock is held, and would let go of the object some other time, where that
+    /// may be wrong. A `Bound` may, and `Py::drop_ref` is right.
     ///
     /// # Errors
     /// The method's.
@@ -46,22 +46,22 @@ pub struct Args<'a, 'py> {
 }
 
 impl<'py> Args<'_, 'py> {
-    /// The argument at `at`.
+    /// Returns the argument at `at`.
     #[inline]
     pub fn get(&self, at: usize) -> Option<Bound<'py, PyAny>> {
         // SAFETY: see the field.
         self.items.get(at).map(|item| unsafe { Bound::from_borrowed_ptr(self.py, *item) })
     }
 
-    /// Those from `first` on; nothing if there are fewer.
+    /// Returns the arguments from `first` on; none if there are fewer.
     ///
     /// # Errors
     /// `MemoryError`.
     #[inline]
     pub fn rest(&self, first: usize) -> PyResult<Bound<'py, PyTuple>> {
         let items = self.items.get(first..).unwrap_or_default();
-        // SAFETY: a new tuple of the right length, or null with an exception set; each place is filled exactly once, with a
-        // reference of its own, before anybody sees the tuple.
+        // SAFETY: a new tuple of the right length, or null with an exception set; each place is filled exactly once,
+        // with a reference of its own, before other code sees the tuple.
         unsafe {
             let tuple = ffi::PyTuple_New(items.len() as ffi::Py_ssize_t);
             let tuple = Bound::from_owned_ptr_or_err(self.py, tuple)?;
@@ -102,8 +102,8 @@ pub fn install_vectorcall_method<M: FastMethod>(py: Python<'_>) -> PyResult<()> 
         ml_flags,
         ml_doc: doc.into_raw(),
     }));
-    // SAFETY: the class is a type object, the definition lives for ever and its flags say what `enter` is; the result is
-    // a new reference, or null with an exception set.
+    // SAFETY: the class is a type object, the definition lives for ever and its flags say what `enter` is; the result
+    // is a new reference, or null with an exception set.
     let method = unsafe {
         let method = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
         Bound::from_owned_ptr_or_err(py, method)?
@@ -111,16 +111,16 @@ pub fn install_vectorcall_method<M: FastMethod>(py: Python<'_>) -> PyResult<()> 
     class.setattr(M::NAME, method)
 }
 
-/// What CPython calls for a method without arguments.
+/// Enters a method without arguments: CPython calls it.
 unsafe extern "C" fn enter_without<M: FastMethod>(
     this: *mut ffi::PyObject,
     _: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: the same promises, with no arguments.
+    // SAFETY: CPython makes the promises that `enter` relies on; there are no arguments, so the pointer is not read.
     unsafe { enter::<M>(this, std::ptr::null(), 0, std::ptr::null_mut()) }
 }
 
-/// What CPython calls.
+/// Enters a method: CPython calls it.
 #[inline]
 unsafe extern "C" fn enter<M: FastMethod>(
     this: *mut ffi::PyObject,

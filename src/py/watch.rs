@@ -6,9 +6,10 @@
 //! shown while it blocks; code that never gives it up, when it first does.
 //!
 //! **The thread and the end.** A thread that waits for the interpreter while that is finalized never gets it. In pyo3's
-//! own wait it hangs for good; in the middle of Python code CPython (up to 3.13) ends it by `pthread_exit`, which unwinds
-//! Rust frames, and Rust answers that by aborting the process. So the watchdog is joined before the worker returns to
-//! Python, with the interpreter given up meanwhile. `try_attach` is for an end that somehow comes without that.
+//! own wait it hangs for good; in the middle of Python code CPython (up to 3.13) ends it by `pthread_exit`, which
+//! unwinds Rust frames, and Rust answers that by aborting the process. So the watchdog is joined before the worker
+//! returns to Python, with the interpreter given up meanwhile. `try_attach` is for an end that somehow comes without
+//! that.
 //!
 //! **Forks.** A child that the application forks has no such thread, and its copy of [`Watchdog`] leaves the handle
 //! alone. The thread takes no lock that a child could find locked: the log has none, and what [`Watch::describe_by`]
@@ -30,16 +31,16 @@ use rgunicorn_server::log::{ErrorLog, Level};
 
 use super::overdue::{Overdue, Step};
 
-/// What `ps -L` shows; the kernel keeps 15 bytes.
+/// The thread's name in `ps -L`; the kernel keeps 15 bytes.
 const THREAD_NAME: &str = "loop-watch";
 /// Python frames take no C stack; what does is a few levels of the interpreter.
 const STACK_BYTES: usize = 512 * 1024;
 
-/// Gives one line for each request in progress, those first that are the likeliest to hold the loop. Runs on a thread of
-/// ours while the loop is in the middle of anything, and calls no Python.
+/// Gives one line for each request in progress, those first that are the likeliest to hold the loop. Runs on a thread
+/// of ours while the loop is in the middle of anything, and calls no Python.
 pub type Describe = Box<dyn Fn(Python<'_>) -> Vec<String> + Send + Sync>;
 
-/// What a worker's loop works on, and the reports about it. One per worker, shared in an `Arc`.
+/// The work of a worker's loop, and the reports about it. One per worker, shared in an `Arc`.
 pub struct Watch {
     /// When the piece of application work that runs now began, in nanoseconds; 0 while there is none. Nothing is read
     /// on the strength of it, so the order of its stores and others does not matter.
@@ -69,13 +70,13 @@ impl Watch {
         Self { begun: AtomicU64::new(0), errors, stacks, describe: OnceLock::new() }
     }
 
-    /// The application begins a piece of work, which should be short. `now` is the time at this moment: two pieces with
-    /// the same number are taken for one.
+    /// Notes that the application begins a piece of work, which should be short. `now` is the time at this moment: two
+    /// pieces with the same number are taken for one.
     pub fn begin(&self, now: Instant) {
         self.begun.store(now.0.max(1), Relaxed);
     }
 
-    /// The application has returned.
+    /// Notes that the application has returned.
     pub fn idle(&self) {
         self.begun.store(0, Relaxed);
     }
@@ -85,8 +86,7 @@ impl Watch {
         let _ = self.describe.set(describe);
     }
 
-    /// The worker is about to be ended by ABRT, in the middle of what it does: says what that is. Called on the main
-    /// thread.
+    /// Reports the work that a worker was at when it is about to be ended by ABRT. Called on the main thread.
     pub fn report_abort(&self, py: Python<'_>) {
         let Some(begun) = self.running() else {
             let stacks = self.stacks(py);
@@ -99,14 +99,14 @@ impl Watch {
         self.errors.error(format_args!("Worker aborted, its loop was blocked for {held} by {by}\n{stacks}"));
     }
 
-    /// Reports the piece that began at `begun`; returns which request it was.
+    /// Reports the piece that began at `begun`; returns its request.
     fn report_blocked(&self, py: Python<'_>, begun: Instant) -> Option<String> {
         // The interpreter may have been given up only when it was over.
         if self.running() != Some(begun) {
             return None;
         }
         let requests = self.requests(py);
-        // Only to look for greenlets in a large heap takes its time: not if nobody will read it.
+        // Only to look for greenlets in a large heap takes its time: not if no log will show it.
         if self.errors.enabled(Level::Warning) {
             let (held, by, stacks) = (Elapsed::since(begun), requests.join("\n"), self.stacks(py));
             self.errors.warning(format_args!("Loop blocked for {held} so far by {by}\n{stacks}"));
@@ -114,8 +114,8 @@ impl Watch {
         requests.into_iter().next()
     }
 
-    /// The reported piece has ended.
-    fn tell_end(&self, request: Option<&str>, took: Duration) {
+    /// Reports the end of the reported piece.
+    fn report_end(&self, request: Option<&str>, took: Duration) {
         let took = Elapsed(took);
         match request {
             Some(by) => self.errors.info(format_args!("Loop no longer blocked, after {took} in all by {by}")),
@@ -130,7 +130,7 @@ impl Watch {
         Some(Instant(self.begun.load(Relaxed))).filter(|begun| begun.0 != 0)
     }
 
-    /// Never empty.
+    /// Describes the requests in progress, one line each; at least one line.
     fn requests(&self, py: Python<'_>) -> Vec<String> {
         let lines = self.describe.get().map(|describe| describe(py));
         lines.filter(|lines| !lines.is_empty()).unwrap_or_else(|| vec!["no request".to_owned()])
@@ -144,7 +144,7 @@ impl Watch {
     }
 }
 
-/// A time as readers want it.
+/// A time in the form that readers want.
 struct Elapsed(Duration);
 
 impl Elapsed {
@@ -200,6 +200,7 @@ impl Drop for Watchdog {
     }
 }
 
+/// Looks at the loop until it is told to leave.
 fn keep_watch(watch: &Watch, threshold: Duration, leave: &AtomicBool) {
     let mut overdue = Overdue::new(threshold);
     let mut request = None;
@@ -213,15 +214,15 @@ fn keep_watch(watch: &Watch, threshold: Duration, leave: &AtomicBool) {
                 request = Python::try_attach(|py| watch.report_blocked(py, begun)).flatten();
             }
             Step::Ended(took) => {
-                watch.tell_end(request.take().as_deref(), took);
+                watch.report_end(request.take().as_deref(), took);
             }
         }
     }
 }
 
-/// Every object of `class` or of a class below it that the collector knows. No code of the objects or their classes
-/// runs, and the interpreter lock is held all the time: nobody else's last reference can get lost meanwhile, whose
-/// finalizer would then run here.
+/// Returns every object of `class` or of a class below it that the collector knows. No code of the objects or their
+/// classes runs, and the interpreter lock is held all the time: no other code's last reference can get lost meanwhile,
+/// whose finalizer would then run here.
 ///
 /// # Errors
 /// `MemoryError`.

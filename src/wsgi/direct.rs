@@ -72,7 +72,7 @@ impl Responder for DirectResponder {
     }
 
     fn log_access(&self, request: &Request, facts: &AccessFacts<'_>) {
-        self.0.log_access(request, facts);
+        self.0.handles().log_access(request, facts);
     }
 
     fn wait_sent(&self, _: Python<'_>, id: RequestId) -> PyResult<Waited> {
@@ -181,7 +181,7 @@ impl App for DirectApp {
     }
 
     fn refused(&self, reactor: &Reactor, request: &Request, status: u16) {
-        reactor.log_access(request, &log_line::without_application(status));
+        reactor.handles().log_access(request, &log_line::without_application(status));
     }
 
     fn is_forked_child(&self) -> bool {

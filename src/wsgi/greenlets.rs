@@ -305,7 +305,7 @@ impl Responder for GreenletResponder {
     }
 
     fn log_access(&self, request: &Request, facts: &AccessFacts<'_>) {
-        self.reactor.log_access(request, facts);
+        self.reactor.handles().log_access(request, facts);
     }
 
     fn wait_sent(&self, py: Python<'_>, id: RequestId) -> PyResult<Waited> {
@@ -445,7 +445,7 @@ impl App for GreenletApp {
     }
 
     fn refused(&self, reactor: &Reactor, request: &Request, status: u16) {
-        reactor.log_access(request, &log_line::without_application(status));
+        reactor.handles().log_access(request, &log_line::without_application(status));
     }
 
     fn is_forked_child(&self) -> bool {

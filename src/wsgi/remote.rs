@@ -138,7 +138,7 @@ impl RemoteResponder {
                     break;
                 }
             }
-            reactor.log_lines(&lines);
+            reactor.handles().log_lines(&lines);
             match end {
                 Some(End::Finish { keep }) => reactor.finish(id, keep),
                 Some(End::Abort) => reactor.abort(id),

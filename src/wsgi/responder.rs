@@ -168,7 +168,7 @@ impl WorkerFacts {
             control: Arc::clone(&handles.control),
             slot: handles.slot.clone(),
             count: reactor.count(),
-            logs_access: reactor.logs_access(),
+            logs_access: reactor.handles().logs_access(),
         }
     }
 

@@ -125,7 +125,7 @@ impl App for Threads {
     }
 
     fn refused(&self, reactor: &Reactor, request: &Request, status: u16) {
-        reactor.log_access(request, &log_line::without_application(status));
+        reactor.handles().log_access(request, &log_line::without_application(status));
     }
 
     fn is_forked_child(&self) -> bool {

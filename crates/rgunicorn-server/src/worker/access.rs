@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::time::Duration;
 
-use crate::log::{AccessLog, AtomSource, AtomText};
+use crate::log::{AccessLog, AtomSource, AtomText, Level};
 use rgunicorn_http::{ResponseHead, percent_decode_path};
 use rgunicorn_io::sys::clock;
 
-use super::{Reactor, Request};
+use super::message::Request;
+use super::setup::WorkerHandles;
 
 /// The facts of a finished request.
 pub struct AccessLine<'a> {
@@ -18,7 +19,7 @@ pub struct AccessLine<'a> {
     path_info: Cow<'a, [u8]>,
 }
 
-/// What the floor above knows about it.
+/// The facts that the floor above knows.
 pub struct AccessFacts<'a> {
     /// Status code as sent.
     pub status: u16,
@@ -32,16 +33,25 @@ pub struct AccessFacts<'a> {
     pub environ: &'a dyn Fn(&str) -> Option<String>,
 }
 
-impl Reactor {
-    /// Whether an access log is kept: ask before the facts are gathered.
+impl WorkerHandles {
+    /// Opens the access log again.
+    pub(crate) fn reopen_access_log(&self) {
+        if let Some(log) = &mut *self.access.borrow_mut()
+            && let Err(error) = log.reopen()
+        {
+            self.errors.log(Level::Error, format_args!("Cannot open the access log again: {error}"));
+        }
+    }
+
+    /// Tells whether an access log is kept: ask before the facts are gathered.
     pub fn logs_access(&self) -> bool {
-        self.handles.access.borrow().is_some()
+        self.access.borrow().is_some()
     }
 
     /// Writes records that a thread has rendered.
     pub fn log_lines(&self, lines: &[u8]) {
         if !lines.is_empty()
-            && let Some(log) = &mut *self.handles.access.borrow_mut()
+            && let Some(log) = &mut *self.access.borrow_mut()
         {
             log.push_lines(lines);
         }
@@ -50,7 +60,7 @@ impl Reactor {
     /// Writes the record of `request`, if an access log is kept. `facts` may run Python, so the log is out of its cell
     /// meanwhile.
     pub fn log_access(&self, request: &Request, facts: &AccessFacts<'_>) {
-        let mut lent = Lent::take(&self.handles.access);
+        let mut lent = Lent::take(&self.access);
         if let Some(log) = &mut lent.log {
             log.push(&AccessLine::new(request, facts));
         }
@@ -58,7 +68,7 @@ impl Reactor {
 }
 
 impl<'a> AccessLine<'a> {
-    /// The record of `request`.
+    /// Puts the record of `request` together.
     pub fn new(request: &'a Request, facts: &'a AccessFacts<'a>) -> Self {
         let remote_addr = request.peer.ip_text();
         Self { request, facts, remote_addr, path_info: percent_decode_path(request.head.path()) }
@@ -141,8 +151,8 @@ impl AtomSource for AccessLine<'_> {
     }
 }
 
-/// Whether a field name becomes the same environ key as `name`, which is in lower case: underscores, where the policy
-/// lets them pass, are dashes there.
+/// Tells whether a field name becomes the same environ key as `name`, which is in lower case: underscores,
+/// where the policy lets them pass, are dashes there.
 fn same_key(field: &[u8], name: &[u8]) -> bool {
     let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     field.len() == name.len() && field.iter().map(fold).eq(name.iter().copied())

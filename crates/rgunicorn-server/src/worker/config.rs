@@ -14,9 +14,10 @@ pub struct WorkerConfig {
     pub keepalive: Duration,
     /// Answer every request with `Connection: close` (worker type `sync`).
     pub close_always: bool,
-    /// Threads that the application runs in, the loop being apart; 0: it runs on the loop's own thread. Connections are
-    /// accepted only while one of them is free (a lone worker accepts always), and as many connections as there are threads
-    /// are kept for requests: `connections_max` less this may be idle, others are closed after their answer.
+    /// Threads that the application runs in, the loop being apart; 0: it runs on the loop's own thread.
+    /// Connections are accepted only while one of them is free (a lone worker accepts always), and as many
+    /// connections as there are threads are kept for requests: `connections_max` less this may be idle,
+    /// others are closed after their answer.
     pub threads: usize,
     /// Time from the first byte of a request head (or from the accept) to its end. Gunicorn's gthread waits 5 s for
     /// the first byte and for ever for the rest; a bound for both costs honest clients nothing.
@@ -32,8 +33,8 @@ pub struct WorkerConfig {
     /// Request body bytes kept in memory; a larger body goes to an unlinked temporary file. nginx keeps 16 KiB;
     /// form posts and API calls fit into this without touching a disk.
     pub body_memory_bytes_max: usize,
-    /// Call the application as soon as a request's head is complete, and let it read the body while that arrives: for one
-    /// that can wait without holding up the others.
+    /// Call the application as soon as a request's head is complete, and let it read the body while that
+    /// arrives: for one that can wait without holding up the others.
     pub stream_bodies: bool,
     /// Bytes of such a body received and not yet read; above it reception pauses.
     pub body_window_bytes_max: usize,
@@ -42,8 +43,8 @@ pub struct WorkerConfig {
     pub unread_body_bytes_max: usize,
     /// Bytes of pipelined requests held back while a response is in progress; above it reception pauses.
     pub pipelined_bytes_max: usize,
-    /// How long a request must have waited for its turn until a client that has shut its side is taken for gone; zero means
-    /// never.
+    /// How long a request must have waited for its turn until a client that has shut its side is taken for
+    /// gone; zero means never.
     pub abandon_timeout: Duration,
     /// Requests after which the worker leaves; zero means never (`max_requests` plus its jitter).
     pub requests_max: u64,

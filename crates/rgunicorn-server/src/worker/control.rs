@@ -1,4 +1,4 @@
-//! What signal handlers and hooks may ask of a worker. Plain atomics, so that they may be set from anywhere.
+//! Requests of signal handlers and hooks to a worker. Plain atomics, so that they may be set from anywhere.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
@@ -16,8 +16,8 @@ pub struct Control {
 }
 
 impl Control {
-    /// One that says in `slot` that the worker leaves as soon as that is asked for: its last request may take long, and
-    /// the master does not wait for it with a replacement.
+    /// Makes one that says in `slot` that the worker leaves as soon as that is asked for: its last request
+    /// may take long, and the master does not wait for it with a replacement.
     pub fn of(slot: Slot) -> Self {
         Self { slot: Some(slot), ..Self::default() }
     }
@@ -42,17 +42,17 @@ impl Control {
         self.reopen.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the logs were to be opened again; asked once.
+    /// Takes out whether the logs are to be opened again.
     pub fn take_reopen(&self) -> bool {
-        self.reopen.swap(false, Ordering::Relaxed)
+        self.reopen.load(Ordering::Relaxed) && self.reopen.swap(false, Ordering::Relaxed)
     }
 
-    /// A graceful (or quick) stop was asked for.
+    /// Tells whether a graceful (or quick) stop was asked for.
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// The exit status if an immediate end was asked for.
+    /// Returns the exit status if an immediate end was asked for.
     pub fn quitting(&self) -> Option<i32> {
         self.quit.load(Ordering::Relaxed).then(|| self.status.load(Ordering::Relaxed))
     }

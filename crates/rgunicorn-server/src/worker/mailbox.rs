@@ -1,5 +1,5 @@
-//! Work that other threads give to the loop: threads that run the application must not touch the reactor, so they say what
-//! is to be done with it.
+//! Work that other threads give to the loop: threads that run the application must not touch the reactor, so
+//! they say what is to be done with it.
 
 use std::fmt;
 use std::io;
@@ -9,41 +9,39 @@ use std::sync::PoisonError;
 use rgunicorn_io::sys::sync::{Mutex, MutexGuard};
 use rgunicorn_io::sys::waker::Waker;
 
-use super::Reactor;
-
-/// Something to do with the reactor, on its thread, with nothing borrowed.
-pub type Task = Box<dyn FnOnce(&Reactor) + Send>;
+/// Something to do with a `T` (the reactor), on its thread, with nothing borrowed.
+pub type Task<T> = Box<dyn FnOnce(&T) + Send>;
 
 /// A queue of tasks in the order in which they were posted, and the way to wake the loop for them.
-pub struct Mailbox {
-    tasks: Mutex<Tasks>,
+pub struct TaskQueue<T: ?Sized> {
+    tasks: Mutex<Tasks<T>>,
     waker: Waker,
 }
 
-#[derive(Default)]
-struct Tasks {
-    queue: Vec<Task>,
+struct Tasks<T: ?Sized> {
+    queue: Vec<Task<T>>,
     closed: bool,
 }
 
-impl fmt::Debug for Mailbox {
+impl<T: ?Sized> fmt::Debug for TaskQueue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mailbox").field("waiting", &self.tasks().queue.len()).finish_non_exhaustive()
+        f.debug_struct("TaskQueue").field("waiting", &self.tasks().queue.len()).finish_non_exhaustive()
     }
 }
 
-impl Mailbox {
-    /// An empty one.
+impl<T: ?Sized> TaskQueue<T> {
+    /// Makes an empty one.
     ///
     /// # Errors
     /// Those of eventfd(2).
     pub fn new() -> io::Result<Self> {
-        Ok(Self { tasks: Mutex::default(), waker: Waker::new()? })
+        Ok(Self { tasks: Mutex::new(Tasks { queue: Vec::new(), closed: false }), waker: Waker::new()? })
     }
 
-    /// Has `task` run by the loop, soon. Once the loop is over tasks are dropped instead, and whatever they own with them:
-    /// who waits for one learns it by the end of the channel that it would have answered on.
-    pub fn post(&self, task: Task) {
+    /// Has `task` run by the loop, soon. Once the loop is over tasks are dropped instead, and whatever they
+    /// own with them: a thread that waits for one learns it by the end of the channel that it would have
+    /// answered on.
+    pub fn post(&self, task: Task<T>) {
         {
             let mut tasks = self.tasks();
             if tasks.closed {
@@ -55,7 +53,7 @@ impl Mailbox {
         self.waker.wake();
     }
 
-    /// The loop is over.
+    /// Takes no more tasks, and drops those that wait: the loop is over.
     pub fn close(&self) {
         let dropped = {
             let mut tasks = self.tasks();
@@ -65,12 +63,12 @@ impl Mailbox {
         drop(dropped);
     }
 
-    /// What the loop polls.
+    /// Returns the descriptor that the loop polls.
     pub(super) fn fd(&self) -> RawFd {
         self.waker.fd()
     }
 
-    /// The loop is about to wait. `false`: it must not, there are tasks.
+    /// Begins the loop's wait. `false`: it must not wait, there are tasks.
     pub(super) fn begin_wait(&self) -> bool {
         let tasks = self.tasks();
         let empty = tasks.queue.is_empty();
@@ -78,22 +76,19 @@ impl Mailbox {
         empty
     }
 
-    /// The loop has waited.
-    pub(super) fn end_wait(&self) {
+    /// Ends the loop's wait. Returns the tasks that have come, in their order.
+    pub(super) fn end_wait(&self) -> Vec<Task<T>> {
         self.waker.set_sleeping(false);
+        std::mem::take(&mut self.tasks().queue)
     }
 
-    /// The descriptor was readable.
+    /// Empties the descriptor, which was readable.
     pub(super) fn drain(&self) {
         self.waker.drain();
     }
 
-    pub(super) fn take(&self) -> Vec<Task> {
-        std::mem::take(&mut self.tasks().queue)
-    }
-
-    /// No code of others runs under the lock, so a poisoned one is as good as any.
-    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+    /// Locks the tasks. No code of others runs under the lock, so a poisoned one is as good as any.
+    fn tasks(&self) -> MutexGuard<'_, Tasks<T>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -106,9 +101,11 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use super::*;
     use crate::log::{ErrorLog, Level};
-    use crate::worker::{App, Control, ExitStatus, Request, RequestId, WorkerConfig, WorkerHandles};
+    use crate::worker::{
+        App, Control, ExitStatus, Mailbox, Reactor, Request, RequestId, WakeSources, WorkerConfig,
+        WorkerHandles,
+    };
     use rgunicorn_http::Policy;
     use rgunicorn_io::driver::{Choice, Config, Driver};
     use rgunicorn_io::sys::process;
@@ -138,14 +135,14 @@ mod tests {
                 access: RefCell::new(None),
                 slot: Scoreboard::new().unwrap().claim(1).unwrap(),
                 control: Arc::new(Control::default()),
-                mailbox: Some(Arc::clone(&mailbox)),
                 trusted: rgunicorn_settings::Networks::default(),
                 parent: process::parent_id(),
                 listener_guard: RefCell::new(None),
             };
+            let wakes = WakeSources { signals: None, mailbox: Some(Arc::clone(&mailbox)) };
             // Only mail ends its sleep in time.
             let config = WorkerConfig { idle_wait_max: Duration::from_secs(60), ..WorkerConfig::default() };
-            test(&Reactor::new(driver, &[], None, handles, config, Policy::default()), &mailbox);
+            test(&Reactor::new(driver, &[], wakes, handles, config, Policy::default()), &mailbox);
         }
     }
 
@@ -190,13 +187,14 @@ mod tests {
     fn a_turn_that_finds_mail_is_a_turn_like_any_other() {
         each_reactor(|reactor, mailbox| {
             {
-                let state = &mut *reactor.state();
-                (state.just_accepted, state.turn_requests) = (true, 5);
+                let core = &mut *reactor.core();
+                core.acceptor.set_just_accepted();
+                core.turn.add_requests(5);
             }
             mailbox.post(Box::new(|_: &Reactor| ()));
             assert_eq!(reactor.before_wait(), Duration::ZERO);
-            let state = &*reactor.state();
-            assert_eq!((state.just_accepted, state.turn_requests), (false, 0));
+            let core = &*reactor.core();
+            assert_eq!((core.acceptor.has_just_accepted(), core.turn.requests()), (false, 0));
         });
     }
 

@@ -1,43 +1,50 @@
 //! One worker process. The reactor multiplexes connections on a [`rgunicorn_io::driver::Driver`], turns bytes into
 //! requests with [`rgunicorn_http`] and hands them to an [`App`]; it knows neither Python nor the arbiter.
 //!
-//! Read it in this order: `app` (the contract with the floor above), `conn` (one connection's life), `reactor` (the
-//! state of all of them and the events that change it), `preamble`, `accept`, `incoming`, `output`, `drain` (parts of the reactor),
-//! `run` (the loop).
+//! Read it in this order: `app` (the contract with the floor above), `reactor` (its parts, and what the application may
+//! ask), `run` (the steps of a turn), `source` (the same steps within a loop from outside), then the parts: `conn` (connections and their bytes), `accept` (listeners),
+//! `lifecycle`, `turn`, `memory`, `wakes`. Parts import what lies below them (`ids`, `jobs`, `timers`, `message`,
+//! `setup`) and never the reactor.
 //!
-//! The stack rule (docs/architecture.md): no borrow of the reactor's state is alive while the [`App`] runs. Every
-//! method of [`Reactor`] borrows, changes and releases; the application is called only from `run`, with nothing
-//! borrowed.
+//! The stack rule (docs/stack-rule.md): no borrow of the reactor's parts is alive while the [`App`] runs. Every method
+//! of [`Reactor`] borrows, changes and releases; the application is called only from `run`, with nothing borrowed.
 
 mod accept;
 mod access;
 mod app;
-mod balance;
-mod body;
 mod config;
 mod conn;
 mod control;
-mod drain;
-mod incoming;
-mod input;
+mod event_source;
+mod ids;
+mod jobs;
+mod lifecycle;
 mod mailbox;
-mod output;
-mod proxy_header;
+mod memory;
+mod message;
 mod queue;
 mod reactor;
 mod respond;
 mod run;
-mod spool;
-mod wakeup;
+mod setup;
+mod source;
+mod timers;
+mod turn;
+mod wakes;
 
 pub use access::{AccessFacts, AccessLine};
-pub use app::{App, ExitStatus, Flow, Hijacked, Request, RequestHasher, RequestId, RequestMap};
-pub use body::Body;
+pub use app::{App, ExitStatus};
 pub use config::WorkerConfig;
+pub use conn::body::Body;
+pub use conn::incoming::{BodyFault, BodyRead};
 pub use control::Control;
-pub use incoming::{BodyFault, BodyRead};
-pub use mailbox::{Mailbox, Task};
-pub use output::CLIENT_CLOSED_REQUEST;
+pub use event_source::{EXTERNAL, is_external};
+pub use ids::{RequestHasher, RequestId, RequestMap};
+pub use mailbox::{Task, TaskQueue};
+pub use message::{Flow, Hijacked, Request};
 pub use queue::RequestQueue;
-pub use reactor::{EXTERNAL, ListenerSpec, Reactor, RequestCount, Snapshot, WorkerHandles, is_external};
+pub use reactor::{Mailbox, Reactor, Snapshot, WakeSources};
 pub use respond::{Responded, Whole};
+pub use run::CLIENT_CLOSED_REQUEST;
+pub use setup::{ListenerSpec, RequestCount, WorkerHandles};
+pub use source::{LoopSource, SourceHost, WorkerSource};

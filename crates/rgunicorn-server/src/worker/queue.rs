@@ -36,7 +36,7 @@ impl RequestQueue {
         Ok(())
     }
 
-    /// The oldest request, as soon as there is one; `None` when the pool is closed. Blocks.
+    /// Takes out the oldest request, as soon as there is one; `None` when the pool is closed. Blocks.
     pub fn take(&self) -> Option<Box<Request>> {
         let mut waiting = self.waiting();
         loop {
@@ -61,7 +61,7 @@ impl RequestQueue {
         drop(dropped);
     }
 
-    /// No code of others runs under the lock, so a poisoned one is as good as any.
+    /// Locks the requests. No code of others runs under the lock, so a poisoned one is as good as any.
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

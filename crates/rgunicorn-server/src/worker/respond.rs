@@ -1,12 +1,15 @@
 //! The one command that answers a request whose application has given everything, and what a response that goes on in
 //! pieces asks for instead.
 
+use rgunicorn_io::driver::Urgency;
 use rgunicorn_io::sys::clock;
 
 use crate::response::{BodyItem, HeadContext, Pieces, Response};
 
-use super::app::{Flow, RequestId};
-use super::reactor::{Reactor, State};
+use super::conn::io::ConnIo;
+use super::ids::RequestId;
+use super::message::Flow;
+use super::reactor::Reactor;
 
 /// Output that is queued and larger than this is waited for before the request counts as over.
 const AWAITED_ITEM_BYTES_MIN: usize = 64 * 1024;
@@ -19,7 +22,7 @@ pub struct Whole<'a> {
     pub pieces: Option<Pieces>,
     /// The last item of the body.
     pub item: Option<&'a dyn BodyItem>,
-    /// It may leave together with those of other connections, and small ones are not waited for.
+    /// The response may leave together with those of other connections, and small ones are not waited for.
     pub batch: bool,
     /// The caller can wait until the client has taken it.
     pub waits: bool,
@@ -27,73 +30,81 @@ pub struct Whole<'a> {
     pub frees: bool,
 }
 
-/// What became of it.
+/// The state of a response after [`Reactor::respond`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Responded {
     /// The application has not called `start_response`: nothing was sent.
     NotStarted,
-    /// It is queued and to be waited for; [`Reactor::finish`] follows.
+    /// All of it is queued and to be waited for; [`Reactor::finish`] follows.
     Waiting,
-    /// It was sent, or will be without the caller.
+    /// All of it was sent, or will be without the caller.
     Done,
 }
 
 impl Reactor {
     /// Sends what is left of a response, ends it, and sees to its connection.
     pub fn respond(&self, id: RequestId, whole: Whole<'_>) -> Responded {
-        let state = &mut *self.state();
+        self.core().parts(&self.setup).io.respond(id, whole)
+    }
+
+    /// Returns what the head of a response says about its connection and the time.
+    pub fn head_context(&self, id: RequestId) -> HeadContext {
+        self.core().parts(&self.setup).io.head_context(id)
+    }
+
+    /// Sends pieces of a response that goes on, in their order; see [`Self::send`].
+    pub fn send_pieces(&self, id: RequestId, pieces: Pieces) -> Flow {
+        self.core().parts(&self.setup).io.push_pieces(id, pieces, Urgency::Now)
+    }
+}
+
+impl ConnIo<'_> {
+    /// Sends what is left of a response, ends it, and sees to its connection.
+    fn respond(&mut self, id: RequestId, whole: Whole<'_>) -> Responded {
         let Whole { response, pieces, item, batch, waits, frees } = whole;
-        let mut pieces = pieces.unwrap_or_else(|| Pieces::new(state.buffer()));
+        let mut pieces = pieces.unwrap_or_else(|| Pieces::new(self.memory.buffer()));
         let mut large = false;
         if let Some(item) = item {
             large = item.bytes().len() > AWAITED_ITEM_BYTES_MIN;
-            response.append(|| self.context_of(state, id), &mut pieces, item);
+            response.append(|| self.head_context(id), &mut pieces, item);
         }
-        if !response.end(|| self.context_of(state, id), &mut pieces) {
-            state.recycle(pieces.into_parts().1);
+        if !response.end(|| self.head_context(id), &mut pieces) {
+            self.memory.recycle(pieces.into_parts().1);
             return Responded::NotStarted;
         }
         response.close();
-        let urgent = !batch || large || state.turn_requests <= 1;
-        let flow = self.push_pieces(state, id, pieces, urgent);
+        let urgency = self.turn.urgency(batch && !large);
+        let flow = self.push_pieces(id, pieces, urgency);
         if flow == Flow::Queued && waits && (large || !batch) {
             return Responded::Waiting;
         }
         let keep = response.keeps_alive();
         if frees || !keep {
-            self.finish_in(state, id, keep);
+            self.finish(id, keep);
         }
         Responded::Done
     }
 
     /// Returns what the head of a response says about its connection and the time.
-    pub fn head_context(&self, id: RequestId) -> HeadContext {
-        self.context_of(&mut self.state(), id)
+    fn head_context(&mut self, id: RequestId) -> HeadContext {
+        let detached = self.conns.request(id).is_some_and(|conn| conn.detached);
+        let date = self.memory.date(clock::unix_now().as_secs());
+        HeadContext { keep_alive: self.setup.keeps_alive() && !detached, date }
     }
 
-    /// Sends pieces of a response that goes on, in their order; see [`Self::send`].
-    pub fn send_pieces(&self, id: RequestId, pieces: Pieces) -> Flow {
-        self.push_pieces(&mut self.state(), id, pieces, true)
-    }
-
-    fn context_of(&self, state: &mut State, id: RequestId) -> HeadContext {
-        let detached = state.request(id).is_some_and(|conn| conn.detached);
-        let date = *state.date.at(clock::unix_now().as_secs());
-        HeadContext { keep_alive: self.keeps_alive() && !detached, date }
-    }
-
-    fn push_pieces(&self, state: &mut State, id: RequestId, pieces: Pieces, urgent: bool) -> Flow {
+    /// Sends pieces in their order.
+    fn push_pieces(&mut self, id: RequestId, pieces: Pieces, urgency: Urgency) -> Flow {
         let (ready, tail) = pieces.into_parts();
         let mut flow = Flow::Sent;
-        // Also when the client has left meanwhile: the connection keeps the memory of the application's for a place where
-        // it may be dropped.
+        // Also when the client has left meanwhile: the connection keeps the memory of the application's for a
+        // place where it may be dropped.
         for piece in ready {
-            flow = self.push_out(state, id.conn, piece, urgent);
+            flow = self.push_out(id.conn, piece, urgency);
         }
         if tail.is_empty() {
-            state.recycle(tail);
+            self.memory.recycle(tail);
             return flow;
         }
-        self.push_out(state, id.conn, tail.into(), urgent)
+        self.push_out(id.conn, tail.into(), urgency)
     }
 }

@@ -1,28 +1,26 @@
 //! The loop: wait, take completions out, handle them, run the application, repeat. Its steps are public: a loop from
 //! outside (an event loop that the application brings) can take them in the same order, with its own work in between.
+//!
+//! Each step borrows the parts of the reactor once; only what runs code of others lets go of them in between.
 
 use std::cell::RefMut;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::log::Level;
-use rgunicorn_io::driver::{Completion, Driver, READABLE};
-use rgunicorn_io::sys::{clock, process};
+use rgunicorn_io::driver::{Completion, Driver};
 
-use super::app::{App, ConnId, ExitStatus};
-use super::reactor::{EventSource, Job, Reactor, State, is_external};
+use super::app::{App, ExitStatus};
+use super::conn::io::ConnIo;
+use super::event_source::{EventSource, is_external, token_of};
+use super::ids::ConnId;
+use super::jobs::{Job, NextJob};
+use super::reactor::{Parts, Reactor};
+use crate::log::{ErrorLog, Level};
 
-/// An application call that took longer than this makes the worker send every answer at once for a while: answers
-/// queued for a common submission must not wait behind a slow call.
-const SLOW_CALL: Duration = Duration::from_micros(500);
-/// A wait that took this long was a sleep.
-const SLEPT_MIN: Duration = Duration::from_millis(1);
-/// How long a slow call is remembered.
-const SLOW_CALL_MEMORY: Duration = Duration::from_secs(5);
-/// How often the parent is looked at.
-const PARENT_CHECK_EVERY: Duration = Duration::from_millis(900);
 /// Application calls between two looks at the rings. One turn of the ring delivers about 20 requests.
 const JOBS_PER_TURN_MAX: usize = 32;
+/// The status in the access log of a request whose client has left before its turn; nginx's number.
+pub const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 impl Reactor {
     /// Runs the worker to its end and returns its exit status: turns of the steps below, which a loop from outside may
@@ -36,11 +34,11 @@ impl Reactor {
         status
     }
 
-    /// Turns of the loop until there is an exit status.
+    /// Takes turns of the loop until there is an exit status.
     fn turns<A: App>(&self, app: &A) -> i32 {
         let mut completions = Vec::new();
         loop {
-            if let Err(ExitStatus(status)) = app.check_signals(self.take_signalled()) {
+            if let Err(ExitStatus(status)) = app.check_signals(self.signalled.take()) {
                 return status;
             }
             if let Some(status) = self.begin_turn(app) {
@@ -49,50 +47,67 @@ impl Reactor {
             let wait = self.before_wait();
             self.wait(app, wait, &mut completions);
             self.after_wait(&mut completions);
-            debug_assert!(completions.is_empty(), "nobody else has the driver");
+            debug_assert!(completions.is_empty(), "the driver has no other user");
             self.run_jobs(app);
             if app.is_forked_child() {
-                return self.handles.control.quitting().unwrap_or(0);
+                return self.handles().control.quitting().unwrap_or(0);
             }
             self.end_turn();
         }
     }
 
-    /// First step of a turn, after the signal handlers: stop requests, and what is looked at once in a while. `Some`: the
-    /// worker is to leave with this exit status.
+    /// Takes the first step of a turn, after the signal handlers: stop requests, and what is looked at once in a while.
+    /// `Some`: the worker is to leave with this exit status.
     pub fn begin_turn<A: App>(&self, app: &A) -> Option<i32> {
+        let control = &self.handles().control;
         // A signal handler may have forked, too.
         if app.is_forked_child() {
-            return Some(self.handles.control.quitting().unwrap_or(0));
+            return Some(control.quitting().unwrap_or(0));
         }
-        if let Some(status) = self.handles.control.quitting() {
+        if let Some(status) = control.quitting() {
             return Some(status);
         }
-        self.look_around();
-        if self.handles.control.stopping() {
-            self.drain();
+        if control.take_reopen() {
+            self.handles().reopen_access_log();
         }
-        self.is_drained().then_some(0)
+        let core = &mut *self.core();
+        let Parts { lifecycle, acceptor, mut io, .. } = core.parts(&self.setup);
+        lifecycle.watch_parent(&io);
+        if control.stopping() {
+            lifecycle.drain(acceptor, &mut io);
+        }
+        lifecycle.is_over(io.turn.now(), io.conns.is_idle()).then_some(0)
     }
 
-    /// Second step: arms the listeners and the wake-up pipe. How long the wait may take; a loop with deadlines of its own
-    /// waits less.
+    /// Takes the second step: arms the listeners and the polls of signals and mail. Returns how long the wait
+    /// may take; a loop with deadlines of its own waits less.
     pub fn before_wait(&self) -> Duration {
-        let state = &mut *self.state();
-        self.arm_listeners(state);
-        let has_mail = !self.begin_mail(state);
+        let core = &mut *self.core();
+        let mut parts = core.parts(&self.setup);
+        let Parts { acceptor, io, wakes, .. } = &mut parts;
+        acceptor.begin_wait(io);
+        // Those that the last turn left for this one.
+        io.turn.begin(io.conns.jobs());
+        wakes.arm_signals(io.driver);
+        let has_mail = self.mailbox().is_some_and(|mailbox| {
+            if let Err(error) = wakes.arm_mail(io.driver, mailbox.fd()) {
+                io.setup.log(Level::Error, format_args!("Cannot poll the mailbox: {error}"));
+            }
+            !mailbox.begin_wait()
+        });
         // After an accept among siblings only a look: the listeners are not armed.
-        let look_only = self.begin_wait(state) && !self.is_only_worker();
-        if has_mail || look_only { Duration::ZERO } else { self.wait_time(state) }
+        let look_only = acceptor.takes_look_only();
+        if has_mail || look_only { Duration::ZERO } else { wait_time(&parts) }
     }
 
-    /// The driver, for operations with [`super::EXTERNAL`] tokens. To be let go of before any other method is called.
+    /// Returns the driver, for operations with [`super::EXTERNAL`] tokens. To be let go of before any other method is
+    /// called.
     pub fn driver(&self) -> RefMut<'_, Driver> {
-        RefMut::map(self.state(), |state| &mut state.driver)
+        RefMut::map(self.core(), |core| &mut core.driver)
     }
 
-    /// Third step, the wait. The state is borrowed while the interpreter lock is released: other threads cannot reach it,
-    /// because it belongs to this thread.
+    /// Takes the third step, the wait. The parts are borrowed while the interpreter lock is released: other
+    /// threads cannot reach them, because they belong to this thread.
     pub fn wait<A: App>(&self, app: &A, wait: Duration, completions: &mut Vec<Completion>) {
         let driver = &mut *self.driver();
         let mut result = Ok(());
@@ -102,287 +117,239 @@ impl Reactor {
             app.blocking(&mut || result = driver.wait(Some(wait), completions));
         }
         if let Err(error) = result {
-            self.handles.errors.log(Level::Error, format_args!("Waiting for events failed: {error}"));
+            self.setup.log(Level::Error, format_args!("Waiting for events failed: {error}"));
         }
     }
 
-    /// Fourth step: handles what has completed, and timers. Completions of operations with [`super::EXTERNAL`] tokens stay
-    /// in the list, in their order.
+    /// Takes the fourth step: handles what has completed, and deadlines. Completions of operations with
+    /// [`super::EXTERNAL`] tokens stay in the list, in their order.
     pub fn after_wait(&self, completions: &mut Vec<Completion>) {
-        let now = self.tick();
-        self.handles.slot.beat(now);
-        self.take_mail();
-        for completion in completions.extract_if(.., |completion| !is_external(completion)) {
-            let conn = completion_conn(&completion);
-            if !self.guarded("a completion", || self.handle(completion))
-                && let Some(id) = conn
-            {
-                self.close_failed(id);
+        let mut core = self.core();
+        let now = core.driver.now();
+        core.turn.end_wait(now);
+        self.handles().slot.beat(now);
+        if let Some(mailbox) = self.mailbox() {
+            let tasks = mailbox.end_wait();
+            if !tasks.is_empty() {
+                // Several answers leave together.
+                core.turn.add_requests(tasks.len());
+                drop(core);
+                for task in tasks {
+                    guarded(&self.handles().errors, "a task of a thread", || task(self));
+                }
+                core = self.core();
             }
         }
-        self.guarded("new connections", || self.take_woken());
-        self.pause_full();
-        self.expire_timers();
-    }
-
-    /// Requests and resumptions wait for the application.
-    pub fn has_jobs(&self) -> bool {
-        !self.state().jobs.is_empty()
-    }
-
-    /// Fifth step: runs the application for the jobs at hand, or as many of them as one turn may.
-    pub fn run_jobs<A: App>(&self, app: &A) {
-        if !self.has_jobs() {
-            return;
+        let mut parts = core.parts(&self.setup);
+        for completion in completions.extract_if(.., |completion| !is_external(completion)) {
+            self.handle(&mut parts, completion);
         }
-        self.before_work();
-        for _ in 0..JOBS_PER_TURN_MAX {
-            let Some(job) = self.take_job() else {
-                return;
-            };
+        let Parts { acceptor, mut io, .. } = parts;
+        if acceptor.is_woken() {
+            guarded(&self.handles().errors, "new connections", || acceptor.take_woken(&mut io));
+        }
+        io.pause_full();
+        io.expire_timers();
+    }
+
+    /// Takes the fifth step: runs the application for the jobs at hand, or as many of them as one turn may.
+    pub fn run_jobs<A: App>(&self, app: &A) {
+        for done in 0.. {
+            let Some(job) = self.next_job(done) else { return };
             let id = job.id();
-            if !self.guarded("a request", || self.run_job(app, job)) {
-                self.close_failed(id.conn);
+            if !guarded(&self.handles().errors, "a request", || self.run_job(app, job)) {
+                close_failed(&mut self.core().parts(&self.setup).io, id.conn);
                 // What the application keeps of that response is of no use any more.
-                self.guarded("a failed request", || app.abandon(self, id));
+                guarded(&self.handles().errors, "a failed request", || app.abandon(self, id));
             }
             if app.is_forked_child() {
                 return;
             }
-            self.after_work();
-            if self.handles.control.quitting().is_some() {
-                return;
-            }
         }
     }
 
-    /// To be called before the application runs ([`Self::run_jobs`] does): the listeners are given back.
+    /// Prepares for application work ([`Self::run_jobs`] does so itself): gives the listeners back.
     pub fn before_work(&self) {
-        // Threads work while the loop waits.
-        if self.config.threads == 0 {
-            self.disarm_listeners(&mut self.state());
-        }
+        let core = &mut *self.core();
+        let Parts { acceptor, mut io, .. } = core.parts(&self.setup);
+        acceptor.begin_work(&mut io);
     }
 
-    /// To be called after each piece of application work ([`Self::run_jobs`] does): reads the clock, and remembers when
-    /// the work was slow.
+    /// Ends a piece of application work ([`Self::run_jobs`] does so itself): reads the clock, and remembers
+    /// when the work was slow.
     pub fn after_work(&self) {
-        let state = &mut *self.state();
-        let begun = state.now;
-        state.now = state.driver.now();
-        if state.now.since(begun) > SLOW_CALL {
-            state.slow_until = state.now.after(SLOW_CALL_MEMORY);
-        }
-        // A busy worker is a living one: the beat must not wait for the end of a long queue.
-        self.handles.slot.beat(state.now);
+        self.core().parts(&self.setup).io.end_work();
     }
 
-    /// Last step: drops what could not be dropped before, writes the access log.
+    /// Takes the last step: drops what could not be dropped before, writes the access log.
     pub fn end_turn(&self) {
-        self.run_deferred_drops();
-        let connections = self.connections();
-        self.handles.slot.set_connections(connections as u32);
-        if let Some(log) = &mut *self.handles.access.borrow_mut() {
+        let mut core = self.core();
+        if core.memory.has_deferred_drops() {
+            let drops = core.memory.take_deferred_drops();
+            drop(core);
+            drop(drops);
+            core = self.core();
+        }
+        let connections = core.conns.len();
+        core.acceptor.report(&self.handles().slot, connections);
+        drop(core);
+        if let Some(log) = &mut *self.handles().access.borrow_mut() {
             log.flush();
         }
     }
 
-    /// Drops buffers of finished sends. To be called where nothing is borrowed: their owners may be Python objects, so any
-    /// Python may run. Once a turn; more often by whoever sends much within one call of the application.
+    /// Drops buffers of finished sends. To be called where nothing is borrowed: their owners may be Python
+    /// objects, so any Python may run. Once a turn; more often by a caller that sends much within one call of
+    /// the application.
     pub fn run_deferred_drops(&self) {
-        if self.state().deferred_drops.is_empty() {
-            return;
-        }
-        let garbage = std::mem::take(&mut self.state().deferred_drops);
-        drop(garbage);
+        let drops = self.core().memory.take_deferred_drops();
+        drop(drops);
     }
 
-    /// What is looked at once in a while: log rotation, and whether the master still lives.
-    fn look_around(&self) {
-        if self.handles.control.take_reopen()
-            && let Some(log) = &mut *self.handles.access.borrow_mut()
-            && let Err(error) = log.reopen()
-        {
-            self.handles.errors.log(Level::Error, format_args!("Cannot open the access log again: {error}"));
-        }
-        let state = &mut *self.state();
-        if state.now.since(state.parent_checked) >= PARENT_CHECK_EVERY && !state.draining {
-            state.parent_checked = state.now;
-            if process::parent_id() != self.handles.parent {
-                let pid = process::id();
-                self.handles
-                    .errors
-                    .log(Level::Info, format_args!("Parent changed, shutting down: <Worker {pid}>"));
-                self.handles.control.stop();
-            }
-        }
-    }
-
-    /// What every wait begins with. True: the last turn accepted a connection.
-    fn begin_wait(&self, state: &mut State) -> bool {
-        // Those that the last turn left for this one.
-        state.turn_requests = state.jobs.len();
-        state.arm_wake();
-        self.arm_sibling_wakeup(state);
-        std::mem::take(&mut state.just_accepted)
-    }
-
-    /// Reads the clock after a wait.
-    fn tick(&self) -> clock::Instant {
-        let state = &mut *self.state();
-        let before = std::mem::replace(&mut state.now, state.driver.now());
-        let now = state.now;
-        // What ends a sleep has just come.
-        if now.since(before) >= SLEPT_MIN {
-            state.looked = [now; 2];
-        }
-        state.arrived = state.looked[0];
-        state.looked = [state.looked[1], now];
-        now
-    }
-
-    /// A signal has come since the last call.
-    fn take_signalled(&self) -> bool {
-        std::mem::take(&mut self.state().signalled)
-    }
-
-    /// Before a wait: arms the mailbox. `false`: there is mail, the wait must not last.
-    fn begin_mail(&self, state: &mut State) -> bool {
-        let Some(mailbox) = &self.handles.mailbox else { return true };
-        if state.mail.is_none() {
-            let polled = state.driver.poll(mailbox.fd(), READABLE, EventSource::Mail.token());
-            state.mail = polled
-                .inspect_err(|error| {
-                    self.handles.errors.log(Level::Error, format_args!("Cannot poll the mailbox: {error}"));
-                })
-                .ok();
-        }
-        mailbox.begin_wait()
-    }
-
-    pub(super) fn drain_mail(&self) {
-        self.state().mail = None;
-        if let Some(mailbox) = &self.handles.mailbox {
-            mailbox.drain();
-        }
-    }
-
-    /// Does what other threads have asked for.
-    fn take_mail(&self) {
-        let Some(mailbox) = &self.handles.mailbox else { return };
-        mailbox.end_wait();
-        let tasks = mailbox.take();
-        if tasks.is_empty() {
-            return;
-        }
-        // Several answers leave together.
-        self.state().turn_requests += tasks.len();
-        for task in tasks {
-            self.guarded("a task of a thread", || task(self));
-        }
-    }
-
-    fn take_job(&self) -> Option<Job> {
-        let state = &mut *self.state();
-        let mut job = state.jobs.pop_front()?;
-        if let Job::Call(request) = &mut job {
-            request.begun = state.now;
-        }
-        if state.now < state.slow_until {
-            state.driver.flush();
-        }
-        Some(job)
-    }
-
-    fn run_job<A: App>(&self, app: &A, job: Job) {
-        match job {
-            Job::Call(request) if self.state().leaving => self.abort(request.id),
-            Job::Call(request) if self.is_abandoned(request.id, request.arrived, self.now()) => {
-                self.drop_abandoned(app, &request);
-            }
-            Job::Call(request) => app.call(self, request),
-            Job::Resume(id) => app.resume(self, id),
-            Job::Abandon(id) => app.abandon(self, id),
-            Job::Refused(request, status) => app.refused(self, &request, status),
-        }
-    }
-
-    /// A panic ends the work at hand with a log line, never the worker: borrows are released by the unwinding, and the
-    /// driver owns the memory of everything in flight. `false`: it panicked.
-    fn guarded(&self, what: &str, work: impl FnOnce()) -> bool {
-        let Err(panic) = catch_unwind(AssertUnwindSafe(work)) else {
-            return true;
-        };
-        let text = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_default();
-        self.handles.errors.log(Level::Error, format_args!("Internal error while handling {what}: {text}"));
-        false
-    }
-
-    /// Closes a connection whose work has panicked: nobody would answer it any more.
-    fn close_failed(&self, id: ConnId) {
-        self.guarded("a failed connection", || self.state().close(id));
+    /// Leaves with this turn or soon: no further request is begun, nothing is accepted. What is in progress
+    /// may still be ended by the caller of a turn's steps.
+    pub fn leave(&self) {
+        let core = &mut *self.core();
+        let Parts { lifecycle, acceptor, mut io, .. } = core.parts(&self.setup);
+        lifecycle.drain(acceptor, &mut io);
+        lifecycle.begin_leave();
     }
 }
 
-/// The connection that a completion is about.
-fn completion_conn(completion: &Completion) -> Option<ConnId> {
-    let (Completion::Recv { token, .. } | Completion::Sent { token, .. } | Completion::Poll { token, .. }) =
-        completion
-    else {
-        return None;
-    };
-    match EventSource::from_token(*token)? {
-        EventSource::Recv(id) | EventSource::Send(id) | EventSource::Writable(id) => Some(id),
-        EventSource::Listener(_) | EventSource::Wake | EventSource::Mail | EventSource::SiblingWakeup => None,
+/// Parts of the steps.
+impl Reactor {
+    /// Handles one completion. Nothing in here reaches the application; a panic ends its connection only.
+    fn handle(&self, parts: &mut Parts<'_>, completion: Completion) {
+        let Parts { acceptor, io, wakes, .. } = parts;
+        let source = token_of(&completion).and_then(EventSource::from_token);
+        let fine = guarded(&self.handles().errors, "a completion", || match (source, completion) {
+            (Some(EventSource::Recv(id)), Completion::Recv { outcome, .. }) => io.on_recv(id, outcome),
+            (Some(EventSource::Send(id)), Completion::Sent { result, buf, .. }) => {
+                io.on_sent(id, result, buf);
+            }
+            (Some(EventSource::Writable(id)), Completion::Poll { .. }) => io.on_writable(id),
+            (Some(EventSource::Listener(index)), Completion::Poll { result, .. }) => {
+                acceptor.on_acceptable(io, index, &result);
+            }
+            (Some(EventSource::SiblingWakeup), Completion::Poll { .. }) => {
+                acceptor.on_sibling_wakeup(self.handles().slot.board(), io.turn.now());
+            }
+            (Some(EventSource::Wake), Completion::Poll { .. }) => {
+                wakes.drain_signals();
+                self.signalled.set(true);
+            }
+            (Some(EventSource::Mail), Completion::Poll { .. }) => {
+                wakes.end_mail_poll();
+                self.mailbox().inspect(|mailbox| mailbox.drain());
+            }
+            (_, Completion::Orphan { buf }) => io.memory.defer_drop(buf),
+            (_, completion) => debug_assert!(false, "{completion:?}"),
+        });
+        if let (false, Some(id)) = (fine, source.and_then(EventSource::conn)) {
+            close_failed(io, id);
+        }
     }
+
+    /// Ends a piece of application work, unless this turn has `done` none, and begins the next, if there is
+    /// one and this turn may have more.
+    fn next_job(&self, done: usize) -> Option<NextJob> {
+        let core = &mut *self.core();
+        let Parts { lifecycle, acceptor, mut io, .. } = core.parts(&self.setup);
+        if done > 0 {
+            io.end_work();
+            if done >= JOBS_PER_TURN_MAX || self.handles().control.quitting().is_some() {
+                return None;
+            }
+        } else if io.conns.jobs() > 0 {
+            acceptor.begin_work(&mut io);
+        }
+        io.next_job(lifecycle.is_leaving())
+    }
+
+    /// Runs the application for a job.
+    fn run_job<A: App>(&self, app: &A, next: NextJob) {
+        match next {
+            NextJob::Abort(id) => self.abort(id),
+            // Nothing is left of it but a record of the access log.
+            NextJob::Drop(request) => {
+                app.refused(self, &request, CLIENT_CLOSED_REQUEST);
+                self.abort(request.id);
+            }
+            NextJob::Run(Job::Call(request)) => app.call(self, request),
+            NextJob::Run(Job::Resume(id)) => app.resume(self, id),
+            NextJob::Run(Job::Abandon(id)) => app.abandon(self, id),
+            NextJob::Run(Job::Refused(request, status)) => app.refused(self, &request, status),
+        }
+    }
+}
+
+/// Does some work. A panic ends it with a log line, never the worker: the driver owns the memory of
+/// everything in flight. `false`: it panicked.
+fn guarded(errors: &ErrorLog, what: &str, work: impl FnOnce()) -> bool {
+    let Err(panic) = catch_unwind(AssertUnwindSafe(work)) else {
+        return true;
+    };
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    errors.log(Level::Error, format_args!("Internal error while handling {what}: {text}"));
+    false
+}
+
+/// Closes a connection whose work has panicked: no answer would follow any more.
+fn close_failed(io: &mut ConnIo<'_>, id: ConnId) {
+    guarded(&io.setup.handles.errors, "a failed connection", || io.close(id));
+}
+
+/// Tells how long the next wait may take.
+fn wait_time(parts: &Parts<'_>) -> Duration {
+    let Parts { lifecycle, acceptor, io, .. } = parts;
+    if io.conns.jobs() > 0 || io.memory.has_deferred_drops() || lifecycle.ends_wait(io.conns.is_idle()) {
+        return Duration::ZERO;
+    }
+    let mut nearest = io.turn.now().after(io.setup.config.idle_wait_max);
+    let [paused_until, next_look, next_check] = acceptor.deadlines();
+    for at in [io.conns.timers.next(), lifecycle.deadline(), paused_until, next_look, next_check] {
+        nearest = nearest.min(at.unwrap_or(nearest));
+    }
+    nearest.since(io.turn.now())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::sync::Arc;
-
     use super::*;
-    use crate::log::ErrorLog;
-    use crate::worker::conn::Conn;
-    use crate::worker::{Control, WorkerConfig, WorkerHandles};
+    use crate::worker::config::WorkerConfig;
+    use crate::worker::conn::io::fixture::of_fd;
+    use crate::worker::reactor::WakeSources;
+    use crate::worker::setup::WorkerSetup;
     use rgunicorn_io::driver::sim::SimConfig;
-    use rgunicorn_io::sys::shared::Scoreboard;
 
     #[test]
     fn a_panic_over_a_completion_closes_its_connection_only() {
         let (driver, net) = Driver::sim(1, &SimConfig::default());
-        let handles = WorkerHandles {
-            errors: Arc::new(ErrorLog::open("/dev/null", Level::Debug).unwrap()),
-            access: RefCell::new(None),
-            slot: Scoreboard::new().unwrap().claim(1).unwrap(),
-            control: Arc::new(Control::default()),
-            mailbox: None,
-            trusted: rgunicorn_settings::Networks::default(),
-            parent: process::parent_id(),
-            listener_guard: RefCell::new(None),
-        };
-        let policy = rgunicorn_http::Policy::default();
-        let reactor = Reactor::new(driver, &[], None, handles, WorkerConfig::default(), policy);
-        let open = |generation| {
+        let WorkerSetup { handles, config, policy } = WorkerSetup::fixture(WorkerConfig::default());
+        let reactor = Reactor::new(driver, &[], WakeSources::default(), handles, config, policy);
+        let open = || {
             let (fd, peer) = net.pair();
-            let conn = Conn::new(fd, generation, rgunicorn_io::driver::PeerAddr::Unix, 0, true);
-            (ConnId { index: reactor.state().conns.insert(conn) as u32, generation }, peer)
+            (reactor.core().conns.insert(of_fd(fd)), peer)
         };
-        let ((bad, bad_peer), (good, _)) = (open(1), open(2));
+        let ((bad, bad_peer), (good, _)) = (open(), open());
         let completion = Completion::Poll { token: EventSource::Writable(bad).token(), result: Ok(0) };
-        let conn = completion_conn(&completion);
+        let conn = token_of(&completion).and_then(EventSource::from_token).and_then(EventSource::conn);
         assert_eq!(conn, Some(bad));
-        assert!(!reactor.guarded("a completion", || {
-            let _borrowed = reactor.state();
-            panic!("{completion:?}");
-        }));
-        conn.into_iter().for_each(|id| reactor.close_failed(id));
-        assert!(reactor.state().conn(bad).is_none() && reactor.state().conn(good).is_some());
+        {
+            let core = &mut *reactor.core();
+            let io = &mut core.parts(&reactor.setup).io;
+            assert!(!guarded(&reactor.handles().errors, "a completion", || {
+                let _borrowed = &io;
+                panic!("{completion:?}");
+            }));
+            conn.into_iter().for_each(|id| close_failed(io, id));
+        }
+        let core = &mut *reactor.core();
+        assert!(core.conns.get(bad).is_none() && core.conns.get(good).is_some());
         assert!(net.sees_end(bad_peer));
     }
 }

@@ -196,6 +196,11 @@ impl TestApp {
     }
 }
 
+fn count(reactor: &Reactor) {
+    let handles = reactor.handles();
+    reactor.count().add(&handles.slot, &handles.control, &handles.errors);
+}
+
 impl App for TestApp {
     fn blocking(&self, wait: &mut dyn FnMut()) {
         wait();
@@ -211,8 +216,8 @@ impl App for TestApp {
         if matches!(request.body, Body::Incoming) {
             self.note(format!("incoming {path}"));
         }
-        reactor.count_request();
-        let (conn, keep) = (request.id, request.keep_alive && reactor.keeps_alive());
+        count(reactor);
+        let (conn, keep) = (request.id, request.keep_alive && reactor.head_context(request.id).keep_alive);
         let mut parts = path.trim_start_matches('/').split('/');
         let (what, first, second) = (parts.next().unwrap_or(""), parts.next(), parts.next());
         let stream = |mode| Stream { pieces: number(first), piece_bytes: number(second), mode, keep };

@@ -25,7 +25,7 @@ fn at_the_limit_connections_wait_until_one_closes() {
         clients.iter().for_each(|client| client.get("/a"));
         stage.settle();
         let answered = || clients.iter().filter(|client| client.contains("/a|")).count();
-        assert_eq!((stage.reactor.connections(), answered()), (2, 2));
+        assert_eq!((stage.reactor.snapshot().connections, answered()), (2, 2));
         let turns = turns_in(&stage, Duration::from_secs(1));
         assert!(turns <= 210, "{turns} turns of at least 5 ms in a second");
         for (done, client) in clients.iter().enumerate() {

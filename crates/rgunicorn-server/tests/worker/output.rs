@@ -111,9 +111,9 @@ fn a_client_that_stops_reading_is_cut_off() {
         client.get(path);
         stage.until("the call", || stage.app.count("call") == 1);
         stage.pass(Duration::from_secs(4));
-        assert_eq!(stage.reactor.connections(), 1, "{path}");
+        assert_eq!(stage.reactor.snapshot().connections, 1, "{path}");
         stage.pass(Duration::from_secs(4));
-        assert_eq!(stage.reactor.connections(), 0, "{path}");
+        assert_eq!(stage.reactor.snapshot().connections, 0, "{path}");
         assert!(stage.errors().contains("does not read"), "{}", stage.errors());
         stage.assert_nothing_left();
     }

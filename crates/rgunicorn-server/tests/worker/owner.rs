@@ -27,7 +27,7 @@ impl Drop for Owner {
         ALIVE.set(ALIVE.get() - 1);
         // Needs the whole state, as foreign code might. The end of the reactor itself is no violation.
         if let Some(reactor) = REACTOR.with_borrow(Weak::upgrade) {
-            let free = catch_unwind(AssertUnwindSafe(|| reactor.recycle(Vec::new()))).is_ok();
+            let free = catch_unwind(AssertUnwindSafe(|| reactor.buffer())).is_ok();
             BORROWED.set(BORROWED.get() || !free);
         }
     }

@@ -14,7 +14,7 @@ fn a_panicking_application_loses_one_connection() {
         stage.until("the bad connection's end", || bad.sees_end());
         good.get("/after");
         stage.until("the others go on", || good.read().ends_with(&answer(b"/after|", true)));
-        assert_eq!(stage.reactor.connections(), 1);
+        assert_eq!(stage.reactor.snapshot().connections, 1);
         assert_eq!(stage.errors().matches("Internal error while handling a request").count(), 1);
         assert!(stage.errors().contains("the application fails"));
         good.close();

@@ -19,7 +19,7 @@ fn full(worker_config: WorkerConfig, count: usize) -> (Stage, Vec<Client>) {
     }
     clients[2..].iter().for_each(|client| client.get("/w"));
     stage.settle();
-    assert_eq!(stage.reactor.connections(), 2);
+    assert_eq!(stage.reactor.snapshot().connections, 2);
     (stage, clients)
 }
 
@@ -27,7 +27,7 @@ fn full(worker_config: WorkerConfig, count: usize) -> (Stage, Vec<Client>) {
 fn run_to_end(stage: &Stage, clients: &[Client]) {
     let end = stage.run_until("the end", || {
         clients.iter().filter(|client| client.sees_end()).for_each(Client::close);
-        assert!(stage.reactor.connections() <= 2, "the limit holds");
+        assert!(stage.reactor.snapshot().connections <= 2, "the limit holds");
         false
     });
     assert_eq!(end, Some(0));

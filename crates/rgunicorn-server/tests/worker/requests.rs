@@ -142,7 +142,7 @@ fn a_bad_request_is_refused_and_its_connection_closed() {
     // Late input is read away while the client has not closed: it must not turn into a reset.
     client.send("more and more");
     stage.settle();
-    assert_eq!(stage.reactor.connections(), 1);
+    assert_eq!(stage.reactor.snapshot().connections, 1);
     client.finish();
     stage.assert_nothing_left();
 }

@@ -15,7 +15,7 @@ use rgunicorn_io::sys::process;
 use rgunicorn_io::sys::shared::Scoreboard;
 use rgunicorn_server::log::{ErrorLog, Level};
 use rgunicorn_server::worker::{
-    App, Control, ExitStatus, ListenerSpec, Reactor, Request, RequestId, Snapshot, WorkerConfig,
+    App, Control, ExitStatus, ListenerSpec, Reactor, Request, RequestId, Snapshot, WakeSources, WorkerConfig,
     WorkerHandles,
 };
 use rgunicorn_settings::Networks;
@@ -77,7 +77,6 @@ impl Stage {
         let (control, board) = (Arc::new(Control::default()), Scoreboard::new().unwrap());
         board.set_workers(1);
         let handles = WorkerHandles {
-            mailbox: None,
             errors: Arc::new(ErrorLog::open(log.to_str().unwrap(), Level::Debug).unwrap()),
             access: RefCell::new(None),
             slot: board.claim(1).unwrap(),
@@ -87,8 +86,14 @@ impl Stage {
             listener_guard: RefCell::new(None),
         };
         let listeners = [ListenerSpec { fd: listener, unix: false, shared: true }];
-        let reactor =
-            Rc::new(Reactor::new(driver, &listeners, None, handles, worker_config, Policy::default()));
+        let reactor = Rc::new(Reactor::new(
+            driver,
+            &listeners,
+            WakeSources::default(),
+            handles,
+            worker_config,
+            Policy::default(),
+        ));
         owner::watch(&reactor);
         let app = TestApp::new(net.clone());
         Self { reactor, app, net, listener, control, board, turns: Cell::new(0), log, seed }
@@ -146,7 +151,7 @@ impl Stage {
 
     /// All connections are closed and nothing of them is left, in the worker or in the driver.
     pub(crate) fn assert_nothing_left(&self) {
-        self.until("all connections are closed", || self.reactor.connections() == 0);
+        self.until("all connections are closed", || self.reactor.snapshot().connections == 0);
         self.settle();
         let idle = Snapshot { connections: 0, timers: 0, jobs: 0, operations: 1 };
         assert_eq!(self.snapshot(), idle, "seed {}", self.seed);

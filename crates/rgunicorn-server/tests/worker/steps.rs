@@ -1,10 +1,13 @@
 //! The turn in steps, taken by a loop from outside that shares the driver.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use rgunicorn_io::driver::{Completion, READABLE, SendBuf, Token, WRITABLE};
-use rgunicorn_server::worker::{EXTERNAL, WorkerConfig, is_external};
+use rgunicorn_server::worker::{EXTERNAL, LoopSource, SourceHost, WorkerConfig, WorkerSource, is_external};
 
+use crate::app::TestApp;
 use crate::owner::{self, owned};
 use crate::stage::{Stage, calm, worker_config};
 
@@ -20,6 +23,30 @@ fn turn(stage: &Stage, foreign: &mut Vec<Completion>) -> Option<i32> {
     reactor.run_jobs(&stage.app);
     reactor.end_turn();
     None
+}
+
+/// The loop's side of a source: counts what it is asked for.
+#[derive(Clone, Default)]
+struct Counts {
+    turns: Rc<Cell<u32>>,
+    ends: Rc<Cell<u32>>,
+}
+
+impl SourceHost for Counts {
+    fn begin_turn(&self) {
+        self.turns.set(self.turns.get() + 1);
+    }
+    fn leave(&self) {
+        self.ends.set(self.ends.get() + 1);
+    }
+}
+
+/// One turn of a loop that knows only the source.
+fn source_turn(source: &dyn LoopSource, foreign: &mut Vec<Completion>) {
+    let wait = source.prepare();
+    source.driver().wait(Some(wait), foreign).unwrap();
+    source.check(foreign);
+    source.dispatch();
 }
 
 fn tokens(completions: &[Completion]) -> Vec<u64> {
@@ -91,4 +118,42 @@ fn work_of_the_loop_from_outside_counts_as_time() {
     stage.net.advance(Duration::from_millis(1900));
     stage.reactor.after_work();
     assert!(stage.reactor.before_wait() <= Duration::from_millis(100));
+}
+
+#[test]
+fn a_source_serves_until_its_host_ends_it() {
+    let stage = Stage::calm();
+    let (app, counts) = (Rc::new(TestApp::new(stage.net.clone())), Counts::default());
+    let source = WorkerSource::new(stage.reactor.clone(), app.clone(), counts.clone());
+    let client = stage.connect();
+    client.get("/1");
+    let mut foreign = Vec::new();
+    while !client.contains("/1|") {
+        source_turn(&source, &mut foreign);
+    }
+    assert_eq!((source.status(), counts.ends.get()), (None, 0));
+    stage.control.stop();
+    while source.status().is_none() {
+        source_turn(&source, &mut foreign);
+    }
+    // The host came back: it is not asked to leave a second time.
+    for _ in 0..3 {
+        source_turn(&source, &mut foreign);
+    }
+    assert_eq!((source.status(), counts.ends.get()), (Some(0), 1));
+    assert!(counts.turns.get() > 4 && source.is_serving());
+    source.end();
+    assert!(!source.is_serving());
+    assert_eq!(source.prepare(), Duration::ZERO, "nothing of the reactor is touched any more");
+}
+
+#[test]
+fn a_source_may_be_told_to_leave_for_another_reason() {
+    let stage = Stage::calm();
+    let (app, counts) = (Rc::new(TestApp::new(stage.net.clone())), Counts::default());
+    let source = WorkerSource::new(stage.reactor.clone(), app, counts.clone());
+    source.set_status(3);
+    stage.control.stop();
+    source_turn(&source, &mut Vec::new());
+    assert_eq!((source.status(), counts.ends.get()), (Some(3), 0));
 }

@@ -1,61 +1,118 @@
-//! Long-lived connections spread evenly. Exclusive wake-ups deal new connections out in turns, but know nothing of those
-//! that are open: after a worker was replaced, or when clients of some workers stay longer, the counts differ. The rule: a
-//! worker with clearly more connections than the mean of those siblings that can take one **now** leaves the next ones to
-//! them.
+//! Long-lived connections spread evenly. Exclusive wake-ups deal new connections out in turns, but know
+//! nothing of those that are open: after a worker was replaced, or when clients of some workers stay longer,
+//! the counts differ. The rule: a worker with clearly more connections than the mean of those siblings that
+//! can take one **now** leaves the next ones to them.
 //!
-//! A connection waits because of it for [`LOOK_EVERY`] at most: with every look the worker takes one that nobody else has
-//! taken, and looks again soon. A sibling that leaves, is full, silent, or busy for longer than [`BUSY_GRACE`] is none that can
-//! take one.
+//! A connection waits because of it for [`LOOK_EVERY`] at most: with every look the worker takes one that no
+//! other has taken, and looks again soon. A sibling that leaves, is full, silent, or busy for longer than
+//! [`BUSY_GRACE`] is none that can take one.
 
 use std::time::Duration;
 
 use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::shared::{Accepting, SlotReading};
 
-use super::accept::AcceptSocket;
-use super::reactor::{Reactor, State};
-
-/// So many connections more than the siblings' mean are nothing to care about. Applications that answer one-shot clients
+/// Connections more than the siblings' mean that are nothing to care about. Applications that answer one-shot clients
 /// one at a time never have more, and never ask the score-board.
 const SLACK_CONNECTIONS: u64 = 8;
-/// Nor is this part of the mean (one in so many): 1.0625 times is well below a noticeable 1.2 times.
+/// Part of the mean (one in so many) that is nothing to care about either: 1.0625 times is well below a
+/// noticeable 1.2 times.
 const SLACK_PART: u64 = 16;
 /// How often a worker that holds back looks again. The longest time that a connection can wait because of it.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// How soon it looks again when it has found a connection that nobody had taken.
+/// How soon it looks again when it has found a connection that no worker had taken.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
-/// A sibling that has begun to work so recently is back in a moment, as a rule. Longer than it may wait for its CPU where
-/// all are busy: in a burst the counts would differ otherwise by what the others' slices of time bring.
+/// A sibling that has begun to work so recently is back in a moment, as a rule. Longer than it may wait for
+/// its CPU where all are busy: in a burst the counts would differ otherwise by what the others' slices of
+/// time bring.
 const BUSY_GRACE: Duration = Duration::from_millis(20);
-/// So much more time without an idle sibling than with one, and there are more connections than the siblings can take: to
-/// be brisk is to be busy then. Longer than a burst that is over soon.
+/// Excess of the time without an idle sibling over that with one, above which there are more connections than
+/// the siblings can take: to be brisk is to be busy then. Longer than a burst that is over soon.
 const SATURATED_AFTER: Duration = Duration::from_millis(200);
 /// How long that is remembered. Clients that come again for each request lose next to nothing to the rule then.
 const SATURATED_FOR: Duration = Duration::from_secs(5);
-/// When nobody has accepted anything for so long, holding back is over: an idle worker sleeps. The next connection that
-/// it takes may make it hold back again.
+/// When no worker has accepted anything for so long, holding back is over: an idle worker sleeps. The next
+/// connection that it takes may make it hold back again.
 const FLOW_MEMORY: Duration = Duration::from_secs(1);
 /// A waiting worker beats every second. One that says that it waits and has not beaten for so long is stopped.
 const SILENT_AFTER: Duration = Duration::from_millis(2500);
 
-/// What a worker remembers for this rule.
+/// The memory of a worker for this rule.
 #[derive(Debug, Default)]
 pub(super) struct Balancer {
-    /// It holds back, and looks again then.
-    pub(super) next_look: Option<Instant>,
-    /// It has accepted a connection since it last looked.
-    pub(super) accepted: bool,
-    /// When it last looked.
+    /// When the worker looks again, if it holds back.
+    next_look: Option<Instant>,
+    /// The worker has accepted a connection since it last looked.
+    accepted: bool,
+    /// When the worker last looked.
     looked: Instant,
-    /// How much longer than otherwise there was no idle sibling, or a connection that nobody had taken.
+    /// How much longer than otherwise there was no idle sibling, or a connection that no worker had taken.
     saturated: Duration,
     /// Until then brisk siblings are busy ones.
     saturated_until: Option<Instant>,
 }
 
+/// The decision whether the next connections are left to the siblings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    No,
+    Yes,
+    /// Yes; and it is time to take a connection that no sibling has taken, and to [`Balancer::note_look`].
+    Look {
+        /// A sibling waits.
+        idle: bool,
+    },
+}
+
 impl Balancer {
-    /// Holding back goes on. With the last look, `since` ago, this was found.
-    fn note(&mut self, since: Duration, idle: bool, left_over: bool, now: Instant) {
+    /// Returns when a worker that holds back looks again.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.next_look
+    }
+
+    /// Holds back no longer.
+    pub(super) fn end_hold(&mut self) {
+        self.next_look = None;
+    }
+
+    /// Notes that the worker has accepted a connection.
+    pub(super) fn note_accepted(&mut self) {
+        self.accepted = true;
+    }
+
+    /// Decides for a worker with `own` connections, which `shares` listeners or not. Asks for the `siblings`
+    /// (of which those count that have been busy no longer than it tells) only after the worker has taken a
+    /// connection, and while it holds back.
+    pub(super) fn decide(
+        &mut self,
+        own: u64,
+        shares: bool,
+        now: Instant,
+        siblings: impl FnOnce(Duration) -> Siblings,
+    ) -> Hold {
+        let held = self.next_look.take();
+        if !std::mem::take(&mut self.accepted) && held.is_none() || own <= SLACK_CONNECTIONS || !shares {
+            return Hold::No;
+        }
+        if held.is_some_and(|at| now < at) {
+            self.next_look = held;
+            return Hold::Yes;
+        }
+        let siblings = siblings(self.busy_grace(now));
+        if !siblings.is_above_mean(own) {
+            return Hold::No;
+        }
+        if held.is_some() {
+            return Hold::Look { idle: siblings.idle() };
+        }
+        self.back_off(LOOK_EVERY, now);
+        Hold::Yes
+    }
+
+    /// Notes a look, after which holding back goes on. `idle`: a sibling waits; `left_over`: there was a
+    /// connection that no worker had taken.
+    pub(super) fn note_look(&mut self, idle: bool, left_over: bool, now: Instant) {
+        let since = now.since(self.looked);
         self.saturated = if idle && !left_over {
             self.saturated.saturating_sub(since)
         } else {
@@ -68,69 +125,34 @@ impl Balancer {
         self.back_off(if left_over { LOOK_AGAIN } else { LOOK_EVERY }, now);
     }
 
+    /// Holds back for this time.
     fn back_off(&mut self, time: Duration, now: Instant) {
         (self.looked, self.next_look) = (now, Some(now.after(time)));
     }
 
-    /// How long a sibling may have been working to count as one that can take a connection.
-    fn busy_grace(&self, now: Instant) -> Duration {
+    /// Returns how long a sibling may have been working to count as one that can take a connection.
+    pub(super) fn busy_grace(&self, now: Instant) -> Duration {
         if self.saturated_until.is_some_and(|until| now < until) { Duration::ZERO } else { BUSY_GRACE }
     }
 }
 
-impl Reactor {
-    /// Leaves this worker the next connections to its siblings? Asks the score-board only after it has taken one, and
-    /// while it holds back.
-    pub(super) fn should_back_off(&self, state: &mut State) -> bool {
-        let own = state.conns.len() as u64;
-        let held = state.balancer.next_look.take();
-        if !std::mem::take(&mut state.balancer.accepted) && held.is_none() {
-            return false;
-        }
-        if own <= SLACK_CONNECTIONS || !state.listeners.iter().any(AcceptSocket::is_shared) {
-            return false;
-        }
-        if held.is_some_and(|at| state.now < at) {
-            state.balancer.next_look = held;
-            return true;
-        }
-        let siblings = self.siblings(state);
-        if !siblings.is_above_mean(own) {
-            return false;
-        }
-        if held.is_none() {
-            state.balancer.back_off(LOOK_EVERY, state.now);
-            return true;
-        }
-        let since = state.now.since(state.balancer.looked);
-        let left_over = self.accept_left_over(state);
-        state.balancer.note(since, siblings.idle > 0, left_over, state.now);
-        true
-    }
-}
-
-impl Reactor {
-    pub(super) fn siblings(&self, state: &State) -> Siblings {
-        let (slot, busy_grace) = (&self.handles.slot, state.balancer.busy_grace(state.now));
-        Siblings::of(slot.read().age, (state.now, busy_grace), slot.board().readings())
-    }
-}
-
-/// What the score-board says about those siblings that can take a connection.
+/// The siblings that can take a connection, summed up from the score-board.
 #[derive(Debug, Default)]
 pub(super) struct Siblings {
     count: u64,
-    /// Those of them that wait.
+    /// The part of them that waits.
     idle: u64,
     connections: u64,
-    /// Somebody, perhaps this worker, has accepted a connection not long ago.
+    /// A worker, perhaps this one, has accepted a connection not long ago.
     flows: bool,
 }
 
 impl Siblings {
-    fn of(
+    /// Sums up the `readings`, without that of the worker of this age.
+    pub(super) fn of(
         age: u64,
-        (now, busy_grace): (Instant, Duration),
+        now: Instant,
+        busy_grace: Duration,
         readings: impl Iterator<Item = SlotReading>,
     ) -> Self {
         let mut found = Self::default();
@@ -145,25 +167,25 @@ impl Siblings {
         found
     }
 
-    /// There is one.
+    /// Tells whether there is one.
     pub(super) fn can_take(&self) -> bool {
         self.count > 0
     }
 
-    /// One of them waits.
+    /// Tells whether one of them waits.
     pub(super) fn idle(&self) -> bool {
         self.idle > 0
     }
 
-    /// Has a worker with `own` connections clearly more than their mean?
+    /// Tells whether `own` connections are clearly more than their mean.
     fn is_above_mean(&self, own: u64) -> bool {
         let part = own.saturating_sub(SLACK_CONNECTIONS) * self.count;
         self.flows && part.saturating_sub(self.connections) * SLACK_PART > self.connections
     }
 }
 
-/// It is in its wait, its listeners armed, and the wait is one that it wakes from; or it has begun to compute just now,
-/// and most often will be back in a moment.
+/// Tells whether a worker is in its wait, its listeners armed, and the wait is one that it wakes from; or has begun to
+/// compute just now, and most often will be back in a moment.
 fn can_take(reading: &SlotReading, now: Instant, busy_grace: Duration) -> bool {
     let patience = match reading.accepting {
         Accepting::No | Accepting::BusyArmed => return false,
@@ -196,10 +218,10 @@ mod tests {
         }
     }
 
-    /// The judgement of worker 1 with `own` connections.
+    /// Judges worker 1 with `own` connections.
     fn rich(own: u64, siblings: &[SlotReading]) -> bool {
         let myself = SlotReading { accepting: Accepting::No, ..waiting(1, own as u32) };
-        Siblings::of(1, (NOW, BUSY_GRACE), siblings.iter().copied().chain([myself])).is_above_mean(own)
+        Siblings::of(1, NOW, BUSY_GRACE, siblings.iter().copied().chain([myself])).is_above_mean(own)
     }
 
     #[test]
@@ -252,7 +274,7 @@ mod tests {
         let long_ago = ago(Duration::from_millis(1100));
         let (quiet, myself) = (SlotReading { accepted: long_ago, ..waiting(2, 0) }, waiting(1, 100));
         let judge = |myself: SlotReading| {
-            Siblings::of(1, (NOW, BUSY_GRACE), [quiet, myself].into_iter()).is_above_mean(100)
+            Siblings::of(1, NOW, BUSY_GRACE, [quiet, myself].into_iter()).is_above_mean(100)
         };
         assert!(!judge(SlotReading { accepted: long_ago, ..myself }));
         assert!(!judge(SlotReading { accepted: None, ..myself }));
@@ -263,8 +285,10 @@ mod tests {
 
     #[test]
     fn when_siblings_are_busy_most_of_the_time_the_brisk_ones_are_busy() {
-        let look =
-            |balancer: &mut Balancer, (idle, left_over)| balancer.note(LOOK_EVERY, idle, left_over, NOW);
+        let look = |balancer: &mut Balancer, (idle, left_over)| {
+            balancer.looked = Instant(NOW.0 - LOOK_EVERY.as_nanos() as u64);
+            balancer.note_look(idle, left_over, NOW);
+        };
         let (free, busy, behind) = ((true, false), (false, false), (true, true));
         let mut balancer = Balancer::default();
         for _ in 0..100 {
@@ -285,5 +309,27 @@ mod tests {
         );
         look(&mut balancer, behind);
         assert_eq!(balancer.next_look, Some(NOW.after(LOOK_AGAIN)));
+    }
+
+    #[test]
+    fn the_score_board_is_asked_only_after_an_accept_and_while_holding_back() {
+        let rich = || Siblings { count: 3, idle: 2, connections: 30, flows: true };
+        let never = |_| -> Siblings { panic!("it need not be asked") };
+        let mut balancer = Balancer::default();
+        assert_eq!(balancer.decide(100, true, NOW, never), Hold::No, "it has accepted nothing");
+        balancer.note_accepted();
+        assert_eq!(balancer.decide(SLACK_CONNECTIONS, true, NOW, never), Hold::No);
+        balancer.note_accepted();
+        assert_eq!(balancer.decide(100, false, NOW, never), Hold::No, "its listeners are its own");
+        balancer.note_accepted();
+        assert_eq!(balancer.decide(100, true, NOW, |_| rich()), Hold::Yes);
+        assert_eq!(balancer.next_look(), Some(NOW.after(LOOK_EVERY)));
+        assert_eq!(balancer.decide(100, true, Instant(NOW.after(LOOK_EVERY).0 - 1), never), Hold::Yes);
+        let later = NOW.after(LOOK_EVERY);
+        assert_eq!(balancer.decide(100, true, later, |_| rich()), Hold::Look { idle: true });
+        balancer.note_look(true, false, later);
+        let even_later = later.after(LOOK_EVERY);
+        assert_eq!(balancer.decide(100, true, even_later, |_| Siblings::default()), Hold::No);
+        assert_eq!(balancer.next_look(), None);
     }
 }

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-/// A complete (or growing) request body. SlotReading starts at the first byte.
+/// A complete (or growing) request body. Reading starts at the first byte.
 #[derive(Debug, Default)]
 pub enum Body {
     /// No body at all: the common case, and free.
@@ -19,7 +19,7 @@ pub enum Body {
         /// Bytes in it.
         len: u64,
     },
-    /// Still arriving, its length unknown: to be read by [`super::Reactor::read_body`]. Here it is empty.
+    /// Still arriving, its length unknown: to be read by [`crate::worker::Reactor::read_body`]. Here it is empty.
     Incoming,
 }
 
@@ -27,7 +27,7 @@ impl Body {
     /// Appends `data`; moves to a temporary file when more than `memory_max` bytes would be held.
     ///
     /// # Errors
-    /// Whatever creating or writing the temporary file gives (a full disk, no descriptors).
+    /// Those of creating or writing the temporary file (a full disk, no descriptors).
     pub fn push(&mut self, data: &[u8], memory_max: usize) -> io::Result<()> {
         match self {
             Self::Empty if data.is_empty() => Ok(()),
@@ -46,7 +46,7 @@ impl Body {
             }
             Self::Empty | Self::Memory(_) => self.spill(data),
             Self::Incoming => {
-                debug_assert!(false, "nobody collects a body that streams");
+                debug_assert!(false, "a body that streams is not collected");
                 Ok(())
             }
         }
@@ -64,7 +64,7 @@ impl Body {
         Ok(())
     }
 
-    /// Bytes received so far.
+    /// Counts the bytes received so far.
     pub fn len(&self) -> u64 {
         match self {
             Self::Empty | Self::Incoming => 0,
@@ -73,7 +73,7 @@ impl Body {
         }
     }
 
-    /// No byte was received.
+    /// Tells whether no byte was received.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

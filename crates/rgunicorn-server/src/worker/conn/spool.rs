@@ -9,8 +9,8 @@ use bytes::Bytes;
 use rgunicorn_io::driver::SendBuf;
 use rgunicorn_io::sys::file::temporary_file;
 
-use super::conn::ConnExt;
 use crate::response::Outgoing;
+use crate::worker::conn::ConnExt;
 
 /// Bytes of output that one connection may hold in memory; what comes after them is spooled.
 const QUEUE_MEMORY_BYTES_MAX: u64 = 1024 * 1024;
@@ -18,12 +18,12 @@ const QUEUE_MEMORY_BYTES_MAX: u64 = 1024 * 1024;
 const JOINED_BYTES_MAX: usize = 64 * 1024;
 
 impl ConnExt {
-    /// Puts a piece at the end of the queue. `Some`: its bytes were copied, and the caller disposes of the buffers (whose
-    /// owner may be a Python object).
+    /// Puts a piece at the end of the queue. `Some`: its bytes were copied, and the caller disposes of the
+    /// buffers (whose owner may be a Python object).
     ///
     /// # Errors
     /// Those of making and writing the temporary file (a full disk), with the buffers.
-    pub(super) fn enqueue(&mut self, piece: Outgoing) -> Result<Option<SendBuf>, (io::Error, SendBuf)> {
+    pub(crate) fn enqueue(&mut self, piece: Outgoing) -> Result<Option<SendBuf>, (io::Error, SendBuf)> {
         let Outgoing::Bytes { mut head, body } = piece else {
             self.out.push_back(piece);
             return Ok(None);
@@ -55,8 +55,8 @@ impl ConnExt {
         }
     }
 
-    /// Bytes that the queue holds in memory; what is in flight is not counted.
-    pub(super) fn queued_bytes(&self) -> u64 {
+    /// Counts the bytes that the queue holds in memory; what is in flight is not counted.
+    pub(crate) fn queued_bytes(&self) -> u64 {
         self.out.iter().map(Outgoing::memory_bytes).sum()
     }
 

@@ -1,0 +1,461 @@
+//! New connections. The rule (docs/accept.md): a listener's wake-up is armed only while this worker waits,
+//! and is taken back before the application runs, so that a busy worker never swallows a connection that an
+//! idle sibling could serve. A lone worker has no sibling and keeps it armed. How the counts of open
+//! connections come into it: `balance`. How wake-ups that were lost are made good: `wakeup`.
+
+mod balance;
+#[cfg(test)]
+mod tests;
+mod wakeup;
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use rgunicorn_io::driver::OpKey;
+use rgunicorn_io::sys::clock::Instant;
+use rgunicorn_io::sys::shared::{Accepting, Scoreboard, Slot};
+
+use self::balance::{Balancer, Hold, Siblings};
+use self::wakeup::Wakeups;
+use super::conn::NewConn;
+use super::conn::io::{ConnIo, DRAIN_FRESH};
+use super::conn::proxy_header::ProxyHeaderState;
+use super::event_source::EventSource;
+use super::setup::ListenerSpec;
+use super::timers::ConnTimer;
+use crate::log::Level;
+
+/// Accepts per wake-up when siblings share the listener: a second one would wait behind the first one's request while a
+/// sibling idles.
+const ACCEPT_BATCH_SHARED_MAX: u32 = 1;
+/// Accepts per wake-up at most for a lone worker.
+const ACCEPT_BATCH_SOLO_MAX: u32 = 64;
+/// Pause after accept found no descriptor or memory: closing connections free some meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// At most one warning about it in this time.
+const ACCEPT_WARNING_EVERY: Duration = Duration::from_secs(1);
+
+/// One listening socket.
+struct AcceptSocket {
+    fd: RawFd,
+    unix: bool,
+    /// Siblings accept from it, too.
+    shared: bool,
+    /// Its wake-up has come in this turn.
+    woken: bool,
+    /// The connection of the last wake-up was left to siblings.
+    left: bool,
+    op: Option<OpKey>,
+    /// Accepts tried per wake-up. Grows while all succeed, shrinks when one finds nothing (a miss costs 4 us).
+    batch: u32,
+}
+
+impl AcceptSocket {
+    /// Begins with one accept per wake-up.
+    fn new(spec: &ListenerSpec) -> Self {
+        Self {
+            fd: spec.fd,
+            unix: spec.unix,
+            shared: spec.shared,
+            woken: false,
+            left: false,
+            op: None,
+            batch: 1,
+        }
+    }
+}
+
+/// The decision about the next connections at listeners that are shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AcceptDecision {
+    Arm,
+    /// Neither arm them nor give them back.
+    Keep,
+    /// They are the siblings'.
+    Disarm,
+}
+
+/// The listeners of a worker, and what it remembers to decide about their connections.
+pub(crate) struct Acceptor {
+    listeners: Vec<AcceptSocket>,
+    balancer: Balancer,
+    wakeups: Wakeups,
+    /// Accepting has failed for want of resources.
+    paused_until: Option<Instant>,
+    warned_at: Option<Instant>,
+    /// The last turn accepted a connection.
+    just_accepted: bool,
+    /// No sibling accepts at the listeners, as of the beginning of the last wait.
+    alone: bool,
+    /// Connections that the score-board knows of.
+    reported: usize,
+}
+
+impl Acceptor {
+    /// Takes the listeners. `polls_siblings`: the worker listens for wake-ups that siblings give.
+    pub(crate) fn new(listeners: &[ListenerSpec], polls_siblings: bool) -> Self {
+        Self {
+            listeners: listeners.iter().map(AcceptSocket::new).collect(),
+            balancer: Balancer::default(),
+            wakeups: Wakeups::new(polls_siblings),
+            paused_until: None,
+            warned_at: None,
+            just_accepted: false,
+            alone: false,
+            reported: 0,
+        }
+    }
+
+    /// Arms, before a wait, the listeners if this worker may take more connections, and the poll of siblings' wake-ups.
+    pub(crate) fn begin_wait(&mut self, io: &mut ConnIo<'_>) {
+        let board = io.setup.handles.slot.board();
+        self.alone = board.is_only_worker();
+        self.arm(io);
+        if !self.alone {
+            self.wakeups.arm(io.driver, board);
+        }
+    }
+
+    /// Tells, when all is armed, whether the wait is only a look: after an accept among siblings nothing is armed.
+    pub(crate) fn takes_look_only(&mut self) -> bool {
+        std::mem::take(&mut self.just_accepted) && !self.alone
+    }
+
+    /// Returns the times at which the wait must be over.
+    pub(crate) fn deadlines(&self) -> [Option<Instant>; 3] {
+        [self.paused_until, self.balancer.next_look(), self.wakeups.next_check()]
+    }
+
+    /// Arms the listeners if this worker may take more connections.
+    fn arm(&mut self, io: &mut ConnIo<'_>) {
+        let now = io.turn.now();
+        // First of all, because a pause that is over must not shorten the wait to nothing.
+        self.paused_until = self.paused_until.filter(|until| now < *until);
+        if io.draining {
+            return self.look_for_nothing();
+        }
+        if io.conns.load() >= io.setup.config.connections_max || self.paused_until.is_some() {
+            self.look_for_nothing();
+            return self.hand_back(io, |_| true);
+        }
+        let take = match self.decide(io) {
+            // Among siblings one is enough for this turn; no other worker takes the next one of a lone worker.
+            AcceptDecision::Arm => !self.polls_backlog(io) || self.alone,
+            AcceptDecision::Keep => false,
+            AcceptDecision::Disarm => {
+                self.hand_back(io, |listener| listener.shared);
+                false
+            }
+        };
+        let mut all_armed = true;
+        for index in 0..self.listeners.len() {
+            let listener = &mut self.listeners[index];
+            if listener.op.is_none() && (take || !listener.shared) {
+                match io.driver.arm_accept(listener.fd, EventSource::Listener(index as u32).token()) {
+                    Ok(op) => listener.op = Some(op),
+                    Err(error) => self.pause(io, &error),
+                }
+            }
+            all_armed &= self.listeners[index].op.is_some();
+        }
+        if take {
+            let accepting = if all_armed { Accepting::Waiting } else { Accepting::No };
+            io.setup.handles.slot.set_accepting(accepting);
+        }
+    }
+
+    /// Forgets when to look for connections.
+    fn look_for_nothing(&mut self) {
+        self.balancer.end_hold();
+        self.wakeups.end_checks();
+    }
+
+    /// Decides about the next connections at listeners that are shared.
+    fn decide(&mut self, io: &mut ConnIo<'_>) -> AcceptDecision {
+        if self.alone {
+            return AcceptDecision::Arm;
+        }
+        // Requests wait, or have probably just arrived: clients send the first one right behind the
+        // connection. A wake-up armed now would find the sibling's next connection readable, too, and take it
+        // to no purpose.
+        if self.just_accepted || io.conns.jobs() > 0 {
+            return AcceptDecision::Keep;
+        }
+        // All threads of the application are at work: a request on a new connection would wait, which a sibling could
+        // answer.
+        let threads = io.setup.config.threads;
+        if threads > 0 && io.conns.workers() >= threads {
+            self.balancer.end_hold();
+            return AcceptDecision::Disarm;
+        }
+        if self.holds_back(io) { AcceptDecision::Disarm } else { AcceptDecision::Arm }
+    }
+
+    /// Tells whether this worker leaves the next connections to its siblings, and takes one that none of them
+    /// has taken.
+    fn holds_back(&mut self, io: &mut ConnIo<'_>) -> bool {
+        let (now, own) = (io.turn.now(), io.conns.len() as u64);
+        let slot = &io.setup.handles.slot;
+        let shares = self.listeners.iter().any(|listener| listener.shared);
+        match self.balancer.decide(own, shares, now, |busy_grace| siblings(slot, now, busy_grace)) {
+            Hold::No => false,
+            Hold::Yes => true,
+            Hold::Look { idle } => {
+                let left_over = self.accept_left_over(io);
+                self.balancer.note_look(idle, left_over, now);
+                true
+            }
+        }
+    }
+
+    /// Looks for a connection that no worker was woken for: often while a sibling is there that may lose
+    /// wake-ups, else when this worker has slept for so long. Returns whether there was one.
+    fn polls_backlog(&mut self, io: &mut ConnIo<'_>) -> bool {
+        let slot = &io.setup.handles.slot;
+        let may_be_lost = || {
+            let age = slot.read().age;
+            slot.board().readings().any(|reading| reading.age != age && reading.may_lose_wakeup())
+        };
+        self.wakeups.begin_check(io.turn.now(), may_be_lost) && self.accept_left_over(io)
+    }
+
+    /// Tells whether no sibling could take a connection from this listener.
+    fn is_alone_at(&self, index: usize) -> bool {
+        self.alone || !self.listeners[index].shared
+    }
+
+    /// Begins application work: gives the wake-ups back, and takes the connection of one that had come already.
+    pub(crate) fn begin_work(&mut self, io: &mut ConnIo<'_>) {
+        // Threads work while the loop waits.
+        if io.setup.config.threads == 0 {
+            self.disarm(io);
+        }
+    }
+
+    /// Gives the wake-ups back.
+    fn disarm(&mut self, io: &mut ConnIo<'_>) {
+        let slot = &io.setup.handles.slot;
+        if self.alone && !io.draining {
+            return slot.set_accepting(Accepting::BusyArmed);
+        }
+        slot.set_accepting(if io.draining { Accepting::No } else { Accepting::BusyDisarmed });
+        for index in 0..self.listeners.len() {
+            let listener = &mut self.listeners[index];
+            if (listener.shared || io.draining)
+                && let Some(op) = listener.op.take()
+                && io.driver.disarm_accept(op)
+                && !self.passes_wakeup_on(io, index)
+            {
+                self.accept_some(io, index);
+            }
+        }
+    }
+
+    /// Begins to drain: gives all listeners back. They are closed when what waits there has been taken.
+    pub(crate) fn begin_drain(&mut self, io: &mut ConnIo<'_>) {
+        self.alone = io.setup.handles.slot.board().is_only_worker();
+        self.disarm(io);
+        for listener in &self.listeners {
+            // Siblings have the same socket, so that closing it here does not take this worker out of the
+            // kernel's queue of waiters, and a wake-up that is used up for it would be lost.
+            io.driver.release_file(listener.fd);
+        }
+    }
+
+    /// Gives wake-ups to the siblings, because this worker takes no more for now. Where one has been used up
+    /// for us already, its connection waits for us alone and is taken, above the limit if need be (by one per
+    /// listener at most).
+    fn hand_back(&mut self, io: &mut ConnIo<'_>, which: impl Fn(&AcceptSocket) -> bool) {
+        io.setup.handles.slot.set_accepting(Accepting::No);
+        for index in 0..self.listeners.len() {
+            let listener = &mut self.listeners[index];
+            if which(listener)
+                && let Some(op) = listener.op.take()
+                && io.driver.disarm_accept(op)
+                && !self.is_alone_at(index)
+            {
+                self.accept_one(io, index);
+            }
+        }
+    }
+
+    /// Handles the wake-up of a listener.
+    pub(crate) fn on_acceptable(&mut self, io: &mut ConnIo<'_>, index: u32, result: &io::Result<u32>) {
+        let index = index as usize;
+        let Some(listener) = self.listeners.get_mut(index) else { return };
+        listener.op = None;
+        io.setup.handles.slot.set_accepting(Accepting::BusyDisarmed);
+        match result {
+            Err(error) => self.pause(io, error),
+            Ok(_) if self.is_alone_at(index) => self.accept_some(io, index),
+            // What else the turn brings decides.
+            Ok(_) => self.listeners[index].woken = true,
+        }
+    }
+
+    /// Tells whether a shared listener has woken this worker in this turn.
+    pub(crate) fn is_woken(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.woken)
+    }
+
+    /// Takes, after all completions of a turn, what shared listeners have woken this worker for, or leaves it.
+    pub(crate) fn take_woken(&mut self, io: &mut ConnIo<'_>) {
+        for index in 0..self.listeners.len() {
+            if std::mem::take(&mut self.listeners[index].woken) && !self.passes_wakeup_on(io, index) {
+                self.accept_some(io, index);
+            }
+        }
+    }
+
+    /// Decides whether the connection of a shared listener's wake-up is left in the queue, because there is
+    /// work to do first, and a sibling that can take it. Not twice in a row: under load there is always work,
+    /// and always a sibling that will be free in a moment.
+    fn passes_wakeup_on(&mut self, io: &mut ConnIo<'_>, index: usize) -> bool {
+        let left = std::mem::take(&mut self.listeners[index].left);
+        // Threads work while the loop waits.
+        if left || io.conns.jobs() == 0 || io.draining || io.setup.config.threads > 0 {
+            return false;
+        }
+        let (slot, now) = (&io.setup.handles.slot, io.turn.now());
+        let siblings = siblings(slot, now, self.balancer.busy_grace(now));
+        if !siblings.can_take() {
+            return false;
+        }
+        // Those that do not wait see the queue when they are about to.
+        if siblings.idle() {
+            if !self.wakeups.may_wake_siblings(now) {
+                return false;
+            }
+            slot.board().wake_siblings();
+        }
+        self.listeners[index].left = true;
+        true
+    }
+
+    /// Handles a wake-up of a sibling, which leaves a connection to any worker that is free.
+    pub(crate) fn on_sibling_wakeup(&mut self, board: &Scoreboard, now: Instant) {
+        board.drain_sibling_wakeup();
+        self.wakeups.on_sibling_wakeup(now);
+    }
+
+    /// Accepts after a wake-up. A shared one was used up for us: its connection is taken in any case.
+    fn accept_some(&mut self, io: &mut ConnIo<'_>, index: usize) {
+        let alone = self.is_alone_at(index);
+        let batch_max = if alone { ACCEPT_BATCH_SOLO_MAX } else { ACCEPT_BATCH_SHARED_MAX };
+        let batch = self.listeners[index].batch.min(batch_max);
+        for done in 0..batch {
+            if io.conns.load() >= io.setup.config.connections_max && (done > 0 || alone) {
+                return;
+            }
+            if !self.accept_one(io, index) {
+                self.listeners[index].batch = done.max(1);
+                return;
+            }
+        }
+        self.listeners[index].batch = (batch * 2).min(batch_max);
+    }
+
+    /// Accepts what the kernel has queued for a worker that drains, for a last answer each, and then forgets
+    /// the listeners. `false`: there is no room for all of it now.
+    pub(crate) fn take_queue(&mut self, io: &mut ConnIo<'_>) -> bool {
+        let now = io.turn.now();
+        self.paused_until = self.paused_until.filter(|until| now < *until);
+        for index in 0..self.listeners.len() {
+            loop {
+                if io.conns.load() >= io.setup.config.connections_max || self.paused_until.is_some() {
+                    return false;
+                }
+                if !self.accept_one(io, index) {
+                    break;
+                }
+            }
+        }
+        let taken = self.paused_until.is_none();
+        if taken {
+            self.listeners.clear();
+        }
+        taken
+    }
+
+    /// Tells whether there are listeners.
+    pub(crate) fn has_listeners(&self) -> bool {
+        !self.listeners.is_empty()
+    }
+
+    /// Takes one connection that no sibling has taken. `false`: there is none.
+    fn accept_left_over(&mut self, io: &mut ConnIo<'_>) -> bool {
+        (0..self.listeners.len()).any(|index| self.listeners[index].shared && self.accept_one(io, index))
+    }
+
+    /// Accepts a connection. `false`: there is nothing (more) to accept now.
+    fn accept_one(&mut self, io: &mut ConnIo<'_>, index: usize) -> bool {
+        let AcceptSocket { fd: listener_fd, unix, .. } = self.listeners[index];
+        let (fd, peer) = match io.driver.accept(listener_fd) {
+            Ok(accepted) => accepted,
+            // The next one may be fine: the client of this one left before we came.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return true,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return false;
+            }
+            Err(error) => {
+                self.pause(io, &error);
+                return false;
+            }
+        };
+        let (handles, config) = (&io.setup.handles, &io.setup.config);
+        let trusted = unix || handles.trusted.trusts(peer.ip());
+        let proxy_state = ProxyHeaderState::of(config, peer);
+        let id = io.conns.insert(NewConn { fd, peer, listener: index as u16, trusted, proxy_state });
+        if io.draining {
+            io.start_timer(id, ConnTimer::Drain, DRAIN_FRESH);
+        } else {
+            io.start_timer(id, ConnTimer::Header, config.header_timeout);
+        }
+        io.arm_recv(id);
+        self.just_accepted = true;
+        self.balancer.note_accepted();
+        self.reported = io.conns.len();
+        handles.slot.set_accepted(io.turn.now(), self.reported as u32);
+        true
+    }
+
+    /// Accepts nothing for a while: resources are short.
+    fn pause(&mut self, io: &ConnIo<'_>, error: &io::Error) {
+        let now = io.turn.now();
+        self.paused_until = Some(now.after(ACCEPT_PAUSE));
+        if self.warned_at.is_none_or(|at| now.since(at) >= ACCEPT_WARNING_EVERY) {
+            self.warned_at = Some(now);
+            io.setup.log(
+                Level::Warning,
+                format_args!("Cannot accept connections for the moment ({error}); open ones go on"),
+            );
+        }
+    }
+
+    /// Tells the score-board how many connections are open, if it does not know yet.
+    pub(crate) fn report(&mut self, slot: &Slot, connections: usize) {
+        if self.reported != connections {
+            self.reported = connections;
+            slot.set_connections(connections as u32);
+        }
+    }
+}
+
+#[cfg(test)]
+impl Acceptor {
+    /// Pretends that this turn has accepted a connection.
+    pub(crate) fn set_just_accepted(&mut self) {
+        self.just_accepted = true;
+    }
+
+    /// Tells whether this turn has accepted a connection.
+    pub(crate) fn has_just_accepted(&self) -> bool {
+        self.just_accepted
+    }
+}
+
+/// Reads what the score-board says about the siblings that can take a connection.
+fn siblings(slot: &Slot, now: Instant, busy_grace: Duration) -> Siblings {
+    Siblings::of(slot.read().age, now, busy_grace, slot.board().readings())
+}

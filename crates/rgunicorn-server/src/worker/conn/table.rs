@@ -1,0 +1,220 @@
+//! The connections of a worker: their slots, their deadlines, and the work that they have for the application.
+
+use std::collections::VecDeque;
+
+use slab::Slab;
+
+use rgunicorn_io::sys::clock::Instant;
+
+use super::{Conn, NewConn};
+use crate::worker::event_source::GENERATION_MASK;
+use crate::worker::ids::{ConnId, RequestId};
+use crate::worker::jobs::Job;
+use crate::worker::message::Request;
+use crate::worker::timers::{ConnTimer, ConnTimers};
+
+/// The table of connections.
+#[derive(Default)]
+pub(crate) struct Connections {
+    conns: Slab<Conn>,
+    /// At most one deadline per connection.
+    pub(crate) timers: ConnTimers,
+    jobs: VecDeque<Job>,
+    /// Connections that hold as much early input as they may: reception pauses when all completions of the turn are
+    /// handled. Not earlier: what `recv_stop` returns comes after the data that those completions carry.
+    full: Vec<ConnId>,
+    /// The last generation given.
+    generation: u32,
+    /// Greenlets and threads at work ([`Self::begin_work`]).
+    workers: usize,
+    /// The part of them whose connection is closed.
+    orphans: usize,
+}
+
+impl Connections {
+    /// Returns the connection that `id` names, if it is still the same one.
+    pub(crate) fn get(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.conns.get_mut(id.index as usize).filter(|conn| conn.generation == id.generation)
+    }
+
+    /// Returns the connection on which the request `id` is, if no later one has begun there.
+    pub(crate) fn request(&mut self, id: RequestId) -> Option<&mut Conn> {
+        self.get(id.conn).filter(|conn| conn.sequence() == id.sequence)
+    }
+
+    /// Gives a new connection a slot and an id.
+    pub(crate) fn insert(&mut self, new: NewConn) -> ConnId {
+        self.generation = match (self.generation + 1) & GENERATION_MASK {
+            0 => 1,
+            next => next,
+        };
+        let generation = self.generation;
+        ConnId { index: self.conns.insert(Conn::new(new, generation)) as u32, generation }
+    }
+
+    /// Takes a connection out, with its deadline. If its request waits for the client, the application is to
+    /// abandon it.
+    pub(crate) fn remove(&mut self, id: ConnId) -> Option<Conn> {
+        self.get(id)?;
+        self.timers.stop(id.index);
+        let conn = self.conns.remove(id.index as usize);
+        self.orphans += usize::from(conn.held);
+        if conn.parked || conn.awaits_body() {
+            self.jobs.push_back(Job::Abandon(conn.request_id(id.index)));
+        }
+        Some(conn)
+    }
+
+    /// Returns the ids of all connections.
+    pub(crate) fn ids(&self) -> Vec<ConnId> {
+        let id = |(index, conn): (usize, &Conn)| ConnId { index: index as u32, generation: conn.generation };
+        self.conns.iter().map(id).collect()
+    }
+
+    /// Counts the open connections.
+    pub(crate) fn len(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Counts what `worker_connections` bounds: open connections, and work on behalf of closed ones.
+    pub(crate) fn load(&self) -> usize {
+        self.conns.len() + self.orphans
+    }
+
+    /// Tells whether there is neither work for the application nor anything that `worker_connections` bounds.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && self.load() == 0
+    }
+
+    /// Counts the greenlets and threads at work.
+    pub(crate) fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// Counts a greenlet or a thread that begins to work on a request.
+    pub(crate) fn begin_work(&mut self, id: ConnId) {
+        self.workers += 1;
+        match self.get(id) {
+            Some(conn) => conn.held = true,
+            None => self.orphans += 1,
+        }
+    }
+
+    /// Counts it no longer.
+    pub(crate) fn end_work(&mut self, id: ConnId) {
+        self.workers = self.workers.saturating_sub(1);
+        match self.get(id) {
+            Some(conn) => conn.held = false,
+            None => self.orphans = self.orphans.saturating_sub(1),
+        }
+    }
+
+    /// Queues work for the application.
+    pub(crate) fn push_job(&mut self, job: Job) {
+        self.jobs.push_back(job);
+    }
+
+    /// Queues a request that is ready; no deadline runs from here on.
+    pub(crate) fn call(&mut self, request: Box<Request>) {
+        self.timers.stop(request.id.conn.index);
+        self.jobs.push_back(Job::Call(request));
+    }
+
+    /// Queues the resumption of the request in progress on a connection.
+    pub(crate) fn resume(&mut self, id: ConnId) {
+        if let Some(conn) = self.get(id) {
+            let id = conn.request_id(id.index);
+            self.jobs.push_back(Job::Resume(id));
+        }
+    }
+
+    /// Takes out the oldest work for the application.
+    pub(crate) fn pop_job(&mut self) -> Option<Job> {
+        self.jobs.pop_front()
+    }
+
+    /// Counts the work for the application.
+    pub(crate) fn jobs(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Notes a connection that holds as much early input as it may.
+    pub(crate) fn mark_full(&mut self, id: ConnId) {
+        self.full.push(id);
+    }
+
+    /// Takes out one of those connections.
+    pub(crate) fn pop_full(&mut self) -> Option<ConnId> {
+        self.full.pop()
+    }
+
+    /// Takes out a connection whose time is up, with the class of its deadline.
+    pub(crate) fn pop_expired(&mut self, now: Instant) -> Option<(ConnId, ConnTimer)> {
+        loop {
+            let (index, timer) = self.timers.pop_expired(now)?;
+            if let Some(conn) = self.conns.get(index as usize) {
+                return Some((ConnId { index, generation: conn.generation }, timer));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::conn::io::fixture::new_conn;
+
+    fn table() -> (Connections, ConnId) {
+        let mut table = Connections::default();
+        let id = table.insert(new_conn());
+        (table, id)
+    }
+
+    #[test]
+    fn a_stale_id_names_nothing() {
+        let (mut table, id) = table();
+        table.timers.start(id.index, ConnTimer::Header, Instant(800));
+        assert!(table.get(id).is_some() && table.remove(id).is_some());
+        let next = table.insert(new_conn());
+        assert_eq!((next.index, table.timers.len()), (id.index, 0), "the slot is used again");
+        assert!(table.get(id).is_none() && table.remove(id).is_none() && table.get(next).is_some());
+    }
+
+    #[test]
+    fn work_counts_as_load_until_it_ends_also_without_its_connection() {
+        let (mut table, id) = table();
+        table.begin_work(id);
+        assert_eq!((table.load(), table.workers()), (1, 1));
+        table.remove(id);
+        assert_eq!((table.len(), table.load()), (0, 1));
+        assert!(!table.is_idle());
+        table.end_work(id);
+        assert!(table.is_idle());
+        table.begin_work(id);
+        assert_eq!(table.load(), 1, "it begins when the client has left");
+        table.end_work(id);
+        assert_eq!((table.load(), table.workers()), (0, 0));
+    }
+
+    #[test]
+    fn the_application_abandons_what_waits_for_a_client_that_leaves() {
+        let (mut table, id) = table();
+        table.remove(id);
+        assert_eq!(table.jobs(), 0, "it had begun nothing");
+        let id = table.insert(new_conn());
+        if let Some(conn) = table.get(id) {
+            conn.parked = true;
+        }
+        table.remove(id);
+        assert!(matches!(table.pop_job(), Some(Job::Abandon(request)) if request.conn == id));
+    }
+
+    #[test]
+    fn a_deadline_comes_out_with_its_connection() {
+        let (mut table, id) = table();
+        table.timers.start(id.index, ConnTimer::Keepalive, Instant(800));
+        assert_eq!(table.pop_expired(Instant(799)), None);
+        assert_eq!(table.pop_expired(Instant(800)), Some((id, ConnTimer::Keepalive)));
+        assert_eq!(table.pop_expired(Instant(900)), None);
+    }
+}

@@ -1,0 +1,82 @@
+//! Deadlines: the end of connections whose time is up, also because the worker leaves.
+
+use super::ConnPhase;
+use super::io::{BytesIn, ConnIo, DRAIN_FRESH};
+use crate::log::Level;
+use crate::worker::ids::ConnId;
+use crate::worker::timers::ConnTimer;
+
+impl ConnIo<'_> {
+    /// Handles every deadline that is due.
+    #[inline]
+    pub(crate) fn expire_timers(&mut self) {
+        while let Some((id, timer)) = self.conns.pop_expired(self.turn.now()) {
+            self.expire(id, timer);
+        }
+    }
+
+    /// Handles one of them.
+    fn expire(&mut self, id: ConnId, timer: ConnTimer) {
+        let Some(conn) = self.conns.get(id) else { return };
+        if timer == ConnTimer::BodyStall && conn.awaits_body() {
+            return self.stall_body(id);
+        }
+        match (conn.has_output(), conn.phase) {
+            (true, _) if timer != ConnTimer::WriteStall => {
+                self.start_timer(id, ConnTimer::WriteStall, self.setup.config.write_stall_timeout);
+            }
+            (true, _) => {
+                self.setup.log(Level::Debug, format_args!("Closing a connection whose client does not read"));
+                self.close(id);
+            }
+            (false, ConnPhase::Idle | ConnPhase::Body) => self.close_silent(id),
+            (false, ConnPhase::Head) => {
+                self.close_silent(id);
+                // What had arrived was not the end of it either.
+                if self.conns.get(id).is_some_and(|conn| conn.phase == ConnPhase::Head) {
+                    self.close(id);
+                }
+            }
+            (false, _) => self.close(id),
+        }
+    }
+
+    /// Closes a connection from which nothing has come in time, unless something has raced in: a loop that
+    /// was blocked, or has more to receive than one turn takes, does not know yet. A request that is complete
+    /// with it is answered.
+    fn close_silent(&mut self, id: ConnId) {
+        let (data, end) = self.take_arrived(id);
+        if data.is_empty() {
+            return self.close(id);
+        }
+        self.bytes_in(id, BytesIn::Own(&data), end);
+    }
+
+    /// Closes the connections that are idle when the worker begins to leave, and gives those a moment that
+    /// may be about to send a request, or to close after their answer.
+    pub(crate) fn drain_idle(&mut self) {
+        for id in self.conns.ids() {
+            let Some(conn) = self.conns.get(id) else { continue };
+            let (phase, output, served) = (conn.phase, conn.has_output(), conn.served);
+            match phase {
+                ConnPhase::Idle if !output && served && !self.was_busy(id) => self.close_silent(id),
+                // Those with output: their clients have not seen yet that they may send no further request.
+                ConnPhase::Idle | ConnPhase::Lingering | ConnPhase::Skipping => {
+                    self.start_timer(id, ConnTimer::Drain, DRAIN_FRESH);
+                }
+                ConnPhase::Head
+                | ConnPhase::Body
+                | ConnPhase::Running
+                | ConnPhase::Flushing
+                | ConnPhase::Closing => {}
+            }
+        }
+    }
+
+    /// Tells whether an idle connection had its last answer a moment ago: so much of its keep-alive time is left.
+    fn was_busy(&self, id: ConnId) -> bool {
+        let keepalive = self.setup.config.keepalive;
+        let left = self.conns.timers.at(id.index).map(|at| at.since(self.turn.now()));
+        left.is_some_and(|left| keepalive.saturating_sub(left) < DRAIN_FRESH)
+    }
+}

@@ -1,0 +1,48 @@
+//! Work for the application.
+
+use super::ids::RequestId;
+use super::message::Request;
+
+/// A piece of work for the application; they are done in order of arrival.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// A complete request.
+    Call(Box<Request>),
+    /// A parked response may go on, or there is something to read of a request body.
+    Resume(RequestId),
+    /// The client has left of one that waits.
+    Abandon(RequestId),
+    /// The server has answered a request by itself with this status: log it.
+    Refused(Box<Request>, u16),
+}
+
+impl Job {
+    /// Returns the request that it is about.
+    pub(crate) fn id(&self) -> RequestId {
+        match self {
+            Self::Call(request) | Self::Refused(request, _) => request.id,
+            Self::Resume(id) | Self::Abandon(id) => *id,
+        }
+    }
+}
+
+/// The next thing to do for the application.
+#[derive(Debug)]
+pub(crate) enum NextJob {
+    Run(Job),
+    /// No further request is begun.
+    Abort(RequestId),
+    /// The client no longer waits for the answer.
+    Drop(Box<Request>),
+}
+
+impl NextJob {
+    /// Returns the request that it is about.
+    pub(crate) fn id(&self) -> RequestId {
+        match self {
+            Self::Run(job) => job.id(),
+            Self::Abort(id) => *id,
+            Self::Drop(request) => request.id,
+        }
+    }
+}

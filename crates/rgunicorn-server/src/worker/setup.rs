@@ -1,0 +1,112 @@
+//! The parts of a worker that stay the same for its whole life.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::log::{AccessLog, ErrorLog, Level};
+use rgunicorn_http::Policy;
+use rgunicorn_io::sys::shared::Slot;
+use rgunicorn_settings::Networks;
+
+use super::config::WorkerConfig;
+use super::control::Control;
+
+/// A listening socket as the worker gets it.
+#[derive(Clone, Debug)]
+pub struct ListenerSpec {
+    /// The socket; owned by the arbiter's side, open for the worker's whole life.
+    pub fd: RawFd,
+    /// A unix socket: its peers are always trusted.
+    pub unix: bool,
+    /// Other workers accept from it, too. Not so with a socket of this worker's own (`reuse_port`).
+    pub shared: bool,
+}
+
+/// Handles that the worker shares with the floors above and below: logs, score-board slot, control.
+pub struct WorkerHandles {
+    /// Error log.
+    pub errors: Arc<ErrorLog>,
+    /// The access log, if switched on. Taken out while a record is rendered, because rendering may run Python.
+    pub access: RefCell<Option<AccessLog>>,
+    /// This worker's score-board slot.
+    pub slot: Slot,
+    /// Stop and quit requests.
+    pub control: Arc<Control>,
+    /// Peers that are trusted proxies.
+    pub trusted: Networks,
+    /// The master: when this is no longer our parent, the worker leaves.
+    pub parent: i32,
+    /// The owner of the listening sockets. Let go of when the worker begins to leave: a client that connects after that
+    /// must go to another worker or be refused, and not wait in vain.
+    pub listener_guard: RefCell<Option<Box<dyn std::any::Any>>>,
+}
+
+/// The way to count requests; for any thread.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestCount {
+    /// See [`WorkerConfig`].
+    pub requests_max: u64,
+    /// See [`WorkerConfig`].
+    pub shares_listeners: bool,
+}
+
+impl RequestCount {
+    /// Counts a request that is about to run. At the limit (`max_requests`) the worker begins to leave: the
+    /// request is answered with `Connection: close` and this is the last turn that accepts. While another
+    /// worker is being replaced for that reason it goes on, and asks again at its next request.
+    pub fn add(self, slot: &Slot, control: &Control, errors: &ErrorLog) {
+        let count = slot.add_request();
+        let limit = self.requests_max;
+        if limit != 0 && count >= limit && !control.stopping() && slot.begin_recycling() {
+            errors.info(format_args!("Autorestarting worker after current request."));
+            if self.shares_listeners {
+                slot.mark_replaced();
+            }
+            control.stop();
+        }
+    }
+}
+
+/// Handles, numbers and rules that every part of the reactor may look at.
+pub(crate) struct WorkerSetup {
+    pub(crate) handles: WorkerHandles,
+    pub(crate) config: WorkerConfig,
+    /// Which requests are acceptable.
+    pub(crate) policy: Policy,
+}
+
+impl WorkerSetup {
+    /// Tells whether the worker is willing to keep connections open at this moment.
+    pub(crate) fn keeps_alive(&self) -> bool {
+        !self.config.close_always
+            && self.config.keepalive > Duration::ZERO
+            && !self.handles.control.stopping()
+    }
+
+    /// Writes a line to the error log.
+    pub(crate) fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        self.handles.errors.log(level, line);
+    }
+}
+
+#[cfg(test)]
+impl WorkerSetup {
+    /// Makes one for tests: the only worker of its board, whose logs go nowhere.
+    pub(crate) fn fixture(config: WorkerConfig) -> Self {
+        let board = rgunicorn_io::sys::shared::Scoreboard::new().unwrap();
+        board.set_workers(1);
+        let handles = WorkerHandles {
+            errors: Arc::new(ErrorLog::open("/dev/null", Level::Debug).unwrap()),
+            access: RefCell::new(None),
+            slot: board.claim(1).unwrap(),
+            control: Arc::new(Control::default()),
+            trusted: Networks::default(),
+            parent: rgunicorn_io::sys::process::parent_id(),
+            listener_guard: RefCell::new(None),
+        };
+        Self { handles, config, policy: Policy::default() }
+    }
+}

@@ -1,0 +1,88 @@
+//! Deadlines of connections: one at a time for each.
+
+use rgunicorn_io::driver::timers::Deadlines;
+use rgunicorn_io::sys::clock::Instant;
+
+/// The classes of deadlines, one per duration, so that each is a FIFO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConnTimer {
+    Keepalive,
+    Header,
+    BodyStall,
+    WriteStall,
+    Linger,
+    Drain,
+}
+
+/// Number of classes.
+const CLASSES: usize = 6;
+
+impl ConnTimer {
+    /// All of them, in the order of their numbers.
+    const ALL: [Self; CLASSES] =
+        [Self::Keepalive, Self::Header, Self::BodyStall, Self::WriteStall, Self::Linger, Self::Drain];
+}
+
+/// The deadlines of a worker's connections, by slot.
+#[derive(Debug, Default)]
+pub(crate) struct ConnTimers(Deadlines<CLASSES>);
+
+impl ConnTimers {
+    /// Gives a connection this deadline instead of any that it had.
+    pub(crate) fn start(&mut self, index: u32, timer: ConnTimer, at: Instant) {
+        self.0.set(index, timer as u8, at);
+    }
+
+    /// Takes the deadline of a connection away.
+    pub(crate) fn stop(&mut self, index: u32) {
+        self.0.clear(index);
+    }
+
+    /// Tells whether the deadline of a connection is of this class.
+    pub(crate) fn runs(&self, index: u32, timer: ConnTimer) -> bool {
+        self.0.class(index) == Some(timer as u8)
+    }
+
+    /// Returns the deadline of a connection.
+    pub(crate) fn at(&self, index: u32) -> Option<Instant> {
+        self.0.at(index)
+    }
+
+    /// Returns the nearest deadline.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.0.next()
+    }
+
+    /// Takes out one deadline that is due.
+    pub(crate) fn pop_expired(&mut self, now: Instant) -> Option<(u32, ConnTimer)> {
+        let (index, class) = self.0.pop_expired(now)?;
+        Some((index, *ConnTimer::ALL.get(usize::from(class))?))
+    }
+
+    /// Counts the deadlines of one class.
+    pub(crate) fn count(&self, timer: ConnTimer) -> usize {
+        self.0.count(timer as u8)
+    }
+
+    /// Counts all deadlines.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_class_comes_back_as_itself() {
+        let mut timers = ConnTimers::default();
+        for (index, timer) in (0..).zip(ConnTimer::ALL) {
+            timers.start(index, timer, Instant(800));
+            assert!(timers.runs(index, timer) && timers.count(timer) == 1);
+        }
+        assert_eq!((timers.len(), timers.next()), (CLASSES, Some(Instant(800))));
+        let expired: Vec<_> = std::iter::from_fn(|| timers.pop_expired(Instant(800))).collect();
+        assert_eq!(expired, (0..).zip(ConnTimer::ALL).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,163 @@
+//! One turn of the loop in time: its clock, the arrival of what it reads, and how urgent its answers are.
+
+use std::time::Duration;
+
+use rgunicorn_io::driver::Urgency;
+use rgunicorn_io::sys::clock::Instant;
+
+/// An application call that took longer than this makes the worker send every answer at once for a while: answers
+/// queued for a common submission must not wait behind a slow call.
+const SLOW_CALL: Duration = Duration::from_micros(500);
+/// How long a slow call is remembered.
+const SLOW_CALL_MEMORY: Duration = Duration::from_secs(5);
+/// A wait that took this long was a sleep.
+const SLEPT_MIN: Duration = Duration::from_millis(1);
+
+/// The clock of the loop, and what depends on the present turn.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    now: Instant,
+    /// The ends of the last two waits, the older one first: a connection that waits to be accepted is seen by one, and
+    /// its request by the next.
+    waits_ended: [Instant; 2],
+    /// When what this turn reads has arrived, at the earliest.
+    arrived: Instant,
+    /// Requests that the present turn brought; one alone is answered at once, several are batched.
+    requests: usize,
+    /// An application call was slow not long ago: answers do not wait for company behind the next one.
+    slow_until: Instant,
+}
+
+impl Turn {
+    /// Starts the clock.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { now, waits_ended: [now; 2], arrived: now, requests: 0, slow_until: now }
+    }
+
+    /// Returns when the loop last read the clock: after its wait, and after each call of the application.
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Returns when what this turn reads has arrived, at the earliest.
+    pub(crate) fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
+    /// Begins to count anew, from the requests that the last turn has left over.
+    pub(crate) fn begin(&mut self, left_over: usize) {
+        self.requests = left_over;
+    }
+
+    /// Takes the time at the end of a wait.
+    pub(crate) fn end_wait(&mut self, now: Instant) {
+        let before = std::mem::replace(&mut self.now, now);
+        // What ends a sleep has just come.
+        if now.since(before) >= SLEPT_MIN {
+            self.waits_ended = [now; 2];
+        }
+        self.arrived = self.waits_ended[0];
+        self.waits_ended = [self.waits_ended[1], now];
+    }
+
+    /// Counts requests, or answers of other threads, that this turn has brought.
+    pub(crate) fn add_requests(&mut self, count: usize) {
+        self.requests += count;
+    }
+
+    /// Takes the time after a piece of application work, and remembers whether it was slow.
+    pub(crate) fn end_work(&mut self, now: Instant) {
+        let begun = std::mem::replace(&mut self.now, now);
+        if now.since(begun) > SLOW_CALL {
+            self.slow_until = now.after(SLOW_CALL_MEMORY);
+        }
+    }
+
+    /// Tells whether application work is slow at present.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.now < self.slow_until
+    }
+
+    /// Tells how long a piece of an answer may wait for company. `last`: nothing follows it.
+    pub(crate) fn urgency(&self, last: bool) -> Urgency {
+        if last && self.requests > 1 { Urgency::Batch } else { Urgency::Now }
+    }
+
+    /// Returns how many requests this turn has brought so far.
+    #[cfg(test)]
+    pub(crate) fn requests(&self) -> usize {
+        self.requests
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Instant = Instant(1_000_000_000);
+
+    fn at(time: Duration) -> Instant {
+        START.after(time)
+    }
+
+    #[test]
+    fn the_last_piece_waits_for_company_only_if_there_is_any() {
+        let mut turn = Turn::new(START);
+        turn.begin(1);
+        assert_eq!([turn.urgency(true), turn.urgency(false)], [Urgency::Now; 2]);
+        turn.add_requests(1);
+        assert_eq!([turn.urgency(true), turn.urgency(false)], [Urgency::Batch, Urgency::Now]);
+        turn.begin(0);
+        assert_eq!(turn.urgency(true), Urgency::Now);
+    }
+
+    #[test]
+    fn a_slow_call_is_remembered_for_a_while_and_a_quick_one_changes_nothing() {
+        let mut turn = Turn::new(START);
+        turn.end_work(at(SLOW_CALL));
+        assert!(!turn.is_slow());
+        let slow = at(SLOW_CALL * 2 + Duration::from_nanos(1));
+        turn.end_work(slow);
+        assert!(turn.is_slow());
+        turn.end_work(slow.after(SLOW_CALL));
+        assert!(turn.is_slow());
+        turn.end_wait(Instant(slow.after(SLOW_CALL_MEMORY).0 - 1));
+        assert!(turn.is_slow());
+        turn.end_wait(slow.after(SLOW_CALL_MEMORY));
+        assert!(!turn.is_slow());
+    }
+
+    #[test]
+    fn what_a_busy_loop_reads_may_have_come_before_its_last_but_one_wait() {
+        let mut turn = Turn::new(START);
+        let step = SLEPT_MIN / 2;
+        let ends: Vec<Instant> = (1..=4).map(|count| at(step * count)).collect();
+        let arrived: Vec<Instant> = ends
+            .iter()
+            .map(|end| {
+                turn.end_wait(*end);
+                turn.arrived()
+            })
+            .collect();
+        assert_eq!(arrived, [START, START, ends[0], ends[1]]);
+    }
+
+    #[test]
+    fn what_ends_a_sleep_has_just_come() {
+        let mut turn = Turn::new(START);
+        turn.end_wait(at(SLEPT_MIN / 2));
+        let woken = at(SLEPT_MIN * 2);
+        turn.end_wait(woken);
+        assert_eq!((turn.arrived(), turn.now()), (woken, woken));
+        turn.end_wait(woken.after(SLEPT_MIN / 2));
+        assert_eq!(turn.arrived(), woken);
+    }
+
+    #[test]
+    fn a_slow_call_does_not_count_as_a_sleep() {
+        let mut turn = Turn::new(START);
+        turn.end_work(at(SLEPT_MIN * 9));
+        turn.end_wait(at(SLEPT_MIN * 9));
+        assert_eq!(turn.arrived(), START, "it came while the application worked");
+    }
+}
