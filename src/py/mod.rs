@@ -59,11 +59,17 @@ pub fn native_bytes<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>>
         return Err(PyTypeError::new_err(format!("{} is not a string", object.repr()?)));
     };
     let utf8 = text.to_str()?;
-    if utf8.is_ascii() {
+    if utf8.len() == code_points(text) {
         return Ok(Cow::Borrowed(utf8.as_bytes()));
     }
     let encoded = text.call_method1("encode", ("latin-1",))?;
     Ok(Cow::Owned(encoded.cast::<PyBytes>()?.as_bytes().to_vec()))
+}
+
+/// Returns the number of code points of a `str`. With as many bytes in UTF-8 they are all ASCII.
+fn code_points(text: &Bound<'_, PyString>) -> usize {
+    // SAFETY: a valid `str` whose UTF-8 form was asked for, so that its length is known.
+    unsafe { ffi::PyUnicode_GET_LENGTH(text.as_ptr()).unsigned_abs() }
 }
 
 /// Returns the two items of a tuple, a list or any other iterable that has exactly two.
@@ -72,9 +78,9 @@ pub fn native_bytes<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>>
 /// `ValueError` for another number of items, and those of the iteration.
 pub fn pair<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     if let Ok(tuple) = object.cast_exact::<PyTuple>()
-        && tuple.len() == 2
+        && let [first, second] = tuple.as_slice()
     {
-        return Ok((tuple.get_item(0)?, tuple.get_item(1)?));
+        return Ok((first.clone(), second.clone()));
     }
     let mut items = object.try_iter()?;
     if let (Some(first), Some(second), None) = (items.next(), items.next(), items.next()) {

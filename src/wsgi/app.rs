@@ -1,5 +1,5 @@
-//! The call of the application, the same for every way in which it runs: what it gets, and what starts. Its response is
-//! pulled as fast as the client reads (`respond`); how a request ends is in `finish`.
+//! The call of the application, the same for every way in which it runs, and the objects that it gets. Its
+//! response is pulled as fast as the client reads (`respond`); how a request ends is in `finish`.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -18,15 +18,15 @@ use rgunicorn_io::sys::atfork;
 use rgunicorn_server::log::Level;
 use rgunicorn_server::worker::{Body, ExitStatus, Request, RequestId};
 
-use super::environ::{EnvironFactory, ServerFacts};
-use super::exchange::{Exchange, ExchangeState, RequestObjects, SpareObjects};
+use super::environ::{BuildError, EnvironFactory, NewEnviron, ServerFacts};
+use super::exchange::{Exchange, ExchangeState, Makers, RequestObjects, SpareObjects};
 use super::file_wrapper::FileWrapper;
 use super::hooks::RequestHooks;
 use super::input::Input;
 use super::responder::{Responder, WorkerFacts};
 use super::socket::SocketFactory;
 
-/// All that is needed to run the application.
+/// The application, and the facts that its runs depend on.
 pub struct WsgiConfig {
     /// The application.
     pub app: Py<PyAny>,
@@ -36,19 +36,18 @@ pub struct WsgiConfig {
     pub constants: Py<PyDict>,
     /// Wrapped files leave by sendfile(2).
     pub sendfile: bool,
-    /// Told how to describe the requests in progress.
+    /// The watch on the loop, which is told how to describe the requests in progress.
     pub watch: Arc<Watch>,
     /// The hooks that run for every request, if there are any.
     pub hooks: Option<RequestHooks>,
-    /// Where records of the error log go, if not into its file.
+    /// The way of the error log's records, if that is not into its file.
     pub listener: Option<Arc<QueueListener>>,
 }
 
-/// The application and what its calls need, on one thread.
+/// The application and the state that its calls share, on one thread.
 pub(super) struct WsgiApp {
     app: Py<PyAny>,
-    environs: EnvironFactory,
-    sockets: SocketFactory,
+    makers: Makers,
     spare: SpareObjects,
     parked: RefCell<HashMap<RequestId, Exchange>>,
     pub(super) sendfile: bool,
@@ -59,7 +58,7 @@ pub(super) struct WsgiApp {
     responder: Rc<dyn Responder>,
 }
 
-/// Why a request does not come to its application.
+/// A request that does not come to its application, and the reason.
 struct Rejected {
     request: Box<Request>,
     /// `None`: the call could not be made.
@@ -67,10 +66,11 @@ struct Rejected {
 }
 
 impl WsgiApp {
-    /// The calls of `config`'s application on this thread, whose responses leave by `responder`.
+    /// Makes the one for the calls of `config`'s application on this thread, whose responses leave by
+    /// `responder`.
     ///
     /// # Errors
-    /// Those of making the shared objects.
+    /// `MemoryError`, and any error of importing the modules that the shared objects come from.
     pub(super) fn new(
         py: Python<'_>,
         config: &WsgiConfig,
@@ -82,8 +82,10 @@ impl WsgiApp {
         constants.set_item("wsgi.input", Py::new(py, Input::new(Body::Empty))?)?;
         Ok(Self {
             app: config.app.clone_ref(py),
-            environs: EnvironFactory::new(&config.facts, &constants)?,
-            sockets: SocketFactory::new(py)?,
+            makers: Makers {
+                environs: EnvironFactory::new(&config.facts, &constants)?,
+                sockets: SocketFactory::new(py)?,
+            },
             spare: SpareObjects::new(),
             parked: RefCell::default(),
             sendfile: config.sendfile,
@@ -100,14 +102,14 @@ impl WsgiApp {
         &*self.responder
     }
 
-    /// Hands diverted records of the error log over. Where nothing is borrowed.
+    /// Hands diverted records of the error log over. To be called where nothing is borrowed.
     pub(super) fn relay_logs(&self) {
         if let Some(listener) = &self.listener {
             listener.relay();
         }
     }
 
-    /// Whether this process is a child that the application forked.
+    /// Returns whether this process is a child that the application forked.
     pub(super) fn is_forked_copy(&self) -> bool {
         atfork::generation() != self.forks
     }
@@ -177,7 +179,7 @@ impl WsgiApp {
         Ok(())
     }
 
-    /// Makes everything that the application gets.
+    /// Makes the environ and the other objects that the application gets.
     fn prepare(
         &self,
         py: Python<'_>,
@@ -185,18 +187,14 @@ impl WsgiApp {
         body: Body,
         req: Option<&Bound<'_, PyAny>>,
     ) -> Result<Exchange, Rejected> {
-        let environ = match self.environs.build(py, &request) {
-            Ok(Ok(environ)) => environ,
-            Ok(Err(error)) => return Err(Rejected { request, error: Some(error) }),
-            Err(error) => {
-                error.write_unraisable(py, None);
-                return Err(Rejected { request, error: None });
-            }
-        };
-        match self.fill(&environ, &request, body, req) {
-            Ok((input, objects)) => Ok(Exchange {
+        let made = self.makers.environs.build(py, &request).and_then(|environ| {
+            let (input, objects) = self.fill(&environ, &request, body, req)?;
+            Ok((environ, input, objects))
+        });
+        match made {
+            Ok((environ, input, objects)) => Ok(Exchange {
                 request,
-                environ: environ.unbind(),
+                environ: environ.dict.unbind(),
                 input,
                 objects,
                 iterable: None,
@@ -204,7 +202,8 @@ impl WsgiApp {
                 state: ExchangeState::Ending,
                 is_sized: false,
             }),
-            Err(error) => {
+            Err(BuildError::Http(error)) => Err(Rejected { request, error: Some(error) }),
+            Err(BuildError::Python(error)) => {
                 error.write_unraisable(py, None);
                 Err(Rejected { request, error: None })
             }
@@ -214,12 +213,12 @@ impl WsgiApp {
     /// Puts the objects of one request into its environ. Returns the input if that streams.
     fn fill(
         &self,
-        environ: &Bound<'_, PyDict>,
+        new: &NewEnviron<'_>,
         request: &Request,
         body: Body,
         req: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<(Option<Py<Input>>, RequestObjects)> {
-        let py = environ.py();
+        let (environ, py) = (&new.dict, new.dict.py());
         if let (Some(hooks), Some(req)) = (&self.hooks, req) {
             hooks.apply(py, req, environ)?;
         }
@@ -241,19 +240,19 @@ impl WsgiApp {
             connect: head.method() == b"CONNECT",
             keep_alive: request.keep_alive,
         };
-        let makers = (&self.environs, &self.sockets);
-        let objects = self.spare.take(environ, makers, request.id, facts, || self.responder.mailbox())?;
+        let mailbox = || self.responder.mailbox();
+        let objects = self.spare.take(new, &self.makers, request.id, facts, mailbox)?;
         Ok((streaming, objects))
     }
 
     /// Gives the objects of a request back that is over. Runs Python.
     pub(super) fn put_back(&self, py: Python<'_>, objects: RequestObjects) {
-        self.spare.put_back(py, objects, (&self.environs, &self.sockets));
+        self.spare.put_back(py, objects, &self.makers);
     }
 
-    /// Whether the application took the socket of an exchange.
+    /// Returns whether the application took the socket of an exchange.
     pub(super) fn is_taken(&self, py: Python<'_>, exchange: &Exchange) -> bool {
-        self.sockets.is_taken(py, &exchange.objects.socket)
+        self.makers.sockets.is_taken(py, &exchange.objects.socket)
     }
 
     /// Puts an exchange aside until its request is resumed or abandoned.
@@ -274,10 +273,10 @@ impl WsgiApp {
     }
 }
 
-/// Runs the handlers of signals that have come. On the main thread, which is the loop's.
+/// Runs the handlers of signals that have come. To be called on the main thread, which is the loop's.
 ///
 /// # Errors
-/// [`ExitStatus`] when one of them wants the process to leave.
+/// [`ExitStatus`] when a handler wants the process to leave.
 pub(super) fn check_signals() -> Result<(), ExitStatus> {
     Python::attach(|py| {
         py.check_signals().map_err(|error| {

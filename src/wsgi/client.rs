@@ -1,4 +1,4 @@
-//! `rgunicorn.client_disconnected`: whether the client still waits for what the application does.
+//! `rgunicorn.client_disconnected`: tells the application whether the client still waits for its work.
 
 use std::sync::Arc;
 
@@ -11,18 +11,20 @@ use super::current;
 use super::remote;
 use super::shared::RequestShared;
 
-/// Callable without arguments: whether the client has closed its connection, or its side of it. Asks the kernel, which takes
-/// a microsecond or two (with threads a trip to the loop, some tens): cheap enough for every step of a long work. After
-/// the request it answers `True`. Where requests run in threads, any thread may ask; else only the worker's.
+/// The callable without arguments that answers whether the client has closed its connection, or its side of
+/// it. It asks the kernel, which takes a microsecond or two (with threads a trip to the loop, some tens):
+/// cheap enough for every step of a long work. After the request it answers `True`. Where requests run in
+/// threads, any thread may ask; else only the worker's.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
 pub struct ClientDisconnected {
     shared: Arc<RequestShared>,
-    /// Where threads of the application's own can ask, and how many forks ago it was made.
+    /// The mailbox at which threads of the application's own can ask, and the number of forks before it was
+    /// made.
     mailbox: Option<(Arc<Mailbox>, u32)>,
 }
 
 impl ClientDisconnected {
-    /// One about the request of `shared`; `mailbox` where the application runs in threads.
+    /// Makes the one for the request of `shared`; `mailbox` is there where the application runs in threads.
     pub(super) fn new(shared: Arc<RequestShared>, mailbox: Option<Arc<Mailbox>>) -> Self {
         Self { shared, mailbox: mailbox.map(|mailbox| (mailbox, atfork::generation())) }
     }

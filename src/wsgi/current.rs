@@ -1,5 +1,6 @@
-//! The way from this thread to its requests' connections, for Python objects that outlive a call: they may not hold it, because the collector and
-//! other threads may touch them, so they hold a request's number and ask here.
+//! The way from this thread to its requests' connections, for Python objects that outlive a call: they may
+//! not hold it, because the collector and other threads may touch them, so they hold a request's number and
+//! ask here.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -18,7 +19,8 @@ thread_local! {
 
 /// Makes `responder` the one of this thread, until [`clear`].
 pub(super) fn set(responder: Rc<dyn Responder>) {
-    CURRENT.set(Some((responder, atfork::generation())));
+    let former = CURRENT.replace(Some((responder, atfork::generation())));
+    drop(former);
 }
 
 /// Forgets this thread's responder.
@@ -30,8 +32,8 @@ pub(super) fn clear() {
 /// Returns the responder of this thread.
 ///
 /// # Errors
-/// `RuntimeError` on a thread that is not the worker's, and in a child that the application forked: its connections
-/// and rings are the parent's.
+/// `RuntimeError` on a thread that is not the worker's, and in a child that the application forked: its
+/// connections and rings are the parent's.
 pub(super) fn responder() -> PyResult<Rc<dyn Responder>> {
     match CURRENT.with_borrow(Clone::clone) {
         Some((responder, forks)) if forks == atfork::generation() => Ok(responder),

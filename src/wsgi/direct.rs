@@ -1,5 +1,5 @@
-//! Direct mode: the application runs on the loop's own frame, one request at a time. Where it would have to wait for its
-//! client, its exchange is parked under its request, and nothing of it stays on the stack.
+//! Direct mode: the application runs on the loop's own frame, one request at a time. Where it would have to
+//! wait for its client, its exchange is parked under its request, and nothing of it stays on the stack.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -100,17 +100,18 @@ impl Responder for DirectResponder {
 /// The application in direct mode.
 pub struct DirectApp {
     wsgi: Rc<WsgiApp>,
-    /// Told about every call into the application; it asks `running` what that is for.
+    /// The watch on the loop: it is told about every call into the application, and asks `running` about its
+    /// request.
     watch: Arc<Watch>,
     running: Arc<RunningRequest>,
     forks: u32,
 }
 
 impl DirectApp {
-    /// The application of `config` on the reactor's thread, which is this one.
+    /// Makes the application of `config` for the reactor's thread, which is this one.
     ///
     /// # Errors
-    /// Those of making the objects that requests share.
+    /// `MemoryError`, and any error of importing the modules that the shared objects come from.
     pub fn new(py: Python<'_>, config: &WsgiConfig, reactor: &Rc<Reactor>) -> PyResult<Self> {
         let responder = Rc::new(DirectResponder(Rc::clone(reactor)));
         let wsgi = Rc::new(WsgiApp::new(py, config, WorkerFacts::of(reactor), responder.clone())?);
@@ -120,15 +121,15 @@ impl DirectApp {
         Ok(Self { wsgi, watch: Arc::clone(&config.watch), running, forks: atfork::generation() })
     }
 
-    /// The worker leaves: closes what the application has returned for responses that are still in progress (PEP 3333:
-    /// `close()` is called however a request ends).
+    /// Closes the application's iterables of responses that are still in progress when the worker leaves (PEP
+    /// 3333: `close()` is called however a request ends).
     pub fn close(&self) {
         Python::attach(|py| self.wsgi.close_parked(py));
         current::clear();
     }
 
-    /// Runs `work` on behalf of a request, watched and with the interpreter lock held. A panic ends the request's connection
-    /// and goes on to the loop, which logs it.
+    /// Runs `work` on behalf of a request, watched and with the interpreter lock held. A panic ends the
+    /// request's connection and goes on to the loop, which logs it.
     fn serve(&self, reactor: &Reactor, id: RequestId, now: Instant, work: impl FnOnce(Python<'_>)) {
         watched(&self.watch, now, work, || {
             if !self.is_forked_child() {
@@ -138,7 +139,8 @@ impl DirectApp {
     }
 }
 
-/// Runs `work` with the interpreter lock held while `watch` knows of it; after a panic `clean_up`, and the panic goes on.
+/// Runs `work` with the interpreter lock held while `watch` knows of it; after a panic `clean_up`, and the
+/// panic goes on.
 pub(super) fn watched(watch: &Watch, now: Instant, work: impl FnOnce(Python<'_>), clean_up: impl FnOnce()) {
     watch.begin(now);
     let done = catch_unwind(AssertUnwindSafe(|| Python::attach(work)));

@@ -1,7 +1,7 @@
-//! The environ: a template per listener, copied for each request and filled from the request head. Keys are made once;
-//! a cache leads from a header's name as sent to its `HTTP_*` key.
+//! The environ: a template per listener, copied for each request and filled from the request head. Keys are
+//! made once; a cache leads from a header's name as sent to its `HTTP_*` key.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -17,10 +17,12 @@ use rgunicorn_server::worker::Request;
 
 /// Header names remembered. Clients choose the names, so the cache is bounded; real traffic uses a few dozen.
 const CACHED_NAMES_MAX: usize = 512;
+/// The method that the templates have: all others are set.
+const USUAL_METHOD: &str = "GET";
 /// Peers whose texts are remembered: more connections than a CPU is busy with at a time, and 16 KiB.
 const CACHED_PEERS: usize = 256;
 
-/// What a listener puts into SERVER_NAME and SERVER_PORT.
+/// The source of SERVER_NAME and SERVER_PORT for a listener.
 #[derive(Clone, Debug)]
 pub enum ListenerName {
     /// A TCP listener's own address.
@@ -37,7 +39,7 @@ pub enum ListenerName {
     },
 }
 
-/// What is the same in every environ of a worker.
+/// The facts that are the same in every environ of a worker.
 pub struct ServerFacts {
     /// One entry per listener, in the worker's order.
     pub listeners: Vec<ListenerName>,
@@ -54,9 +56,37 @@ pub struct ServerFacts {
 /// Environ keys by the name of a header field as it was sent.
 type NameMap = HashMap<Box<[u8]>, Py<PyString>, BuildHasherDefault<NameHasher>>;
 
-/// Makes environs.
+/// The reason why an environ is not made.
+#[derive(Debug)]
+pub(super) enum BuildError {
+    /// The request breaks a rule.
+    Http(HttpError),
+    /// An object cannot be made.
+    Python(PyErr),
+}
+
+impl From<HttpError> for BuildError {
+    fn from(error: HttpError) -> Self {
+        Self::Http(error)
+    }
+}
+
+impl From<PyErr> for BuildError {
+    fn from(error: PyErr) -> Self {
+        Self::Python(error)
+    }
+}
+
+/// An environ, and the edition of the templates that it was copied from.
+pub(super) struct NewEnviron<'py> {
+    pub(super) dict: Bound<'py, PyDict>,
+    pub(super) edition: u32,
+}
+
+/// The maker of environs.
 pub(super) struct EnvironFactory {
     templates: Vec<Py<PyDict>>,
+    edition: Cell<u32>,
     listeners: Vec<ListenerName>,
     script_name: Vec<u8>,
     names: RefCell<NameMap>,
@@ -65,29 +95,16 @@ pub(super) struct EnvironFactory {
 }
 
 impl EnvironFactory {
-    /// `constants`: further entries of the templates (`wsgi.errors`, `wsgi.file_wrapper`, the input of no body).
+    /// Makes the templates. `constants`: their further entries (`wsgi.errors`, `wsgi.file_wrapper`, the input
+    /// of no body).
+    ///
+    /// # Errors
+    /// `MemoryError`.
     pub(super) fn new(facts: &ServerFacts, constants: &Bound<'_, PyDict>) -> PyResult<Self> {
-        let mut templates = Vec::new();
-        for listener in &facts.listeners {
-            let template = constants.copy()?;
-            template.set_item("SERVER_SOFTWARE", &facts.software)?;
-            template.set_item("SCRIPT_NAME", &facts.script_name)?;
-            template.set_item("wsgi.version", (1, 0))?;
-            template.set_item("wsgi.url_scheme", "http")?;
-            template.set_item("wsgi.multithread", facts.multithread)?;
-            template.set_item("wsgi.multiprocess", facts.multiprocess)?;
-            template.set_item("wsgi.run_once", false)?;
-            template.set_item("wsgi.input_terminated", true)?;
-            reserve(&template)?;
-            if let ListenerName::Tcp { host, port } = listener {
-                template.set_item("REMOTE_PORT", "")?;
-                template.set_item("SERVER_NAME", host)?;
-                template.set_item("SERVER_PORT", port.to_string())?;
-            }
-            templates.push(template.unbind());
-        }
+        let templates = facts.listeners.iter().map(|listener| template(facts, constants, listener));
         Ok(Self {
-            templates,
+            templates: templates.collect::<PyResult<_>>()?,
+            edition: Cell::new(0),
             listeners: facts.listeners.clone(),
             script_name: facts.script_name.clone().into_bytes(),
             names: RefCell::default(),
@@ -95,20 +112,31 @@ impl EnvironFactory {
         })
     }
 
-    /// The environ of `request`, still without the objects that belong to one call.
+    /// Makes the environ of `request`, still without the objects that belong to one call.
+    ///
+    /// # Errors
+    /// [`BuildError::Http`] when the target does not lie under SCRIPT_NAME, and `MemoryError`.
     pub(super) fn build<'py>(
         &self,
         py: Python<'py>,
         request: &Request,
-    ) -> PyResult<Result<Bound<'py, PyDict>, HttpError>> {
+    ) -> Result<NewEnviron<'py>, BuildError> {
+        let edition = self.edition();
         let head = &request.head;
         let listener = usize::from(request.listener).min(self.templates.len().saturating_sub(1));
         let environ = self.templates[listener].bind(py).copy()?;
-        environ.set_item(intern!(py, "REQUEST_METHOD"), method(py, head.method())?)?;
-        environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, head.query())?)?;
+        // The templates have the most frequent values already.
+        if head.method() != USUAL_METHOD.as_bytes() {
+            environ.set_item(intern!(py, "REQUEST_METHOD"), method(py, head.method())?)?;
+        }
+        if !head.query().is_empty() {
+            environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, head.query())?)?;
+        }
+        if head.version() != Version::HTTP_11 {
+            environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol(py, head)?)?;
+        }
         let target = latin1(py, head.target())?;
         environ.set_item(intern!(py, "RAW_URI"), &target)?;
-        environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol(py, head)?)?;
         if head.scheme() == Some(Scheme::Https) {
             environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
         }
@@ -120,7 +148,8 @@ impl EnvironFactory {
         if let ListenerName::Unix { path } = &self.listeners[listener] {
             set_unix_server(py, &environ, head, path)?;
         }
-        Ok(self.set_path(&environ, head, &target)?.map(|()| environ))
+        self.set_path(&environ, head, &target)?;
+        Ok(NewEnviron { dict: environ, edition })
     }
 
     fn set_path(
@@ -128,15 +157,12 @@ impl EnvironFactory {
         environ: &Bound<'_, PyDict>,
         head: &RequestHead,
         target: &Bound<'_, PyString>,
-    ) -> PyResult<Result<(), HttpError>> {
+    ) -> Result<(), BuildError> {
         let py = environ.py();
         let mut path = head.path();
         let script = head.script_name().unwrap_or(&self.script_name);
         if !script.is_empty() {
-            match head.path_after(script) {
-                Ok(rest) => path = rest,
-                Err(error) => return Ok(Err(error)),
-            }
+            path = head.path_after(script)?;
             environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, script)?)?;
         }
         let decoded = percent_decode_path(path);
@@ -146,7 +172,7 @@ impl EnvironFactory {
         } else {
             environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &decoded)?)?;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     fn set_headers<'py>(
@@ -159,7 +185,8 @@ impl EnvironFactory {
             let key = self.key(py, field.name)?;
             let value = latin1(py, field.value)?;
             if let Some(before) = set_default(environ, &key, value.as_any())? {
-                // Cookie is the one field whose repetitions may not be joined by a comma (RFC 6265 section 5.4).
+                // Cookie is the one field whose repetitions may not be joined by a comma (RFC 6265 section
+                // 5.4).
                 let separator = if field.name.eq_ignore_ascii_case(b"cookie") { "; " } else { "," };
                 let joined = before.add(separator)?.add(value)?;
                 environ.set_item(key, joined)?;
@@ -178,11 +205,17 @@ impl EnvironFactory {
             text.extend_from_slice(b"HTTP_");
         }
         text.extend(name.iter().map(|byte| if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }));
-        let key = latin1(py, &text)?;
-        let mut names = self.names.borrow_mut();
-        if names.len() < CACHED_NAMES_MAX {
-            names.insert(name.into(), key.clone().unbind());
+        if self.names.borrow().len() >= CACHED_NAMES_MAX {
+            return latin1(py, &text);
         }
+        // Applications look up by literals, which are interned: the same object is found without a
+        // comparison.
+        let key = match std::str::from_utf8(&text) {
+            Ok(text) => PyString::intern(py, text),
+            Err(_) => latin1(py, &text)?,
+        };
+        let former = self.names.borrow_mut().insert(name.into(), key.clone().unbind());
+        drop(former);
         Ok(key)
     }
 
@@ -224,12 +257,29 @@ impl EnvironFactory {
         Ok((address, port))
     }
 
-    /// Returns the templates. An object that is put into them is in every environ to come.
-    pub(super) fn templates<'a, 'py: 'a>(
-        &'a self,
-        py: Python<'py>,
-    ) -> impl Iterator<Item = &'a Bound<'py, PyDict>> {
-        self.templates.iter().map(move |template| template.bind(py))
+    /// Puts objects into the templates by `set`, and with that into every environ to come. May run Python.
+    ///
+    /// # Errors
+    /// Any error of `set`.
+    pub(super) fn set_in_templates(
+        &self,
+        py: Python<'_>,
+        set: impl Fn(&Bound<'_, PyDict>) -> PyResult<()>,
+    ) -> PyResult<()> {
+        self.templates.iter().try_for_each(|template| set(template.bind(py)))?;
+        // Not before: an environ that is copied meanwhile may still have the former objects.
+        self.edition.set(self.edition().wrapping_add(1));
+        Ok(())
+    }
+
+    /// Returns how many templates hold the objects that are put into them.
+    pub(super) fn templates_count(&self) -> usize {
+        self.templates.len()
+    }
+
+    /// Returns how often the templates have got other objects.
+    pub(super) fn edition(&self) -> u32 {
+        self.edition.get()
     }
 }
 
@@ -240,7 +290,8 @@ struct PeerTexts {
     port: Option<Py<PyString>>,
 }
 
-/// FNV-1a, for header names: they are short, and an attacker's can only slow down a table of [`CACHED_NAMES_MAX`] entries.
+/// FNV-1a, for header names: they are short, and an attacker's can only slow down a table of
+/// [`CACHED_NAMES_MAX`] entries.
 #[derive(Default)]
 struct NameHasher(u64);
 
@@ -256,30 +307,62 @@ impl Hasher for NameHasher {
         self.0 = bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
     }
 
-    /// A slice's length adds nothing to its bytes.
+    // A slice's length adds nothing to its bytes.
     fn write_usize(&mut self, _: usize) {}
 }
 
-/// Gives every key that each request sets its place in the template: a copy then has room for the headers, and filling it
-/// moves nothing (CPython copies a dict with its table as it is).
+/// Makes the template of a listener. Its keys are interned, as the literals are by which they are looked up
+/// and set: the same object is found without a comparison.
+fn template(
+    facts: &ServerFacts,
+    constants: &Bound<'_, PyDict>,
+    listener: &ListenerName,
+) -> PyResult<Py<PyDict>> {
+    let template = PyDict::new(constants.py());
+    for (key, value) in constants {
+        set_interned(&template, key.cast::<PyString>()?.to_str()?, value)?;
+    }
+    set_interned(&template, "SERVER_SOFTWARE", &facts.software)?;
+    set_interned(&template, "SCRIPT_NAME", &facts.script_name)?;
+    set_interned(&template, "wsgi.version", (1, 0))?;
+    set_interned(&template, "wsgi.url_scheme", "http")?;
+    set_interned(&template, "wsgi.multithread", facts.multithread)?;
+    set_interned(&template, "wsgi.multiprocess", facts.multiprocess)?;
+    set_interned(&template, "wsgi.run_once", false)?;
+    set_interned(&template, "wsgi.input_terminated", true)?;
+    let py = template.py();
+    set_interned(&template, "REQUEST_METHOD", PyString::intern(py, USUAL_METHOD))?;
+    set_interned(&template, "QUERY_STRING", "")?;
+    set_interned(&template, "SERVER_PROTOCOL", PyString::intern(py, "HTTP/1.1"))?;
+    reserve(&template)?;
+    if let ListenerName::Tcp { host, port } = listener {
+        set_interned(&template, "REMOTE_PORT", "")?;
+        set_interned(&template, "SERVER_NAME", host)?;
+        set_interned(&template, "SERVER_PORT", port.to_string())?;
+    }
+    Ok(template.unbind())
+}
+
+fn set_interned<'py>(dict: &Bound<'py, PyDict>, key: &str, value: impl IntoPyObject<'py>) -> PyResult<()> {
+    dict.set_item(PyString::intern(dict.py(), key), value)
+}
+
+/// Gives every key that each request sets its place in the template: a copy then has room for the headers,
+/// and filling it moves nothing (CPython copies a dict with its table as it is).
 fn reserve(template: &Bound<'_, PyDict>) -> PyResult<()> {
-    const EACH: [&str; 9] = [
-        "REQUEST_METHOD",
-        "QUERY_STRING",
+    const EACH: [&str; 6] = [
         "RAW_URI",
-        "SERVER_PROTOCOL",
         "PATH_INFO",
         "REMOTE_ADDR",
         "wsgi.early_hints",
         "rgunicorn.client_disconnected",
         "gunicorn.socket",
     ];
-    EACH.iter().try_for_each(|key| template.set_item(key, ""))
+    EACH.iter().try_for_each(|key| set_interned(template, key, ""))
 }
 
 fn method<'py>(py: Python<'py>, method: &[u8]) -> PyResult<Bound<'py, PyString>> {
     Ok(match method {
-        b"GET" => intern!(py, "GET").clone(),
         b"POST" => intern!(py, "POST").clone(),
         b"HEAD" => intern!(py, "HEAD").clone(),
         b"PUT" => intern!(py, "PUT").clone(),
@@ -290,13 +373,13 @@ fn method<'py>(py: Python<'py>, method: &[u8]) -> PyResult<Bound<'py, PyString>>
 
 fn protocol<'py>(py: Python<'py>, head: &RequestHead) -> PyResult<Bound<'py, PyString>> {
     Ok(match head.version() {
-        Version::HTTP_11 => intern!(py, "HTTP/1.1").clone(),
         Version::HTTP_10 => intern!(py, "HTTP/1.0").clone(),
         _ => latin1(py, head.version_text())?,
     })
 }
 
-/// What a PROXY header says. Without addresses the peer is the client, and there is nothing to say about its other end.
+/// Sets the facts of a PROXY header. Without addresses the peer is the client, and its other end is not
+/// known.
 fn set_proxy(py: Python<'_>, environ: &Bound<'_, PyDict>, header: &proxy::ProxyHeader) -> PyResult<()> {
     environ.set_item(intern!(py, "PROXY_PROTOCOL"), header.protocol.name())?;
     if let Some(addresses) = header.addresses {
@@ -306,7 +389,8 @@ fn set_proxy(py: Python<'_>, environ: &Bound<'_, PyDict>, header: &proxy::ProxyH
     Ok(())
 }
 
-/// SERVER_NAME and SERVER_PORT of a unix socket: those of the Host header, with the scheme's port if it names none.
+/// Sets SERVER_NAME and SERVER_PORT of a unix socket: those of the Host header, with the scheme's port if it
+/// names none.
 fn set_unix_server(
     py: Python<'_>,
     environ: &Bound<'_, PyDict>,

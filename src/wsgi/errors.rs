@@ -7,8 +7,8 @@ use pyo3::types::PyString;
 
 use rgunicorn_server::log::ErrorLog;
 
-/// The stream that PEP 3333 asks for. With the error log on stderr it writes to `sys.stderr` as it is at that moment (so
-/// that whoever replaced it sees the text), otherwise to the log file.
+/// The stream that PEP 3333 asks for. With the error log on stderr it writes to `sys.stderr` as it is at that
+/// moment (so that an application's replacement sees the text), otherwise to the log file.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
 pub struct ErrorStream {
     /// `None`: the error log is stderr.
@@ -16,7 +16,7 @@ pub struct ErrorStream {
 }
 
 impl ErrorStream {
-    /// A stream beside `log`, which writes to stderr or not.
+    /// Makes a stream beside `log`. `is_stderr`: that writes to stderr.
     pub fn new(log: Arc<ErrorLog>, is_stderr: bool) -> Self {
         Self { file: (!is_stderr).then_some(log) }
     }
@@ -47,7 +47,7 @@ impl ErrorStream {
         Ok(())
     }
 
-    /// Nothing is held back.
+    /// Does nothing: no text is held back.
     #[expect(clippy::unused_self, reason = "part of the file protocol")]
     fn flush(&self) {}
 }

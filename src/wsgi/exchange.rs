@@ -13,15 +13,15 @@ use rgunicorn_server::worker::{Mailbox, Request, RequestId};
 use crate::py::is_referenced;
 
 use super::client::ClientDisconnected;
-use super::environ::EnvironFactory;
+use super::environ::{EnvironFactory, NewEnviron};
 use super::hints::EarlyHints;
 use super::input::Input;
 use super::response::{StartResponse, Write};
 use super::shared::RequestShared;
 use super::socket::{RequestHandle, SocketFactory};
 
-/// Sets of objects that are kept for requests to come beside the one in the environ templates: what a burst of requests in
-/// greenlets uses.
+/// Sets of objects that are kept for requests to come beside the one in the environ templates: what a burst
+/// of requests in greenlets uses.
 const SPARE_SETS_MAX: usize = 64;
 
 /// A request, and how far its response is.
@@ -31,7 +31,7 @@ pub(super) struct Exchange {
     /// The body, if it was still arriving when the application was called.
     pub(super) input: Option<Py<Input>>,
     pub(super) objects: RequestObjects,
-    /// What the application returned; closed at the end.
+    /// The application's return value; closed at the end.
     pub(super) iterable: Option<Py<PyAny>>,
     pub(super) state: ExchangeState,
     /// The request object of the hooks, if there are any.
@@ -45,13 +45,14 @@ impl Exchange {
         self.request.id
     }
 
-    /// Looks at the response. No Python may run in `look`.
+    /// Looks at the response. No Python may run in `look`: neither a call, nor the drop of a Python object or
+    /// of the application's memory.
     pub(super) fn response<R>(&self, py: Python<'_>, look: impl FnOnce(&mut Response) -> R) -> R {
         self.objects.shared.response.with(py, look)
     }
 }
 
-/// How far it is.
+/// The progress of an exchange.
 pub(super) enum ExchangeState {
     /// Items are still to come.
     Items(Py<PyIterator>),
@@ -66,7 +67,7 @@ pub(super) struct RequestObjects {
     pub(super) hints: Py<EarlyHints>,
     pub(super) client: Py<ClientDisconnected>,
     pub(super) socket: Py<PyAny>,
-    /// They are in the environ templates already.
+    /// The environ templates have them already.
     in_templates: bool,
 }
 
@@ -98,7 +99,7 @@ impl RequestObjects {
         environ.set_item(pyo3::intern!(py, "gunicorn.socket"), &self.socket)
     }
 
-    /// Whether nobody but this set, and `templates` environ templates, holds any of them.
+    /// Returns whether nothing but this set, and `templates` environ templates, holds any of them.
     fn are_unkept(&self, py: Python<'_>, templates: usize) -> bool {
         let count = 1 + if self.in_templates { templates } else { 0 };
         is_referenced(self.start_response.bind(py), 1)
@@ -109,8 +110,14 @@ impl RequestObjects {
     }
 }
 
-/// Objects of requests that are over, if the application has kept none of them. One set is in the environ templates, so
-/// that a request that uses it sets nothing.
+/// The makers of the objects that requests get.
+pub(super) struct Makers {
+    pub(super) environs: EnvironFactory,
+    pub(super) sockets: SocketFactory,
+}
+
+/// Objects of requests that are over, if the application has kept none of them. One set is in the environ
+/// templates, so that a request that uses it sets nothing.
 pub(super) struct SpareObjects {
     home: RefCell<Option<RequestObjects>>,
     /// The set of the templates is with a request, or waits for one.
@@ -123,50 +130,60 @@ impl SpareObjects {
         Self { home: RefCell::new(None), has_home: Cell::new(false), others: RefCell::default() }
     }
 
-    /// Returns objects for a request; those that are not in its environ yet are put there.
+    /// Returns objects for a request, and puts them into its environ where that lacks them. May run Python.
+    ///
+    /// # Errors
+    /// `MemoryError`.
     pub(super) fn take(
         &self,
-        environ: &Bound<'_, PyDict>,
-        (environs, sockets): (&EnvironFactory, &SocketFactory),
+        environ: &NewEnviron<'_>,
+        makers: &Makers,
         id: RequestId,
         facts: ResponseFacts,
         mailbox: impl FnOnce() -> Option<Arc<Mailbox>>,
     ) -> PyResult<RequestObjects> {
-        let py = environ.py();
+        let py = environ.dict.py();
         let home = self.home.borrow_mut().take();
-        if let Some(objects) = home {
-            objects.shared.response.with(py, |response| response.reset(facts));
-            objects.shared.begin(id, facts);
-            return Ok(objects);
-        }
-        let spare = self.others.borrow_mut().pop();
+        let spare = home.or_else(|| self.others.borrow_mut().pop());
         let mut objects = match spare {
-            Some(objects) => {
-                objects.shared.response.with(py, |response| response.reset(facts));
-                objects
-            }
-            None => RequestObjects::new(py, sockets, facts, mailbox())?,
+            Some(objects) => objects,
+            None => RequestObjects::new(py, &makers.sockets, facts, mailbox())?,
         };
-        objects.shared.begin(id, facts);
-        objects.set_in(environ)?;
-        if !self.has_home.replace(true) {
-            environs.templates(py).try_for_each(|template| objects.set_in(template))?;
-            objects.in_templates = true;
+        objects.shared.begin(py, id, facts);
+        let placed = self.place(&mut objects, environ, &makers.environs);
+        if placed.is_err() && objects.in_templates {
+            self.has_home.set(false);
         }
-        Ok(objects)
+        placed.map(|()| objects)
     }
 
-    /// The request is over: what nobody has kept serves again, what somebody has kept leads nowhere from now on. Runs Python.
-    pub(super) fn put_back(
+    /// Sees to it that an environ has these objects, and that the templates have a set.
+    fn place(
         &self,
-        py: Python<'_>,
-        objects: RequestObjects,
-        (environs, sockets): (&EnvironFactory, &SocketFactory),
-    ) {
+        objects: &mut RequestObjects,
+        environ: &NewEnviron<'_>,
+        environs: &EnvironFactory,
+    ) -> PyResult<()> {
+        // Between the copy of the environ and this moment a hook of the configuration may have waited: then
+        // it is perhaps of templates with the objects of another request.
+        if objects.in_templates && environ.edition == environs.edition() {
+            return Ok(());
+        }
+        objects.set_in(&environ.dict)?;
+        if !objects.in_templates && !self.has_home.replace(true) {
+            objects.in_templates = true;
+            environs.set_in_templates(environ.dict.py(), |template| objects.set_in(template))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the objects of a request back that is over: a set that the application has not kept serves
+    /// again, one that it has kept leads nowhere from now on. Runs Python.
+    pub(super) fn put_back(&self, py: Python<'_>, objects: RequestObjects, makers: &Makers) {
         objects.shared.end();
-        if sockets.is_taken(py, &objects.socket) {
-            sockets.close(py, &objects.socket);
-        } else if objects.are_unkept(py, environs.templates(py).count()) {
+        if makers.sockets.is_taken(py, &objects.socket) {
+            makers.sockets.close(py, &objects.socket);
+        } else if objects.are_unkept(py, makers.environs.templates_count()) {
             if objects.in_templates {
                 let before = self.home.borrow_mut().replace(objects);
                 debug_assert!(before.is_none(), "one set is in the templates");

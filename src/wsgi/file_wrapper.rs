@@ -4,8 +4,8 @@ use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-/// Iterates over a file-like object in blocks. A response that is exactly an instance of this class, around something
-/// with `fileno()` and `seek()`, leaves by sendfile(2).
+/// An iterator over a file-like object in blocks. A response that is exactly an instance of this class,
+/// around something with `fileno()` and `seek()`, leaves by sendfile(2).
 #[pyclass(frozen, subclass, module = "rgunicorn._rgunicorn")]
 pub struct FileWrapper {
     /// The wrapped object.
@@ -24,12 +24,13 @@ impl FileWrapper {
         Self { filelike, blksize }
     }
 
-    /// A file may lead back to its wrapper; the cycle is broken on the file's side.
+    /// Shows the collector the file, which may lead back to its wrapper; the cycle is broken on the file's
+    /// side.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.filelike)
     }
 
-    /// The `close` of the wrapped object; AttributeError if that has none, as PEP 3333 wants it.
+    /// Returns the `close` of the wrapped object; AttributeError if that has none, as PEP 3333 wants it.
     #[getter]
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.filelike.bind(py).getattr("close")
@@ -54,7 +55,7 @@ impl FileWrapper {
         Ok(block.is_truthy()?.then_some(block))
     }
 
-    /// The wrapped object.
+    /// Returns the wrapped object.
     pub(super) fn wrapped<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
         self.filelike.bind(py)
     }

@@ -20,15 +20,15 @@ use super::hooks::{self, ResponseFlags};
 use super::input::RequestBodyError;
 use super::log_line;
 
-/// The code that kills a greenlet knows it: a debug line is enough.
+/// The line for a killed greenlet. The code that kills one knows it: debug level is enough.
 const KILLED: &str = "A request's greenlet was killed";
 
 impl WsgiApp {
     /// Ends an exchange whose bytes have all been given to the kernel (or are small and about to be).
     pub(super) fn complete(&self, py: Python<'_>, exchange: Exchange) {
         let keep = exchange.response(py, |response| response.keeps_alive());
-        // The next request on this connection waits for the application's close(), which may take its time, where that can
-        // wait; a client that waits for the end of the connection does not.
+        // The next request on this connection waits for the application's close(), which may take its time,
+        // where that can wait; a client that waits for the end of the connection does not.
         let frees = !keep || self.responder().frees_before_close();
         if frees {
             self.responder().finish(exchange.id(), keep);
@@ -36,8 +36,8 @@ impl WsgiApp {
         self.completed(py, exchange, !frees);
     }
 
-    /// Writes the log lines, frees what the request has held, and then, if its connection still waits for that, goes on to
-    /// the next one.
+    /// Writes the log lines, frees the request's objects, and then, if its connection still waits for that,
+    /// goes on to the next request.
     pub(super) fn completed(&self, py: Python<'_>, exchange: Exchange, frees_now: bool) {
         let id = exchange.id();
         let (keep, fault) = exchange.response(py, |response| (response.keeps_alive(), response.fault()));
@@ -57,7 +57,8 @@ impl WsgiApp {
         self.release(py, exchange);
     }
 
-    /// Writes the access line, if one is kept. `instead`: the status of an answer that is not the application's.
+    /// Writes the access line, if one is kept. `instead`: the status of an answer that is not the
+    /// application's.
     fn log_access(&self, py: Python<'_>, exchange: &Exchange, instead: Option<u16>) {
         let logger = self.hooks.as_ref().filter(|hooks| hooks.access.is_some());
         if !self.worker.logs_access && logger.is_none() {
@@ -82,7 +83,7 @@ impl WsgiApp {
         exchange.response(py, |response| response.put_head(head));
     }
 
-    /// Closes what the application returned and keeps the objects that can be used again.
+    /// Closes the application's iterable and keeps the objects that can be used again.
     fn release(&self, py: Python<'_>, exchange: Exchange) {
         let Exchange { request, environ, input, objects, iterable, req, state, is_sized } = exchange;
         if let Some(input) = &input {
@@ -133,7 +134,7 @@ impl WsgiApp {
         response.with(py, |response| response.put_head(head));
     }
 
-    /// Logs what code of the configuration has raised.
+    /// Logs an exception that code of the configuration has raised.
     fn report(&self, py: Python<'_>, what: &str, done: PyResult<()>) {
         if let Err(error) = done {
             let text = format_exception(py, &error);
@@ -153,8 +154,8 @@ impl WsgiApp {
         self.refuse(py, request, req, None);
     }
 
-    /// Answers a request that does not come to the application (`None`: its call could not be made), and tells the hooks:
-    /// with an empty environ and without a response, as Gunicorn does.
+    /// Answers a request that does not come to the application (`None`: its call could not be made), and
+    /// tells the hooks: with an empty environ and without a response, as Gunicorn does.
     pub(super) fn refuse(
         &self,
         py: Python<'_>,
@@ -187,8 +188,8 @@ impl WsgiApp {
         errors.log(Level::Error, format_args!("Error handling request {uri}\n{text}"));
     }
 
-    /// Logs an exception of the application's: by Python's logger, where that writes, for it has ideas of its own about
-    /// tracebacks.
+    /// Logs an exception of the application's: by Python's logger, where that writes, for it has ideas of its
+    /// own about tracebacks.
     fn log_exception(&self, py: Python<'_>, message: &str, error: &PyErr) {
         match &self.listener {
             Some(listener) => listener.exception(py, message, error),
@@ -235,7 +236,8 @@ impl WsgiApp {
         } else {
             responder.abort(id);
         }
-        // An application that has taken the socket and fails has had no answer of ours, but is on record with one.
+        // An application that has taken the socket and fails has had no answer of ours, but is on record with
+        // one.
         let instead = match page {
             ErrorPage::Body(status) => unanswered.then_some(status),
             _ => (!head_sent).then_some(page.status()),
@@ -244,8 +246,8 @@ impl WsgiApp {
         self.release(py, exchange);
     }
 
-    /// Ends a child that the application forked and that has come back out of it: only its own exit is left to do. The client
-    /// is the parent's.
+    /// Ends a child that the application forked and that has come back out of it: only its own exit is left
+    /// to do. The client is the parent's.
     pub(super) fn leave_child(&self, py: Python<'_>, error: Option<&PyErr>) {
         let status = match error {
             None => 0,

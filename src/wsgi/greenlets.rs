@@ -1,13 +1,14 @@
-//! Cooperative mode: every request runs in a greenlet of its own, and waits by giving control to gevent's hub, which runs
-//! our loop. One worker then has thousands of requests in progress.
+//! Cooperative mode: every request runs in a greenlet of its own, and waits by giving control to gevent's
+//! hub, which runs our loop. One worker then has thousands of requests in progress.
 //!
-//! A request's greenlet is a `gevent.Greenlet`, as under Gunicorn's gevent worker: applications ask for `getcurrent()`,
-//! kill it, link to it, and keep things in `gevent.local`. It is new for each request, so that nothing of the one before is
-//! found in there.
+//! A request's greenlet is a `gevent.Greenlet`, as under Gunicorn's gevent worker: applications ask for
+//! `getcurrent()`, kill it, link to it, and keep things in `gevent.local`. It is new for each request, so
+//! that nothing of the one before is found in there.
 //!
-//! A greenlet that waits for its client (`wait_sent`, `wait_body`) leaves its name here and switches to the hub; the
-//! reactor's `resume` or `abandon` switches back. Both sides look again after every switch: others may switch to a greenlet,
-//! too. What is thrown into a waiting greenlet (`kill`, `Timeout`) comes out of the wait as an error.
+//! A greenlet that waits for its client (`wait_sent`, `wait_body`) leaves its name here and switches to the
+//! hub; the reactor's `resume` or `abandon` switches back. Both sides look again after every switch: others
+//! may switch to a greenlet, too. What is thrown into a waiting greenlet (`kill`, `Timeout`) comes out of the
+//! wait as an error.
 
 use std::cell::RefCell;
 use std::io;
@@ -34,27 +35,29 @@ use super::log_line;
 use super::responder::{Responder, Waited, WorkerFacts};
 use super::running::Line;
 
-/// The requests' greenlets: how they are made, and how they wait.
+/// The requests' greenlets: their making and their waits.
 struct GreenletPool {
     greenlets: Greenlets,
     hub: Py<PyAny>,
     greenlet_class: Py<PyAny>,
     exit_class: Py<PyAny>,
     serve: Py<ServeRequest>,
-    /// The request whose greenlet is being started; it takes it as the first thing that it does.
+    /// The request whose greenlet is being started; the greenlet takes it as the first thing that it does.
     starting: RefCell<Option<Box<Request>>>,
     running: Arc<InProgress>,
-    /// Greenlets that wait for a connection; more than one if an application shares its request among greenlets.
+    /// Greenlets that wait for a connection; more than one if an application shares its request among
+    /// greenlets.
     suspended: RefCell<RequestMap<Vec<Py<PyAny>>>>,
 }
 
-/// The greenlet of each request in progress, and its request line. Reports of a blocked loop are made from it, on another
-/// thread.
+/// The greenlet of each request in progress, and its request line. Reports of a blocked loop are made from
+/// it, on another thread.
 #[derive(Default)]
 struct InProgress(GilCell<RequestMap<(Py<PyAny>, Line)>>);
 
 impl InProgress {
-    /// A line for each request: the one that runs first; all of them, and what else it might be, if none does.
+    /// Returns the maker of a report's lines: the request that runs; if none does, how many there are, and
+    /// what else may run.
     fn describe(this: &Arc<Self>) -> Describe {
         let this = this.clone();
         Box::new(move |py| {
@@ -79,10 +82,10 @@ impl GreenletPool {
         InProgress::describe(&self.running)
     }
 
-    /// For this thread's hub, which must run our loop.
+    /// Makes the pool of this thread's hub, which must run our loop.
     ///
     /// # Errors
-    /// Those of importing gevent.
+    /// Any error of importing gevent and greenlet.
     fn new(py: Python<'_>) -> PyResult<Self> {
         let gevent = py.import("gevent")?;
         Ok(Self {
@@ -99,9 +102,11 @@ impl GreenletPool {
 
     /// Runs a request in a new greenlet, up to the first time that it waits for anything.
     ///
+    /// `false`: the greenlet was killed before it began, and the request is over.
+    ///
     /// # Errors
-    /// Those of making a greenlet. The request is over then, as it is where this returns `false`: the greenlet was killed
-    /// before it began.
+    /// `MemoryError`, and the errors that gevent raises for a greenlet that it cannot make or start. The
+    /// request is over then, too.
     fn spawn(&self, py: Python<'_>, request: Box<Request>) -> PyResult<bool> {
         let id = request.id;
         let greenlet = self.greenlet_class.bind(py).call1((&self.serve,))?;
@@ -130,13 +135,13 @@ impl GreenletPool {
         self.starting.borrow_mut().take()
     }
 
-    /// A greenlet's request is over.
+    /// Forgets the greenlet of a request that is over.
     fn end(&self, py: Python<'_>, id: RequestId) {
         let over = self.running.0.with(py, |all| all.remove(&id));
         drop(over);
     }
 
-    /// The connection has news for those who wait for it.
+    /// Switches to the greenlets that wait for a connection: there is news of it.
     fn wake(&self, py: Python<'_>, id: RequestId) {
         let count = self.suspended.borrow().get(&id).map_or(0, Vec::len);
         // One at a time: each may let the others go on, or wait again.
@@ -157,7 +162,7 @@ impl GreenletPool {
     /// Waits until the output queue of a connection is empty, or the connection gone.
     ///
     /// # Errors
-    /// What is thrown into this greenlet.
+    /// Exceptions that are thrown into this greenlet.
     fn wait_sent(&self, py: Python<'_>, reactor: &Reactor, id: RequestId) -> PyResult<()> {
         while self.may_wait(py)? && reactor.park(id) {
             self.suspend(py, id)?;
@@ -168,7 +173,7 @@ impl GreenletPool {
     /// Waits until there is something to read of a request body, or nothing more will come.
     ///
     /// # Errors
-    /// What is thrown into this greenlet, and `RuntimeError` in the hub, which cannot wait.
+    /// Exceptions that are thrown into this greenlet, and `RuntimeError` in the hub, which cannot wait.
     fn wait_body(&self, py: Python<'_>, reactor: &Reactor, id: RequestId) -> PyResult<()> {
         if !self.may_wait(py)? {
             return Err(PyRuntimeError::new_err("a request body cannot be waited for in the hub"));
@@ -182,7 +187,7 @@ impl GreenletPool {
     /// Lets others run.
     ///
     /// # Errors
-    /// What is thrown into this greenlet.
+    /// Exceptions that are thrown into this greenlet.
     fn give_way(&self, py: Python<'_>, reactor: &Reactor, id: RequestId) -> PyResult<()> {
         if self.may_wait(py)? {
             reactor.yield_turn(id);
@@ -191,12 +196,12 @@ impl GreenletPool {
         Ok(())
     }
 
-    /// Whether the running greenlet can wait: the hub is who is waited with.
+    /// Returns whether the running greenlet can wait: every one but the hub can, which runs meanwhile.
     fn may_wait(&self, py: Python<'_>) -> PyResult<bool> {
         Ok(!self.greenlets.current(py)?.is(&self.hub))
     }
 
-    /// Waits until the reactor has news of a connection, or somebody else switches here.
+    /// Waits until the reactor has news of a connection, or other code of the application switches here.
     fn suspend(&self, py: Python<'_>, id: RequestId) -> PyResult<()> {
         let me = self.greenlets.current(py)?;
         self.suspended.borrow_mut().entry(id).or_default().push(me.clone().unbind());
@@ -217,12 +222,12 @@ impl GreenletPool {
         back
     }
 
-    /// Whether an error is the quiet end of a greenlet that was killed.
+    /// Returns whether an error is the quiet end of a greenlet that was killed.
     fn is_exit(&self, py: Python<'_>, error: &PyErr) -> bool {
         error.is_instance(py, self.exit_class.bind(py))
     }
 
-    /// The greenlets of the requests in progress, for whoever ends them or tells of them.
+    /// Returns the greenlets of the requests in progress.
     fn running<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let all: Vec<Py<PyAny>> =
             self.running.0.with(py, |all| all.values().map(|(greenlet, _)| greenlet.clone_ref(py)).collect());
@@ -235,7 +240,7 @@ thread_local! {
     static SERVING: RefCell<Option<Rc<GreenletApp>>> = const { RefCell::new(None) };
 }
 
-/// What a request's greenlet runs.
+/// The function that a request's greenlet runs.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
 struct ServeRequest;
 
@@ -342,10 +347,11 @@ pub struct GreenletApp {
 }
 
 impl GreenletApp {
-    /// The application of `config` on the reactor's thread, which is this one and whose hub runs our loop.
+    /// Makes the application of `config` for the reactor's thread, which is this one and whose hub runs our
+    /// loop.
     ///
     /// # Errors
-    /// Those of importing gevent and of making the objects that requests share.
+    /// `MemoryError`, and any error of importing gevent and the modules that the shared objects come from.
     pub fn new(py: Python<'_>, config: &WsgiConfig, reactor: &Rc<Reactor>) -> PyResult<Rc<Self>> {
         let pool = GreenletPool::new(py)?;
         config.watch.describe_by(pool.describe());
@@ -353,11 +359,12 @@ impl GreenletApp {
         let wsgi = Rc::new(WsgiApp::new(py, config, WorkerFacts::of(reactor), responder.clone())?);
         current::set(responder.clone());
         let app = Rc::new(Self { wsgi, responder, watch: Arc::clone(&config.watch) });
-        SERVING.set(Some(Rc::clone(&app)));
+        let former = SERVING.replace(Some(Rc::clone(&app)));
+        drop(former);
         Ok(app)
     }
 
-    /// Hands diverted records of the error log over. Where nothing is borrowed.
+    /// Hands diverted records of the error log over. To be called where nothing is borrowed.
     pub fn relay_logs(&self) {
         self.wsgi.relay_logs();
     }
@@ -370,7 +377,7 @@ impl GreenletApp {
         self.responder.pool.running(py)
     }
 
-    /// The worker leaves.
+    /// Ends the application's part when the worker leaves: requests find no way to it any more.
     pub fn close(&self) {
         current::clear();
         let app = SERVING.take();

@@ -10,8 +10,8 @@ use rgunicorn_server::response::Outgoing;
 use super::current;
 use super::shared::RequestShared;
 
-/// Callable with a list of `(name, value)`; sends them at once. Does nothing for HTTP/1.0, after the response head has
-/// left, and after the request is over.
+/// The callable that takes a list of `(name, value)` and sends them at once. Does nothing for HTTP/1.0, after
+/// the response head has left, and after the request is over.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
 pub struct EarlyHints {
     shared: Arc<RequestShared>,

@@ -1,5 +1,5 @@
-//! What of the configuration runs for every request: `pre_request`, `post_request`, and a logger that is not the server's
-//! own. Nothing of it is made where none of them is configured.
+//! The code of the configuration that runs for every request: `pre_request`, `post_request`, and a logger
+//! that is not the server's own. No object is made for them where none is configured.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use rgunicorn_http::proxy;
 use rgunicorn_http::{ResponseHead, Scheme, Version};
 use rgunicorn_server::worker::Request;
 
-/// Where the objects come from that hooks get. Kept, because even a repeated import takes 0.6 us.
+/// The module of the classes whose objects hooks get. They are kept, because even a repeated import takes 0.6
+/// us.
 const SERVER_MODULE: &str = "rgunicorn._server";
 static REQUEST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static RESPONSE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -26,19 +27,19 @@ pub struct RequestHooks {
     pub worker: Py<PyAny>,
     /// `pre_request`.
     pub pre: Option<Py<PyAny>>,
-    /// `post_request`, and how many arguments it takes.
+    /// `post_request`, and the number of arguments that it takes.
     pub post: Option<(Py<PyAny>, usize)>,
     /// The logger whose `access` writes access records.
     pub access: Option<Py<PyAny>>,
 }
 
 impl RequestHooks {
-    /// Whether any of them is there.
+    /// Returns whether none of them is there.
     pub fn is_empty(&self) -> bool {
         self.pre.is_none() && self.post.is_none() && self.access.is_none()
     }
 
-    /// The same for another thread.
+    /// Returns a copy for another thread.
     pub fn clone_ref(&self, py: Python<'_>) -> Self {
         let clone = |object: &Py<PyAny>| object.clone_ref(py);
         Self {
@@ -49,7 +50,7 @@ impl RequestHooks {
         }
     }
 
-    /// `rgunicorn._server.Request` of a request.
+    /// Makes the `rgunicorn._server.Request` of a request.
     ///
     /// # Errors
     /// `MemoryError`.
@@ -88,15 +89,15 @@ impl RequestHooks {
     /// Runs `pre_request`.
     ///
     /// # Errors
-    /// What it raises.
+    /// Any exception that it raises.
     pub(super) fn before(&self, py: Python<'_>, req: &Bound<'_, PyAny>) -> PyResult<()> {
         self.pre.as_ref().map_or(Ok(()), |pre| pre.bind(py).call1((&self.worker, req)).map(drop))
     }
 
-    /// Carries what `pre_request` has changed of the request over to its environ.
+    /// Carries the changes that `pre_request` has made to the request over to its environ.
     ///
     /// # Errors
-    /// Headers that are no pairs of texts.
+    /// The exception that the hook's headers raise when they are no pairs of texts.
     pub(super) fn apply(
         &self,
         py: Python<'_>,
@@ -112,7 +113,7 @@ impl RequestHooks {
     /// Has a logger that is not the server's own write an access record.
     ///
     /// # Errors
-    /// What it raises.
+    /// Any exception that it raises.
     pub(super) fn log_access(
         &self,
         py: Python<'_>,
@@ -130,7 +131,7 @@ impl RequestHooks {
     /// Runs `post_request`. `resp` is `None` for a request that failed early.
     ///
     /// # Errors
-    /// What it raises.
+    /// Any exception that it raises.
     pub(super) fn after(
         &self,
         py: Python<'_>,
@@ -144,7 +145,7 @@ impl RequestHooks {
     }
 }
 
-/// `req.proxy_protocol_info`.
+/// Makes the value of `req.proxy_protocol_info`.
 fn proxy_info<'py>(py: Python<'py>, header: &proxy::ProxyHeader) -> PyResult<Bound<'py, PyDict>> {
     let info = PyDict::new(py);
     info.set_item("proxy_protocol", header.protocol.name())?;
@@ -157,7 +158,7 @@ fn proxy_info<'py>(py: Python<'py>, header: &proxy::ProxyHeader) -> PyResult<Bou
     Ok(info)
 }
 
-/// What is known of a request whose environ was not made.
+/// Makes an environ of the few facts that are known of a request whose environ was not made.
 ///
 /// # Errors
 /// `MemoryError`.
@@ -176,7 +177,7 @@ pub(super) fn bare_environ<'py>(
     Ok(environ)
 }
 
-/// The same of an answer that the server makes by itself.
+/// Makes the `rgunicorn._server.Response` of an answer that the server makes by itself.
 ///
 /// # Errors
 /// `MemoryError`.
@@ -189,7 +190,7 @@ pub(super) fn refusal_object<'py>(
     class.call1((status.to_string(), PyList::empty(py), 0, (true, false, true), req))
 }
 
-/// What hooks may ask a response object for.
+/// The facts that hooks may ask a response object for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ResponseFlags {
     /// Its head has left.
@@ -200,7 +201,7 @@ pub(super) struct ResponseFlags {
     pub(super) must_close: bool,
 }
 
-/// `rgunicorn._server.Response` of a response.
+/// Makes the `rgunicorn._server.Response` of a response.
 ///
 /// # Errors
 /// `MemoryError`.

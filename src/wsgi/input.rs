@@ -1,5 +1,5 @@
-//! `wsgi.input`: over a body that is already complete, or (in cooperative mode) over one that still arrives, where a read
-//! waits and lets others run.
+//! `wsgi.input`: over a body that is already complete, or (in cooperative mode) over one that still arrives,
+//! where a read waits and lets others run.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -22,14 +22,14 @@ const LINE_STEP_BYTES: u64 = 8192;
 /// Bytes taken from a connection at once.
 const READ_BYTES_MAX: usize = 64 * 1024;
 
-/// The request body: `read`, `readline`, `readlines` and iteration, as PEP 3333 asks. Past the end every read gives
-/// `b""`.
+/// The request body: `read`, `readline`, `readlines` and iteration, as PEP 3333 asks. Past the end every read
+/// gives `b""`.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
 pub struct Input {
     state: Mutex<Reading>,
 }
 
-/// What is left of a body.
+/// The part of a body that is left.
 enum Reading {
     Memory(Bytes),
     File {
@@ -40,7 +40,7 @@ enum Reading {
         ahead: Vec<u8>,
         used: usize,
     },
-    /// The rest is still to come.
+    /// A body whose rest is still to come.
     Incoming {
         /// The request.
         id: RequestId,
@@ -51,17 +51,23 @@ enum Reading {
 }
 
 impl Input {
-    /// An input over the body of the request in progress on a connection. To be closed when the request is over.
+    /// Makes an input over the body of the request in progress on a connection. To be closed when the request
+    /// is over.
     pub(super) fn incoming(id: RequestId) -> Self {
         Self { state: Mutex::new(Reading::Incoming { id, ahead: Vec::new(), used: 0 }) }
     }
 
-    /// The request is over: what is left of its body is nobody's.
+    /// Drops the rest of the body: the request is over.
     pub(super) fn close(&self) {
         *self.state() = Reading::Memory(Bytes::new());
     }
 
-    /// Takes more from the connection until `enough` says so of what is held, or the end has come. Waits for it.
+    /// Takes more from the connection until `enough` says so of the bytes that are held, or the end has come.
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// [`RequestBodyError`] or `ConnectionResetError` when no more will come, and exceptions that are thrown
+    /// into a waiting greenlet.
     fn fill(&self, py: Python<'_>, enough: impl Fn(&[u8]) -> bool) -> PyResult<()> {
         loop {
             let id = match &*self.state() {
@@ -93,7 +99,7 @@ impl Input {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An input over `body`, which starts at its first byte.
+    /// Makes an input over `body`, which starts at its first byte.
     pub fn new(body: Body) -> Self {
         let state = match body {
             // What still arrives is read by `Input::incoming`.
@@ -172,7 +178,7 @@ impl Reading {
     }
 }
 
-/// At most `limit` bytes of what was read ahead.
+/// Takes at most `limit` of the bytes that were read ahead.
 fn take(ahead: &[u8], used: &mut usize, limit: usize) -> Vec<u8> {
     let rest = &ahead[*used..];
     let taken = rest[..rest.len().min(limit)].to_vec();
@@ -187,7 +193,7 @@ create_exception!(
     "The rest of a request body cannot be read. `status` is what the server answers with if the application does not."
 );
 
-/// What a read raises when no more will come.
+/// Makes the error that a read raises when no more will come.
 fn body_error(py: Python<'_>, responder: &dyn Responder, id: RequestId, fault: BodyFault) -> PyErr {
     match fault {
         BodyFault::Gone => {
@@ -200,7 +206,8 @@ fn body_error(py: Python<'_>, responder: &dyn Responder, id: RequestId, fault: B
     }
 }
 
-/// The status is an attribute: two arguments of an `OSError` would be an error number and its text.
+/// Makes a [`RequestBodyError`]. Its status is an attribute: two arguments of an `OSError` would be an error
+/// number and its text.
 fn unreadable(py: Python<'_>, text: String, status: u16) -> PyErr {
     let error = RequestBodyError::new_err(text);
     match error.value(py).setattr("status", status) {
@@ -209,7 +216,7 @@ fn unreadable(py: Python<'_>, text: String, status: u16) -> PyErr {
     }
 }
 
-/// `None` and negative numbers mean "all"; anything else must be an integer.
+/// Reads a size argument: `None` and negative numbers mean "all"; anything else must be an integer.
 fn limit(size: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
     let Some(size) = size.filter(|size| !size.is_none()) else {
         return Ok(None);
@@ -220,7 +227,7 @@ fn limit(size: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
 
 #[pymethods]
 impl Input {
-    /// At most `size` bytes; all that is left without it.
+    /// Reads at most `size` bytes; without it all that is left.
     #[pyo3(signature = (size=None))]
     fn read<'py>(&self, py: Python<'py>, size: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyBytes>> {
         let limit = limit(size)?.unwrap_or(usize::MAX);
@@ -229,7 +236,7 @@ impl Input {
         Ok(PyBytes::new(py, &data))
     }
 
-    /// Up to and with the next newline, at most `size` bytes.
+    /// Reads up to and with the next newline, at most `size` bytes.
     #[pyo3(signature = (size=None))]
     fn readline<'py>(
         &self,
@@ -240,7 +247,7 @@ impl Input {
         Ok(PyBytes::new(py, &self.line(py, limit)?))
     }
 
-    /// All lines that are left; with `hint`, lines until about so many bytes.
+    /// Reads all lines that are left; with `hint`, lines until about so many bytes.
     #[pyo3(signature = (hint=None))]
     fn readlines<'py>(
         &self,

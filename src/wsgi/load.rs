@@ -6,12 +6,12 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use rgunicorn_settings::Raw;
 
-/// Why there is no application.
+/// The reason why there is no application.
 #[derive(Debug)]
 pub enum LoadError {
     /// The module is there but the name, call or object is not right; the text says what. Exit status 4.
     App(String),
-    /// Anything the import raised. Exit status 3.
+    /// An exception that the import raised. Exit status 3.
     Raised(PyErr),
 }
 
@@ -21,11 +21,12 @@ impl From<PyErr> for LoadError {
     }
 }
 
-/// Imports `MODULE[:EXPR]`. EXPR (default `application`) is a name, or a call of a plain name with literal arguments,
-/// whose result is the application.
+/// Imports `MODULE[:EXPR]`. EXPR (default `application`) is a name, or a call of a plain name with literal
+/// arguments, whose result is the application.
 ///
 /// # Errors
-/// [`LoadError`].
+/// [`LoadError::App`] when the name, the call or its result is not right, [`LoadError::Raised`] when the
+/// application's code raises.
 pub fn load<'py>(py: Python<'py>, uri: &str) -> Result<Bound<'py, PyAny>, LoadError> {
     let (module, expression) = match uri.split_once(':') {
         Some(parts) => parts,
@@ -111,7 +112,8 @@ fn evaluate<'py>(
     let factory = attribute(module, &name)?;
     match factory.call(args, Some(&kwargs)) {
         Ok(app) => Ok(app),
-        // A wrong call is the user's spelling; a TypeError from deeper inside is the application's own failure.
+        // A wrong call is the user's spelling; a TypeError from deeper inside is the application's own
+        // failure.
         Err(error) if is_bad_call(py, &error) => {
             Err(LoadError::App(format!("TypeError: {}", error.value(py))))
         }

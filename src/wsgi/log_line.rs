@@ -29,8 +29,8 @@ pub(super) fn without_application(status: u16) -> AccessFacts<'static> {
     AccessFacts { status, bytes_sent: 0, response: None, elapsed: Duration::ZERO, environ: &|_| None }
 }
 
-/// Returns the value of a key, whatever its case: format strings name environ keys in any (Gunicorn folds both). No Python
-/// runs until the key is found: it could change the dict under the iterator.
+/// Returns the value of a key in any case: format strings name environ keys so (Gunicorn folds both). No
+/// Python runs until the key is found: it could change the dict under the iterator.
 fn find(environ: &Bound<'_, PyDict>, name: &str) -> Option<String> {
     environ
         .iter()

@@ -1,13 +1,15 @@
 //! WSGI (PEP 3333): from a request to a call of the application, and from what it returns to a response.
 //!
-//! An application runs in one of three ways, each an implementation of [`rgunicorn_server::worker::App`]: on the loop's frame,
-//! one request at a time ([`DirectApp`]); each request in a greenlet ([`GreenletApp`]); in threads ([`Threads`]). What they have in
-//! common is [`WsgiApp`](app::WsgiApp); what differs for a response is behind [`Responder`](responder::Responder).
+//! An application runs in one of three ways, each an implementation of [`rgunicorn_server::worker::App`]: on
+//! the loop's frame, one request at a time ([`DirectApp`]); each request in a greenlet ([`GreenletApp`]); in
+//! threads ([`Threads`]). What they have in common is `WsgiApp` (`app`); what differs for a response
+//! is behind the trait `Responder` (`responder`).
 //!
-//! Read it in this order: `load` (from `module:expr` to a callable), `environ`, `exchange` (a request's state and objects),
-//! `app` (the call), `response` (start_response and write), `respond` (what came back, pulled as fast as it leaves), `finish` (how a
-//! request ends), `responder` with `direct`, `greenlets`, `remote` and `threads`, then the small objects that an application
-//! meets: `input`, `errors`, `file_wrapper`, `hints`, `client`, `socket`.
+//! Read it in this order: `load` (from `module:expr` to a callable), `environ`, `exchange` (a request's state
+//! and objects), `app` (the call), `response` (start_response and write), `respond` (what came back, pulled
+//! as fast as it leaves), `finish` (how a request ends), `responder` with `direct`, `greenlets`, `remote` and
+//! `threads`, then the small objects that an application meets: `input`, `errors`, `file_wrapper`, `hints`,
+//! `client`, `socket`.
 
 mod app;
 mod client;

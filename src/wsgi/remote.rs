@@ -1,5 +1,6 @@
-//! A thread's side of the reactor's mailbox: what a response gives is put together here and posted in as few pieces as its
-//! order allows; where an answer is needed the thread waits for it, without the interpreter lock.
+//! A thread's side of the reactor's mailbox: the pieces of a response are put together here and posted in as
+//! few tasks as their order allows; where an answer is needed the thread waits for it, without the
+//! interpreter lock.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -24,14 +25,14 @@ use super::responder::{Responder, Waited, WorkerFacts};
 /// Capacity of an output buffer: a head and a small body.
 const BUFFER_BYTES: usize = 512;
 
-/// What threads need of the worker.
+/// The facts and handles of the worker that threads need.
 #[derive(Clone)]
 pub struct ThreadContext {
     /// The way to the reactor.
     pub mailbox: Arc<Mailbox>,
-    /// What any request needs of the worker.
+    /// The facts and handles that any request needs.
     pub worker: WorkerFacts,
-    /// Renders records, if an access log is kept.
+    /// The renderer of records, if an access log is kept.
     pub access: Option<LineRenderer>,
     /// Connections may be kept open at all.
     pub keeps_alive: bool,
@@ -40,7 +41,7 @@ pub struct ThreadContext {
 }
 
 impl ThreadContext {
-    /// What the threads of the reactor's worker need; `access` renders the records of its access log.
+    /// Returns the one of the reactor's worker; `access` renders the records of its access log.
     pub fn new(reactor: &Reactor, mailbox: Arc<Mailbox>, access: Option<LineRenderer>) -> Self {
         Self {
             mailbox,
@@ -66,7 +67,7 @@ impl Waiters {
         }
     }
 
-    /// Lets all go: nobody will answer.
+    /// Lets all go: the loop will not answer any more.
     pub(super) fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -76,7 +77,7 @@ impl Waiters {
     }
 }
 
-/// What is to be posted next, in its order.
+/// The next task for the loop, in its order.
 #[derive(Default)]
 struct Batch {
     pieces: Vec<(Outgoing, bool)>,
@@ -111,20 +112,20 @@ impl RemoteResponder {
         Self { context, id: Cell::new(None), detached: Cell::new(false), batch, date, access }
     }
 
-    /// The thread takes up a request.
+    /// Takes up a request on this thread.
     pub(super) fn begin(&self, id: RequestId) {
         self.id.set(Some(id));
         self.detached.set(false);
     }
 
-    /// The thread is done with it.
+    /// Posts the rest of the request that this thread is done with.
     pub(super) fn end(&self) {
         self.batch.borrow_mut().leaves = true;
         self.post();
         self.id.set(None);
     }
 
-    /// Posts what there is.
+    /// Posts the batch, if there is anything in it.
     fn post(&self) {
         let Some(id) = self.id.get() else { return };
         let Batch { pieces, lines, end, leaves } = self.batch.take();
@@ -202,13 +203,14 @@ impl Responder for RemoteResponder {
         }
         response.close();
         self.push_pieces(pieces, batch);
+        // Posted by `flush`, where Python may run: a mailbox that is closed drops the application's memory.
         if frees || !response.keeps_alive() {
-            self.finish(id, response.keeps_alive());
+            self.batch.borrow_mut().end = Some(End::Finish { keep: response.keeps_alive() });
         }
         Responded::Done
     }
 
-    /// A thread always hears [`Flow::Queued`]: what it has given is posted by whatever waits or ends.
+    // A thread always hears [`Flow::Queued`]: its pieces are posted by the next wait or end.
     fn send_pieces(&self, _: RequestId, pieces: Pieces) -> Flow {
         self.push_pieces(pieces, false);
         Flow::Queued
@@ -223,7 +225,8 @@ impl Responder for RemoteResponder {
         self.post();
     }
 
-    /// A connection that stays is free for its next request only when the thread is done with this one ([`Self::end`]).
+    // A connection that stays is free for its next request only when the thread is done with this one
+    // ([`Self::end`]).
     fn finish(&self, _: RequestId, keep: bool) {
         self.batch.borrow_mut().end = Some(End::Finish { keep });
         if !keep {
@@ -251,7 +254,7 @@ impl Responder for RemoteResponder {
         Ok(taken)
     }
 
-    /// `facts` may run Python, so the renderer is out of its cell meanwhile.
+    // `facts` may run Python, so the renderer is out of its cell meanwhile.
     fn log_access(&self, request: &Request, facts: &AccessFacts<'_>) {
         let Some(mut renderer) = self.access.take() else { return };
         let mut line = Vec::new();
@@ -275,12 +278,12 @@ impl Responder for RemoteResponder {
         Ok(unlocked(move || answer.recv().unwrap_or(Waited::Closed)))
     }
 
-    /// The interpreter lets other threads run by itself.
+    // The interpreter lets other threads run by itself.
     fn give_way(&self, _: Python<'_>, _: RequestId) -> PyResult<Waited> {
         Ok(Waited::Ready)
     }
 
-    /// A thread has better things to do.
+    // The loop sends the rest; the thread takes up the next request meanwhile.
     fn waits_for_reader(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! What the application returned, pulled as fast as the client reads.
+//! The application's response, pulled as fast as the client reads.
 
 use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::prelude::*;
@@ -14,13 +14,13 @@ use super::file_wrapper::FileWrapper;
 use super::responder::{Waited, send_pieces};
 use super::shared::PyItem;
 
-/// Items pulled from one response before the others get their turn.
+/// The number of items pulled from one response before the others get their turn.
 const ITEMS_PER_TURN_MAX: usize = 64;
-/// The same for the items of a list, which cost no application code.
+/// The number for the items of a list, which cost no application code.
 const LISTED_ITEMS_PER_TURN_MAX: usize = 1024;
 
 impl WsgiApp {
-    /// Sends what the application has returned.
+    /// Sends the application's return value.
     pub(super) fn iterate(&self, py: Python<'_>, mut exchange: Exchange, iterable: Bound<'_, PyAny>) {
         if let Ok(list) = iterable.cast_exact::<PyList>() {
             exchange.is_sized = true;
@@ -67,7 +67,7 @@ impl WsgiApp {
         }
     }
 
-    /// The same for one turn; gives the exchange back if it can go on at once.
+    /// Pulls items for one turn; gives the exchange back if it can go on at once.
     fn pump_some(&self, py: Python<'_>, mut exchange: Exchange) -> Option<Exchange> {
         let ExchangeState::Items(items) = &exchange.state else {
             self.complete(py, exchange);
@@ -104,7 +104,7 @@ impl WsgiApp {
         self.after_waiting(py, exchange, waited)
     }
 
-    /// Some output was given to the connection; gives the exchange back if it can go on.
+    /// Waits as `flow` tells after some output; gives the exchange back if it can go on.
     fn after_sending(&self, py: Python<'_>, exchange: Exchange, flow: Flow) -> Option<Exchange> {
         let waited = match flow {
             Flow::Sent => return Some(exchange),
@@ -143,21 +143,27 @@ impl WsgiApp {
         let mut has_foreign = pieces.as_ref().is_some_and(Pieces::has_foreign);
         has_foreign |= item.as_ref().is_some_and(Pieces::shares);
         let frees = responder.frees_before_close();
-        let responded = exchange.response(py, |response| {
-            responder.respond(
+        let (responded, keeps_alive) = exchange.response(py, |response| {
+            let responded = responder.respond(
                 exchange.id(),
                 Whole {
-                    response,
+                    response: &mut *response,
                     pieces,
                     item: item.as_ref().map(|item| item as &dyn BodyItem),
-                    // An application object's close() may take its time: nothing of the response waits for it.
+                    // An application object's close() may take its time: nothing of the response waits for
+                    // it.
                     batch: exchange.is_sized,
                     waits: responder.waits_for_reader(),
                     frees,
                 },
-            )
+            );
+            (responded, response.keeps_alive())
         });
         exchange.objects.shared.end_hints();
+        if !keeps_alive {
+            // A client that waits for the end of the connection does not wait for the application's close().
+            responder.flush();
+        }
         if has_foreign {
             responder.run_deferred_drops();
         }
@@ -168,7 +174,7 @@ impl WsgiApp {
         }
     }
 
-    /// Everything was produced: the exchange is complete when its last bytes have left.
+    /// Completes an exchange whose bytes have all been produced, when the last ones have left.
     fn finish_sent(&self, py: Python<'_>, mut exchange: Exchange) {
         if self.responder().waits_for_reader() {
             match self.responder().wait_sent(py, exchange.id()) {
@@ -183,7 +189,8 @@ impl WsgiApp {
         self.complete(py, exchange);
     }
 
-    /// Sends a wrapped file by sendfile(2) if that can be done; otherwise gives the exchange back, to be read in blocks.
+    /// Sends a wrapped file by sendfile(2) if that can be done; otherwise gives the exchange back, to be read
+    /// in blocks.
     fn send_file(
         &self,
         py: Python<'_>,
@@ -238,8 +245,9 @@ fn checked<'a, 'py>(item: &'a Bound<'py, PyAny>) -> PyResult<Option<&'a Bound<'p
     }
 }
 
-/// Whether the descriptor of a file object leads to the bytes that `read` gives. Not so with the standard library's
-/// decompressing files, which are neither raw nor buffered files; wrappers that are no `io` classes are believed.
+/// Returns whether the descriptor of a file object leads to the bytes that `read` gives. Not so with the
+/// standard library's decompressing files, which are neither raw nor buffered files; wrappers that are no
+/// `io` classes are believed.
 fn is_plain_file(filelike: &Bound<'_, PyAny>) -> PyResult<bool> {
     let io = filelike.py().import("io")?;
     if !filelike.is_instance(&io.getattr("IOBase")?)? {
@@ -253,7 +261,7 @@ fn is_plain_file(filelike: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(false)
 }
 
-/// What is left of a file that the kernel can send by itself.
+/// The rest of a file that the kernel can send by itself.
 struct FilePart {
     /// A descriptor of our own.
     file: std::fs::File,
@@ -264,7 +272,8 @@ struct FilePart {
 }
 
 impl FilePart {
-    /// Of a file object; `None` for anything else (no `fileno`, no `seek`, a pipe, an in-memory file).
+    /// Returns the rest of a file object; `None` for anything else (no `fileno`, no `seek`, a pipe, an
+    /// in-memory file).
     fn of(filelike: &Bound<'_, PyAny>) -> Option<Self> {
         if !is_plain_file(filelike).ok()? {
             return None;

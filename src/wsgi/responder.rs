@@ -1,6 +1,7 @@
-//! The way from the application's side of a request to its connection. Three implementations, one for each way in which
-//! an application runs: [`direct`](super::direct) on the loop's own frame, [`greenlets`](super::greenlets), and
-//! [`remote`](super::remote) in threads. Whatever differs between them is a method here; nobody else asks which it is.
+//! The way from the application's side of a request to its connection. Three implementations, one for each
+//! way in which an application runs: [`direct`](super::direct) on the loop's own frame,
+//! [`greenlets`](super::greenlets), and [`remote`](super::remote) in threads. Every difference between them
+//! is a method here; no other code asks which it is.
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use rgunicorn_server::worker::{
     Responded, Whole,
 };
 
-/// How a wait for the client has ended.
+/// The end of a wait for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waited {
     /// The application goes on.
@@ -27,7 +28,7 @@ pub(super) enum Waited {
     Parked,
 }
 
-/// Where the bytes of a response go, and how its application waits.
+/// The way of a response's bytes, and of its application's waits.
 pub(super) trait Responder {
     /// Returns what the head of a response says about its connection and the time.
     fn head_context(&self, id: RequestId) -> HeadContext;
@@ -35,7 +36,7 @@ pub(super) trait Responder {
     /// Returns an empty buffer for output.
     fn buffer(&self) -> Vec<u8>;
 
-    /// Sends what is left of a response and ends it.
+    /// Sends what is left of a response and ends it. Runs no Python: the response is borrowed.
     fn respond(&self, id: RequestId, whole: Whole<'_>) -> Responded;
 
     /// Sends pieces of a response that goes on.
@@ -44,10 +45,10 @@ pub(super) trait Responder {
     /// Sends one piece that is not the last.
     fn send(&self, id: RequestId, piece: Outgoing) -> Flow;
 
-    /// Lets go of what was sent. Runs Python, where memory of the application's is dropped.
+    /// Drops the application's memory that was sent, which runs Python.
     fn run_deferred_drops(&self) {}
 
-    /// Hands over now what was given so far, however long the application goes on.
+    /// Hands over now all that was given so far, however long the application goes on.
     fn flush(&self) {}
 
     /// Ends a response whose bytes have been given. `keep`: the connection stays.
@@ -64,16 +65,16 @@ pub(super) trait Responder {
         self.abort(id);
     }
 
-    /// Whether the connection is closed.
+    /// Returns whether the connection is closed.
     fn is_closed(&self, id: RequestId) -> bool;
 
-    /// Whether the client has left, or has at least shut its side of the connection.
+    /// Returns whether the client has left, or has at least shut its side of the connection.
     fn is_half_closed(&self, id: RequestId) -> bool;
 
     /// Takes the socket over for the application.
     ///
     /// # Errors
-    /// Those of [`Reactor::hijack`].
+    /// `NotConnected` when the connection is gone, and the errors of duplicating its descriptor.
     fn hijack(&self, id: RequestId) -> io::Result<Hijacked>;
 
     /// Writes a record of the access log, if that is kept.
@@ -82,13 +83,14 @@ pub(super) trait Responder {
     /// Waits until the output of a connection has left.
     ///
     /// # Errors
-    /// What is thrown into a waiting greenlet.
+    /// Exceptions that are thrown into a waiting greenlet.
     fn wait_sent(&self, py: Python<'_>, id: RequestId) -> PyResult<Waited>;
 
-    /// The same in the middle of a call of the application's, which cannot be put aside: where nothing can wait, it goes on.
+    /// Waits so in the middle of a call of the application's, which cannot be put aside: where nothing can
+    /// wait, it goes on.
     ///
     /// # Errors
-    /// What is thrown into a waiting greenlet.
+    /// Exceptions that are thrown into a waiting greenlet.
     fn wait_in_call(&self, py: Python<'_>, id: RequestId) -> PyResult<Waited> {
         self.wait_sent(py, id)
     }
@@ -96,30 +98,31 @@ pub(super) trait Responder {
     /// Lets other requests run.
     ///
     /// # Errors
-    /// What is thrown into a waiting greenlet.
+    /// Exceptions that are thrown into a waiting greenlet.
     fn give_way(&self, py: Python<'_>, id: RequestId) -> PyResult<Waited>;
 
-    /// Whether a complete answer is waited for until its client has taken it, before its request counts as over.
+    /// Returns whether a complete answer is waited for until its client has taken it, before its request
+    /// counts as over.
     fn waits_for_reader(&self) -> bool;
 
-    /// Whether a connection that stays is free for its next request as soon as the response is complete. Otherwise that
-    /// waits for the application's `close()`, which may take its time.
+    /// Returns whether a connection that stays is free for its next request as soon as the response is
+    /// complete. Otherwise that waits for the application's `close()`, which may take its time.
     fn frees_before_close(&self) -> bool;
 
-    /// Reads of a body that streams.
+    /// Reads at most so many bytes of a body that streams.
     fn read_body(&self, _: RequestId, _: usize) -> BodyRead {
         BodyRead::End
     }
 
-    /// Waits until there is something to read of it.
+    /// Waits until there is something to read of a body that streams.
     ///
     /// # Errors
-    /// What is thrown into a waiting greenlet, and `RuntimeError` where nothing can wait.
+    /// Exceptions that are thrown into a waiting greenlet, and `RuntimeError` where nothing can wait.
     fn wait_body(&self, _: Python<'_>, _: RequestId) -> PyResult<()> {
         Err(PyRuntimeError::new_err("a request body cannot be waited for here"))
     }
 
-    /// Whether an error is the quiet end of a request that was killed.
+    /// Returns whether an error is the quiet end of a request that was killed.
     fn is_killed(&self, _: Python<'_>, _: &PyErr) -> bool {
         false
     }
@@ -130,8 +133,8 @@ pub(super) trait Responder {
     }
 }
 
-/// Sends pieces of a response that goes on, and lets go of what has left: one call of the application may send more than
-/// memory holds.
+/// Sends pieces of a response that goes on, and drops the application's memory that has left: one call of the
+/// application may send more than memory holds.
 pub(super) fn send_pieces(responder: &dyn Responder, id: RequestId, pieces: Pieces) -> Flow {
     let has_foreign = pieces.has_foreign();
     let flow = responder.send_pieces(id, pieces);
@@ -141,7 +144,7 @@ pub(super) fn send_pieces(responder: &dyn Responder, id: RequestId, pieces: Piec
     flow
 }
 
-/// What requests need of their worker, on any thread.
+/// The facts and handles of the worker that requests need, on any thread.
 #[derive(Clone)]
 pub struct WorkerFacts {
     /// The error log.
@@ -150,7 +153,7 @@ pub struct WorkerFacts {
     pub control: Arc<Control>,
     /// The worker's place on the score-board.
     pub slot: Slot,
-    /// How requests are counted there.
+    /// The counter of requests there.
     pub count: RequestCount,
     /// An access log is kept.
     pub logs_access: bool,

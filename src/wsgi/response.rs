@@ -6,7 +6,7 @@ use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTy
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
-use rgunicorn_http::ResponseHead;
+use rgunicorn_http::{ResponseError, ResponseHead};
 use rgunicorn_server::response::{Pieces, Response};
 use rgunicorn_server::worker::Flow;
 
@@ -28,12 +28,16 @@ impl StartResponse {
         Self { shared, write }
     }
 
-    /// Whether nobody else holds its `write`.
+    /// Returns whether nothing else holds its `write`.
     pub(super) fn owns_write(&self, py: Python<'_>) -> bool {
         is_referenced(self.write.bind(py), 1)
     }
 
-    /// Whether the head may still be replaced; else the error that PEP 3333 wants.
+    /// Checks that the head may still be replaced.
+    ///
+    /// # Errors
+    /// As PEP 3333 wants it: the exception of `exc_info` when the head has left, `AssertionError` for a
+    /// second call without `exc_info`.
     fn check_start(&self, exc_info: Option<&Bound<'_, PyAny>>, started: bool, sent: bool) -> PyResult<()> {
         match exc_info.filter(|info| !info.is_none()) {
             Some(info) if sent => {
@@ -72,12 +76,21 @@ impl StartResponse {
 }
 
 /// Fills a response head with the application's status and headers.
+///
+/// # Errors
+/// `ValueError` for a status or header that is none, `TypeError` for one that is no text, and exceptions of
+/// iterating.
 fn fill(head: &mut ResponseHead, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
-    let refuse = |error: rgunicorn_http::ResponseError| PyValueError::new_err(error.to_string());
     head.status(&native_bytes(status)?).map_err(refuse)?;
     let mut add = |item: &Bound<'_, PyAny>| -> PyResult<()> {
+        // A tuple keeps its items for as long as `item` keeps the tuple.
+        if let Ok(tuple) = item.cast_exact::<PyTuple>()
+            && let [name, value] = tuple.as_slice()
+        {
+            return add_header(head, name, value);
+        }
         let (name, value) = pair(item)?;
-        head.header(&native_bytes(&name)?, &native_bytes(&value)?).map_err(refuse)
+        add_header(head, &name, &value)
     };
     if let Ok(list) = headers.cast_exact::<PyList>() {
         // By index, for the list may change meanwhile.
@@ -89,6 +102,14 @@ fn fill(head: &mut ResponseHead, status: &Bound<'_, PyAny>, headers: &Bound<'_, 
         return Ok(());
     }
     headers.try_iter()?.try_for_each(|item| add(&item?))
+}
+
+fn add_header(head: &mut ResponseHead, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    head.header(&native_bytes(name)?, &native_bytes(value)?).map_err(refuse)
+}
+
+fn refuse(error: ResponseError) -> PyErr {
+    PyValueError::new_err(error.to_string())
 }
 
 /// The imperative `write` that `start_response` returns.

@@ -1,5 +1,6 @@
-//! The request that the application is working on, for reports of a blocked loop. It is written for every request and
-//! read by another thread, perhaps once a week: so what was sent is copied, and made a text of by the reader.
+//! The request that the application is working on, for reports of a blocked loop. It is written for every
+//! request and read by another thread, perhaps once a week: so the writer copies bytes, and the reader makes
+//! a text of them.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,18 +8,19 @@ use crate::py::Describe;
 use rgunicorn_io::driver::PeerAddr;
 use rgunicorn_server::worker::Request;
 
-/// What is kept of method and target: a line of a log.
+/// The bytes that are kept of method and target: a line of a log.
 const TEXT_BYTES_MAX: usize = 250;
 
 /// One request's method, target and peer.
 #[derive(Default)]
 pub(super) struct RunningRequest {
-    /// The writer is the loop's thread; writer and reader hold the interpreter lock, and neither runs Python meanwhile. So
-    /// nobody ever waits here, and no forked child finds it locked. It is only tried, for this not to be relied on.
+    /// The writer is the loop's thread; writer and reader hold the interpreter lock, and neither runs Python
+    /// meanwhile. So no thread ever waits here, and no forked child finds it locked. The lock is only tried,
+    /// for this not to be relied on.
     line: Mutex<Line>,
 }
 
-/// The same as a value.
+/// A request's method, target and peer as a value.
 pub(super) struct Line {
     text: [u8; TEXT_BYTES_MAX],
     len: usize,
@@ -32,14 +34,14 @@ impl Default for Line {
 }
 
 impl RunningRequest {
-    /// The application is about to work on `request`.
+    /// Notes that the application is about to work on `request`.
     pub(super) fn set(&self, request: &Request) {
         if let Ok(mut line) = self.line.try_lock() {
             line.set(request.head.method(), request.head.target(), request.peer);
         }
     }
 
-    /// The one line about it.
+    /// Returns the maker of the one line about it.
     pub(super) fn describe(this: &Arc<Self>) -> Describe {
         let this = this.clone();
         Box::new(move |_| this.line.try_lock().map(|line| vec![line.text()]).unwrap_or_default())
@@ -47,7 +49,7 @@ impl RunningRequest {
 }
 
 impl Line {
-    /// Of `request`.
+    /// Makes the line of `request`.
     pub(super) fn of(request: &Request) -> Self {
         let mut line = Self::default();
         line.set(request.head.method(), request.head.target(), request.peer);
@@ -64,7 +66,7 @@ impl Line {
         self.peer = peer;
     }
 
-    /// As a report shows it.
+    /// Renders it as a report shows it.
     pub(super) fn text(&self) -> String {
         let cut = if self.len == TEXT_BYTES_MAX { "..." } else { "" };
         let text = String::from_utf8_lossy(&self.text[..self.len]);

@@ -27,14 +27,15 @@ impl BodyItem for PyItem<'_, '_> {
     }
 }
 
-/// What the objects of one request share. An object that the application keeps leads here, and from here nowhere once the
-/// request is over.
+/// The state that the objects of one request share. An object that the application keeps leads here, and from
+/// here nowhere once the request is over.
 pub(super) struct RequestShared {
     /// The response.
     pub(super) response: GilCell<Response>,
     /// The request as a number; 0 when it is over.
     request: AtomicU64,
-    /// The same for early hints; 0 also when the response head has left, and for HTTP/1.0, which knows no interim answers.
+    /// The request that early hints are for; 0 also when the response head has left, and for HTTP/1.0, which
+    /// knows no interim answers.
     hints: AtomicU64,
 }
 
@@ -44,30 +45,31 @@ impl RequestShared {
         Self { response, request: AtomicU64::new(0), hints: AtomicU64::new(0) }
     }
 
-    /// Points at a request that begins.
-    pub(super) fn begin(&self, id: RequestId, facts: ResponseFacts) {
+    /// Points at a request that begins, with a response that has not.
+    pub(super) fn begin(&self, py: Python<'_>, id: RequestId, facts: ResponseFacts) {
+        self.response.with(py, |response| response.reset(facts));
         let raw = id.to_raw();
         self.request.store(raw, Ordering::Relaxed);
         self.hints.store(if facts.version >= Version::HTTP_11 { raw } else { 0 }, Ordering::Relaxed);
     }
 
-    /// The request in progress.
+    /// Returns the request in progress.
     pub(super) fn request(&self) -> Option<RequestId> {
         named(&self.request)
     }
 
-    /// The request that early hints are for.
+    /// Returns the request that early hints are for.
     pub(super) fn hinted(&self) -> Option<RequestId> {
         named(&self.hints)
     }
 
-    /// The response head has left.
+    /// Ends early hints: the response head has left.
     pub(super) fn end_hints(&self) {
         self.hints.store(0, Ordering::Relaxed);
     }
 
-    /// Appends an item of the body. The head leaves with the first: early hints end here. `false`: there is no head,
-    /// because the application has not called `start_response`.
+    /// Appends an item of the body. The head leaves with the first: early hints end here. `false`: there is
+    /// no head, because the application has not called `start_response`.
     pub(super) fn append(
         &self,
         responder: &dyn Responder,
@@ -85,13 +87,14 @@ impl RequestShared {
         appended
     }
 
-    /// The response is complete, or will never be: whoever still holds `start_response`, its `write` or the early hints can
-    /// do nothing with them any more.
+    /// Ends the response, which is complete or will never be: an application that still holds
+    /// `start_response`, its `write` or the early hints can do nothing with them any more.
     pub(super) fn close_response(&self, py: Python<'_>) {
         self.response.with(py, Response::close);
         self.end_hints();
     }
 
+    /// Leads nowhere from now on: the request is over.
     pub(super) fn end(&self) {
         self.request.store(0, Ordering::Relaxed);
     }

@@ -1,7 +1,7 @@
-//! `gunicorn.socket`: the client's socket, for libraries that take a connection over (WebSocket). Making a real socket
-//! object costs about as much as a whole request, so the environ holds an unborn one (`rgunicorn._handover.ClientSocket`,
-//! an instance of `socket.socket`), which becomes real at its first use by calling [`take_socket`]. An unborn socket that
-//! the application has not kept serves the next request.
+//! `gunicorn.socket`: the client's socket, for libraries that take a connection over (WebSocket). Making a
+//! real socket object costs about as much as a whole request, so the environ holds an unborn one
+//! (`rgunicorn._handover.ClientSocket`, an instance of `socket.socket`), which becomes real at its first use
+//! by calling [`take_socket`]. An unborn socket that the application has not kept serves the next request.
 
 use std::io;
 use std::os::fd::IntoRawFd;
@@ -13,7 +13,7 @@ use pyo3::types::PyBytes;
 use super::current;
 use super::shared::RequestShared;
 
-/// What an unborn socket leads to its request by.
+/// The handle by which an unborn socket leads to its request.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
 pub struct RequestHandle {
     shared: Arc<RequestShared>,
@@ -25,8 +25,8 @@ impl RequestHandle {
     }
 }
 
-/// Detaches the connection of a request from the loop. Returns a descriptor that the caller owns, and the bytes that had
-/// been received and not used.
+/// Detaches the connection of a request from the loop. Returns a descriptor that the caller owns, and the
+/// bytes that had been received and not used.
 ///
 /// # Errors
 /// `OSError` when the connection is gone, or the request is over.
@@ -40,7 +40,7 @@ pub fn take_socket(py: Python<'_>, handle: &Bound<'_, RequestHandle>) -> PyResul
     Ok((hijacked.fd.into_raw_fd(), PyBytes::new(py, &hijacked.unread).unbind()))
 }
 
-/// Makes sockets for environs.
+/// The maker of sockets for environs.
 pub(super) struct SocketFactory {
     class: Py<PyAny>,
     base_new: Py<PyAny>,
@@ -70,7 +70,7 @@ impl SocketFactory {
         Ok(socket.unbind())
     }
 
-    /// Whether the application took this socket: it is no longer of the class that it was made with.
+    /// Returns whether the application took this socket: it is no longer of the class that it was made with.
     pub(super) fn is_taken(&self, py: Python<'_>, socket: &Py<PyAny>) -> bool {
         !socket.bind(py).get_type().is(&self.class)
     }

@@ -1,9 +1,10 @@
-//! Threads mode: the loop, on the main thread, only receives and sends; the application runs in threads of its own, one
-//! request at a time in each. They are Python's threads (`threading.Thread`), so that `threading.local` keeps what an
-//! application puts there from one request to the next, as under Gunicorn's gthread worker.
+//! Threads mode: the loop, on the main thread, only receives and sends; the application runs in threads of
+//! its own, one request at a time in each. They are Python's threads (`threading.Thread`), so that
+//! `threading.local` keeps what an application puts there from one request to the next, as under Gunicorn's
+//! gthread worker.
 //!
-//! The loop never holds the interpreter lock while it works: a thread that keeps it busy holds up the other threads, and
-//! no connection.
+//! The loop never holds the interpreter lock while it works: a thread that keeps it busy holds up the other
+//! threads, and no connection.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,10 +25,11 @@ use super::remote::{RemoteResponder, ThreadContext};
 use super::responder::Waited;
 use super::running::Line;
 
-/// A thread asks whether the client of a request is still there if that has waited for so long: the question costs a trip
-/// to the loop and back.
+/// The wait of a request from which on its thread asks whether the client is still there: the question costs
+/// a trip to the loop and back.
 const ASK_AFTER: Duration = Duration::from_millis(20);
-/// What threads have to end when the worker leaves, each, in seconds. Those that work on requests were waited for before.
+/// The time for each thread to end when the worker leaves, in seconds. Threads at work on requests were
+/// waited for before.
 const JOIN_PATIENCE_S: f64 = 0.1;
 
 /// The application's threads, as the loop sees them.
@@ -76,7 +78,8 @@ impl Threads {
         Ok(Self { pool, context, threads, listener, forks: atfork::generation() })
     }
 
-    /// The loop is over. `false`: threads are still at work, and the interpreter must not be finalized under them.
+    /// Ends the threads when the loop is over. `false`: some are still at work, and the interpreter must not
+    /// be finalized under them.
     pub fn finish(&self, py: Python<'_>) -> bool {
         self.pool.close();
         self.context.mailbox.close();
@@ -91,7 +94,7 @@ impl Threads {
 }
 
 impl App for Threads {
-    /// The loop's thread does not hold the interpreter lock.
+    // The loop's thread does not hold the interpreter lock.
     fn blocking(&self, wait: &mut dyn FnMut()) {
         wait();
     }
@@ -104,21 +107,21 @@ impl App for Threads {
     }
 
     fn call(&self, reactor: &Reactor, mut request: Box<Request>) {
-        let conn = request.id;
+        let id = request.id;
         request.keep_alive &= reactor.has_idle_room();
-        reactor.begin_work(conn);
+        reactor.begin_work(id);
         if let Err(request) = self.pool.push(request) {
             reactor.abort(request.id);
             reactor.end_work(request.id);
         }
     }
 
-    fn resume(&self, _: &Reactor, conn: RequestId) {
-        self.context.waiters.answer(conn, Waited::Ready);
+    fn resume(&self, _: &Reactor, id: RequestId) {
+        self.context.waiters.answer(id, Waited::Ready);
     }
 
-    fn abandon(&self, _: &Reactor, conn: RequestId) {
-        self.context.waiters.answer(conn, Waited::Closed);
+    fn abandon(&self, _: &Reactor, id: RequestId) {
+        self.context.waiters.answer(id, Waited::Closed);
     }
 
     fn refused(&self, reactor: &Reactor, request: &Request, status: u16) {
@@ -130,16 +133,16 @@ impl App for Threads {
     }
 }
 
-/// What each thread works on.
+/// The request at work in each thread.
 type RunningRequests = GilCell<Vec<Option<Line>>>;
 
-/// A line for each request at work, for reports of an aborted worker.
+/// Returns the maker of a line for each request at work, for reports of an aborted worker.
 fn describe(running: &Arc<RunningRequests>) -> Describe {
     let running = Arc::clone(running);
     Box::new(move |py| running.with(py, |all| all.iter().flatten().map(Line::text).collect()))
 }
 
-/// What one thread runs.
+/// The function that one thread runs.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
 struct ThreadMain {
     wsgi_config: Arc<WsgiConfig>,
@@ -193,13 +196,14 @@ fn serve(py: Python<'_>, remote: &RemoteResponder, app: &WsgiApp, request: Box<R
 }
 
 fn is_abandoned(remote: &RemoteResponder, request: &Request) -> bool {
-    let (conn, arrived, now) = (request.id, request.arrived, clock::now());
+    let (id, arrived, now) = (request.id, request.arrived, clock::now());
     now.since(arrived) >= ASK_AFTER
-        && remote.ask(move |reactor| reactor.is_abandoned(conn, arrived, now)).unwrap_or(true)
+        && remote.ask(move |reactor| reactor.is_abandoned(id, arrived, now)).unwrap_or(true)
 }
 
-/// Ends the process while threads are at work, which the interpreter's own end would not survive: they would come out of
-/// their calls into an interpreter that is no more. What Python does at its end for the program's sake is done.
+/// Ends the process while threads are at work, which the interpreter's own end would not survive: they would
+/// come out of their calls into an interpreter that is no more. What Python does at its end for the program's
+/// sake is done.
 pub fn leave_process(py: Python<'_>, status: i32) -> ! {
     let tidy = || -> PyResult<()> {
         py.import("atexit")?.call_method0("_run_exitfuncs")?;

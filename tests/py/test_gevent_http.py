@@ -53,3 +53,17 @@ def test_large_bodies_both_ways(server, backend):
     answer = requests.post(f"{server.url}/requests/echo", data=payload, timeout=20)
     assert answer.status_code == 200
     assert answer.content == payload
+
+
+@pytest.mark.own
+def test_a_request_that_waits_before_its_call_gets_its_own_objects(launch_gevent):
+    """Between the making of its environ and its call, others keep theirs."""
+    server = launch_gevent("slow_headers:app", "--config", "python:slow_headers")
+    with server.client() as slow, server.client() as others:
+        assert others.get("/client").body == b"False"
+        slow.send(request("/slow"))
+        wait_for("the look at its headers", lambda: others.get("/looked").body == b"True")
+        assert others.get("/keep").body == b"kept"
+        assert others.get("/client").body == b"False"
+        assert others.get("/release").body == b"released"
+        assert slow.response().body == b"False"

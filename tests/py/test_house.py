@@ -320,21 +320,22 @@ def test_signatures_and_modes(tree):
             impl X for Y { fn h(i: (u8, u8)) {} }
             fn j() -> PyResult<Result<u8, u8>> { k.is_thread() }
             """,
-        "src/wsgi/mod.rs": """\
-            mod link;
+        "src/wsgi/mod.rs": "mod app; mod direct; pub use direct::DirectApp;\n",
+        "src/wsgi/app.rs": """\
+            use super::DirectApp;
             fn a() {
                 self
-                    .pause; self.pauses; pause();
-                // Link::A
-                Link::A.is_thread();
+                    .is_thread(); self.is_threads(); is_threaded();
+                // Threads::A
+                Threads::A.is_cooperative();
             }
             """,
-        "src/wsgi/link.rs": "fn is_thread() {}\n",
+        "src/wsgi/direct.rs": "struct DirectApp; fn is_thread() {}\n",
     })  # fmt: skip
     found = rows(root)
     assert [finding.line for finding in found["tuple_parameters"].findings] == [2, 2]
     assert found["nested_results"].figure == 1
-    assert [finding.line for finding in found["mode_questions"].findings] == [3, 4, 6]
+    assert [finding.line for finding in found["mode_questions"].findings] == [1, 4, 6]
 
 
 def test_limits(tree):

@@ -14,7 +14,7 @@ pub enum ErrorPage {
 }
 
 impl ErrorPage {
-    /// Its status code.
+    /// Returns its status code.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {

@@ -4,8 +4,9 @@ use std::fs::File;
 
 use bytes::Bytes;
 
-/// Body items up to this size are copied behind the head into one buffer and leave in one segment; larger ones leave from
-/// the application's own memory. Copying 16 KiB costs about as much as the second I/O vector saves.
+/// Body items up to this size are copied behind the head into one buffer and leave in one segment; larger
+/// ones leave from the application's own memory. Copying 16 KiB costs about as much as the second I/O vector
+/// saves.
 pub(super) const COPIED_ITEM_BYTES_MAX: usize = 16 * 1024;
 
 /// Items are joined up to this size before they are sent: about as much as one send takes.
@@ -30,8 +31,8 @@ pub enum Outgoing {
         /// Bytes in the part.
         len: u64,
     },
-    /// Output that was too much to hold in memory, in an unlinked temporary file of the reactor's own; still growing
-    /// while it is the last piece of its queue.
+    /// Output that was too much to hold in memory, in an unlinked temporary file of the reactor's own; still
+    /// growing while it is the last piece of its queue.
     Spool {
         /// The file.
         file: File,
@@ -43,7 +44,7 @@ pub enum Outgoing {
 }
 
 impl Outgoing {
-    /// Memory that it keeps busy; nothing for a file.
+    /// Returns how much memory it keeps busy; nothing for a file.
     pub(crate) fn memory_bytes(&self) -> u64 {
         match self {
             Self::Bytes { head, body } => (head.len() + body.len()) as u64,
@@ -75,32 +76,32 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// No bytes yet; the first ones go into `buffer`, which is empty.
+    /// Makes one without bytes; the first ones go into `buffer`, which is empty.
     #[must_use]
     pub fn new(buffer: Vec<u8>) -> Self {
         debug_assert!(buffer.is_empty(), "a buffer starts empty");
         Self { ready: Vec::new(), tail: buffer }
     }
 
-    /// Whether nothing has been appended.
+    /// Returns whether nothing has been appended.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ready.is_empty() && self.tail.is_empty()
     }
 
-    /// Whether there is enough for one send.
+    /// Returns whether there is enough for one send.
     #[must_use]
     pub fn is_large(&self) -> bool {
         !self.ready.is_empty() || self.tail.len() >= JOINED_ITEMS_BYTES_MAX
     }
 
-    /// Whether an item would be sent from the application's memory.
+    /// Returns whether an item would be sent from the application's memory.
     #[must_use]
     pub fn shares(item: &impl BodyItem) -> bool {
         item.bytes().len() > COPIED_ITEM_BYTES_MAX
     }
 
-    /// Whether it holds memory of the application's.
+    /// Returns whether it holds memory of the application's.
     #[must_use]
     pub fn has_foreign(&self) -> bool {
         !self.ready.is_empty()

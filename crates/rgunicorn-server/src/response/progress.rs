@@ -11,7 +11,8 @@ const SERVER_NAME: &[u8] = b"rgunicorn";
 /// The configuration's value.
 static OWN_SERVER_NAME: OnceLock<Vec<u8>> = OnceLock::new();
 
-/// Makes `name` the value of the `Server` header, once per process. A name that is no header value is not taken.
+/// Makes `name` the value of the `Server` header, once per process. A name that is no header value is not
+/// taken.
 pub fn set_server_name(name: &str) {
     if !name.is_empty() && name.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
         let _ = OWN_SERVER_NAME.set(name.as_bytes().to_vec());
@@ -23,7 +24,7 @@ pub fn server_name() -> &'static [u8] {
     OWN_SERVER_NAME.get().map_or(SERVER_NAME, Vec::as_slice)
 }
 
-/// What the worker says about a response at the moment its head is made.
+/// The worker's word about a response at the moment its head is made.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadContext {
     /// The connection may serve another request after this one.
@@ -39,7 +40,7 @@ pub struct Response {
     head: ResponseHead,
     /// `start_response` was called (and not taken back by an error).
     started: bool,
-    /// What the body does, once the head has been made into bytes.
+    /// The framing of the body, once the head has been made into bytes.
     framing: Option<Framing>,
     /// Body bytes given to the connection, without chunk framing.
     sent_bytes: u64,
@@ -50,7 +51,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// A response that has not begun.
+    /// Makes a response that has not begun.
     #[must_use]
     pub fn new(facts: ResponseFacts) -> Self {
         Self {
@@ -75,8 +76,8 @@ impl Response {
         self.over = false;
     }
 
-    /// Takes the head out, to fill it where the response may not be held; [`Self::start`] or [`Self::put_head`] puts it
-    /// back.
+    /// Takes the head out, to fill it where the response may not be held; [`Self::start`] or
+    /// [`Self::put_head`] puts it back.
     pub fn take_head(&mut self) -> ResponseHead {
         std::mem::take(&mut self.head)
     }
@@ -92,13 +93,13 @@ impl Response {
         self.started = complete;
     }
 
-    /// Whether `start_response` was called.
+    /// Returns whether `start_response` was called.
     #[must_use]
     pub fn is_started(&self) -> bool {
         self.started
     }
 
-    /// Whether the head has been made into bytes; nothing of it can change any more.
+    /// Returns whether the head has been made into bytes; nothing of it can change any more.
     #[must_use]
     pub fn is_head_sent(&self) -> bool {
         self.framing.is_some()
@@ -109,7 +110,7 @@ impl Response {
         self.over = true;
     }
 
-    /// Whether it is complete, or will never be.
+    /// Returns whether it is complete, or will never be.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.over
@@ -137,8 +138,8 @@ impl Response {
         }
     }
 
-    /// Appends one item of the body, and the head before it if that has not left; only then is `context` asked. `false`:
-    /// there is no head, because the application has not called `start_response`.
+    /// Appends one item of the body, and the head before it if that has not left; only then is `context`
+    /// asked. `false`: there is no head, because the application has not called `start_response`.
     pub fn append<I: BodyItem + ?Sized>(
         &mut self,
         context: impl FnOnce() -> HeadContext,
@@ -170,8 +171,8 @@ impl Response {
         true
     }
 
-    /// Appends the head and the framing of a file's part of `rest` bytes. Returns how many of them to send and what
-    /// follows them.
+    /// Appends the head and the framing of a file's part of `rest` bytes. Returns how many of them to send
+    /// and what follows them.
     pub fn append_file(
         &mut self,
         context: impl FnOnce() -> HeadContext,
@@ -191,7 +192,8 @@ impl Response {
         (len, suffix)
     }
 
-    /// Appends what ends the response: the head if there was no body, and the last chunk. `false` as [`Self::append`].
+    /// Appends what ends the response: the head if there was no body, and the last chunk. `false` as
+    /// [`Self::append`].
     pub fn end(&mut self, context: impl FnOnce() -> HeadContext, pieces: &mut Pieces) -> bool {
         self.begin(context, pieces);
         if let Some(framing) = &mut self.framing {
@@ -200,13 +202,13 @@ impl Response {
         self.framing.is_some()
     }
 
-    /// Whether the body is sent in chunks.
+    /// Returns whether the body is sent in chunks.
     #[must_use]
     pub fn is_chunked(&self) -> bool {
         self.framing.as_ref().is_some_and(Framing::is_chunked)
     }
 
-    /// Whether the connection may serve another request.
+    /// Returns whether the connection may serve another request.
     #[must_use]
     pub fn keeps_alive(&self) -> bool {
         self.framing.as_ref().is_some_and(|framing| framing.keep_alive() && framing.complete())
