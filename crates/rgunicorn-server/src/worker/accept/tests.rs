@@ -1,3 +1,5 @@
+//! Accept decisions, with the parts that an acceptor needs and without a reactor.
+
 use rgunicorn_io::driver::Completion;
 
 use super::*;
