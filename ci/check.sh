@@ -1,106 +1,308 @@
 #!/usr/bin/env bash
 # The whole check: what has to pass before a change lands. Installs what it needs on a fresh machine.
 #
-#   ci/check.sh            everything (about half an hour on two cores)
-#   ci/check.sh --quick    formatting, lints and Rust tests only: no wheel, no Python suite
+#   ci/check.sh                    the normal level: what continuous integration runs (under 30 minutes on two cores)
+#   ci/check.sh --quick            while you work: one driver, the start of the suite (4 minutes, the first build apart)
+#   ci/check.sh --long             normal, and what takes long or needs other versions of Python
+#   ci/check.sh --list             the steps, with their levels
+#   ci/check.sh --only NAME...     these steps, and those that they need; a NAME may be a pattern: --only 'suite-*'
 #
-# Every step runs even when an earlier one has failed, except those that need the wheel where there is none. The last
-# line counts the steps; the status is 0 only if all of them passed.
+# Every step runs even when an earlier one has failed, except those that need it. A table of times stands at the end; the
+# last line counts the steps; the status is 0 only if all of them passed.
 set -euo pipefail
 # shellcheck source=ci/lib.sh
 . "$(dirname "$0")/lib.sh"
 cd "$ROOT"
 
-QUICK=
-case ${1:-} in
-'') ;;
---quick) QUICK=1 ;;
-*) die "unknown argument '$1' (only --quick is known)" ;;
-esac
-
 VENV=$ROOT/target/venv-check # apart from .venv: its rgunicorn is the build with debug assertions
-RELEASE_VENV=$ROOT/target/venv-release # with one that has none
-STARTED=$SECONDS
-PASSED=0
-FAILED=()
-
-# step NAME COMMAND...: runs a command, reports how long it took, counts it.
-step() {
-    local name=$1 from=$SECONDS
-    shift
-    say "==> $name"
-    if "$@" </dev/null; then
-        PASSED=$((PASSED + 1))
-        say "<== $name: ok, $((SECONDS - from)) s"
-    else
-        FAILED+=("$name")
-        say "<== $name: FAILED, $((SECONDS - from)) s"
-        return 1
-    fi
-}
-
-# Like `step`, but the check goes on after a failure.
-try() { step "$@" || true; }
+RELEASE_VENV=$ROOT/target/venv-release # with what users get
+CORES=$(nproc)
+SUITE_JOBS=${SUITE_JOBS:-$((CORES > 8 ? 16 : 2 * CORES))} # tests at a time: they wait more than they compute
+FUZZ_S=${FUZZ_S:-300}
 
 # One target directory for everything. Incremental builds only cost disk where nothing is built a second time.
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 [ -n "${CI:-}" ] && export CARGO_INCREMENTAL=0
 
-nextest() { # ARGUMENTS...: nextest, or cargo's own runner where it is not installed
-    if command -v cargo-nextest >/dev/null; then
-        cargo nextest run --config-file ci/nextest.toml --locked --no-fail-fast "$@"
-    else
-        cargo test --locked --no-fail-fast "$@"
-    fi
-}
+# ---- what the steps run ----
 
 lints() { # CARGO_ARGUMENTS...
     cargo clippy --locked --workspace --quiet "$@" -- -D warnings
 }
 
-doctests() { cargo test --locked --doc --quiet --workspace; }
+nextest() { # ARGUMENTS...: nextest, or cargo's own runner where it is not installed
+    if command -v cargo-nextest >/dev/null; then
+        cargo nextest run --config-file ci/nextest.toml --locked --no-fail-fast --cargo-quiet "$@"
+    else
+        cargo test --locked --no-fail-fast --quiet "$@"
+    fi
+}
 
 docs() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet --workspace --exclude rgunicorn-bench; }
 
-# The profile `ci` of Cargo.toml: fast enough for the suite, debug assertions on. The feature is what `torture` needs.
-wheel() {
-    MATURIN_PEP517_ARGS='--profile ci --locked --features torture' install_rgunicorn "$VENV"
+requirements() { pip_install "$VENV" ci/requirements-lint.txt ci/requirements-test.txt; }
+
+python() { "$VENV/bin/python" "$@"; }
+
+ruff() {
+    python -m ruff check --quiet
+    python -m ruff format --check --quiet
 }
 
-# The profile `ci-release`, in an environment that has everything else of the other one. Installed before it can see that
-# one's rgunicorn, which pip would take for its own.
+# Each line of ci/house-limits.txt is a figure that may not grow. The table is left to `ci/house.py`.
+house() {
+    local limits
+    mapfile -t limits < <(sed -n 's/^\([a-z].*=[0-9]*\).*/--max=\1/p' ci/house-limits.txt)
+    "$PYTHON" ci/house.py "${limits[@]}" >/dev/null
+}
+
+# The profile `ci` of Cargo.toml: fast enough for the suite, debug assertions on. The feature is what `torture` needs.
+wheel() { MATURIN_PEP517_ARGS='--profile ci --locked --features torture' install_rgunicorn "$VENV"; }
+
+# In an environment that has everything else of the other one. Installed before it can see that one's rgunicorn, which
+# pip would take for its own.
 release_wheel() {
     venv "$RELEASE_VENV"
     local purelib="import sysconfig; print(sysconfig.get_path('purelib'))" link
     link=$("$RELEASE_VENV/bin/python" -c "$purelib")/venv-check.pth
     rm -f "$link"
-    MATURIN_PEP517_ARGS='--profile ci-release --locked' install_rgunicorn "$RELEASE_VENV"
-    "$VENV/bin/python" -c "$purelib" >"$link"
+    MATURIN_PEP517_ARGS='--profile release --locked' install_rgunicorn "$RELEASE_VENV"
+    python -c "$purelib" >"$link"
+}
+
+# pytest VENV ARGUMENTS...: no line for what has passed.
+pytest() {
+    local venv=$1
+    shift
+    PATH="$venv/bin:$PATH" "$venv/bin/python" -m pytest -q --no-header -n "$SUITE_JOBS" "$@"
+}
+
+suite() { # SERVERS [PYTEST_ARGUMENTS...]
+    pytest "$VENV" tests/py --servers="$1" "${@:2}"
+}
+
+# One file for each side of the server: requests, answers, the processes, the settings, greenlets.
+SMOKE=(wsgi http_requests http_bodies signals config gevent_requests)
+
+smoke() { # VENV
+    local files=("${SMOKE[@]/#/tests/py/test_}")
+    pytest "$1" "${files[@]/%/.py}" --servers=rgunicorn-uring
+}
+
+# The suite but for what it has found out on io_uring already.
+again() { suite "$1" -m "not one_driver and not no_flavour"; }
+
+# Tests without a flavour open loops of their own, which have tiny queues then.
+torture() { RGUNICORN_TORTURE=1 suite rgunicorn-uring -m "not one_driver"; }
+
+# What the optimiser makes of the stack rule.
+release_stress() {
+    pytest "$RELEASE_VENV" tests/py/test_gevent_stress.py --servers=rgunicorn-uring,rgunicorn-epoll
+}
+
+# The recorded figures are of this profile. The peers of the benches are not installed here.
+instructions() {
+    need valgrind valgrind
+    "$RELEASE_VENV/bin/python" bench/instructions.py --server rgunicorn --build release --check
 }
 
 example() { VENV=$VENV INSTALL=no ci/run-example.sh --check; }
 
-requirements() {
-    pip_install "$VENV" ci/requirements-lint.txt ci/requirements-test.txt
+stubs() { python -m mypy.stubtest rgunicorn --allowlist ci/stubtest-allowed.txt; }
+
+gevent_choice() { # DRIVER: gevent's own tests on our loop, those that are quick and stable
+    python ci/gevent_tests.py --quick --quiet --jobs "$SUITE_JOBS" --driver "$1"
 }
 
-suite() { # SERVERS [PYTEST_ARGUMENTS...]
-    local servers=$1
+# The baseline is of the same machine and the same hour.
+gevent_baseline() { python ci/gevent_tests.py --quiet --loop libev-cext --save target/libev.json || true; }
+
+gevent_all() { # DRIVER
+    python ci/gevent_tests.py --quiet --driver "$1" --compare target/libev.json
+}
+
+# script NAME ARGUMENTS...: a check that is a file of its own. Each says by itself what this machine lacks for it.
+script() {
+    if [ ! -x "ci/$1.sh" ]; then
+        say "*** NOT CHECKED: ci/$1.sh is not there"
+        return
+    fi
+    "ci/$1.sh" "${@:2}"
+}
+
+# other_python VERSION: the Rust tests with Python, and the start of the suite, on another CPython. A virtual environment
+# and a target directory of its own, so that what is built for one is not thrown away for the other.
+other_python() {
+    local version=$1 found venv=$ROOT/target/venv-$1
+    if ! found=$(find_python "$version"); then
+        say "*** NOT CHECKED: CPython $version is not installed (looked on PATH and in ~/.pyenv/versions)"
+        return
+    fi
+    say "CPython $version is $found"
+    export CARGO_TARGET_DIR=$ROOT/target/python-$version
+    PYTHON=$found venv "$venv"
+    python_env "$venv/bin/python"
+    nextest --package rgunicorn
+    pip_install "$venv" ci/requirements-test.txt
+    MATURIN_PEP517_ARGS='--profile ci --locked' install_rgunicorn "$venv"
+    smoke "$venv"
+}
+
+find_python() { # VERSION: prints the path of an interpreter that can be embedded
+    local each
+    for each in "$HOME/.pyenv/versions/$1".*/bin/python "$(command -v "python$1")"; do
+        "$each" -c 'import sysconfig, sys; sys.exit(not sysconfig.get_config_var("Py_ENABLE_SHARED"))' 2>/dev/null ||
+            continue
+        echo "$each"
+        return
+    done
+    return 1
+}
+
+# ---- the steps ----
+
+# step LEVEL NAME NEEDS WHAT COMMAND...: declares a step. LEVEL is the lowest that runs it; `smoke` is of `quick` alone.
+# NEEDS are the steps without which it makes no sense.
+NAMES=()
+declare -A LEVEL NEEDS WHAT COMMAND RESULT TOOK
+step() {
+    NAMES+=("$2")
+    LEVEL[$2]=$1
+    NEEDS[$2]=$3
+    WHAT[$2]=$4
+    COMMAND[$2]=$(printf '%q ' "${@:5}")
+}
+
+step quick fmt '' "format of the Rust code" cargo fmt --all --check
+step quick clippy '' "lints of all Rust, tests included" lints --all-targets
+step normal clippy-shipped '' "lints of what a wheel is made of, without the features of tests" lints
+step quick tidy '' "rules of the house that no compiler checks" nextest --package rgunicorn-tidy
+# Tests of the driver and of what stands on it go through all back ends by themselves.
+step quick rust '' "all other Rust tests" nextest --workspace --exclude rgunicorn-tidy
+# There are no doc tests: `tidy` refuses them.
+step normal docs '' "documentation builds without warnings" docs
+step quick house '' "figures of ci/house.py, none above ci/house-limits.txt" house
+step normal models '' "every order of steps of what threads and signal handlers share" script models
+step normal msrv '' "everything compiles with the oldest Rust that is promised" script msrv
+step normal deny '' "licences, advisories and sources of what we depend on" script deny
+
+step quick requirements '' "packages of the Python tests and linters are installed" requirements
+step quick ruff requirements "lints and format of all Python" ruff
+step quick mypy requirements "types of the Python package" python -m mypy --no-error-summary
+step normal bench-tests requirements "the benches' reading of callgrind" pytest "$VENV" bench/tests -n 0
+
+step quick wheel '' "the wheel builds (profile ci, with debug assertions)" wheel
+step smoke smoke 'requirements wheel' "the start of the suite, on io_uring" smoke "$VENV"
+step normal example wheel "the example of the README answers" example
+step normal stubs 'requirements wheel' "stubs match the native module" stubs
+step normal services '' "PostgreSQL, Redis, nginx and what else the suite talks to are installed" need_services
+step normal gevent-uring 'requirements wheel' "gevent's own tests on io_uring, the quick ones" gevent_choice uring
+step normal gevent-epoll 'requirements wheel' "gevent's own tests on epoll, the quick ones" gevent_choice epoll
+step normal suite-uring 'requirements wheel services' "black-box suite on io_uring" suite rgunicorn-uring
+step normal suite-epoll 'requirements wheel services' "black-box suite on epoll" again rgunicorn-epoll
+step normal suite-threads 'requirements wheel services' "black-box suite on io_uring, applications in threads" \
+    again rgunicorn-threads-uring
+step normal suite-gunicorn 'requirements services' "the suite on the real Gunicorn: what it says of Gunicorn is true" \
+    suite gunicorn -m "not no_flavour"
+step normal suite-torture 'requirements wheel services' "black-box suite on io_uring with tiny queues and two buffers" torture
+
+step normal release-wheel requirements "the wheel builds as users get it (profile release)" release_wheel
+step normal release-stress release-wheel "stress tests of the stack rule without assertions" release_stress
+step normal instructions release-wheel "instructions per request, none above bench/instructions.toml" instructions
+
+step long gevent-baseline 'requirements wheel' "all of gevent's own tests on its default loop" gevent_baseline
+step long gevent-all-uring gevent-baseline "all of gevent's own tests on io_uring, by that" gevent_all uring
+step long gevent-all-epoll gevent-baseline "all of gevent's own tests on epoll, by that" gevent_all epoll
+step long sanitizers '' "address and thread sanitizers, and Miri" script sanitizers
+step long fuzz '' "each fuzz target, for $FUZZ_S seconds" script fuzz "$FUZZ_S"
+step long python-3.12 '' "Rust tests and the start of the suite on CPython 3.12" other_python 3.12
+step long python-3.13 '' "Rust tests and the start of the suite on CPython 3.13" other_python 3.13
+
+# ---- running them ----
+
+usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2; }
+
+list() {
+    local name
+    for name in "${NAMES[@]}"; do printf '%-16s %-7s %s\n' "$name" "${LEVEL[$name]}" "${WHAT[$name]}"; done
+}
+
+# at_level LEVEL: the names of the steps that it runs.
+at_level() {
+    local name levels
+    case $1 in
+    quick) levels=' quick smoke ' ;;
+    normal) levels=' quick normal ' ;;
+    long) levels=' quick normal long ' ;;
+    esac
+    for name in "${NAMES[@]}"; do [[ $levels == *" ${LEVEL[$name]} "* ]] && echo "$name"; done
+    return 0
+}
+
+# matching PATTERN...: the names that match one, each behind those that it needs; fails if a pattern matches none.
+matching() {
+    local pattern name found
+    for pattern in "$@"; do
+        found=
+        for name in "${NAMES[@]}"; do
+            # shellcheck disable=SC2053  # It is a pattern.
+            if [[ $name == $pattern ]]; then
+                # shellcheck disable=SC2086  # It is a list.
+                [ -z "${NEEDS[$name]}" ] || matching ${NEEDS[$name]}
+                echo "$name"
+                found=1
+            fi
+        done
+        [ -n "$found" ] || die "no step is called '$pattern': see ci/check.sh --list"
+    done
+}
+
+# run NAME: runs a step, unless one that it needs has not passed.
+run() {
+    local name=$1 need status=0 from=$SECONDS
+    for need in ${NEEDS[$name]}; do
+        if [ "${RESULT[$need]:-passed}" != passed ]; then
+            say "--- $name: left out, since $need has not passed"
+            RESULT[$name]='left out'
+            TOOK[$name]=0
+            return
+        fi
+    done
+    say "==> $name: ${WHAT[$name]} (alone: ci/check.sh --only $name)"
+    # A shell of its own, which ends at the first command that fails; `if` would switch that off.
+    set +e
+    (set -e; eval "${COMMAND[$name]}") </dev/null
+    status=$?
+    set -e
+    TOOK[$name]=$((SECONDS - from))
+    if [ $status -eq 0 ]; then
+        RESULT[$name]=passed
+        say "<== $name: ok, ${TOOK[$name]} s"
+    else
+        RESULT[$name]=FAILED
+        say "<== $name: FAILED, ${TOOK[$name]} s"
+    fi
+}
+
+[ $# -le 1 ] || [ "$1" = --only ] || die "one argument at most, unless --only: see ci/check.sh --help"
+case ${1:-} in
+'') mapfile -t CHOSEN < <(at_level normal) ;;
+--quick | --normal | --long) mapfile -t CHOSEN < <(at_level "${1#--}") ;;
+--list)
+    list
+    exit
+    ;;
+--only)
     shift
-    PATH="$VENV/bin:$PATH" "$VENV/bin/python" -m pytest tests/py -n 2 --servers="$servers" "$@"
-}
-
-release_stress() { # what the optimiser makes of the stack rule
-    "$RELEASE_VENV/bin/python" -m pytest tests/py/test_gevent_stress.py -n 2 --servers=rgunicorn-uring,rgunicorn-epoll
-}
-
-torture() { RGUNICORN_TORTURE=1 suite rgunicorn-uring -m "not one_driver"; }
-
-gevent_tests() { # DRIVER: gevent's own tests on our loop, those that are quick and stable
-    "$VENV/bin/python" ci/gevent_tests.py --quick --driver "$1"
-}
-
-stubs() { "$VENV/bin/python" -m mypy.stubtest rgunicorn --allowlist ci/stubtest-allowed.txt; }
+    names=$(matching "$@")
+    mapfile -t CHOSEN <<<"$names"
+    ;;
+--help | -h)
+    usage
+    exit
+    ;;
+*) die "unknown argument '$1': see ci/check.sh --help" ;;
+esac
 
 need_rust
 need gcc gcc
@@ -108,37 +310,26 @@ need_python
 venv "$VENV"
 python_env "$VENV/bin/python"
 
-try "rustfmt" cargo fmt --all --check
-try "clippy of what is shipped" lints
-try "clippy of everything" lints --all-targets
-try "Rust tests without Python" nextest --workspace --exclude rgunicorn
-try "Rust tests without Python, driver epoll" env RGUNICORN_IO_DRIVER=epoll bash -c \
-    "$(declare -f nextest); nextest --workspace --exclude rgunicorn"
-try "Rust tests with Python" nextest --package rgunicorn
-try "doc tests" doctests
-try "documentation builds without warnings" docs
+for name in "${CHOSEN[@]}"; do
+    [ -n "${RESULT[$name]:-}" ] || run "$name"
+done
 
-if [ -n "$QUICK" ]; then
-    say "left out: wheel and Python suite (--quick)"
-elif step "wheel, profile ci" wheel && step "test requirements" requirements; then
-    try "services of the suite" need_services
-    try "example" example
-    try "stubs match the native module" stubs
-    try "gevent's tests on uring" gevent_tests uring
-    try "gevent's tests on epoll" gevent_tests epoll
-    try "suite on uring" suite rgunicorn-uring
-    try "suite on epoll" suite rgunicorn-epoll -m "not one_driver"
-    try "suite on uring, in threads" suite rgunicorn-threads-uring -m "not one_driver"
-    try "suite on the real gunicorn" suite gunicorn
-    try "suite on uring, torture sizes" torture
-    if step "wheel, profile ci-release" release_wheel; then
-        try "stress tests without assertions" release_stress
-    fi
-else
-    say "left out: everything that needs the wheel"
-fi
+# Steps and their times, slowest first.
+table() {
+    local name
+    for name in "${!RESULT[@]}"; do printf '%6d s  %-8s  %s\n' "${TOOK[$name]}" "${RESULT[$name]}" "$name"; done |
+        sort -rn >&2
+}
 
-for name in "${FAILED[@]}"; do say "failed: $name"; done
-say "steps done in $((SECONDS - STARTED)) s"
-say "check: $PASSED passed, ${#FAILED[@]} failed"
-[ ${#FAILED[@]} -eq 0 ]
+count() { # RESULT
+    local name number=0
+    for name in "${!RESULT[@]}"; do [ "${RESULT[$name]}" != "$1" ] || number=$((number + 1)); done
+    echo "$number"
+}
+
+say
+table
+say "steps done in $SECONDS s"
+FAILED=$(count FAILED)
+say "check: $(count passed) passed, $FAILED failed"
+[ "$FAILED" -eq 0 ]

@@ -32,11 +32,11 @@ class Module:
 
     @property
     def root(self) -> Module:
-        """Returns the module of the crate."""
+        """Return the module of the crate."""
         return self.parent.root if self.parent else self
 
     def find(self, path: tuple[str, ...], seen: frozenset[object] = frozenset()) -> Module | tuple[Module, str] | None:
-        """Follows a path: a module, or an item's name with the module that defines it. None for other crates'."""
+        """Follow a path: a module, or an item's name with the module that defines it. None for other crates'."""
         here: Module | tuple[Module, str] | None = self
         for index, name in enumerate(path):
             if not isinstance(here, Module):
@@ -53,7 +53,7 @@ class Module:
         return here
 
     def look_up(self, name: str, last: bool, seen: frozenset[object]) -> Module | tuple[Module, str] | None:
-        """Finds one name; where a module and an item share it, the last of a path is the item."""
+        """Find one name; where a module and an item share it, the last of a path is the item."""
         if (self, name) in seen:
             return None
         seen |= {(self, name)}
@@ -75,7 +75,7 @@ class Crate:
     """A package of the workspace: its files, and the modules that they form."""
 
     def __init__(self, root: Path, folder: Path) -> None:
-        """Reads the package in `folder`; paths in findings are relative to `root`."""
+        """Read the package in `folder`; paths in findings are relative to `root`."""
         manifest = tomllib.loads((folder / "Cargo.toml").read_text())
         self.name: str = manifest["package"]["name"]
         self.root, self.folder = root, folder
@@ -107,7 +107,7 @@ class Crate:
         return module
 
     def _fill(self, module: Module, inner: tuple[str, ...], folder: Path, beside: Path) -> None:
-        """Puts in what the file defines at the module `inner` of it, and goes on to the modules declared there."""
+        """Put in what the file defines at the module `inner` of it, and go on to the modules declared there."""
         source = module.source
         self.modules.append((source, inner, module))
         for item in source.items:
@@ -136,13 +136,13 @@ class Crate:
         return next((place.resolve() for place in places if place.exists()), None)
 
     def definition(self, source: Source, module: tuple[str, ...], path: tuple[str, ...]) -> tuple[str, str]:
-        """Tells the file that defines what `path` means in a module of `source`, and its name there."""
+        """Tell the file that defines what `path` means in a module of `source`, and its name there."""
         scope = self.scopes.get((source.path, module))
         found = scope.find(path) if scope else None
         return (found[0].source.path, found[1]) if isinstance(found, tuple) else (source.path, path[-1])
 
     def imports(self) -> Graph:
-        """Tells which file of production code needs which others of the crate."""
+        """Tell which file of production code needs which others of the crate."""
         graph: Graph = {source.path: {} for source in self.production}
         for source in self.production:
             for line, inner, path in needed(source):
@@ -154,7 +154,7 @@ class Crate:
 
 
 def needed(source: Source) -> Iterator[tuple[int, tuple[str, ...], tuple[str, ...]]]:
-    """Yields the paths that production code names, each with its line and the module that it stands in.
+    """Yield the paths that production code names, each with its line and the module that it stands in.
 
     Re-exports need nothing themselves; a re-exported name that the file uses is found where it is used.
     """
@@ -177,21 +177,21 @@ def needed(source: Source) -> Iterator[tuple[int, tuple[str, ...], tuple[str, ..
 
 
 def members(root: Path) -> list[Crate]:
-    """Reads the packages of the workspace at `root`, in the order of their folders; the root's own comes first."""
+    """Read the packages of the workspace at `root`, in the order of their folders; the root's own comes first."""
     names = tomllib.loads((root / "Cargo.toml").read_text()).get("workspace", {}).get("members", ["."])
     folders = {folder for name in names for folder in ([root] if name == "." else root.glob(name))}
     return [Crate(root, folder) for folder in sorted(folders) if (folder / "Cargo.toml").exists()]
 
 
 def circles(graph: Graph) -> list[list[str]]:
-    """Groups the nodes that reach each other, the largest group first; nodes that are in no circle are left out."""
+    """Group the nodes that reach each other, the largest group first; nodes that are in no circle are left out."""
     reach = {node: reached(graph, node) for node in graph}
     groups = {tuple(sorted(other for other in reach[node] if node in reach[other])) for node in graph}
     return sorted((list(group) for group in groups if len(group) > 1), key=lambda group: (-len(group), group))
 
 
 def reached(graph: Graph, start: str) -> set[str]:
-    """Returns every node that a path from `start` leads to."""
+    """Return every node that a path from `start` leads to."""
     seen: set[str] = set()
     waiting = [start]
     while waiting:
@@ -205,7 +205,7 @@ class Package:
     """A Python package: its files, parsed."""
 
     def __init__(self, root: Path, folder: Path) -> None:
-        """Reads every `.py` file below `folder`, which is the package; paths are relative to `root`."""
+        """Read every `.py` file below `folder`, which is the package; paths are relative to `root`."""
         self.texts: dict[str, str] = {}
         self.trees: dict[str, ast.Module] = {}
         self.names: dict[str, str] = {}
@@ -217,7 +217,7 @@ class Package:
             self.names[".".join(parts)] = name
 
     def imports(self) -> Graph:
-        """Tells which file imports which, be it late, inside a function. What only type checkers see does not count."""
+        """Tell which file imports which, be it late, inside a function. What only type checkers see does not count."""
         graph: Graph = {}
         for module, name in self.names.items():
             package = module if name.endswith("__init__.py") else module.rpartition(".")[0]
@@ -243,7 +243,7 @@ class Package:
 
 
 def executed(tree: ast.AST) -> Iterator[ast.AST]:
-    """Walks the nodes that may run, so not those under `if TYPE_CHECKING`."""
+    """Walk the nodes that may run, so not those under `if TYPE_CHECKING`."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()

@@ -155,7 +155,9 @@ def run_once(name: str, env: dict[str, str]) -> Result:
     )  # fmt: skip
 
 
-def run_all(names: Sequence[str], tables: dict, env: dict[str, str], jobs: int, retries: int) -> list[Result]:
+def run_all(
+    names: Sequence[str], tables: dict, env: dict[str, str], jobs: int, retries: int, quiet: bool
+) -> list[Result]:
     """Every module, `jobs` at a time, each again up to `retries` times while it fails."""
 
     def run_module(name: str) -> Result:
@@ -165,7 +167,8 @@ def run_all(names: Sequence[str], tables: dict, env: dict[str, str], jobs: int, 
             result.excuse(tables["may-fail"])
             if result.ok:
                 break
-        say(result.line())
+        if not (quiet and result.ok):
+            say(result.line())
         return result
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
@@ -183,8 +186,9 @@ def choose(arguments: argparse.Namespace, tables: dict, folder: Path) -> list[st
         left_out = dict(tables["everywhere"])
         if arguments.loop != "libev-cext":
             left_out |= tables["other-loops"]
-        for name, reason in left_out.items():
-            say(f"left out          {name}: {reason}")
+        if not arguments.quiet:
+            for name, reason in left_out.items():
+                say(f"left out          {name}: {reason}")
         names = [name for name in known if name not in left_out]
     if unknown := [name for name in names if name not in known]:
         sys.exit(f"this gevent has no {', '.join(unknown)}")
@@ -223,6 +227,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--driver", choices=("uring", "epoll"), help="what RGUNICORN_IO_DRIVER is set to")
     parser.add_argument("-j", "--jobs", type=int, default=2, help="modules at a time; default %(default)s")
     parser.add_argument("--quick", action="store_true", help="those that are stable and quick, of every part of a loop")
+    parser.add_argument("--quiet", action="store_true", help="no line for a module that passes")
     parser.add_argument("--retries", type=int, default=1, help="how often a failure is run again; default %(default)s")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="judge by a baseline: what passes there must pass")
@@ -243,7 +248,7 @@ def main() -> int:
         sys.exit(f"no hub with GEVENT_LOOP={arguments.loop}:\n{probe.stderr}")
     say(f"loop: {probe.stdout.strip()}")
     names = choose(arguments, tables, folder)
-    results = run_all(names, tables, env, arguments.jobs, arguments.retries)
+    results = run_all(names, tables, env, arguments.jobs, arguments.retries, arguments.quiet)
     failures = [result for result in results if not result.ok]
     for result in failures:
         say(f"\n======== {result.name}: {result.status}\n{result.output}")

@@ -52,7 +52,7 @@ NO_VERBS = set(
     Kinds Lines Listeners Loggers Metrics Moments Nanoseconds Numbers Objects Offsets Operations Others Parts Peers
     Perhaps Pieces Process Programs Readiness Receptions References Seconds Settings Siblings Sizes Slots Sometimes
     Status Subclass Tags Texts This Threads Thus Times Unless Us Values Was Watchers Workers Yes
-    """.split()
+    """.split()  # noqa: SIM905  # A list would have a line for each.
 )
 # Either, but for what follows.
 PLURALS = re.compile(
@@ -75,7 +75,7 @@ class Finding:
     text: str
 
     def __str__(self) -> str:
-        """Renders it as compilers do."""
+        """Render it as compilers do."""
         return f"{self.path}:{self.line}: {self.text}"
 
 
@@ -95,31 +95,31 @@ class House:
     """The tree, read once, for all rows."""
 
     def __init__(self, root: Path) -> None:
-        """Reads the workspace at `root`, and the Python package in it."""
+        """Read the workspace at `root`, and the Python package in it."""
         self.root = root
         self.crates = members(root)
         self.python = Package(root, root / PYTHON)
         self.of_path = {path: crate.name for crate in self.crates for path in crate.sources}
 
     def sources(self) -> Iterator[Source]:
-        """Yields the files of production code."""
+        """Yield the files of production code."""
         for crate in self.crates:
             yield from crate.production
 
     def items(self, *kinds: str) -> Iterator[tuple[Source, Item]]:
-        """Yields the items of production code that are of these kinds."""
+        """Yield the items of production code that are of these kinds."""
         for source in self.sources():
             yield from ((source, item) for item in source.items if item.kind in kinds and not item.test)
 
     def counted(self, key: str, note: str, findings: Iterable[Finding]) -> Row:
-        """Makes a row that counts its findings, for each crate too."""
+        """Make a row that counts its findings, for each crate too."""
         found = sorted(findings, key=lambda finding: (finding.path, finding.line))
         crates = {crate.name: 0 for crate in self.crates}
         crates.update(Counter(self.of_path[finding.path] for finding in found if finding.path in self.of_path))
         return Row(key, len(found), note, found, crates)
 
     def covered(self, key: str, what: str, places: Iterable[tuple[bool, Finding]]) -> Row:
-        """Makes a row that counts the places which lack something; its note has the percentage of the others."""
+        """Make a row that counts the places which lack something; its note has the percentage of the others."""
         places = list(places)
         row = self.counted(key, "", (finding for good, finding in places if not good))
         share = 100 * (1 - row.figure / len(places)) if places else 100
@@ -128,7 +128,7 @@ class House:
 
 
 def mode_questions(house: House) -> Row:
-    """Counts the lines that ask for the mode outside of the files that implement it."""
+    """Count the lines that ask for the mode outside of the files that implement it."""
     lines = set()
     for source in house.sources():
         if source.path.startswith(MODES_FOLDER) and source.path not in MODES_FILES:
@@ -140,7 +140,7 @@ def mode_questions(house: House) -> Row:
 
 
 def methods(house: House) -> Row:
-    """Counts the methods of each type: all its inherent `impl` blocks in its crate."""
+    """Count the methods of each type: all its inherent `impl` blocks in its crate."""
     counts: Counter[tuple[str, str]] = Counter()
     files = defaultdict(set)
     for crate in house.crates:
@@ -163,7 +163,7 @@ def methods(house: House) -> Row:
 
 
 def fields(house: House) -> Row:
-    """Counts the fields of each struct."""
+    """Count the fields of each struct."""
     found = [((source.path, item.name), item) for source, item in house.items("struct")]
     found.sort(key=lambda pair: (-len(pair[1].fields), pair[0]))
     findings = [Finding(home[0], item.line, f"{home[1]}: {len(item.fields)} fields") for home, item in found]
@@ -174,7 +174,7 @@ def fields(house: House) -> Row:
 def largest(
     house: House, key: str, note: str, findings: list[Finding], counts: list[tuple[tuple[str, str], int]]
 ) -> Row:
-    """Makes a row of the highest count, with the first few as details. Both lists begin with the highest."""
+    """Make a row of the highest count, with the first few as details. Both lists begin with the highest."""
     row = Row(key, counts[0][1] if counts else 0, note, findings)
     row.crates = {crate.name: 0 for crate in house.crates}
     for (path, _), count in counts:
@@ -184,7 +184,7 @@ def largest(
 
 
 def function_lengths(house: House) -> list[Row]:
-    """Measures functions from the signature to the closing brace, those of the Python package too."""
+    """Measure functions from the signature to the closing brace, those of the Python package too."""
     sizes = [
         (item.end_line - item.line + 1, Finding(source.path, item.line, item.name))
         for source, item in house.items("fn")
@@ -207,7 +207,7 @@ def function_lengths(house: House) -> list[Row]:
 
 
 def homonyms(house: House) -> list[Row]:
-    """Counts the names that two types or more have: within a crate, and over the workspace."""
+    """Count the names that two types or more have: within a crate, and over the workspace."""
     rows = []
     for key, within in (("homonyms", True), ("homonyms_workspace", False)):
         places = defaultdict(list)
@@ -226,12 +226,12 @@ def homonyms(house: House) -> list[Row]:
 
 
 def by_size(entry: tuple[tuple[str, str], list[Finding]]) -> tuple[int, str]:
-    """Orders names by how often they are used."""
+    """Order names by how often they are used."""
     return -len(entry[1]), entry[0][1]
 
 
 def import_circles(house: House) -> list[Row]:
-    """Counts the files that need each other in a circle: Rust's within a crate, and the Python package's."""
+    """Count the files that need each other in a circle: Rust's within a crate, and the Python package's."""
     rust = house.counted("rust_circles", "Rust files in import circles", [])
     for crate in house.crates:
         row = knots("rust_circles", crate.imports())
@@ -245,7 +245,7 @@ def import_circles(house: House) -> list[Row]:
 
 
 def knots(key: str, graph: Graph) -> Row:
-    """Makes a row of the files in circles; its findings are the imports that close them."""
+    """Make a row of the files in circles; its findings are the imports that close them."""
     groups = circles(graph)
     row = Row(key, sum(map(len, groups)), "")
     for group in groups:
@@ -257,7 +257,7 @@ def knots(key: str, graph: Graph) -> Row:
 
 
 def folded(group: list[str]) -> str:
-    """Renders a circle with its files named by folder."""
+    """Render a circle with its files named by folder."""
     folders = defaultdict(list)
     for path in group:
         folders[str(Path(path).parent)].append(Path(path).stem)
@@ -265,7 +265,7 @@ def folded(group: list[str]) -> str:
 
 
 def rust_docs(house: House) -> Row:
-    """Tells how many public items and fields have documentation."""
+    """Tell how many public items and fields have documentation."""
     places = []
     for source, item in house.items(*DOCUMENTED):
         if item.public:
@@ -279,7 +279,7 @@ def rust_docs(house: House) -> Row:
 
 
 def python_names(house: House) -> Iterator[Named]:
-    """Yields the modules, classes and functions of the Python package."""
+    """Yield the modules, classes and functions of the Python package."""
 
     def inside(path: str, node: ast.AST, prefix: str) -> Iterator[Named]:
         for child in ast.iter_child_nodes(node):
@@ -296,12 +296,12 @@ def python_names(house: House) -> Iterator[Named]:
 
 
 def decorators(node: ast.AST) -> set[str]:
-    """Tells the last words of a definition's decorators."""
+    """Tell the last words of a definition's decorators."""
     return {ast.unparse(decorator).rpartition(".")[2] for decorator in getattr(node, "decorator_list", [])}
 
 
 def python_docs(house: House) -> Row:
-    """Tells how many public names of the Python package have a docstring."""
+    """Tell how many public names of the Python package have a docstring."""
     places = []
     for path, node, name, doc in python_names(house):
         hidden = any(part.startswith("_") for part in name.split(".")) or decorators(node) & {"overload", "setter"}
@@ -312,7 +312,7 @@ def python_docs(house: House) -> Row:
 
 
 def unsafe_code(house: House) -> list[Row]:
-    """Counts `unsafe` blocks and implementations, and those that no SAFETY comment stands above."""
+    """Count `unsafe` blocks and implementations, and those that no SAFETY comment stands above."""
     places = []
     for source in house.sources():
         for at in source.code():
@@ -326,12 +326,12 @@ def unsafe_code(house: House) -> list[Row]:
 
 
 def shares(row: Row) -> str:
-    """Renders the figures of the crates."""
+    """Render the figures of the crates."""
     return ", ".join(f"{name} {count}" for name, count in row.crates.items())
 
 
 def has_reason(source: Source, at: int) -> bool:
-    """Tells whether a SAFETY comment stands above the token at `at`, or above a line of the statement before it."""
+    """Tell whether a SAFETY comment stands above the token at `at`, or above a line of the statement before it."""
     for line in range(source.lines[statement_start(source, at)], source.lines[at] + 1):
         above = line - 1
         while above in source.comments:
@@ -342,7 +342,7 @@ def has_reason(source: Source, at: int) -> bool:
 
 
 def statement_start(source: Source, at: int) -> int:
-    """Finds the first token of the statement, arm or field of a literal that the token at `at` belongs to."""
+    """Find the first token of the statement, arm or field of a literal that the token at `at` belongs to."""
     start, at = at, at - 1
     comma = None
     while at >= 0:
@@ -363,7 +363,7 @@ def statement_start(source: Source, at: int) -> int:
 
 
 def failures(house: House) -> list[Row]:
-    """Counts the calls that end the process where something is not as expected."""
+    """Count the calls that end the process where something is not as expected."""
     rows = []
     for name in ("expect", "unwrap"):
         found = (
@@ -379,14 +379,14 @@ def failures(house: House) -> list[Row]:
 
 
 def is_third_person(summary: str) -> bool:
-    """Tells whether a summary begins with a verb in the third person, as far as its ending tells."""
+    """Tell whether a summary begins with a verb in the third person, as far as its ending tells."""
     word = re.match(r"[A-Za-z]+", summary)
     is_verb = word is not None and word[0].endswith("s") and word[0] not in NO_VERBS
     return is_verb and not PLURALS.match(summary)
 
 
 def rust_summaries(house: House) -> list[Row]:
-    """Judges the first words of documentation comments."""
+    """Judge the first words of documentation comments."""
     docs: list[tuple[Source, Doc]] = []
     for source in house.sources():
         docs += [(source, doc) for doc in source.inner_docs]
@@ -407,7 +407,7 @@ def rust_summaries(house: House) -> list[Row]:
 
 
 def python_summaries(house: House) -> list[Row]:
-    """Judges the first words of docstrings."""
+    """Judge the first words of docstrings."""
     bad, verbs = [], []
     for path, node, _, doc in python_names(house):
         if doc is None:
@@ -416,15 +416,15 @@ def python_summaries(house: House) -> list[Row]:
         if BAD_OPENINGS.match(doc):
             bad.append(place)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not decorators(node) & {"property", "setter"}:
-            verbs.append((is_third_person(doc), place))
+            verbs.append((not is_third_person(doc), place))
     return [
         house.counted("python_summaries", "docstrings that begin with What, Who, It, ...", bad),
-        house.covered("python_not_verbs", "functions' docstrings that begin with no verb; with one", verbs),
+        house.covered("python_not_imperative", "functions' docstrings in the third person; in the imperative", verbs),
     ]
 
 
 def signatures(house: House) -> list[Row]:
-    """Counts parameters without a name of their own, and results in results."""
+    """Count parameters without a name of their own, and results in results."""
     tuples = []
     for source, item in house.items("fn"):
         if not (item.owner and item.owner.of_trait):  # The trait's own signature counts.
@@ -446,14 +446,14 @@ def signatures(house: House) -> list[Row]:
 
 
 def is_tuple(source: Source, at: int, end: int) -> bool:
-    """Tells whether the type from `at` to `end` is a tuple of two or more, or a reference to one."""
+    """Tell whether the type from `at` to `end` is a tuple of two or more, or a reference to one."""
     while at < end and (source.texts[at] in ("&", "mut") or source.kinds[at] == "life"):
         at += 1
     return source.text(at) == "(" and source.close(at) == end - 1 and len(split(source, at + 1, end - 1)) > 1
 
 
 def sizes(house: House) -> list[Row]:
-    """Counts the lines of each crate, and of the tests, and measures the files of production code."""
+    """Count the lines of each crate, and of the tests, and measure the files of production code."""
     total, details = 0, []
     for crate in house.crates:
         tested = sum(source.test_lines() for source in crate.files)
@@ -476,14 +476,14 @@ def sizes(house: House) -> list[Row]:
 
 
 def tests_of(folder: Path, ending: str) -> Iterator[Path]:
-    """Yields the files of a package's folder of tests."""
+    """Yield the files of a package's folder of tests."""
     for path in (folder / "tests").rglob(f"*.{ending}"):
         if not NEVER_TESTS.intersection(path.relative_to(folder).parts):
             yield path
 
 
 def lines_of(path: Path) -> int:
-    """Counts the lines of a file."""
+    """Count the lines of a file."""
     return path.read_text().count("\n")
 
 
@@ -506,7 +506,7 @@ ROWS: tuple[Callable[[House], Row | list[Row]], ...] = (
 
 
 def rows(root: Path) -> dict[str, Row]:
-    """Counts everything, in the order of the table."""
+    """Count everything, in the order of the table."""
     house = House(root)
     found: list[Row] = []
     for count in ROWS:
@@ -516,7 +516,7 @@ def rows(root: Path) -> dict[str, Row]:
 
 
 def table(found: dict[str, Row]) -> str:
-    """Renders the table."""
+    """Render the table."""
     width = max(map(len, found))
     text = []
     for row in found.values():
@@ -526,7 +526,7 @@ def table(found: dict[str, Row]) -> str:
 
 
 def exceeded(found: dict[str, Row], limits: list[str]) -> list[str]:
-    """Compares the figures with limits of the form `ROW=N` or `ROW:CRATE=N`, and says which are higher."""
+    """Compare the figures with limits of the form `ROW=N` or `ROW:CRATE=N`, and say which are higher."""
     complaints = []
     for limit in limits:
         name, _, number = limit.partition("=")
@@ -540,7 +540,7 @@ def exceeded(found: dict[str, Row], limits: list[str]) -> list[str]:
 
 
 def main() -> int:
-    """Prints what is asked for; 1 if a limit is exceeded."""
+    """Print what is asked for; 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help="the checkout")
     parser.add_argument("--list", metavar="ROW", help="show the findings of one row")

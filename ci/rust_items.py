@@ -42,7 +42,7 @@ class Doc:
 
     @property
     def summary(self) -> str:
-        """Returns its first paragraph."""
+        """Return its first paragraph."""
         return " ".join(re.split(r"\n\s*\n", self.text.strip(), maxsplit=1)[0].split())
 
 
@@ -98,7 +98,7 @@ class Source:
     """A Rust file, read."""
 
     def __init__(self, path: str, text: str, test: bool = False) -> None:
-        """Reads `text`. `path` is only for findings; a `test` file is test code from end to end."""
+        """Read `text`. `path` is only for findings; a `test` file is test code from end to end."""
         self.path, self.test = path, test
         self.length = len(text.splitlines())
         self.kinds: list[str] = []
@@ -161,33 +161,33 @@ class Source:
                 self.partner[start], self.partner[at] = at, start
 
     def text(self, at: int) -> str:
-        """Returns the token at `at`; empty beyond the end, and for strings and characters, which are no syntax."""
+        """Return the token at `at`; empty beyond the end, and for strings and characters, which are no syntax."""
         return self.texts[at] if 0 <= at < len(self.texts) and self.kinds[at] not in ("str", "char") else ""
 
     def is_name(self, at: int) -> bool:
-        """Tells whether an identifier or keyword is at `at`."""
+        """Tell whether an identifier or keyword is at `at`."""
         return 0 <= at < len(self.texts) and self.kinds[at] == "id"
 
     def close(self, at: int) -> int:
-        """Finds the bracket that closes the one at `at`."""
+        """Find the bracket that closes the one at `at`."""
         return self.partner.get(at, len(self.texts))
 
     def is_test(self, at: int) -> bool:
-        """Tells whether the token at `at` is test code."""
+        """Tell whether the token at `at` is test code."""
         return self.test or at in self.test_tokens
 
     def code(self) -> Iterator[int]:
-        """Yields the tokens that are not test code."""
+        """Yield the tokens that are not test code."""
         return (at for at in range(len(self.texts)) if not self.is_test(at))
 
     def sequences(self, wanted: tuple[str, ...]) -> Iterator[int]:
-        """Finds `wanted` outside of test code, token by token, whatever the white space."""
+        """Find `wanted` outside of test code, token by token, whatever the white space."""
         for at in self.code():
             if self.texts[at] == wanted[0] and tuple(self.texts[at : at + len(wanted)]) == wanted:
                 yield at
 
     def test_lines(self) -> int:
-        """Counts the lines that are test code."""
+        """Count the lines that are test code."""
         if self.test:
             return self.length
         return sum(last - first + 1 for first, last in self._test_line_ranges())
@@ -215,7 +215,7 @@ class Source:
         return {at for start, end in self._test_ranges() for at in range(start, end + 1)}
 
     def _attributed_end(self, at: int) -> int:
-        """Finds the last token of what an attribute stands before: an item, a statement or a field."""
+        """Find the last token of what an attribute stands before: an item, a statement or a field."""
         is_item = False
         while at < len(self.texts):
             text = self.text(at)
@@ -238,7 +238,7 @@ class Source:
             at = self._item(at, end, owner, module)
 
     def _item(self, at: int, end: int, owner: Item | None, module: tuple[str, ...]) -> int:
-        """Reads the item that begins at `at`; returns the token behind it."""
+        """Read the item that begins at `at`; return the token behind it."""
         docs, path, at = self._attributes(at)
         if at >= end:
             return end
@@ -279,7 +279,7 @@ class Source:
         return self._finish(item, behind)
 
     def _finish(self, item: Item, at: int) -> int:
-        """Adds the item, and what its body holds; returns the token behind it."""
+        """Add the item, and what its body holds; return the token behind it."""
         end = self._statement_end(at, item.kind in ("const", "static", "type"))
         item.end_line = self.lines[min(end, len(self.lines) - 1)]
         self.items.append(item)
@@ -295,7 +295,7 @@ class Source:
         return end + 1
 
     def _inside(self, at: int, end: int, module: tuple[str, ...]) -> None:
-        """Finds items among the statements of a body or in a macro."""
+        """Find items among the statements of a body or in a macro."""
         while at < end:
             text, before = self.text(at), self.text(at - 1)
             named = text in TYPES and self.is_name(at + 1) and before in BEFORE_STATEMENT
@@ -347,7 +347,7 @@ class Source:
                 item.fields.append(Member(self.text(name), public == "pub", self.lines[name], doc))
 
     def _attributes(self, at: int) -> tuple[list[Doc], str | None, int]:
-        """Reads the documentation and the `#[path]` before an item, and where the item begins."""
+        """Read the documentation and the `#[path]` before an item, and where the item begins."""
         docs, path = list(self.docs.get(at, [])), None
         while self.text(at) == "#" and self.text(at + 1) in ("[", "!"):
             opening = at + 1 + (self.text(at + 1) == "!")
@@ -378,7 +378,7 @@ class Source:
         return at
 
     def _statement_end(self, at: int, value: bool = False) -> int:
-        """Finds the closing brace or semicolon of an item; of a `value`, the semicolon."""
+        """Find the closing brace or semicolon of an item; of a `value`, the semicolon."""
         while at < len(self.texts):
             text = self.text(at)
             if text == ";" or (text == "{" and not value):
@@ -414,7 +414,7 @@ class Source:
 
 
 def split(source: Source, at: int, end: int) -> list[tuple[int, int]]:
-    """Returns the ranges of tokens between the commas of a list; brackets and `<>` are looked over."""
+    """Return the ranges of tokens between the commas of a list; brackets and `<>` are looked over."""
     ranges, start, depth = [], at, 0
     while at < end:
         text = source.text(at)
@@ -431,7 +431,7 @@ def split(source: Source, at: int, end: int) -> list[tuple[int, int]]:
 
 
 def add_doc(docs: list[Doc], body: str, line: int) -> None:
-    """Adds a line to the comment that it continues, or a new comment."""
+    """Add a line to the comment that it continues, or a new comment."""
     if docs and line == docs[-1].line + docs[-1].text.count("\n") + 1:
         docs[-1].text += "\n" + body
     else:
@@ -439,7 +439,7 @@ def add_doc(docs: list[Doc], body: str, line: int) -> None:
 
 
 def block_end(text: str, at: int) -> int:
-    """Finds the end of the block comment at `at`. They nest."""
+    """Find the end of the block comment at `at`. They nest."""
     depth = 0
     for edge in BLOCK_EDGE.finditer(text, at):
         depth += 1 if edge[0] == "/*" else -1
@@ -449,6 +449,6 @@ def block_end(text: str, at: int) -> int:
 
 
 def is_test_path(path: str) -> bool:
-    """Tells whether a file is test code by where it lies, in a package, or by its name."""
+    """Tell whether a file is test code by where it lies, in a package, or by its name."""
     parts, stem = Path(path).parts, Path(path).stem
     return "tests" in parts[:-1] or stem in ("tests", "test", "testing") or stem.endswith(("_tests", "_test"))

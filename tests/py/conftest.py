@@ -3,7 +3,8 @@
 Every test that starts a server runs once per flavour (`harness.FLAVOURS`). Tests of gevent applications run on the
 same servers' cooperative workers instead (`harness.COOPERATIVE`). Two markers say whose promise it is: `parity` (the
 default) holds for Gunicorn and for rgunicorn, `own` for rgunicorn alone; `one_thread` leaves workers with threads out,
-and `one_driver` is for those who run the suite several times: such a test need not be among the later runs.
+and `one_driver` is for those who run the suite several times: such a test need not be among the later runs. Nor need
+one that has `no_flavour`, which is given to all that take none: they are the same on whatever servers are chosen.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.parity)
         elif any(isinstance(value, Flavour) and not value.own for value in parameters(item)):
             foreign.append(item)
+        if not any(name.endswith("flavour") for name in item.fixturenames):
+            item.add_marker(pytest.mark.no_flavour)
         threaded = any(isinstance(value, Flavour) and value.own and value.threads for value in parameters(item))
         if threaded and item.get_closest_marker("one_thread"):
             foreign.append(item)

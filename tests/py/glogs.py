@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import gc
 import importlib
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -62,6 +64,20 @@ def clean() -> None:
         for log_filter in list(logger.filters):
             logger.removeFilter(log_filter)
         logger.disabled = False
+
+
+@contextlib.contextmanager
+def collected() -> Iterator[None]:
+    """Collects what the body leaves behind: a later test would be blamed for its files and sockets.
+
+    What was there before is not looked at: in a whole test run that takes a quarter of a second each time.
+    """
+    gc.freeze()
+    try:
+        yield
+        gc.collect()
+    finally:
+        gc.unfreeze()
 
 
 def outcomes(ask: Callable[[str], Any]) -> tuple[Any, Any]:

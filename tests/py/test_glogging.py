@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from glogs import (
     SETTINGS,
     Headers,
     clean,
+    collected,
     glogging,
     handlers_of,
     loggers_described,
@@ -29,16 +29,16 @@ from glogs import (
 )
 
 # Gunicorn leaves files to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+pytestmark = [pytest.mark.one_driver, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
 @pytest.fixture(autouse=True)
 def own_loggers() -> Iterator[None]:
     before = logging.root.level
     clean()
-    yield
-    clean()
-    gc.collect()
+    with collected():
+        yield
+        clean()
     logging.root.setLevel(before)
 
 

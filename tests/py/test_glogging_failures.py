@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import socket
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from glogs import clean, glogging, handlers_of, request, settings
+from glogs import clean, collected, glogging, handlers_of, request, settings
 
 pytestmark = [pytest.mark.one_driver, pytest.mark.own]
 
@@ -23,9 +22,9 @@ pytestmark = [pytest.mark.one_driver, pytest.mark.own]
 def own_loggers() -> Iterator[None]:
     before = logging.root.level
     clean()
-    yield
-    clean()
-    gc.collect()
+    with collected():
+        yield
+        clean()
     logging.root.setLevel(before)
 
 

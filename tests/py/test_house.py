@@ -164,8 +164,9 @@ def test_items_have_what_was_written_about_them():
     assert len(items["Pair"].fields) == 2
     assert (items["fmt"].owner.of_trait, items["fmt"].owner.target) == (True, ("Thing",))
     assert (items["new"].owner.of_trait, items["new"].owner.target) == (False, ("Thing",))
-    assert items["Inner"].local and not items["new"].local
-    assert not items["Does"].public and items["done"].owner is items["Does"]
+    assert (items["Inner"].local, items["new"].local) == (True, False)
+    assert not items["Does"].public
+    assert items["done"].owner is items["Does"]
     assert [doc.summary for doc in source.inner_docs] == ["A file."]
 
 
@@ -362,4 +363,4 @@ def test_the_command(tree):
 
 def test_this_tree_can_be_counted():
     found = rows(CI.parent)
-    assert found["unsafe"].figure > 0 and found["methods"].figure > 0 and found["lines"].figure > 0
+    assert all(found[row].figure > 0 for row in ("unsafe", "methods", "lines"))

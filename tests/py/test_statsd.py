@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import logging
 import socket
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from glogs import SERVERS, clean, outcomes, request, settings, statsd
+from glogs import SERVERS, clean, collected, outcomes, request, settings, statsd
 
 pytestmark = [pytest.mark.one_driver, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
@@ -21,9 +20,9 @@ pytestmark = [pytest.mark.one_driver, pytest.mark.filterwarnings("ignore::Resour
 @pytest.fixture(autouse=True)
 def own_loggers() -> Iterator[None]:
     clean()
-    yield
-    clean()
-    gc.collect()
+    with collected():
+        yield
+        clean()
 
 
 def packets(server: str, use: Callable[[Any], None], family: socket.AddressFamily, path: Path, **changed: Any) -> Any:

@@ -1,7 +1,7 @@
 //! Rules about the pages: what they name exists, and their links lead somewhere.
 //!
-//! Texts go in and findings come out, `path:line: what is wrong`. A name is looked up as a whole word in the sources; how
-//! a name is told from prose is in [`names`].
+//! Texts go in and findings come out, `path:line: what is wrong`. A name is looked up as a whole word in the
+//! sources; how a name is told from prose is in `names`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -247,8 +247,8 @@ enum Name<'a> {
     Placed(Option<&'a str>, &'a str, &'a str),
 }
 
-/// Returns the names in a code span. A word is a name if it is the whole span, is called, stands beside `::`, or looks like no
-/// English word: it has an underscore, or capitals inside.
+/// Returns the names in a code span. A word is a name if it is the whole span, is called, stands beside `::`,
+/// or looks like no English word: it has an underscore, or capitals inside.
 fn names(span: &str) -> Vec<Name<'_>> {
     // A span may go over a line end.
     if let Some((item, path)) = span.strip_suffix(')').and_then(|span| span.rsplit_once('('))

@@ -44,17 +44,17 @@ impl Floors {
         self.floor.extend(users.into_iter().chain(helpers).map(|name| (name, floor)));
     }
 
-    /// Whether no table was found.
+    /// Tells whether no table was found.
     pub fn is_empty(&self) -> bool {
         self.floor.is_empty()
     }
 
-    /// The floor of `module`, if the table names it.
+    /// Returns the floor of `module`, if the table names it.
     pub fn of(&self, module: &str) -> Option<u8> {
         self.floor.get(module).copied()
     }
 
-    /// Why `from` may not import `to`; `None` when it may.
+    /// Tells why `from` may not import `to`; `None` when it may.
     fn objection(&self, from: &str, to: &str) -> Option<String> {
         let Some(here) = self.of(from) else {
             return Some(format!("`{from}` has no floor in the table of lib.rs"));
@@ -75,14 +75,14 @@ impl Floors {
         (!helper).then(|| format!("`{from}` imports `{to}` of its own floor {here}, sideways"))
     }
 
-    /// A finding if the module of `file` has no floor.
+    /// Finds a module of `file` that has no floor.
     pub fn homeless(&self, file: &File) -> Vec<String> {
         let module = module_of(&file.path);
         let known = module == "lib" || self.of(module).is_some();
         if known { Vec::new() } else { vec![file.finding(0, "not in the table of lib.rs")] }
     }
 
-    /// Every forbidden import of `file`.
+    /// Finds every forbidden import of `file`.
     pub fn check(&self, file: &File) -> Vec<String> {
         let from = module_of(&file.path);
         if from == "lib" {
@@ -95,18 +95,18 @@ impl Floors {
     }
 }
 
-/// The module of its crate to which a file belongs: `src/sys/net.rs` and `src/sys.rs` are `sys`.
+/// Names the module of its crate to which a file belongs: `src/sys/net.rs` and `src/sys.rs` are `sys`.
 pub fn module_of(path: &str) -> &str {
     let inside = inside(path);
     inside.split('/').next().unwrap_or(inside).trim_end_matches(".rs")
 }
 
-/// The path of a file below the sources of its crate.
+/// Returns the path of a file below the sources of its crate.
 fn inside(path: &str) -> &str {
     tree::source_of(path).map_or(path, |source| path[source.len()..].trim_start_matches('/'))
 }
 
-/// The modules named by `crate::…` paths, with the offsets of the paths. Groups count once per member.
+/// Lists the modules named by `crate::…` paths, with the offsets of the paths. Groups count once per member.
 fn crate_paths(code: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for at in words(code, "crate") {
@@ -119,7 +119,7 @@ fn crate_paths(code: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// The first names of the path or of the group `{a::b, c}` at `at`.
+/// Lists the first names of the path or of the group `{a::b, c}` at `at`.
 fn heads(code: &str, at: usize) -> Vec<String> {
     let open = at + (code[at..].len() - code[at..].trim_start().len());
     if !code[open..].starts_with('{') {
@@ -167,7 +167,7 @@ fn super_paths(file: &File) -> Vec<(usize, String)> {
     found
 }
 
-/// How many `super::` lead from a file to the root of the crate: 1 for `src/sys/mod.rs`, 2 for `src/sys/net.rs`.
+/// Counts the `super::` that lead from a file to the root of the crate: 1 for `src/sys/mod.rs`, 2 for `src/sys/net.rs`.
 fn depth_of(path: &str) -> usize {
     inside(path).trim_end_matches(".rs").trim_end_matches("/mod").split('/').count()
 }

@@ -1,47 +1,52 @@
 //! Just enough of Rust's grammar to look at code without being fooled by comments and strings.
 
-/// `source` with the contents of comments, strings and character literals replaced by spaces.
+/// Replaces the contents of comments, strings and character literals in `source` by spaces.
 ///
 /// Every byte keeps its place and every line break stays, so an offset found here is valid in `source`.
 pub fn code_only(source: &str) -> String {
-    let bytes = source.as_bytes();
-    let mut out = bytes.to_vec();
-    let mut at = 0;
-    while at < bytes.len() {
-        let end = match bytes[at] {
-            b'/' if bytes[at..].starts_with(b"//") => line_end(bytes, at),
-            b'/' if bytes[at..].starts_with(b"/*") => block_comment_end(bytes, at),
-            b'"' => string_end(bytes, at),
-            b'\'' => char_end(bytes, at),
-            b'r' | b'b' | b'c' if !(at > 0 && is_word(bytes[at - 1])) => match raw_string_end(bytes, at) {
-                Some(end) => end,
-                None => {
-                    at += 1;
-                    continue;
-                }
-            },
-            _ => {
-                at += 1;
-                continue;
-            }
-        };
-        blank(&mut out[at..end]);
-        at = end;
+    let mut out = source.as_bytes().to_vec();
+    for (start, end) in spans(source) {
+        blank(&mut out[start..end]);
     }
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Whether `byte` can be part of an identifier.
+/// Lists the byte ranges of the comments of `source`, without their line breaks.
+pub fn comments(source: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
+    spans(source).into_iter().filter(|(start, _)| source.as_bytes()[*start] == b'/')
+}
+
+/// Lists the byte ranges of what is not code: comments, strings, character literals, and the quotes of lifetimes.
+fn spans(source: &str) -> Vec<(usize, usize)> {
+    let bytes = source.as_bytes();
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let end = match bytes[at] {
+            b'/' if bytes[at..].starts_with(b"//") => Some(line_end(bytes, at)),
+            b'/' if bytes[at..].starts_with(b"/*") => Some(block_comment_end(bytes, at)),
+            b'"' => Some(string_end(bytes, at)),
+            b'\'' => Some(char_end(bytes, at)),
+            b'r' | b'b' | b'c' if !(at > 0 && is_word(bytes[at - 1])) => raw_string_end(bytes, at),
+            _ => None,
+        };
+        found.extend(end.map(|end| (at, end)));
+        at = end.unwrap_or(at + 1);
+    }
+    found
+}
+
+/// Tells whether `byte` can be part of an identifier.
 pub fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// The 1-based line of the byte `offset`.
+/// Returns the 1-based line of the byte `offset`.
 pub fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// Offsets at which `word` stands alone in `code`, not as a part of a longer identifier.
+/// Lists the offsets at which `word` stands alone in `code`, not as a part of a longer identifier.
 pub fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
         let bytes = code.as_bytes();
@@ -51,14 +56,14 @@ pub fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 
     })
 }
 
-/// The identifier that starts at `at` (after white space), or the empty string.
+/// Returns the identifier that starts at `at` (after white space), or the empty string.
 pub fn ident_at(code: &str, at: usize) -> &str {
     let rest = code[at..].trim_start();
     let end = rest.bytes().position(|byte| !is_word(byte)).unwrap_or(rest.len());
     &rest[..end]
 }
 
-/// The offset after the bracket that closes the one at `open` (`{`, `(` or `[`), or the end of `code`.
+/// Returns the offset after the bracket that closes the one at `open` (`{`, `(` or `[`), or the end of `code`.
 pub fn group_end(code: &str, open: usize) -> usize {
     let mut depth = 0usize;
     for (index, byte) in code.bytes().enumerate().skip(open) {
@@ -116,8 +121,8 @@ fn string_end(bytes: &[u8], start: usize) -> usize {
     bytes.len()
 }
 
-/// A character literal ends within a few bytes; anything else after a quote is a lifetime, of which only the quote
-/// is consumed.
+/// Finds the end of a character literal, which is within a few bytes. Anything else after a quote is a lifetime,
+/// of which only the quote is consumed.
 fn char_end(bytes: &[u8], start: usize) -> usize {
     if bytes.get(start + 1) == Some(&b'\\') {
         let from = (start + 3).min(bytes.len());
@@ -136,7 +141,7 @@ fn is_one_char(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| text.chars().count() == 1)
 }
 
-/// The end of a raw string that starts at `start` with `r`, `br` or `cr`; `None` when there is none.
+/// Returns the end of a raw string that starts at `start` with `r`, `br` or `cr`; `None` when there is none.
 fn raw_string_end(bytes: &[u8], start: usize) -> Option<usize> {
     let r = start + usize::from(bytes[start] != b'r');
     if bytes.get(r) != Some(&b'r') {
@@ -169,6 +174,13 @@ fn comments_and_strings_are_blanked_in_place() {
     for (source, expected) in table {
         assert_eq!(code_only(source), expected, "{source}");
     }
+}
+
+#[test]
+fn comments_are_told_from_strings() {
+    let source = "a(\"// no\"); // yes\n/* and */ 'x'";
+    let found: Vec<_> = comments(source).map(|(start, end)| &source[start..end]).collect();
+    assert_eq!(found, ["// yes", "/* and */"]);
 }
 
 #[test]

@@ -10,5 +10,6 @@ pub mod lexer;
 pub mod limits;
 pub mod packages;
 pub mod places;
+pub mod prose;
 pub mod text;
 pub mod tree;

@@ -3,6 +3,8 @@
 //!
 //! A row is `` | `NAME` | value | `path` | reason | ``. Texts go in and findings come out.
 
+use crate::docs::Text;
+
 /// Numeric constants of these endings bound something. A constant `Duration` always does.
 const ENDINGS: [&str; 7] = ["_MAX", "_MIN", "_CAP", "_EVERY", "_AFTER", "_S", "_BYTES_DEFAULT"];
 const NUMBERS: [&str; 8] = ["u8", "i8", "u16", "u32", "i32", "u64", "usize", "f64"];
@@ -88,7 +90,7 @@ pub fn missing_rows(path: &str, constants: &[Constant<'_>], page: &str) -> Vec<S
 }
 
 /// Finds rows of `page` that name what `files` do not have, or give it another value.
-pub fn wrong_rows(page: (&str, &str), files: &[(&str, &str)]) -> Vec<String> {
+pub fn wrong_rows(page: Text<'_>, files: &[Text<'_>]) -> Vec<String> {
     let mut findings = Vec::new();
     for row in rows(page.1) {
         let mut find = |what: String| findings.push(format!("{}:{}: {what}", page.0, row.line));
@@ -141,8 +143,8 @@ fn written(value: &str) -> Option<f64> {
     Some(number * unit)
 }
 
-/// Evaluates an expression of numbers, constants of the same file, `+`, `*`, `<<` and the makers of `Duration`, in bytes
-/// and seconds. `None` for a richer one.
+/// Evaluates an expression of numbers, constants of the same file, `+`, `*`, `<<` and the makers of
+/// `Duration`, in bytes and seconds. `None` for a richer one.
 fn evaluate(expression: &str, constants: &[Constant<'_>]) -> Option<f64> {
     let expression = expression.trim();
     for operator in [" << ", " + ", " * "] {

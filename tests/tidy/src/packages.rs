@@ -8,10 +8,11 @@ pub const MANDATORY_MAX: usize = 12;
 /// How the names of the workspace's own packages begin.
 const OWN: &str = "rgunicorn-";
 
-/// What the load generator brings in, which must never reach the wheel.
+/// Packages of the load generator, which must never reach the wheel.
 const BENCH_ONLY: [&str; 3] = ["rgunicorn-bench", "tokio", "tokio-uring"];
 
-/// The names in `[dependencies]` of these manifests that are neither optional nor packages of the workspace, once each.
+/// Lists the names in `[dependencies]` of these manifests that are neither optional nor packages of the
+/// workspace, once each.
 pub fn mandatory(cargo_tomls: &[String]) -> Vec<String> {
     let lines = cargo_tomls.iter().flat_map(|toml| dependencies(toml));
     let names = lines.filter(|line| !line.contains("optional = true")).map(name);
@@ -46,7 +47,7 @@ fn name(line: &str) -> String {
     line.split(['=', '.', ' ']).next().unwrap_or(line).to_owned()
 }
 
-/// Package name to the names of its dependencies (versions ignored: a leak is a leak in any version).
+/// Maps a package's name to the names of its dependencies (versions ignored: a leak is a leak in any version).
 fn graph(cargo_lock: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for package in cargo_lock.split("[[package]]").skip(1) {

@@ -9,7 +9,7 @@ const UNSAFE: [&str; 3] = ["crates/rgunicorn-io/src/sys/", "crates/rgunicorn-io/
 /// An invariant is a sentence: fewer words than this name the thing and do not give the reason.
 const INVARIANT_WORDS_MIN: usize = 3;
 
-/// `unsafe` stands in the modules that talk to the kernel and to CPython only.
+/// Finds `unsafe` outside of the modules that talk to the kernel and to CPython.
 pub fn unsafe_code(file: &File) -> Vec<String> {
     if UNSAFE.iter().any(|home| file.path.starts_with(home)) {
         return Vec::new();
@@ -18,7 +18,7 @@ pub fn unsafe_code(file: &File) -> Vec<String> {
     words(&file.code, "unsafe").map(|at| file.finding(at, &message)).collect()
 }
 
-/// Outside of tests nothing is unwrapped, and what is expected states in words why it cannot fail.
+/// Finds what is unwrapped outside of tests, or expected without the words why it cannot fail.
 pub fn unwraps(file: &File) -> Vec<String> {
     let mut findings = Vec::new();
     for at in calls(&file.code, "unwrap").filter(|at| !file.in_test(*at)) {
@@ -38,7 +38,7 @@ pub fn unwraps(file: &File) -> Vec<String> {
     findings
 }
 
-/// Offsets of the method calls `.name(`.
+/// Lists the offsets of the method calls `.name(`.
 fn calls<'a>(code: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
     words(code, name)
         .filter(move |&at| code[..at].trim_end().ends_with('.') && code[at + name.len()..].starts_with('('))

@@ -14,7 +14,7 @@ pub const MEDIAN_LINES_MAX: usize = 200;
 const LEFTOVERS: [&str; 4] =
     [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX"), concat!("db", "g!")];
 
-/// The source file whose rows are the settings.
+/// Tells whether this is the source file whose rows are the settings.
 fn is_table(path: &str) -> bool {
     path.starts_with("crates/rgunicorn-settings/src/table")
 }
@@ -23,7 +23,7 @@ fn is_code(path: &str) -> bool {
     [".rs", ".py", ".sh"].iter().any(|extension| path.ends_with(extension))
 }
 
-/// No file of code is longer than a reader can hold in mind.
+/// Finds a file of code that is longer than a reader can hold in mind.
 pub fn length(file: &File) -> Vec<String> {
     let max = if is_table(&file.path) { TABLE_LINES_MAX } else { LINES_MAX };
     let lines = file.text.lines().count();
@@ -33,20 +33,20 @@ pub fn length(file: &File) -> Vec<String> {
     vec![format!("{}:{lines}: longer than {max} lines", file.path)]
 }
 
-/// The median number of lines of `files`; 0 for none.
+/// Returns the median number of lines of `files`; 0 for none.
 pub fn median_lines(files: &[File]) -> usize {
     let mut lines: Vec<usize> = files.iter().map(|file| file.text.lines().count()).collect();
     lines.sort_unstable();
     lines.get(lines.len() / 2).copied().unwrap_or(0)
 }
 
-/// Nothing is marked as unfinished: an open end belongs in an issue.
+/// Finds what is marked as unfinished: an open end belongs in an issue.
 pub fn leftovers(file: &File) -> Vec<String> {
     let marks = LEFTOVERS.iter().flat_map(|mark| words(&file.text, mark).map(move |at| (at, mark)));
     marks.map(|(at, mark)| file.finding(at, &format!("`{mark}` left behind"))).collect()
 }
 
-/// Every Rust file opens with `//!`: what it is, what it may not know, how to read it.
+/// Finds a Rust file that does not open with `//!`: what it is, what it may not know, how to read it.
 pub fn module_docs(file: &File) -> Vec<String> {
     if !file.path.ends_with(".rs") || file.text.starts_with("//! ") {
         return Vec::new();
@@ -54,7 +54,7 @@ pub fn module_docs(file: &File) -> Vec<String> {
     vec![file.finding(0, "the file does not open with `//! what it is`")]
 }
 
-/// No tabs, no blanks at line ends, one line break at the end.
+/// Finds tabs, blanks at line ends, and an end that is not one line break.
 pub fn blanks(file: &File) -> Vec<String> {
     let mut findings = Vec::new();
     for (index, line) in file.text.split('\n').enumerate() {

@@ -24,24 +24,25 @@ pub struct File {
 }
 
 impl File {
-    /// A file as the rules see it. Whether it is a test is told by its path.
+    /// Makes a file as the rules see it. Its path tells whether it is a test.
     pub fn new(path: &str, text: &str) -> Self {
         let code = if path.ends_with(".rs") { code_only(text) } else { text.to_owned() };
         Self { path: path.to_owned(), text: text.to_owned(), code, is_test: is_test_path(path) }
     }
 
-    /// `path:line: message`, the form of every finding.
+    /// Renders `path:line: message`, the form of every finding.
     pub fn finding(&self, offset: usize, message: &str) -> String {
         format!("{}:{}: {message}", self.path, lexer::line_of(&self.text, offset))
     }
 
-    /// Whether the byte `offset` is test code: in a test file or inside an item under `#[cfg(test)]` or `#[test]`.
+    /// Tells whether the byte `offset` is test code: in a test file or inside an item under `#[cfg(test)]` or
+    /// `#[test]`.
     pub fn in_test(&self, offset: usize) -> bool {
         self.is_test || test_items(&self.code).any(|(start, end)| (start..end).contains(&offset))
     }
 }
 
-/// The root of the repository.
+/// Returns the root of the repository.
 pub fn root() -> PathBuf {
     // The variable of the run wins, so that a binary that was built elsewhere looks at the tree it runs in.
     let package = std::env::var_os("CARGO_MANIFEST_DIR")
@@ -49,7 +50,7 @@ pub fn root() -> PathBuf {
     package.ancestors().nth(2).map(Path::to_path_buf).expect("the package lies two folders below the root")
 }
 
-/// The text of the file at `path`, from the root of the repository.
+/// Reads the file at `path`, from the root of the repository.
 ///
 /// # Panics
 /// If it cannot be read.
@@ -57,7 +58,7 @@ pub fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The folder of a crate's sources in which a file lies: `src`, or `crates/NAME/src`.
+/// Names the folder of a crate's sources in which a file lies: `src`, or `crates/NAME/src`.
 pub fn source_of(path: &str) -> Option<&str> {
     if path.starts_with("src/") {
         return Some("src");
@@ -67,7 +68,7 @@ pub fn source_of(path: &str) -> Option<&str> {
     (source.ends_with("/src") && path[source.len()..].starts_with('/')).then_some(source)
 }
 
-/// All text files, sorted by path.
+/// Reads all text files, sorted by path.
 pub fn files() -> Vec<File> {
     let mut paths = Vec::new();
     for entry in read_dir(&root()) {
@@ -84,7 +85,7 @@ pub fn files() -> Vec<File> {
     files
 }
 
-/// The Rust files of the product: below `src/` and `crates/*/src/`.
+/// Reads the Rust files of the product: below `src/` and `crates/*/src/`.
 pub fn sources() -> Vec<File> {
     let mut files = files();
     files.retain(|file| source_of(&file.path).is_some() && file.path.ends_with(".rs"));
@@ -162,7 +163,7 @@ fn path_attribute(item: &str) -> Option<&str> {
     item.split_once("#[path = \"")?.1.split_once('"').map(|(path, _)| path)
 }
 
-/// The byte ranges of items under `#[cfg(test)]`, `#[cfg(all(test, …))]` and `#[test]`.
+/// Lists the byte ranges of items under `#[cfg(test)]`, `#[cfg(all(test, …))]` and `#[test]`.
 fn test_items(code: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
     let mut starts: Vec<usize> = ["#[cfg(test)]", "#[cfg(all(test", "#[test]"]
         .iter()
@@ -172,7 +173,7 @@ fn test_items(code: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
     starts.into_iter().map(|start| (start, item_end(code, start)))
 }
 
-/// The end of the item whose attributes start at `start`: its closing brace or its semicolon.
+/// Returns the end of the item whose attributes start at `start`: its closing brace or its semicolon.
 fn item_end(code: &str, start: usize) -> usize {
     let bytes = code.as_bytes();
     let mut at = start;

@@ -5,7 +5,7 @@
 
 use rgunicorn_tidy::floors::Floors;
 use rgunicorn_tidy::tree::{self, File, files, read, root, sources};
-use rgunicorn_tidy::{docs, limits, packages, places, text};
+use rgunicorn_tidy::{docs, limits, packages, places, prose, text};
 
 /// The crates whose modules may not all import each other: a table in the header of their `lib.rs` says which may.
 const WITH_FLOORS: [&str; 4] =
@@ -86,6 +86,27 @@ fn rust_files_open_with_what_they_are() {
 #[test]
 fn no_tabs_and_no_trailing_blanks() {
     assert_none(&over(&files(), text::blanks));
+}
+
+#[test]
+fn summaries_name_their_subject_or_begin_with_a_verb() {
+    let product = |file: &File| tree::source_of(&file.path).is_some() || file.path.starts_with("python/");
+    assert_none(&over(&files(), |file| if product(file) { prose::summaries(file) } else { Vec::new() }));
+}
+
+#[test]
+fn comments_are_no_wider_than_a_window() {
+    assert_none(&over(&files(), prose::widths));
+}
+
+#[test]
+fn there_are_no_doc_tests() {
+    assert_none(&over(&sources(), prose::doc_tests));
+}
+
+#[test]
+fn the_name_of_a_type_means_one_thing_in_its_crate() {
+    assert_none(&prose::homonyms(&sources()));
 }
 
 #[test]

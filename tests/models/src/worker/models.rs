@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex};
 use loom::thread;
 
 use super::Reactor;
-use super::mailbox::Mailbox;
+use super::mailbox::TaskQueue;
 use crate::check;
 use crate::sys::eventfd::EventFd;
+
+/// The mailbox of the reactor.
+type Mailbox = TaskQueue<Reactor>;
 
 pub(crate) fn all() {
     check("each task is done", each_task_is_done);
@@ -23,8 +26,7 @@ fn turns(mailbox: &Mailbox, event: &EventFd, wanted: impl Fn() -> bool) {
         } else if event.count() > 0 {
             mailbox.drain();
         }
-        mailbox.end_wait();
-        mailbox.take().into_iter().for_each(|task| task(&Reactor));
+        mailbox.end_wait().into_iter().for_each(|task| task(&Reactor));
     }
 }
 
@@ -58,7 +60,7 @@ fn a_closed_mailbox_keeps_nothing() {
         let (mailbox, task) = (Arc::clone(&mailbox), Arc::clone(&task));
         move || mailbox.post(Box::new(move |_: &Reactor| drop(task)))
     });
-    mailbox.take().into_iter().for_each(|task| task(&Reactor));
+    mailbox.end_wait().into_iter().for_each(|task| task(&Reactor));
     mailbox.close();
     other.join().unwrap();
     assert_eq!(Arc::strong_count(&task), 1);
