@@ -197,7 +197,10 @@ impl Reactor {
 
     /// Ends a response that cannot be completed: what is queued still leaves, then the connection is cut.
     pub fn abort(&self, id: RequestId) {
-        self.core().parts(&self.setup).io.abort(id);
+        let core = &mut *self.core();
+        if core.conns.request(id).is_some() {
+            core.parts(&self.setup).io.begin_close(id.conn);
+        }
     }
 
     /// Asks for [`super::App::resume`] when all output has left (or [`super::App::abandon`] when the client has).

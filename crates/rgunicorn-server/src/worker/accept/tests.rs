@@ -1,4 +1,4 @@
-//! Accept decisions without a reactor.
+//! Accept decisions, with the parts that an acceptor needs and without a reactor.
 
 use rgunicorn_io::driver::Completion;
 

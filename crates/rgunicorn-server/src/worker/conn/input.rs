@@ -3,7 +3,7 @@
 use std::os::fd::AsRawFd;
 
 use rgunicorn_http::RequestHead;
-use rgunicorn_io::driver::Received;
+use rgunicorn_io::driver::{Received, Urgency};
 
 use super::ConnPhase;
 use super::body::Body;
@@ -123,11 +123,10 @@ impl ConnIo<'_> {
     pub(crate) fn after_feed(&mut self, id: ConnId, fed: FeedOutcome) {
         match fed {
             FeedOutcome::Buffered => {}
-            FeedOutcome::Ready(request) => self.call(request),
-            FeedOutcome::Streaming(request, wants_continue) => {
-                if !wants_continue || self.send_continue(id) != Flow::Gone {
-                    self.call(request);
-                }
+            FeedOutcome::Streaming(_, true) if self.send_continue(id) == Flow::Gone => {}
+            FeedOutcome::Ready(request) | FeedOutcome::Streaming(request, _) => {
+                self.turn.add_requests(1);
+                self.conns.call(request);
             }
             FeedOutcome::Waiting => self.await_more(id),
             FeedOutcome::WantsContinue => {
@@ -143,16 +142,10 @@ impl ConnIo<'_> {
         }
     }
 
-    /// Queues a request for the application.
-    fn call(&mut self, request: Box<Request>) {
-        self.turn.add_requests(1);
-        self.conns.call(request);
-    }
-
     /// Tells the client to send the body.
     fn send_continue(&mut self, id: ConnId) -> Flow {
         let line = rgunicorn_http::continue_response(rgunicorn_http::Version::HTTP_11).to_vec();
-        self.push_out(id, Outgoing::from(line), rgunicorn_io::driver::Urgency::Now)
+        self.push_out(id, Outgoing::from(line), Urgency::Now)
     }
 
     /// Starts the deadline of a request that is not complete.
@@ -192,7 +185,7 @@ impl ConnIo<'_> {
             }
             let mut out = self.memory.buffer();
             refusal.render(&mut out);
-            self.push_out(id, Outgoing::from(out), rgunicorn_io::driver::Urgency::Now);
+            self.push_out(id, Outgoing::from(out), Urgency::Now);
         }
         self.begin_close(id);
         if let Some(request) = request {

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use rgunicorn_io::driver::{BufId, Driver, OpKey, SendBuf, Sent, Urgency};
 
-use super::Conn;
 use super::feed::{FeedContext, FeedOutcome};
 use super::table::Connections;
+use super::{Conn, Reception};
 use crate::response::Outgoing;
 use crate::worker::event_source::EventSource;
 use crate::worker::ids::ConnId;
@@ -86,22 +86,21 @@ impl ConnIo<'_> {
         if end {
             conn.end_input();
         }
-        self.after_bytes(id, outcome);
+        let reception = conn.reception();
+        self.after_bytes(id, outcome, reception);
     }
 
     /// Goes on after input, from the peer or from what was held of it.
-    fn after_bytes(&mut self, id: ConnId, outcome: FeedOutcome) {
-        let Some(conn) = self.conns.get(id) else { return };
+    fn after_bytes(&mut self, id: ConnId, outcome: FeedOutcome, reception: Reception) {
         if matches!(outcome, FeedOutcome::Buffered) {
             return self.after_buffered(id);
         }
         // The rest of an incomplete request will not come.
-        if conn.read_closed && outcome.is_incomplete() {
+        if reception.closed && outcome.is_incomplete() {
             return self.begin_close(id);
         }
-        let armed = conn.recv.is_some();
         self.after_feed(id, outcome);
-        if !armed {
+        if !reception.armed {
             self.arm_recv(id);
         }
     }
@@ -110,7 +109,7 @@ impl ConnIo<'_> {
     ///
     /// # Errors
     /// Those of the system call; `WouldBlock` if the socket takes nothing of a file now.
-    #[inline]
+    #[inline(always)] // Each caller has one kind of bytes.
     pub(crate) fn bytes_out(&mut self, id: ConnId, bytes: BytesOut<'_>) -> io::Result<OutProgress> {
         let Some(conn) = self.conns.get(id) else {
             if let BytesOut::Buffer(buf, _) = bytes {
@@ -142,7 +141,8 @@ impl ConnIo<'_> {
         let Self { conns, turn, setup, .. } = self;
         let Some(conn) = conns.get(id) else { return };
         let outcome = conn.feed_pending(&feed_context(turn, setup), id.index);
-        self.after_bytes(id, outcome);
+        let reception = conn.reception();
+        self.after_bytes(id, outcome, reception);
     }
 
     /// Takes out the next job, and decides what is done about it. `leaving`: no further request is begun.

@@ -111,6 +111,15 @@ pub(crate) struct ConnExt {
     pub(crate) lingered_bytes: usize,
 }
 
+/// The state of a connection's reception.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reception {
+    /// An operation of the driver receives.
+    pub(crate) armed: bool,
+    /// The peer sends no more.
+    pub(crate) closed: bool,
+}
+
 /// A new connection, as it was accepted.
 pub(crate) struct NewConn {
     pub(crate) fd: Fd,
@@ -181,6 +190,11 @@ impl Conn {
         if self.ext.as_ref().is_some_and(|ext| ext.is_unused()) {
             self.ext = None;
         }
+    }
+
+    /// Returns the state of its reception.
+    pub(crate) fn reception(&self) -> Reception {
+        Reception { armed: self.recv.is_some(), closed: self.read_closed }
     }
 
     /// Tells whether the client has left, or has shut its side of the connection: asks the kernel.

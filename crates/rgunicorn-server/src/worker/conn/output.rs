@@ -51,13 +51,6 @@ impl ConnIo<'_> {
         }
     }
 
-    /// Ends a response that cannot be completed.
-    pub(crate) fn abort(&mut self, id: RequestId) {
-        if self.conns.request(id).is_some() {
-            self.begin_close(id.conn);
-        }
-    }
-
     /// Notes that the application waits until all output has left. `false`: nothing is queued.
     pub(crate) fn park(&mut self, id: RequestId) -> bool {
         let Some(conn) = self.conns.request(id).filter(|conn| conn.has_output()) else { return false };

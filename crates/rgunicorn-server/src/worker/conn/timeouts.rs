@@ -1,5 +1,7 @@
 //! Deadlines: the end of connections whose time is up, also because the worker leaves.
 
+use rgunicorn_io::sys::clock::Instant;
+
 use super::ConnPhase;
 use super::io::{BytesIn, ConnIo, DRAIN_FRESH};
 use crate::log::Level;
@@ -55,11 +57,16 @@ impl ConnIo<'_> {
     /// Closes the connections that are idle when the worker begins to leave, and gives those a moment that
     /// may be about to send a request, or to close after their answer.
     pub(crate) fn drain_idle(&mut self) {
+        // A connection that had its last answer a moment ago still has most of its keep-alive time.
+        let keepalive = self.setup.config.keepalive;
+        let now = self.turn.now();
+        let fresh = |at: Instant| keepalive.saturating_sub(at.since(now)) < DRAIN_FRESH;
         for id in self.conns.ids() {
             let Some(conn) = self.conns.get(id) else { continue };
             let (phase, output, served) = (conn.phase, conn.has_output(), conn.served);
+            let was_busy = self.conns.timers.at(id.index).is_some_and(fresh);
             match phase {
-                ConnPhase::Idle if !output && served && !self.was_busy(id) => self.close_silent(id),
+                ConnPhase::Idle if !output && served && !was_busy => self.close_silent(id),
                 // Those with output: their clients have not seen yet that they may send no further request.
                 ConnPhase::Idle | ConnPhase::Lingering | ConnPhase::Skipping => {
                     self.start_timer(id, ConnTimer::Drain, DRAIN_FRESH);
@@ -71,12 +78,5 @@ impl ConnIo<'_> {
                 | ConnPhase::Closing => {}
             }
         }
-    }
-
-    /// Tells whether an idle connection had its last answer a moment ago: so much of its keep-alive time is left.
-    fn was_busy(&self, id: ConnId) -> bool {
-        let keepalive = self.setup.config.keepalive;
-        let left = self.conns.timers.at(id.index).map(|at| at.since(self.turn.now()));
-        left.is_some_and(|left| keepalive.saturating_sub(left) < DRAIN_FRESH)
     }
 }
