@@ -51,7 +51,7 @@ class Listener:
 
     @property
     def sock(self) -> socket.socket:
-        """The same descriptor as a socket object, which cannot be closed."""
+        """A socket object of the same descriptor, which cannot be closed."""
         return ListeningSocket(fileno=self._fd)
 
     def waiting(self) -> int:

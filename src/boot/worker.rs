@@ -67,7 +67,7 @@ struct ReadyWorker {
 enum Executor {
     /// The loop's own.
     Direct(Rc<DirectApp>),
-    /// The same, each request in a greenlet.
+    /// Greenlets of the loop's own, one for each request.
     Greenlets(Rc<GreenletApp>),
     /// Threads beside the loop's.
     Threads(Box<Threads>),

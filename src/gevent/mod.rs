@@ -5,10 +5,11 @@
 //! (`GEVENT_LOOP=rgunicorn.gevent.Loop`), with a driver of its own, and in a worker, where it shares the driver and the
 //! turns of the worker's reactor ([`rgunicorn_server::worker::LoopSource`]).
 //!
-//! Read it in this order: `types` (the two classes), `watcher_state` and `state` (what they hold), `watcher` and `callback`,
-//! `hub_loop` (the loop), `methods` (gevent's calls of it), `vectorcall` (the most frequent of those), `turn` (one turn),
-//! `events` (the end of a wait), `watchers` (the kinds of watchers), `serve` (a worker in greenlets). Beside them stand
-//! `driver_ref` (whose driver it is), `convert`, and `monkey` (what a program does with gevent).
+//! Read it in this order: `types` (the two classes), `watcher_state` and `state` (what they hold), `watcher` and
+//! `callback`, `hub_loop` (the loop), `methods` (gevent's calls of it), `vectorcall` (the most frequent of those),
+//! `turn` (one turn), `events` (the end of a wait), `watchers` (the kinds of watchers), `serve` (a worker in
+//! greenlets). Beside them stand `driver_ref` (whose driver it is), `convert`, and `monkey` (what a program does with
+//! gevent).
 //!
 //! The stack rule (`py/stack.rs`) is kept so: every field that changes is in a `GilCell`, every call into Python goes
 //! behind `assert_no_borrow`, and nothing is held over it. Descriptors are touched only just before the wait

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyCFunction, PyList};
 
 use crate::py::{Describe, GilCell, Greenlets, Watch, assert_no_borrow, catch_panic};
 use rgunicorn_io::sys::clock::Instant;
@@ -41,7 +41,8 @@ struct GreenletPool {
     hub: Py<PyAny>,
     greenlet_class: Py<PyAny>,
     exit_class: Py<PyAny>,
-    serve: Py<ServeRequest>,
+    /// `serve_request`: a built-in function is called with less ado than an object of ours.
+    serve: Py<PyCFunction>,
     /// The request whose greenlet is being started; the greenlet takes it as the first thing that it does.
     starting: RefCell<Option<Box<Request>>>,
     running: Arc<InProgress>,
@@ -93,7 +94,7 @@ impl GreenletPool {
             hub: gevent.getattr("get_hub")?.call0()?.unbind(),
             greenlet_class: gevent.getattr("Greenlet")?.unbind(),
             exit_class: gevent.getattr("GreenletExit")?.unbind(),
-            serve: Py::new(py, ServeRequest)?,
+            serve: wrap_pyfunction!(serve_request, py)?.unbind(),
             starting: RefCell::default(),
             running: Arc::default(),
             suspended: RefCell::default(),
@@ -240,17 +241,12 @@ thread_local! {
     static SERVING: RefCell<Option<Rc<GreenletApp>>> = const { RefCell::new(None) };
 }
 
-/// The function that a request's greenlet runs.
-#[pyclass(frozen, module = "rgunicorn._rgunicorn")]
-struct ServeRequest;
-
-#[pymethods]
-impl ServeRequest {
-    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        // A counted handle, on the heap: this frame may be copied away and never come back.
-        let app = SERVING.with_borrow(Clone::clone);
-        app.ok_or_else(|| PyRuntimeError::new_err("the worker is over"))?.run(py)
-    }
+/// Runs the request of a greenlet that begins; what a `gevent.Greenlet` of a request is made with.
+#[pyfunction]
+fn serve_request(py: Python<'_>) -> PyResult<()> {
+    // A counted handle, on the heap: this frame may be copied away and never come back.
+    let app = SERVING.with_borrow(Clone::clone);
+    app.ok_or_else(|| PyRuntimeError::new_err("the worker is over"))?.run(py)
 }
 
 /// The reactor and the greenlets of its requests.

@@ -1,9 +1,9 @@
 //! The worker floor as a black box: clients on one side, an application written in Rust on the other, in between a
 //! simulated network with virtual time (real sockets where the kernel's own behaviour is the subject).
 //!
-//! Nothing here sleeps: a test lets the worker run until a condition holds, and a bound on the turns turns a worker that
-//! spins or hangs into a failure. `RGUNICORN_SEED=n` replays one seed of the random runs, `RGUNICORN_SEEDS=n` runs n of
-//! them.
+//! Nothing here sleeps: a test lets the worker run until a condition holds, and a bound on the turns turns a worker
+//! that spins or hangs into a failure. `RGUNICORN_SEED=n` replays one seed of the random runs, `RGUNICORN_SEEDS=n` runs
+//! n of them.
 #![allow(clippy::unwrap_used, reason = "test code, though outside of test functions")]
 
 #[path = "worker/app.rs"]

@@ -198,8 +198,8 @@ mod tests {
                 while !done.load(Ordering::Relaxed) {
                     fs::write(directory.join("log"), "a line").unwrap();
                     writes += 1;
-                    // Three events each: without a pause they overflow the kernel's queue of 16,384 while a busy machine
-                    // lets the watcher wait, and lost events end the wait, as they must.
+                    // Three events each: without a pause they overflow the kernel's queue of 16,384 while a busy
+                    // machine lets the watcher wait, and lost events end the wait, as they must.
                     thread::sleep(Duration::from_millis(1));
                 }
                 writes

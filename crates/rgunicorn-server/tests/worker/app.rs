@@ -44,9 +44,9 @@ enum ProxyMode {
 }
 
 /// By path: `/slow` lets 50 ms pass; `/big/N` answers N bytes at once; `/stream/P/N` and `/yield/P/N` P pieces of N
-/// bytes; `/panic`, `/panic-late`, `/abort/N` fail; `/take` asks for the socket; `/file/N/M` promises N bytes from a file of M, with a
-/// byte before and a byte behind them; `/some/N` answers with N bytes of the body and reads no more; `/hold` does nothing;
-/// anything else answers `path|body`.
+/// bytes; `/panic`, `/panic-late`, `/abort/N` fail; `/take` asks for the socket; `/file/N/M` promises N bytes from a
+/// file of M, with a byte before and a byte behind them; `/some/N` answers with N bytes of the body and reads no more;
+/// `/hold` does nothing; anything else answers `path|body`.
 #[derive(Default)]
 pub(crate) struct TestApp {
     /// What it was asked to do, in order.
