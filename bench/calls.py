@@ -47,7 +47,7 @@ class Row(NamedTuple):
 
 ROWS = [
     Row("wsgi -> Reactor", r"\bwsgi/", r"\bworker/", r"\bReactor\b"),
-    Row("borrows of the reactor's state", "", r"\bworker/", r"\bReactor::state$"),
+    Row("borrows of the reactor's core", "", r"\bworker/", r"\bReactor::core$"),
     Row("borrows of any cell in worker/", r"\bworker/", "", r"\bRefCell<.*>::(try_)?borrow(_mut)?$"),
     Row("GilCell::with", "", "", r"\bGilCell<.*>::with$"),
     Row("clock reads", "", "", r"\bclock::(now|coarse_now|unix_now)$"),
