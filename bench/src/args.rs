@@ -67,7 +67,7 @@ pub(crate) enum Target {
 }
 
 impl Args {
-    /// The bytes of the one request that every connection repeats.
+    /// Renders the bytes of the one request that every connection repeats.
     pub(crate) fn request(&self) -> Vec<u8> {
         let (path, host) = match &self.target {
             Target::Tcp(address, path) => (path.as_str(), address.to_string()),

@@ -23,7 +23,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// A failure, and its reason in words.
 type Fault = (Failure, String);
 
-/// What all connections of a run share. One thread, so cells suffice.
+/// The state that all connections of a run share. One thread, so cells suffice.
 #[derive(Debug)]
 pub(crate) struct Run {
     args: Args,
@@ -32,24 +32,24 @@ pub(crate) struct Run {
     started: Instant,
     /// Requests that may still be started; `None` is no limit.
     budget: Cell<Option<u64>>,
-    /// What has happened so far.
+    /// The results so far.
     pub stats: RefCell<Stats>,
 }
 
 impl Run {
-    /// A run that starts now.
+    /// Starts a run now.
     pub(crate) fn new(args: Args) -> Rc<Self> {
         let request = Box::leak(args.request().into_boxed_slice());
         let budget = Cell::new(args.requests);
         Rc::new(Self { args, request, started: Instant::now(), budget, stats: RefCell::default() })
     }
 
-    /// Time since the start.
+    /// Returns the time since the start.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// When the run must end.
+    /// Returns when the run must end.
     pub(crate) fn deadline(&self) -> Instant {
         self.started + self.args.duration
     }
@@ -103,7 +103,7 @@ pub(crate) async fn connection(run: Rc<Run>, index: u32) {
     }
 }
 
-/// With a ramp, connections open when it is their turn, even if their first request comes later.
+/// Opens a connection when its turn in the ramp has come, even if its first request comes later.
 async fn open_at_ramp(run: &Rc<Run>) -> Option<Connection> {
     if run.args.close {
         return None;
@@ -112,7 +112,7 @@ async fn open_at_ramp(run: &Rc<Run>) -> Option<Connection> {
     opened.ok().and_then(Result::ok) // the first request tries again, and counts the failure
 }
 
-/// One request and its answer, on the open connection or a new one.
+/// Sends one request and reads its answer, on the open connection or a new one.
 async fn request(run: &Rc<Run>, open: &mut Option<Connection>, again: bool) -> Result<Answer, Fault> {
     let limit = run.args.timeout;
     let mut connection = match open.take() {

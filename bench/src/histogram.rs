@@ -32,29 +32,29 @@ impl Histogram {
         self.max = self.max.max(value);
     }
 
-    /// How many values were recorded.
+    /// Returns how many values were recorded.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// The smallest value; 0 when there is none.
+    /// Returns the smallest value; 0 when there is none.
     pub(crate) fn min(&self) -> u64 {
         if self.count == 0 { 0 } else { self.min }
     }
 
-    /// The largest value; 0 when there is none.
+    /// Returns the largest value; 0 when there is none.
     pub(crate) fn max(&self) -> u64 {
         self.max
     }
 
-    /// The arithmetic mean, exact; 0 when there is none.
+    /// Returns the arithmetic mean, exact; 0 when there is none.
     pub(crate) fn mean(&self) -> u64 {
         let mean = self.sum.checked_div(u128::from(self.count)).unwrap_or(0);
         u64::try_from(mean).unwrap_or(u64::MAX)
     }
 
-    /// The smallest value that at least `percent` percent of the values do not exceed, rounded up to its bucket's
-    /// end; 0 when there is none.
+    /// Returns the smallest value that at least `percent` percent of the values do not exceed, rounded up to its
+    /// bucket's end; 0 when there is none.
     pub(crate) fn percentile(&self, percent: f64) -> u64 {
         #[expect(
             clippy::cast_possible_truncation,
@@ -74,7 +74,8 @@ impl Histogram {
     }
 }
 
-/// Values below `SUB_BUCKETS` have a bucket each; above, each power of two is cut into `SUB_BUCKETS` equal parts.
+/// Returns the bucket of a value. Values below `SUB_BUCKETS` have a bucket each; above, each power of two is cut into
+/// `SUB_BUCKETS` equal parts.
 fn bucket(value: u64) -> usize {
     if value < SUB_BUCKETS {
         return usize_of(value);
@@ -84,7 +85,7 @@ fn bucket(value: u64) -> usize {
     usize_of((row << PRECISION_BITS) + ((value >> shift) - SUB_BUCKETS))
 }
 
-/// The largest value of the bucket `index`.
+/// Returns the largest value of the bucket `index`.
 fn bucket_end(index: usize) -> u64 {
     let (row, column) = ((index as u64) >> PRECISION_BITS, (index as u64) & (SUB_BUCKETS - 1));
     if row == 0 {

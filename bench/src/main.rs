@@ -47,7 +47,7 @@ fn fail(message: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Every connection is an open file; the soft limit is often 1,024.
+/// Raises the limit of open files. Every connection is one; the soft limit is often 1,024.
 fn raise_file_limit(connections: u32) -> Result<(), String> {
     let needed = u64::from(connections) + OTHER_FILES;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| error.to_string())?;
@@ -60,7 +60,7 @@ fn raise_file_limit(connections: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// A ring whose completion queue holds one completion of every connection.
+/// Opens a ring whose completion queue holds one completion of every connection.
 fn ring(connections: u32) -> std::io::Result<tokio_uring::Runtime> {
     let mut ring = tokio_uring::uring_builder();
     ring.setup_cqsize((connections * 2).clamp(SUBMISSIONS * 2, 1 << 16));

@@ -1,4 +1,4 @@
-//! What a run has shown: counters while it runs, a progress line a second, one JSON object at the end.
+//! The result of a run: counters while it runs, a progress line a second, one JSON object at the end.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -28,7 +28,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// The name in the report.
+    /// Returns the name in the report.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -83,12 +83,12 @@ impl Stats {
         self.open_max = self.open_max.max(self.open);
     }
 
-    /// All failures so far.
+    /// Returns the number of failures so far.
     pub(crate) fn errors(&self) -> u64 {
         self.failures.values().sum()
     }
 
-    /// The line for second `second`; `before` is the number of requests answered up to the line before.
+    /// Renders the line for second `second`; `before` is the number of requests answered up to the line before.
     pub(crate) fn progress(&self, second: u64, before: u64) -> String {
         let done = self.latency_ns.count();
         format!(
@@ -100,7 +100,7 @@ impl Stats {
         )
     }
 
-    /// The result as one JSON object. Latencies are in microseconds.
+    /// Renders the result as one JSON object. Latencies are in microseconds.
     pub(crate) fn json(&self, target: &str, connections: u32, elapsed: Duration) -> String {
         let requests = self.latency_ns.count();
         let mut out = String::from("{");

@@ -3,7 +3,7 @@
 /// A head longer than this is taken for garbage; the servers under test send a few hundred bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// What the bytes so far amount to.
+/// The state of an answer after the bytes so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// The answer goes on.
@@ -28,7 +28,7 @@ pub(crate) struct Malformed(pub &'static str);
 #[derive(Debug)]
 enum State {
     Head,
-    /// So many bytes of body are left.
+    /// The bytes of body that are left.
     Sized(u64),
     Chunked(Chunk),
     UntilClose,
@@ -79,12 +79,12 @@ impl Parser {
         Ok(Progress::More)
     }
 
-    /// The connection has ended. An answer whose length is told by that is complete now.
+    /// Ends the input: the connection has ended. An answer whose length is told by that is complete now.
     pub(crate) fn end(&mut self) -> Option<Answer> {
         matches!(self.state, State::UntilClose).then(|| Answer { keep_alive: false, ..self.answer })
     }
 
-    /// Nothing of the next answer has come yet.
+    /// Returns whether nothing of the next answer has come yet.
     pub(crate) fn is_idle(&self) -> bool {
         matches!(self.state, State::Head) && self.line.is_empty()
     }

@@ -90,8 +90,8 @@ impl Backend {
     }
 }
 
-/// An error is the end of the connection: who asks so much without reading that a write would have to wait is no
-/// client of this backend.
+/// Answers a piece of input with itself. An error is the end of the connection: a client that asks so much without
+/// reading that a write would have to wait is none of this backend's.
 fn echo(stream: &mut TcpStream, piece: &mut [u8]) -> io::Result<()> {
     match stream.read(piece) {
         Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
