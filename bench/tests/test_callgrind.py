@@ -176,7 +176,7 @@ def test_records_are_read_as_they_were_written(tmp_path: pathlib.Path) -> None:
     [
         ("/home/user/src/rgunicorn/src/worker/run.rs", "worker/run.rs"),
         ("src/wsgi/link.rs", "wsgi/link.rs"),
-        ("/work/crates/rgunicorn-server/src/worker/run.rs", "rgunicorn-server/worker/run.rs"),
+        ("/build/crates/rgunicorn-server/src/worker/run.rs", "rgunicorn-server/worker/run.rs"),
         ("/rustc/0123/library/core/src/option.rs", ""),
         ("/home/user/.cargo/registry/src/index-1/slab-0.4.9/src/lib.rs", ""),
         ("???", ""),
