@@ -191,7 +191,7 @@ def test_a_name_loses_its_hash_and_its_level_of_recursion() -> None:
 
 
 CALL, LINK = Place("wsgi/calls.rs", "wsgi::calls::Calls::serve"), Place("wsgi/link.rs", "wsgi::link::Link::date")
-REACTOR = Place("server/worker/reactor.rs", "worker::reactor::Reactor::state")
+REACTOR = Place("server/worker/reactor.rs", "worker::reactor::Reactor::core")
 CELL = Place("", "core::cell::RefCell<T>::borrow_mut")
 CLOSURE = Place("wsgi/calls.rs", "wsgi::calls::Calls::serve::{{closure}}")
 
@@ -207,6 +207,6 @@ def test_counts_are_of_functions_files_and_rows() -> None:
     assert counts["calls that change the file"] == 3
     assert counts["calls that change the folder"] == 1
     assert counts["wsgi -> Reactor"] == 1
-    assert counts["borrows of the reactor's state"] == 1
+    assert counts["borrows of the reactor's core"] == 1
     assert counts["borrows of any cell in worker/"] == 1
     assert counts["clock reads"] == 0

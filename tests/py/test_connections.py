@@ -22,7 +22,7 @@ PERIOD_S = 4.0
 # What the worker may gain between the first answers and the end, in kB: buffers of the busiest moment, no leak.
 GROWTH_KB_MAX = 8192
 # From the last answer to the end of the server. Half a second of it is given to clients that have just been answered
-# (DRAIN_FRESH in src/worker/lifecycle.rs); 0.1 to 1.2 s were seen. It must wait for none of the time-outs, 10 s and more.
+# (DRAIN_FRESH in worker/lifecycle.rs); 0.1 to 1.2 s were seen. It must wait for none of the time-outs, 10 s and more.
 END_S_MAX = 8.0
 
 pytestmark = pytest.mark.own(reason="Gunicorn's gthread parks a limited number of idle connections and polls them")
