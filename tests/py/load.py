@@ -21,7 +21,7 @@ from rawhttp import Address, Client, Response, request
 
 # A client's next request comes within this time after the last answer, or on a new connection.
 FRESH_S = 0.2
-# The server's promise is half a second (`DRAIN_FRESH` in src/worker/lifecycle.rs); from here on nobody knows.
+# The server's promise is half a second (`DRAIN_FRESH` in worker/lifecycle.rs); from here on nobody knows.
 LATE_S = 0.45
 # Pauses of a client between two requests, and between two pieces of an upload.
 THINK_S = 0.02

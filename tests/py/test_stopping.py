@@ -11,7 +11,7 @@ from harness import sockets, wait_for
 from rawhttp import Client, request
 
 IDLE = 1000
-# Older than the moment in which the next request may be on its way (`DRAIN_FRESH` in src/worker/lifecycle.rs).
+# Older than the moment in which the next request may be on its way (`DRAIN_FRESH` in worker/lifecycle.rs).
 IDLE_S = 0.7
 STOP_S = 0.3
 TRIES = 3
