@@ -128,14 +128,14 @@ impl WsgiApp {
     /// Runs a request up to its end, or to where its exchange is parked.
     pub(super) fn start(&self, py: Python<'_>, mut request: Box<Request>) {
         let body = std::mem::take(&mut request.body);
-        let mut req = None;
-        match &self.hooks {
-            Some(hooks) => match hooks.request_object(py, &request) {
-                Ok(made) => req = Some(made),
-                Err(error) => return self.reject_pre_request(py, &request, None, &error),
-            },
-            None => self.log_request(&request),
+        if self.hooks.as_ref().is_none_or(|hooks| hooks.pre.is_none()) {
+            self.log_request(&request);
         }
+        let made = self.hooks.as_ref().map(|hooks| hooks.request_object(py, &request)).transpose();
+        let req = match made {
+            Ok(req) => req,
+            Err(error) => return self.reject_pre_request(py, &request, None, &error),
+        };
         if let Some(req) = &req
             && let Err(error) = self.run_pre_request(py, &mut request, req)
         {
@@ -171,9 +171,6 @@ impl WsgiApp {
     /// Runs `pre_request`, if there is one, with the hooks' object of this request.
     fn run_pre_request(&self, py: Python<'_>, request: &mut Request, req: &Bound<'_, PyAny>) -> PyResult<()> {
         let Some(hooks) = &self.hooks else { return Ok(()) };
-        if hooks.pre.is_none() {
-            self.log_request(request);
-        }
         catch_panic(|| hooks.before(py, req))?;
         request.keep_alive &= !req.getattr(intern!(py, "must_close"))?.is_truthy()?;
         Ok(())

@@ -1,6 +1,7 @@
 //! One request on its way through the application, and the Python objects that it meets.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -67,8 +68,8 @@ pub(super) struct RequestObjects {
     pub(super) hints: Py<EarlyHints>,
     pub(super) client: Py<ClientDisconnected>,
     pub(super) socket: Py<PyAny>,
-    /// The environ templates have them already.
-    in_templates: bool,
+    /// Set if they are in the environ templates: the mark of [`SpareObjects`] that some set is.
+    in_templates: Option<Rc<Cell<bool>>>,
 }
 
 impl RequestObjects {
@@ -87,7 +88,7 @@ impl RequestObjects {
             client: Py::new(py, ClientDisconnected::new(Arc::clone(&shared), mailbox))?,
             socket: sockets.make(py, &handle)?,
             shared,
-            in_templates: false,
+            in_templates: None,
         })
     }
 
@@ -101,12 +102,23 @@ impl RequestObjects {
 
     /// Returns whether nothing but this set, and `templates` environ templates, holds any of them.
     fn are_unkept(&self, py: Python<'_>, templates: usize) -> bool {
-        let count = 1 + if self.in_templates { templates } else { 0 };
+        let count = 1 + if self.in_templates.is_some() { templates } else { 0 };
         is_referenced(self.start_response.bind(py), 1)
             && self.start_response.get().owns_write(py)
             && is_referenced(self.hints.bind(py), count)
             && is_referenced(self.client.bind(py), count)
             && is_referenced(self.socket.bind(py), count)
+    }
+}
+
+impl Drop for RequestObjects {
+    /// Lets whatever is still held of them lead nowhere, also where a panic has ended their request, and has the next set
+    /// take their place in the templates.
+    fn drop(&mut self) {
+        self.shared.end();
+        if let Some(has_home) = &self.in_templates {
+            has_home.set(false);
+        }
     }
 }
 
@@ -121,13 +133,13 @@ pub(super) struct Makers {
 pub(super) struct SpareObjects {
     home: RefCell<Option<RequestObjects>>,
     /// The set of the templates is with a request, or waits for one.
-    has_home: Cell<bool>,
+    has_home: Rc<Cell<bool>>,
     others: RefCell<Vec<RequestObjects>>,
 }
 
 impl SpareObjects {
     pub(super) fn new() -> Self {
-        Self { home: RefCell::new(None), has_home: Cell::new(false), others: RefCell::default() }
+        Self { home: RefCell::new(None), has_home: Rc::default(), others: RefCell::default() }
     }
 
     /// Returns objects for a request, and puts them into its environ where that lacks them. May run Python.
@@ -150,11 +162,8 @@ impl SpareObjects {
             None => RequestObjects::new(py, &makers.sockets, facts, mailbox())?,
         };
         objects.shared.begin(py, id, facts);
-        let placed = self.place(&mut objects, environ, &makers.environs);
-        if placed.is_err() && objects.in_templates {
-            self.has_home.set(false);
-        }
-        placed.map(|()| objects)
+        self.place(&mut objects, environ, &makers.environs)?;
+        Ok(objects)
     }
 
     /// Sees to it that an environ has these objects, and that the templates have a set.
@@ -166,12 +175,12 @@ impl SpareObjects {
     ) -> PyResult<()> {
         // Between the copy of the environ and this moment a hook of the configuration may have waited: then
         // it is perhaps of templates with the objects of another request.
-        if objects.in_templates && environ.edition == environs.edition() {
+        if objects.in_templates.is_some() && environ.edition == environs.edition() {
             return Ok(());
         }
         objects.set_in(&environ.dict)?;
-        if !objects.in_templates && !self.has_home.replace(true) {
-            objects.in_templates = true;
+        if objects.in_templates.is_none() && !self.has_home.replace(true) {
+            objects.in_templates = Some(Rc::clone(&self.has_home));
             environs.set_in_templates(environ.dict.py(), |template| objects.set_in(template))?;
         }
         Ok(())
@@ -184,7 +193,7 @@ impl SpareObjects {
         if makers.sockets.is_taken(py, &objects.socket) {
             makers.sockets.close(py, &objects.socket);
         } else if objects.are_unkept(py, makers.environs.templates_count()) {
-            if objects.in_templates {
+            if objects.in_templates.is_some() {
                 let before = self.home.borrow_mut().replace(objects);
                 debug_assert!(before.is_none(), "one set is in the templates");
                 return;
@@ -193,10 +202,7 @@ impl SpareObjects {
                 return self.others.borrow_mut().push(objects);
             }
         }
-        if objects.in_templates {
-            // The next set takes its place there.
-            self.has_home.set(false);
-        }
+        // Where they were in the templates, the next set takes their place.
         drop(objects);
     }
 }

@@ -43,8 +43,9 @@ struct GreenletPool {
     exit_class: Py<PyAny>,
     /// `serve_request`: a built-in function is called with less ado than an object of ours.
     serve: Py<PyCFunction>,
-    /// The request whose greenlet is being started; the greenlet takes it as the first thing that it does.
-    starting: RefCell<Option<Box<Request>>>,
+    /// Requests whose greenlets are being started: one, which its greenlet takes as the first thing that it does. More
+    /// where something waits before (a trace function of greenlets): then any greenlet may serve any of them.
+    starting: RefCell<Vec<Box<Request>>>,
     running: Arc<InProgress>,
     /// Greenlets that wait for a connection; more than one if an application shares its request among
     /// greenlets.
@@ -114,13 +115,13 @@ impl GreenletPool {
         let entry = (greenlet.clone().unbind(), Line::of(&request));
         let before = self.running.0.with(py, |all| all.insert(id, entry));
         drop(before);
-        let former = self.starting.borrow_mut().replace(request);
-        debug_assert!(former.is_none(), "a greenlet takes its request at once");
+        self.starting.borrow_mut().push(request);
         let done = self.go_on(py, &greenlet);
-        let unstarted = self.starting.borrow_mut().take();
-        if let Some(request) = unstarted {
+        let unstarted = self.starting.borrow().iter().any(|request| request.id == id);
+        if unstarted && greenlet.getattr(intern!(py, "dead"))?.is_truthy()? {
             // Killed before it began.
-            self.end(py, request.id);
+            self.starting.borrow_mut().retain(|request| request.id != id);
+            self.end(py, id);
             return Ok(false);
         }
         done.map(|()| true)
@@ -133,7 +134,7 @@ impl GreenletPool {
 
     /// Takes the request of a greenlet that begins.
     fn begin(&self) -> Option<Box<Request>> {
-        self.starting.borrow_mut().take()
+        self.starting.borrow_mut().pop()
     }
 
     /// Forgets the greenlet of a request that is over.

@@ -16,7 +16,7 @@ use rgunicorn_server::log::LineRenderer;
 use rgunicorn_server::response::{HeadContext, Outgoing, Pieces};
 use rgunicorn_server::worker::{
     AccessFacts, AccessLine, CLIENT_CLOSED_REQUEST, Flow, Hijacked, Mailbox, Reactor, Request, RequestId,
-    Responded, Whole,
+    Responded, Whole, is_large_item,
 };
 
 use super::log_line;
@@ -202,7 +202,8 @@ impl Responder for RemoteResponder {
             return Responded::NotStarted;
         }
         response.close();
-        self.push_pieces(pieces, batch);
+        let large = item.is_some_and(is_large_item);
+        self.push_pieces(pieces, batch && !large);
         // Posted by `flush`, where Python may run: a mailbox that is closed drops the application's memory.
         if frees || !response.keeps_alive() {
             self.batch.borrow_mut().end = Some(End::Finish { keep: response.keeps_alive() });

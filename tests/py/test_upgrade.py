@@ -98,6 +98,25 @@ def test_the_old_master_leaves_by(launch, signum):
     assert new.worker_pid() in new.workers()
 
 
+@pytest.mark.own
+def test_a_new_master_that_has_ended_is_in_nobodys_way(launch):
+    """Its end and the next USR2 reach the old master in one look, in whatever order."""
+    server = start(launch)
+    new = upgrade(server)
+    server.kill(signal.SIGSTOP)
+    os.kill(new.pid, signal.SIGTERM)
+    wait_for("the new master to end", lambda: not is_alive(new.pid))
+    server.kill(signal.SIGUSR2)
+    server.kill(signal.SIGCONT)
+    _, second = files(server)
+    wait_for("another new master", lambda: second.exists() and second.read_text() not in ("", f"{new.pid}\n"))
+    another = int(second.read_text())
+    os.kill(another, signal.SIGTERM)
+    wait_for("it to end", lambda: not is_alive(another))
+    assert server.terminate() == 0
+    assert "USR2 signal ignored" not in server.log
+
+
 def test_one_upgrade_at_a_time(launch):
     server = start(launch)
     new = upgrade(server)

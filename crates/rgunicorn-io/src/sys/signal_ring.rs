@@ -20,7 +20,11 @@ impl<const N: usize> SignalRing<N> {
             let head = self.head.load(Ordering::Acquire);
             let tail = self.tail.load(Ordering::Acquire);
             if tail.wrapping_sub(head) as usize >= N {
-                return;
+                // Unless the owner has emptied it meanwhile.
+                if self.head.load(Ordering::Acquire) == head {
+                    return;
+                }
+                continue;
             }
             let next = tail.wrapping_add(1);
             if self.tail.compare_exchange_weak(tail, next, Ordering::AcqRel, Ordering::Acquire).is_ok() {

@@ -131,12 +131,13 @@ impl<'h> Master<'h> {
             self.apply(MasterEvent::Parent(process::parent_id()))?;
         }
         while let Some(signal) = self.signals.as_mut().and_then(SignalQueue::take) {
+            // An upgrade is ignored while there is a new master. One that ended before the signal came is none.
+            if signal == Signal::USR2 {
+                self.reap()?;
+            }
             self.apply(MasterEvent::Signal(signal))?;
         }
-        while let Ok(Some((pid, exit))) = process::reap() {
-            let booted = self.slots.get(&pid).is_some_and(|record| record.slot.read().booted);
-            self.apply(MasterEvent::Ended { pid, exit, booted })?;
-        }
+        self.reap()?;
         self.board.drain_master_wakeup();
         let readings: Vec<SlotReading> = self.board.readings().collect();
         self.apply(MasterEvent::Tick(&readings))?;
@@ -144,6 +145,15 @@ impl<'h> Master<'h> {
             Some(age) => self.apply(MasterEvent::Recycling { age }),
             None => Continue(()),
         }
+    }
+
+    /// Feeds the children that have ended into the table.
+    fn reap(&mut self) -> ControlFlow<i32> {
+        while let Ok(Some((pid, exit))) = process::reap() {
+            let booted = self.slots.get(&pid).is_some_and(|record| record.slot.read().booted);
+            self.apply(MasterEvent::Ended { pid, exit, booted })?;
+        }
+        Continue(())
     }
 
     /// Feeds an event to the table, performs the actions that come out, and then those that their answers

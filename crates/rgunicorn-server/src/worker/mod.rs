@@ -44,7 +44,7 @@ pub use mailbox::{Task, TaskQueue};
 pub use message::{Flow, Hijacked, Request};
 pub use queue::RequestQueue;
 pub use reactor::{Mailbox, Reactor, Snapshot, WakeSources};
-pub use respond::{Responded, Whole};
+pub use respond::{Responded, Whole, is_large_item};
 pub use run::CLIENT_CLOSED_REQUEST;
 pub use setup::{ListenerSpec, RequestCount, WorkerHandles};
 pub use source::{LoopSource, SourceHost, WorkerSource};

@@ -186,7 +186,7 @@ impl Reactor {
         let core = &mut *self.core();
         let mut io = core.parts(&self.setup).io;
         let urgency = io.turn.urgency(last);
-        io.push_out(id.conn, piece, urgency)
+        io.push_piece(id, piece, urgency)
     }
 
     /// Ends a response. `keep`: the connection stays open for the next request, if what was not read of this
@@ -234,7 +234,9 @@ impl Reactor {
     /// because the loop may not have looked for a while.
     pub fn is_half_closed(&self, id: RequestId) -> bool {
         let Core { conns, driver, .. } = &mut *self.core();
-        conns.request(id).is_none_or(|conn| conn.is_half_closed(driver))
+        // The connection is asked, not the request: its application may still be at work behind its response, while
+        // the next one has begun.
+        conns.get(id.conn).is_none_or(|conn| conn.is_half_closed(driver))
     }
 
     /// Tells whether the answer to a request is no longer waited for, which has waited for its turn from

@@ -1,10 +1,10 @@
 //! The one command that answers a request whose application has given everything, and what a response that goes on in
 //! pieces asks for instead.
 
-use rgunicorn_io::driver::Urgency;
+use rgunicorn_io::driver::{SendBuf, Urgency};
 use rgunicorn_io::sys::clock;
 
-use crate::response::{BodyItem, HeadContext, Pieces, Response};
+use crate::response::{BodyItem, HeadContext, Outgoing, Pieces, Response};
 
 use super::conn::io::ConnIo;
 use super::ids::RequestId;
@@ -63,9 +63,8 @@ impl ConnIo<'_> {
     fn respond(&mut self, id: RequestId, whole: Whole<'_>) -> Responded {
         let Whole { response, pieces, item, batch, waits, frees } = whole;
         let mut pieces = pieces.unwrap_or_else(|| Pieces::new(self.memory.buffer()));
-        let mut large = false;
+        let large = item.is_some_and(is_large_item);
         if let Some(item) = item {
-            large = item.bytes().len() > AWAITED_ITEM_BYTES_MIN;
             response.append(|| self.head_context(id), &mut pieces, item);
         }
         if !response.end(|| self.head_context(id), &mut pieces) {
@@ -99,12 +98,28 @@ impl ConnIo<'_> {
         // Also when the client has left meanwhile: the connection keeps the memory of the application's for a
         // place where it may be dropped.
         for piece in ready {
-            flow = self.push_out(id.conn, piece, urgency);
+            flow = self.push_piece(id, piece, urgency);
         }
         if tail.is_empty() {
             self.memory.recycle(tail);
             return flow;
         }
-        self.push_out(id.conn, tail.into(), urgency)
+        self.push_piece(id, tail.into(), urgency)
     }
+
+    /// Sends one piece, unless a later request is in progress on the connection: then it is discarded.
+    pub(crate) fn push_piece(&mut self, id: RequestId, piece: Outgoing, urgency: Urgency) -> Flow {
+        if self.conns.request(id).is_none() {
+            if let Outgoing::Bytes { head, body } = piece {
+                self.memory.discard(SendBuf { head, body });
+            }
+            return Flow::Gone;
+        }
+        self.push_out(id.conn, piece, urgency)
+    }
+}
+
+/// Tells whether an item is so large that its response is sent at once and waited for.
+pub fn is_large_item(item: &dyn BodyItem) -> bool {
+    item.bytes().len() > AWAITED_ITEM_BYTES_MIN
 }

@@ -6,6 +6,7 @@ use crate::app::{answer, pattern};
 use crate::client::get;
 use crate::stage::{Stage, calm, worker_config};
 use rgunicorn_io::driver::sim::SimConfig;
+use rgunicorn_server::response::Outgoing;
 use rgunicorn_server::worker::WorkerConfig;
 
 #[test]
@@ -158,6 +159,27 @@ fn pieces_stay_in_order_under_trouble() {
         ]
         .concat();
         stage.until("all answers", || client.has(&expected));
+        client.close();
+        stage.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_wait_for_output_ends_with_its_response_and_the_connection_goes_on() {
+    // With little output the next request begins at once, with much only when that has left.
+    for bytes in [40_000, 400_000] {
+        let stage = Stage::new(1, &SimConfig { send_window_bytes: 1000, ..calm() }, worker_config());
+        let client = stage.connect();
+        client.get("/hold");
+        client.get("/next");
+        stage.until("the call", || stage.app.count("call /hold") == 1);
+        let id = stage.app.hold();
+        stage.reactor.send(id, Outgoing::from(pattern(bytes)), false);
+        // As a greenlet of the application's own does, whose request's main greenlet then returns.
+        assert!(stage.reactor.park(id));
+        stage.reactor.finish(id, true);
+        stage.until("the wait is over", || stage.app.count(&format!("resume {id:?}")) == 1);
+        stage.until("the next answer", || client.read_some(7000) < 100 && client.contains("/next|"));
         client.close();
         stage.assert_nothing_left();
     }

@@ -236,6 +236,8 @@ impl Acceptor {
     /// Gives the wake-ups back.
     fn disarm(&mut self, io: &mut ConnIo<'_>) {
         let slot = &io.setup.handles.slot;
+        // A sibling may have come during the wait.
+        self.alone = self.alone && slot.board().is_only_worker();
         if self.alone && !io.draining {
             return slot.set_accepting(Accepting::BusyArmed);
         }
@@ -286,6 +288,7 @@ impl Acceptor {
         let Some(listener) = self.listeners.get_mut(index) else { return };
         listener.op = None;
         io.setup.handles.slot.set_accepting(Accepting::BusyDisarmed);
+        self.alone = self.alone && io.setup.handles.slot.board().is_only_worker();
         match result {
             Err(error) => self.pause(io, error),
             Ok(_) if self.is_alone_at(index) => self.accept_some(io, index),

@@ -44,10 +44,23 @@ impl ConnIo<'_> {
     pub(crate) fn finish(&mut self, id: RequestId, keep: bool) {
         let running = self.conns.request(id).filter(|conn| conn.phase == ConnPhase::Running);
         let Some(conn) = running else { return };
-        if keep && !conn.detached {
+        let keep = keep && !conn.detached;
+        self.unpark(id.conn);
+        if keep {
             self.skip_body(id.conn);
         } else {
             self.begin_close(id.conn);
+        }
+    }
+
+    /// Resumes a part of the application that still waits for output although the response is over (a greenlet
+    /// of its own that writes): later its request would no longer be the one in progress.
+    fn unpark(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get(id)
+            && std::mem::take(&mut conn.parked)
+        {
+            self.conns.timers.stop(id.index);
+            self.conns.resume(id);
         }
     }
 
@@ -247,9 +260,9 @@ impl ConnIo<'_> {
 
     /// Ends a connection after the present response: it closes when its output has left.
     pub(crate) fn begin_close(&mut self, id: ConnId) {
+        self.unpark(id);
         let Some(conn) = self.conns.get(id) else { return };
         conn.phase = ConnPhase::Closing;
-        conn.parked = false;
         if let Some(ext) = &mut conn.ext {
             ext.incoming = None;
         }
