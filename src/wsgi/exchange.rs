@@ -112,8 +112,8 @@ impl RequestObjects {
 }
 
 impl Drop for RequestObjects {
-    /// Lets whatever is still held of them lead nowhere, also where a panic has ended their request, and has the next set
-    /// take their place in the templates.
+    /// Lets whatever is still held of them lead nowhere, also where a panic has ended their request, and has the next
+    /// set take their place in the templates.
     fn drop(&mut self) {
         self.shared.end();
         if let Some(has_home) = &self.in_templates {
