@@ -17,7 +17,7 @@ pub(crate) enum EventSource {
 }
 
 /// The bit of a token that says that an operation is not the reactor's but was started by another user of its driver
-/// ([`Reactor::driver`]); the 63 others are free for them.
+/// ([`Reactor::driver`](super::Reactor::driver)); the 63 others are free for them.
 pub const EXTERNAL: u64 = 1 << 63;
 
 /// Tells whether a completion is of an operation with an [`EXTERNAL`] token. An orphan is the reactor's,

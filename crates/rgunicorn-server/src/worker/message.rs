@@ -15,7 +15,7 @@ use super::ids::RequestId;
 /// its memory.
 #[derive(Debug)]
 pub struct Request {
-    /// Its name in calls of the [`Reactor`].
+    /// Its name in calls of the [`Reactor`](super::Reactor).
     pub id: RequestId,
     /// Request line and header fields.
     pub head: RequestHead,
@@ -44,7 +44,7 @@ pub struct Request {
 pub enum Flow {
     /// The kernel has them all.
     Sent,
-    /// They are queued; after [`Reactor::park`] the application is resumed when the queue is empty.
+    /// They are queued; after [`Reactor::park`](super::Reactor::park) the application is resumed when the queue is empty.
     Queued,
     /// The client has left; stop producing.
     Gone,
