@@ -17,7 +17,7 @@ cd "$ROOT"
 VENV=$ROOT/target/venv-check # apart from .venv: its rgunicorn is the build with debug assertions
 RELEASE_VENV=$ROOT/target/venv-release # with what users get
 CORES=$(nproc)
-SUITE_JOBS=${SUITE_JOBS:-$((CORES > 8 ? 16 : 2 * CORES))} # tests at a time: they wait more than they compute
+SUITE_JOBS=${SUITE_JOBS:-$((CORES > 15 ? 16 : CORES + 1))} # tests at a time: they wait, but a crowd makes boots slow
 FUZZ_S=${FUZZ_S:-300}
 
 # One target directory for everything. Incremental builds only cost disk where nothing is built a second time.
