@@ -44,7 +44,8 @@ pub struct Request {
 pub enum Flow {
     /// The kernel has them all.
     Sent,
-    /// They are queued; after [`Reactor::park`](super::Reactor::park) the application is resumed when the queue is empty.
+    /// They are queued; after [`Reactor::park`](super::Reactor::park) the application is resumed when the queue is
+    /// empty.
     Queued,
     /// The client has left; stop producing.
     Gone,
