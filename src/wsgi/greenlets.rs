@@ -45,6 +45,7 @@ struct GreenletPool {
     serve: Py<PyCFunction>,
     /// Requests whose greenlets are being started: one, which its greenlet takes as the first thing that it does. More
     /// where something waits before (a trace function of greenlets): then any greenlet may serve any of them.
+    #[expect(clippy::vec_box, reason = "requests arrive in a box and leave in it: nothing is copied")]
     starting: RefCell<Vec<Box<Request>>>,
     running: Arc<InProgress>,
     /// Greenlets that wait for a connection; more than one if an application shares its request among
