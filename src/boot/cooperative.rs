@@ -132,8 +132,8 @@ pub(super) fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), 
 }
 
 impl RequestGreenlets for GreenletApp {
-    fn relay_logs(&self) {
-        Self::relay_logs(self);
+    fn begin_turn(&self) {
+        Python::attach(|py| Self::begin_turn(self, py));
     }
 
     fn running<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {

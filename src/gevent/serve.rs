@@ -22,9 +22,8 @@ const KILL_TIMEOUT_S: f64 = 1.0;
 
 /// The greenlets of a worker's requests, as far as the turns and the end of the worker are concerned.
 pub trait RequestGreenlets {
-    /// Hands the records of the error log to Python's logger, where there is one. Called once a turn, with nothing
-    /// borrowed.
-    fn relay_logs(&self);
+    /// Begins a turn of the hub's loop. Nothing is borrowed.
+    fn begin_turn(&self);
 
     /// Returns the greenlets of the requests in progress.
     ///
@@ -42,7 +41,7 @@ struct MainGreenlet<R> {
 
 impl<R: RequestGreenlets> SourceHost for MainGreenlet<R> {
     fn begin_turn(&self) {
-        self.requests.relay_logs();
+        self.requests.begin_turn();
     }
 
     fn leave(&self) {

@@ -43,14 +43,20 @@ struct GreenletPool {
     exit_class: Py<PyAny>,
     /// `serve_request`: a built-in function is called with less ado than an object of ours.
     serve: Py<PyCFunction>,
-    /// Requests whose greenlets are being started: one, which its greenlet takes as the first thing that it does. More
-    /// where something waits before (a trace function of greenlets): then any greenlet may serve any of them.
-    #[expect(clippy::vec_box, reason = "requests arrive in a box and leave in it: nothing is copied")]
-    starting: RefCell<Vec<Box<Request>>>,
+    /// Requests whose greenlets have not begun: one, which its greenlet takes as the first thing that it does. More
+    /// where something waits before (a trace function of greenlets).
+    starting: RefCell<Vec<Starting>>,
     running: Arc<InProgress>,
     /// Greenlets that wait for a connection; more than one if an application shares its request among
     /// greenlets.
     suspended: RefCell<RequestMap<Vec<Py<PyAny>>>>,
+}
+
+/// A request whose greenlet is being started.
+struct Starting {
+    greenlet: Py<PyAny>,
+    /// Boxed as it arrived and as it leaves: nothing is copied.
+    request: Box<Request>,
 }
 
 /// The greenlet of each request in progress, and its request line. Reports of a blocked loop are made from
@@ -105,27 +111,46 @@ impl GreenletPool {
 
     /// Runs a request in a new greenlet, up to the first time that it waits for anything.
     ///
-    /// `false`: the greenlet was killed before it began, and the request is over.
-    ///
     /// # Errors
     /// `MemoryError`, and the errors that gevent raises for a greenlet that it cannot make or start. The
     /// request is over then, too.
-    fn spawn(&self, py: Python<'_>, request: Box<Request>) -> PyResult<bool> {
-        let id = request.id;
+    fn spawn(&self, py: Python<'_>, request: Box<Request>) -> PyResult<()> {
         let greenlet = self.greenlet_class.bind(py).call1((&self.serve,))?;
         let entry = (greenlet.clone().unbind(), Line::of(&request));
-        let before = self.running.0.with(py, |all| all.insert(id, entry));
+        let before = self.running.0.with(py, |all| all.insert(request.id, entry));
         drop(before);
-        self.starting.borrow_mut().push(request);
-        let done = self.go_on(py, &greenlet);
-        let unstarted = self.starting.borrow().iter().any(|request| request.id == id);
-        if unstarted && greenlet.getattr(intern!(py, "dead"))?.is_truthy()? {
-            // Killed before it began.
-            self.starting.borrow_mut().retain(|request| request.id != id);
-            self.end(py, id);
-            return Ok(false);
+        let starting = Starting { greenlet: greenlet.clone().unbind(), request };
+        self.starting.borrow_mut().push(starting);
+        self.go_on(py, &greenlet)
+    }
+
+    /// Ends the requests whose greenlets were killed before they began; returns which.
+    fn end_unbegun(&self, py: Python<'_>) -> Vec<RequestId> {
+        let all: Vec<_> = {
+            let starting = self.starting.borrow();
+            starting.iter().map(|one| (one.request.id, one.greenlet.clone_ref(py))).collect()
+        };
+        let mut over = Vec::new();
+        for (id, greenlet) in all {
+            if is_dead(greenlet.bind(py)) && self.end_if_unbegun(py, id) {
+                over.push(id);
+            }
         }
-        done.map(|()| true)
+        over
+    }
+
+    /// Ends a request whose greenlet has not begun; returns whether it was one. A greenlet that begins after all finds
+    /// nothing to do.
+    fn end_if_unbegun(&self, py: Python<'_>, id: RequestId) -> bool {
+        let taken = {
+            let mut starting = self.starting.borrow_mut();
+            let at = starting.iter().position(|one| one.request.id == id);
+            at.map(|at| starting.swap_remove(at))
+        };
+        if taken.is_some() {
+            self.end(py, id);
+        }
+        taken.is_some()
     }
 
     /// Switches to a greenlet, from the hub.
@@ -133,9 +158,18 @@ impl GreenletPool {
         catch_panic(|| self.greenlets.switch(py, greenlet)).map(drop)
     }
 
-    /// Takes the request of a greenlet that begins.
-    fn begin(&self) -> Option<Box<Request>> {
-        self.starting.borrow_mut().pop()
+    /// Takes the request of the greenlet that begins, which is the running one.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    fn begin(&self, py: Python<'_>) -> PyResult<Option<Box<Request>>> {
+        let me = self.greenlets.current(py)?;
+        let mine = {
+            let mut starting = self.starting.borrow_mut();
+            let at = starting.iter().position(|one| one.greenlet.is(&me));
+            at.map(|at| starting.swap_remove(at))
+        };
+        Ok(mine.map(|one| one.request))
     }
 
     /// Forgets the greenlet of a request that is over.
@@ -236,6 +270,11 @@ impl GreenletPool {
             self.running.0.with(py, |all| all.values().map(|(greenlet, _)| greenlet.clone_ref(py)).collect());
         PyList::new(py, all)
     }
+}
+
+/// Returns whether a greenlet is over, in the eyes of gevent: one that was killed before it began is.
+fn is_dead(greenlet: &Bound<'_, PyAny>) -> bool {
+    greenlet.getattr(intern!(greenlet.py(), "dead")).is_ok_and(|dead| dead.is_truthy().unwrap_or(false))
 }
 
 thread_local! {
@@ -362,9 +401,21 @@ impl GreenletApp {
         Ok(app)
     }
 
-    /// Hands diverted records of the error log over. To be called where nothing is borrowed.
-    pub fn relay_logs(&self) {
+    /// Begins a turn of the loop: hands diverted records of the error log over, and looks after greenlets that have
+    /// not begun. To be called where nothing is borrowed.
+    pub fn begin_turn(&self, py: Python<'_>) {
         self.wsgi.relay_logs();
+        self.abort_unbegun(py);
+    }
+
+    /// Closes the connections of requests whose greenlets were killed before they began.
+    fn abort_unbegun(&self, py: Python<'_>) {
+        if self.responder.pool.starting.borrow().is_empty() {
+            return;
+        }
+        for id in self.responder.pool.end_unbegun(py) {
+            self.responder.reactor.abort(id);
+        }
     }
 
     /// Returns the greenlets of the requests in progress.
@@ -384,7 +435,7 @@ impl GreenletApp {
 
     /// Runs the request whose greenlet has just begun.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(request) = self.responder.pool.begin() else { return Ok(()) };
+        let Some(request) = self.responder.pool.begin(py)? else { return Ok(()) };
         let (id, reactor) = (request.id, &self.responder.reactor);
         reactor.begin_work(id);
         self.wsgi.start_guarded(py, request);
@@ -424,13 +475,13 @@ impl App for GreenletApp {
 
     fn call(&self, reactor: &Reactor, request: Box<Request>) {
         let id = request.id;
-        self.serve(reactor, id, request.begun, |py| match self.responder.pool.spawn(py, request) {
-            Ok(true) => {}
-            Ok(false) => reactor.abort(id),
-            Err(error) => {
+        self.serve(reactor, id, request.begun, |py| {
+            if let Err(error) = self.responder.pool.spawn(py, request) {
                 error.write_unraisable(py, None);
+                self.responder.pool.end_if_unbegun(py, id);
                 reactor.abort(id);
             }
+            self.abort_unbegun(py);
         });
     }
 

@@ -155,6 +155,46 @@ def test_kill_in_the_end_of_a_request(launch_gevent):
     assert "Traceback" not in server.log
 
 
+@contextlib.contextmanager
+def held_back(server, *names):
+    """Connections whose requests' greenlets wait for `/let` before they begin."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.client()) for _ in names]
+        with server.client() as control:
+            for name, client in zip(names, clients, strict=True):
+                assert control.get(f"/hold-next?name={name}").body == b"ok"
+                client.send(request(f"/name?name={name}"))
+                # Not by another request, which could be the next one itself.
+                wait_for("it to be held", (server.workdir / f"held-{name}").exists)
+            yield control, clients
+
+
+@pytest.mark.own(reason="Gunicorn has a greenlet for a connection, and many requests in it")
+@pytest.mark.parametrize("order", [("first", "second"), ("second", "first")])
+def test_each_greenlet_serves_its_own_request_however_late(launch_gevent, order):
+    server = launch_gevent("held_back:app")
+    with held_back(server, "first", "second") as (control, clients):
+        by_name = dict(zip(("first", "second"), clients, strict=True))
+        for name in order:
+            control.get(f"/let?name={name}&how=begin")
+            assert by_name[name].response().body == name.encode()
+
+
+@pytest.mark.own(reason="Gunicorn has a greenlet for a connection, and many requests in it")
+@pytest.mark.parametrize("how", ["kill", "throw"])
+def test_a_greenlet_that_ends_before_it_begins_closes_its_connection(launch_gevent, how):
+    server = launch_gevent("held_back:app")
+    with held_back(server, "victim", "witness") as (control, (victim, witness)):
+        control.get(f"/let?name=victim&how={how}")
+        victim.assert_closed()
+        control.get("/let?name=witness&how=begin")
+        assert witness.response().body == b"witness"
+        # gevent calls one dead that it killed, greenlet lets it begin all the same: there is nothing for it to do.
+        control.get("/let?name=victim&how=begin")
+        assert control.get("/meet?name=alone&n=1").body == b"met"
+    assert "Traceback" not in server.log
+
+
 def test_a_client_that_leaves_disturbs_nobody(launch_gevent):
     server = launch_gevent("coop:app", "--log-level", "info")
     with held(server, "stays", 3) as others:
