@@ -410,7 +410,7 @@ impl GreenletApp {
 
     /// Closes the connections of requests whose greenlets were killed before they began.
     fn abort_unbegun(&self, py: Python<'_>) {
-        if self.responder.pool.starting.borrow().is_empty() {
+        if self.responder.pool.starting.borrow().is_empty() || self.is_forked_child() {
             return;
         }
         for id in self.responder.pool.end_unbegun(py) {
@@ -435,6 +435,10 @@ impl GreenletApp {
 
     /// Runs the request whose greenlet has just begun.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
+        if self.wsgi.is_forked_copy() {
+            // Requests that had not begun when the application forked are the parent's.
+            return Ok(());
+        }
         let Some(request) = self.responder.pool.begin(py)? else { return Ok(()) };
         let (id, reactor) = (request.id, &self.responder.reactor);
         reactor.begin_work(id);
@@ -476,7 +480,11 @@ impl App for GreenletApp {
     fn call(&self, reactor: &Reactor, request: Box<Request>) {
         let id = request.id;
         self.serve(reactor, id, request.begun, |py| {
-            if let Err(error) = self.responder.pool.spawn(py, request) {
+            let spawned = self.responder.pool.spawn(py, request);
+            if self.is_forked_child() {
+                return;
+            }
+            if let Err(error) = spawned {
                 error.write_unraisable(py, None);
                 self.responder.pool.end_if_unbegun(py, id);
                 reactor.abort(id);

@@ -43,6 +43,10 @@ impl EarlyHints {
             .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
         if let Some(id) = self.shared.hinted() {
             let responder = current::responder()?;
+            if !responder.serves(id) {
+                let text = "early hints in a thread that serves another request";
+                return Err(pyo3::exceptions::PyRuntimeError::new_err(text));
+            }
             responder.send(id, Outgoing::from(hints));
             responder.flush();
         }

@@ -180,6 +180,10 @@ impl RemoteResponder {
 }
 
 impl Responder for RemoteResponder {
+    fn serves(&self, id: RequestId) -> bool {
+        self.id.get() == Some(id)
+    }
+
     fn head_context(&self, _: RequestId) -> HeadContext {
         let stopping = self.context.worker.control.stopping();
         HeadContext {
@@ -235,7 +239,11 @@ impl Responder for RemoteResponder {
         }
     }
 
-    fn abort(&self, _: RequestId) {
+    fn abort(&self, id: RequestId) {
+        if !self.serves(id) {
+            // A thread that reads another's body.
+            return self.context.mailbox.post(Box::new(move |reactor: &Reactor| reactor.abort(id)));
+        }
         self.batch.borrow_mut().end = Some(End::Abort);
         self.post();
     }

@@ -30,6 +30,11 @@ pub(super) enum Waited {
 
 /// The way of a response's bytes, and of its application's waits.
 pub(super) trait Responder {
+    /// Returns whether bytes of this request may leave from here: not those of another thread's.
+    fn serves(&self, _: RequestId) -> bool {
+        true
+    }
+
     /// Returns what the head of a response says about its connection and the time.
     fn head_context(&self, id: RequestId) -> HeadContext;
 

@@ -135,6 +135,9 @@ impl Write {
         let Some(id) = self.shared.request().filter(|_| !over) else {
             return Err(PyRuntimeError::new_err("write() after the end of the response"));
         };
+        if !responder.serves(id) {
+            return Err(PyRuntimeError::new_err("write() in a thread that serves another request"));
+        }
         let mut pieces = Pieces::new(responder.buffer());
         // `write` exists only after start_response.
         let _ = self.shared.append(responder, id, &mut pieces, data);

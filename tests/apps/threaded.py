@@ -108,3 +108,25 @@ def fork(environ):
     if child == 0:
         return "the child's answer is nobody's"
     return str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+lent = {}
+
+
+@app.route("/lend")
+def lend(environ, start_response):
+    """Lends its `write` and its early hints to other requests until there is a file called `gate`."""
+    lent["write"], lent["hints"] = start_response("200 OK", []), environ["wsgi.early_hints"]
+    gate(environ)
+    return [b"its own"]
+
+
+@app.text("/borrow")
+def borrow(environ):
+    """?what=: calls what another request has lent."""
+    argument = {"write": b"of another", "hints": [("Link", "</of-another>")]}[parameter(environ, "what")]
+    try:
+        lent[parameter(environ, "what")](argument)
+    except RuntimeError as error:
+        return f"refused: {error}"
+    return "called"

@@ -155,6 +155,60 @@ def test_kill_in_the_end_of_a_request(launch_gevent):
     assert "Traceback" not in server.log
 
 
+@pytest.fixture(scope="module")
+def helpers(launch_gevent_module):
+    return launch_gevent_module("coop_helpers:app", "--keep-alive", "60")
+
+
+@pytest.mark.own(reason="Gunicorn's greenlet of a connection goes on before its helpers have written")
+@pytest.mark.parametrize("last", [False, True], ids=["kept", "last"])
+def test_a_helper_that_still_writes_when_its_request_returns(helpers, last):
+    """The response goes out whole, its helper hears of no error, and the connection goes on, or ends."""
+    name = f"write-{last}"
+    with helpers.client() as client:
+        client.send(request(f"/write?name={name}", headers={"Connection": "close"} if last else {}))
+        if not last:
+            client.send(request("/meet?name=alone&n=1"))
+        wait_for("the helper", lambda: notes(helpers, name) != "")
+        assert client.response().body[-4:] == b"tail"
+        assert notes(helpers, name) == "None"
+        if last:
+            client.assert_closed()
+        else:
+            assert client.response().body == b"met"
+
+
+@pytest.mark.own(reason="Gunicorn's greenlet of a connection is the request's: its helper writes to the end")
+def test_a_kill_while_a_helper_writes_ends_the_connection(helpers):
+    with helpers.client() as client:
+        client.send(request("/write-and-wait?name=killed"))
+        client.head()
+        assert helpers.get("/kill-request?name=killed").body == b"ok"
+        wait_for("the helper", lambda: notes(helpers, "killed") != "")
+        assert notes(helpers, "killed") == "BrokenPipeError"
+        client.rest()
+
+
+@pytest.mark.own(reason="Gunicorn's input has no end of its own: it would read the next request")
+def test_a_helper_that_still_reads_when_its_request_returns(helpers):
+    with helpers.client() as client:
+        client.send(b"POST /read?name=reader HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nfour")
+        assert client.response().body == b"ok"
+        wait_for("the helper", lambda: notes(helpers, "reader") != "")
+        client.send(b"more")
+        assert client.get("/meet?name=alone&n=1").body == b"met"
+
+
+@pytest.mark.own(reason="Gunicorn's input raises nothing when the client leaves")
+def test_a_reader_whose_client_leaves_ends_the_response_of_its_request(helpers):
+    with helpers.client() as client:
+        client.send(b"POST /read-and-stream?name=both HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nfour")
+        client.head()
+        client.shutdown()
+        wait_for("both", lambda: sorted(notes(helpers, "both").split(",")) == ["ConnectionResetError", "closed"])
+        client.rest()
+
+
 @contextlib.contextmanager
 def held_back(server, *names):
     """Connections whose requests' greenlets wait for `/let` before they begin."""

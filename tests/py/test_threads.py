@@ -200,3 +200,17 @@ def test_slow_senders_hold_no_thread(launch, flavour):
             client.send(data)
         for _ in range(10):
             assert server.get("/pid").status == 200
+
+
+@pytest.mark.own(reason="Gunicorn writes it to the client of the lender, amid whatever that gets")
+@pytest.mark.parametrize("what", ["write", "hints"])
+def test_no_request_sends_into_the_response_of_another(launch, flavour, kind, what):
+    server = start(launch, flavour, kind)
+    with server.client() as lender:
+        lender.send(request("/lend"))
+        wait_for("the lender", lambda: inside(server) == 1)
+        answer = server.get(f"/borrow?what={what}")
+        assert answer.status == 200
+        assert answer.body.startswith(b"refused: "), answer
+        (server.workdir / "gate").touch()
+        assert lender.response().body == b"its own"

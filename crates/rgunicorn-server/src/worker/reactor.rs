@@ -197,14 +197,11 @@ impl Reactor {
 
     /// Ends a response that cannot be completed: what is queued still leaves, then the connection is cut.
     pub fn abort(&self, id: RequestId) {
-        let core = &mut *self.core();
-        if core.conns.request(id).is_some() {
-            core.parts(&self.setup).io.begin_close(id.conn);
-        }
+        self.core().parts(&self.setup).io.abort(id);
     }
 
     /// Asks for [`super::App::resume`] when all output has left (or [`super::App::abandon`] when the client has).
-    /// `false`: nothing is queued, go on at once.
+    /// `false`: nothing is queued, or the response is over: go on at once, unless [`Self::is_closed`].
     pub fn park(&self, id: RequestId) -> bool {
         self.core().parts(&self.setup).io.park(id)
     }
@@ -225,9 +222,9 @@ impl Reactor {
         self.core().conns.end_work(id.conn);
     }
 
-    /// Tells whether the client has left (or never was).
+    /// Tells whether a response is cut short: its client has left (or never was), or it was aborted.
     pub fn is_closed(&self, id: RequestId) -> bool {
-        self.core().conns.request(id).is_none()
+        self.core().conns.is_cut(id)
     }
 
     /// Tells whether the client has left, or has at least shut its side of the connection: asks the kernel,
@@ -269,7 +266,7 @@ impl Reactor {
     /// Asks for [`super::App::resume`] when there is something to read, be it the end or a fault (or for
     /// [`super::App::abandon`] when the connection is closed before). `false`: there is already. A connection
     /// may be parked, too: whichever waits looks again after either. [`Reactor::finish`] and
-    /// [`Reactor::abort`] take the wish back.
+    /// [`Reactor::abort`] end the wait by the same call.
     pub fn await_body(&self, id: RequestId) -> bool {
         self.core().parts(&self.setup).io.await_body(id)
     }

@@ -107,9 +107,9 @@ impl ConnIo<'_> {
         self.push_piece(id, tail.into(), urgency)
     }
 
-    /// Sends one piece, unless a later request is in progress on the connection: then it is discarded.
+    /// Sends one piece of a response, unless that is over: then it is discarded.
     pub(crate) fn push_piece(&mut self, id: RequestId, piece: Outgoing, urgency: Urgency) -> Flow {
-        if self.conns.request(id).is_none() {
+        if self.conns.running(id).is_none() {
             if let Outgoing::Bytes { head, body } = piece {
                 self.memory.discard(SendBuf { head, body });
             }

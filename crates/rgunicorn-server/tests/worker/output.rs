@@ -7,7 +7,7 @@ use crate::client::get;
 use crate::stage::{Stage, calm, worker_config};
 use rgunicorn_io::driver::sim::SimConfig;
 use rgunicorn_server::response::Outgoing;
-use rgunicorn_server::worker::WorkerConfig;
+use rgunicorn_server::worker::{Flow, WorkerConfig};
 
 #[test]
 fn a_slow_reader_gets_a_large_body_whole() {
@@ -179,8 +179,46 @@ fn a_wait_for_output_ends_with_its_response_and_the_connection_goes_on() {
         assert!(stage.reactor.park(id));
         stage.reactor.finish(id, true);
         stage.until("the wait is over", || stage.app.count(&format!("resume {id:?}")) == 1);
+        // It looks again, and finds neither anything to wait for nor that its client has left.
+        assert!(!stage.reactor.park(id) && !stage.reactor.is_closed(id));
         stage.until("the next answer", || client.read_some(7000) < 100 && client.contains("/next|"));
         client.close();
         stage.assert_nothing_left();
     }
+}
+
+#[test]
+fn nothing_waits_for_output_behind_the_last_response() {
+    let stage = Stage::new(1, &SimConfig { send_window_bytes: 1000, ..calm() }, worker_config());
+    let client = stage.connect();
+    client.get("/hold");
+    stage.until("the call", || stage.app.count("call /hold") == 1);
+    let id = stage.app.hold();
+    stage.reactor.send(id, Outgoing::from(pattern(400_000)), false);
+    assert!(stage.reactor.park(id));
+    stage.reactor.finish(id, false);
+    stage.until("the wait is over", || stage.app.count("resume") == 1);
+    assert!(!stage.reactor.park(id) && !stage.reactor.is_closed(id));
+    assert_eq!(stage.reactor.send(id, Outgoing::from(pattern(1)), false), Flow::Gone);
+    stage.until("the end", || client.read_some(7000) == 0 && client.sees_end());
+    client.close();
+    stage.assert_nothing_left();
+}
+
+#[test]
+fn a_response_that_is_aborted_ends_the_waits_of_its_writers() {
+    let stage = Stage::new(1, &SimConfig { send_window_bytes: 1000, ..calm() }, worker_config());
+    let client = stage.connect();
+    client.get("/hold");
+    stage.until("the call", || stage.app.count("call /hold") == 1);
+    let id = stage.app.hold();
+    stage.reactor.send(id, Outgoing::from(pattern(400_000)), false);
+    assert!(stage.reactor.park(id));
+    stage.reactor.abort(id);
+    stage.until("the wait is over", || stage.app.count("resume") == 1);
+    assert!(!stage.reactor.park(id) && stage.reactor.is_closed(id));
+    assert_eq!(stage.reactor.send(id, Outgoing::from(pattern(1)), false), Flow::Gone);
+    stage.until("the end", || client.read_some(7000) == 0 && client.sees_end());
+    client.close();
+    stage.assert_nothing_left();
 }

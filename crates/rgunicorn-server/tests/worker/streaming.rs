@@ -476,7 +476,7 @@ fn a_stopping_worker_answers_what_streams_and_does_not_wait_for_what_nobody_read
 }
 
 #[test]
-fn a_wish_is_forgotten_with_the_response() {
+fn what_comes_of_a_body_behind_its_response_is_told_to_no_one() {
     let stage = stage(streaming());
     let client = held(&stage, 4);
     assert!(stage.reactor.await_body(stage.app.hold()));
@@ -484,7 +484,34 @@ fn a_wish_is_forgotten_with_the_response() {
     client.send("abcd");
     client.get("/next");
     stage.until("the next answer", || client.contains("/next|"));
-    assert_eq!(stage.app.count("resume") + stage.app.count("abandon"), 0);
+    // Once, and for the end of the response: see the next test.
+    assert_eq!(stage.app.count("resume") + stage.app.count("abandon"), 1);
     client.close();
     stage.assert_nothing_left();
+}
+
+#[test]
+fn a_wait_for_the_body_ends_with_the_response() {
+    type End = fn(&Stage, rgunicorn_server::worker::RequestId);
+    let kept: End = |stage, id| stage.reactor.finish(id, true);
+    let last: End = |stage, id| stage.reactor.finish(id, false);
+    let aborted: End = |stage, id| stage.reactor.abort(id);
+    for end in [kept, last, aborted] {
+        let stage = stage(streaming());
+        let client = held(&stage, 4);
+        let id = stage.app.hold();
+        // As a greenlet of the application's own does, whose request's main greenlet then returns.
+        assert!(stage.reactor.await_body(id));
+        end(&stage, id);
+        stage.until("the wait is over", || stage.app.count("resume") == 1);
+        assert!(!stage.reactor.await_body(id));
+        assert_eq!(stage.reactor.read_body(id, 9), BodyRead::Failed(BodyFault::Gone));
+        // It gives up what it takes for half a request: that is over, and its connection is not its own.
+        stage.reactor.abort(id);
+        client.send("body");
+        client.get("/next");
+        stage.until("the end", || client.contains("/next|") || client.sees_end());
+        client.close();
+        stage.assert_nothing_left();
+    }
 }

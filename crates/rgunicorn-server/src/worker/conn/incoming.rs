@@ -195,9 +195,9 @@ impl Incoming {
         self.awaited
     }
 
-    /// Notes whether the application waits for more.
-    pub(crate) fn set_awaited(&mut self, awaited: bool) {
-        self.awaited = awaited;
+    /// Notes whether the application waits for more; returns whether it did.
+    pub(crate) fn set_awaited(&mut self, awaited: bool) -> bool {
+        std::mem::replace(&mut self.awaited, awaited)
     }
 
     /// Takes out at most `bytes_max` bytes, and at least one.
@@ -214,7 +214,6 @@ impl Incoming {
 
     /// Drops what is held and what still comes: the application will not read it any more.
     pub(crate) fn skip(&mut self) {
-        self.awaited = false;
         self.skipped = Some(std::mem::take(&mut self.held).len());
     }
 
@@ -246,9 +245,7 @@ mod tests {
     #[test]
     fn a_body_is_read_away_up_to_a_bound() {
         let mut incoming = Incoming::new(Pending::of(b"held".to_vec()));
-        incoming.set_awaited(true);
         incoming.skip();
-        assert!(!incoming.is_awaited());
         assert_eq!(
             [4, 3].map(|max| incoming.skip_progress(max)),
             [SkipProgress::Open, SkipProgress::Hopeless]

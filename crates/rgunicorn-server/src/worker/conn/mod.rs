@@ -75,8 +75,10 @@ pub(crate) struct Conn {
     pub(crate) proxied: Option<Arc<proxy::ProxyHeader>>,
     /// The peer may set the headers that only a trusted proxy may set.
     pub(crate) trusted: bool,
-    /// The application waits for the output queue to become empty.
+    /// The application waits for the output queue to become empty: only while its response is not over.
     pub(crate) parked: bool,
+    /// The application, or the server in its place, has given the last response up.
+    pub(crate) aborted: bool,
     /// The application took the socket; the reactor no longer reads from it.
     pub(crate) detached: bool,
     /// At least one request was answered.
@@ -159,6 +161,7 @@ impl Conn {
             proxied: None,
             trusted: new.trusted,
             parked: false,
+            aborted: false,
             detached: false,
             served: false,
             held: false,

@@ -42,10 +42,9 @@ impl FilePart {
 impl ConnIo<'_> {
     /// Ends a response. `keep`: the connection stays open for the next request.
     pub(crate) fn finish(&mut self, id: RequestId, keep: bool) {
-        let running = self.conns.request(id).filter(|conn| conn.phase == ConnPhase::Running);
-        let Some(conn) = running else { return };
+        let Some(conn) = self.conns.running(id) else { return };
         let keep = keep && !conn.detached;
-        self.unpark(id.conn);
+        self.end_waits(id.conn);
         if keep {
             self.skip_body(id.conn);
         } else {
@@ -53,20 +52,27 @@ impl ConnIo<'_> {
         }
     }
 
-    /// Resumes a part of the application that still waits for output although the response is over (a greenlet
-    /// of its own that writes): later its request would no longer be the one in progress.
-    fn unpark(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.get(id)
-            && std::mem::take(&mut conn.parked)
-        {
+    /// Gives a response up that is not over: nothing more of it is sent than what is queued.
+    pub(crate) fn abort(&mut self, id: RequestId) {
+        let Some(conn) = self.conns.running(id) else { return };
+        conn.aborted = true;
+        self.begin_close(id.conn);
+    }
+
+    /// Resumes the parts of the application that still wait for the client although the response is over (greenlets of
+    /// its own that write, or read the body): later their request would no longer be the one in progress.
+    fn end_waits(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let awaited = conn.incoming().is_some_and(|incoming| incoming.set_awaited(false));
+        if std::mem::take(&mut conn.parked) | awaited {
             self.conns.timers.stop(id.index);
             self.conns.resume(id);
         }
     }
 
-    /// Notes that the application waits until all output has left. `false`: nothing is queued.
+    /// Notes that the application waits until all output has left. `false`: nothing is queued, or the response is over.
     pub(crate) fn park(&mut self, id: RequestId) -> bool {
-        let Some(conn) = self.conns.request(id).filter(|conn| conn.has_output()) else { return false };
+        let Some(conn) = self.conns.running(id).filter(|conn| conn.has_output()) else { return false };
         conn.parked = true;
         self.start_timer(id.conn, ConnTimer::WriteStall, self.setup.config.write_stall_timeout);
         true
@@ -81,6 +87,12 @@ impl ConnIo<'_> {
         let conn = self.conns.request(id).ok_or(io::ErrorKind::NotConnected)?;
         let fd = rgunicorn_io::sys::file::duplicate(conn.fd.as_raw_fd())?;
         conn.detached = true;
+        // What comes now is the new owner's: whichever waits for it as a body finds its end.
+        if conn.incoming().is_some_and(|incoming| incoming.set_awaited(false)) {
+            self.conns.timers.stop(id.conn.index);
+            self.conns.resume(id.conn);
+        }
+        let Some(conn) = self.conns.request(id) else { return Err(io::ErrorKind::NotConnected.into()) };
         let mut unread = conn.take_unread();
         let (data, end) = self.stop_recv(id.conn);
         self.bytes_in(id.conn, BytesIn::Own(&data), end);
@@ -260,7 +272,7 @@ impl ConnIo<'_> {
 
     /// Ends a connection after the present response: it closes when its output has left.
     pub(crate) fn begin_close(&mut self, id: ConnId) {
-        self.unpark(id);
+        self.end_waits(id);
         let Some(conn) = self.conns.get(id) else { return };
         conn.phase = ConnPhase::Closing;
         if let Some(ext) = &mut conn.ext {

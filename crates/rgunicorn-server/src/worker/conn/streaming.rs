@@ -10,8 +10,7 @@ use crate::worker::timers::ConnTimer;
 impl ConnIo<'_> {
     /// Reads at most `bytes_max` bytes, and at least one, of the body of the request in progress.
     pub(crate) fn read_body(&mut self, id: RequestId, bytes_max: usize) -> BodyRead {
-        let running = self.conns.request(id).filter(|conn| conn.phase == ConnPhase::Running);
-        let Some(conn) = running else { return BodyRead::Failed(BodyFault::Gone) };
+        let Some(conn) = self.conns.running(id) else { return BodyRead::Failed(BodyFault::Gone) };
         let Some(incoming) = conn.incoming() else { return BodyRead::End };
         let read = incoming.read(bytes_max);
         // Not as soon as there is room for a byte: pausing again costs more than that.
@@ -24,8 +23,7 @@ impl ConnIo<'_> {
 
     /// Notes that the application waits for something to read. `false`: there is already.
     pub(crate) fn await_body(&mut self, id: RequestId) -> bool {
-        let running = self.conns.request(id).filter(|conn| conn.phase == ConnPhase::Running);
-        let incoming = running.and_then(|conn| conn.incoming());
+        let incoming = self.conns.running(id).and_then(|conn| conn.incoming());
         let Some(incoming) = incoming.filter(|incoming| !incoming.is_readable()) else { return false };
         incoming.set_awaited(true);
         self.start_timer(id.conn, ConnTimer::BodyStall, self.setup.config.body_stall_timeout);

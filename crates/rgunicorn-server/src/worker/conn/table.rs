@@ -6,7 +6,7 @@ use slab::Slab;
 
 use rgunicorn_io::sys::clock::Instant;
 
-use super::{Conn, NewConn};
+use super::{Conn, ConnPhase, NewConn};
 use crate::worker::event_source::GENERATION_MASK;
 use crate::worker::ids::{ConnId, RequestId};
 use crate::worker::jobs::Job;
@@ -40,6 +40,21 @@ impl Connections {
     /// Returns the connection on which the request `id` is, if no later one has begun there.
     pub(crate) fn request(&mut self, id: RequestId) -> Option<&mut Conn> {
         self.get(id.conn).filter(|conn| conn.sequence() == id.sequence)
+    }
+
+    /// Returns the connection of the request `id` while its response is not over: the application may still read its
+    /// body, send, and wait.
+    pub(crate) fn running(&mut self, id: RequestId) -> Option<&mut Conn> {
+        self.request(id).filter(|conn| conn.phase == ConnPhase::Running)
+    }
+
+    /// Tells whether the response of `id` is cut short: its client has left, or it was aborted. Not so once it is over,
+    /// whatever becomes of the connection's next request.
+    pub(crate) fn is_cut(&mut self, id: RequestId) -> bool {
+        match self.get(id.conn) {
+            None => true,
+            Some(conn) => conn.aborted && conn.sequence() == id.sequence,
+        }
     }
 
     /// Gives a new connection a slot and an id.
