@@ -88,6 +88,8 @@ pub(crate) struct Acceptor {
     just_accepted: bool,
     /// No sibling accepts at the listeners, as of the beginning of the last wait.
     alone: bool,
+    /// The next connections are the siblings'.
+    holds_back: bool,
     /// Connections that the score-board knows of.
     reported: usize,
 }
@@ -103,6 +105,7 @@ impl Acceptor {
             warned_at: None,
             just_accepted: false,
             alone: false,
+            holds_back: false,
             reported: 0,
         }
     }
@@ -124,7 +127,9 @@ impl Acceptor {
 
     /// Returns the times at which the wait must be over.
     pub(crate) fn deadlines(&self) -> [Option<Instant>; 3] {
-        [self.paused_until, self.balancer.next_look(), self.wakeups.next_check()]
+        // A worker that leaves connections to others does not follow the plan of looks: what is due there stays due.
+        let check = self.wakeups.next_check().filter(|_| !self.holds_back);
+        [self.paused_until, self.balancer.next_look(), check]
     }
 
     /// Arms the listeners if this worker may take more connections.
@@ -139,7 +144,9 @@ impl Acceptor {
             self.look_for_nothing();
             return self.hand_back(io, |_| true);
         }
-        let take = match self.decide(io) {
+        let decision = self.decide(io);
+        self.holds_back = decision == AcceptDecision::Disarm;
+        let take = match decision {
             // Among siblings one is enough for this turn; no other worker takes the next one of a lone worker.
             AcceptDecision::Arm => !self.polls_backlog(io) || self.alone,
             AcceptDecision::Keep => false,
@@ -174,6 +181,7 @@ impl Acceptor {
     /// Decides about the next connections at listeners that are shared.
     fn decide(&mut self, io: &mut ConnIo<'_>) -> AcceptDecision {
         if self.alone {
+            self.balancer.end_hold();
             return AcceptDecision::Arm;
         }
         // Requests wait, or have probably just arrived: clients send the first one right behind the
@@ -189,12 +197,12 @@ impl Acceptor {
             self.balancer.end_hold();
             return AcceptDecision::Disarm;
         }
-        if self.holds_back(io) { AcceptDecision::Disarm } else { AcceptDecision::Arm }
+        if self.leaves_to_siblings(io) { AcceptDecision::Disarm } else { AcceptDecision::Arm }
     }
 
     /// Tells whether this worker leaves the next connections to its siblings, and takes one that none of them
     /// has taken.
-    fn holds_back(&mut self, io: &mut ConnIo<'_>) -> bool {
+    fn leaves_to_siblings(&mut self, io: &mut ConnIo<'_>) -> bool {
         let (now, own) = (io.turn.now(), io.conns.len() as u64);
         let slot = &io.setup.handles.slot;
         let shares = self.listeners.iter().any(|listener| listener.shared);

@@ -120,6 +120,47 @@ fn a_worker_whose_threads_are_all_at_work_leaves_connections_to_its_siblings() {
     assert_eq!(lone.begin_wait(), (Accepting::Waiting, true));
 }
 
+/// Whether a wait that begins now would end at once.
+fn would_not_sleep(rig: &Rig) -> bool {
+    rig.acceptor.deadlines().into_iter().flatten().any(|at| at <= rig.parts.turn.now())
+}
+
+#[test]
+fn a_worker_that_leaves_connections_to_its_siblings_sleeps_also_after_their_wakeups() {
+    let config = WorkerConfig { threads: 1, ..WorkerConfig::default() };
+    let (mut rig, _sibling) = Rig::with_sibling(config);
+    let id = rig.parts.conns.insert(new_conn());
+    rig.parts.conns.begin_work(id);
+    rig.begin_wait();
+    rig.acceptor.wakeups.on_sibling_wakeup(rig.parts.turn.now());
+    assert_eq!(rig.begin_wait(), (Accepting::No, false));
+    assert!(!would_not_sleep(&rig));
+    // The connection is looked for as soon as this worker may take it.
+    rig.parts.conns.end_work(id);
+    rig.parts.net.connect(rig.listener).unwrap();
+    rig.begin_wait();
+    assert_eq!(rig.parts.conns.len(), 2);
+}
+
+#[test]
+fn a_worker_that_becomes_alone_while_it_holds_back_sleeps() {
+    let (mut rig, sibling) = Rig::with_sibling(WorkerConfig::default());
+    for _ in 0..20 {
+        rig.parts.conns.insert(new_conn());
+    }
+    rig.begin_wait();
+    rig.wake();
+    rig.acceptor.takes_look_only();
+    assert_eq!(rig.begin_wait().0, Accepting::No, "it has more than its sibling");
+    sibling.release();
+    rig.slot().board().set_workers(1);
+    rig.parts.net.advance(Duration::from_secs(1));
+    let now = rig.parts.driver.now();
+    rig.parts.turn.end_wait(now);
+    assert_eq!(rig.begin_wait(), (Accepting::Waiting, true));
+    assert!(!would_not_sleep(&rig));
+}
+
 #[test]
 fn a_wakeup_with_work_at_hand_is_passed_on_but_not_twice_in_a_row() {
     let (mut rig, _sibling) = Rig::with_sibling(WorkerConfig::default());
