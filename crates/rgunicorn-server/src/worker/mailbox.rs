@@ -95,16 +95,19 @@ impl<T: ?Sized> TaskQueue<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
     use std::sync::Arc;
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{Sender, channel};
     use std::thread;
     use std::time::Duration;
 
     use crate::log::{ErrorLog, Level};
     use crate::worker::{
-        App, Control, ExitStatus, Mailbox, Reactor, Request, RequestId, WakeSources, WorkerConfig,
-        WorkerHandles,
+        App, Control, ExitStatus, ListenerSpec, Mailbox, Reactor, Request, RequestId, WakeSources,
+        WorkerConfig, WorkerHandles,
     };
     use rgunicorn_http::Policy;
     use rgunicorn_io::driver::{Choice, Config, Driver};
@@ -127,6 +130,10 @@ mod tests {
 
     /// On every driver that there is.
     fn each_reactor(test: impl Fn(&Reactor, &Arc<Mailbox>)) {
+        each_reactor_at(&[], test);
+    }
+
+    fn each_reactor_at(listeners: &[ListenerSpec], test: impl Fn(&Reactor, &Arc<Mailbox>)) {
         for choice in [Choice::Uring, Choice::Epoll] {
             let Ok((driver, _)) = Driver::open(&Config { choice, ..Config::default() }) else { continue };
             let mailbox = Arc::new(Mailbox::new().unwrap());
@@ -142,7 +149,7 @@ mod tests {
             let wakes = WakeSources { signals: None, mailbox: Some(Arc::clone(&mailbox)) };
             // Only mail ends its sleep in time.
             let config = WorkerConfig { idle_wait_max: Duration::from_secs(60), ..WorkerConfig::default() };
-            test(&Reactor::new(driver, &[], wakes, handles, config, Policy::default()), &mailbox);
+            test(&Reactor::new(driver, listeners, wakes, handles, config, Policy::default()), &mailbox);
         }
     }
 
@@ -195,6 +202,61 @@ mod tests {
             assert_eq!(reactor.before_wait(), Duration::ZERO);
             let core = &*reactor.core();
             assert_eq!((core.acceptor.has_just_accepted(), core.turn.requests()), (false, 0));
+        });
+    }
+
+    /// Keeps the name of its request for the test to act on.
+    #[derive(Default)]
+    struct Keeper(Cell<Option<RequestId>>);
+
+    impl App for Keeper {
+        fn blocking(&self, wait: &mut dyn FnMut()) {
+            wait();
+        }
+        fn check_signals(&self, _: bool) -> Result<(), ExitStatus> {
+            Ok(())
+        }
+        fn call(&self, _: &Reactor, request: Box<Request>) {
+            self.0.set(Some(request.id));
+        }
+        fn resume(&self, _: &Reactor, _: RequestId) {}
+        fn abandon(&self, _: &Reactor, _: RequestId) {}
+    }
+
+    fn turn(reactor: &Reactor, app: &Keeper) {
+        let mut completions = Vec::new();
+        let _ = reactor.before_wait();
+        reactor.wait(app, Duration::from_millis(1), &mut completions);
+        reactor.after_wait(&mut completions);
+        reactor.run_jobs(app);
+        reactor.end_turn();
+    }
+
+    #[test]
+    fn a_task_that_takes_a_connection_over_gets_what_came_in_the_same_wait() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let spec = ListenerSpec { fd: listener.as_raw_fd(), unix: false, shared: false };
+        each_reactor_at(&[spec], |reactor, mailbox| {
+            let app = Keeper::default();
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            let id = loop {
+                turn(reactor, &app);
+                if let Some(id) = app.0.get() {
+                    break id;
+                }
+            };
+            // Within this machine, what is sent has arrived.
+            client.write_all(b"its own").unwrap();
+            let (sender, taken) = channel();
+            let post = |sender: Sender<_>| {
+                mailbox.post(Box::new(move |reactor: &Reactor| sender.send(reactor.hijack(id)).unwrap()));
+            };
+            post(sender);
+            turn(reactor, &app);
+            assert_eq!(taken.recv().unwrap().unwrap().unread, b"its own");
+            reactor.finish(id, false);
         });
     }
 

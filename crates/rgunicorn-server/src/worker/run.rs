@@ -128,22 +128,22 @@ impl Reactor {
         let now = core.driver.now();
         core.turn.end_wait(now);
         self.handles().slot.beat(now);
-        if let Some(mailbox) = self.mailbox() {
-            let tasks = mailbox.end_wait();
-            if !tasks.is_empty() {
-                // Several answers leave together.
-                core.turn.add_requests(tasks.len());
-                drop(core);
-                for task in tasks {
-                    guarded(&self.handles().errors, "a task of a thread", || task(self));
-                }
-                core = self.core();
-            }
-        }
+        let tasks = self.mailbox().map(|mailbox| mailbox.end_wait()).unwrap_or_default();
+        // Several answers leave together.
+        core.turn.add_requests(tasks.len());
         let mut parts = core.parts(&self.setup);
         for completion in completions.extract_if(.., |completion| !is_external(completion)) {
             self.handle(&mut parts, completion);
         }
+        // Behind them, for a task may take a connection over, with all that has been received.
+        if !tasks.is_empty() {
+            drop(core);
+            for task in tasks {
+                guarded(&self.handles().errors, "a task of a thread", || task(self));
+            }
+            core = self.core();
+        }
+        let parts = core.parts(&self.setup);
         let Parts { acceptor, mut io, .. } = parts;
         if acceptor.is_woken() {
             guarded(&self.handles().errors, "new connections", || acceptor.take_woken(&mut io));
