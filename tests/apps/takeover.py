@@ -1,5 +1,6 @@
 """Applications that take the connection over through `gunicorn.socket`."""
 
+import contextlib
 import os
 import socket
 
@@ -50,6 +51,19 @@ def looks_then_long(environ, start_response):
     environ["gunicorn.socket"].fileno()
     start_response("200 OK", [])
     return (b"x" * 65536 for _ in range(100))
+
+
+@app.route("/looks-behind")
+def looks_behind(environ, start_response):
+    """Looks at the socket when the response is complete."""
+
+    class Items(list):
+        def close(self):
+            with contextlib.suppress(OSError):
+                environ["gunicorn.socket"].fileno()
+
+    start_response("200 OK", [("Content-Length", "2")])
+    return Items([b"ok"])
 
 
 @app.text("/port")

@@ -1,6 +1,7 @@
 """`gunicorn.socket`: free for whoever ignores it, the whole connection for whoever takes it."""
 
 import pytest
+from harness import sockets, wait_for
 from rawhttp import request
 from simple_websocket import Client as WebSocket
 from simple_websocket import ConnectionClosed
@@ -20,6 +21,24 @@ def test_looking_at_it_does_no_harm(server, path):
         response = server.get(path)
         assert response.body in (b"True AF_INET True 127.0.0.1", b"held")
     assert server.worker_pid()
+
+
+@pytest.mark.own(reason="Gunicorn's socket is the connection's, and is there also behind the response")
+def test_looking_at_it_behind_the_response_leaves_the_connection_to_one_owner(launch):
+    """It is the server's still, and the next request is answered; or the application's, and closes with its request."""
+    server = launch("takeover:app", "--keep-alive", "1")
+    with server.client() as client:
+        assert client.get("/looks-behind").body == b"ok"
+        client.send(request("/pid"))
+        client.rest()
+    pid = server.worker_pid()
+    before = sockets(pid)
+    for _ in range(5):
+        with server.client() as client:
+            assert client.get("/looks-behind").body == b"ok"
+            client.send(request("/pid"))
+            client.rest()
+    wait_for("the connections to end", lambda: len(sockets(pid)) <= len(before))
 
 
 def test_many_connections_that_ignore_it_leave_no_descriptors(server):

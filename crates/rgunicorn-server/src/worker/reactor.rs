@@ -251,7 +251,7 @@ impl Reactor {
     /// its own descriptor, sends the response if there will be one, and closes then.
     ///
     /// # Errors
-    /// `NotConnected` when the connection is gone, or whatever duplicating the descriptor gives.
+    /// `NotConnected` when the response is over or the connection gone, or whatever duplicating the descriptor gives.
     pub fn hijack(&self, id: RequestId) -> io::Result<Hijacked> {
         self.core().parts(&self.setup).io.hijack(id)
     }

@@ -82,9 +82,9 @@ impl ConnIo<'_> {
     /// first, decoded as far as it was received.
     ///
     /// # Errors
-    /// `NotConnected` when the connection is gone, or what duplicating the descriptor gives.
+    /// `NotConnected` when the response is over or the connection gone, or what duplicating the descriptor gives.
     pub(crate) fn hijack(&mut self, id: RequestId) -> io::Result<Hijacked> {
-        let conn = self.conns.request(id).ok_or(io::ErrorKind::NotConnected)?;
+        let conn = self.conns.running(id).ok_or(io::ErrorKind::NotConnected)?;
         let fd = rgunicorn_io::sys::file::duplicate(conn.fd.as_raw_fd())?;
         conn.detached = true;
         // What comes now is the new owner's: whichever waits for it as a body finds its end.
@@ -92,7 +92,7 @@ impl ConnIo<'_> {
             self.conns.timers.stop(id.conn.index);
             self.conns.resume(id.conn);
         }
-        let Some(conn) = self.conns.request(id) else { return Err(io::ErrorKind::NotConnected.into()) };
+        let conn = self.conns.running(id).ok_or(io::ErrorKind::NotConnected)?;
         let mut unread = conn.take_unread();
         let (data, end) = self.stop_recv(id.conn);
         self.bytes_in(id.conn, BytesIn::Own(&data), end);
