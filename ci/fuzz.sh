@@ -18,7 +18,6 @@ SECONDS_EACH=${1:-30}
 SEEDS=(crates/rgunicorn-http/tests/corpus/valid crates/rgunicorn-http/tests/corpus/invalid)
 # Longer inputs are slower and seldom better: what matters about a request is in its first lines.
 INPUT_BYTES_MAX=4096
-FAILED=()
 
 need_rust
 # It compiles libFuzzer itself.
@@ -57,6 +56,6 @@ run() { # NAME: its report is only of interest when something is found, but for 
 }
 
 timed "fuzz targets are built" build
-for name in "$@"; do timed "fuzzing $name" run "$name" || FAILED+=("$name"); done
-for name in "${FAILED[@]}"; do say "failed: $name"; done
-[ ${#FAILED[@]} -eq 0 ]
+[ ${#FAILED[@]} -eq 0 ] || finish
+for name in "$@"; do timed "fuzzing $name" run "$name"; done
+finish

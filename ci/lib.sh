@@ -93,14 +93,28 @@ python_env() {
 # left_out WHY: a check that cannot be made on this machine. It is no failure, but nobody shall overlook it.
 left_out() { say "*** NOT CHECKED: $*"; }
 
-# timed NAME COMMAND...: runs a command and says how long it took.
+# timed NAME COMMAND...: runs a command, says how long it took, and notes NAME if it has failed, for `finish` to tell.
+# Never a condition, nor in front of `||`: a function would then go on after a command that has failed.
+FAILED=()
 timed() {
-    local name=$1 from=$SECONDS status=0
+    local name=$1 from=$SECONDS status
     shift
     say "==> $name"
-    "$@" </dev/null || status=$?
+    # A shell of its own, which ends at the first command that fails.
+    set +e
+    (set -e; "$@") </dev/null
+    status=$?
+    set -e
     say "<== $name: $([ $status -eq 0 ] && echo ok || echo "FAILED ($status)"), $((SECONDS - from)) s"
-    return $status
+    [ $status -eq 0 ] || FAILED+=("$name")
+}
+
+# finish: ends a script. The status is 0 only if nothing that was timed has failed.
+finish() {
+    local name
+    for name in "${FAILED[@]}"; do say "failed: $name"; done
+    [ ${#FAILED[@]} -eq 0 ] || exit 1
+    exit 0
 }
 
 # toolchain NAME: the full name of an installed toolchain, or failure. The list is asked, because rustup would install

@@ -16,3 +16,4 @@ if ! cargo fetch --quiet --locked --manifest-path tests/models/Cargo.toml 2>/dev
 fi
 # A state space that has grown out of bounds is a failure of the model.
 timed "models of shared memory" env LOOM_LOCATION=1 timeout 600 "${model[@]}"
+finish

@@ -50,11 +50,9 @@ functions() {
 
 if found=$(toolchain "$VERSION"); then
     timed "build with Rust $VERSION" build "$found"
-    exit
+    finish
 fi
 left_out "the build with Rust $VERSION (rustup toolchain install $VERSION): newer syntax would not be noticed"
-FAILED=()
-timed "rust-version of the dependencies" dependencies || FAILED+=("dependencies")
-timed "functions that are newer than Rust $VERSION" functions || FAILED+=("functions")
-for name in "${FAILED[@]}"; do say "failed: $name"; done
-[ ${#FAILED[@]} -eq 0 ]
+timed "rust-version of the dependencies" dependencies
+timed "functions that are newer than Rust $VERSION" functions
+finish

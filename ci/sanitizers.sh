@@ -15,9 +15,6 @@ TARGET=$(rustc -vV | sed -n 's/^host: //p')
 # Tests in forked processes come apart from the others: see below.
 TESTS=(--lib --test 'driver_*' --test worker)
 FORKING=(--test arbiter_process)
-FAILED=()
-
-try() { timed "$@" || FAILED+=("$1"); }
 
 # sanitized NAME RUSTFLAGS DRIVER ARGUMENTS...: tests of both crates in a target directory of the sanitizer's own.
 sanitized() {
@@ -34,9 +31,9 @@ sanitized() {
 address() {
     local driver
     for driver in uring epoll; do
-        try "AddressSanitizer on $driver" sanitized address "" "$driver" "${TESTS[@]}"
+        timed "AddressSanitizer on $driver" sanitized address "" "$driver" "${TESTS[@]}"
         # A process forked by one thread of libtest has lost the stacks of its others, and what they pointed to.
-        ASAN_OPTIONS=detect_leaks=0 try "AddressSanitizer on $driver, processes" \
+        ASAN_OPTIONS=detect_leaks=0 timed "AddressSanitizer on $driver, processes" \
             sanitized address "" "$driver" "${FORKING[@]}"
     done
 }
@@ -53,7 +50,7 @@ thread() {
         say "rust-src is missing: the standard library is not instrumented, ci/tsan.supp says what is overlooked"
         export TSAN_OPTIONS="suppressions=$ROOT/ci/tsan.supp"
     fi
-    try "ThreadSanitizer on epoll" sanitized thread "$flags" epoll "${build[@]}" "${TESTS[@]}"
+    timed "ThreadSanitizer on epoll" sanitized thread "$flags" epoll "${build[@]}" "${TESTS[@]}"
 }
 
 # Code that makes no system call. Files are read, hence no isolation; few cases, since every instruction is interpreted.
@@ -67,7 +64,7 @@ pure() {
 
 miri() {
     if cargo +nightly miri --version >/dev/null 2>&1; then
-        try "Miri" pure
+        timed "Miri" pure
     else
         left_out "Miri: not installed (rustup +nightly component add miri)"
     fi
@@ -83,5 +80,4 @@ if ! toolchain nightly >/dev/null; then
     exit 0
 fi
 for check in "$@"; do "$check"; done
-for name in "${FAILED[@]}"; do say "failed: $name"; done
-[ ${#FAILED[@]} -eq 0 ]
+finish
