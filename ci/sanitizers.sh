@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The tests of the system calls, the driver and the processes under AddressSanitizer (with LeakSanitizer) and under
-# ThreadSanitizer, and the pure code under Miri. Needs a nightly toolchain of rustup; what is missing is named, and
-# passes.
+# The tests of the system calls, the driver and the processes (rgunicorn-io, rgunicorn-server) under AddressSanitizer
+# (with LeakSanitizer) and under ThreadSanitizer, and the pure code under Miri. Tests of the driver, and of what stands
+# on it, go through io_uring (where it works) and epoll by themselves. Needs a nightly toolchain of rustup; what is
+# missing is named, and passes.
 #
 #   ci/sanitizers.sh                      all three
 #   ci/sanitizers.sh address thread miri  those that are named
@@ -16,30 +17,27 @@ TARGET=$(rustc -vV | sed -n 's/^host: //p')
 TESTS=(--lib --test 'driver_*' --test worker)
 FORKING=(--test arbiter_process)
 
-# sanitized NAME RUSTFLAGS DRIVER ARGUMENTS...: tests of both crates in a target directory of the sanitizer's own.
+# sanitized NAME RUSTFLAGS ARGUMENTS...: tests of both crates in a target directory of the sanitizer's own.
 sanitized() {
-    local name=$1 flags=$2 driver=$3 runner=(test)
-    shift 3
+    local name=$1 flags=$2 runner=(test)
+    shift 2
     if command -v cargo-nextest >/dev/null; then
         runner=(nextest run --config-file ci/nextest.toml --status-level fail)
     fi
-    RUSTFLAGS="-Zsanitizer=$name $flags" RGUNICORN_IO_DRIVER=$driver \
+    RUSTFLAGS="-Zsanitizer=$name $flags" \
         cargo +nightly "${runner[@]}" --locked --no-fail-fast --target "$TARGET" --target-dir "target/$name" \
         -p rgunicorn-io -p rgunicorn-server "$@"
 }
 
 address() {
-    local driver
-    for driver in uring epoll; do
-        timed "AddressSanitizer on $driver" sanitized address "" "$driver" "${TESTS[@]}"
-        # A process forked by one thread of libtest has lost the stacks of its others, and what they pointed to.
-        ASAN_OPTIONS=detect_leaks=0 timed "AddressSanitizer on $driver, processes" \
-            sanitized address "" "$driver" "${FORKING[@]}"
-    done
+    timed "AddressSanitizer" sanitized address "" "${TESTS[@]}"
+    # A process forked by one thread of libtest has lost the stacks of its others, and what they pointed to.
+    ASAN_OPTIONS=detect_leaks=0 timed "AddressSanitizer, processes" sanitized address "" "${FORKING[@]}"
 }
 
-# Not on io_uring: what the kernel writes, and when, is invisible to ThreadSanitizer. Not the processes: each has one
-# thread, and ThreadSanitizer does not follow a fork of a process that has several, as a test's has.
+# Races of our threads with each other only: what the kernel writes on io_uring, and when, is invisible to
+# ThreadSanitizer. Not the processes: each has one thread, and ThreadSanitizer does not follow a fork of a process that
+# has several, as a test's has.
 thread() {
     local flags="-Cunsafe-allow-abi-mismatch=sanitizer" build=()
     # On the main thread, so that libtest's own handing over is left out of the picture.
@@ -50,7 +48,7 @@ thread() {
         say "rust-src is missing: the standard library is not instrumented, ci/tsan.supp says what is overlooked"
         export TSAN_OPTIONS="suppressions=$ROOT/ci/tsan.supp"
     fi
-    timed "ThreadSanitizer on epoll" sanitized thread "$flags" epoll "${build[@]}" "${TESTS[@]}"
+    timed "ThreadSanitizer" sanitized thread "$flags" "${build[@]}" "${TESTS[@]}"
 }
 
 # Code that makes no system call. Files are read, hence no isolation; few cases, since every instruction is interpreted.
