@@ -39,15 +39,15 @@ need_python() {
 # The services that the black-box suite talks to. It starts its own, in temporary directories, so only the programs are
 # needed. Without them the tests in question are skipped, or fail where CI is set.
 need_services() {
-    (need redis-server redis-server) || say "tests that need Redis will be left out"
+    (need redis-server redis-server) || left_out "tests that need Redis"
     # Debian keeps PostgreSQL's programs off PATH.
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || (need initdb postgresql) ||
-        say "tests that need PostgreSQL will be left out"
+        left_out "tests that need PostgreSQL"
     # The recipes of docs/deploy.md are tried. Debian keeps the front ends in a directory of administrators.
     local PATH=$PATH:/usr/sbin
-    (need nginx nginx-light) || say "tests that need nginx will be left out"
-    (need haproxy haproxy) || say "tests that need HAProxy will be left out"
-    (need systemd-analyze systemd) || say "the systemd units of the documentation will not be checked"
+    (need nginx nginx-light) || left_out "tests that need nginx"
+    (need haproxy haproxy) || left_out "tests that need HAProxy"
+    (need systemd-analyze systemd) || left_out "the systemd units of the documentation"
     (need openssl openssl) || say "tests that need nginx or HAProxy will fail"
 }
 
@@ -90,8 +90,12 @@ python_env() {
     export LD_LIBRARY_PATH=$libdir${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 }
 
-# left_out WHY: a check that cannot be made on this machine. It is no failure, but nobody shall overlook it.
-left_out() { say "*** NOT CHECKED: $*"; }
+# left_out WHY: a check that cannot be made on this machine. It is no failure, but nobody shall overlook it: ci/check.sh
+# names the file that its table repeats it from.
+left_out() {
+    say "*** NOT CHECKED: $*"
+    [ -z "${LEFT_OUT:-}" ] || printf '%s\n' "$*" >>"$LEFT_OUT"
+}
 
 # timed NAME COMMAND...: runs a command, says how long it took, and notes NAME if it has failed, for `finish` to tell.
 # Never a condition, nor in front of `||`: a function would then go on after a command that has failed.
