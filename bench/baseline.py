@@ -31,6 +31,8 @@ class Verdict:
 
     text: str
     failed: bool = False
+    compared: bool = True
+    """False where no record is of an environment like this one."""
 
 
 def read(path: pathlib.Path) -> list[Record]:
@@ -72,11 +74,11 @@ def compare(
     """Compare the figure `name`, which depends on `facts` of the environment, with its record; `percent` is allowed."""
     known = [record for record in records if name in record.figures]
     if not known:
-        return Verdict("not recorded")
+        return Verdict("NOT RECORDED", failed=True)
     different = [_differences(record.environment, environment, facts) for record in known]
     same = [record for record, differences in zip(known, different, strict=True) if not differences]
     if not same:
-        return Verdict(f"not comparable: {'; '.join(min(different, key=len))}")
+        return Verdict(f"not comparable: {'; '.join(min(different, key=len))}", compared=False)
     recorded = same[0].figures[name]
     change = (figure / recorded - 1) * 100
     text = f"{round(change, 1) + 0.0:+.1f}% of {recorded:,}"

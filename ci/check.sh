@@ -103,7 +103,13 @@ release_stress() {
 # The recorded figures are of this profile. The peers of the benches are not installed here.
 instructions() {
     need valgrind valgrind
-    "$RELEASE_VENV/bin/python" bench/instructions.py --server rgunicorn --build release --check
+    local status=0
+    "$RELEASE_VENV/bin/python" bench/instructions.py --server rgunicorn --build release --check || status=$?
+    if [ $status -eq 3 ]; then
+        left_out "figures of bench/instructions.toml are of another environment: the lines above say what differs"
+        return
+    fi
+    return $status
 }
 
 example() { VENV=$VENV INSTALL=no ci/run-example.sh --check; }

@@ -137,9 +137,16 @@ def test_a_record_that_is_too_high_is_told() -> None:
     assert "should be lowered" not in verdict(971).text
 
 
+def test_what_is_not_recorded_fails() -> None:
+    assert baseline.compare([], HERE, FACTS, "hello", 1_000, 3).failed
+    assert baseline.compare([Record(HERE, {"json": 1_000})], HERE, FACTS, "hello", 1_000, 3).failed
+
+
 def test_another_environment_is_not_comparable_and_does_not_fail() -> None:
+    assert verdict(5_000).compared
     other = verdict(5_000, HERE | {"rustc": "def"})
     assert not other.failed
+    assert not other.compared
     assert other.text == "not comparable: rustc is def, not abc"
 
 
