@@ -128,7 +128,13 @@ class House:
 
 
 def mode_questions(house: House) -> Row:
-    """Count the lines that ask for the mode outside of the files that implement it."""
+    """Count the lines that ask for the mode outside of the files that implement it.
+
+    That is each line of `MODES_FOLDER` with a word of `MODES_QUESTIONS` in its code, outside of `MODES_FILES` and of
+    tests: the names of the types that implement the modes, and of two methods by which others used to ask. A question
+    in other words is not noticed (a `match` on an enum of another name, a flag that a mode has set), nor is one outside
+    of the folder.
+    """
     lines = set()
     for source in house.sources():
         if source.path.startswith(MODES_FOLDER) and source.path not in MODES_FILES:
