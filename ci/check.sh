@@ -49,11 +49,11 @@ ruff() {
     python -m ruff format --check --quiet
 }
 
-# Each line of ci/house-limits.txt is a figure that may not grow. The table is left to `ci/house.py`.
+# Each line of ci/house-limits.txt is a figure that may not grow.
 house() {
     local limits
     mapfile -t limits < <(sed -n 's/^\([a-z].*=[0-9]*\).*/--max=\1/p' ci/house-limits.txt)
-    "$PYTHON" ci/house.py "${limits[@]}" >/dev/null
+    "$PYTHON" ci/house.py "${limits[@]}"
 }
 
 # The profile `ci` of Cargo.toml: fast enough for the suite, debug assertions on. The feature is what `torture` needs.
