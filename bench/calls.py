@@ -2,6 +2,7 @@
 
     MATURIN_PEP517_ARGS='--profile dev --strip false' pip install .
     bench/calls.py               (about a minute; with --list also the single calls behind the counts)
+    bench/calls.py --check       (1 if a count is above bench/calls.toml)
 
 The build must not inline and must have its symbols: hence the profile `dev`. Counts are calls per request, without
 closures and drops. A call that the standard library makes for us (`map`, `sort_by`) has no caller here, so what
@@ -12,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import pathlib
 import re
 import sys
 import time
+import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -24,6 +27,7 @@ import report
 import scenarios
 from profile_text import readable
 
+LIMITS = pathlib.Path(__file__).parent / "calls.toml"
 WARM_UP = 60
 REQUESTS = 100
 SCENARIOS = {"direct": "hello", "threads": "threads-hello", "gevent": "gevent-hello"}
@@ -78,6 +82,8 @@ class Place(NamedTuple):
 
 
 Edges = Counter[tuple[Place, Place]]
+Limits = dict[str, dict[str, int]]
+"""By the table's row and column."""
 
 
 def main() -> None:
@@ -95,6 +101,9 @@ def main() -> None:
     if args.list:
         print("\n".join(listed))
     report.save(args.json, {"facts": scenarios.facts(args.python, "dev"), "counts": counts})
+    complaints = exceeded(counts, tomllib.loads(LIMITS.read_text())) if args.check else []
+    print(*complaints, sep="\n", end="\n" if complaints else "", file=sys.stderr)
+    sys.exit(bool(complaints))
 
 
 def arguments() -> argparse.Namespace:
@@ -103,6 +112,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--python", default=sys.executable, help="the interpreter that has the dev build")
     parser.add_argument("--mode", nargs="+", choices=SCENARIOS, default=[*SCENARIOS])
     parser.add_argument("--json", metavar="FILE", help="save the counts")
+    parser.add_argument("--check", action="store_true", help=f"fail when a count is above {LIMITS.name}")
     parser.add_argument("--list", action="store_true", help="print the calls that the rows have counted")
     return parser.parse_args()
 
@@ -148,6 +158,19 @@ def counted(found: Edges) -> dict[str, float]:
         "calls that change the folder": sum(n for (a, b), n in between.items() if a.folder != b.folder),
     }
     return counts | {row.title: sum(count for _, count in matching(row, found)) for row in ROWS}
+
+
+def exceeded(counts: dict[str, dict[str, float]], limits: Limits) -> list[str]:
+    """Say which counts are above their limits. None at all where there were some is a row that has lost its names."""
+    complaints = []
+    for title, allowed in limits.items():
+        for mode in counts.keys() & allowed.keys():
+            count = round(counts[mode][title])
+            if count > allowed[mode]:
+                complaints.append(f"{title}, {mode}: {count}, and may be {allowed[mode]}: see bench/calls.py --list")
+            elif count == 0 < allowed[mode]:
+                complaints.append(f"{title}, {mode}: none; does its row still name the source?")
+    return sorted(complaints)
 
 
 def matching(row: Row, found: Edges) -> Iterator[tuple[tuple[Place, Place], float]]:

@@ -130,14 +130,15 @@ gevent_all() { # DRIVER
 # script NAME ARGUMENTS...: a check that is a file of its own. Each says by itself what this machine lacks for it.
 script() { "ci/$1.sh" "${@:2}"; }
 
-# Functions, files and borrows that a request passes, counted in a build that does not inline.
+# Functions, files and borrows that a request passes, counted in a build that does not inline. Each figure of
+# bench/calls.toml may not grow.
 calls() {
     local venv=$ROOT/target/venv-calls
     need valgrind valgrind
     venv "$venv"
     pip_install "$venv" ci/requirements-test.txt
     MATURIN_PEP517_ARGS='--profile dev --strip false --locked' install_rgunicorn "$venv"
-    "$venv/bin/python" bench/calls.py
+    "$venv/bin/python" bench/calls.py --check
 }
 
 # other_python VERSION: the Rust tests with Python, and the start of the suite, on another CPython. A virtual environment
@@ -223,7 +224,7 @@ step normal instructions release-wheel "instructions per request, none above ben
 step long gevent-baseline 'requirements wheel' "all of gevent's own tests on its default loop" gevent_baseline
 step long gevent-all-uring gevent-baseline "all of gevent's own tests on io_uring, by that" gevent_all uring
 step long gevent-all-epoll gevent-baseline "all of gevent's own tests on epoll, by that" gevent_all epoll
-step long calls '' "calls into the reactor and borrows of its core per request" calls
+step long calls '' "calls into the reactor and borrows per request, none above bench/calls.toml" calls
 step long sanitizers '' "address and thread sanitizers, and Miri" script sanitizers
 step long fuzz '' "each fuzz target, for $FUZZ_S seconds" script fuzz "$FUZZ_S"
 step long python-3.12 '' "Rust tests and the start of the suite on CPython 3.12" other_python 3.12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import sys
+import tomllib
 from collections import Counter
 
 import pytest
@@ -217,3 +218,16 @@ def test_counts_are_of_functions_files_and_rows() -> None:
     assert counts["borrows of the reactor's core"] == 1
     assert counts["borrows of any cell in worker/"] == 1
     assert counts["clock reads"] == 0
+
+
+def test_counts_above_their_limits_are_told() -> None:
+    counts = {"direct": {"a": 2.4, "b": 0.0}, "threads": {"a": 2.6, "b": 1.0}}
+    assert calls.exceeded(counts, {"a": {"direct": 2, "threads": 3, "gevent": 1}, "b": {"threads": 1}}) == []
+    found = calls.exceeded(counts, {"a": {"direct": 2, "threads": 2}, "b": {"direct": 1, "threads": 1}})
+    assert [complaint.partition(":")[0] for complaint in found] == ["a, threads", "b, direct"]
+
+
+def test_every_limit_is_of_a_row_that_is_counted() -> None:
+    limits = tomllib.loads(calls.LIMITS.read_text())
+    assert limits.keys() <= calls.counted(Counter()).keys()
+    assert all(limit.keys() == calls.SCENARIOS.keys() for limit in limits.values())
