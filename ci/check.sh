@@ -92,7 +92,8 @@ smoke() { # VENV
 # The suite but for what it has found out on io_uring already.
 again() { suite "$1" -m "not one_driver and not no_flavour"; }
 
-# Tests without a flavour open loops of their own, which have tiny queues then.
+# Only the loops of workers have tiny queues then: tests/py/test_queue_sizes.py proves that they have. Tests without a
+# flavour run again for the stress tests among them, which are longer then.
 torture() { RGUNICORN_TORTURE=1 suite rgunicorn-uring -m "not one_driver"; }
 
 # What the optimiser makes of the stack rule.
