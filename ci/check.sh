@@ -194,7 +194,7 @@ step quick rust '' "all other Rust tests" nextest --workspace --exclude rgunicor
 # There are no doc tests: `tidy` refuses them.
 step normal docs '' "documentation builds without warnings" docs
 step quick house '' "figures of ci/house.py, none above ci/house-limits.txt" house
-step normal models '' "every order of steps of what threads and signal handlers share" script models
+step normal models '' "orders of steps of what threads and signal handlers share, up to 3 preemptions" script models
 step normal msrv '' "everything compiles with the oldest Rust that is promised" script msrv
 step normal deny '' "licences, advisories and sources of what we depend on" script deny
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The models of what threads and signal handlers share (tests/models), under a model checker: every order of their
-# steps, up to a bound on preemptions. Seconds, after the checker has been compiled.
+# steps that takes three preemptions at most. Seconds, after the checker has been compiled.
 set -euo pipefail
 # shellcheck source=ci/lib.sh
 . "$(dirname "$0")/lib.sh"

@@ -1,5 +1,6 @@
 //! Models of what threads and signal handlers share, checked by loom: it runs each one through every order of their
-//! steps that the memory model allows (up to a bound on preemptions). A thread that waits for ever is an error.
+//! steps that the memory model allows, with `PREEMPTIONS_MAX` preemptions at most. A thread that waits for ever is an
+//! error.
 //!
 //! The code under test is the product's own, included by path. The modules around it stand for those that it imports:
 //! `sync` has the checker's locks and atomics, `sys::eventfd` a model of the one system call that matters.
