@@ -26,6 +26,13 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 
 # ---- what the steps run ----
 
+# The models and the fuzz targets are workspaces of their own.
+fmt() {
+    cargo fmt --all --check
+    cargo fmt --check --manifest-path tests/models/Cargo.toml
+    cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
+}
+
 lints() { # CARGO_ARGUMENTS...
     cargo clippy --locked --workspace --quiet "$@" -- -D warnings
 }
@@ -185,8 +192,8 @@ step() {
     COMMAND[$2]=$(printf '%q ' "${@:5}")
 }
 
-step quick fmt '' "format of the Rust code" cargo fmt --all --check
-step quick clippy '' "lints of all Rust, tests included" lints --all-targets
+step quick fmt '' "format of all Rust" fmt
+step quick clippy '' "lints of the workspace, tests included (models and fuzz lint their own)" lints --all-targets
 step normal clippy-shipped '' "lints of what a wheel is made of, without the features of tests" lints
 step quick tidy '' "rules of the house that no compiler checks" nextest --package rgunicorn-tidy
 # Tests of the driver and of what stands on it go through all back ends by themselves.

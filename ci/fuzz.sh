@@ -18,6 +18,7 @@ SECONDS_EACH=${1:-30}
 SEEDS=(crates/rgunicorn-http/tests/corpus/valid crates/rgunicorn-http/tests/corpus/invalid)
 # Longer inputs are slower and seldom better: what matters about a request is in its first lines.
 INPUT_BYTES_MAX=4096
+PACKAGE=(--quiet --locked --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz)
 
 need_rust
 # It compiles libFuzzer itself.
@@ -37,8 +38,7 @@ build() {
         -Cllvm-args=-sanitizer-coverage-trace-compares
         -Zsanitizer=address
     )
-    RUSTC_BOOTSTRAP=1 RUSTFLAGS="${flags[*]}" cargo build --quiet --locked --release \
-        --manifest-path tests/fuzz/Cargo.toml --target "$TARGET" --target-dir target/fuzz
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="${flags[*]}" cargo build "${PACKAGE[@]}" --release --target "$TARGET"
 }
 
 run() { # NAME: its report is only of interest when something is found, but for the last lines
@@ -57,5 +57,6 @@ run() { # NAME: its report is only of interest when something is found, but for 
 
 timed "fuzz targets are built" build
 [ ${#FAILED[@]} -eq 0 ] || finish
+timed "lints of the fuzz targets" cargo clippy "${PACKAGE[@]}" -- -D warnings
 for name in "$@"; do timed "fuzzing $name" run "$name"; done
 finish

@@ -8,7 +8,7 @@ cd "$ROOT"
 
 need_rust
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
-model=(cargo run --locked --quiet --manifest-path tests/models/Cargo.toml --target-dir target/models)
+package=(--locked --quiet --manifest-path tests/models/Cargo.toml --target-dir target/models)
 
 # A registry that cannot be reached is a lack of this machine. Whatever else cargo complains of is our fault: above
 # all a lock file that is behind its manifest.
@@ -19,6 +19,7 @@ if ! complaint=$(cargo fetch --quiet --locked --manifest-path tests/models/Cargo
     left_out "models: the checker (loom) cannot be fetched"
     finish
 fi
+timed "lints of the models" cargo clippy "${package[@]}" -- -D warnings
 # A state space that has grown out of bounds is a failure of the model.
-timed "models of shared memory" env LOOM_LOCATION=1 timeout 600 "${model[@]}"
+timed "models of shared memory" env LOOM_LOCATION=1 timeout 600 cargo run "${package[@]}"
 finish

@@ -4,8 +4,5 @@ use rgunicorn_http::{ParseEvent, Policy, RequestParser};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let (policy, mut parser, mut input) = (Policy::default(), RequestParser::new(), bytes);
-    while !matches!(
-        parser.advance(&policy, true, &mut input),
-        Ok(ParseEvent::NeedMore) | Err(_)
-    ) {}
+    while !matches!(parser.advance(&policy, true, &mut input), Ok(ParseEvent::NeedMore) | Err(_)) {}
 });

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
-use super::record_queue::{QUEUED_BYTES_MAX, RecordQueue, Record};
 use super::level::Level;
+use super::record_queue::{QUEUED_BYTES_MAX, Record, RecordQueue};
 use crate::check;
 
 pub(crate) fn all() {
