@@ -255,14 +255,14 @@ def comparison(runs: list[Run]) -> str:
 
 def row(run: Run) -> list[str]:
     """One server under one attack."""
-    end = f"{run['left']:,} left after {run['gone_s']:.0f} s" if run["left"] else f"all gone after {run['gone_s']:.0f} s"
+    left = f"{run['left']:,} left" if run["left"] else "all gone"
     return [
         run["server"],
         *(milliseconds(run[key]) for key in ("peace_ms", "attack_ms", "worst_ms")),
         f"{run['unanswered']:,} of {run['unanswered'] + run['answered']:,}",
         f"{run['cpu_s']:.2f}",
         f"{run['held']:,}",
-        end if run["held"] else "-",
+        f"{left} after {run['gone_s']:.0f} s" if run["held"] else "-",
     ]
 
 

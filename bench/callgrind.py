@@ -110,7 +110,7 @@ class _Reader:
         if line and line[0] in "0123456789+-*":
             self._cost(line)
         elif line.startswith("calls="):
-            self.profile.calls[self._function, self._callee] += int(line[6:].split()[0])
+            self.profile.calls[self._function, self._callee] += int(line[6:].split(maxsplit=1)[0])
             self._in_call = True
         elif line.startswith("totals:"):
             self.profile.total = int(line.split()[1])

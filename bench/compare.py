@@ -49,7 +49,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--connections", type=numbers, help="default: 1,64,1000; with --configured 64")
-    parser.add_argument("--configured", action="store_true", help="other servers: the same two with logs, hooks, threads")
+    parser.add_argument("--configured", action="store_true", help="other servers: both with logs, hooks, threads")
     load.add_arguments(parser, "rgunicorn uring")
     args = parser.parse_args()
     args.connections = args.connections or ([64] if args.configured else [1, 64, 1_000])

@@ -110,9 +110,9 @@ def usable(args: argparse.Namespace, chosen: list[servers.Server]) -> tuple[list
 def one_round(args: argparse.Namespace, chosen: list[servers.Server], name: str, number: int) -> Iterator[load.Run]:
     """Each server once."""
     scenario = SCENARIOS[name]
-    for server in load.rotated(chosen, number):
+    for each in load.rotated(chosen, number):
+        server, beside = each, []
         with contextlib.ExitStack() as stack:
-            beside = []
             if name == "backend":
                 port, backend_pid = stack.enter_context(backend(args.load_cpu))
                 server = replace(server, environment=server.environment | {"BENCH_BACKEND_PORT": str(port)})

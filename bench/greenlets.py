@@ -116,7 +116,7 @@ def timed_calls(count: int) -> int:
 
 def edge(count: int) -> None:
     """Calls at the depth where they are slowest: where the chunk of frames is just full."""
-    global edge_depth
+    global edge_depth  # noqa: PLW0603  # It takes long to find.
     if edge_depth is None:
         cost = []
         for left in range(EDGE_DEPTHS):

@@ -285,7 +285,8 @@ class Process:
 
     def answer(self) -> Any:
         """What it says next."""
-        assert self.process.stdout is not None and self.process.stderr is not None
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
         if line := self.process.stdout.readline():
             return json.loads(line)
         raise RuntimeError(self.process.stderr.read())

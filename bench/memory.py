@@ -79,9 +79,7 @@ def one_run(args: argparse.Namespace, server: servers.Server, number: int) -> di
         lost = len(closed(sockets))
         close_hard(sockets)
     per_connection = (after - before) / args.connections
-    report.say(
-        f"round {number + 1}/{args.rounds}, {server.name:17}{per_connection:9.0f} bytes/connection, {lost} lost"
-    )
+    report.say(f"round {number + 1}/{args.rounds}, {server.name:17}{per_connection:9.0f} bytes/connection, {lost} lost")
     return {
         "server": server.name,
         "round": number,

@@ -22,7 +22,7 @@ def machine() -> dict[str, str]:
         "cpu": f"{model}, {os.cpu_count()} CPUs",
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "load before": "%.2f %.2f %.2f" % os.getloadavg(),
+        "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
     }
 
 

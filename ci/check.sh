@@ -206,7 +206,7 @@ step normal msrv '' "everything compiles with the oldest Rust that is promised" 
 step normal deny '' "licences, advisories and sources of what we depend on" script deny
 
 step quick requirements '' "packages of the Python tests and linters are installed" requirements
-step quick ruff requirements "lints and format of all Python" ruff
+step quick ruff requirements "lints and format of all Python but the sample applications" ruff
 step quick mypy requirements "types of the Python package" python -m mypy --no-error-summary
 step normal bench-tests requirements "the benches' reading of callgrind" pytest "$VENV" bench/tests -n 0
 
