@@ -9,6 +9,10 @@ use crate::docs::Text;
 const ENDINGS: [&str; 7] = ["_MAX", "_MIN", "_CAP", "_EVERY", "_AFTER", "_S", "_BYTES_DEFAULT"];
 const NUMBERS: [&str; 8] = ["u8", "i8", "u16", "u32", "i32", "u64", "usize", "f64"];
 
+/// Rows whose values are not compared: name, file, and the reason.
+const NOT_EVALUATED: [(&str, &str, &str); 1] =
+    [("KEPT_BYTES_MAX", "proxy/reader.rs", "the larger of two constants of other files, which have rows")];
+
 /// A constant of a source file.
 #[derive(Debug)]
 pub struct Constant<'a> {
@@ -89,7 +93,7 @@ pub fn missing_rows(path: &str, constants: &[Constant<'_>], page: &str) -> Vec<S
     missing.map(|constant| format!("{path}: `{}` has no row in the page of limits", constant.name)).collect()
 }
 
-/// Finds rows of `page` that name what `files` do not have, or give it another value.
+/// Finds rows of `page` that name what `files` do not have, or give it another value, or one that is not understood.
 pub fn wrong_rows(page: Text<'_>, files: &[Text<'_>]) -> Vec<String> {
     let mut findings = Vec::new();
     for row in rows(page.1) {
@@ -107,10 +111,18 @@ pub fn wrong_rows(page: Text<'_>, files: &[Text<'_>]) -> Vec<String> {
             (Some(said), Some(is)) if (said - is).abs() > said.abs() * 1e-9 => {
                 find(format!("`{}` is {is}, and not {}", row.name, row.value));
             }
+            (Some(_), None) if !is_allowed(&row) => {
+                find(format!("`{}`: `{source}` cannot be evaluated", row.name));
+            }
             _ => {}
         }
     }
     findings
+}
+
+/// Tells whether a row's value may be one that is not understood.
+fn is_allowed(row: &Row<'_>) -> bool {
+    NOT_EVALUATED.iter().any(|(name, file, _)| (row.name, row.file) == (*name, *file))
 }
 
 /// Returns the expression that a constant, or (names in lower case) a field in the defaults of a struct, is set to.
@@ -187,6 +199,7 @@ mod tests {
 
     const CODE: &str = "/// A bound.\npub(super) const LOOK_EVERY: Duration = Duration::from_millis(5);\n\
         const PATIENCE: Duration = Duration::from_secs(1);\nconst ITEM_BYTES: usize = 2 * (4 + 2);\n\
+        const LARGER: u8 = A.max(B);\n\
         const KEPT_BYTES_MAX: usize =\n    ITEM_BYTES + 2;\nconst NAME_MAX: &str = \"x\";\n\
         pub struct Tuning {\n    pub window_bytes_max: usize,\n}\nfn default() -> Tuning {\n    Tuning {\n        \
         window_bytes_max: 64 * 1024,\n    }\n}\n";
@@ -230,6 +243,7 @@ mod tests {
                 "`worker/fair.rs` does not define `window_bytes`",
             ),
             ("| `TEXT_MAX` | much | `x/_stacks.py` | |", "`much` is no value"),
+            ("| `LARGER` | 14 | `fair.rs` | |", "`LARGER`: `A.max(B)` cannot be evaluated"),
         ];
         for (row, what) in bad {
             assert_eq!(wrong(row), [format!("docs/limits.md:5: {what}")], "{row}");
