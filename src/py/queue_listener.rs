@@ -1,5 +1,5 @@
 //! The error log's records on their way to a Python logger: a class of the user's, `logconfig`, syslog, statsd. They
-//! were diverted (`ErrorLog::divert`), because they come up where Python must not run.
+//! were queued (`ErrorLog::queue_records`), because they come up where Python must not run.
 
 use std::sync::Arc;
 

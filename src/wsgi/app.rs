@@ -102,7 +102,7 @@ impl WsgiApp {
         &*self.responder
     }
 
-    /// Hands diverted records of the error log over. To be called where nothing is borrowed.
+    /// Hands queued records of the error log over. To be called where nothing is borrowed.
     pub(super) fn relay_logs(&self) {
         if let Some(listener) = &self.listener {
             listener.relay();

@@ -401,7 +401,7 @@ impl GreenletApp {
         Ok(app)
     }
 
-    /// Begins a turn of the loop: hands diverted records of the error log over, and looks after greenlets that have
+    /// Begins a turn of the loop: hands queued records of the error log over, and looks after greenlets that have
     /// not begun. To be called where nothing is borrowed.
     pub fn begin_turn(&self, py: Python<'_>) {
         self.wsgi.relay_logs();

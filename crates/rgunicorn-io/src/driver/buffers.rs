@@ -44,7 +44,7 @@ impl Arena {
     pub(crate) fn filled(&self, buf: &BufId) -> &[u8] {
         let len = buf.len.min(self.size) as usize;
         // SAFETY: inside the mapping (`at`), initialised (fresh pages are zero), and not written while the caller holds
-        // the only BufId of this buffer: the kernel or `spare` gets it again by `release`, which consumes the BufId.
+        // the only BufId of this buffer: the kernel or `free_mut` gets it again by `release`, which consumes the BufId.
         unsafe { std::slice::from_raw_parts(self.at(buf.id).as_ptr(), len) }
     }
 

@@ -1,4 +1,4 @@
-//! Models of the queue of diverted records.
+//! Models of the queue of records for Python's `logging`.
 
 use std::sync::Arc;
 
@@ -20,14 +20,14 @@ fn record(text: &str) -> Record {
 
 /// Against a record that is queued while the one that takes them is told that there is nothing.
 fn each_record_is_taken() {
-    let diversion = Arc::new(RecordQueue::default());
+    let queue = Arc::new(RecordQueue::default());
     let others = ["a", "b"].map(|text| {
-        let diversion = Arc::clone(&diversion);
-        thread::spawn(move || diversion.push(record(text)))
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || queue.push(record(text)))
     });
-    let mut taken = diversion.take();
+    let mut taken = queue.take();
     others.into_iter().for_each(|other| other.join().unwrap());
-    taken.extend(diversion.take());
+    taken.extend(queue.take());
     let mut texts: Vec<&str> = taken.iter().map(|record| record.text.as_str()).collect();
     texts.sort_unstable();
     assert_eq!(texts, ["a", "b"]);
@@ -35,29 +35,29 @@ fn each_record_is_taken() {
 
 /// Against losses that are never told, and such as are told by two threads.
 fn each_loss_is_told_once() {
-    let diversion = Arc::new(RecordQueue::default());
+    let queue = Arc::new(RecordQueue::default());
     let told = Arc::new(AtomicUsize::new(0));
-    let take = |diversion: &RecordQueue, told: &AtomicUsize| {
-        for record in diversion.take() {
+    let take = |queue: &RecordQueue, told: &AtomicUsize| {
+        for record in queue.take() {
             let lost = record.text.split(' ').next().and_then(|count| count.parse().ok());
             told.fetch_add(lost.expect("the record begins with a number"), Ordering::Relaxed);
         }
     };
     let writer = thread::spawn({
-        let diversion = Arc::clone(&diversion);
+        let queue = Arc::clone(&queue);
         move || {
             let long = record(&"x".repeat(QUEUED_BYTES_MAX + 1));
-            diversion.push(long.clone());
-            diversion.push(long);
+            queue.push(long.clone());
+            queue.push(long);
         }
     });
     let other = thread::spawn({
-        let (diversion, told) = (Arc::clone(&diversion), Arc::clone(&told));
-        move || take(&diversion, &told)
+        let (queue, told) = (Arc::clone(&queue), Arc::clone(&told));
+        move || take(&queue, &told)
     });
-    take(&diversion, &told);
+    take(&queue, &told);
     writer.join().unwrap();
     other.join().unwrap();
-    take(&diversion, &told);
-    assert_eq!((told.load(Ordering::Relaxed), diversion.dropped()), (2, 2));
+    take(&queue, &told);
+    assert_eq!((told.load(Ordering::Relaxed), queue.dropped()), (2, 2));
 }

@@ -38,10 +38,10 @@ fn records_that_no_logger_took_are_written_in_the_end() {
     log.info(format_args!("at a hard end"));
     log.write_queued();
     assert!(read(&path).ends_with("[INFO] at a hard end\n"));
-    log.info(format_args!("of the diversion"));
+    log.info(format_args!("of the queue"));
     log.stop_queueing();
     log.info(format_args!("direct"));
-    assert!(read(&path).ends_with("direct\n") && read(&path).contains("of the diversion\n"));
+    assert!(read(&path).ends_with("direct\n") && read(&path).contains("of the queue\n"));
     log.queue_records();
     log.info(format_args!("of the log"));
     drop(log);

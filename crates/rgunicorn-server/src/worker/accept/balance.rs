@@ -27,7 +27,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// time bring.
 const BUSY_GRACE: Duration = Duration::from_millis(20);
 /// Excess of the time without an idle sibling over that with one, above which there are more connections than
-/// the siblings can take: to be brisk is to be busy then. Longer than a burst that is over soon.
+/// the siblings can take: to have begun to work just now is to be busy then. Longer than a burst that is over soon.
 const SATURATED_AFTER: Duration = Duration::from_millis(200);
 /// How long that is remembered. Clients that come again for each request lose next to nothing to the rule then.
 const SATURATED_FOR: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ pub(super) struct Balancer {
     looked: Instant,
     /// How much longer than otherwise there was no idle sibling, or a connection that no worker had taken.
     saturated: Duration,
-    /// Until then brisk siblings are busy ones.
+    /// Until then siblings that have begun to work just now are busy ones.
     saturated_until: Option<Instant>,
 }
 
@@ -251,9 +251,9 @@ mod tests {
     fn who_cannot_take_a_connection_does_not_count() {
         let poor = waiting(2, 0);
         assert!(rich(100, &[poor]));
-        let brisk =
+        let just_begun =
             SlotReading { accepting: Accepting::BusyDisarmed, beat: ago(Duration::from_millis(19)), ..poor };
-        assert!(rich(100, &[brisk]));
+        assert!(rich(100, &[just_begun]));
         let cannot = [
             SlotReading { accepting: Accepting::No, ..poor },
             SlotReading { accepting: Accepting::BusyDisarmed, ..poor },
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn when_siblings_are_busy_most_of_the_time_the_brisk_ones_are_busy() {
+    fn when_siblings_are_busy_most_of_the_time_those_that_have_just_begun_are() {
         let look = |balancer: &mut Balancer, (idle, left_over)| {
             balancer.looked = Instant(NOW.0 - LOOK_EVERY.as_nanos() as u64);
             balancer.note_look(idle, left_over, NOW);
