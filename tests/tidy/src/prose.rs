@@ -19,6 +19,10 @@ const TYPE_KEYWORDS: [&str; 5] = ["struct", "enum", "union", "trait", "type"];
 /// Type names that a crate may have more than once: crate, name, and the reason.
 const SAME_NAMES: [(&str, &str, &str); 0] = [];
 
+/// Words behind a fence that leave a block Rust, besides editions.
+const RUSTDOC_WORDS: [&str; 7] =
+    ["compile_fail", "ignore", "no_run", "rust", "should_panic", "standalone_crate", "test_harness"];
+
 /// A documentation comment: where it stands, and its lines without their marks.
 struct Doc<'a> {
     line: usize,
@@ -98,20 +102,54 @@ pub fn doc_tests(file: &File) -> Vec<String> {
     }
     let mut findings = Vec::new();
     for doc in docs(file) {
-        let fences = doc
-            .lines
-            .iter()
-            .enumerate()
-            .filter_map(|(index, text)| Some((index, text.trim().strip_prefix("```")?)));
-        for (index, language) in fences.step_by(2) {
-            if language.is_empty() || begins(language, "rust") {
-                let line = doc.line + index;
-                findings
-                    .push(format!("{}:{line}: a doc test: nothing would run it; write ```text", file.path));
-            }
+        for index in code_blocks(&doc.lines) {
+            let line = doc.line + index;
+            findings.push(format!("{}:{line}: a doc test: nothing would run it; write ```text", file.path));
         }
     }
     findings
+}
+
+/// Returns the indices of the lines where rustdoc sees a block of Rust begin: a fence that names no other language, or
+/// four columns of indentation after an empty line, outside of a list.
+fn code_blocks(lines: &[&str]) -> Vec<usize> {
+    let mut found = Vec::new();
+    let (mut fence, mut in_list, mut after_empty) = (None, false, true);
+    for (index, line) in lines.iter().enumerate() {
+        let text = line.trim();
+        let mark = ["```", "~~~"].into_iter().find(|mark| text.starts_with(mark));
+        match (fence, mark) {
+            (None, Some(mark)) => {
+                fence = Some(mark);
+                found.extend(is_rust(text.trim_start_matches(['`', '~'])).then_some(index));
+            }
+            (Some(open), Some(mark)) if open == mark => fence = None,
+            (Some(_), _) => {}
+            (None, None) if line.starts_with("     ") => {
+                found.extend((after_empty && !in_list).then_some(index));
+            }
+            (None, None) if is_list_item(text) => in_list = true,
+            (None, None) => in_list &= text.is_empty() || !after_empty,
+        }
+        after_empty = text.is_empty();
+    }
+    found
+}
+
+/// Tells whether rustdoc takes a block with these words behind its fence for Rust: the first one decides.
+fn is_rust(language: &str) -> bool {
+    let mut words = language.split([',', ' ', '\t']).filter(|word| !word.is_empty());
+    let known = |word: &str| {
+        RUSTDOC_WORDS.contains(&word) || word.starts_with("edition") || word.starts_with("ignore-")
+    };
+    words.clone().any(|word| word == "rust") || words.next().is_none_or(known)
+}
+
+/// Tells whether a line begins an item of a list.
+fn is_list_item(text: &str) -> bool {
+    let mark = text.split(' ').next().unwrap_or_default();
+    let number = mark.strip_suffix(['.', ')']).unwrap_or_default();
+    ["-", "*", "+"].contains(&mark) || !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Lists the types that a file defines outside of its tests, by name and offset. Associated types are not
@@ -185,6 +223,25 @@ mod tests {
     fn doc_tests_are_found() {
         let text = "//! ```\n//! run()\n//! ```\n\n/// ```text\n/// a\n/// ```\n///\n/// ```rust,no_run\n/// ```\nfn f() {}\n";
         assert_eq!(lines(doc_tests(&File::new("src/x.rs", text))), [1, 9]);
+        let fences =
+            ["no_run", "should_panic", "edition2024", "compile_fail,E0277", "ignore", " rust", "no_run,sh"];
+        for words in fences {
+            let text = format!("/// Runs.\n/// ~~~text\n/// ```\n/// ~~~\n/// ```{words}\n/// x\n/// ```\n");
+            assert_eq!(lines(doc_tests(&File::new("src/x.rs", &text))), [5], "{words}");
+        }
+        for words in ["text", "python", "sh,no_run", "toml"] {
+            let text = format!("/// ```{words}\n/// ```\n");
+            assert_eq!(lines(doc_tests(&File::new("src/x.rs", &text))), [], "{words}");
+        }
+    }
+
+    #[test]
+    fn indented_doc_tests_are_found() {
+        let found = "/// Runs.\n///\n///     run();\n///\n///     again();\n/// - item\n///\n/// Text\n///\n///     b\n";
+        assert_eq!(lines(doc_tests(&File::new("src/x.rs", found))), [3, 5, 10]);
+        let others = "/// A text\n///     that goes on\n///\n/// 1. item\n///\n///     of two paragraphs\n/// - item\n\
+                      ///   goes on\n///\n///     here\n/// ```text\n///\n///     a\n/// ```\n";
+        assert_eq!(lines(doc_tests(&File::new("src/x.rs", others))), []);
     }
 
     #[test]
