@@ -45,18 +45,12 @@ struct GreenletPool {
     serve: Py<PyCFunction>,
     /// Requests whose greenlets have not begun: one, which its greenlet takes as the first thing that it does. More
     /// where something waits before (a trace function of greenlets).
-    starting: RefCell<Vec<Starting>>,
+    #[expect(clippy::vec_box, reason = "requests arrive in a box and leave in it: nothing is copied")]
+    starting: RefCell<Vec<Box<Request>>>,
     running: Arc<InProgress>,
     /// Greenlets that wait for a connection; more than one if an application shares its request among
     /// greenlets.
     suspended: RefCell<RequestMap<Vec<Py<PyAny>>>>,
-}
-
-/// A request whose greenlet is being started.
-struct Starting {
-    greenlet: Py<PyAny>,
-    /// Boxed as it arrived and as it leaves: nothing is copied.
-    request: Box<Request>,
 }
 
 /// The greenlet of each request in progress, and its request line. Reports of a blocked loop are made from
@@ -119,23 +113,18 @@ impl GreenletPool {
         let entry = (greenlet.clone().unbind(), Line::of(&request));
         let before = self.running.0.with(py, |all| all.insert(request.id, entry));
         drop(before);
-        let starting = Starting { greenlet: greenlet.clone().unbind(), request };
-        self.starting.borrow_mut().push(starting);
+        self.starting.borrow_mut().push(request);
         self.go_on(py, &greenlet)
     }
 
     /// Ends the requests whose greenlets were killed before they began; returns which.
     fn end_unbegun(&self, py: Python<'_>) -> Vec<RequestId> {
-        let all: Vec<_> = {
-            let starting = self.starting.borrow();
-            starting.iter().map(|one| (one.request.id, one.greenlet.clone_ref(py))).collect()
-        };
-        let mut over = Vec::new();
-        for (id, greenlet) in all {
-            if is_dead(greenlet.bind(py)) && self.end_if_unbegun(py, id) {
-                over.push(id);
-            }
-        }
+        let mut over: Vec<RequestId> = self.starting.borrow().iter().map(|request| request.id).collect();
+        over.retain(|id| {
+            let greenlet =
+                self.running.0.with(py, |all| all.get(id).map(|(greenlet, _)| greenlet.clone_ref(py)));
+            greenlet.is_some_and(|greenlet| is_dead(greenlet.bind(py))) && self.end_if_unbegun(py, *id)
+        });
         over
     }
 
@@ -144,7 +133,7 @@ impl GreenletPool {
     fn end_if_unbegun(&self, py: Python<'_>, id: RequestId) -> bool {
         let taken = {
             let mut starting = self.starting.borrow_mut();
-            let at = starting.iter().position(|one| one.request.id == id);
+            let at = starting.iter().position(|request| request.id == id);
             at.map(|at| starting.swap_remove(at))
         };
         if taken.is_some() {
@@ -163,13 +152,17 @@ impl GreenletPool {
     /// # Errors
     /// `MemoryError`.
     fn begin(&self, py: Python<'_>) -> PyResult<Option<Box<Request>>> {
+        if self.starting.borrow().len() <= 1 {
+            return Ok(self.starting.borrow_mut().pop());
+        }
         let me = self.greenlets.current(py)?;
-        let mine = {
-            let mut starting = self.starting.borrow_mut();
-            let at = starting.iter().position(|one| one.greenlet.is(&me));
-            at.map(|at| starting.swap_remove(at))
-        };
-        Ok(mine.map(|one| one.request))
+        let mine = self
+            .running
+            .0
+            .with(py, |all| all.iter().find(|(_, (greenlet, _))| greenlet.is(&me)).map(|(id, _)| *id));
+        let mut starting = self.starting.borrow_mut();
+        let at = starting.iter().position(|request| Some(request.id) == mine);
+        Ok(at.map(|at| starting.swap_remove(at)))
     }
 
     /// Forgets the greenlet of a request that is over.
