@@ -1,6 +1,6 @@
 //! The state that the Python objects of one request share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use pyo3::prelude::*;
@@ -32,40 +32,42 @@ impl BodyItem for PyItem<'_, '_> {
 pub(super) struct RequestShared {
     /// The response.
     pub(super) response: GilCell<Response>,
-    /// The request as a number; 0 when it is over.
-    request: AtomicU64,
-    /// The request that early hints are for; 0 also when the response head has left, and for HTTP/1.0, which
-    /// knows no interim answers.
-    hints: AtomicU64,
+    /// The request, see [`RequestId::to_numbers`]; the last number is 0 when it is over. Written under the interpreter
+    /// lock only, but for the end, which is one number.
+    request: [AtomicU64; 3],
+    /// Whether it takes early hints: not any more when the response head has left, and never for HTTP/1.0, which knows
+    /// no interim answers.
+    takes_hints: AtomicBool,
 }
 
 impl RequestShared {
     pub(super) fn new(facts: ResponseFacts) -> Self {
         let response = GilCell::new(Response::new(facts));
-        Self { response, request: AtomicU64::new(0), hints: AtomicU64::new(0) }
+        Self { response, request: Default::default(), takes_hints: AtomicBool::new(false) }
     }
 
     /// Points at a request that begins, with a response that has not.
     pub(super) fn begin(&self, py: Python<'_>, id: RequestId, facts: ResponseFacts) {
         self.response.with(py, |response| response.reset(facts));
-        let raw = id.to_raw();
-        self.request.store(raw, Ordering::Relaxed);
-        self.hints.store(if facts.version >= Version::HTTP_11 { raw } else { 0 }, Ordering::Relaxed);
+        for (place, number) in self.request.iter().zip(id.to_numbers()) {
+            place.store(number, Ordering::Relaxed);
+        }
+        self.takes_hints.store(facts.version >= Version::HTTP_11, Ordering::Relaxed);
     }
 
     /// Returns the request in progress.
     pub(super) fn request(&self) -> Option<RequestId> {
-        named(&self.request)
+        RequestId::from_numbers(self.request.each_ref().map(|number| number.load(Ordering::Relaxed)))
     }
 
     /// Returns the request that early hints are for.
     pub(super) fn hinted(&self) -> Option<RequestId> {
-        named(&self.hints)
+        if self.takes_hints.load(Ordering::Relaxed) { self.request() } else { None }
     }
 
     /// Ends early hints: the response head has left.
     pub(super) fn end_hints(&self) {
-        self.hints.store(0, Ordering::Relaxed);
+        self.takes_hints.store(false, Ordering::Relaxed);
     }
 
     /// Appends an item of the body. The head leaves with the first: early hints end here. `false`: there is
@@ -96,13 +98,7 @@ impl RequestShared {
 
     /// Leads nowhere from now on: the request is over.
     pub(super) fn end(&self) {
-        self.request.store(0, Ordering::Relaxed);
-    }
-}
-
-fn named(raw: &AtomicU64) -> Option<RequestId> {
-    match raw.load(Ordering::Relaxed) {
-        0 => None,
-        raw => Some(RequestId::from_raw(raw)),
+        let [.., sequence] = &self.request;
+        sequence.store(0, Ordering::Relaxed);
     }
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-/// Names one connection for as long as it lives; a stale id is harmless.
+/// Names one connection in the tokens of its operations and in the lists of a turn. The driver keeps no operation of a
+/// connection that is gone, and no list outlives the turn; what may outlive both goes by a [`RequestId`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ConnId {
     /// Slot in the connection slab.
@@ -15,31 +16,37 @@ pub(crate) struct ConnId {
 
 /// Names one request for as long as it is in progress; a stale id is harmless, every call with it answers `Gone`. A
 /// connection carries its requests one after the other, and an id of one never reaches the next.
+///
+/// The application may keep an id for ever: neither number comes a second time in the life of a worker.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RequestId {
     /// The connection that it came on.
     pub(crate) conn: ConnId,
-    /// The low bits of its number on that connection.
-    pub(crate) sequence: u8,
+    /// The number of that connection in its worker, from 1 on.
+    pub(crate) conn_number: u64,
+    /// Its number on that connection, from 1 on.
+    pub(crate) sequence: u64,
 }
 
 impl RequestId {
-    /// Packs it into one integer, never zero.
-    pub fn to_raw(self) -> u64 {
-        u64::from(self.conn.generation) << 40 | u64::from(self.sequence) << 32 | u64::from(self.conn.index)
+    /// Returns it as numbers; the last is never 0.
+    pub fn to_numbers(self) -> [u64; 3] {
+        let conn = u64::from(self.conn.generation) << 32 | u64::from(self.conn.index);
+        [conn, self.conn_number, self.sequence]
     }
 
-    /// Unpacks what [`Self::to_raw`] has made; anything else gives an id that names no request.
-    #[expect(clippy::cast_possible_truncation, reason = "the three fields of a packed id")]
-    pub fn from_raw(raw: u64) -> Self {
-        let conn = ConnId { index: raw as u32, generation: (raw >> 40) as u32 };
-        Self { conn, sequence: (raw >> 32) as u8 }
+    /// Makes it of what [`Self::to_numbers`] gave; `None` if the last number is 0.
+    #[expect(clippy::cast_possible_truncation, reason = "the two fields of a packed id")]
+    pub fn from_numbers([conn, conn_number, sequence]: [u64; 3]) -> Option<Self> {
+        let conn = ConnId { index: conn as u32, generation: (conn >> 32) as u32 };
+        (sequence != 0).then_some(Self { conn, conn_number, sequence })
     }
 }
 
 impl Hash for RequestId {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.to_raw());
+        // One request at a time is in progress on a connection.
+        state.write_u64(self.conn_number);
     }
 }
 
@@ -85,11 +92,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_packed_request_id_is_the_same_again_and_never_zero() {
-        for (index, generation, sequence) in [(0, 1, 0), (u32::MAX, 0x00ff_ffff, 0xff), (7, 9, 1)] {
-            let id = RequestId { conn: ConnId { index, generation }, sequence };
-            assert_ne!(id.to_raw(), 0);
-            assert_eq!(RequestId::from_raw(id.to_raw()), id);
+    fn a_request_id_is_the_same_again_from_its_numbers() {
+        for (index, generation, conn_number) in
+            [(0, 1, 1), (u32::MAX, 0x00ff_ffff, u64::MAX), (7, 9, 1 << 24)]
+        {
+            let id = RequestId { conn: ConnId { index, generation }, conn_number, sequence: 1 };
+            assert_eq!(RequestId::from_numbers(id.to_numbers()), Some(id));
         }
+        assert_eq!(RequestId::from_numbers([1, 2, 0]), None);
     }
 }

@@ -36,7 +36,7 @@ pub struct Request {
     /// The client asked for keep-alive and the worker agrees.
     pub keep_alive: bool,
     /// The how many-th request of its connection, from 1.
-    pub number: u32,
+    pub number: u64,
 }
 
 /// The fate of bytes given to a connection.

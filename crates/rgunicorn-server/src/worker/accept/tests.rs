@@ -63,7 +63,7 @@ impl Rig {
 
     fn add_job(&mut self) {
         let conn = ConnId { index: 99, generation: 1 };
-        self.parts.conns.push_job(Job::Resume(RequestId { conn, sequence: 1 }));
+        self.parts.conns.push_job(Job::Resume(RequestId { conn, conn_number: 1, sequence: 1 }));
     }
 }
 

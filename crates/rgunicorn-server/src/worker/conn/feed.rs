@@ -189,7 +189,7 @@ impl Conn {
     /// Makes a request and begins to run it.
     fn request(&mut self, ctx: &FeedContext<'_>, index: u32, head: RequestHead, body: Body) -> Box<Request> {
         self.phase = ConnPhase::Running;
-        self.requests = self.requests.saturating_add(1);
+        self.requests += 1;
         let keep_alive = head.keep_alive() && !head.close_after() && ctx.keep_alive;
         Box::new(Request {
             id: self.request_id(index),

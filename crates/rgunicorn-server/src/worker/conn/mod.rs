@@ -63,6 +63,8 @@ pub(crate) enum ConnPhase {
 pub(crate) struct Conn {
     pub(crate) fd: Fd,
     pub(crate) generation: u32,
+    /// See [`RequestId::conn_number`].
+    pub(crate) number: u64,
     /// The other end; with a PROXY header, the client behind it.
     pub(crate) peer: PeerAddr,
     pub(crate) listener: u16,
@@ -86,7 +88,7 @@ pub(crate) struct Conn {
     /// A greenlet works on its request ([`crate::worker::Reactor::begin_work`]).
     pub(crate) held: bool,
     /// Requests received.
-    pub(crate) requests: u32,
+    pub(crate) requests: u64,
     pub(crate) recv: Option<OpKey>,
     pub(crate) send: Option<OpKey>,
     pub(crate) parser: RequestParser,
@@ -149,10 +151,11 @@ impl ConnExt {
 
 impl Conn {
     /// Makes the state of a new connection.
-    pub(crate) fn new(new: NewConn, generation: u32) -> Self {
+    pub(crate) fn new(new: NewConn, generation: u32, number: u64) -> Self {
         Self {
             fd: new.fd,
             generation,
+            number,
             peer: new.peer,
             listener: new.listener,
             phase: ConnPhase::Idle,
@@ -173,14 +176,10 @@ impl Conn {
         }
     }
 
-    /// Returns the sequence of the request in progress, or of the last one.
-    pub(crate) fn sequence(&self) -> u8 {
-        self.requests.to_le_bytes()[0]
-    }
-
-    /// Returns the name of that request; `index` is the connection's own.
+    /// Returns the name of the request in progress, or of the last one; `index` is the connection's own.
     pub(crate) fn request_id(&self, index: u32) -> RequestId {
-        RequestId { conn: ConnId { index, generation: self.generation }, sequence: self.sequence() }
+        let conn = ConnId { index, generation: self.generation };
+        RequestId { conn, conn_number: self.number, sequence: self.requests }
     }
 
     /// Returns the rarely needed part, which is made if it is not there.

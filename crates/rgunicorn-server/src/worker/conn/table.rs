@@ -23,8 +23,8 @@ pub(crate) struct Connections {
     /// Connections that hold as much early input as they may: reception pauses when all completions of the turn are
     /// handled. Not earlier: what `recv_stop` returns comes after the data that those completions carry.
     full: Vec<ConnId>,
-    /// The last generation given.
-    generation: u32,
+    /// Connections so far: the number of the last one, and in its low bits the generation.
+    accepted: u64,
     /// Greenlets and threads at work ([`Self::begin_work`]).
     workers: usize,
     /// The part of them whose connection is closed.
@@ -39,7 +39,8 @@ impl Connections {
 
     /// Returns the connection on which the request `id` is, if no later one has begun there.
     pub(crate) fn request(&mut self, id: RequestId) -> Option<&mut Conn> {
-        self.get(id.conn).filter(|conn| conn.sequence() == id.sequence)
+        let conn = self.get(id.conn)?;
+        (conn.number == id.conn_number && conn.requests == id.sequence).then_some(conn)
     }
 
     /// Returns the connection of the request `id` while its response is not over: the application may still read its
@@ -53,18 +54,15 @@ impl Connections {
     pub(crate) fn is_cut(&mut self, id: RequestId) -> bool {
         match self.get(id.conn) {
             None => true,
-            Some(conn) => conn.aborted && conn.sequence() == id.sequence,
+            Some(conn) => conn.aborted && conn.number == id.conn_number && conn.requests == id.sequence,
         }
     }
 
     /// Gives a new connection a slot and an id.
     pub(crate) fn insert(&mut self, new: NewConn) -> ConnId {
-        self.generation = match (self.generation + 1) & GENERATION_MASK {
-            0 => 1,
-            next => next,
-        };
-        let generation = self.generation;
-        ConnId { index: self.conns.insert(Conn::new(new, generation)) as u32, generation }
+        self.accepted += 1;
+        let generation = self.accepted as u32 & GENERATION_MASK;
+        ConnId { index: self.conns.insert(Conn::new(new, generation, self.accepted)) as u32, generation }
     }
 
     /// Takes a connection out, with its deadline. If its request waits for the client, the application is to
