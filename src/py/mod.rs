@@ -146,10 +146,25 @@ pub fn is_only_reference<T>(object: &Bound<'_, T>) -> bool {
     is_referenced(object, 1)
 }
 
-/// Returns whether there are `count` references to an object, the caller's included.
+/// Returns whether there are `count` references to an object, the caller's included, and no weak ones, which are not
+/// counted and lead to it as well.
 pub fn is_referenced<T>(object: &Bound<'_, T>, count: usize) -> bool {
     // SAFETY: the object is alive, and the interpreter lock keeps its count still.
-    unsafe { ffi::Py_REFCNT(object.as_ptr()) == count as ffi::Py_ssize_t }
+    let counted = unsafe { ffi::Py_REFCNT(object.as_ptr()) == count as ffi::Py_ssize_t };
+    counted && !has_weak_references(object)
+}
+
+/// Returns whether weak references lead to an object.
+fn has_weak_references<T>(object: &Bound<'_, T>) -> bool {
+    let object = object.as_ptr();
+    // SAFETY: the object is alive, and so is its type.
+    let offset = unsafe { (*ffi::Py_TYPE(object)).tp_weaklistoffset };
+    if offset == 0 {
+        return false;
+    }
+    // SAFETY: an offset that is not 0 leads to the head of the object's list of weak references, null without any;
+    // before the object where the interpreter manages the list (CPython 3.12).
+    unsafe { !object.byte_offset(offset).cast::<*mut ffi::PyObject>().read().is_null() }
 }
 
 /// Makes a Python `bytes` object the memory of a [`Bytes`]: no copy, the object lives until the last handle is dropped.
