@@ -10,7 +10,7 @@ use pyo3::types::PyDict;
 use crate::py::{catch_panic, exit_status, format_exception, is_stop_iteration};
 use rgunicorn_http::HttpError;
 use rgunicorn_io::sys::clock;
-use rgunicorn_server::log::Level;
+use rgunicorn_server::log::{Escaped, Level};
 use rgunicorn_server::response::{ErrorPage, Response};
 use rgunicorn_server::worker::{AccessFacts, Request};
 
@@ -42,7 +42,7 @@ impl WsgiApp {
         let id = exchange.id();
         let (keep, fault) = exchange.response(py, |response| (response.keeps_alive(), response.fault()));
         if let Some(fault) = fault {
-            let uri = String::from_utf8_lossy(exchange.request.head.target()).into_owned();
+            let uri = Escaped(exchange.request.head.target());
             self.worker.errors.log(Level::Warning, format_args!("Response to {uri}: {fault}"));
         }
         self.close_exchange(py, exchange);
@@ -184,7 +184,7 @@ impl WsgiApp {
             return errors.log(Level::Debug, format_args!("{KILLED}"));
         }
         let text = format_exception(py, error);
-        let uri = String::from_utf8_lossy(request.head.target()).into_owned();
+        let uri = Escaped(request.head.target());
         errors.log(Level::Error, format_args!("Error handling request {uri}\n{text}"));
     }
 
@@ -263,8 +263,7 @@ impl WsgiApp {
 
 /// Returns the message of a request that has failed.
 fn describe(request: &Request) -> String {
-    let method = String::from_utf8_lossy(request.head.method());
-    let uri = String::from_utf8_lossy(request.head.target());
+    let (method, uri) = (Escaped(request.head.method()), Escaped(request.head.target()));
     format!("Error handling request {method} {uri}")
 }
 

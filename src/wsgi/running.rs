@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use crate::py::Describe;
 use rgunicorn_io::driver::PeerAddr;
+use rgunicorn_server::log::Escaped;
 use rgunicorn_server::worker::Request;
 
-/// The bytes that are kept of method and target: a line of a log.
+/// The bytes that are kept of method and path: a line of a log.
 const TEXT_BYTES_MAX: usize = 250;
 
-/// One request's method, target and peer.
+/// One request's method, path and peer. Not the query: it may hold what no log should, such as a token.
 #[derive(Default)]
 pub(super) struct RunningRequest {
     /// The writer is the loop's thread; writer and reader hold the interpreter lock, and neither runs Python
@@ -20,7 +21,7 @@ pub(super) struct RunningRequest {
     line: Mutex<Line>,
 }
 
-/// A request's method, target and peer as a value.
+/// A request's method, path and peer as a value.
 pub(super) struct Line {
     text: [u8; TEXT_BYTES_MAX],
     len: usize,
@@ -37,7 +38,7 @@ impl RunningRequest {
     /// Notes that the application is about to work on `request`.
     pub(super) fn set(&self, request: &Request) {
         if let Ok(mut line) = self.line.try_lock() {
-            line.set(request.head.method(), request.head.target(), request.peer);
+            line.set(request.head.method(), request.head.path(), request.peer);
         }
     }
 
@@ -52,13 +53,13 @@ impl Line {
     /// Makes the line of `request`.
     pub(super) fn of(request: &Request) -> Self {
         let mut line = Self::default();
-        line.set(request.head.method(), request.head.target(), request.peer);
+        line.set(request.head.method(), request.head.path(), request.peer);
         line
     }
 
-    fn set(&mut self, method: &[u8], target: &[u8], peer: PeerAddr) {
+    fn set(&mut self, method: &[u8], path: &[u8], peer: PeerAddr) {
         self.len = 0;
-        for part in [method, b" ", target] {
+        for part in [method, b" ", path] {
             let part = &part[..part.len().min(TEXT_BYTES_MAX - self.len)];
             self.text[self.len..self.len + part.len()].copy_from_slice(part);
             self.len += part.len();
@@ -69,7 +70,7 @@ impl Line {
     /// Renders it as a report shows it.
     pub(super) fn text(&self) -> String {
         let cut = if self.len == TEXT_BYTES_MAX { "..." } else { "" };
-        let text = String::from_utf8_lossy(&self.text[..self.len]);
+        let text = Escaped(&self.text[..self.len]);
         let (ip, port) = (self.peer.ip_text(), self.peer.port());
         match port {
             Some(port) => format!("{text}{cut} (peer {ip}:{port})"),
@@ -89,8 +90,8 @@ mod tests {
         line.set(b"GET", &[b'/'; 8000], peer);
         let slashes = "/".repeat(TEXT_BYTES_MAX - "GET ".len());
         assert_eq!(line.text(), format!("GET {slashes}... (peer 10.0.0.1:4000)"));
-        line.set(b"PROPFIND", b"/a?b=c", PeerAddr::Unix);
-        assert_eq!(line.text(), "PROPFIND /a?b=c (peer on a unix socket)");
+        line.set(b"PROPFIND", b"/a\x9bc", PeerAddr::Unix);
+        assert_eq!(line.text(), "PROPFIND /a\\x9Bc (peer on a unix socket)");
         line.set(&[b'X'; 8000], b"/", peer);
         assert_eq!(line.text().len(), TEXT_BYTES_MAX + "... (peer 10.0.0.1:4000)".len());
     }

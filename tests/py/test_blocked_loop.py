@@ -49,7 +49,8 @@ def test_a_slow_request_is_reported_while_it_lasts(server):
         assert client.response().body == b"slept"
         in_all = server.wait_log(OVER + r"GET (/\S*) \(peer (\S+)\)\n", count=reports + 1)
     assert 1 <= float(so_far[1]) < 1.3 <= float(in_all[1]) < 1.8
-    assert so_far[2] == in_all[2] == f"/sleep?{SLOW}&a=b"
+    # Not the query, which may hold what no log should.
+    assert so_far[2] == in_all[2] == "/sleep"
     assert so_far[3] == in_all[3]
     assert so_far[3].startswith("127.0.0.1:")
 
@@ -79,7 +80,7 @@ def test_code_that_keeps_the_interpreter_is_shown_when_it_first_gives_it_up(serv
 
 def test_an_iterable_is_watched_as_well(server):
     log = reported(server, f"/iterate?{SLOW}")
-    assert " by GET /iterate?" in log
+    assert " by GET /iterate (peer" in log
     assert frame("slow_items", "time.sleep(seconds)") in log
 
 
@@ -114,12 +115,12 @@ def test_an_application_that_is_patched_for_gevent(launch):
     with server.client() as sleeper:
         sleeper.send(request("/sleep?s=4.1"))
         log = reported(server, f"/spin?{SLOW}")
-        assert re.search(r" so far by GET /spin\?", log)
+        assert re.search(r" so far by GET /spin ", log)
         assert ", in spin\n" in log
         assert re.search(r"^Suspended: <Hub at ", log, re.MULTILINE), log
         assert frame("sleep", 'time.sleep(float(parameter(environ, "s")))') in log
         log = reported(server, f"/system?{SLOW}")
-        assert re.search(r" so far by GET /system\?", log)
+        assert re.search(r" so far by GET /system ", log)
         assert re.search(r"^Greenlet <Greenlet at 0x[0-9a-f]+> is running$", log, re.MULTILINE), log
         assert sleeper.response().body == b"slept"
     assert "by GET /sleep" not in server.log
@@ -168,7 +169,7 @@ def test_the_threshold_is_a_setting(launch):
     server = launch("blocked:app", config="loop_block_warning = 2\n")
     assert server.get(f"/sleep?{SLOW}").status == 200
     reported(server, "/sleep?s=2.3")
-    assert "/sleep?s=2.3" in server.wait_log(BLOCKED + ".*")[0]
+    assert "by GET /sleep (peer" in server.wait_log(BLOCKED + ".*")[0]
 
 
 def test_sync_workers_may_take_their_time(launch):
@@ -198,7 +199,7 @@ def test_the_heartbeat_shows_the_stacks_before_the_abort(launch, options):
         client.send(request("/sleep?s=30"))
         assert not client.rest().startswith(b"HTTP/1.1 200")
     server.wait_log(rf"\[CRITICAL\] WORKER TIMEOUT \(pid:{hung}\)")
-    found = server.wait_log(ABORTED + r"GET /sleep\?s=30 \(peer \S+\)\nThread \S+ \(main thread\), most recent")
+    found = server.wait_log(ABORTED + r"GET /sleep \(peer \S+\)\nThread \S+ \(main thread\), most recent")
     report = server.log[found.start() :]
     assert frame("sleep", 'time.sleep(float(parameter(environ, "s")))') in report
     assert len(re.findall(BLOCKED, server.log[: found.start()])) == (not options)

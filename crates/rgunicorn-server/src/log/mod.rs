@@ -6,13 +6,14 @@
 //!
 //! How to read it: `error_log.rs`, `record_queue.rs` (its records for Python's `logging`); then `atoms.rs`
 //! (the values that an access record can have), `format.rs` (the operator's format string, compiled once),
-//! `exclude.rs` (the requests that are left out), `render.rs` and `json.rs` (atoms to bytes), `access_log.rs`
-//! (batches).
+//! `exclude.rs` (the requests that are left out), `escape.rs` (clients' text made harmless), `render.rs`
+//! and `json.rs` (atoms to bytes), `access_log.rs` (batches).
 
 mod access_log;
 mod atoms;
 mod base64;
 mod error_log;
+mod escape;
 mod exclude;
 mod format;
 mod json;
@@ -24,6 +25,7 @@ mod timestamp;
 pub use access_log::{AccessLog, BUFFER_BYTES_MAX, LineRenderer};
 pub use atoms::{AtomSource, AtomText};
 pub use error_log::ErrorLog;
+pub use escape::Escaped;
 pub use exclude::{AccessExclude, ExcludeError};
 pub use format::{AccessFormat, FormatError};
 pub use level::Level;

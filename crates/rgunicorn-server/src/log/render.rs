@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::atoms::{Atom, AtomSource, AtomText};
 use super::base64::basic_user;
+use super::escape::{push_latin1, push_utf8};
 use super::format::{AccessFormat, Conversion, Piece, RecordFormat, Spec};
 use super::json;
 use super::timestamp::{ClfTime, RfcTime};
@@ -55,7 +56,7 @@ impl Renderer {
         }
     }
 
-    /// Appends the value as `str()` gives it, quotes escaped.
+    /// Appends the value as `str()` gives it, escaped.
     fn push_text(&mut self, out: &mut Vec<u8>, source: &impl AtomSource, atom: &Atom) {
         match atom {
             Atom::Dash => out.push(b'-'),
@@ -135,35 +136,6 @@ fn push_header(out: &mut Vec<u8>, value: Option<&[u8]>) {
     match value {
         Some(value) => push_latin1(out, value),
         None => out.push(b'-'),
-    }
-}
-
-/// Appends Latin-1 text as UTF-8, with a backslash before each quote.
-fn push_latin1(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.reserve(bytes.len());
-    let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|byte| *byte == b'"' || !byte.is_ascii()) {
-        let (plain, special) = rest.split_at(at);
-        out.extend_from_slice(plain);
-        // `position` found a byte, so there is one.
-        let Some((byte, after)) = special.split_first() else {
-            break;
-        };
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            byte => out.extend([0xC0 | byte >> 6, 0x80 | byte & 0x3F]),
-        }
-        rest = after;
-    }
-    out.extend_from_slice(rest);
-}
-
-fn push_utf8(out: &mut Vec<u8>, text: &str) {
-    for (index, part) in text.split('"').enumerate() {
-        if index > 0 {
-            out.extend_from_slice(b"\\\"");
-        }
-        out.extend_from_slice(part.as_bytes());
     }
 }
 

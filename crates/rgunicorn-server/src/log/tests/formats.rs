@@ -160,8 +160,13 @@ proptest! {
     }
 
     #[test]
-    fn quotes_are_escaped_and_latin_1_becomes_utf_8(path: Vec<u8>) {
-        let expected: String = path.iter().map(|byte| char::from(*byte)).collect::<String>().replace('"', "\\\"");
+    fn clients_texts_are_escaped_and_latin_1_becomes_utf_8(path: Vec<u8>) {
+        let escaped = |byte: &u8| match char::from(*byte) {
+            special @ ('"' | '\\') => format!("\\{special}"),
+            control if control.is_control() => format!("\\x{byte:02X}"),
+            plain => plain.to_string(),
+        };
+        let expected: String = path.iter().map(escaped).collect();
         prop_assert_eq!(render("%(U)s", &Request { path, ..Request::default() }), expected);
     }
 
