@@ -24,6 +24,8 @@ mod _rgunicorn {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::boot::open_log_file;
+    #[pymodule_export]
     use crate::py::instances;
     #[pymodule_export]
     use crate::wsgi::{

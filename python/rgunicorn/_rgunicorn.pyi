@@ -25,6 +25,7 @@ __all__ = [
     "_hook_arities",
     "_instances",
     "_load_app",
+    "_open_log_file",
     "_run_app",
     "_settings_table",
     "_take_socket",
@@ -55,6 +56,9 @@ def main(argv: list[str]) -> int:
 
 def _instances(class_: type[Any]) -> list[Any]:
     """Return every object of a class and of those below it that the collector knows; no code of theirs runs."""
+
+def _open_log_file(path: str | PathLike[str], user: int | None, group: int | None) -> int:
+    """Open a log file for appending and give it to an account; return a descriptor that the caller owns."""
 
 @final
 class RequestHandle:

@@ -21,6 +21,8 @@ import traceback
 from logging.config import dictConfig, fileConfig
 from logging.handlers import SysLogHandler
 
+from rgunicorn._rgunicorn import _open_log_file
+
 # Type checkers take this for true; a worker has no use for `typing`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,13 +85,18 @@ def _file_handlers() -> Iterator[logging.FileHandler]:
     yield from dict.fromkeys(handler for handler in found if isinstance(handler, logging.FileHandler))
 
 
+# C0, DEL and C1, which would end a line or command a terminal; quotes and backslashes, so that it can be read back.
+_ESCAPES = {code: f"\\x{code:02X}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+_ESCAPES |= {ord(character): f"\\{character}" for character in '"\\'}
+
+
 class SafeAtoms(dict[str, "Any"]):
-    """The atoms of a log line: quotes are escaped, what is missing is a dash, braced names count in any case."""
+    """The atoms of a log line: texts are escaped, what is missing is a dash, braced names count in any case."""
 
     def __init__(self, atoms: Mapping[str, Any]) -> None:
         super().__init__()
         for name, value in atoms.items():
-            self[name] = value.replace('"', '\\"') if isinstance(value, str) else value
+            self[name] = value.translate(_ESCAPES) if isinstance(value, str) else value
 
     def __getitem__(self, key: str) -> Any:
         return self.get(key.lower() if key[:1] == "{" else key, "-")
@@ -148,12 +155,18 @@ def _complain(text: str) -> None:
         sys.stderr.write(text)
 
 
-def _check_writable(path: str) -> None:
-    try:
-        with open(path, "a"):
-            pass
-    except OSError as error:
-        raise RuntimeError(f"Error: '{path}' isn't writable [{error!r}]") from error
+class FileHandler(logging.FileHandler):
+    """A handler whose file is opened as the native logs open theirs: given to the workers, and not led astray."""
+
+    def __init__(self, path: str, owner: tuple[int | None, int | None]) -> None:
+        self._owner = owner
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+
+    def _open(self) -> Any:
+        def opener(path: str, _: int) -> int:
+            return _open_log_file(path, *self._owner)
+
+        return open(self.baseFilename, "a", encoding="utf-8", errors=self.errors, opener=opener)
 
 
 class _Before:
@@ -277,7 +290,7 @@ class Logger:
             with contextlib.suppress(AttributeError, OSError, ValueError):
                 stream.flush()
         with self.lock:
-            new = open(cfg.errorlog, "a+")  # noqa: SIM115 - stays open as `logfile`
+            new = os.fdopen(_open_log_file(cfg.errorlog, cfg.user, cfg.group), "a")
             self.logfile, old = new, self.logfile
             os.dup2(new.fileno(), _STDOUT)
             os.dup2(new.fileno(), _STDERR)
@@ -406,8 +419,6 @@ class Logger:
         handler.stream = handler._open()
         with contextlib.suppress(OSError):
             old.close()
-        if getattr(handler, "_gunicorn", False):
-            self._give_away(handler.baseFilename)
 
     def close_on_exec(self) -> None:
         """Keep the log files from programs that the process becomes or starts."""
@@ -429,18 +440,14 @@ class Logger:
         if output == "-":
             self._add_handler(log, logging.StreamHandler(stream), fmt)
             return
-        _check_writable(output)
-        file_handler = logging.FileHandler(output, encoding="utf-8", errors="backslashreplace")
-        self._give_away(file_handler.baseFilename)
+        owner = (self.cfg.user, self.cfg.group)
+        try:
+            # By the path as it was given: the handler makes an absolute one of it, also of none.
+            os.close(_open_log_file(output, *owner))
+            file_handler = FileHandler(output, owner)
+        except OSError as error:
+            raise RuntimeError(f"Error: '{output}' isn't writable [{error!r}]") from error
         self._add_handler(log, file_handler, fmt)
-
-    def _give_away(self, path: str) -> None:
-        """Make the file that of the workers' user, which must be able to open it again."""
-        user, group = self.cfg.user, self.cfg.group
-        # What is not a regular file is not ours to give; the rest is tried.
-        if user is not None and group is not None and os.path.isfile(path):
-            with contextlib.suppress(OSError):
-                os.chown(path, user, group)
 
     def _set_syslog_handler(self, log: logging.Logger, cfg: Any, fmt: str, name: str) -> None:
         tag = f"gunicorn.{cfg.syslog_prefix or cfg.proc_name.replace(':', '.')}.{name}"

@@ -1,15 +1,16 @@
 //! The logs that the settings name: opened at the start and at each reload, owned by the account of the
 //! workers.
 
-use std::io;
-use std::os::unix::fs::chown;
+use std::os::fd::IntoRawFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 
 use crate::conf::ConfigObjects;
 use crate::py::{QueueListener, format_exception};
+use rgunicorn_io::sys::logfile;
 use rgunicorn_server::log::{AccessExclude, AccessFormat, AccessLog, ErrorLog, Level};
 use rgunicorn_settings::{Id, Settings};
 
@@ -23,10 +24,6 @@ pub(super) struct Logs {
     logger: Py<PyAny>,
     /// Records of the error log go to that logger.
     relay: Option<Arc<QueueListener>>,
-    /// Files, and the account that gets them: workers, which have changed to it, must be able to open them
-    /// again.
-    files: Vec<String>,
-    owner: Option<(u32, u32)>,
 }
 
 impl Logs {
@@ -45,19 +42,15 @@ impl Logs {
         let owner = setup::file_owner(settings).map_err(|invalid| invalid.to_string())?;
         let format = access_format(settings)?;
         let target = settings.errorlog();
-        let errors = ErrorLog::open(target, Level::from_text(settings.loglevel()))
+        let errors = ErrorLog::open_for(target, Level::from_text(settings.loglevel()), owner)
             .map_err(|error| unwritable(target, error))?;
-        let access = settings
-            .accesslog()
-            .map(|target| AccessLog::open(target, format).map_err(|error| unwritable(target, error)));
-        let targets = [Some(target), settings.accesslog()].into_iter().flatten();
-        let files = targets.filter(|target| *target != "-").map(str::to_owned).collect();
+        let access = settings.accesslog().map(|target| {
+            AccessLog::open_for(target, format, owner).map_err(|error| unwritable(target, error))
+        });
         let access = access.transpose()?;
         let former = former.map(|former| former.logger.bind(py));
         let logger = make_logger(py, objects, former).map_err(|error| logger_error(py, &error))?.unbind();
-        let mut logs = Self { errors: Arc::new(errors), access, logger, relay: None, files, owner };
-        logs.give_away()
-            .map_err(|(path, error)| format!("Error: cannot change the owner of '{path}': {error}"))?;
+        let mut logs = Self { errors: Arc::new(errors), access, logger, relay: None };
         logs.choose_writer(py, objects).map_err(|error| format_exception(py, &error))?;
         Ok(logs)
     }
@@ -139,21 +132,31 @@ impl Logs {
                 self.errors.error(format_args!("The logger cannot open its files again: {text}"));
             }
         });
-        if let Err((path, error)) = self.give_away() {
-            self.errors.error(format_args!("Cannot change the owner of '{path}': {error}"));
-        }
     }
+}
 
-    /// Gives the files to the account of the workers. Only regular files: a device or a pipe that a log is
-    /// sent to is not ours to give.
-    fn give_away(&self) -> Result<(), (&str, io::Error)> {
-        let Some((user, group)) = self.owner else { return Ok(()) };
-        let regular = |path: &&String| std::fs::metadata(path).is_ok_and(|file| file.is_file());
-        for path in self.files.iter().filter(regular) {
-            chown(path, Some(user), Some(group)).map_err(|error| (path.as_str(), error))?;
-        }
-        Ok(())
-    }
+/// Opens a log file for a handler of Python's, as the native logs open theirs: at its end, and given to the account of
+/// the workers. Returns a descriptor that the caller owns.
+///
+/// # Errors
+/// `OSError`, with the path.
+#[pyfunction]
+#[pyo3(name = "_open_log_file")]
+pub(crate) fn open_log_file(
+    py: Python<'_>,
+    path: PathBuf,
+    user: Option<u32>,
+    group: Option<u32>,
+) -> PyResult<i32> {
+    let opened = logfile::open(&path, setup::owner(user, group));
+    opened.map(IntoRawFd::into_raw_fd).map_err(|error| match error.raw_os_error() {
+        // As Python's own open has it: a number, and a text without it.
+        Some(number) => match py.import("os").and_then(|os| os.call_method1("strerror", (number,))) {
+            Ok(text) => PyOSError::new_err((number, text.unbind())),
+            Err(other) => other,
+        },
+        None => error.into(),
+    })
 }
 
 /// Compiles the form of access records, and the rule which requests have none.

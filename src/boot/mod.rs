@@ -38,6 +38,7 @@ use host::{Configuration, Server};
 use logs::Logs;
 use sources::Sources;
 
+pub(crate) use logs::open_log_file;
 pub(crate) use names::VERSION;
 
 /// Runs the server with these arguments (without the program's name) and returns the exit status, in the

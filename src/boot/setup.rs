@@ -6,6 +6,7 @@ use rgunicorn_http::{HeadLimits, HeaderMap, Policy, proxy};
 use rgunicorn_io::driver::{self, Choice, Driver, Report};
 use rgunicorn_io::sys::account::{self, Identity};
 use rgunicorn_io::sys::listener;
+use rgunicorn_io::sys::place::Owner;
 use rgunicorn_server::arbiter;
 use rgunicorn_server::worker::WorkerConfig;
 use rgunicorn_settings::{BindAddress, Id, Invalid, IoDriver, Settings, WorkerKind, worker_class_check};
@@ -108,6 +109,7 @@ pub(super) fn identity(settings: &Settings) -> Result<Identity, Invalid> {
         user: find(Id::user, "user", settings.user(), account::user_id)?,
         group: find(Id::group, "group", settings.group(), account::group_id)?,
         init_groups: settings.initgroups(),
+        no_new_privs: settings.no_new_privs(),
     })
 }
 
@@ -115,11 +117,16 @@ pub(super) fn identity(settings: &Settings) -> Result<Identity, Invalid> {
 ///
 /// # Errors
 /// A name that no account has.
-pub(super) fn file_owner(settings: &Settings) -> Result<Option<(u32, u32)>, Invalid> {
+pub(super) fn file_owner(settings: &Settings) -> Result<Option<Owner>, Invalid> {
     let Identity { user, group, .. } = identity(settings)?;
+    Ok(owner(user, group))
+}
+
+/// Returns the account of these ids, where a missing one is the server's own; `None` if both are.
+pub(super) fn owner(user: Option<u32>, group: Option<u32>) -> Option<Owner> {
     let (own_user, own_group) = account::effective();
     let named = user.is_some() || group.is_some();
-    Ok(named.then(|| (user.unwrap_or(own_user), group.unwrap_or(own_group))))
+    named.then(|| Owner { user: user.unwrap_or(own_user), group: group.unwrap_or(own_group) })
 }
 
 /// Opens a ring and closes it again, with `io_driver = uring`: better no start than workers that cannot.

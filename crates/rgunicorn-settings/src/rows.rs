@@ -161,6 +161,10 @@ settings! {
     /// Give workers the supplementary groups of user.
     initgroups: Flag = Flag(false), Mechanics, "--initgroups", "19.7";
 
+    /// Take from workers, for good, what a program with set-user-ID bits or file capabilities would gain by being run
+    /// (PR_SET_NO_NEW_PRIVS): sudo and ping, say, then fail in them.
+    no_new_privs: Flag = Flag(false), Mechanics, "--no-new-privs", SINCE_OWN;
+
     /// Directories to put first on the Python path, comma-separated.
     pythonpath: OptText = Unset, Mechanics, "--pythonpath STRING", SINCE_ALWAYS;
 

@@ -1,4 +1,4 @@
-//! Rules about where something may stand: `unsafe`, and failures declared impossible.
+//! Rules about where something may stand: `unsafe`, failures declared impossible, changes of files by their paths.
 
 use crate::lexer::words;
 use crate::tree::File;
@@ -38,6 +38,59 @@ pub fn unwraps(file: &File) -> Vec<String> {
     findings
 }
 
+/// Where files are changed by a path, with a look at where it leads.
+const PATHS: &str = "crates/rgunicorn-io/src/sys/place.rs";
+
+/// What changes, or makes, a file by its path. root does it wherever another account has led the path.
+const BY_PATH: [&str; 11] = [
+    "OpenOptions",
+    "chown",
+    "create_dir",
+    "create_dir_all",
+    "create_new",
+    "fchownat",
+    "hard_link",
+    "lchown",
+    "remove_file",
+    "rename",
+    "symlink",
+];
+
+/// Those that are meant: a file, a name in it, and why its path leads nowhere else.
+const MEANT: [(&str, &str, &str); 3] = [
+    ("crates/rgunicorn-io/src/sys/daemon.rs", "OpenOptions", "/dev/null"),
+    ("crates/rgunicorn-io/src/sys/process.rs", "OpenOptions", "/proc/self/mem"),
+    ("crates/rgunicorn-io/src/sys/listener.rs", "fchownat", "of a descriptor: AT_EMPTY_PATH"),
+];
+
+/// Finds what changes files by their paths outside of `sys/place.rs`, which sees to it that another account cannot lead
+/// root elsewhere.
+pub fn changes_by_path(file: &File) -> Vec<String> {
+    let is_product = file.path.starts_with("src/") || file.path.contains("/src/");
+    let is_tool =
+        file.path.starts_with("tests/") || file.path.starts_with("bench/") || file.path.contains("/tests/");
+    if !is_product || is_tool || file.path == PATHS {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for name in BY_PATH {
+        if MEANT.iter().any(|(path, meant, _)| file.path == *path && name == *meant) {
+            continue;
+        }
+        let called = |at: &usize| {
+            let rest = &file.code[at + name.len()..];
+            name == "OpenOptions" || rest.starts_with('(')
+        };
+        let own = |at: &usize| file.code[..*at].ends_with("fn ");
+        for at in words(&file.code, name).filter(called).filter(|at| !own(at) && !file.in_test(*at)) {
+            findings.push(
+                file.finding(at, &format!("`{name}`: files are changed by their paths in {PATHS} only")),
+            );
+        }
+    }
+    findings
+}
+
 /// Lists the offsets of the method calls `.name(`.
 fn calls<'a>(code: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
     words(code, name)
@@ -64,6 +117,19 @@ mod tests {
         for home in UNSAFE {
             assert_eq!(lines(unsafe_code, &format!("{home}x.rs"), text), [] as [&str; 0]);
         }
+    }
+
+    #[test]
+    fn changes_of_files_by_path_are_found() {
+        let text = "fs::remove_file(path)?;\nuse std::fs::OpenOptions;\nfn rename(x: u8) {}\n// chown(path)\n\
+                    std::os::unix::fs::chown(path, None, None);\nfchown(fd);\n\
+                    #[cfg(test)]\nmod tests { fn f() { fs::rename(a, b); } }\n";
+        assert_eq!(lines(changes_by_path, "src/x.rs", text), ["src/x.rs:2", "src/x.rs:5", "src/x.rs:1"]);
+        for home in [PATHS, "bench/src/x.rs", "tests/tidy/src/x.rs", "crates/rgunicorn-io/src/sys/tests/x.rs"]
+        {
+            assert_eq!(lines(changes_by_path, home, text), [] as [&str; 0], "{home}");
+        }
+        assert!(lines(changes_by_path, MEANT[0].0, "OpenOptions").is_empty());
     }
 
     #[test]

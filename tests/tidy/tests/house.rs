@@ -57,6 +57,11 @@ fn unsafe_stays_where_it_is_needed() {
 }
 
 #[test]
+fn files_are_changed_by_paths_that_are_looked_at() {
+    assert_none(&over(&sources(), places::changes_by_path));
+}
+
+#[test]
 fn failures_that_cannot_happen_say_why() {
     assert_none(&over(&sources(), places::unwraps));
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::check;
+use super::place::Place;
 
 /// Makes an unlinked temporary file in the system's temporary directory (`TMPDIR`, else /tmp), readable and writable.
 ///
@@ -15,15 +16,16 @@ pub fn temporary_file() -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let dir = std::env::temp_dir();
     let mut options = File::options();
-    options.read(true).write(true).mode(0o600).custom_flags(libc::O_CLOEXEC);
-    match options.clone().custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC).open(&dir) {
+    options.read(true).write(true).mode(0o600);
+    match options.custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC).open(&dir) {
         Err(error)
             if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) => {}
         result => return result,
     }
-    let path = dir.join(format!("rgunicorn-body-{}-{}", std::process::id(), super::clock::now().0));
-    let file = options.create_new(true).open(&path)?;
-    std::fs::remove_file(&path)?;
+    let name = format!("rgunicorn-body-{}-{}", std::process::id(), super::clock::now().0);
+    let place = Place::find(&dir.join(name), None)?;
+    let file = place.create_beside("", 0o600)?;
+    place.remove()?;
     Ok(file)
 }
 

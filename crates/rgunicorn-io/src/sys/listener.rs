@@ -3,18 +3,18 @@
 //! All of them are close-on-exec (programs that the application starts must not hold the port) and non-blocking
 //! (several workers wake for one connection; the one that comes late must get EAGAIN).
 
-use super::{check, process};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use super::place::{Owner, Place};
+use super::{account, check, process};
+use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
     self, AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, sockopt,
 };
-use nix::unistd::{Gid, Uid, chown};
+use nix::sys::stat::{SFlag, fstat};
+use nix::unistd::{Gid, Uid, fchownat};
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// A place to listen at, as the configuration says it.
@@ -78,7 +78,7 @@ pub struct Options {
     /// The umask under which a unix socket file is made.
     pub umask: u32,
     /// User and group that get a unix socket file.
-    pub owner: Option<(u32, u32)>,
+    pub owner: Option<Owner>,
     /// Several TCP sockets may be bound to one address, each with a queue of its own (SO_REUSEPORT).
     pub reuse_port: bool,
 }
@@ -91,7 +91,7 @@ pub struct Listener {
     address: ListenAddress,
     local: Local,
     /// Device and inode of the socket file that this process, or the one that has handed the socket over, made.
-    file: Option<(u64, u64)>,
+    file: Option<FileNumber>,
     backlog: i32,
     /// No other process accepts from it.
     exclusive: bool,
@@ -155,7 +155,7 @@ impl Listener {
             Local::Tcp(bound) => {
                 (ListenAddress::Tcp { host: bound.ip().to_string(), port: bound.port() }, None)
             }
-            Local::Unix(path) => (ListenAddress::Unix(path.clone()), socket_file(path)),
+            Local::Unix(path) => (ListenAddress::Unix(path.clone()), file_of(path)),
             Local::Abstract(name) => (ListenAddress::Abstract(name.clone()), None),
         };
         let inherited = Self { fd, address, local, file, backlog: options.backlog, exclusive: false };
@@ -207,10 +207,11 @@ impl Listener {
     /// over the path keeps its own. The master's, at its end.
     pub fn unlink(&self) {
         if let (Local::Unix(path), Some(ours)) = (&self.local, self.file)
-            && fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == ours)
+            && let Ok(place) = Place::find(path, None)
+            && socket_file(&place).is_some_and(|(file, _)| file == ours)
         {
             // A removal by another process in between is as good.
-            let _ = fs::remove_file(path);
+            let _ = place.remove();
         }
     }
 }
@@ -252,30 +253,77 @@ fn open_unix(address: &UnixAddr) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-fn open_unix_path(path: &Path, options: &Options) -> io::Result<(OwnedFd, Option<(u64, u64)>)> {
-    match fs::metadata(path) {
-        Ok(found) if found.file_type().is_socket() => fs::remove_file(path)?,
-        Ok(_) => {
-            let text = format!("'{}' is not a socket", path.display());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        Err(_) => {} // Nothing there; anything worse is bind's to report.
-    }
+/// Identifies a file: device and inode.
+type FileNumber = (u64, u64);
+
+fn open_unix_path(path: &Path, options: &Options) -> io::Result<(OwnedFd, Option<FileNumber>)> {
+    let place = Place::find(path, options.owner)?;
+    remove_stale(path, &place)?;
     let address = UnixAddr::new(path)?;
-    let before = process::set_umask(options.umask);
-    let opened = open_unix(&address);
-    process::set_umask(before);
-    let fd = opened?;
-    if let Some((user, group)) = options.owner {
-        chown(path, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?;
+    let open = || {
+        let before = process::set_umask(options.umask);
+        let opened = open_unix(&address);
+        process::set_umask(before);
+        opened
+    };
+    let Some(owner) = options.owner else { return Ok((open()?, socket_file(&place).map(|(file, _)| file))) };
+    // The file is the owner's from its first moment on, so that nothing else can be given away in its place. Where that
+    // account may write, its own rights do; where it may not, it cannot have put anything in the way.
+    let fd = match account::with_files_of(owner, false, open) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            account::with_files_of(owner, true, open)?
+        }
+        opened => opened?,
+    };
+    let Some((file, found)) = socket_file(&place) else {
+        let text = format!("'{}' went as soon as it was made", path.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, text));
+    };
+    if found != owner {
+        give_socket(&place, file, owner)?;
     }
-    Ok((fd, socket_file(path)))
+    Ok((fd, Some(file)))
 }
 
-/// Returns device and inode of the socket file at `path`.
-fn socket_file(path: &Path) -> Option<(u64, u64)> {
-    let found = fs::symlink_metadata(path).ok().filter(|found| found.file_type().is_socket())?;
-    Some((found.dev(), found.ino()))
+/// Gives the socket file to its owner, where the file system has made it another's: a directory whose group is
+/// inherited, a process without the right to make files of that account.
+fn give_socket(place: &Place, file: FileNumber, owner: Owner) -> io::Result<()> {
+    let pinned = place.pin()?;
+    let found = fstat(&pinned)?;
+    if (found.st_dev, found.st_ino) != file {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let (user, group) = (Uid::from_raw(owner.user), Gid::from_raw(owner.group));
+    Ok(fchownat(&pinned, "", Some(user), Some(group), AtFlags::AT_EMPTY_PATH)?)
+}
+
+/// Removes the socket file that a server has left behind. Not that of one that lives: it would go on at a socket that
+/// no client finds any more.
+fn remove_stale(path: &Path, place: &Place) -> io::Result<()> {
+    // Nothing there; anything worse is bind's to report.
+    let Ok(found) = place.pin() else { return Ok(()) };
+    if SFlag::from_bits_truncate(fstat(&found)?.st_mode) & SFlag::S_IFMT != SFlag::S_IFSOCK {
+        let text = format!("'{}' is not a socket", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let probe = stream_socket(AddressFamily::Unix)?;
+    match socket::connect(probe.as_raw_fd(), &UnixAddr::new(path)?) {
+        // EAGAIN: its queue is full. EPROTOTYPE: a socket of another type, served by another kind of program.
+        Ok(()) | Err(nix::Error::EAGAIN | nix::Error::EPROTOTYPE) => Err(nix::Error::EADDRINUSE.into()),
+        Err(_) => place.remove(),
+    }
+}
+
+fn file_of(path: &Path) -> Option<FileNumber> {
+    socket_file(&Place::find(path, None).ok()?).map(|(file, _)| file)
+}
+
+/// Returns what identifies the socket file at a place, and whose it is.
+fn socket_file(place: &Place) -> Option<(FileNumber, Owner)> {
+    let found = fstat(place.pin().ok()?).ok()?;
+    let is_socket = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFSOCK;
+    let owner = Owner { user: found.st_uid, group: found.st_gid };
+    is_socket.then_some(((found.st_dev, found.st_ino), owner))
 }
 
 /// Takes over descriptor `number`: a close-on-exec duplicate, the original is closed.

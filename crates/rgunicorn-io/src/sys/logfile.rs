@@ -1,12 +1,13 @@
 //! The file behind a log: a descriptor whose number never changes, so that a reopen needs no lock and disturbs no
 //! writer, thread or Python object that knows the number.
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use super::check;
+use super::place::{self, Owner, Place};
 
 /// The destination of log records.
 #[derive(Debug)]
@@ -14,6 +15,27 @@ pub struct LogFile {
     fd: RawFd,
     /// Closes `fd` at the end; `None` for a standard stream, which this value does not own.
     _owner: Option<OwnedFd>,
+    /// Where to open it again, and the account that gets it; `None` for a standard stream.
+    target: Option<Target>,
+}
+
+#[derive(Debug)]
+struct Target {
+    path: PathBuf,
+    owner: Option<Owner>,
+}
+
+/// Opens the file at `path`, made if it is missing, for writing at its end. If it is a regular file, `owner` gets it:
+/// what was opened, whatever stands at the path by then.
+///
+/// # Errors
+/// It cannot be opened for writing or given away; see [`Place::append`].
+pub fn open(path: &Path, owner: Option<Owner>) -> io::Result<File> {
+    let file = Place::find(path, owner)?.append()?;
+    if let Some(owner) = owner {
+        place::give(&file, owner)?;
+    }
+    Ok(file)
 }
 
 impl LogFile {
@@ -25,28 +47,31 @@ impl LogFile {
     pub fn stream(fd: RawFd) -> io::Result<Self> {
         // SAFETY: F_GETFD takes no pointer.
         if check(unsafe { libc::fcntl(fd, libc::F_GETFD) }).is_ok() {
-            return Ok(Self { fd, _owner: None });
+            return Ok(Self { fd, _owner: None, target: None });
         }
-        Self::append("/dev/null")
+        Ok(Self { target: None, ..Self::append("/dev/null", None)? })
     }
 
-    /// Opens the file at `path`, made if it is missing, written at its end; closed on exec.
+    /// Opens the file at `path`, made if it is missing, written at its end; closed on exec. If it is a regular file,
+    /// `owner` gets it: workers, which have changed to that account, must be able to open it again.
     ///
     /// # Errors
-    /// It cannot be opened for writing.
-    pub fn append(path: &str) -> io::Result<Self> {
-        let owner = open(path)?;
-        Ok(Self { fd: owner.as_raw_fd(), _owner: Some(owner) })
+    /// It cannot be opened for writing or given away; see [`Place::append`].
+    pub fn append(path: &str, owner: Option<Owner>) -> io::Result<Self> {
+        let target = Target { path: Path::new(path).to_owned(), owner };
+        let file = OwnedFd::from(open(&target.path, owner)?);
+        Ok(Self { fd: file.as_raw_fd(), _owner: Some(file), target: Some(target) })
     }
 
-    /// Puts the file that is at `path` now behind the same descriptor number. A write of another thread goes to the
-    /// old file or to the new one, whole.
+    /// Puts the file that is at the path now behind the same descriptor number. A write of another thread goes to the
+    /// old file or to the new one, whole. A standard stream stays what it is.
     ///
     /// # Errors
-    /// It cannot be opened: the old file stays.
-    pub fn reopen(&self, path: &str) -> io::Result<()> {
-        let new = open(path)?;
-        // SAFETY: dup3 takes no pointer; `_owner` owns `fd` (a path is only ever reopened over a file opened by path).
+    /// As [`Self::append`]: the old file stays.
+    pub fn reopen(&self) -> io::Result<()> {
+        let Some(target) = &self.target else { return Ok(()) };
+        let new = open(&target.path, target.owner)?;
+        // SAFETY: dup3 takes no pointer; `_owner` owns `fd` (only a file opened by path has a target).
         check(unsafe { libc::dup3(new.as_raw_fd(), self.fd, libc::O_CLOEXEC) }).map(drop)
     }
 
@@ -88,12 +113,6 @@ impl AsRawFd for LogFile {
     }
 }
 
-fn open(path: &str) -> io::Result<OwnedFd> {
-    // O_NOCTTY: a log that is sent to a terminal device must not make it the daemon's controlling terminal.
-    let file = OpenOptions::new().append(true).create(true).custom_flags(libc::O_NOCTTY).open(path)?;
-    Ok(OwnedFd::from(file))
-}
-
 /// Makes the open file behind `fd` non-blocking, as another program that shares it may do. For tests.
 ///
 /// # Panics
@@ -128,8 +147,8 @@ mod tests {
 
     #[test]
     fn descriptors_are_closed_on_exec_also_after_a_reopen() {
-        let file = LogFile::append("/dev/null").unwrap();
-        file.reopen("/dev/null").unwrap();
+        let file = LogFile::append("/dev/null", None).unwrap();
+        file.reopen().unwrap();
         // SAFETY: F_GETFD takes no pointer.
         let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFD) };
         assert_eq!(flags, libc::FD_CLOEXEC);
@@ -140,7 +159,7 @@ mod tests {
         let (_reader, writer) = io::pipe().unwrap();
         assert_eq!(LogFile::stream(writer.as_raw_fd()).unwrap().atomic_bytes_max(), libc::PIPE_BUF);
         let path = std::env::temp_dir().join(format!("rgunicorn-logfile-{}", std::process::id()));
-        let file = LogFile::append(path.to_str().unwrap()).unwrap();
+        let file = LogFile::append(path.to_str().unwrap(), None).unwrap();
         assert_eq!(file.atomic_bytes_max(), usize::MAX);
         std::fs::remove_file(path).unwrap();
     }

@@ -15,6 +15,7 @@ pub mod logfile;
 pub mod net;
 pub mod peer;
 pub mod pidfile;
+pub mod place;
 pub mod process;
 pub mod shared;
 pub mod signal;

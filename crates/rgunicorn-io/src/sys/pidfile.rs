@@ -1,11 +1,11 @@
 //! The pid file: written atomically, refused if it names a living process, removed only while it still holds this
 //! process's number. The rules are Gunicorn's.
 
+use super::place::Place;
 use super::process::{self, Pid};
 use std::fmt;
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The reason why no pid file could be written. The texts are Gunicorn's.
@@ -59,9 +59,6 @@ impl PidFile {
     pub fn create_after(path: &Path, predecessor: Pid) -> Result<Self, PidFileError> {
         let pid = process::id();
         let ours = [pid, predecessor];
-        if let Some(other) = read(path).filter(|other| !ours.contains(other) && process::exists(*other)) {
-            return Err(PidFileError::Running(other, path.to_owned()));
-        }
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -69,7 +66,12 @@ impl PidFile {
         if !directory.is_dir() {
             return Err(PidFileError::NoDirectory(directory.to_owned()));
         }
-        write(path, directory, pid).map_err(|error| PidFileError::Io(path.to_owned(), error))?;
+        let failed = |error| PidFileError::Io(path.to_owned(), error);
+        let place = Place::find(path, None).map_err(failed)?;
+        if let Some(other) = read(&place).filter(|other| !ours.contains(other) && process::exists(*other)) {
+            return Err(PidFileError::Running(other, path.to_owned()));
+        }
+        write(&place, pid).map_err(failed)?;
         Ok(Self { path: path.to_owned(), pid })
     }
 
@@ -85,34 +87,35 @@ impl PidFile {
 
     /// Removes the file if it still holds the pid that was written.
     pub fn remove(&self) {
-        if read(&self.path) == Some(self.pid) {
+        let Ok(place) = Place::find(&self.path, None) else { return };
+        if read(&place) == Some(self.pid) {
             // It may have gone in between, or its directory may forbid it: then it stays, and counts as stale later.
-            let _ = fs::remove_file(&self.path);
+            let _ = place.remove();
         }
     }
 }
 
+/// The most bytes of a pid file that are read: a number and white space.
+const READ_BYTES_MAX: u64 = 64;
+
 /// Reads the pid in a file; `None` if there is no file or no number in it.
-fn read(path: &Path) -> Option<Pid> {
-    fs::read_to_string(path).ok()?.trim().parse().ok().filter(|pid| *pid > 0)
+fn read(place: &Place) -> Option<Pid> {
+    let mut text = String::new();
+    place.read().ok()?.take(READ_BYTES_MAX).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok().filter(|pid| *pid > 0)
 }
 
-fn write(path: &Path, directory: &Path, pid: Pid) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut temporary_name = name.to_owned();
-    temporary_name.push(format!(".{pid}.tmp"));
-    let temporary = directory.join(temporary_name);
-    // A leftover of an earlier process with the same pid may be replaced; create_new below refuses links.
-    let _ = fs::remove_file(&temporary);
-    let result = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary).and_then(
-        |mut file| {
-            // The mode is a promise, whatever the umask is.
-            file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-            writeln!(file, "{pid}")
-        },
-    );
-    result.and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| {
-        let _ = fs::remove_file(&temporary);
+fn write(place: &Place, pid: Pid) -> io::Result<()> {
+    let suffix = format!(".{pid}.tmp");
+    // A leftover of an earlier process with the same pid may be replaced; a link there is not followed.
+    let _ = place.remove_beside(&suffix);
+    let result = place.create_beside(&suffix, 0o644).and_then(|mut file| {
+        // The mode is a promise, whatever the umask is.
+        file.set_permissions(PermissionsExt::from_mode(0o644))?;
+        writeln!(file, "{pid}")
+    });
+    result.and_then(|()| place.replace_by_beside(&suffix)).inspect_err(|_| {
+        let _ = place.remove_beside(&suffix);
     })
 }
 

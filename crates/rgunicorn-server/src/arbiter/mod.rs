@@ -39,6 +39,7 @@ pub use state::MasterState;
 use crate::log::Level;
 use rgunicorn_io::sys::exec::Program;
 use rgunicorn_io::sys::listener::{ListenAddress, Listener};
+use rgunicorn_io::sys::place::Owner;
 use rgunicorn_io::sys::process::Pid;
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_io::sys::signal::Blocked;
@@ -138,7 +139,7 @@ pub struct ArbiterConfig {
     /// The umask under which unix socket files are made.
     pub umask: u32,
     /// User and group ids that own unix socket files.
-    pub socket_owner: Option<(u32, u32)>,
+    pub socket_owner: Option<Owner>,
     /// The name in process titles.
     pub proc_name: String,
     /// The version in the log line `Starting rgunicorn VERSION`.

@@ -7,6 +7,7 @@ use super::atoms::AtomSource;
 use super::format::AccessFormat;
 use super::render::Renderer;
 use rgunicorn_io::sys::logfile::LogFile;
+use rgunicorn_io::sys::place::Owner;
 
 /// The most bytes that wait for a write. About 500 records of the default format: enough for one turn of a
 /// busy loop, and little to lose when the file system stalls and memory is short.
@@ -19,8 +20,6 @@ const STDOUT: RawFd = 1;
 #[derive(Debug)]
 pub struct AccessLog {
     file: LogFile,
-    /// The path to reopen; `None` for the standard output, which cannot be.
-    path: Option<String>,
     format: AccessFormat,
     renderer: Renderer,
     /// Rendered records; after a write that took a part, the first one may lack its beginning.
@@ -37,7 +36,22 @@ impl AccessLog {
     /// # Errors
     /// The file cannot be opened for writing.
     pub fn open(target: &str, format: AccessFormat) -> io::Result<Self> {
-        Self::with_buffer(target, format, BUFFER_BYTES_MAX)
+        Self::open_for(target, format, None)
+    }
+
+    /// Opens `target` as [`Self::open`] does, and gives a regular file to `owner`, now and at each reopen.
+    ///
+    /// # Errors
+    /// The file cannot be opened for writing or given away.
+    pub fn open_for(target: &str, format: AccessFormat, owner: Option<Owner>) -> io::Result<Self> {
+        let file = match target {
+            "-" => LogFile::stream(STDOUT)?,
+            path => LogFile::append(path, owner)?,
+        };
+        let write_bytes_max = file.atomic_bytes_max();
+        let (renderer, buffer) = (Renderer::default(), Vec::new());
+        let buffer_bytes_max = BUFFER_BYTES_MAX;
+        Ok(Self { file, format, renderer, buffer, buffer_bytes_max, write_bytes_max, dropped: 0 })
     }
 
     /// Opens `target` as [`Self::open`] does, with another bound for waiting bytes than [`BUFFER_BYTES_MAX`].
@@ -45,13 +59,9 @@ impl AccessLog {
     /// # Errors
     /// The file cannot be opened for writing.
     pub fn with_buffer(target: &str, format: AccessFormat, buffer_bytes_max: usize) -> io::Result<Self> {
-        let (file, path) = match target {
-            "-" => (LogFile::stream(STDOUT)?, None),
-            path => (LogFile::append(path)?, Some(path.to_owned())),
-        };
-        let write_bytes_max = file.atomic_bytes_max();
-        let (renderer, buffer) = (Renderer::default(), Vec::new());
-        Ok(Self { file, path, format, renderer, buffer, buffer_bytes_max, write_bytes_max, dropped: 0 })
+        let mut log = Self::open(target, format)?;
+        log.buffer_bytes_max = buffer_bytes_max;
+        Ok(log)
     }
 
     /// Returns a renderer of this log's records for another thread.
@@ -125,10 +135,8 @@ impl AccessLog {
     /// The file cannot be opened; records go on into the old one.
     pub fn reopen(&mut self) -> io::Result<()> {
         self.flush();
-        if let Some(path) = &self.path {
-            self.file.reopen(path)?;
-            self.write_bytes_max = self.file.atomic_bytes_max();
-        }
+        self.file.reopen()?;
+        self.write_bytes_max = self.file.atomic_bytes_max();
         Ok(())
     }
 

@@ -11,14 +11,13 @@ use super::record_queue::{Record, RecordQueue};
 use super::timestamp::push_iso;
 use rgunicorn_io::sys::clock;
 use rgunicorn_io::sys::logfile::LogFile;
+use rgunicorn_io::sys::place::Owner;
 
 /// The server's log. Share it in an `Arc`: it needs no lock, because each record is one write at the end of the file,
 /// and a reopen exchanges the file behind the descriptor in one step.
 #[derive(Debug)]
 pub struct ErrorLog {
     file: LogFile,
-    /// The path to reopen; `None` for the standard error, which cannot be.
-    path: Option<String>,
     level: AtomicU8,
     queue: RecordQueue,
 }
@@ -29,11 +28,19 @@ impl ErrorLog {
     /// # Errors
     /// The file cannot be opened for writing.
     pub fn open(target: &str, level: Level) -> io::Result<Self> {
-        let (file, path) = match target {
-            "-" => (LogFile::stream(STDERR)?, None),
-            path => (LogFile::append(path)?, Some(path.to_owned())),
+        Self::open_for(target, level, None)
+    }
+
+    /// Opens `target` as [`Self::open`] does, and gives a regular file to `owner`, now and at each reopen.
+    ///
+    /// # Errors
+    /// The file cannot be opened for writing or given away.
+    pub fn open_for(target: &str, level: Level, owner: Option<Owner>) -> io::Result<Self> {
+        let file = match target {
+            "-" => LogFile::stream(STDERR)?,
+            path => LogFile::append(path, owner)?,
         };
-        Ok(Self { file, path, level: AtomicU8::new(level as u8), queue: RecordQueue::default() })
+        Ok(Self { file, level: AtomicU8::new(level as u8), queue: RecordQueue::default() })
     }
 
     /// Returns whether records of `level` are written: ask before an argument is costly to make.
@@ -148,7 +155,7 @@ impl ErrorLog {
     /// # Errors
     /// The file cannot be opened; records go on into the old one.
     pub fn reopen(&self) -> io::Result<()> {
-        self.path.as_deref().map_or(Ok(()), |path| self.file.reopen(path))
+        self.file.reopen()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Listeners: opening, adopting, addresses as text, and the removal of socket files.
 
 use super::*;
+use std::fs;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::IntoRawFd;
@@ -105,11 +106,60 @@ fn a_successor_s_socket_file_is_left_alone() {
     let directory = Directory::new("successor");
     let (path, address) = directory.socket();
     let old = Listener::open(&address, &OPTIONS).unwrap();
+    fs::remove_file(&path).unwrap();
     let new = Listener::open(&address, &OPTIONS).unwrap();
     old.unlink();
     assert!(path.exists());
     new.unlink();
     assert!(!path.exists());
+}
+
+#[test]
+fn the_socket_of_a_server_that_lives_is_not_taken() {
+    let directory = Directory::new("alive");
+    let (path, address) = directory.socket();
+    let full = Options { backlog: 0, ..OPTIONS };
+    let alive = Listener::open(&address, &full).unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        // With its queue empty, and with no more room in it.
+        assert_eq!(Listener::open(&address, &OPTIONS).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let probe = stream_socket(AddressFamily::Unix).unwrap();
+        let _ = socket::connect(probe.as_raw_fd(), &UnixAddr::new(&path).unwrap());
+        waiting.push(probe);
+    }
+    drop(alive);
+    Listener::open(&address, &OPTIONS).unwrap();
+}
+
+#[test]
+fn a_socket_file_is_its_owner_s_from_its_first_moment() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    if !nix::unistd::geteuid().is_root() {
+        return; // Files cannot be made for others.
+    }
+    let owner = Owner { user: 65_533, group: 65_532 };
+    let directory = Directory::new("owner");
+    let (path, address) = directory.socket();
+    let options = Options { owner: Some(owner), umask: 0o077, ..OPTIONS };
+    // Where only root may write, where the account may, and where files get the directory's group.
+    for (user, group, mode) in [(0, 0, 0o700), (owner.user, owner.group, 0o700), (0, 0, 0o2777)] {
+        chown(&directory.0, Some(user), Some(group)).unwrap();
+        fs::set_permissions(&directory.0, fs::Permissions::from_mode(mode)).unwrap();
+        let listener = Listener::open(&address, &options).unwrap();
+        let made = fs::metadata(&path).unwrap();
+        assert_eq!(
+            (made.uid(), made.gid(), made.mode() & 0o777),
+            (owner.user, owner.group, 0o700),
+            "{mode:o}"
+        );
+        // This process is root again, in all that it does with files.
+        fs::write(directory.0.join("of-root"), "").unwrap();
+        assert_eq!(fs::metadata(directory.0.join("of-root")).unwrap().uid(), 0);
+        fs::remove_file(directory.0.join("of-root")).unwrap();
+        listener.unlink();
+        assert!(!path.exists());
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The pid file: written whole, refused beside a living server, removed only by its owner.
 
 use super::*;
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 /// A directory that goes with the test.
