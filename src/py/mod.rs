@@ -103,7 +103,8 @@ pub fn catch_panic<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
     })
 }
 
-/// Sets `key` unless it is there. `Some(existing)` if it was.
+/// Sets `key` unless it is there. `Some(existing)` if it was. The dict's length tells: that the value found is not the
+/// one given does not, for Python has one object for equal texts of no or one character.
 ///
 /// # Errors
 /// Those of hashing and comparing; none for `str` keys but `MemoryError`.
@@ -112,13 +113,14 @@ pub fn set_default<'py>(
     key: &Bound<'py, PyString>,
     value: &Bound<'py, PyAny>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let before = dict.len();
     // SAFETY: all three are valid objects for the whole call; the result is a borrowed reference kept alive by the
     // dict, turned into one of our own before anything else can run.
-    unsafe {
+    let found = unsafe {
         let found = ffi::PyDict_SetDefault(dict.as_ptr(), key.as_ptr(), value.as_ptr());
-        let found = Bound::from_borrowed_ptr_or_err(dict.py(), found)?;
-        Ok((found.as_ptr() != value.as_ptr()).then_some(found))
-    }
+        Bound::from_borrowed_ptr_or_err(dict.py(), found)?
+    };
+    Ok((dict.len() == before).then_some(found))
 }
 
 /// Runs `wait`, which may block and touches no Python object, with the interpreter lock released.
@@ -210,5 +212,18 @@ mod tests {
         assert_eq!(reported(|| panic!("with {}", 1)), Err("internal error: with 1".to_owned()));
         assert_eq!(reported(|| Err(PyValueError::new_err("mine"))), Err("mine".to_owned()));
         assert_eq!(reported(|| Ok(())), Ok(()));
+    }
+
+    #[test]
+    fn a_key_that_is_there_is_told_from_a_new_one_whatever_the_value() {
+        Python::initialize();
+        Python::attach(|py| {
+            for text in ["", "1", "é", "longer"] {
+                let (dict, key) = (PyDict::new(py), PyString::new(py, "KEY"));
+                let value = || latin1(py, text.as_bytes()).unwrap().into_any();
+                assert!(set_default(&dict, &key, &value()).unwrap().is_none(), "{text:?}");
+                assert!(set_default(&dict, &key, &value()).unwrap().is_some(), "{text:?} again");
+            }
+        });
     }
 }

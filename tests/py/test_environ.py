@@ -141,6 +141,14 @@ def test_fields(server):
     assert not {"HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "CONTENT_LENGTH"} & set(found)
 
 
+@pytest.mark.parametrize("value", ["", "1", "\xe9", "12"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_repetition_is_seen_whatever_the_value(server, value, count):
+    """Python has one object for equal texts of one character: identity tells nothing about repetition."""
+    found = environ(server, headers=[("X-Retry", value)] * count)
+    assert found["HTTP_X_RETRY"] == ",".join([value] * count)
+
+
 def test_absent_fields_are_absent(server):
     found = environ(server, host=None)
     assert not {"HTTP_HOST", "CONTENT_TYPE", "CONTENT_LENGTH"} & set(found)
