@@ -141,6 +141,9 @@ impl EnvironFactory {
             environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
         }
         self.set_headers(py, &environ, head)?;
+        if let Some(host) = head.absolute_host() {
+            environ.set_item(intern!(py, "HTTP_HOST"), latin1(py, host)?)?;
+        }
         self.set_peer(&environ, request.peer)?;
         if let Some(header) = &request.proxied {
             set_proxy(py, &environ, header)?;
@@ -389,20 +392,21 @@ fn set_proxy(py: Python<'_>, environ: &Bound<'_, PyDict>, header: &proxy::ProxyH
     Ok(())
 }
 
-/// Sets SERVER_NAME and SERVER_PORT of a unix socket: those of the Host header, with the scheme's port if it
-/// names none.
+/// Sets SERVER_NAME and SERVER_PORT of a unix socket: those of the host that the request is for, with the scheme's port
+/// if it names none.
 fn set_unix_server(
     py: Python<'_>,
     environ: &Bound<'_, PyDict>,
     head: &RequestHead,
     path: &str,
 ) -> PyResult<()> {
-    let (name, port) = match head.header(b"host") {
+    let (name, port) = match head.host().filter(|host| !host.is_empty()) {
         None => (path.as_bytes(), &b""[..]),
         Some(host) => {
             let default: &[u8] = if head.scheme() == Some(Scheme::Https) { b"443" } else { b"80" };
             match memchr::memrchr(b':', host) {
                 // A colon inside brackets belongs to an IPv6 address.
+                Some(at) if host.ends_with(b":") => (&host[..at], default),
                 Some(at) if !host[at..].contains(&b']') => (&host[..at], &host[at + 1..]),
                 _ => (host, default),
             }

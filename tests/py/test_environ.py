@@ -106,6 +106,30 @@ def launch_paths(launch_module):
     return launch_module("http_app:show_every_environ")
 
 
+@pytest.mark.own
+@pytest.mark.parametrize(
+    ("target", "options", "host"),
+    [
+        ("http://other.test:81/environ", {}, "other.test:81"),
+        ("http://[::1]/environ", {"host": ""}, "[::1]"),
+        ("http://other.test/environ", {"host": None, "version": "HTTP/1.0"}, "other.test"),
+    ],
+)
+def test_the_host_of_an_absolute_target_counts(server, everywhere, target, options, host):
+    """RFC 9112 section 3.2.2: the Host field is ignored then. Gunicorn goes by the field."""
+    assert environ(server, target, **options)["HTTP_HOST"] == host
+    with Client(everywhere.addresses[2]) as client:
+        found = decoded(client.get(target, **options))
+    assert f"{found['SERVER_NAME']}:{found['SERVER_PORT']}".startswith(host)
+
+
+@pytest.mark.own
+def test_the_target_of_connect_has_no_path(launch_paths):
+    """Gunicorn's PATH_INFO is the port: its splitter takes the host for a scheme."""
+    found = environ(launch_paths, "other.test:443", method="CONNECT")
+    assert (found["RAW_URI"], found["PATH_INFO"], found["QUERY_STRING"]) == ("other.test:443", "", "")
+
+
 def test_asterisk(launch_paths):
     found = environ(launch_paths, "*", method="OPTIONS")
     assert (found["RAW_URI"], found["PATH_INFO"]) == ("*", "*")
@@ -150,7 +174,7 @@ def test_a_repetition_is_seen_whatever_the_value(server, value, count):
 
 
 def test_absent_fields_are_absent(server):
-    found = environ(server, host=None)
+    found = environ(server, host=None, version="HTTP/1.0")
     assert not {"HTTP_HOST", "CONTENT_TYPE", "CONTENT_LENGTH"} & set(found)
 
 
@@ -206,7 +230,7 @@ def test_unix_socket(everywhere, host, name, port):
 
 def test_unix_socket_without_host(everywhere):
     with Client(everywhere.addresses[2]) as client:
-        found = decoded(client.get("/environ", host=None))
+        found = decoded(client.get("/environ", host=None, version="HTTP/1.0"))
     assert (found["SERVER_NAME"].endswith("server.sock"), found["SERVER_PORT"]) == (True, "")
 
 

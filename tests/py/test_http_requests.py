@@ -21,12 +21,17 @@ def header(name, value="x"):
 
 ACCEPTED = {
     "one empty line first": b"\r\n" + request(),
-    "no Host": request(host=None),
+    "no Host in HTTP/1.0": request(host=None, version="HTTP/1.0"),
+    "empty Host": request(host=""),
+    "Host with a port": request(host="a.test:8000"),
+    "Host with an empty port": request(host="a.test:"),
+    "IPv6 Host": request(host="[::1]:80"),
+    "Host with an underscore": request(host="my_app"),
+    "percent-encoded Host": request(host="%2Frun%2Fapp.sock"),
     "HTTP/1.2": request(version="HTTP/1.2"),
     "absolute form": request("http://other.test:81/"),
     "asterisk form": request("*", method="OPTIONS"),
     "authority form": request("example.test:443", method="CONNECT"),
-    "origin form with CONNECT": request("/", method="CONNECT"),
     "longest method": request(method="A" * 20),
     "unknown method": request(method="M-SEARCH"),
     "empty value": header("X-Empty:", ""),
@@ -124,6 +129,50 @@ def assert_refused(server, data, status, reason):
 def test_bad_request(server, name):
     assert_refused(server, REFUSED_400[name], 400, "Bad Request")
     assert server.get().body == b"hello"
+
+
+def with_host(value):
+    return request(host=value)
+
+
+HOST_REFUSED = {
+    "missing": request(host=None),
+    "missing in HTTP/1.2": request(host=None, version="HTTP/1.2"),
+    "missing beside an absolute target": request("http://a.test/", host=None),
+    "blank": with_host("a b"),
+    "blank in HTTP/1.0": request(host="a b", version="HTTP/1.0"),
+    "slash": with_host("a/b"),
+    "user": with_host("u@h"),
+    "open bracket": with_host("[::1"),
+    "no address in brackets": with_host("[zz]"),
+    "address without brackets": with_host("::1"),
+    "two ports": with_host("a:1:2"),
+    "port of letters": with_host("a:http"),
+    "only a port": with_host(":80"),
+    "list": with_host("a.test, b.test"),
+    "list without a blank": with_host("a.test,b.test"),
+    "latin-1": with_host("caf\xe9.test"),
+    "bad escape": with_host("a%zz"),
+    "empty brackets in the target": request("http://[]/x"),
+    "no address in the target's brackets": request("http://[zz]/x"),
+    "user in the target": request("http://u:p@a.test/x"),
+    "no host in the target": request("http:///x"),
+    "two ports in the target": request("http://a.test:1:2/x"),
+    "CONNECT without a port": request("a.test", method="CONNECT"),
+    "CONNECT with an empty port": request("a.test:", method="CONNECT"),
+    "CONNECT with port 0": request("a.test:0", method="CONNECT"),
+    "CONNECT with a port beyond all": request("a.test:65536", method="CONNECT"),
+    "CONNECT without a host": request(":443", method="CONNECT"),
+    "CONNECT with a path": request("/", method="CONNECT"),
+    "CONNECT with a URL": request("http://a.test:443", method="CONNECT"),
+}
+
+
+@pytest.mark.own
+@pytest.mark.parametrize("name", HOST_REFUSED)
+def test_a_request_says_for_which_host_it_is(server, name):
+    """RFC 9112 section 3.2, RFC 9110 sections 4.2.1, 4.2.4, 9.3.6. Gunicorn takes nearly all of these."""
+    assert_refused(server, HOST_REFUSED[name], 400, "Bad Request")
 
 
 REFUSED = {

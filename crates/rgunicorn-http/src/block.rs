@@ -102,6 +102,19 @@ impl Block {
         &mut self.bytes[..self.text_len]
     }
 
+    /// Puts the part of the text from `start` on, `len` bytes long, in the place of the value of the fields of this
+    /// name.
+    pub(super) fn point_value(&mut self, name: &str, start: usize, len: usize) {
+        let name_len = name.len();
+        let (text, spans) = self.bytes.split_at_mut(self.text_len);
+        for old in spans.chunks_exact_mut(SPAN_BYTES) {
+            let at = number(old, 0);
+            if number(old, 4) == name_len && text[at..at + name_len].eq_ignore_ascii_case(name.as_bytes()) {
+                old.copy_from_slice(&span(at, name_len, start, len));
+            }
+        }
+    }
+
     /// Returns the fields that were kept, in order.
     pub(super) fn fields(&self) -> Fields<'_> {
         let (text, spans) = self.bytes.split_at(self.text_len);
@@ -141,6 +154,12 @@ fn span(name_at: usize, name_len: usize, value_at: usize, value_len: usize) -> [
     span
 }
 
+/// Returns the number at an offset into a span.
+fn number(span: &[u8], at: usize) -> usize {
+    let bytes = [span[at], span[at + 1], span[at + 2], span[at + 3]];
+    u32::from_ne_bytes(bytes) as usize
+}
+
 /// Finds the error of a section that httparse refuses. It says only that something is wrong; a folded line
 /// deserves its own name.
 fn field_error(section: &[u8]) -> HttpError {
@@ -160,11 +179,7 @@ impl<'a> Iterator for Fields<'a> {
 
     fn next(&mut self) -> Option<Field<'a>> {
         let span = self.spans.next()?;
-        let number = |at: usize| {
-            let bytes = [span[at], span[at + 1], span[at + 2], span[at + 3]];
-            u32::from_ne_bytes(bytes) as usize
-        };
-        let slice = |at: usize| &self.text[number(at)..number(at) + number(at + 4)];
+        let slice = |at: usize| &self.text[number(span, at)..number(span, at) + number(span, at + 4)];
         Some(Field { name: slice(0), value: slice(8) })
     }
 

@@ -49,6 +49,22 @@ static QDTEXT: CharClass =
 static SCHEME: CharClass =
     class(&[(b'0', b'9'), (b'A', b'Z'), (b'a', b'z'), only(b'+'), only(b'-'), only(b'.')]);
 
+/// RFC 3986 2.3: `unreserved`, and the bytes of `sub-delims` but for the comma.
+static NAME_BYTE: CharClass = class(&[
+    (b'0', b'9'),
+    (b'A', b'Z'),
+    (b'a', b'z'),
+    only(b'-'),
+    only(b'.'),
+    only(b'_'),
+    only(b'~'),
+    only(b'!'),
+    only(b'$'),
+    (b'&', b'+'),
+    only(b';'),
+    only(b'='),
+]);
+
 pub(super) fn is_tchar(byte: u8) -> bool {
     TCHAR[byte as usize]
 }
@@ -73,9 +89,29 @@ pub(super) fn is_scheme(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(u8::is_ascii_alphabetic) && bytes.iter().all(|&byte| SCHEME[byte as usize])
 }
 
+/// Returns whether a byte may stand in a host's name (RFC 3986 3.2.2, `reg-name`), `%` included and the comma not.
+pub(super) fn is_reg_name(byte: u8) -> bool {
+    NAME_BYTE[byte as usize] || byte == b'%'
+}
+
+/// Returns whether a byte may stand in an address of a future version (RFC 3986 3.2.2, `IPvFuture`).
+pub(super) fn is_unreserved_or_colon(byte: u8) -> bool {
+    NAME_BYTE[byte as usize] || byte == b':'
+}
+
 /// Returns whether a byte is a blank of RFC 9110 5.6.3 (`OWS`, `BWS`): SP or HTAB.
 pub(super) fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
+}
+
+/// Returns the value of one hex digit, in either case.
+pub(super) fn hex_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
 }
 
 /// Strips the blanks at both ends.

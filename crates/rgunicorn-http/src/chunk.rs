@@ -4,9 +4,8 @@
 //! chunk-size [ BWS ";" BWS ext-name [ BWS "=" BWS ( token / quoted-string ) ] ]* CRLF
 //! ```
 
-use super::chars::{is_blank, is_field_value_byte, is_qdtext, is_tchar};
+use super::chars::{hex_digit, is_blank, is_field_value_byte, is_qdtext, is_tchar};
 use super::error::HttpError;
-use super::target::hex_digit;
 
 /// The part of the line to which the next byte belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

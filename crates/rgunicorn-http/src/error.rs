@@ -31,6 +31,10 @@ pub enum HttpError {
     FieldNameUnderscore,
     /// A second `Host`.
     HostTwice,
+    /// No `Host`, in HTTP/1.1 (RFC 9112 3.2).
+    HostMissing,
+    /// A `Host` that names no host (RFC 9112 3.2).
+    Host,
     /// A second `Content-Type`.
     ContentTypeTwice,
     /// Not only digits, beyond 64 bits, repeated, or beside `Transfer-Encoding`: each a way to smuggle a request.
@@ -106,6 +110,8 @@ impl fmt::Display for HttpError {
             Self::FieldTooLarge => "HTTP header is too large",
             Self::FieldNameUnderscore => "Invalid HTTP header name: it contains '_'",
             Self::HostTwice => "Invalid HTTP header: 'HOST' is repeated",
+            Self::HostMissing => "Invalid HTTP header: 'HOST' is missing",
+            Self::Host => "Invalid HTTP header: 'HOST'",
             Self::ContentTypeTwice => "Invalid HTTP header: 'CONTENT-TYPE' is repeated",
             Self::ContentLength => "Invalid HTTP header: 'CONTENT-LENGTH'",
             Self::TransferEncoding => "Invalid HTTP header: 'TRANSFER-ENCODING'",

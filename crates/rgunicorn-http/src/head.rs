@@ -19,6 +19,7 @@ pub struct RequestHead {
     block: Block,
     method_len: u32,
     target: Span,
+    authority: Span,
     path: Span,
     query: Span,
     fragment: Span,
@@ -74,6 +75,13 @@ impl RequestHead {
         let mut facts = HeadFacts::default();
         let mut block =
             Block::parse(text, line_end + 1, scratch, &limits, |field| facts.field(field, policy, trusted))?;
+        let body = facts.body(version)?;
+        facts.check_complete(version)?;
+        let authority = parts.authority;
+        if !authority.is_empty() {
+            // RFC 9112 3.2.2: an absolute target overrules the Host field.
+            block.point_value("host", target_start + authority.start, authority.len());
+        }
         if policy.casefold_http_method {
             block.text_mut()[..method_len].make_ascii_uppercase();
         }
@@ -83,11 +91,12 @@ impl RequestHead {
             block,
             method_len: method_len as u32,
             target: span(0..target_len),
+            authority: span(authority),
             path: span(parts.path),
             query: span(parts.query),
             fragment: span(parts.fragment),
             version,
-            body: facts.body(version)?,
+            body,
             facts,
         })
     }
@@ -113,8 +122,22 @@ impl RequestHead {
         self.slice(self.target)
     }
 
+    /// Returns the host, and perhaps the port, that the request is for: of an absolute target, else of the `Host`
+    /// field.
+    #[must_use]
+    pub fn host(&self) -> Option<&[u8]> {
+        self.absolute_host().or_else(|| self.header(b"host"))
+    }
+
+    /// Returns the host, and perhaps the port, that an absolute target names; `None` for the other forms. A `Host`
+    /// field has got this value; in HTTP/1.0 there may be none.
+    #[must_use]
+    pub fn absolute_host(&self) -> Option<&[u8]> {
+        Some(self.slice(self.authority)).filter(|authority| !authority.is_empty())
+    }
+
     /// Returns the path as sent, before percent-decoding: of the absolute form the part behind the authority
-    /// (may be empty), `*` for `OPTIONS *`. See [`percent_decode_path`](super::percent_decode_path).
+    /// (may be empty), `*` for `OPTIONS *`, and empty for CONNECT. See [`percent_decode_path`](super::percent_decode_path).
     #[must_use]
     pub fn path(&self) -> &[u8] {
         self.slice(self.path)

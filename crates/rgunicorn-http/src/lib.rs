@@ -12,6 +12,7 @@
 //! parser    the state machine of one connection: head, body, end, next head
 //!   scan      lines of an unfinished head or trailer section: limits and line ends, checked at once
 //!   line      request line -> method, target, version      target   target -> path, query, fragment
+//!   authority host and port, wherever a request names them
 //!   block     field section -> owned bytes with spans      rules    the meaning of each field for framing
 //!   head      the finished request head with its getters   chunk    the chunk-size line, byte by byte
 //! response  the application's status and headers -> head   framing  the body behind the head
@@ -28,8 +29,8 @@
 //! 1 head        head -> line, block, rules, target, policy, error, version
 //! 1 framing     rules -> block
 //! 1 lines       scan -> line
-//! 1 chunks      chunk -> target
-//! 1 parts       line, block, rules, scan, chunk, target -> chars, policy, error, version
+//! 1 hosts       line, rules, target -> authority
+//! 1 parts       line, block, rules, scan, chunk, target, authority -> chars, policy, error, version
 //! 1 server      answer -> response
 //! 1 response    answer, response -> framing, chars, error, version
 //! 1 dates       date
@@ -41,6 +42,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod authority;
 mod block;
 mod chars;
 mod chunk;

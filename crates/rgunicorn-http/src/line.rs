@@ -1,6 +1,7 @@
 //! The request line (RFC 9112 3), more strictly than httparse reads it: one space between the parts, Gunicorn's
 //! conventions for methods, printable ASCII targets, and versions such as 1.2 that httparse does not know.
 
+use super::authority::is_connect_target;
 use super::chars::{is_scheme, is_token};
 use super::error::HttpError;
 use super::policy::Policy;
@@ -55,15 +56,17 @@ fn check_method(method: &[u8], policy: &Policy) -> Result<(), HttpError> {
     }
 }
 
-/// Checks for the four forms of RFC 9112 3.2. With CONNECT Gunicorn takes everything but `*`, so we do.
+/// Checks for the four forms of RFC 9112 3.2. With CONNECT Gunicorn takes everything but `*`; a target without a port
+/// is to be refused (RFC 9110 9.3.6).
 fn check_target(method: &[u8], target: &[u8]) -> Result<(), HttpError> {
     // No early exit: the compiler turns this into vector instructions.
     let invisible = target.iter().fold(false, |found, byte| found | !byte.is_ascii_graphic());
     let form_fits = match target {
         [] => false,
+        _ if method.eq_ignore_ascii_case(b"CONNECT") => is_connect_target(target),
         [b'/', ..] => true,
         b"*" => method.eq_ignore_ascii_case(b"OPTIONS"),
-        _ => method.eq_ignore_ascii_case(b"CONNECT") || has_scheme(target),
+        _ => has_scheme(target),
     };
     if invisible || !form_fits { Err(HttpError::Target) } else { Ok(()) }
 }

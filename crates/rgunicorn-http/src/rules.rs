@@ -2,6 +2,7 @@
 //! whether the application may see them. Every rule that keeps two readers of one byte stream from
 //! disagreeing (request smuggling) is in this file.
 
+use super::authority::is_host_value;
 use super::block::FieldCheck;
 use super::chars::{decimal, trim};
 use super::error::HttpError;
@@ -68,7 +69,7 @@ impl HeadFacts {
     ) -> Result<bool, HttpError> {
         let FieldCheck { name, value, .. } = field;
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => set_once(&mut self.host, HttpError::HostTwice)?,
+            4 if name.eq_ignore_ascii_case(b"host") => self.host(value)?,
             6 if name.eq_ignore_ascii_case(b"expect") => self.expectation(value)?,
             10 if name.eq_ignore_ascii_case(b"connection") => self.connection(value),
             12 if name.eq_ignore_ascii_case(b"content-type") => {
@@ -82,6 +83,19 @@ impl HeadFacts {
             self.secure_scheme(name, value, policy)?;
         }
         keeps_name(field, policy, trusted)
+    }
+
+    fn host(&mut self, value: &[u8]) -> Result<(), HttpError> {
+        set_once(&mut self.host, HttpError::HostTwice)?;
+        if is_host_value(value) { Ok(()) } else { Err(HttpError::Host) }
+    }
+
+    /// Checks for the fields that a request must have, when all are known.
+    ///
+    /// # Errors
+    /// HTTP/1.1 without `Host` (RFC 9112 3.2).
+    pub(super) fn check_complete(&self, version: Version) -> Result<(), HttpError> {
+        if self.host || version < Version::HTTP_11 { Ok(()) } else { Err(HttpError::HostMissing) }
     }
 
     fn expectation(&mut self, value: &[u8]) -> Result<(), HttpError> {

@@ -4,12 +4,15 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::chars::is_scheme;
+use super::authority::is_host;
+use super::chars::hex_digit;
 use super::error::HttpError;
 
 /// The parts of a target, as offsets into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Parts {
+    /// The host, and perhaps the port, of an absolute target; empty for the other forms.
+    pub(super) authority: Range<usize>,
     pub(super) path: Range<usize>,
     pub(super) query: Range<usize>,
     pub(super) fragment: Range<usize>,
@@ -18,9 +21,13 @@ pub(super) struct Parts {
 /// Splits a target that [`RequestLine`](super::line::RequestLine) has accepted.
 ///
 /// # Errors
-/// [`HttpError::Target`] for brackets that do not match in the authority.
+/// [`HttpError::Target`] for an authority that is none.
 pub(super) fn split(target: &[u8]) -> Result<Parts, HttpError> {
-    let path_start = if target.starts_with(b"/") { 0 } else { skip_authority(target)? };
+    let authority = match target {
+        [b'/', ..] | b"*" => 0..0,
+        _ => find_authority(target)?,
+    };
+    let path_start = authority.end;
     let end = target.len();
     let path_end = find2(b'?', b'#', target, path_start);
     let (query, fragment) = match target.get(path_end) {
@@ -31,27 +38,22 @@ pub(super) fn split(target: &[u8]) -> Result<Parts, HttpError> {
         Some(_) => (end..end, path_end + 1..end),
         None => (end..end, end..end),
     };
-    Ok(Parts { path: path_start..path_end, query, fragment })
+    Ok(Parts { authority, path: path_start..path_end, query, fragment })
 }
 
 fn find2(one: u8, other: u8, bytes: &[u8], from: usize) -> usize {
     memchr::memchr2(one, other, &bytes[from..]).map_or(bytes.len(), |at| from + at)
 }
 
-/// Finds where the path begins in `scheme://authority/path`. A part that looks like a scheme is skipped even
-/// without an authority: the path of `CONNECT host:443` is `443` under Gunicorn.
-fn skip_authority(target: &[u8]) -> Result<usize, HttpError> {
-    let after_scheme = match memchr::memchr(b':', target) {
-        Some(colon) if is_scheme(&target[..colon]) => colon + 1,
-        _ => 0,
+/// Finds the authority of `scheme://authority/path`. The target of CONNECT is nothing but an authority, and has no
+/// path: Gunicorn takes the host for a scheme, so that the path of `CONNECT host:443` is `443` there, which is none.
+fn find_authority(target: &[u8]) -> Result<Range<usize>, HttpError> {
+    let Some(found) = memchr::memmem::find(target, b"://") else {
+        return Ok(target.len()..target.len());
     };
-    if !target[after_scheme..].starts_with(b"//") {
-        return Ok(after_scheme);
-    }
-    let start = after_scheme + 2;
+    let start = found + 3;
     let end = memchr::memchr3(b'/', b'?', b'#', &target[start..]).map_or(target.len(), |at| start + at);
-    let authority = &target[start..end];
-    if authority.contains(&b'[') == authority.contains(&b']') { Ok(end) } else { Err(HttpError::Target) }
+    if is_host(&target[start..end]) { Ok(start..end) } else { Err(HttpError::Target) }
 }
 
 /// Decodes `%XX` as PATH_INFO needs it. A `%` without two hex digits stays as it is; a path without `%` is not copied.
@@ -75,14 +77,4 @@ pub fn percent_decode_path(path: &[u8]) -> Cow<'_, [u8]> {
         }
     }
     Cow::Owned(decoded)
-}
-
-/// Returns the value of one hex digit, in either case.
-pub(super) fn hex_digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    }
 }

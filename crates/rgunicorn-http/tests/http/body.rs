@@ -5,7 +5,7 @@ use rgunicorn_http::{BodyKind, HttpError, ParseEvent, Policy, RequestParser};
 use super::support::{head, whole};
 
 fn post(fields: &str, body: &str) -> Vec<u8> {
-    format!("POST / HTTP/1.1\r\n{fields}\r\n{body}").into_bytes()
+    format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n{body}").into_bytes()
 }
 
 fn chunked(body: &str) -> Vec<u8> {

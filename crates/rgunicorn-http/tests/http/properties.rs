@@ -53,7 +53,7 @@ fn valid_requests_may_follow_each_other() {
 
 /// Pieces from which a request, or something near one, can be put together.
 const FRAGMENTS: [&str; 22] = [
-    "GET / HTTP/1.1\r\n",
+    "GET / HTTP/1.1\r\nHost: h\r\n",
     "POST /p?q#f HTTP/1.0\r\n",
     "GET /loooooooooooooooooooooooooooooooong HTTP/1.1\r\n",
     "Host: h\r\n",
@@ -134,7 +134,7 @@ proptest! {
         let mut response = ResponseHead::new();
         response.status(b"200 OK").unwrap();
         let mut framing = response.finish(&facts, b"s", &[b'd'; 29], &mut Vec::new());
-        let mut wire = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        let mut wire = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
         for item in &items {
             let frame = framing.frame(item.len());
             wire.extend_from_slice(frame.prefix.as_bytes());
