@@ -308,6 +308,19 @@ def test_keep_alive(server, name):
 
 
 @pytest.mark.own
+@pytest.mark.parametrize("version", ["HTTP/1.2", "HTTP/1.5", "HTTP/1.9"])
+def test_later_minor_versions_are_answered_as_1_1(server, version):
+    """RFC 9110 section 6.2: a version is a promise. Gunicorn repeats the client's."""
+    with server.client() as client:
+        for target, body in [("/", b"hello"), ("/items", b"onetwothree")]:
+            response = client.get(target, version=version)
+            found = (response.version, response.header("Connection"), response.body)
+            assert found == ("HTTP/1.1", "keep-alive", body)
+        assert client.get("/items", version=version).chunked
+        assert client.get("/environ", version=version).body.count(version.encode()) == 1
+
+
+@pytest.mark.own
 @pytest.mark.parametrize(
     ("version", "headers", "says"),
     [

@@ -8,7 +8,7 @@ use super::version::Version;
 /// The facts about the request and the worker that a response depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResponseFacts {
-    /// The version of the request, which the status line repeats.
+    /// The version of the request. The status line repeats it up to 1.1, which is ours.
     pub version: Version,
     /// The request was HEAD.
     pub head_request: bool,
@@ -247,9 +247,10 @@ impl Role {
     }
 }
 
-/// Appends the status line up to the status code: `HTTP/1.1 `.
+/// Appends the status line up to the status code: `HTTP/1.1 `. Later versions are answered with the highest that we
+/// speak (RFC 9110 6.2): to name theirs would promise what it asks for.
 pub(super) fn push_status_start(out: &mut Vec<u8>, version: Version) {
-    let Version { major, minor } = version;
+    let Version { major, minor } = version.min(Version::HTTP_11);
     out.extend_from_slice(&[b'H', b'T', b'T', b'P', b'/', b'0' + major % 10, b'.', b'0' + minor % 10, b' ']);
 }
 

@@ -42,6 +42,20 @@ fn the_order_of_the_head() {
 }
 
 #[test]
+fn later_versions_are_answered_with_ours() {
+    for (major, minor, expected) in
+        [(1, 0, "HTTP/1.0 "), (1, 1, "HTTP/1.1 "), (1, 2, "HTTP/1.1 "), (1, 9, "HTTP/1.1 "), (2, 0, "HTTP/1.1 ")]
+    {
+        let (mut head, mut out) = (ResponseHead::new(), Vec::new());
+        head.status(b"200 OK").unwrap();
+        let facts = ResponseFacts { version: Version { major, minor }, ..KEEP };
+        let framing = head.finish(&facts, b"s", &[b'd'; 29], &mut out);
+        assert!(out.starts_with(expected.as_bytes()), "{major}.{minor}");
+        assert_eq!(framing.is_chunked(), (major, minor) > (1, 0), "{major}.{minor}");
+    }
+}
+
+#[test]
 fn framing_by_version_status_and_method() {
     let old = ResponseFacts { version: Version::HTTP_10, ..KEEP };
     let head_request = ResponseFacts { head_request: true, ..KEEP };
