@@ -164,7 +164,7 @@ impl WsgiApp {
         error: Option<HttpError>,
     ) {
         let page = error.map_or(ErrorPage::Internal, ErrorPage::Http);
-        self.responder().refuse(request.id, page);
+        self.responder().refuse(request, page);
         self.responder().log_access(request, &log_line::without_application(page.status()));
         let (Some(hooks), Some(req)) = (&self.hooks, req) else { return };
         self.responder().flush();
@@ -232,7 +232,7 @@ impl WsgiApp {
         let head_sent = exchange.response(py, |response| response.is_head_sent());
         let unanswered = !head_sent && !taken;
         if unanswered {
-            responder.refuse(id, page);
+            responder.refuse(&exchange.request, page);
         } else {
             responder.abort(id);
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use rgunicorn_http::PageFacts;
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_server::log::ErrorLog;
 use rgunicorn_server::response::{ErrorPage, HeadContext, Outgoing, Pieces};
@@ -63,9 +64,10 @@ pub(super) trait Responder {
     fn abort(&self, id: RequestId);
 
     /// Answers a request without its application.
-    fn refuse(&self, id: RequestId, page: ErrorPage) {
-        let mut bytes = self.buffer();
-        page.render(&mut bytes);
+    fn refuse(&self, request: &Request, page: ErrorPage) {
+        let (id, mut bytes) = (request.id, self.buffer());
+        let head_request = request.head.method() == b"HEAD";
+        page.render(&PageFacts { date: self.head_context(id).date, head_request }, &mut bytes);
         self.send(id, Outgoing::from(bytes));
         self.abort(id);
     }

@@ -3,7 +3,10 @@
 RFC 9112 is the law where Gunicorn is strict, and Gunicorn is where it is stricter or laxer.
 """
 
+from email.utils import parsedate_to_datetime
+
 import pytest
+from harness import wait_for
 from rawhttp import request
 
 HEAD_BYTES_MAX = 100 * (8190 + 2) + 4
@@ -115,7 +118,8 @@ def assert_refused(server, data, status, reason):
         client.send(data)
         response = client.response()
         assert (response.version, response.status, response.reason) == ("HTTP/1.1", status, reason)
-        assert response.names == ["Connection", "Content-Type", "Content-Length"]
+        date = ["Date"] if server.flavour.own else []
+        assert response.names == [*date, "Connection", "Content-Type", "Content-Length"]
         assert response.header("Connection") == "close"
         assert response.header("Content-Type") == "text/html"
         page = response.body.decode("latin-1")
@@ -236,6 +240,55 @@ def test_error_page_escapes_the_message(server):
     response = server.exchange(request(headers={"<script>": "x"}))
     assert response.status == 400
     assert b"<script>" not in response.body
+
+
+# Faults of each kind, and the request line that the access log shows of them.
+PAGES = {
+    "field": ("{} / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n", 400, "{} / HTTP/1.1"),
+    "Host": ("{} /x?y HTTP/1.1\r\n\r\n", 400, "{} /x?y HTTP/1.1"),
+    "version": ("{} / HTTP/7.0\r\nHost: a\r\n\r\n", 400, "{} - -"),
+    "line": (f"{{}} /{'a' * 5000} HTTP/1.1\r\n", 414, "{} - -"),
+    "fields": (f"{{}} / HTTP/1.1\r\n{'A: b' * 5000}\r\n\r\n", 431, "{} / HTTP/1.1"),
+    "expectation": ("{} / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", 417, "{} / HTTP/1.1"),
+    "coding": ("{} / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x\r\n\r\n", 501, "{} / HTTP/1.1"),
+    "chunk": ("{} /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400, "{} /echo HTTP/1.1"),
+    "script name": ("{} /x HTTP/1.1\r\nHost: a\r\nSCRIPT_NAME: /app\r\n\r\n", 500, "{} /x HTTP/1.1"),
+    "application": ("{} /raise HTTP/1.1\r\nHost: a\r\n\r\n", 500, "{} /raise HTTP/1.1"),
+    "no page": ("{} /status?line=OK HTTP/1.1\r\nHost: a\r\n\r\n", 500, "{} /status?line=OK HTTP/1.1"),
+}
+
+
+@pytest.mark.own
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_each_error_page_has_a_date_and_a_record_and_none_is_sent_for_head(launch, method):
+    """RFC 9110 sections 6.6.1 and 9.3.2. Gunicorn's pages have no date, are sent for HEAD, and not all are recorded."""
+    server = launch("http_app:app", "--access-logfile", "access.log", "--access-logformat", "%(r)s %(s)s")
+    expected = []
+    for name, (text, status, line) in PAGES.items():
+        with server.client() as client:
+            client.send(text.format(method).encode())
+            response = client.response(method)
+            assert (response.status, response.header("Connection")) == (status, "close"), name
+            assert parsedate_to_datetime(response.header("Date")), name
+            assert int(response.header("Content-Length")) > 50, name
+            client.assert_closed()
+        expected.append(f"{line.format(method)} {status}")
+    log = server.workdir / "access.log"
+    wait_for("the records", lambda: log.read_text().count("\n") >= len(expected))
+    server.terminate()
+    assert log.read_text().splitlines() == expected
+
+
+@pytest.mark.own
+def test_what_is_no_http_is_recorded_without_a_request_line(launch):
+    server = launch("http_app:app", "--access-logfile", "access.log", "--access-logformat", "%(h)s %(r)s %(s)s %(U)s")
+    with server.client() as client:
+        client.send(b"\x16\x03\x01\x00\xa5\n")
+        assert client.response().status == 400
+    log = server.workdir / "access.log"
+    wait_for("the record", log.read_text)
+    server.terminate()
+    assert log.read_text() == "127.0.0.1 - - - 400 -\n"
 
 
 def test_refusal_is_logged(launch):

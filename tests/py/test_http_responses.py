@@ -160,7 +160,7 @@ def test_exception_before_the_first_byte(launch):
     with server.client() as client:
         response = client.get("/raise?q=1")
         assert (response.status, response.reason) == (500, "Internal Server Error")
-        assert response.names == ["Connection", "Content-Type", "Content-Length"]
+        assert response.names[-3:] == ["Connection", "Content-Type", "Content-Length"]
         assert b"<title>Internal Server Error</title>" in response.body
         assert b"ValueError" not in response.body
         client.assert_closed()

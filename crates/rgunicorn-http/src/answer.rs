@@ -5,28 +5,40 @@ use super::error::{HttpError, ResponseError};
 use super::response::{push_line, push_status_start};
 use super::version::Version;
 
+/// The facts that an error page depends on beside the fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageFacts {
+    /// The value of `Date`: a server that has a clock sends it with every answer (RFC 9110 6.6.1).
+    pub date: [u8; 29],
+    /// The request was HEAD, as far as it could be read: the page itself stays away (RFC 9110 9.3.2).
+    pub head_request: bool,
+}
+
 /// Appends the answer to a faulty request; nothing when the peer has gone. The connection closes after it.
-pub fn error_response(error: &HttpError, out: &mut Vec<u8>) {
+pub fn error_response(error: &HttpError, facts: &PageFacts, out: &mut Vec<u8>) {
     if error.wants_answer() {
-        error_response_with(error.status(), error.reason(), &error.to_string(), out);
+        error_response_with(error.status(), error.reason(), &error.to_string(), facts, out);
     }
 }
 
-/// Appends an error page: small HTML, `Connection: close`, no `Server` and no `Date`, as Gunicorn sends it.
-/// `reason` must be plain text of ours; `message` is escaped.
-pub fn error_response_with(status: u16, reason: &str, message: &str, out: &mut Vec<u8>) {
+/// Appends an error page: small HTML, `Connection: close` and no `Server`, as Gunicorn sends it. `reason` must be plain
+/// text of ours; `message` is escaped.
+pub fn error_response_with(status: u16, reason: &str, message: &str, facts: &PageFacts, out: &mut Vec<u8>) {
     // A paragraph inside a heading is odd HTML; health checks and scrapers know the page by it.
     let mut page = format!(
         "<html>\n  <head>\n    <title>{reason}</title>\n  </head>\n  <body>\n    <h1><p>{reason}</p></h1>\n    "
     );
     push_escaped(message, &mut page);
     page.push_str("\n  </body>\n</html>\n");
-    let head = format!(
-        "HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n",
-        page.len()
-    );
-    out.extend_from_slice(head.as_bytes());
-    out.extend_from_slice(page.as_bytes());
+    out.extend_from_slice(format!("HTTP/1.1 {status} {reason}\r\nDate: ").as_bytes());
+    out.extend_from_slice(&facts.date);
+    let length = page.len();
+    let rest =
+        format!("\r\nConnection: close\r\nContent-Type: text/html\r\nContent-Length: {length}\r\n\r\n");
+    out.extend_from_slice(rest.as_bytes());
+    if !facts.head_request {
+        out.extend_from_slice(page.as_bytes());
+    }
 }
 
 fn push_escaped(text: &str, page: &mut String) {

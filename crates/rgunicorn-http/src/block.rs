@@ -92,6 +92,11 @@ impl Block {
         Ok(Self { bytes: owned, text_len: text.len() })
     }
 
+    /// Makes a block of a text without fields.
+    pub(super) fn bare(text: Vec<u8>) -> Self {
+        Self { text_len: text.len(), bytes: text }
+    }
+
     /// Returns the text, of which every getter of a head is a slice.
     pub(super) fn text(&self) -> &[u8] {
         &self.bytes[..self.text_len]

@@ -57,6 +57,37 @@ impl RequestHead {
         Self::parse(policy, trusted, rewritten.as_deref().unwrap_or(text), line_end, &mut scratch)
     }
 
+    /// Makes a head of what can be read of one that is refused: its request line, if that is valid, else at most the
+    /// method. What is not known is `-`.
+    pub(super) fn of_refused(policy: &Policy, text: &[u8]) -> Self {
+        let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let Ok(request_line) = RequestLine::parse(line, policy) else {
+            return Self::unread_with(RequestLine::method(line, policy).unwrap_or(b"-"));
+        };
+        let RequestLine { method_len, target_len, .. } = request_line;
+        let target = &line[method_len + 1..][..target_len];
+        let parts = target::split(target).unwrap_or_else(|_| target::Parts::only_path(target_len));
+        let mut block = Block::bare(line.to_vec());
+        if policy.casefold_http_method {
+            block.text_mut()[..method_len].make_ascii_uppercase();
+        }
+        Self::new(block, request_line, parts, HeadFacts::default(), BodyKind::None)
+    }
+
+    /// Makes the head of a request of which nothing is known.
+    #[must_use]
+    pub fn unread() -> Self {
+        Self::unread_with(b"-")
+    }
+
+    fn unread_with(method: &[u8]) -> Self {
+        let line = RequestLine { method_len: method.len(), target_len: 1, version: Version::HTTP_11 };
+        let parts = target::Parts::only_path(line.target_len);
+        let block = Block::bare([method, b" - -"].concat());
+        Self::new(block, line, parts, HeadFacts::default(), BodyKind::None)
+    }
+
     fn parse<'a>(
         policy: &Policy,
         trusted: bool,
@@ -68,7 +99,8 @@ impl RequestHead {
         if line.len() > policy.limits.request_line_bytes_max {
             return Err(HttpError::RequestLineTooLong);
         }
-        let RequestLine { method_len, target_len, version } = RequestLine::parse(line, policy)?;
+        let request_line = RequestLine::parse(line, policy)?;
+        let RequestLine { method_len, target_len, version } = request_line;
         let target_start = method_len + 1;
         let parts = target::split(&line[target_start..target_start + target_len])?;
         let limits = limits_of_parse(policy);
@@ -77,28 +109,31 @@ impl RequestHead {
             Block::parse(text, line_end + 1, scratch, &limits, |field| facts.field(field, policy, trusted))?;
         let body = facts.body(version)?;
         facts.check_complete(version)?;
-        let authority = parts.authority;
-        if !authority.is_empty() {
+        if !parts.authority.is_empty() {
             // RFC 9112 3.2.2: an absolute target overrules the Host field.
-            block.point_value("host", target_start + authority.start, authority.len());
+            block.point_value("host", target_start + parts.authority.start, parts.authority.len());
         }
         if policy.casefold_http_method {
             block.text_mut()[..method_len].make_ascii_uppercase();
         }
-        let span =
-            |range: Range<usize>| ((target_start + range.start) as u32, (target_start + range.end) as u32);
-        Ok(Self {
+        Ok(Self::new(block, request_line, parts, facts, body))
+    }
+
+    fn new(block: Block, line: RequestLine, parts: target::Parts, facts: HeadFacts, body: BodyKind) -> Self {
+        let start = line.method_len + 1;
+        let span = |range: Range<usize>| ((start + range.start) as u32, (start + range.end) as u32);
+        Self {
             block,
-            method_len: method_len as u32,
-            target: span(0..target_len),
-            authority: span(authority),
+            method_len: line.method_len as u32,
+            target: span(0..line.target_len),
+            authority: span(parts.authority),
             path: span(parts.path),
             query: span(parts.query),
             fragment: span(parts.fragment),
-            version,
+            version: line.version,
             body,
             facts,
-        })
+        }
     }
 
     fn slice(&self, (start, end): Span) -> &[u8] {
@@ -162,11 +197,11 @@ impl RequestHead {
         self.version
     }
 
-    /// Returns the version as sent, such as `HTTP/1.1` (`SERVER_PROTOCOL`).
+    /// Returns the version as sent, such as `HTTP/1.1` (`SERVER_PROTOCOL`); `-` of a request that could not be read.
     #[must_use]
     pub fn version_text(&self) -> &[u8] {
-        let start = self.target.1 as usize + 1;
-        &self.block.text()[start..start + b"HTTP/1.1".len()]
+        let text = &self.block.text()[self.target.1 as usize + 1..];
+        text.get(..b"HTTP/1.1".len()).unwrap_or(text)
     }
 
     /// Returns the fields in order, after the rules for names with `_`.

@@ -60,7 +60,7 @@ mod scan;
 mod target;
 mod version;
 
-pub use answer::{continue_response, early_hints, error_response, error_response_with};
+pub use answer::{PageFacts, continue_response, early_hints, error_response, error_response_with};
 pub use block::{Field, Fields, Trailers};
 pub use date::DateCache;
 pub use error::{HttpError, ResponseError};

@@ -37,6 +37,13 @@ impl RequestLine {
             version: parse_version(version, policy)?,
         })
     }
+
+    /// Reads the method of a request line of which the rest may be missing or not valid.
+    pub(super) fn method<'a>(line: &'a [u8], policy: &Policy) -> Option<&'a [u8]> {
+        let (method, _) = split_at_space(line).ok()?;
+        check_method(method, policy).ok()?;
+        Some(method)
+    }
 }
 
 fn split_at_space(bytes: &[u8]) -> Result<(&[u8], &[u8]), HttpError> {

@@ -57,11 +57,13 @@ enum ParsePhase {
     Failed(HttpError),
 }
 
-/// An unfinished section, or the trailers of the request that has just ended.
+/// An unfinished section, the trailers of the request that has just ended, or what could be read of a head that is
+/// refused.
 #[derive(Debug)]
 enum Partial {
     Section { bytes: Vec<u8>, scanner: Scanner },
     Trailers(Trailers),
+    Refused(RequestHead),
 }
 
 /// The parser of the requests of one connection: bytes in, [`ParseEvent`]s out.
@@ -104,8 +106,11 @@ impl RequestParser {
         input: &mut &'a [u8],
     ) -> Result<ParseEvent<'a>, HttpError> {
         let result = self.step(policy, trusted, input);
-        if let Err(error) = result {
-            *self = Self { phase: ParsePhase::Failed(error), partial: None };
+        if let Err(error) = result
+            && !matches!(self.phase, ParsePhase::Failed(_))
+        {
+            let partial = self.refused_head(policy).map(|head| Box::new(Partial::Refused(head)));
+            *self = Self { phase: ParsePhase::Failed(error), partial };
         }
         result
     }
@@ -150,6 +155,24 @@ impl RequestParser {
                 self.partial = section.map(Box::new);
                 None
             }
+        }
+    }
+
+    /// Takes what could be read of the head by which the parser has failed, for the log; `None` when it failed behind
+    /// one.
+    pub fn take_refused(&mut self) -> Option<RequestHead> {
+        match self.partial.take().map(|store| *store) {
+            Some(Partial::Refused(head)) => Some(head),
+            _ => None,
+        }
+    }
+
+    fn refused_head(&self, policy: &Policy) -> Option<RequestHead> {
+        match (self.phase, self.partial.as_deref()) {
+            (ParsePhase::Head { .. }, Some(Partial::Section { bytes, .. })) => {
+                Some(RequestHead::of_refused(policy, bytes))
+            }
+            _ => None,
         }
     }
 

@@ -18,6 +18,13 @@ pub(super) struct Parts {
     pub(super) fragment: Range<usize>,
 }
 
+impl Parts {
+    /// Returns those of a target of `len` bytes that is not divided.
+    pub(super) fn only_path(len: usize) -> Self {
+        Self { authority: 0..0, path: 0..len, query: len..len, fragment: len..len }
+    }
+}
+
 /// Splits a target that [`RequestLine`](super::line::RequestLine) has accepted.
 ///
 /// # Errors

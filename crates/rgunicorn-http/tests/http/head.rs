@@ -96,7 +96,11 @@ fn a_folded_field_is_measured_as_a_whole() {
         verdict(&policy, false, &bare("A: 4567\r\n 234567890\r\nB: c\r\n")),
         Err(HttpError::FieldTooLarge)
     );
-    assert_eq!(verdict(&policy, false, &bare("A: b\r\n c\r\n d\r\nB: c\r\n")), Ok(()), "folds are not fields");
+    assert_eq!(
+        verdict(&policy, false, &bare("A: b\r\n c\r\n d\r\nB: c\r\n")),
+        Ok(()),
+        "folds are not fields"
+    );
 }
 
 #[test]
@@ -365,4 +369,41 @@ fn after_the_end_the_next_request_stays_in_the_input() {
     assert_eq!(input, b"GET /2 HTTP/1.0\r\n\r\n");
     let outcome = run(&Policy::default(), false, [&both[..]]);
     assert_eq!(outcome.transcript.matches("end\n").count(), 2);
+}
+
+#[test]
+fn of_a_refused_head_the_log_gets_what_could_be_read() {
+    let folding =
+        Policy { permit_unconventional_http_method: true, casefold_http_method: true, ..Policy::default() };
+    // input; request line as the log shows it; the path
+    for (policy, bytes, line, path) in [
+        (Policy::default(), "HEAD /a?b HTTP/1.1\r\nno colon\r\n\r\n", "HEAD /a?b HTTP/1.1", "/a"),
+        (Policy::default(), "GET /a HTTP/1.1\r\n\r\n", "GET /a HTTP/1.1", "/a"),
+        (Policy::default(), "GET http://[]/a HTTP/1.1\r\n\r\n", "GET http://[]/a HTTP/1.1", "http://[]/a"),
+        (folding, "get /a HTTP/1.1\r\n : \r\n\r\n", "GET /a HTTP/1.1", "/a"),
+        (Policy::default(), "HEAD / HTTP/7.1\r\n", "HEAD - -", "-"),
+        (Policy::default(), "HEAD /\n", "HEAD - -", "-"),
+        (Policy::default(), "get / HTTP/1.1\r\n", "- - -", "-"),
+        (Policy::default(), "\x16\x03\x01\n", "- - -", "-"),
+        (limited(20, 9, 99), "HEAD /567890123456789012", "HEAD - -", "-"),
+    ] {
+        let mut parser = RequestParser::new();
+        assert!(parser.advance(&policy, false, &mut bytes.as_bytes()).is_err(), "{bytes:?}");
+        let head = parser.take_refused().unwrap();
+        let found = [head.method(), head.target(), head.version_text()].join(&b' ');
+        assert_eq!((found, head.path()), (line.as_bytes().to_vec(), path.as_bytes()), "{bytes:?}");
+        assert_eq!((head.fields().len(), parser.take_refused()), (0, None));
+    }
+}
+
+#[test]
+fn behind_a_head_no_other_is_refused() {
+    let (mut parser, mut input) =
+        (RequestParser::new(), &b"POST / HTTP/1.0\r\nContent-Length: 1\r\n\r\nxGET\n"[..]);
+    while parser.advance(&Policy::default(), false, &mut input).is_ok() {}
+    assert_eq!(parser.take_refused().unwrap().method(), b"-");
+    let (mut parser, mut input) =
+        (RequestParser::new(), &b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx"[..]);
+    while parser.advance(&Policy::default(), false, &mut input).is_ok() {}
+    assert_eq!(parser.take_refused(), None);
 }

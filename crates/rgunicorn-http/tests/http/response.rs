@@ -1,13 +1,14 @@
 //! Parity section 4.3 and 4.4: what leaves the server.
 
 use rgunicorn_http::{
-    DateCache, Framing, HttpError, ResponseError, ResponseFacts, ResponseHead, Version, continue_response,
-    early_hints, error_response, error_response_with,
+    DateCache, Framing, HttpError, PageFacts, ResponseError, ResponseFacts, ResponseHead, Version,
+    continue_response, early_hints, error_response, error_response_with,
 };
 
 const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 const KEEP: ResponseFacts =
     ResponseFacts { version: Version::HTTP_11, head_request: false, connect: false, keep_alive: true };
+const PAGE: PageFacts = PageFacts { date: *DATE, head_request: false };
 
 fn finish(facts: &ResponseFacts, status: &str, headers: &[(&str, &str)]) -> (String, Framing) {
     let mut head = ResponseHead::new();
@@ -43,9 +44,13 @@ fn the_order_of_the_head() {
 
 #[test]
 fn later_versions_are_answered_with_ours() {
-    for (major, minor, expected) in
-        [(1, 0, "HTTP/1.0 "), (1, 1, "HTTP/1.1 "), (1, 2, "HTTP/1.1 "), (1, 9, "HTTP/1.1 "), (2, 0, "HTTP/1.1 ")]
-    {
+    for (major, minor, expected) in [
+        (1, 0, "HTTP/1.0 "),
+        (1, 1, "HTTP/1.1 "),
+        (1, 2, "HTTP/1.1 "),
+        (1, 9, "HTTP/1.1 "),
+        (2, 0, "HTTP/1.1 "),
+    ] {
         let (mut head, mut out) = (ResponseHead::new(), Vec::new());
         head.status(b"200 OK").unwrap();
         let facts = ResponseFacts { version: Version { major, minor }, ..KEEP };
@@ -219,16 +224,23 @@ fn a_cleared_builder_forgets_everything() {
 #[test]
 fn error_pages() {
     let mut out = Vec::new();
-    error_response_with(400, "Bad Request", "<a href=\"'x'\">&", &mut out);
+    error_response_with(400, "Bad Request", "<a href=\"'x'\">&", &PAGE, &mut out);
     let text = String::from_utf8(out).unwrap();
     let (head, page) = text.split_once("\r\n\r\n").unwrap();
     let length = format!("Content-Length: {}", page.len());
     assert_eq!(
         head,
-        format!("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/html\r\n{length}")
+        format!(
+            "HTTP/1.1 400 Bad Request\r\nDate: {}\r\nConnection: close\r\nContent-Type: text/html\r\n{length}",
+            str::from_utf8(DATE).unwrap()
+        )
     );
     assert!(page.contains("<title>Bad Request</title>") && page.contains("<h1><p>Bad Request</p></h1>"));
     assert!(page.contains("&lt;a href=&quot;&#x27;x&#x27;&quot;&gt;&amp;"), "{page}");
+    let mut bare = Vec::new();
+    let facts = PageFacts { head_request: true, ..PAGE };
+    error_response_with(400, "Bad Request", "<a href=\"'x'\">&", &facts, &mut bare);
+    assert_eq!(String::from_utf8(bare).unwrap(), format!("{head}\r\n\r\n"));
 }
 
 #[test]
@@ -243,11 +255,11 @@ fn each_fault_has_its_answer() {
         (HttpError::TransferCoding, "HTTP/1.1 501 Not Implemented\r\n"),
     ] {
         let mut out = Vec::new();
-        error_response(&error, &mut out);
+        error_response(&error, &PAGE, &mut out);
         assert!(out.starts_with(line.as_bytes()), "{error:?}");
     }
     let mut out = Vec::new();
-    error_response(&HttpError::PrematureEnd, &mut out);
+    error_response(&HttpError::PrematureEnd, &PAGE, &mut out);
     assert!(out.is_empty(), "the peer has gone");
 }
 

@@ -1,6 +1,6 @@
 //! Answers that the server gives by itself.
 
-use rgunicorn_http::{HttpError, error_response, error_response_with};
+use rgunicorn_http::{HttpError, PageFacts, error_response, error_response_with};
 
 /// A complete answer that the application has no part in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +25,11 @@ impl ErrorPage {
     }
 
     /// Appends its bytes, head and body.
-    pub fn render(&self, out: &mut Vec<u8>) {
+    pub fn render(&self, facts: &PageFacts, out: &mut Vec<u8>) {
         match self {
-            Self::Http(error) => error_response(error, out),
-            Self::Body(status) => error_response_with(*status, reason(*status), "", out),
-            Self::Internal => error_response_with(500, "Internal Server Error", "", out),
+            Self::Http(error) => error_response(error, facts, out),
+            Self::Body(status) => error_response_with(*status, reason(*status), "", facts, out),
+            Self::Internal => error_response_with(500, "Internal Server Error", "", facts, out),
         }
     }
 }

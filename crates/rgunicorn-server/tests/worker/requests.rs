@@ -138,6 +138,7 @@ fn a_bad_request_is_refused_and_its_connection_closed() {
     stage.until("the end", || client.sees_end());
     assert!(client.read().starts_with(b"HTTP/1.1 400 "), "{:?}", String::from_utf8_lossy(&client.read()));
     assert_eq!(stage.app.count("call"), 0);
+    assert_eq!(stage.app.log.borrow().as_slice(), ["refused / 400"]);
     assert!(stage.errors().contains("Invalid request from ip=127.0.0.1"));
     // Late input is read away while the client has not closed: it must not turn into a reset.
     client.send("more and more");
@@ -154,6 +155,26 @@ fn a_refusal_after_the_head_is_recorded() {
     client.send("POST /bad HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n");
     stage.until("the end", || client.sees_end());
     assert_eq!(stage.app.log.borrow().as_slice(), ["refused /bad 400"]);
+}
+
+#[test]
+fn every_refusal_has_a_date_and_one_record_and_no_page_for_head() {
+    for (bytes, record, page) in [
+        ("HEAD /a HTTP/1.1\r\nHost: b c\r\n\r\n", "refused /a 400", false),
+        ("GET /a HTTP/1.1\r\n\r\n", "refused /a 400", true),
+        ("HEAD /a HTTP/1.1\r\nHost: a\r\nExpect: no\r\n\r\n", "refused /a 417", false),
+        ("bad\r\n", "refused - 400", true),
+    ] {
+        let stage = Stage::calm();
+        let client = stage.connect();
+        client.send(bytes);
+        stage.until("the end", || client.sees_end());
+        let text = String::from_utf8(client.read()).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("\r\nDate: ") && head.contains("\r\nContent-Length: "), "{head}");
+        assert_eq!(!body.is_empty(), page, "{bytes:?}");
+        assert_eq!(stage.app.log.borrow().as_slice(), [record], "{bytes:?}");
+    }
 }
 
 #[test]

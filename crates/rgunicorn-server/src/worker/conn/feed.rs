@@ -26,12 +26,12 @@ pub(crate) enum FeedOutcome {
     /// A request's head is complete and its body is still to come; the phase is `Running`. Whether the client waits for
     /// `100 Continue`.
     Streaming(Box<Request>, bool),
-    /// The bytes are not an acceptable request. With the request's head, if that was complete.
-    Refused(HttpError, Option<Box<RequestHead>>),
+    /// The bytes are not an acceptable request. With what could be read of the request's head.
+    Refused(HttpError, Box<RequestHead>),
     /// The bytes are a PROXY header that is not acceptable.
     BadProxyHeader(proxy::ProxyError),
     /// The body could not be stored.
-    BodyStoreFailed(std::io::Error),
+    BodyStoreFailed(std::io::Error, Box<RequestHead>),
 }
 
 impl FeedOutcome {
@@ -58,6 +58,11 @@ impl FeedContext<'_> {
     fn body_memory_bytes_max(&self) -> usize {
         if self.config.stream_bodies { usize::MAX } else { self.config.body_memory_bytes_max }
     }
+}
+
+/// Returns a request's head, or the one that says that none is known.
+fn known_head(head: Option<RequestHead>) -> Box<RequestHead> {
+    Box::new(head.unwrap_or_else(RequestHead::unread))
 }
 
 impl Conn {
@@ -127,14 +132,15 @@ impl Conn {
                     let body = &mut self.ext().body;
                     if let Err(error) = body.push(data, ctx.body_memory_bytes_max()) {
                         *input = &[];
-                        return FeedOutcome::BodyStoreFailed(error);
+                        return FeedOutcome::BodyStoreFailed(error, known_head(begun));
                     }
                 }
                 Ok(ParseEvent::End) => return self.complete(ctx, index, begun),
                 Err(error) => {
                     // The connection ends here; what follows belongs to no request.
                     *input = &[];
-                    return FeedOutcome::Refused(error, begun.map(Box::new));
+                    let head = begun.or_else(|| self.parser.take_refused());
+                    return FeedOutcome::Refused(error, known_head(head));
                 }
             }
         }
@@ -161,7 +167,7 @@ impl Conn {
         };
         let mut body = self.ext.as_mut().map(|ext| std::mem::take(&mut ext.body)).unwrap_or_default();
         if let Err(error) = body.rewind() {
-            return FeedOutcome::BodyStoreFailed(error);
+            return FeedOutcome::BodyStoreFailed(error, Box::new(head));
         }
         FeedOutcome::Ready(self.request(ctx, index, head, body))
     }

@@ -2,8 +2,9 @@
 
 use std::os::fd::AsRawFd;
 
-use rgunicorn_http::RequestHead;
+use rgunicorn_http::{PageFacts, RequestHead};
 use rgunicorn_io::driver::{Received, Urgency};
+use rgunicorn_io::sys::clock;
 
 use super::ConnPhase;
 use super::body::Body;
@@ -133,11 +134,13 @@ impl ConnIo<'_> {
                 self.await_more(id);
                 self.send_continue(id);
             }
-            FeedOutcome::Refused(error, head) => self.refuse(id, &Refusal::from(error), head),
-            FeedOutcome::BadProxyHeader(error) => self.refuse(id, &Refusal::from(error), None),
-            FeedOutcome::BodyStoreFailed(error) => {
+            FeedOutcome::Refused(error, head) => self.refuse(id, &Refusal::from(error), *head),
+            FeedOutcome::BadProxyHeader(error) => {
+                self.refuse(id, &Refusal::from(error), RequestHead::unread());
+            }
+            FeedOutcome::BodyStoreFailed(error, head) => {
                 self.setup.log(Level::Error, format_args!("Cannot store a request body: {error}"));
-                self.refuse(id, &Refusal::INTERNAL, None);
+                self.refuse(id, &Refusal::INTERNAL, *head);
             }
         }
     }
@@ -159,38 +162,37 @@ impl ConnIo<'_> {
         }
     }
 
-    /// Answers a bad request and begins to close.
-    fn refuse(&mut self, id: ConnId, refusal: &Refusal, head: Option<Box<RequestHead>>) {
+    /// Answers a bad request, begins to close, and has the answer recorded. `head`: what could be read of it.
+    fn refuse(&mut self, id: ConnId, refusal: &Refusal, head: RequestHead) {
         let Some(conn) = self.conns.get(id) else { return };
         conn.phase = ConnPhase::Running;
-        let request = head.map(|head| {
-            Box::new(Request {
-                id: conn.request_id(id.index),
-                head: *head,
-                body: Body::Empty,
-                peer: conn.peer,
-                proxied: conn.proxied.clone(),
-                listener: conn.listener,
-                received: self.turn.now(),
-                arrived: self.turn.now(),
-                begun: self.turn.now(),
-                keep_alive: false,
-                number: 0,
-            })
-        });
-        if refusal.status != 0 {
-            if let Some(error) = &refusal.cause {
-                let ip = conn.peer.ip_text();
-                self.setup.log(Level::Warning, format_args!("Invalid request from ip={ip}: {error}"));
-            }
-            let mut out = self.memory.buffer();
-            refusal.render(&mut out);
-            self.push_out(id, Outgoing::from(out), Urgency::Now);
+        if refusal.status == 0 {
+            return self.begin_close(id);
         }
+        let (head_request, now) = (head.method() == b"HEAD", self.turn.now());
+        let request = Request {
+            id: conn.request_id(id.index),
+            head,
+            body: Body::Empty,
+            peer: conn.peer,
+            proxied: conn.proxied.clone(),
+            listener: conn.listener,
+            received: now,
+            arrived: now,
+            begun: now,
+            keep_alive: false,
+            number: 0,
+        };
+        if let Some(error) = &refusal.cause {
+            let ip = conn.peer.ip_text();
+            self.setup.log(Level::Warning, format_args!("Invalid request from ip={ip}: {error}"));
+        }
+        let date = self.memory.date(clock::unix_now().as_secs());
+        let mut out = self.memory.buffer();
+        refusal.render(&PageFacts { date, head_request }, &mut out);
+        self.push_out(id, Outgoing::from(out), Urgency::Now);
         self.begin_close(id);
-        if let Some(request) = request {
-            self.conns.push_job(Job::Refused(request, refusal.status));
-        }
+        self.conns.push_job(Job::Refused(Box::new(request), refusal.status));
     }
 
     /// Goes on, after a response on a connection that stays, to what the client has already sent of the next request.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use rgunicorn_http::proxy::ProxyError;
-use rgunicorn_http::{HttpError, error_response, error_response_with};
+use rgunicorn_http::{HttpError, PageFacts, error_response, error_response_with};
 
 /// The reason why the server answers a request by itself, and the way.
 pub(crate) struct Refusal {
@@ -33,13 +33,13 @@ impl Refusal {
     pub(crate) const INTERNAL: Self = Self { status: 500, cause: None };
 
     /// Appends the response.
-    pub(crate) fn render(&self, out: &mut Vec<u8>) {
+    pub(crate) fn render(&self, facts: &PageFacts, out: &mut Vec<u8>) {
         match &self.cause {
-            Some(RefusalCause::Http(error)) => error_response(error, out),
+            Some(RefusalCause::Http(error)) => error_response(error, facts, out),
             Some(RefusalCause::Proxy(error)) => {
-                error_response_with(self.status, error.reason(), &error.to_string(), out);
+                error_response_with(self.status, error.reason(), &error.to_string(), facts, out);
             }
-            None => error_response_with(self.status, "Internal Server Error", "", out),
+            None => error_response_with(self.status, "Internal Server Error", "", facts, out),
         }
     }
 }
