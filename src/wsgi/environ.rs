@@ -11,7 +11,7 @@ use pyo3::types::{PyDict, PyString};
 
 use crate::py::{latin1, set_default};
 use rgunicorn_http::proxy;
-use rgunicorn_http::{HttpError, RequestHead, Scheme, Version, percent_decode_path};
+use rgunicorn_http::{HttpError, RequestHead, Scheme, Version, percent_decode_path, trim_script_name};
 use rgunicorn_io::driver::PeerAddr;
 use rgunicorn_server::worker::Request;
 
@@ -106,7 +106,7 @@ impl EnvironFactory {
             templates: templates.collect::<PyResult<_>>()?,
             edition: Cell::new(0),
             listeners: facts.listeners.clone(),
-            script_name: facts.script_name.clone().into_bytes(),
+            script_name: trim_script_name(facts.script_name.as_bytes()).to_vec(),
             names: RefCell::default(),
             peers: RefCell::new((0..CACHED_PEERS).map(|_| None).collect()),
         })
@@ -166,6 +166,9 @@ impl EnvironFactory {
         let script = head.script_name().unwrap_or(&self.script_name);
         if !script.is_empty() {
             path = head.path_after(script)?;
+        }
+        // The templates have that of the environment.
+        if *script != *self.script_name {
             environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, script)?)?;
         }
         let decoded = percent_decode_path(path);
@@ -326,7 +329,8 @@ fn template(
         set_interned(&template, key.cast::<PyString>()?.to_str()?, value)?;
     }
     set_interned(&template, "SERVER_SOFTWARE", &facts.software)?;
-    set_interned(&template, "SCRIPT_NAME", &facts.script_name)?;
+    let script_name = trim_script_name(facts.script_name.as_bytes());
+    set_interned(&template, "SCRIPT_NAME", latin1(template.py(), script_name)?)?;
     set_interned(&template, "wsgi.version", (1, 0))?;
     set_interned(&template, "wsgi.url_scheme", "http")?;
     set_interned(&template, "wsgi.multithread", facts.multithread)?;

@@ -265,3 +265,52 @@ def test_contradictory_schemes(server):
 
 def test_remote_address_is_never_taken_from_a_field(server):
     assert environ(server, headers={"X-Forwarded-For": "6.6.6.6"})["REMOTE_ADDR"] == "127.0.0.1"
+
+
+# SCRIPT_NAME, of the environment or of a trusted proxy: the path is divided at a slash or not at all.
+
+
+@pytest.fixture(scope="module")
+def mounted(launch_module):
+    """A server under a prefix, whose application answers every path with its environ."""
+    return launch_module("http_app:show_every_environ", env={"SCRIPT_NAME": "/app"})
+
+
+DIVIDED = [
+    ("/app", "/app", ""),
+    ("/app/", "/app", "/"),
+    ("/app/env%20x", "/app", "/env x"),
+    ("/app//x", "/app", "//x"),
+    ("http://a.test/app/x", "/app", "/x"),
+]
+
+
+@pytest.mark.parametrize(("target", "script", "path"), DIVIDED)
+def test_script_name_divides_the_path(mounted, launch_paths, target, script, path):
+    for found in (environ(mounted, target), environ(launch_paths, target, headers={"SCRIPT_NAME": "/app"})):
+        assert (found["SCRIPT_NAME"], found["PATH_INFO"]) == (script, path)
+
+
+@pytest.mark.parametrize("target", ["/", "/ap", "/other", "/App/x"])
+def test_a_path_elsewhere_is_a_fault_of_the_set_up(mounted, launch_paths, target):
+    assert mounted.get(target).status == 500
+    assert launch_paths.get(target, headers={"SCRIPT_NAME": "/app"}).status == 500
+
+
+@pytest.mark.own
+@pytest.mark.parametrize("target", ["/application/env", "/app%2Fx", "/app;x"])
+def test_a_path_that_only_begins_alike_lies_elsewhere(mounted, launch_paths, target):
+    """PATH_INFO is empty or begins with a slash (RFC 3875 section 4.1.5). Under Gunicorn it is `lication/env`."""
+    assert mounted.get(target).status == 500
+    assert launch_paths.get(target, headers={"SCRIPT_NAME": "/app"}).status == 500
+
+
+@pytest.mark.own
+def test_a_slash_at_the_end_of_script_name_belongs_to_path_info(launch, launch_paths):
+    """Gunicorn leaves it there, and PATH_INFO without one."""
+    slashed = launch("http_app:show_every_environ", env={"SCRIPT_NAME": "/app/"})
+    by_header = environ(launch_paths, "/app/x", headers={"SCRIPT_NAME": "/app/"})
+    for found in (by_header, environ(slashed, "/app/x")):
+        assert (found["SCRIPT_NAME"], found["PATH_INFO"]) == ("/app", "/x")
+    found = environ(slashed, "/x/y", headers={"SCRIPT_NAME": "/"})
+    assert (found["SCRIPT_NAME"], found["PATH_INFO"]) == ("", "/x/y")

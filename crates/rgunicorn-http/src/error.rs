@@ -47,7 +47,7 @@ pub enum HttpError {
     Expectation,
     /// Two fields of `secure_scheme_headers` that disagree.
     SchemeConflict,
-    /// The path does not start with the `SCRIPT_NAME` that the proxy sent: 500, for the set-up is at fault.
+    /// The path does not lie under the `SCRIPT_NAME` of the environment or the proxy: 500, for the set-up is at fault.
     ScriptName,
     /// Not hex digits, beyond 64 bits, or the line is too long.
     ChunkSize,
@@ -118,7 +118,7 @@ impl fmt::Display for HttpError {
             Self::TransferCoding => "Unsupported transfer coding",
             Self::Expectation => "Unknown expectation",
             Self::SchemeConflict => "Contradictory scheme headers",
-            Self::ScriptName => "Request path does not start with SCRIPT_NAME",
+            Self::ScriptName => "Request path does not lie under SCRIPT_NAME",
             Self::ChunkSize => "Invalid chunk size",
             Self::ChunkExtension => "Invalid chunk extension",
             Self::ChunkTerminator => "Chunk data does not end in CRLF",

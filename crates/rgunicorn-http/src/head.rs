@@ -172,7 +172,8 @@ impl RequestHead {
     }
 
     /// Returns the path as sent, before percent-decoding: of the absolute form the part behind the authority
-    /// (may be empty), `*` for `OPTIONS *`, and empty for CONNECT. See [`percent_decode_path`](super::percent_decode_path).
+    /// (may be empty), `*` for `OPTIONS *`, and empty for CONNECT. See
+    /// [`percent_decode_path`](super::percent_decode_path).
     #[must_use]
     pub fn path(&self) -> &[u8] {
         self.slice(self.path)
@@ -259,23 +260,38 @@ impl RequestHead {
         self.facts.scheme
     }
 
-    /// Returns the value of the last `SCRIPT_NAME` field that the policy let pass.
+    /// Returns the value of the last `SCRIPT_NAME` field that the policy let pass, without slashes at its end.
     #[must_use]
     pub fn script_name(&self) -> Option<&[u8]> {
         self.fields()
             .filter(|field| field.name.eq_ignore_ascii_case(b"SCRIPT_NAME"))
             .last()
-            .map(|field| field.value)
+            .map(|field| trim_script_name(field.value))
     }
 
-    /// Returns the path behind `script_name`, not decoded: PATH_INFO is made of it. The two are compared byte
-    /// by byte, as sent.
+    /// Returns the path behind `script_name`, which ends in no slash, not decoded: PATH_INFO is made of it. The two are
+    /// compared byte by byte, as sent.
     ///
     /// # Errors
-    /// [`HttpError::ScriptName`] when the path does not start with it.
+    /// [`HttpError::ScriptName`] when the path does not lie under it: PATH_INFO is empty or begins with a slash (RFC
+    /// 3875 4.1.5, on which PEP 3333 builds).
     pub fn path_after(&self, script_name: &[u8]) -> Result<&[u8], HttpError> {
-        self.path().strip_prefix(script_name).ok_or(HttpError::ScriptName)
+        match self.path().strip_prefix(script_name) {
+            Some(rest @ ([] | [b'/', ..])) => Ok(rest),
+            _ if script_name.is_empty() => Ok(self.path()),
+            _ => Err(HttpError::ScriptName),
+        }
     }
+}
+
+/// Returns a SCRIPT_NAME without the slashes at its end: that which separates it from the rest of a path is
+/// PATH_INFO's.
+#[must_use]
+pub fn trim_script_name(mut name: &[u8]) -> &[u8] {
+    while let [rest @ .., b'/'] = name {
+        name = rest;
+    }
+    name
 }
 
 /// Returns the limits for httparse. A rewritten field has another length than on the wire, where the scanner

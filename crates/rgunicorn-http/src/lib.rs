@@ -65,7 +65,7 @@ pub use block::{Field, Fields, Trailers};
 pub use date::DateCache;
 pub use error::{HttpError, ResponseError};
 pub use framing::{Frame, Framing, Prefix};
-pub use head::RequestHead;
+pub use head::{RequestHead, trim_script_name};
 pub use parser::{ParseEvent, RequestParser};
 pub use policy::{HeadLimits, HeaderMap, Policy};
 pub use response::{ResponseFacts, ResponseHead};

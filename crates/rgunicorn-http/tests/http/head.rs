@@ -1,6 +1,8 @@
 //! Parity section 4.1 and 4.5, rule by rule, on both sides of each limit.
 
-use rgunicorn_http::{HeadLimits, HeaderMap, HttpError, Policy, RequestParser, Scheme, percent_decode_path};
+use rgunicorn_http::{
+    HeadLimits, HeaderMap, HttpError, Policy, RequestParser, Scheme, percent_decode_path, trim_script_name,
+};
 
 use super::support::{head, head_with, run, verdict, whole};
 
@@ -287,7 +289,16 @@ fn script_name_cuts_the_path_as_sent() {
     assert_eq!(head.script_name(), Some(&b"/ap%70"[..]));
     assert_eq!(head.path_after(b"/ap%70"), Ok(&b"/x"[..]));
     assert_eq!(head.path_after(b""), Ok(head.path()));
-    assert_eq!(head.path_after(b"/app"), Err(HttpError::ScriptName));
+    for other in ["/app", "/ap", "/", "/ap%70/", "ap%70", "/ap%70/x/y"] {
+        assert_eq!(head.path_after(other.as_bytes()), Err(HttpError::ScriptName), "{other}");
+    }
+    assert_eq!(head.path_after(b"/ap%70/x"), Ok(&b""[..]));
+    for (sent, name) in [("/a/", "/a"), ("/a//", "/a"), ("/", ""), ("", ""), ("/a/b", "/a/b")] {
+        assert_eq!(trim_script_name(sent.as_bytes()), name.as_bytes());
+        let bytes = format!("GET / HTTP/1.0\r\nSCRIPT_NAME: {sent}\r\n\r\n");
+        let head = head_with(&Policy::default(), true, bytes.as_bytes()).unwrap();
+        assert_eq!(head.script_name(), Some(name.as_bytes()));
+    }
     assert_eq!(
         (HttpError::ScriptName.status(), HttpError::ScriptName.reason()),
         (500, "Internal Server Error")
