@@ -15,9 +15,9 @@ pub enum ProxyError {
     Version(u8),
     /// Version 2: neither LOCAL nor PROXY.
     Command(u8),
-    /// Version 2: not a stream.
+    /// Version 2: neither stream nor datagram.
     Transport(u8),
-    /// Version 2: neither IPv4 nor IPv6.
+    /// Version 2: none of IPv4, IPv6 and unix sockets.
     Family(u8),
     /// Version 2: too short for its addresses.
     Length(u16),
@@ -46,7 +46,7 @@ impl fmt::Display for ProxyError {
             Self::Version(version) => write!(f, "Invalid PROXY header: version {version}"),
             Self::Command(command) => write!(f, "Invalid PROXY header: command {command}"),
             Self::Transport(transport) => {
-                write!(f, "Invalid PROXY header: transport {transport} is no stream")
+                write!(f, "Invalid PROXY header: transport {transport}")
             }
             Self::Family(family) => write!(f, "Invalid PROXY header: address family {family}"),
             Self::Length(length) => write!(f, "Invalid PROXY header: no addresses fit into {length} bytes"),

@@ -101,6 +101,12 @@ fn a_proxy_that_does_not_know() {
     assert_eq!(header(ProxyMode::V2, &v2(0x20, 0x31, b"abc")), none(Protocol::Local));
     assert_eq!(header(ProxyMode::V2, &v2(0x21, 0x00, b"")), none(Protocol::Unspec));
     assert_eq!(header(ProxyMode::V2, &v2(0x21, 0x01, b"extension")), none(Protocol::Unspec));
+    // UDP over IPv4 and IPv6, unix sockets of both kinds; with and without all of their addresses.
+    for (family, block) in
+        [(0x12, 12), (0x22, 36), (0x31, 216), (0x32, 216), (0x31, 0), (0x12, 3), (0x32, 300)]
+    {
+        assert_eq!(header(ProxyMode::V2, &v2(0x21, family, &vec![7; block])), none(Protocol::Unspec));
+    }
 }
 
 #[test]
@@ -166,9 +172,12 @@ fn headers_that_are_refused() {
         (v2(0x31, 0x11, &IPV4), ProxyError::Version(3)),
         (v2(0x11, 0x11, &IPV4), ProxyError::Version(1)),
         (v2(0x22, 0x11, &IPV4), ProxyError::Command(2)),
-        (v2(0x21, 0x12, &IPV4), ProxyError::Transport(2)),
+        (v2(0x21, 0x13, &IPV4), ProxyError::Transport(3)),
         (v2(0x21, 0x10, &IPV4), ProxyError::Transport(0)),
-        (v2(0x21, 0x31, &[0; 216]), ProxyError::Family(3)),
+        (v2(0x21, 0x02, &IPV4), ProxyError::Transport(2)),
+        (v2(0x21, 0x30, &[0; 216]), ProxyError::Transport(0)),
+        (v2(0x21, 0x41, &[0; 216]), ProxyError::Family(4)),
+        (v2(0x21, 0xf2, &[0; 216]), ProxyError::Family(15)),
         (v2(0x21, 0x11, &IPV4[..11]), ProxyError::Length(11)),
         (v2(0x21, 0x21, &[0; 35]), ProxyError::Length(35)),
     ] {

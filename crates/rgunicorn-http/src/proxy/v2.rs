@@ -30,10 +30,12 @@ pub(super) fn detect(bytes: &[u8]) -> Result<Detect, ProxyError> {
     match (command, family, transport) {
         // LOCAL is taken whatever family it names.
         (0, _, _) => return without(Protocol::Local),
-        (1, 0, 0 | 1) => return without(Protocol::Unspec),
         (1, 1 | 2, 1) => {}
-        (1, _, 1) => return Err(ProxyError::Family(family)),
-        (1, _, _) => return Err(ProxyError::Transport(transport)),
+        // A client of the proxy's that has no TCP address is one whose address is not known: by UDP (also what carries
+        // QUIC), or over a unix socket (section 2.2 leaves it to the receiver).
+        (1, 0, 0 | 1) | (1, 1 | 2, 2) | (1, 3, 1 | 2) => return without(Protocol::Unspec),
+        (1, 0..=3, _) => return Err(ProxyError::Transport(transport)),
+        (1, _, _) => return Err(ProxyError::Family(family)),
         _ => return Err(ProxyError::Command(command)),
     }
     let address_bytes = if family == 1 { IPV4_BYTES } else { IPV6_BYTES };
