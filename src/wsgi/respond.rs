@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyCFunction, PyList, PyTuple};
 
 use crate::py::catch_panic;
 use rgunicorn_server::response::{BodyItem, Outgoing, Pieces};
@@ -245,20 +245,28 @@ fn checked<'a, 'py>(item: &'a Bound<'py, PyAny>) -> PyResult<Option<&'a Bound<'p
     }
 }
 
-/// Returns whether the descriptor of a file object leads to the bytes that `read` gives. Not so with the
-/// standard library's decompressing files, which are neither raw nor buffered files; wrappers that are no
-/// `io` classes are believed.
+/// Returns whether the descriptor of a file object leads to the bytes that its `read` gives: where that is the method
+/// of one of the standard library's plain files, be it the object's own or that of a file which it passes on. Whatever
+/// has a `read` of its own (decompressing, counting, limiting) means that to be called. An object without one has
+/// nothing but its descriptor.
 fn is_plain_file(filelike: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let io = filelike.py().import("io")?;
-    if !filelike.is_instance(&io.getattr("IOBase")?)? {
-        return Ok(true);
+    let Some(read) = filelike.getattr_opt("read")? else { return Ok(true) };
+    if !read.is_exact_instance_of::<PyCFunction>() {
+        return Ok(false);
     }
-    for name in ["BufferedReader", "FileIO", "BufferedRandom", "TextIOWrapper"] {
-        if filelike.is_instance(&io.getattr(name)?)? {
-            return Ok(true);
+    let io = filelike.py().import("io")?;
+    let mut file = read.getattr("__self__")?;
+    // A text file is over a buffered one, and that over one of a descriptor; or over anything else that can be read.
+    for (classes, below) in
+        [(&["TextIOWrapper"][..], "buffer"), (&["BufferedReader", "BufferedRandom"], "raw")]
+    {
+        let is_of =
+            |class: &&str| io.getattr(*class).map(|class| file.get_type().is(&class)).unwrap_or(false);
+        if classes.iter().any(is_of) {
+            file = file.getattr(below)?;
         }
     }
-    Ok(false)
+    Ok(file.get_type().is(&io.getattr("FileIO")?))
 }
 
 /// The rest of a file that the kernel can send by itself.

@@ -143,6 +143,80 @@ def compressed(environ, start_response):
     return environ["wsgi.file_wrapper"](gzip.open("text.gz"))
 
 
+class Passing:
+    """Passes everything on to a file, and notes at the end how far that has been read: sendfile(2) leaves it alone."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def close(self):
+        kept[f"position {self.kind}"] = self.file.tell()
+        self.file.close()
+
+
+class Shouting(Passing):
+    """Has a `read` of its own."""
+
+    def read(self, size=-1):
+        return self.file.read(size).upper()
+
+
+class ShoutingFile(io.FileIO):
+    """The same, as a subclass."""
+
+    def read(self, size=-1):
+        return super().read(size).upper()
+
+
+class ShoutingRaw(io.FileIO):
+    """The same, for a buffered file over it."""
+
+    def readinto(self, buffer):
+        with memoryview(buffer) as view:
+            data = super().read(len(view)).upper()
+            view[: len(data)] = data
+        return len(data)
+
+
+def shouting_instance(path):
+    """The same, as an attribute of one object."""
+    file = Passing(open(path, "rb"))  # noqa: SIM115 - the server closes it
+    file.read = lambda size=-1: file.file.read(size).upper()
+    return file
+
+
+FILES = {
+    "plain": lambda path: Passing(open(path, "rb")),
+    "raw": lambda path: Passing(open(path, "rb", buffering=0)),
+    "writable": lambda path: Passing(open(path, "rb+")),
+    "shouting": lambda path: Shouting(open(path, "rb")),
+    "subclass": lambda path: Passing(ShoutingFile(path)),
+    "buffered": lambda path: Passing(io.BufferedReader(ShoutingRaw(path))),
+    "instance": shouting_instance,
+}
+
+
+@app.route("/wrapped")
+def wrapped(environ, start_response):
+    """?kind=K: a file object of some kind."""
+    with open("wrapped.txt", "wb") as file:
+        file.write(b"plain text" * 1000)
+    start_response("200 OK", [*TEXT, ("Content-Length", "10000")])
+    kind = parameter(environ, "kind")
+    file = FILES[kind]("wrapped.txt")
+    file.kind = kind
+    return environ["wsgi.file_wrapper"](file)
+
+
+@app.text("/position")
+def position(environ):
+    """?kind=K: how far the last such file was read; -1: the response is not over."""
+    return str(kept.pop(f"position {parameter(environ, 'kind')}", -1))
+
+
 @app.route("/proc")
 def proc(environ, start_response):
     """A regular file whose size is said to be zero."""

@@ -353,6 +353,20 @@ def test_file_wrapper_sends_what_read_gives(kept):
 
 
 @pytest.mark.own
+@pytest.mark.parametrize("kind", ["shouting", "subclass", "buffered", "instance"])
+def test_a_file_with_a_read_of_its_own_is_read(kept, kind):
+    """Gunicorn sends what lies behind the descriptor."""
+    assert kept.get(f"/wrapped?kind={kind}").body == b"PLAIN TEXT" * 1000
+
+
+@pytest.mark.parametrize("kind", ["plain", "raw", "writable"])
+def test_a_plain_file_leaves_by_sendfile(kept, kind):
+    """Which does not move the file's offset: it is where it was when the file is closed."""
+    assert kept.get(f"/wrapped?kind={kind}").body == b"plain text" * 1000
+    wait_for("the end", lambda: kept.get(f"/position?kind={kind}").body == b"0")
+
+
+@pytest.mark.own
 def test_file_wrapper_with_a_file_of_unknown_size(kept):
     """Gunicorn believes the size and sends nothing."""
     assert kept.get("/proc").body.startswith(b"Name:")
