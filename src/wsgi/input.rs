@@ -2,7 +2,6 @@
 //! where a read waits and lets others run.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::io::Read;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +11,7 @@ use pyo3::exceptions::{PyConnectionResetError, PyOSError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
+use rgunicorn_io::sys::tempfile::TemporaryFile;
 use rgunicorn_server::worker::{Body, BodyFault, BodyRead, RequestId};
 
 use super::current;
@@ -33,7 +33,7 @@ pub struct Input {
 enum Reading {
     Memory(Bytes),
     File {
-        file: File,
+        file: TemporaryFile,
         /// Bytes of the file not read from it yet.
         left: u64,
         /// Read from the file beyond what was asked for; used up to `used`.

@@ -3,21 +3,21 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
 
 use super::check;
 use super::place::Place;
 
-/// Makes an unlinked temporary file in the system's temporary directory (`TMPDIR`, else /tmp), readable and writable.
+/// Makes an unlinked temporary file in the directory `dir`, readable and writable.
 ///
 /// # Errors
 /// Those of open(2) with O_TMPFILE; where the file system has none (EOPNOTSUPP, EISDIR), those of making and unlinking
 /// a named one.
-pub fn temporary_file() -> io::Result<File> {
+pub fn temporary_file_in(dir: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
-    let dir = std::env::temp_dir();
     let mut options = File::options();
     options.read(true).write(true).mode(0o600);
-    match options.custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC).open(&dir) {
+    match options.custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC).open(dir) {
         Err(error)
             if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) => {}
         result => return result,
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_temporary_file_has_no_name() {
         use std::os::unix::fs::MetadataExt;
-        let mut file = temporary_file().unwrap();
+        let mut file = temporary_file_in(&std::env::temp_dir()).unwrap();
         assert_eq!(file.metadata().unwrap().nlink(), 0);
         file.write_all(b"kept").unwrap();
         file.rewind().unwrap();
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn sendfile_stops_where_the_socket_is_full_and_leaves_the_mode_alone() {
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let mut file = temporary_file().unwrap();
+        let mut file = temporary_file_in(&std::env::temp_dir()).unwrap();
         file.write_all(&vec![7; 4 << 20]).unwrap();
         let mut sent = 0;
         let blocked = loop {

@@ -22,6 +22,7 @@ pub mod signal;
 mod signal_ring;
 pub mod sync;
 pub mod systemd;
+pub mod tempfile;
 pub mod waker;
 
 use std::io;

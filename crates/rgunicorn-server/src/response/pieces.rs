@@ -3,6 +3,7 @@
 use std::fs::File;
 
 use bytes::Bytes;
+use rgunicorn_io::sys::tempfile::TemporaryFile;
 
 /// Body items up to this size are copied behind the head into one buffer and leave in one segment; larger
 /// ones leave from the application's own memory. Copying 16 KiB costs about as much as the second I/O vector
@@ -35,7 +36,7 @@ pub enum Outgoing {
     /// growing while it is the last piece of its queue.
     Spool {
         /// The file.
-        file: File,
+        file: TemporaryFile,
         /// Where the unsent part starts.
         offset: u64,
         /// Bytes in it.

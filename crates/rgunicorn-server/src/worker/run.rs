@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use rgunicorn_io::driver::{Completion, Driver};
+use rgunicorn_io::sys::tempfile;
 
 use super::app::{App, ExitStatus};
 use super::conn::io::ConnIo;
@@ -193,6 +194,17 @@ impl Reactor {
         let connections = core.conns.len();
         core.acceptor.report(&self.handles().slot, connections);
         drop(core);
+        if let Some(error) = tempfile::take_directory_error() {
+            let (dir, most) = (std::env::temp_dir(), tempfile::MEMORY_FILES_BYTES_MAX >> 20);
+            self.setup.log(
+                Level::Warning,
+                format_args!(
+                    "Cannot write to the temporary directory {}: {error}; what belongs there is kept in memory, at \
+                     most {most} MiB in each worker",
+                    dir.display()
+                ),
+            );
+        }
         if let Some(log) = &mut *self.handles().access.borrow_mut() {
             log.flush();
         }

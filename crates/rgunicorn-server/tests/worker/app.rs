@@ -140,7 +140,7 @@ impl TestApp {
     }
 
     fn file(reactor: &Reactor, conn: RequestId, promised: usize, there: usize, keep: bool) {
-        let mut file = rgunicorn_io::sys::file::temporary_file().unwrap();
+        let mut file = rgunicorn_io::sys::tempfile::TemporaryFile::new().unwrap();
         file.write_all(&pattern(there)).unwrap();
         let mut head = answer(&vec![0; promised + 1], keep);
         head.truncate(head.len() - promised - 1);

@@ -1,8 +1,9 @@
 //! A request body that is received completely before the application is called: in memory up to a bound, then in an
 //! unlinked temporary file. Or the mark of one that the application reads while it arrives (`incoming`).
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+
+use rgunicorn_io::sys::tempfile::TemporaryFile;
 
 /// A complete (or growing) request body. Reading starts at the first byte.
 #[derive(Debug, Default)]
@@ -15,7 +16,7 @@ pub enum Body {
     /// All bytes in an unlinked temporary file.
     File {
         /// The file; its offset is where the next read starts.
-        file: File,
+        file: TemporaryFile,
         /// Bytes in it.
         len: u64,
     },
@@ -53,7 +54,7 @@ impl Body {
     }
 
     fn spill(&mut self, data: &[u8]) -> io::Result<()> {
-        let mut file = rgunicorn_io::sys::file::temporary_file()?;
+        let mut file = TemporaryFile::new()?;
         let mut len = data.len() as u64;
         if let Self::Memory(held) = self {
             file.write_all(held)?;

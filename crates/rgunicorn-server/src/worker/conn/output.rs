@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use rgunicorn_io::driver::{SendBuf, Urgency, WRITABLE};
+use rgunicorn_io::sys::tempfile::TemporaryFile;
 
 use super::ConnPhase;
 use super::io::{BytesIn, BytesOut, ConnIo, DRAIN_FRESH, OutProgress};
@@ -24,18 +25,34 @@ const FILE_SLICE_BYTES_MAX: u64 = 256 * 1024;
 
 /// A part of a file that is on its way out.
 struct FilePart {
-    file: File,
+    file: PartFile,
     offset: u64,
     len: u64,
-    /// The file is of the reactor's own making ([`Outgoing::Spool`]).
-    spooled: bool,
+}
+
+/// The file of a part.
+enum PartFile {
+    /// One of the application's.
+    Plain(File),
+    /// One of the reactor's own making ([`Outgoing::Spool`]).
+    Spool(TemporaryFile),
 }
 
 impl FilePart {
     /// Makes a piece of a response of it again.
     fn into_piece(self) -> Outgoing {
-        let Self { file, offset, len, spooled } = self;
-        if spooled { Outgoing::Spool { file, offset, len } } else { Outgoing::File { file, offset, len } }
+        let Self { file, offset, len } = self;
+        match file {
+            PartFile::Plain(file) => Outgoing::File { file, offset, len },
+            PartFile::Spool(file) => Outgoing::Spool { file, offset, len },
+        }
+    }
+
+    fn file(&self) -> &File {
+        match &self.file {
+            PartFile::Plain(file) => file,
+            PartFile::Spool(file) => file,
+        }
     }
 }
 
@@ -132,10 +149,10 @@ impl ConnIo<'_> {
         let started = match piece {
             Outgoing::Bytes { head, body } => self.start_bytes(id, SendBuf { head, body }, urgency),
             Outgoing::File { file, offset, len } => {
-                self.start_file(id, FilePart { file, offset, len, spooled: false })
+                self.start_file(id, FilePart { file: PartFile::Plain(file), offset, len })
             }
             Outgoing::Spool { file, offset, len } => {
-                self.start_file(id, FilePart { file, offset, len, spooled: true })
+                self.start_file(id, FilePart { file: PartFile::Spool(file), offset, len })
             }
         };
         started.unwrap_or_else(|error| {
@@ -168,7 +185,7 @@ impl ConnIo<'_> {
     /// Starts a part of a file: sends a slice, and waits until the socket takes more.
     fn start_file(&mut self, id: ConnId, mut part: FilePart) -> io::Result<Flow> {
         let slice = part.len.min(FILE_SLICE_BYTES_MAX);
-        match self.bytes_out(id, BytesOut::File { file: &part.file, offset: part.offset, len: slice }) {
+        match self.bytes_out(id, BytesOut::File { file: part.file(), offset: part.offset, len: slice }) {
             Ok(OutProgress::Left(0)) if slice > 0 => {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter"));
             }

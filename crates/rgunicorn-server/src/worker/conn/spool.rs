@@ -2,12 +2,11 @@
 //! mode (a slow reader must not block the loop), so what its client does not take goes to a temporary file.
 
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 
 use rgunicorn_io::driver::SendBuf;
-use rgunicorn_io::sys::file::temporary_file;
+use rgunicorn_io::sys::tempfile::TemporaryFile;
 
 use crate::response::Outgoing;
 use crate::worker::conn::ConnExt;
@@ -62,7 +61,7 @@ impl ConnExt {
 
     fn spool(&mut self, head: &[u8], body: &Bytes) -> io::Result<()> {
         if !matches!(self.out.back(), Some(Outgoing::Spool { .. })) {
-            self.out.push_back(Outgoing::Spool { file: temporary_file()?, offset: 0, len: 0 });
+            self.out.push_back(Outgoing::Spool { file: TemporaryFile::new()?, offset: 0, len: 0 });
         }
         if let Some(Outgoing::Spool { file, offset, len }) = self.out.back_mut() {
             for bytes in [head, body.as_ref()] {
