@@ -209,6 +209,10 @@ pub(super) fn worker_config(settings: &Settings, requests_max: u64) -> WorkerCon
         keepalive: settings.keepalive(),
         close_always: settings.worker_kind() == Ok(WorkerKind::Sync),
         header_timeout: settings.header_timeout(),
+        body_bytes_max: match settings.limit_request_body() {
+            0 => usual.body_bytes_max,
+            bytes => u64::from(bytes),
+        },
         body_stall_timeout: settings.body_timeout(),
         write_stall_timeout: settings.write_timeout(),
         abandon_timeout: settings.abandon_timeout(),

@@ -6,6 +6,7 @@
 
 use super::chars::{hex_digit, is_blank, is_field_value_byte, is_qdtext, is_tchar};
 use super::error::HttpError;
+use super::policy::BODY_BYTES_CAP;
 
 /// The part of the line to which the next byte belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl ChunkLine {
     /// without CRLF.
     ///
     /// # Errors
-    /// The byte does not fit the grammar, the size is beyond 64 bits, or the line is too long.
+    /// The byte does not fit the grammar, the size is beyond all sense, or the line is too long.
     pub(super) fn push(&mut self, byte: u8, bytes_max: usize) -> Result<Option<u64>, HttpError> {
         if self.position == Position::LineFeed {
             return if byte == b'\n' { Ok(Some(self.size)) } else { Err(HttpError::ChunkSize) };
@@ -73,7 +74,11 @@ impl ChunkLine {
 
     fn size_byte(&mut self, byte: u8) -> Result<Position, HttpError> {
         if let Some(digit) = hex_digit(byte) {
-            self.size = self.size.checked_mul(16).ok_or(HttpError::ChunkSize)? | u64::from(digit);
+            // Cannot overflow: it is at most the cap before.
+            self.size = (self.size << 4) | u64::from(digit);
+            if self.size > BODY_BYTES_CAP {
+                return Err(HttpError::BodyTooLarge);
+            }
             return Ok(Position::Size);
         }
         match byte {

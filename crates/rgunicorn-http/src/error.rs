@@ -41,6 +41,8 @@ pub enum HttpError {
     ContentLength,
     /// In HTTP/1.0, `chunked` twice or not last (RFC 9112 6.1).
     TransferEncoding,
+    /// More than the receiver takes (`limit_request_body`, [`BODY_BYTES_CAP`](super::BODY_BYTES_CAP)): 413.
+    BodyTooLarge,
     /// A coding that is not registered or that we do not take: 501.
     TransferCoding,
     /// Something other than `100-continue`: 417.
@@ -49,7 +51,7 @@ pub enum HttpError {
     SchemeConflict,
     /// The path does not lie under the `SCRIPT_NAME` of the environment or the proxy: 500, for the set-up is at fault.
     ScriptName,
-    /// Not hex digits, beyond 64 bits, or the line is too long.
+    /// Not hex digits, or the line is too long.
     ChunkSize,
     /// Not of the grammar of RFC 9112 7.1.1.
     ChunkExtension,
@@ -66,6 +68,7 @@ impl HttpError {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
+            Self::BodyTooLarge => 413,
             Self::RequestLineTooLong => 414,
             Self::Expectation => 417,
             Self::TooManyFields | Self::FieldTooLarge => 431,
@@ -79,6 +82,7 @@ impl HttpError {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self.status() {
+            413 => "Content Too Large",
             414 => "URI Too Long",
             417 => "Expectation Failed",
             431 => "Request Header Fields Too Large",
@@ -115,6 +119,7 @@ impl fmt::Display for HttpError {
             Self::ContentTypeTwice => "Invalid HTTP header: 'CONTENT-TYPE' is repeated",
             Self::ContentLength => "Invalid HTTP header: 'CONTENT-LENGTH'",
             Self::TransferEncoding => "Invalid HTTP header: 'TRANSFER-ENCODING'",
+            Self::BodyTooLarge => "Request body is too large",
             Self::TransferCoding => "Unsupported transfer coding",
             Self::Expectation => "Unknown expectation",
             Self::SchemeConflict => "Contradictory scheme headers",

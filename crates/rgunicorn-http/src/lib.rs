@@ -67,7 +67,7 @@ pub use error::{HttpError, ResponseError};
 pub use framing::{Frame, Framing, Prefix};
 pub use head::{RequestHead, trim_script_name};
 pub use parser::{ParseEvent, RequestParser};
-pub use policy::{HeadLimits, HeaderMap, Policy};
+pub use policy::{BODY_BYTES_CAP, HeadLimits, HeaderMap, Policy};
 pub use response::{ResponseFacts, ResponseHead};
 pub use rules::{BodyKind, Scheme};
 pub use target::percent_decode_path;

@@ -72,6 +72,10 @@ pub enum HeaderMap {
     Dangerous,
 }
 
+/// The most bytes of a body or a chunk where no setting says less: 1 PiB, which no disk of today takes and no client
+/// means. Over it: 413.
+pub const BODY_BYTES_CAP: u64 = 1 << 50;
+
 /// All choices of an operator about reading requests. The default is Gunicorn's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {

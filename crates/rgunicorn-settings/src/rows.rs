@@ -97,6 +97,10 @@ settings! {
     /// Most bytes of one header line; 0 counts as 8190.
     limit_request_field_size: Count = Int(8190), Security, "--limit-request-field_size INT", SINCE_ALWAYS;
 
+    /// Most bytes of a request body. A larger one is answered with 413 and its connection closed: at once where the
+    /// client tells the length, else when so much has come. 0 is unlimited.
+    limit_request_body: Count = Int(0), Security, "--limit-request-body BYTES", SINCE_OWN;
+
     /// Accept header fields folded over several lines.
     permit_obsolete_folding: Flag = Flag(false), Security, "--permit-obsolete-folding", "23.0.0";
 

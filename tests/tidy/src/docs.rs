@@ -11,7 +11,7 @@ use std::path::Path;
 pub type Text<'a> = (&'a str, &'a str);
 
 /// Names of other programs and of examples, which no source has to spell: whose they are, and what.
-const FOREIGN: [(&str, &[&str]); 8] = [
+const FOREIGN: [(&str, &[&str]); 10] = [
     (
         "the kernel",
         &[
@@ -46,8 +46,19 @@ const FOREIGN: [(&str, &[&str]); 8] = [
             "WatchdogSec",
         ],
     ),
-    ("nginx", &["fail_timeout", "proxy_read_timeout", "proxy_request_buffering", "proxy_set_header"]),
+    (
+        "nginx",
+        &[
+            "client_max_body_size",
+            "fail_timeout",
+            "proxy_read_timeout",
+            "proxy_request_buffering",
+            "proxy_set_header",
+        ],
+    ),
     ("Werkzeug", &["ProxyFix", "x_for"]),
+    ("Flask", &["MAX_CONTENT_LENGTH", "MAX_FORM_MEMORY_SIZE"]),
+    ("Django", &["DATA_UPLOAD_MAX_MEMORY_SIZE"]),
     ("Kubernetes", &["RuntimeDefault", "preStop", "terminationGracePeriodSeconds"]),
     ("crates and the standard library", &["Submitter", "io::Error"]),
     ("Unix", &["diff", "local0"]),

@@ -75,13 +75,15 @@ fn the_chunk_line_has_the_limit_of_a_field() {
 }
 
 #[test]
-fn chunk_sizes_up_to_64_bits() {
+fn chunk_sizes_up_to_the_cap() {
     let mut parser = RequestParser::new();
-    let bytes = chunked("ffffffffffffffff\r\nab");
+    let bytes = chunked("0004000000000000\r\nab");
     let mut input = &bytes[..];
     assert!(matches!(parser.advance(&Policy::default(), false, &mut input), Ok(ParseEvent::Head(_))));
     assert_eq!(parser.advance(&Policy::default(), false, &mut input), Ok(ParseEvent::Data(b"ab")));
-    assert_eq!(whole(chunked("10000000000000000\r\n")).error, Some(HttpError::ChunkSize));
+    for size in ["4000000000001", "7fffffffffffffff", "ffffffffffffffff", "10000000000000000"] {
+        assert_eq!(whole(chunked(&format!("{size}\r\n"))).error, Some(HttpError::BodyTooLarge), "{size}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rgunicorn_http::proxy;
+use rgunicorn_http::{BODY_BYTES_CAP, proxy};
 use rgunicorn_settings::Networks;
 
 /// Settings and limits of one worker. [`Default`] gives Gunicorn's defaults where Gunicorn has the setting.
@@ -30,6 +30,8 @@ pub struct WorkerConfig {
     pub linger_timeout: Duration,
     /// How much late input is read away then (Gunicorn: 64 KiB).
     pub linger_bytes_max: usize,
+    /// Bytes of a request body at most; a larger one is answered with 413 (`limit_request_body`).
+    pub body_bytes_max: u64,
     /// Request body bytes kept in memory; a larger body goes to an unlinked temporary file. nginx keeps 16 KiB;
     /// form posts and API calls fit into this without touching a disk.
     pub body_memory_bytes_max: usize,
@@ -72,6 +74,7 @@ impl Default for WorkerConfig {
             write_stall_timeout: Duration::from_secs(60),
             linger_timeout: Duration::from_secs(2),
             linger_bytes_max: 64 * 1024,
+            body_bytes_max: BODY_BYTES_CAP,
             body_memory_bytes_max: 512 * 1024,
             stream_bodies: false,
             body_window_bytes_max: 64 * 1024,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rgunicorn_http::proxy::{self, ProxyStep};
-use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestHead};
+use rgunicorn_http::{BodyKind, HttpError, ParseEvent, Policy, RequestHead};
 use rgunicorn_io::sys::clock::Instant;
 
 use super::body::Body;
@@ -58,6 +58,12 @@ impl FeedContext<'_> {
     fn body_memory_bytes_max(&self) -> usize {
         if self.config.stream_bodies { usize::MAX } else { self.config.body_memory_bytes_max }
     }
+}
+
+/// Refuses a body for its size. What follows belongs to no request.
+fn too_large(head: Option<RequestHead>, input: &mut &[u8]) -> FeedOutcome {
+    *input = &[];
+    FeedOutcome::Refused(HttpError::BodyTooLarge, known_head(head))
 }
 
 /// Returns a request's head, or the one that says that none is known.
@@ -124,12 +130,18 @@ impl Conn {
             match self.parser.advance(ctx.policy, self.trusted, input) {
                 Ok(ParseEvent::NeedMore) => break,
                 Ok(ParseEvent::Head(head)) => {
+                    if matches!(head.body(), BodyKind::Length(length) if length > ctx.config.body_bytes_max) {
+                        return too_large(Some(head), input);
+                    }
                     wants_continue = head.expects_continue();
                     begun = Some(head);
                 }
                 Ok(ParseEvent::Data(data)) => {
                     wants_continue = false;
                     let body = &mut self.ext().body;
+                    if body.len() + data.len() as u64 > ctx.config.body_bytes_max {
+                        return too_large(begun, input);
+                    }
                     if let Err(error) = body.push(data, ctx.body_memory_bytes_max()) {
                         *input = &[];
                         return FeedOutcome::BodyStoreFailed(error, known_head(begun));
@@ -188,7 +200,7 @@ impl Conn {
                 Pending::default()
             }
         };
-        ext.incoming = Some(Incoming::new(held));
+        ext.incoming = Some(Incoming::new(held, ctx.config.body_bytes_max));
         FeedOutcome::Streaming(self.request(ctx, index, head, Body::Incoming), wants_continue)
     }
 

@@ -112,6 +112,8 @@ pub(crate) enum SkipProgress {
 pub(crate) struct Incoming {
     /// Received and not read.
     held: Pending,
+    /// Bytes that may still come.
+    left: u64,
     arrival: Arrival,
     /// The application waits for more.
     awaited: bool,
@@ -120,9 +122,10 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    /// Begins with the part `held` of a body, which came together with the head.
-    pub(crate) fn new(held: Pending) -> Self {
-        Self { held, arrival: Arrival::Open, awaited: false, skipped: None }
+    /// Begins with the part `held` of a body, which came together with the head, and has `bytes_max` bytes at most.
+    pub(crate) fn new(held: Pending, bytes_max: u64) -> Self {
+        let left = bytes_max.saturating_sub(held.len() as u64);
+        Self { held, left, arrival: Arrival::Open, awaited: false, skipped: None }
     }
 
     /// Takes what of `input` belongs to the body.
@@ -140,8 +143,16 @@ impl Incoming {
         let before = input.len();
         while self.arrival == Arrival::Open {
             match parser.advance(policy, trusted, input) {
-                Ok(ParseEvent::Data(data)) if self.skipped.is_none() => self.held.push(data),
-                Ok(ParseEvent::Data(_)) => {}
+                Ok(ParseEvent::Data(data)) if data.len() as u64 > self.left => {
+                    self.arrival = Arrival::Failed(BodyFault::Framing(HttpError::BodyTooLarge));
+                    *input = &[];
+                }
+                Ok(ParseEvent::Data(data)) => {
+                    self.left -= data.len() as u64;
+                    if self.skipped.is_none() {
+                        self.held.push(data);
+                    }
+                }
                 Ok(ParseEvent::NeedMore) => break,
                 Ok(ParseEvent::End) => self.arrival = Arrival::Complete,
                 Ok(ParseEvent::Head(_)) => {
@@ -244,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_body_is_read_away_up_to_a_bound() {
-        let mut incoming = Incoming::new(Pending::of(b"held".to_vec()));
+        let mut incoming = Incoming::new(Pending::of(b"held".to_vec()), 100);
         incoming.skip();
         assert_eq!(
             [4, 3].map(|max| incoming.skip_progress(max)),
