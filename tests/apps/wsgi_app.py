@@ -212,12 +212,26 @@ def bad(environ, start_response):
         "empty name": ("200 OK", [("", "v")]),
         "colon in name": ("200 OK", [("X:A", "v")]),
         "str item": ("200 OK", TEXT),
+        "bytearray item": ("200 OK", TEXT),
+        "memoryview item": ("200 OK", TEXT),
+        "negative length": ("200 OK", [*TEXT, ("Content-Length", "-5")]),
+        "signed length": ("200 OK", [*TEXT, ("Content-Length", "+5")]),
+        "length with underscore": ("200 OK", [*TEXT, ("Content-Length", "1_0")]),
+        "word for a length": ("200 OK", [*TEXT, ("Content-Length", "five")]),
+        "list of lengths": ("200 OK", [*TEXT, ("Content-Length", "5, 5")]),
+        "two lengths": ("200 OK", [*TEXT, ("Content-Length", "5"), ("Content-Length", "6")]),
+        "empty length": ("200 OK", [*TEXT, ("Content-Length", "")]),
+        "length beyond 64 bits": ("200 OK", [*TEXT, ("Content-Length", str(1 << 64))]),
         "none": ("200 OK", TEXT),
         "unstarted": (None, None),
     }[case.replace("_", " ")]
     if status is not None:
         start_response(status, headers)
-    return {"str item": ["text"], "none": None}.get(case.replace("_", " "), [b"hello"])
+    results = {
+        "str item": ["text"], "bytearray item": [bytearray(b"text")], "memoryview item": [memoryview(b"text")],
+        "none": None,
+    }  # fmt: skip
+    return results.get(case.replace("_", " "), [b"hello"])
 
 
 @app.route("/file")
@@ -269,6 +283,30 @@ def hints(environ, start_response):
     send([("Link", "</a.css>; rel=preload")])
     send([(b"Link", b"</b.css>; rel=preload")])
     return plain(start_response, "hello")
+
+
+class Unusual(BaseException):
+    """No `Exception`."""
+
+
+RAISED = {
+    "OSError": OSError("raised"), "TimeoutError": TimeoutError("raised"), "BrokenPipeError": BrokenPipeError("raised"),
+    "ConnectionResetError": ConnectionResetError("raised"), "Unusual": Unusual("raised"),
+    "GeneratorExit": GeneratorExit("raised"), "SystemExit": SystemExit(3),
+}  # fmt: skip
+
+
+@app.route("/raises")
+def raises(environ, start_response):
+    """?what=NAME: an exception that servers like to have ideas about."""
+    raise RAISED[parameter(environ, "what")]
+
+
+@app.route("/raises-in-iteration")
+def raises_in_iteration(environ, start_response):
+    start_response("200 OK", TEXT)
+    raise RAISED[parameter(environ, "what")]
+    yield b""
 
 
 @app.route("/stop-iteration")

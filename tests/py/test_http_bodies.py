@@ -81,6 +81,17 @@ def test_bad_chunks(server, name):
         client.assert_closed()
 
 
+@pytest.mark.own
+@pytest.mark.parametrize(("size", "status"), [(8190, 200), (8191, 400)])
+def test_the_line_before_a_chunk_has_the_bound_of_a_field(server, size, status):
+    """However it is divided. Under Gunicorn the bound depends on that."""
+    line = b"a;" + b"n" * (size - 2)
+    for pieces in ([line], [line[:4000], line[4000:]]):
+        with server.client() as client:
+            client.send(CHUNKED_HEAD, *pieces, b"\r\n0123456789\r\n0\r\n\r\n")
+            assert client.response().status == status
+
+
 @pytest.mark.parametrize(
     "data",
     [

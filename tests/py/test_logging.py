@@ -116,6 +116,15 @@ def test_atoms_that_vary(logged, line_format, pattern):
     assert re.fullmatch(pattern, logged(line_format, request()))
 
 
+@pytest.mark.own
+def test_the_bytes_of_a_file_are_counted(launch):
+    """Gunicorn logs 0: sendfile(2) has sent them."""
+    server = launch("wsgi_app:app", "--access-logfile", "access.log", "--access-logformat", "%(s)s %(b)s %(B)s")
+    assert len(server.get("/file?size=1000").body) == 1000
+    assert len(server.get("/file?size=1000&offset=100&length=50").body) == 50
+    assert access_lines(server, 2) == ["200 1000 1000", "200 50 50"]
+
+
 def test_duration(launch):
     server = launch("life:app", "--access-logfile", "access.log", "--access-logformat", "%(T)s %(M)s %(D)s %(L)s")
     server.get("/sleep?s=1.1")

@@ -58,6 +58,14 @@ def test_input(server, expression, framing):
     assert eval(server.get(f"/input?do={expression}", method="POST", **options).body) == READS[expression]
 
 
+@pytest.mark.own
+@pytest.mark.parametrize(("hint", "lines"), [(1, 1), (4, 1), (5, 2), (9, 3), (10, 4), (100, 4), (0, 4), (-1, 4)])
+def test_readlines_stops_at_its_hint(server, hint, lines):
+    """As Python's files do: no further line once so many bytes have been read. Gunicorn reads all."""
+    response = server.get(f"/input?do=input.readlines({hint})", method="POST", body=BODY)
+    assert eval(response.body) == [b"one\n", b"two\n", b"\n", b"last"][:lines]
+
+
 @pytest.mark.parametrize("expression", ["input.read()", "input.read(5)", "input.readline()"])
 def test_input_without_a_body(server, expression):
     assert server.get(f"/input?do={expression}").body == b"b''"
@@ -162,6 +170,22 @@ def test_what_an_application_may_not_do(server, case):
         client.assert_closed()
 
 
+@pytest.mark.own
+@pytest.mark.parametrize(
+    "case",
+    [
+        "str item", "bytearray item", "memoryview item", "negative length", "signed length", "length with underscore",
+        "word for a length", "list of lengths", "two lengths", "empty length", "length beyond 64 bits",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_sent_is_a_500(server, case):
+    """Gunicorn sends the head, and then closes or lets the client wait; of lengths it takes what Python's int does."""
+    with server.client() as client:
+        response = client.get(f"/bad?case={case.replace(' ', '_')}")
+        assert (response.status, response.header("Connection")) == (500, "close")
+        client.assert_closed()
+
+
 def test_text_instead_of_bytes_is_never_a_whole_response(server):
     """Gunicorn has sent the header block by then and cuts the connection; a 500 is as good."""
     with server.client() as client:
@@ -176,6 +200,20 @@ def test_text_instead_of_bytes_is_never_a_whole_response(server):
 def test_stop_iteration_from_the_application_is_an_error_like_any_other(server):
     """Gunicorn takes it for the end of the connection: it closes without an answer and without a log line."""
     assert server.get("/stop-iteration").status == 500
+
+
+@pytest.mark.own
+@pytest.mark.parametrize("path", ["/raises", "/raises-in-iteration"])
+@pytest.mark.parametrize(
+    "what",
+    ["OSError", "TimeoutError", "BrokenPipeError", "ConnectionResetError", "Unusual", "GeneratorExit"],
+)
+def test_any_exception_before_the_first_byte_is_a_500(server, path, what):
+    """Gunicorn takes an OSError for the client's, and closes; what is no Exception ends its worker."""
+    pid = server.get("/pid").body
+    assert server.get(f"{path}?what={what}").status == 500
+    assert server.get("/pid").body == pid
+    server.wait_log(f"Error handling request GET {path}")
 
 
 def test_wrong_signature(launch):
@@ -228,6 +266,14 @@ def test_exception_in_close_is_logged(server):
     assert server.get("/closing-raises").body == b"hello"
     wait_note(server, "closed badly")
     server.wait_log("ValueError: raised in close")
+
+
+@pytest.mark.own
+def test_a_connection_outlives_an_exception_in_close(server):
+    """The response was complete. Gunicorn closes."""
+    with server.client() as client:
+        assert client.get("/closing-raises").body == b"hello"
+        assert client.get("/notes").status == 200
 
 
 # wsgi.file_wrapper.
