@@ -180,8 +180,14 @@ impl App for DirectApp {
         }
     }
 
-    fn refused(&self, reactor: &Reactor, request: &Request, status: u16) {
-        reactor.handles().log_access(request, &log_line::without_application(status));
+    fn refused(&self, reactor: &Reactor, request: Box<Request>, status: u16) {
+        reactor.handles().log_access(&request, &log_line::without_application(status));
+        if self.wsgi.hooks.as_ref().is_some_and(|hooks| hooks.access.is_some()) {
+            self.running.set(&request);
+            self.serve(reactor, request.id, reactor.now(), |py| {
+                self.wsgi.record_refused(py, &request, status)
+            });
+        }
     }
 
     fn is_forked_child(&self) -> bool {

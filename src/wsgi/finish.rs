@@ -178,6 +178,19 @@ impl WsgiApp {
         self.report(py, "Exception in post_request hook", ran);
     }
 
+    /// Has the configuration's logger, if it writes access records, write that of a request which the server has
+    /// answered by itself.
+    pub(super) fn record_refused(&self, py: Python<'_>, request: &Request, status: u16) {
+        let Some(hooks) = self.hooks.as_ref().filter(|hooks| hooks.access.is_some()) else { return };
+        let logged = catch_panic(|| {
+            let req = hooks.request_object(py, request)?;
+            let resp = hooks::refusal_object(py, status, &req)?;
+            let environ = hooks::bare_environ(py, request, &req)?;
+            hooks.log_access(py, &resp, &req, &environ.unbind(), Duration::ZERO)
+        });
+        self.report(py, "The access logger failed", logged);
+    }
+
     fn log_close_error(&self, py: Python<'_>, request: &Request, error: &PyErr) {
         let errors = &self.worker.errors;
         if self.responder().is_killed(py, error) {

@@ -494,8 +494,18 @@ impl App for GreenletApp {
         self.wake(reactor, id);
     }
 
-    fn refused(&self, reactor: &Reactor, request: &Request, status: u16) {
-        reactor.handles().log_access(request, &log_line::without_application(status));
+    fn refused(&self, reactor: &Reactor, request: Box<Request>, status: u16) {
+        reactor.handles().log_access(&request, &log_line::without_application(status));
+        let Some(hooks) = self.wsgi.hooks.as_ref().filter(|hooks| hooks.access.is_some()) else { return };
+        self.serve(reactor, request.id, reactor.now(), |py| {
+            // A logger may wait, which the hub's own greenlet cannot.
+            let spawned = hooks
+                .refusal_call(py, &request, status)
+                .and_then(|call| self.responder.pool.greenlet_class.bind(py).call_method1("spawn", call));
+            if let Err(error) = spawned {
+                error.write_unraisable(py, None);
+            }
+        });
     }
 
     fn is_forked_child(&self) -> bool {

@@ -128,6 +128,24 @@ impl RequestHooks {
         catch_panic(|| log.call1((logger, resp, req, environ, micros)).map(drop))
     }
 
+    /// Makes the call (a function and its arguments) that has that logger write the record of a request which the
+    /// server has answered by itself.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub(super) fn refusal_call<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Request,
+        status: u16,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let req = self.request_object(py, request)?;
+        let resp = refusal_object(py, status, &req)?;
+        let environ = bare_environ(py, request, &req)?;
+        let log = LOG_ACCESS.import(py, SERVER_MODULE, "log_access")?;
+        (log, &self.access, resp, req, environ, 0).into_pyobject(py)
+    }
+
     /// Runs `post_request`. `resp` is `None` for a request that failed early.
     ///
     /// # Errors

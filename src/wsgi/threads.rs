@@ -38,6 +38,8 @@ pub struct Threads {
     context: ThreadContext,
     threads: Vec<Py<PyAny>>,
     listener: Option<Arc<QueueListener>>,
+    /// A logger of the configuration's writes access records: in the threads.
+    records_by_python: bool,
     forks: u32,
 }
 
@@ -56,6 +58,7 @@ impl Threads {
         let running: Arc<RunningRequests> = Arc::new(GilCell::new((0..count).map(|_| None).collect()));
         wsgi_config.watch.describe_by(describe(&running));
         let listener = wsgi_config.listener.clone();
+        let records_by_python = wsgi_config.hooks.as_ref().is_some_and(|hooks| hooks.access.is_some());
         let wsgi_config = Arc::new(wsgi_config);
         let class = py.import("threading")?.getattr("Thread")?;
         let mut threads = Vec::new();
@@ -75,7 +78,7 @@ impl Threads {
             thread.call_method0("start")?;
             threads.push(thread.unbind());
         }
-        Ok(Self { pool, context, threads, listener, forks: atfork::generation() })
+        Ok(Self { pool, context, threads, listener, records_by_python, forks: atfork::generation() })
     }
 
     /// Ends the threads when the loop is over. `false`: some are still at work, and the interpreter must not
@@ -124,8 +127,13 @@ impl App for Threads {
         self.context.waiters.answer(id, Waited::Closed);
     }
 
-    fn refused(&self, reactor: &Reactor, request: &Request, status: u16) {
-        reactor.handles().log_access(request, &log_line::without_application(status));
+    fn refused(&self, reactor: &Reactor, mut request: Box<Request>, status: u16) {
+        reactor.handles().log_access(&request, &log_line::without_application(status));
+        if self.records_by_python {
+            request.refused = Some(status);
+            // Lost if the worker leaves: its threads take nothing any more.
+            drop(self.pool.push(request));
+        }
     }
 
     fn is_forked_child(&self) -> bool {
@@ -181,6 +189,9 @@ impl ThreadMain {
 
 /// Serves one request, from beginning to end.
 fn serve(py: Python<'_>, remote: &RemoteResponder, app: &WsgiApp, request: Box<Request>) {
+    if let Some(status) = request.refused {
+        return app.record_refused(py, &request, status);
+    }
     remote.begin(request.id);
     if is_abandoned(remote, &request) {
         app.worker.errors.log(Level::Debug, format_args!("The client has left before its request's turn"));

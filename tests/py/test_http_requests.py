@@ -291,6 +291,51 @@ def test_what_is_no_http_is_recorded_without_a_request_line(launch):
     assert log.read_text() == "127.0.0.1 - - - 400 -\n"
 
 
+RECORDING = """
+from gunicorn.glogging import Logger
+
+class Recording(Logger):
+    def access(self, resp, req, environ, request_time):
+        with open("records", "a") as file:
+            print(req.method, req.uri, str(resp.status).split()[0], environ["REMOTE_ADDR"], file=file)
+
+logger_class = Recording
+"""
+
+
+def assert_recorded(server):
+    records = server.workdir / "records"
+    for data in (
+        b"bad\n",
+        b"GET /a HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET /b HTTP/1.1\r\n\r\n",
+        request("/raise"),
+        request(),
+    ):
+        server.exchange(data)
+    wait_for("the records", lambda: records.exists() and records.read_text().count("\n") >= 5)
+    # In threads an order is not promised.
+    assert sorted(records.read_text().splitlines()) == [
+        "- - 400 127.0.0.1",
+        "GET / 200 127.0.0.1",
+        "GET /a 400 127.0.0.1",
+        "GET /b 400 127.0.0.1",
+        "GET /raise 500 127.0.0.1",
+    ]
+    assert server.get().body == b"hello"
+
+
+@pytest.mark.own
+def test_a_logger_of_the_configuration_hears_of_refusals(launch):
+    """Gunicorn's hears of those whose head has been read."""
+    assert_recorded(launch("http_app:app", config=RECORDING))
+
+
+@pytest.mark.own
+def test_a_logger_of_the_configuration_hears_of_refusals_with_gevent(launch_gevent):
+    assert_recorded(launch_gevent("http_app:app", config=RECORDING))
+
+
 def test_refusal_is_logged(launch):
     server = launch("http_app:app")
     server.exchange(request(method="get"))

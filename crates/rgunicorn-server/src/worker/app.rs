@@ -30,7 +30,7 @@ pub trait App {
     fn abandon(&self, reactor: &Reactor, id: RequestId);
 
     /// Notes, for the access log, a request that the server has answered by itself. Its head may not be complete.
-    fn refused(&self, _reactor: &Reactor, _request: &Request, _status: u16) {}
+    fn refused(&self, _reactor: &Reactor, _request: Box<Request>, _status: u16) {}
 
     /// Tells whether this process is a child that the application forked: nothing of the reactor may be used.
     fn is_forked_child(&self) -> bool {

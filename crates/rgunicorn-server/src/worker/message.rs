@@ -37,6 +37,8 @@ pub struct Request {
     pub keep_alive: bool,
     /// The how many-th request of its connection, from 1.
     pub number: u64,
+    /// The server has answered it by itself, with this status: it is only to be recorded.
+    pub refused: Option<u16>,
 }
 
 /// The fate of bytes given to a connection.

@@ -284,13 +284,14 @@ impl Reactor {
             NextJob::Abort(id) => self.abort(id),
             // Nothing is left of it but a record of the access log.
             NextJob::Drop(request) => {
-                app.refused(self, &request, CLIENT_CLOSED_REQUEST);
-                self.abort(request.id);
+                let id = request.id;
+                app.refused(self, request, CLIENT_CLOSED_REQUEST);
+                self.abort(id);
             }
             NextJob::Run(Job::Call(request)) => app.call(self, request),
             NextJob::Run(Job::Resume(id)) => app.resume(self, id),
             NextJob::Run(Job::Abandon(id)) => app.abandon(self, id),
-            NextJob::Run(Job::Refused(request, status)) => app.refused(self, &request, status),
+            NextJob::Run(Job::Refused(request, status)) => app.refused(self, request, status),
         }
     }
 }

@@ -289,7 +289,7 @@ impl App for TestApp {
         }
     }
 
-    fn refused(&self, _reactor: &Reactor, request: &Request, status: u16) {
+    fn refused(&self, _reactor: &Reactor, request: Box<Request>, status: u16) {
         let path = String::from_utf8_lossy(request.head.path()).into_owned();
         self.note(format!("refused {path} {status}"));
     }

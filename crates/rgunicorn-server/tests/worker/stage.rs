@@ -196,7 +196,7 @@ impl App for Driven<'_> {
     fn abandon(&self, reactor: &Reactor, conn: RequestId) {
         self.app.abandon(reactor, conn);
     }
-    fn refused(&self, reactor: &Reactor, request: &Request, status: u16) {
+    fn refused(&self, reactor: &Reactor, request: Box<Request>, status: u16) {
         self.app.refused(reactor, request, status);
     }
 }

@@ -221,6 +221,7 @@ impl Conn {
             begun: ctx.now,
             keep_alive,
             number: self.requests,
+            refused: None,
         })
     }
 

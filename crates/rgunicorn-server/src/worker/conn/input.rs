@@ -182,6 +182,7 @@ impl ConnIo<'_> {
             begun: now,
             keep_alive: false,
             number: 0,
+            refused: Some(refusal.status),
         };
         if let Some(error) = &refusal.cause {
             let ip = conn.peer.ip_text();
