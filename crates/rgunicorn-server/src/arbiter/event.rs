@@ -58,8 +58,8 @@ pub enum MasterEvent<'a> {
         pid: Pid,
         /// How it ended.
         exit: ChildExit,
-        /// The child was a worker whose slot on the scoreboard says that it had booted.
-        booted: bool,
+        /// The last reading of its slot on the scoreboard, if the child was a worker.
+        reading: Option<SlotReading>,
     },
     /// The configuration was read again and everything that it names is open.
     Reloaded(WorkerLimits),

@@ -6,9 +6,10 @@
 //! actions.
 //!
 //! How to read it: `event.rs` has the events and the actions, `plan.rs` the table, that is what happens and
-//! why. Its larger rows are in `reload.rs`, `upgrade.rs`, `stop.rs` and `notify.rs`, and `state.rs` below
-//! them all holds what they decide upon. `run.rs` is the executor, `master.rs` the process that it drives,
-//! `reexec.rs` its part of an upgrade in place, `listener_set.rs` the sockets.
+//! why. Its larger rows are in `ended.rs`, `reload.rs`, `upgrade.rs`, `stop.rs` and `notify.rs`, and `state.rs`
+//! below them all holds what they decide upon, with the pauses of `backoff.rs`. `run.rs` is the executor,
+//! `master.rs` the process that it drives, `reexec.rs` its part of an upgrade in place, `listener_set.rs` the
+//! sockets.
 //!
 //! The arbiter may know `sys` and the levels of `log`. It knows no worker, no HTTP and no Python: what needs
 //! those comes through [`Host`], which the floor above implements.
@@ -17,6 +18,8 @@
 //! first worker forked under it must prove themselves; until then nothing is taken away, and if they fail
 //! everything stays as it was.
 
+mod backoff;
+mod ended;
 mod event;
 mod listener_set;
 mod master;

@@ -5,11 +5,12 @@
 //! vocabulary in `event.rs`; the rows of a stop are in `stop.rs`, of a reload in `reload.rs`, of a second
 //! master in `upgrade.rs`, and the messages to a service manager in `notify.rs`.
 
+use super::Level;
+use super::backoff::LIVED_AFTER;
 use super::event::{Action, MasterEvent};
 use super::state::{CHECK_PERIOD, MasterPhase, MasterState, RELOAD_PERIOD, Worker, log};
-use super::{HookEvent, Level, STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR};
 use rgunicorn_io::sys::clock::Instant;
-use rgunicorn_io::sys::process::{ChildExit, Pid};
+use rgunicorn_io::sys::process::Pid;
 use rgunicorn_io::sys::shared::SlotReading;
 use rgunicorn_io::sys::signal::Signal;
 use std::time::Duration;
@@ -37,7 +38,7 @@ pub fn plan(state: &mut MasterState, event: MasterEvent<'_>, now: Instant) -> Ve
             log(&mut out, Level::Error, format!("Upgrade failed, nothing has changed: {error}"));
         }
         MasterEvent::Parent(pid) => state.parent_is(pid, &mut out),
-        MasterEvent::Ended { pid, exit, booted } => state.ended(pid, exit, booted, now, &mut out),
+        MasterEvent::Ended { pid, exit, reading } => state.ended(pid, exit, reading, now, &mut out),
         MasterEvent::Reloaded(limits) => state.reloaded(limits, &mut out),
         MasterEvent::ReloadFailed(error) => {
             state.notify_reloaded();
@@ -65,7 +66,11 @@ impl MasterState {
     pub fn wait(&self, now: Instant) -> Duration {
         let wait = match &self.phase {
             MasterPhase::Serving if self.reload_waits() => RELOAD_PERIOD,
-            MasterPhase::Serving => self.last_check.after(CHECK_PERIOD).since(now),
+            MasterPhase::Serving => {
+                let check = self.last_check.after(CHECK_PERIOD);
+                let pause = Some(self.forks_from()).filter(|at| *at > now);
+                pause.map_or(check, |at| at.min(check)).since(now)
+            }
             MasterPhase::Stopping(stop) => stop.wait(now),
             MasterPhase::Done => Duration::ZERO,
         };
@@ -134,85 +139,21 @@ impl MasterState {
 
     fn fork_failed(&mut self, age: u64, error: &str, now: Instant, out: &mut Vec<Action>) {
         self.workers.retain(|worker| worker.age != age);
+        // Those that were to be forked together fail together.
+        if self.fork_after > now {
+            return;
+        }
         self.fork_after = now.after(CHECK_PERIOD);
         log(out, Level::Error, format!("Cannot fork a worker, trying again in a second: {error}"));
-    }
-
-    fn ended(&mut self, pid: Pid, exit: ChildExit, booted: bool, now: Instant, out: &mut Vec<Action>) {
-        if self.new_master_ended(pid, exit, out) {
-            return;
-        }
-        let Some(index) = self.workers.iter().position(|worker| worker.pid == pid) else {
-            let status = match exit {
-                ChildExit::Code(code) => code.to_string(),
-                ChildExit::Signal(signal) => signal.to_string(),
-            };
-            log(out, Level::Debug, format!("Reaped unknown child process (pid:{pid}, status:{status})"));
-            return;
-        };
-        let worker = self.workers.remove(index);
-        self.log_exit(&worker, exit, out);
-        out.push(Action::Release { pid });
-        out.push(Action::Hook(HookEvent::ChildExit { pid, age: worker.age }));
-        if self.is_stopping() || worker.generation != self.generation {
-            return;
-        }
-        match (booted, self.canary.is_some()) {
-            (true, true) => return self.accept_canary(out),
-            (true, false) => return,
-            (false, true) => return self.reject_canary("a new worker did not boot", out),
-            // The exit status is not the worker's own: the master has aborted it.
-            (false, false) if worker.aborted => return,
-            (false, false) => {}
-        }
-        match exit {
-            ChildExit::Code(STATUS_WORKER_BOOT_ERROR) => {
-                self.stop(true, STATUS_WORKER_BOOT_ERROR, Some("Worker failed to boot."), now, out);
-            }
-            ChildExit::Code(STATUS_APP_LOAD_ERROR) => {
-                self.stop(true, STATUS_APP_LOAD_ERROR, Some("App failed to load."), now, out);
-            }
-            _ => {}
-        }
-    }
-
-    fn log_exit(&self, worker: &Worker, exit: ChildExit, out: &mut Vec<Action>) {
-        let pid = worker.pid;
-        match exit {
-            ChildExit::Code(0) => {}
-            ChildExit::Code(code) => {
-                log(out, Level::Error, format!("Worker (pid:{pid}) exited with code {code}."))
-            }
-            ChildExit::Signal(signal) => {
-                let (level, remark) = match signal {
-                    Signal::KILL if worker.aborted && worker.beat.is_none() => {
-                        (Level::Error, " It had not booted within boot_timeout.")
-                    }
-                    Signal::KILL if worker.aborted => {
-                        (Level::Error, " It had been silent for longer than its timeout.")
-                    }
-                    Signal::KILL if self.has_killed() => {
-                        (Level::Error, " It did not stop within graceful_timeout.")
-                    }
-                    Signal::KILL => (Level::Error, " Perhaps out of memory?"),
-                    Signal::TERM => (Level::Info, ""),
-                    _ => (Level::Warning, ""),
-                };
-                log(out, level, format!("Worker (pid:{pid}) was sent {signal}!{remark}"));
-            }
-        }
     }
 
     fn tick(&mut self, readings: &[SlotReading], now: Instant, out: &mut Vec<Action>) {
         for worker in &mut self.workers {
             if let Some(reading) = readings.iter().find(|reading| reading.age == worker.age) {
-                worker.booted = reading.booted;
-                worker.beat = reading.beat;
-                // A worker that the master has told to stop has nothing new to say.
-                worker.leaving |= reading.leaving && !worker.stopping;
-                worker.stopping |= worker.leaving;
+                worker.look(reading, now);
             }
         }
+        self.look_back(now);
         let late = CHECK_PERIOD + LATE_AFTER;
         if now.since(self.last_turn) > late {
             self.watch_from = now;
@@ -226,6 +167,16 @@ impl MasterState {
             self.watch(now, out);
         }
         self.judge_canary(out);
+    }
+
+    /// Notes whether the server has served, and which workers have lived.
+    fn look_back(&mut self, now: Instant) {
+        let wanted = self.target as usize;
+        self.has_served |= wanted > 0 && self.booted_of_this_generation() >= wanted;
+        let lived = |worker: &&Worker| worker.booted_at.is_some_and(|at| now.since(at) >= LIVED_AFTER);
+        if let Some(newest) = self.workers.iter().filter(lived).map(|worker| worker.born).max() {
+            self.back_off.note_lived(newest);
+        }
     }
 
     /// Frees the permit to recycle when its holder has been reaped and as many workers as are wanted have
@@ -279,7 +230,7 @@ impl MasterState {
     fn balance(&mut self, now: Instant, out: &mut Vec<Action>) {
         let wanted = self.wanted_of_this_generation();
         let present = self.count(|worker, generation| worker.generation == generation && !worker.stopping);
-        if now >= self.fork_after {
+        if now >= self.forks_from() {
             for _ in present + self.leavers_beyond_target()..wanted {
                 self.fork_one(now, out);
             }
@@ -312,7 +263,10 @@ impl MasterState {
             generation: self.generation,
             beat: None,
             booted: false,
+            booted_at: None,
+            has_requests: false,
             born: now,
+            told: false,
             stopping: false,
             leaving: false,
             aborted: false,

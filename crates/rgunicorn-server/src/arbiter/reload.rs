@@ -11,6 +11,7 @@
 //! While a canary boots, workers that die are replaced by more canaries. Another HUP gives the canary up and
 //! begins anew, so that a configuration whose application hangs at import can be corrected.
 
+use super::backoff::BackOff;
 use super::event::{Action, WorkerLimits};
 use super::state::{Canary, MasterState, log};
 use super::{HookEvent, Level};
@@ -29,6 +30,8 @@ impl MasterState {
         self.notify_reloaded();
         self.canary = Some(Canary { limits: self.limits, target: self.target });
         self.generation += 1;
+        // What ended the workers before may be mended.
+        self.back_off = BackOff::default();
         self.limits = limits;
         self.set_target(limits.workers, out);
         out.extend([Action::ReopenLogs, Action::Hook(HookEvent::OnReload)]);

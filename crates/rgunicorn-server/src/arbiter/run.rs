@@ -150,8 +150,8 @@ impl<'h> Master<'h> {
     /// Feeds the children that have ended into the table.
     fn reap(&mut self) -> ControlFlow<i32> {
         while let Ok(Some((pid, exit))) = process::reap() {
-            let booted = self.slots.get(&pid).is_some_and(|record| record.slot.read().booted);
-            self.apply(MasterEvent::Ended { pid, exit, booted })?;
+            let reading = self.slots.get(&pid).map(|record| record.slot.read());
+            self.apply(MasterEvent::Ended { pid, exit, reading })?;
         }
         Continue(())
     }

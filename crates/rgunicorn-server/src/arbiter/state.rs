@@ -2,10 +2,12 @@
 //! several rows of the table share. The rows themselves are in `plan.rs`, `stop.rs`, `reload.rs`,
 //! `upgrade.rs` and `notify.rs`.
 
+use super::backoff::BackOff;
 use super::event::{Action, WorkerLimits};
 use super::{HookEvent, Level};
 use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::process::Pid;
+use rgunicorn_io::sys::shared::SlotReading;
 use rgunicorn_io::sys::signal::Signal;
 use std::time::Duration;
 
@@ -38,6 +40,10 @@ pub struct MasterState {
     pub(super) watch_from: Instant,
     /// The moment before which nothing is forked, after a fork has failed.
     pub(super) fork_after: Instant,
+    /// The pauses between workers that end as soon as they begin.
+    pub(super) back_off: BackOff,
+    /// As many workers as were wanted have been there at once.
+    pub(super) has_served: bool,
     /// The number of workers that was last logged.
     pub(super) counted: Option<usize>,
     pub(super) notify_state: NotifyState,
@@ -53,14 +59,35 @@ pub(super) struct Worker {
     pub(super) generation: u32,
     pub(super) beat: Option<Instant>,
     pub(super) booted: bool,
+    /// The moment at which the master saw that.
+    pub(super) booted_at: Option<Instant>,
+    /// The worker has begun a request.
+    pub(super) has_requests: bool,
     /// The moment of the decision to fork it.
     pub(super) born: Instant,
+    /// The master has told it to stop.
+    pub(super) told: bool,
     /// The master has told it to stop, or it has begun to leave by itself.
     pub(super) stopping: bool,
     /// The worker has begun to leave by itself (`max_requests`, a signal that is not the master's).
     pub(super) leaving: bool,
     /// The worker was silent, or did not boot, for too long, and has got its ABRT.
     pub(super) aborted: bool,
+}
+
+impl Worker {
+    /// Takes over what the worker's slot says at this moment.
+    pub(super) fn look(&mut self, reading: &SlotReading, now: Instant) {
+        self.booted = reading.booted;
+        if reading.booted {
+            self.booted_at.get_or_insert(now);
+        }
+        self.beat = reading.beat;
+        self.has_requests |= reading.requests > 0;
+        // A worker that the master has told to stop has nothing new to say.
+        self.leaving |= reading.leaving && !self.stopping;
+        self.stopping |= self.leaving;
+    }
 }
 
 /// The phase of the master's life.
@@ -139,6 +166,8 @@ impl MasterState {
             last_check: Instant(0),
             watch_from: Instant(0),
             fork_after: Instant(0),
+            back_off: BackOff::default(),
+            has_served: false,
             counted: None,
             notify_state: NotifyState::default(),
         }
@@ -146,6 +175,11 @@ impl MasterState {
 
     pub(super) fn is_stopping(&self) -> bool {
         !matches!(self.phase, MasterPhase::Serving)
+    }
+
+    /// Returns the moment before which nothing is forked.
+    pub(super) fn forks_from(&self) -> Instant {
+        self.fork_after.max(self.back_off.until())
     }
 
     pub(super) fn is_new_master(&self) -> bool {
@@ -204,6 +238,7 @@ impl MasterState {
     ) {
         for worker in self.workers.iter_mut().filter(|worker| which(worker) && !worker.stopping).take(number)
         {
+            worker.told = true;
             worker.stopping = true;
             if worker.pid != 0 {
                 out.push(Action::Kill { pid: worker.pid, signal: Signal::TERM });

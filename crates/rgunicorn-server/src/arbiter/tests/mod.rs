@@ -1,6 +1,7 @@
 //! Table tests of the decision table: no process, no clock, no signal. [`World`] plays the executor's part:
 //! it answers forks and reloads at once and holds the readings of the scoreboard.
 
+mod backoff;
 mod notify;
 mod property;
 mod recycling;
@@ -123,7 +124,7 @@ impl World {
     /// The worker of this age ends, and during a stop the master's turn with it.
     fn end(&mut self, age: u64, exit: ChildExit) -> Vec<Action> {
         let reading = self.board.remove(&age).expect("a living worker");
-        let mut actions = self.feed(MasterEvent::Ended { pid: pid_of(age), exit, booted: reading.booted });
+        let mut actions = self.feed(MasterEvent::Ended { pid: pid_of(age), exit, reading: Some(reading) });
         if self.state.is_stopping() {
             actions.extend(self.tick());
         }
@@ -143,15 +144,19 @@ impl World {
         self.feed(MasterEvent::Tick(&readings))
     }
 
-    /// The worker of this age says that it has booted, and the master looks.
+    /// The worker of this age says that it has booted and begun a request, and the master looks.
     fn boot(&mut self, age: u64) -> Vec<Action> {
         let reading = self.board.get_mut(&age).expect("a living worker");
         reading.booted = true;
+        reading.requests = 1;
         self.pass(SECOND / 20)
     }
 
     fn boot_all(&mut self) {
-        self.board.values_mut().for_each(|reading| reading.booted = true);
+        for reading in self.board.values_mut() {
+            reading.booted = true;
+            reading.requests = 1;
+        }
         self.pass(SECOND);
     }
 

@@ -61,7 +61,7 @@ impl World {
                 Vec::new()
             }
             Step::NewMasterEnds(exit) => {
-                self.feed(MasterEvent::Ended { pid: NEW_MASTER, exit, booted: false })
+                self.feed(MasterEvent::Ended { pid: NEW_MASTER, exit, reading: None })
             }
             Step::ParentEnds => self.feed(MasterEvent::Parent(1)),
             Step::Boot(_) | Step::Leave(_) | Step::End(..) => Vec::new(),

@@ -93,6 +93,7 @@ fn the_permit_stays_taken_while_replacements_do_not_boot() {
     for age in 5..9 {
         world.end(age, ChildExit::Signal(Signal(11)));
         assert!(!world.frees(1));
+        world.pass(SECOND);
     }
     world.boot(9);
     assert!(world.frees(1));

@@ -125,7 +125,7 @@ fn a_dead_worker_is_replaced_under_a_new_age() {
 #[test]
 fn a_child_that_is_no_worker_is_reaped_quietly() {
     let mut world = World::serving(1);
-    let actions = world.feed(MasterEvent::Ended { pid: 77, exit: ChildExit::Code(5), booted: false });
+    let actions = world.feed(MasterEvent::Ended { pid: 77, exit: ChildExit::Code(5), reading: None });
     assert_eq!(actions, [logged(Level::Debug, "Reaped unknown child process (pid:77, status:5)")]);
 }
 

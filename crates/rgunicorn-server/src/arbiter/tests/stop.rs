@@ -127,7 +127,7 @@ fn boot_failures_count_at_any_time() {
     let mut world = World::serving(1);
     world.end(1, ChildExit::Signal(Signal::KILL));
     assert_eq!(exit_status(&world.end(2, ChildExit::Code(3))), Some(3), "a respawned worker");
-    let mut world = World::serving(1);
+    let mut world = World::unbooted(1);
     world.signal(Signal::TTIN);
     world.end(2, ChildExit::Code(4));
     assert_eq!(exit_status(&world.end(1, ChildExit::Code(0))), Some(4), "one more by TTIN");
@@ -137,7 +137,8 @@ fn boot_failures_count_at_any_time() {
 fn other_deaths_before_boot_are_respawned() {
     let mut world = World::unbooted(1);
     assert_eq!(forks(&world.end(1, ChildExit::Code(1))), [2]);
-    assert_eq!(forks(&world.end(2, ChildExit::Signal(Signal(11)))), [3]);
+    assert_eq!(forks(&world.end(2, ChildExit::Signal(Signal(11)))), [0_u64; 0], "after a pause");
+    assert_eq!(forks(&world.pass(SECOND)), [3]);
 }
 
 #[test]
@@ -160,12 +161,12 @@ fn a_hook_that_fails_on_the_way_out_is_the_status() {
     let mut world = World::serving(2);
     world.signal(Signal::TERM);
     assert_eq!(
-        world.feed(MasterEvent::Ended { pid: pid_of(1), exit: ChildExit::Code(0), booted: true }).len(),
+        world.feed(MasterEvent::Ended { pid: pid_of(1), exit: ChildExit::Code(0), reading: None }).len(),
         2
     );
     assert_eq!(world.feed(MasterEvent::Leave(1)), []);
     world.board.remove(&1);
-    let actions = world.feed(MasterEvent::Ended { pid: pid_of(2), exit: ChildExit::Code(0), booted: true });
+    let actions = world.feed(MasterEvent::Ended { pid: pid_of(2), exit: ChildExit::Code(0), reading: None });
     assert_eq!(exit_status(&actions), None, "its child_exit is still to come");
     assert_eq!(exit_status(&world.feed(MasterEvent::Leave(2))), Some(1), "the first one counts");
 }

@@ -19,7 +19,7 @@ impl World {
     }
 
     fn new_master_ends(&mut self, exit: ChildExit) -> Vec<Action> {
-        self.feed(MasterEvent::Ended { pid: NEW_MASTER, exit, booted: false })
+        self.feed(MasterEvent::Ended { pid: NEW_MASTER, exit, reading: None })
     }
 }
 
