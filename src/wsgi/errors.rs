@@ -7,18 +7,18 @@ use pyo3::types::PyString;
 
 use rgunicorn_server::log::ErrorLog;
 
-/// The stream that PEP 3333 asks for. With the error log on stderr it writes to `sys.stderr` as it is at that
-/// moment (so that an application's replacement sees the text), otherwise to the log file.
+/// The stream that PEP 3333 asks for: the error log's file. Where that is stderr and the application has replaced
+/// `sys.stderr`, the replacement sees the text.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
 pub struct ErrorStream {
-    /// `None`: the error log is stderr.
-    file: Option<Arc<ErrorLog>>,
+    log: Arc<ErrorLog>,
+    is_stderr: bool,
 }
 
 impl ErrorStream {
     /// Makes a stream beside `log`. `is_stderr`: that writes to stderr.
     pub fn new(log: Arc<ErrorLog>, is_stderr: bool) -> Self {
-        Self { file: (!is_stderr).then_some(log) }
+        Self { log, is_stderr }
     }
 }
 
@@ -26,16 +26,19 @@ impl ErrorStream {
 impl ErrorStream {
     /// Writes text.
     fn write(&self, py: Python<'_>, text: &Bound<'_, PyString>) -> PyResult<()> {
-        match &self.file {
-            Some(log) => log.write(text.to_string_lossy().as_bytes()),
-            None => {
-                let stderr = py.import("sys")?.getattr("stderr")?;
+        if self.is_stderr {
+            let sys = py.import("sys")?;
+            let stderr = sys.getattr("stderr")?;
+            // Python's own stream would wait for a reader that has stopped reading; the log does not.
+            if !stderr.is(&sys.getattr("__stderr__")?) {
                 if !stderr.is_none() {
                     stderr.call_method1("write", (text,))?;
                     stderr.call_method0("flush")?;
                 }
+                return Ok(());
             }
         }
+        self.log.write(text.to_string_lossy().as_bytes());
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, fcntl, openat, readlinkat, renameat};
@@ -32,6 +32,16 @@ pub struct Owner {
     pub user: u32,
     /// Group id.
     pub group: u32,
+}
+
+/// Opens the file behind a descriptor a second time, for writes that never wait. No name is looked up: the kernel's own
+/// link leads to the file itself, wherever that is.
+///
+/// # Errors
+/// What openat(2) says: the file may be another account's, a socket cannot be opened.
+pub(super) fn open_again(fd: RawFd) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    Ok(openat(AT_FDCWD, format!("/proc/self/fd/{fd}").as_str(), flags, Mode::empty())?)
 }
 
 /// A name in an open directory.

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::atoms::AtomSource;
+use super::backlog::whole_lines;
 use super::format::AccessFormat;
 use super::render::Renderer;
 use rgunicorn_io::sys::logfile::LogFile;
@@ -28,6 +29,10 @@ pub struct AccessLog {
     /// See [`LogFile::atomic_bytes_max`].
     write_bytes_max: usize,
     dropped: u64,
+    /// See [`Self::take_lost`].
+    told: u64,
+    /// The last write has moved something.
+    flows: bool,
 }
 
 impl AccessLog {
@@ -51,7 +56,8 @@ impl AccessLog {
         let write_bytes_max = file.atomic_bytes_max();
         let (renderer, buffer) = (Renderer::default(), Vec::new());
         let buffer_bytes_max = BUFFER_BYTES_MAX;
-        Ok(Self { file, format, renderer, buffer, buffer_bytes_max, write_bytes_max, dropped: 0 })
+        let (dropped, told, flows) = (0, 0, true);
+        Ok(Self { file, format, renderer, buffer, buffer_bytes_max, write_bytes_max, dropped, told, flows })
     }
 
     /// Opens `target` as [`Self::open`] does, with another bound for waiting bytes than [`BUFFER_BYTES_MAX`].
@@ -108,18 +114,32 @@ impl AccessLog {
         self.dropped
     }
 
+    /// Returns how many records were lost since the last time that this returned some, once the log flows again.
+    pub fn take_lost(&mut self) -> u64 {
+        if !self.flows || !self.buffer.is_empty() {
+            return 0;
+        }
+        let lost = self.dropped - self.told;
+        self.told = self.dropped;
+        lost
+    }
+
     /// Writes the buffer, in one write to a file and in pieces of PIPE_BUF to a pipe, where larger ones could
     /// be mixed with other processes' lines. Never fails: a reader that is slow (EAGAIN) leaves the rest for
     /// the next time; any other failure drops it.
     pub fn flush(&mut self) {
         let mut done = 0;
         while done < self.buffer.len() {
-            // `piece` is never past the end, nor before `done`.
-            let piece = self.piece(done);
+            // Never more than there is.
+            let piece = done + whole_lines(&self.buffer[done..], self.write_bytes_max);
             match self.file.write(&self.buffer[done..piece]) {
-                Ok(written @ 1..) => done += written,
+                Ok(written @ 1..) => {
+                    done += written;
+                    self.flows = true;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Ok(0) | Err(_) => {
+                    self.flows = false;
                     self.dropped += records(&self.buffer[done..]);
                     done = self.buffer.len();
                 }
@@ -138,17 +158,6 @@ impl AccessLog {
         self.file.reopen()?;
         self.write_bytes_max = self.file.atomic_bytes_max();
         Ok(())
-    }
-
-    /// Returns the end of the piece that begins at `start`: as many whole lines as one write keeps together,
-    /// or the rest of a longer line.
-    fn piece(&self, start: usize) -> usize {
-        let rest = &self.buffer[start..];
-        let Some(together) = rest.get(..self.write_bytes_max) else {
-            return self.buffer.len();
-        };
-        let lines = memchr::memrchr(b'\n', together).or_else(|| memchr::memchr(b'\n', rest));
-        lines.map_or(self.buffer.len(), |newline| start + newline + 1)
     }
 
     /// Takes the last record back out, unless a part of it is already in the file.

@@ -6,10 +6,12 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use super::backlog::Backlog;
 use super::level::Level;
 use super::record_queue::{Record, RecordQueue};
+use super::repeated::{RepeatedLine, RepeatedLines};
 use super::timestamp::push_iso;
-use rgunicorn_io::sys::clock;
+use rgunicorn_io::sys::clock::{self, Instant};
 use rgunicorn_io::sys::logfile::LogFile;
 use rgunicorn_io::sys::place::Owner;
 
@@ -20,6 +22,8 @@ pub struct ErrorLog {
     file: LogFile,
     level: AtomicU8,
     queue: RecordQueue,
+    repeated: RepeatedLines,
+    backlog: Backlog,
 }
 
 impl ErrorLog {
@@ -40,7 +44,8 @@ impl ErrorLog {
             "-" => LogFile::stream(STDERR)?,
             path => LogFile::append(path, owner)?,
         };
-        Ok(Self { file, level: AtomicU8::new(level as u8), queue: RecordQueue::default() })
+        let (queue, repeated, backlog) = Default::default();
+        Ok(Self { file, level: AtomicU8::new(level as u8), queue, repeated, backlog })
     }
 
     /// Returns whether records of `level` are written: ask before an argument is costly to make.
@@ -67,6 +72,20 @@ impl ErrorLog {
             return;
         }
         self.write_record(level, message);
+    }
+
+    /// Logs a line that a loop or a client can cause without end, unless enough of its kind were written within this
+    /// second. The next one that is written tells how many were left out.
+    pub fn repeated(&self, line: RepeatedLine, level: Level, now: Instant, message: fmt::Arguments<'_>) {
+        if !self.enabled(level) {
+            return;
+        }
+        let Some(left_out) = self.repeated.admit(line, now) else { return };
+        if left_out > 0 {
+            let lines = if left_out == 1 { "line" } else { "lines" };
+            self.log(level, format_args!("{left_out} {lines} like the next one were left out"));
+        }
+        self.log(level, message);
     }
 
     /// Lets records wait for [`Self::take_queued`] from now on instead of writing them, at most
@@ -103,13 +122,18 @@ impl ErrorLog {
     }
 
     fn write_record(&self, level: Level, message: fmt::Arguments<'_>) {
+        self.write(Self::record(level, message).as_bytes());
+    }
+
+    /// Returns a record: time, process, level, message.
+    fn record(level: Level, message: fmt::Arguments<'_>) -> String {
         let mut record = String::with_capacity(RECORD_BYTES_USUAL);
         push_iso(&mut record, i64::try_from(clock::unix_now().as_secs()).unwrap_or(i64::MAX));
         // The process id is asked for each time: a worker inherits this object through fork. Writing to a
         // String fails only when a Display in the message does; the text up to there is the record.
         let _ = write!(record, " [{}] [{}] {message}", std::process::id(), level.name());
         record.push('\n');
-        self.write(record.as_bytes());
+        record
     }
 
     /// Logs at [`Level::Debug`].
@@ -137,16 +161,27 @@ impl ErrorLog {
         self.log(Level::Critical, message);
     }
 
-    /// Writes bytes that are no record (`wsgi.errors`), as they are. Never fails.
+    /// Writes bytes that are no record (`wsgi.errors`), as they are. Never fails and never waits: what the reader of a
+    /// pipe does not take waits for [`Self::flush`], up to [`super::BACKLOG_BYTES_MAX`]; the rest is dropped and
+    /// counted.
     pub fn write(&self, bytes: &[u8]) {
-        let mut rest = bytes;
-        // A full pipe or disk may take a part; the rest is tried again until nothing is taken. EAGAIN
-        // (another process made the shared stream non-blocking) loses the rest rather than spin.
-        while !rest.is_empty() {
-            match self.file.write(rest) {
-                Ok(written @ 1..) => rest = rest.get(written..).unwrap_or_default(),
-                Ok(0) | Err(_) => return,
-            }
+        self.flush();
+        self.backlog.write(&self.file, bytes);
+    }
+
+    /// Tries to write what the reader has not taken before. Costs nothing while nothing waits. When the log flows again
+    /// a record tells how many others were lost.
+    pub fn flush(&self) {
+        if !self.backlog.waits() {
+            return;
+        }
+        let lost = self.backlog.flush(&self.file);
+        if lost > 0 {
+            let told = Self::record(
+                Level::Warning,
+                format_args!("{lost} records of this log were dropped: it was not read"),
+            );
+            self.backlog.write(&self.file, told.as_bytes());
         }
     }
 
@@ -165,6 +200,7 @@ impl Drop for ErrorLog {
         if self.queue.is_on() {
             self.write_queued();
         }
+        self.flush();
     }
 }
 

@@ -43,6 +43,18 @@ impl WorkerHandles {
         }
     }
 
+    /// Writes what waits for a write, and tells of access records that were lost.
+    pub(crate) fn flush_logs(&self) {
+        self.errors.flush();
+        let Some(log) = &mut *self.access.borrow_mut() else { return };
+        log.flush();
+        let lost = log.take_lost();
+        if lost > 0 {
+            self.errors
+                .warning(format_args!("{lost} records of the access log were dropped: it was not read"));
+        }
+    }
+
     /// Tells whether an access log is kept: ask before the facts are gathered.
     pub fn logs_access(&self) -> bool {
         self.access.borrow().is_some()
