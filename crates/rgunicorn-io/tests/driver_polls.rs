@@ -126,13 +126,13 @@ fn replaced(old: OwnedFd, new: OwnedFd) -> OwnedFd {
 #[test]
 fn a_non_blocking_descriptor_works_as_well() {
     everywhere(|rig| {
-        let (Fd::Real(fd), mut peer) = rig.pair() else {
+        let (fd, mut peer) = rig.pair();
+        if !matches!(fd, Fd::Real(_)) {
             return;
-        };
+        }
         // SAFETY: no memory is passed.
         let set = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
         assert_eq!(set, 0);
-        let fd = Fd::Real(fd);
         let op = rig.recv(&fd, 1);
         rig.settle();
         peer.send(b"x");

@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use bytes::Bytes;
 
+use crate::sys::inherited;
+
 /// The caller's name for an operation; opaque to the driver, comes back in its completions.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Hash)]
 pub struct Token(pub u64);
@@ -56,8 +58,29 @@ impl AsRawFd for Fd {
 }
 
 impl From<OwnedFd> for Fd {
+    /// Takes a descriptor, and withholds it from children that the application forks.
     fn from(fd: OwnedFd) -> Self {
+        inherited::withhold(fd.as_raw_fd());
         Self::Real(fd)
+    }
+}
+
+impl Fd {
+    /// Lets go of a number that leads to another file than the connection, or to none: the application has closed it.
+    /// It is not closed a second time.
+    pub fn abandon(self) {
+        inherited::release(self.as_raw_fd());
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Fd {
+    fn drop(&mut self) {
+        match self {
+            Self::Real(fd) => inherited::release(fd.as_raw_fd()),
+            #[cfg(feature = "sim")]
+            Self::Virtual(_) => {}
+        }
     }
 }
 
@@ -160,4 +183,6 @@ pub struct Stats {
     pub enobufs: u64,
     /// Receptions armed again by the driver (after parking, or when the kernel ended a multishot).
     pub rearms: u64,
+    /// Receptions' completions that were left for a later wait (io_uring only).
+    pub deferrals: u64,
 }

@@ -8,14 +8,16 @@ static WATCH: Once = Once::new();
 
 extern "C" fn in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
+    super::inherited::let_go_in_child();
 }
 
 /// Returns how many forks lie between the first process that asked and this one. A value taken before differs from one
 /// taken in a child.
 pub fn generation() -> u32 {
     WATCH.call_once(|| {
-        // SAFETY: `in_child` is async-signal-safe (one atomic addition) and stays loaded: it belongs to this library,
-        // which Python never unloads. Failure (no memory) leaves forks unnoticed, as without this module.
+        // SAFETY: `in_child` is async-signal-safe (atomics, and system calls that are so) and stays loaded: it belongs
+        // to this library, which Python never unloads. Failure (no memory) leaves forks unnoticed, as without this
+        // module.
         unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     });
     GENERATION.load(Ordering::Relaxed)

@@ -144,6 +144,12 @@ pub fn is_reset(fd: RawFd) -> bool {
     ready > 0 && asked.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0
 }
 
+/// Tells whether an error says that a descriptor does not lead to what it was opened for: it was closed, or its number
+/// belongs to another file. Unlike a lack of resources that does not pass.
+pub fn is_lost(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOTSOCK | libc::EINVAL | libc::EOPNOTSUPP))
+}
+
 /// Returns what a call has moved, or its error; `None` if it was interrupted before anything moved: ask again.
 fn unless_interrupted(result: libc::ssize_t) -> Option<io::Result<usize>> {
     if let Ok(n) = usize::try_from(result) {
