@@ -105,7 +105,7 @@ impl Input {
             // What still arrives is read by `Input::incoming`.
             Body::Empty | Body::Incoming => Reading::Memory(Bytes::new()),
             Body::Memory(held) => Reading::Memory(held.into()),
-            Body::File { file, len } => Reading::File { file, left: len, ahead: Vec::new(), used: 0 },
+            Body::File { file, len, .. } => Reading::File { file, left: len, ahead: Vec::new(), used: 0 },
         };
         Self { state: Mutex::new(state) }
     }

@@ -72,6 +72,11 @@ impl ChunkLine {
         Ok(None)
     }
 
+    /// Returns how many bytes the line has so far.
+    pub(super) fn bytes(self) -> u32 {
+        self.bytes
+    }
+
     fn size_byte(&mut self, byte: u8) -> Result<Position, HttpError> {
         if let Some(digit) = hex_digit(byte) {
             // Cannot overflow: it is at most the cap before.

@@ -19,6 +19,14 @@ use super::scan::Scanner;
 /// when the section ends early in a large input.
 const COPY_BYTES_MAX: usize = 2048;
 
+/// The length of a chunk-size line that is no excess: sixteen digits and CRLF, with room for a short extension. A byte
+/// of data makes up for one more.
+const CHUNK_LINE_BYTES_FREE: u32 = 32;
+
+/// The bytes of a body's chunk-size lines beyond that. Only extensions (which no client is known to use at length, and
+/// which are thrown away) and leading zeros come to as many, and they cost CPU without a byte of data.
+const CHUNK_EXCESS_BYTES_MAX: u32 = 16 * 1024;
+
 /// An event that the input has brought.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ParseEvent<'a> {
@@ -76,6 +84,8 @@ pub struct RequestParser {
     phase: ParsePhase,
     /// Boxed, so that the ten thousand idle connections of a worker pay 8 bytes for it.
     partial: Option<Box<Partial>>,
+    /// Bytes of chunk-size lines so far, beyond what chunks of their sizes need.
+    excess: u32,
 }
 
 const _: () = assert!(size_of::<RequestParser>() <= 32);
@@ -90,7 +100,7 @@ impl RequestParser {
     /// Makes a parser for a connection of which no byte has come.
     #[must_use]
     pub fn new() -> Self {
-        Self { phase: ParsePhase::Idle { blank: false }, partial: None }
+        Self { phase: ParsePhase::Idle { blank: false }, partial: None, excess: 0 }
     }
 
     /// Takes as much of `input` as the next event needs. `trusted`: the peer is one of `forwarded_allow_ips` or came
@@ -110,7 +120,7 @@ impl RequestParser {
             && !matches!(self.phase, ParsePhase::Failed(_))
         {
             let partial = self.refused_head(policy).map(|head| Box::new(Partial::Refused(head)));
-            *self = Self { phase: ParsePhase::Failed(error), partial };
+            *self = Self { phase: ParsePhase::Failed(error), partial, ..Self::new() };
         }
         result
     }
@@ -213,7 +223,9 @@ impl RequestParser {
                     };
                     return Ok(ParseEvent::Data(data));
                 }
-                ParsePhase::ChunkLine(line) => self.phase = chunk_line(line, &policy.limits, input)?,
+                ParsePhase::ChunkLine(line) => {
+                    self.phase = chunk_line(line, &policy.limits, &mut self.excess, input)?;
+                }
                 ParsePhase::ChunkEnd { cr } => self.phase = chunk_end(cr, input)?,
                 ParsePhase::Trailers => self.trailers(policy, trusted, input)?,
             }
@@ -256,7 +268,7 @@ impl RequestParser {
         // An empty line in two pieces.
         if !blank && bytes == b"\r" && input.starts_with(b"\n") {
             *input = &input[1..];
-            *self = Self { phase: ParsePhase::Idle { blank: true }, partial: None };
+            *self = Self { phase: ParsePhase::Idle { blank: true }, ..Self::new() };
             return Ok(None);
         }
         if !fill(bytes, scanner, policy, input)? {
@@ -268,6 +280,7 @@ impl RequestParser {
     }
 
     fn start_body(&mut self, head: RequestHead) -> ParseEvent<'static> {
+        self.excess = 0;
         self.phase = match head.body() {
             BodyKind::None => ParsePhase::Length(0),
             BodyKind::Length(length) => ParsePhase::Length(length),
@@ -333,10 +346,20 @@ fn parse_trailers(policy: &Policy, trusted: bool, text: &[u8], fields: usize) ->
     Block::parse(text, 0, &mut scratch, &limits, |field| judge_trailer(field, policy, trusted)).map(Trailers)
 }
 
-fn chunk_line(mut line: ChunkLine, limits: &HeadLimits, input: &mut &[u8]) -> Result<ParsePhase, HttpError> {
+fn chunk_line(
+    mut line: ChunkLine,
+    limits: &HeadLimits,
+    excess: &mut u32,
+    input: &mut &[u8],
+) -> Result<ParsePhase, HttpError> {
     while let [byte, rest @ ..] = *input {
         *input = rest;
         if let Some(size) = line.push(*byte, limits.field_bytes_max)? {
+            let needed = CHUNK_LINE_BYTES_FREE.saturating_add(u32::try_from(size).unwrap_or(u32::MAX));
+            *excess = excess.saturating_add(line.bytes()).saturating_sub(needed);
+            if *excess > CHUNK_EXCESS_BYTES_MAX {
+                return Err(HttpError::ChunkExtension);
+            }
             return Ok(if size == 0 { ParsePhase::Trailers } else { ParsePhase::ChunkData(size) });
         }
     }

@@ -42,7 +42,14 @@ pub(crate) enum OpPhase {
 #[derive(Debug)]
 pub(crate) enum Op {
     /// Reception. `by_poll`: the descriptor is non-blocking, so a poll waits for it instead of the recv itself.
-    Recv { token: Token, by_poll: bool },
+    Recv {
+        token: Token,
+        by_poll: bool,
+        /// Completions of it that wait for a later turn (io_uring only).
+        deferred: u16,
+        /// The driver has ended it, to arm it again when those have had their turn.
+        ended: bool,
+    },
     /// One-shot poll; `accept` marks the wake-up of a shared listener.
     Poll { token: Token, mask: u32, accept: bool },
     /// A send with its memory.
@@ -67,6 +74,13 @@ pub(crate) struct OpTable {
     live: usize,
     /// First operation of each descriptor.
     heads: Vec<u32>,
+}
+
+impl Op {
+    /// Returns a reception that begins.
+    pub(crate) fn recv(token: Token) -> Self {
+        Self::Recv { token, by_poll: false, deferred: 0, ended: false }
+    }
 }
 
 impl OpTable {
@@ -197,7 +211,7 @@ mod tests {
     }
 
     fn op(token: u64) -> Op {
-        Op::Recv { token: Token(token), by_poll: false }
+        Op::recv(Token(token))
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Epoll {
     }
 
     pub(crate) fn recv(&mut self, fd: RawFd, token: Token) -> io::Result<OpKey> {
-        self.insert(fd, Op::Recv { token, by_poll: false })
+        self.insert(fd, Op::recv(token))
     }
 
     /// Returns nothing: the kernel hands nothing over between waits.

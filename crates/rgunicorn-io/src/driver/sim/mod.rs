@@ -111,7 +111,7 @@ impl Sim {
     }
 
     pub(crate) fn recv(&mut self, fd: RawFd, token: Token) -> io::Result<OpKey> {
-        self.insert(fd, Op::Recv { token, by_poll: false })
+        self.insert(fd, Op::recv(token))
     }
 
     /// Returns some of the bytes that wait, as if the kernel had handed them over already: the dice say how many.
@@ -258,6 +258,9 @@ impl Sim {
     }
 
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
+        if let Some(errno) = self.world.borrow().wait_errno {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
         let before = out.len();
         self.stats.enters += 1;
         self.flush();

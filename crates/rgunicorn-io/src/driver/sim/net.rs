@@ -65,6 +65,11 @@ impl SimNet {
         self.world.borrow_mut().accept_errno = errno;
     }
 
+    /// Makes every wait from now on fail with this errno, for good; `None`: none does.
+    pub fn fail_waits(&self, errno: Option<i32>) {
+        self.world.borrow_mut().wait_errno = errno;
+    }
+
     /// Makes a connection that is accepted already.
     pub fn pair(&self) -> (Fd, Peer) {
         let mut world = self.world.borrow_mut();

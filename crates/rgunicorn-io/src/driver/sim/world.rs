@@ -119,6 +119,8 @@ pub(super) struct SimWorld {
     pub(super) pollables: BTreeMap<RawFd, u32>,
     /// The errno of every accept.
     pub(super) accept_errno: Option<i32>,
+    /// The errno of every wait.
+    pub(super) wait_errno: Option<i32>,
     next_fd: RawFd,
     pub(super) drivers: u32,
 }
@@ -133,6 +135,7 @@ impl SimWorld {
             listeners: BTreeMap::new(),
             pollables: BTreeMap::new(),
             accept_errno: None,
+            wait_errno: None,
             next_fd: FIRST_FD,
             drivers: 0,
         }

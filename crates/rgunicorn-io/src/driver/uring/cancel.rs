@@ -9,6 +9,7 @@ use super::super::optable::{Op, OpPhase};
 use super::super::types::{Fd, OpKey};
 use super::Uring;
 use super::entries::{OpKind, poll_remove, user_data};
+use super::ring::take_matching;
 
 /// How often, and how long each time, a synchronous cancellation waits for the kernel before it gives up. It normally
 /// succeeds with the first enter; the bound only keeps a kernel bug from hanging the worker.
@@ -29,16 +30,17 @@ impl Uring {
             }
             _ => return (bytes, over),
         }
+        let deferred = self.take_deferred_of(user_data(OpKind::Op, op));
+        if self.takes_end(op, &deferred, &mut bytes, &mut over) {
+            return (bytes, over);
+        }
         self.push_cancel(op);
         for turn in 0..CANCEL_WAITS_MAX {
             let entered = if turn == 0 { self.ring.progress() } else { self.ring.wait(Some(CANCEL_WAIT)) };
             self.ring.reap();
-            for entry in self.take_stashed(user_data(OpKind::Op, op)) {
-                over |= self.take_final_bytes(op, &entry, &mut bytes);
-                if !cqueue::more(entry.flags()) {
-                    self.ops.remove(op);
-                    return (bytes, over);
-                }
+            let entries = self.take_stashed(user_data(OpKind::Op, op));
+            if self.takes_end(op, &entries, &mut bytes, &mut over) {
+                return (bytes, over);
             }
             if entered.is_err() {
                 break;
@@ -46,6 +48,24 @@ impl Uring {
         }
         self.ops.set_phase(op, OpPhase::Orphaned);
         (bytes, over)
+    }
+
+    /// Keeps the bytes of completions of a reception that is being stopped. True if the terminal one was among them.
+    fn takes_end(
+        &mut self,
+        op: OpKey,
+        entries: &[cqueue::Entry],
+        bytes: &mut Vec<u8>,
+        over: &mut bool,
+    ) -> bool {
+        for entry in entries {
+            *over |= self.take_final_bytes(op, entry, bytes);
+            if !cqueue::more(entry.flags()) {
+                self.ops.remove(op);
+                return true;
+            }
+        }
+        false
     }
 
     /// Keeps the bytes of a reception that is being stopped. True if it had ended by itself: end of stream or an error.
@@ -64,15 +84,7 @@ impl Uring {
 
     /// Takes the completions with this user data out of the stash, in order.
     fn take_stashed(&mut self, user_data: u64) -> Vec<cqueue::Entry> {
-        let mut found = Vec::new();
-        self.ring.stash.retain(|entry| {
-            let hit = entry.user_data() == user_data;
-            if hit {
-                found.push(entry.clone());
-            }
-            !hit
-        });
-        found
+        take_matching(&mut self.ring.stash, user_data)
     }
 
     pub(crate) fn recv_cancel(&mut self, op: OpKey) {

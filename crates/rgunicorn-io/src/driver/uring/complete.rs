@@ -59,10 +59,13 @@ impl Uring {
         more: bool,
         out: &mut Vec<Completion>,
     ) {
-        let Some((_, _, &mut Op::Recv { token, ref mut by_poll })) = self.ops.get_mut(key) else {
+        let Some((_, _, &mut Op::Recv { token, ref mut by_poll, ref mut ended, .. })) = self.ops.get_mut(key)
+        else {
             return;
         };
         let was_poll = std::mem::take(by_poll);
+        let was_ended = *ended && !more;
+        *ended &= more;
         match (result, buf) {
             (1.., Some(buf)) => {
                 out.push(Completion::Recv { token, outcome: Received::Data(buf) });
@@ -77,6 +80,7 @@ impl Uring {
                 self.release_buffer(buf);
                 match -result {
                     libc::EINTR => return self.park(key),
+                    libc::ECANCELED if was_ended => return self.park(key),
                     libc::ENOBUFS => return self.park_for_buffer(key),
                     libc::EAGAIN => return self.recv_by_poll(key),
                     _ if more => return,

@@ -1,14 +1,17 @@
 //! The io_uring back end. One `io_uring_enter` per turn submits everything and waits.
 //!
 //! - `ring.rs`: the queues; `bufring.rs`: the receive buffers; `entries.rs`: what is asked of the kernel;
-//!   `complete.rs`: what its answers mean; `cancel.rs`: ending operations, at once or in time; `teardown.rs`: the end.
+//!   `complete.rs`: what its answers mean; `budget.rs`, `defer.rs`: how much of them a wait delivers; `cancel.rs`:
+//!   ending operations, at once or in time; `teardown.rs`: the end.
 //! - Every entry carries kind, generation and index of its operation; the table (`optable.rs`) decides what an answer
 //!   is worth. A buffer named by a completion goes back to the ring even if its bytes are not wanted.
 //! - Kernel 6.1 or newer in effect: deferred task work, multishot recv and buffer rings, found by doing (`probe.rs`).
 
+mod budget;
 mod bufring;
 mod cancel;
 mod complete;
+mod defer;
 mod entries;
 mod ring;
 mod teardown;
@@ -18,6 +21,9 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+use io_uring::cqueue;
+
+use self::budget::WaitBudget;
 use self::bufring::BufRing;
 use self::ring::Ring;
 use super::config::{BATCHED_AGE_MAX, BATCHED_SENDS_MAX, Config};
@@ -39,9 +45,13 @@ pub(crate) struct Uring {
     to_rearm: Vec<OpKey>,
     /// Receptions that found no buffer, in the order of their turn: armed again when there are buffers.
     awaiting_buffer: VecDeque<OpKey>,
+    /// Completions of receptions that a later wait delivers.
+    deferred: VecDeque<cqueue::Entry>,
+    budget: WaitBudget,
     enobufs: u64,
     rearms: u64,
     completions: u64,
+    deferrals: u64,
 }
 
 impl DirectCalls for Uring {}
@@ -50,6 +60,7 @@ impl Uring {
     pub(crate) fn open(config: &Config) -> io::Result<Self> {
         let ring = Ring::open(config.sq_entries, config.cq_entries)?;
         let buffers = BufRing::register(ring.inner(), config.recv_buffers, config.recv_buffer_bytes)?;
+        let budget = WaitBudget::new(config.recv_buffers.into(), config.recv_buffer_bytes as usize);
         Ok(Self {
             ring,
             ops: OpTable::new(),
@@ -58,9 +69,12 @@ impl Uring {
             queued_since: Instant::default(),
             to_rearm: Vec::new(),
             awaiting_buffer: VecDeque::new(),
+            deferred: VecDeque::new(),
+            budget,
             enobufs: 0,
             rearms: 0,
             completions: 0,
+            deferrals: 0,
         })
     }
 
@@ -74,7 +88,7 @@ impl Uring {
     }
 
     pub(crate) fn recv(&mut self, fd: RawFd, token: Token) -> io::Result<OpKey> {
-        self.start(fd, Op::Recv { token, by_poll: false })
+        self.start(fd, Op::recv(token))
     }
 
     pub(crate) fn poll(&mut self, fd: RawFd, mask: u32, token: Token) -> io::Result<OpKey> {
@@ -156,6 +170,7 @@ impl Uring {
             overflows: self.ring.overflows,
             enobufs: self.enobufs,
             rearms: self.rearms,
+            deferrals: self.deferrals,
         }
     }
 
@@ -170,15 +185,17 @@ impl Uring {
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
         let before = out.len();
         self.queued_sends = 0;
-        let more_due = self.rearm();
+        self.budget.begin();
+        let more_due = self.rearm() || !self.deferred.is_empty();
         if !self.ring.has_completions() && !more_due && timeout != Some(Duration::ZERO) {
             self.ring.wait(timeout)?;
         } else if self.ring.unsubmitted() > 0 || !self.ring.has_completions() {
             self.ring.progress()?;
         }
+        self.take_deferred(out);
         // The queue is drained completely before anything is handled by the caller: no borrow of it is alive then.
         while let Some(entry) = self.ring.next() {
-            self.complete(&entry, out);
+            self.take(entry, out);
         }
         self.completions += (out.len() - before) as u64;
         Ok(())

@@ -11,12 +11,21 @@ use std::time::Duration;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, squeue};
 
+use crate::sys::inherited;
+
 /// Below this there is no use in halving further: overflow would be the normal case.
 const CQ_ENTRIES_MIN: u32 = 512;
 /// The submission queue of the smallest ring.
 const SQ_ENTRIES_MIN: u32 = 64;
 /// Longer time-outs (about 30 years) are as good as this one, and could overflow the kernel's time.
 const WAIT_MAX: Duration = Duration::from_secs(1_000_000_000);
+
+/// Enters in a row that may be refused for the moment before that counts as for good: seconds, with the pause.
+const REFUSALS_MAX: u32 = 5_000;
+/// The first of them, which are followed by the next at once.
+const REFUSALS_FREE: u32 = 10;
+/// Between two of the others, so that the worker does not spin.
+const REFUSED_PAUSE: Duration = Duration::from_millis(1);
 
 pub(super) struct Ring {
     /// Dropped by hand: in a forked child its mappings are not there, and other mappings may be at their addresses.
@@ -29,6 +38,8 @@ pub(super) struct Ring {
     backlog: VecDeque<squeue::Entry>,
     pub(super) enters: u64,
     pub(super) overflows: u64,
+    /// Enters in a row that the kernel has refused for the moment.
+    refusals: u32,
     owner: (u32, ThreadId),
     /// Bound to its thread: the kernel refuses every other one (`EEXIST`).
     not_send: PhantomData<*const ()>,
@@ -53,6 +64,8 @@ impl Ring {
         if !(params.is_feature_ext_arg() && params.is_feature_nodrop() && params.is_feature_fast_poll()) {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
+        // A forked child that had it would keep the operations in flight, and their files, for a parent that has died.
+        inherited::withhold(ring.as_raw_fd());
         Ok(Self {
             no_iowait: params.is_feature_no_iowait(),
             ring: ManuallyDrop::new(ring),
@@ -60,6 +73,7 @@ impl Ring {
             backlog: VecDeque::new(),
             enters: 0,
             overflows: 0,
+            refusals: 0,
             owner: (std::process::id(), thread::current().id()),
             not_send: PhantomData,
         })
@@ -197,11 +211,22 @@ impl Ring {
             _ => unsafe { submitter.enter::<libc::sigset_t>(queued, want, flags.bits(), None) },
         };
         match result {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.refusals = 0;
+                Ok(())
+            }
+            // In all cases: go on with what is there. What was not submitted is still queued.
             Err(error) => match error.raw_os_error() {
-                // The time is over; a signal came; the kernel wants completions reaped first, or is short of memory
-                // for a moment. In all cases: go on with what is there. What was not submitted is still queued.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                // The time is over; a signal came.
+                Some(libc::ETIME | libc::EINTR) => Ok(()),
+                // The kernel wants completions reaped first, or is short of memory for a moment.
+                Some(libc::EBUSY | libc::EAGAIN) if self.refusals < REFUSALS_MAX => {
+                    self.refusals += 1;
+                    if self.refusals > REFUSALS_FREE {
+                        thread::sleep(REFUSED_PAUSE);
+                    }
+                    Ok(())
+                }
                 _ => Err(error),
             },
         }
@@ -222,9 +247,23 @@ impl Ring {
     }
 }
 
+/// Takes the completions with this user data out of a queue, in order.
+pub(super) fn take_matching(queue: &mut VecDeque<cqueue::Entry>, user_data: u64) -> Vec<cqueue::Entry> {
+    let mut found = Vec::new();
+    queue.retain(|entry| {
+        let hit = entry.user_data() == user_data;
+        if hit {
+            found.push(entry.clone());
+        }
+        !hit
+    });
+    found
+}
+
 impl Drop for Ring {
     fn drop(&mut self) {
         if self.is_own_process() {
+            inherited::release(self.fileno());
             // SAFETY: dropped once, here; nothing uses it afterwards.
             unsafe { ManuallyDrop::drop(&mut self.ring) };
         } else {

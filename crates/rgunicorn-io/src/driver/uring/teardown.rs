@@ -33,6 +33,9 @@ impl Uring {
             }
         }
         let mut orphans = Vec::new();
+        while let Some(entry) = self.deferred.pop_front() {
+            self.complete(&entry, &mut orphans);
+        }
         let mut turns_left = DRAIN_WAITS_MAX;
         while self.ops.live() > 0 && turns_left > 0 {
             let before = self.ops.live();

@@ -5,6 +5,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use rgunicorn_io::sys::tempfile::TemporaryFile;
 
+/// Smaller pieces of a body in a file are collected up to this size, a receive buffer's.
+const SPOOL_PIECE_BYTES: usize = 16 * 1024;
+
 /// A complete (or growing) request body. Reading starts at the first byte.
 #[derive(Debug, Default)]
 pub enum Body {
@@ -17,8 +20,10 @@ pub enum Body {
     File {
         /// The file; its offset is where the next read starts.
         file: TemporaryFile,
-        /// Bytes in it.
+        /// Bytes in it, and in `unwritten`.
         len: u64,
+        /// The last bytes while the body grows: chunks of a few bytes do not cost a write each.
+        unwritten: Vec<u8>,
     },
     /// Still arriving, its length unknown: to be read by [`crate::worker::Reactor::read_body`]. Here it is empty.
     Incoming,
@@ -40,10 +45,15 @@ impl Body {
                 held.extend_from_slice(data);
                 Ok(())
             }
-            Self::File { file, len } => {
-                file.write_all(data)?;
+            Self::File { file, len, unwritten } => {
                 *len += data.len() as u64;
-                Ok(())
+                if unwritten.len() + data.len() < SPOOL_PIECE_BYTES {
+                    unwritten.extend_from_slice(data);
+                    return Ok(());
+                }
+                file.write_all(unwritten)?;
+                unwritten.clear();
+                file.write_all(data)
             }
             Self::Empty | Self::Memory(_) => self.spill(data),
             Self::Incoming => {
@@ -61,7 +71,7 @@ impl Body {
             len += held.len() as u64;
         }
         file.write_all(data)?;
-        *self = Self::File { file, len };
+        *self = Self::File { file, len, unwritten: Vec::new() };
         Ok(())
     }
 
@@ -82,10 +92,13 @@ impl Body {
     /// Turns to the beginning: reception is over, reading begins.
     ///
     /// # Errors
-    /// Those of the seek.
+    /// Those of the last write and of the seek.
     pub fn rewind(&mut self) -> io::Result<()> {
         match self {
-            Self::File { file, .. } => file.seek(SeekFrom::Start(0)).map(drop),
+            Self::File { file, unwritten, .. } => {
+                file.write_all(&std::mem::take(unwritten))?;
+                file.seek(SeekFrom::Start(0)).map(drop)
+            }
             Self::Empty | Self::Memory(_) | Self::Incoming => Ok(()),
         }
     }
@@ -144,6 +157,26 @@ mod tests {
         body.push(b"abc", 2).unwrap();
         assert!(matches!(body, Body::File { len: 3, .. }));
         assert_eq!(content(&mut body), b"abc");
+    }
+
+    #[test]
+    fn small_pieces_share_a_write() {
+        let mut body = Body::default();
+        body.push(b"abc", 2).unwrap();
+        let written = |body: &Body| match body {
+            Body::File { file, .. } => file.metadata().unwrap().len(),
+            _ => panic!("a file"),
+        };
+        let mut sizes = Vec::new();
+        for _ in 0..3 * SPOOL_PIECE_BYTES {
+            body.push(b"x", 2).unwrap();
+            sizes.push(written(&body));
+        }
+        sizes.dedup();
+        assert_eq!(sizes.len(), 4, "three writes");
+        assert_eq!(body.len(), 3 + 3 * SPOOL_PIECE_BYTES as u64);
+        let all = content(&mut body);
+        assert!(all.starts_with(b"abcx") && all.len() == 3 + 3 * SPOOL_PIECE_BYTES);
     }
 
     #[test]

@@ -1,0 +1,65 @@
+//! The bounds on what one wait delivers of received bytes, so that a client that sends much and cheaply (chunks of
+//! one byte) does not hold up the others: it could fill all buffers in one turn, and the turn would last as long as
+//! it takes to read them.
+//!
+//! What is beyond the bounds stays in its buffers and comes with the next waits, which do not sleep. A reception that
+//! is beyond its own bound is ended meanwhile and armed again behind the last of its bytes: otherwise it would take
+//! the buffers again as they come back, and the others none.
+
+/// Bytes of one reception that a wait delivers: four full buffers, and of few buffers a quarter. An upload of as much
+/// in one turn needs one more submission entry for it.
+const OP_BYTES_PER_WAIT_MAX: usize = 64 * 1024;
+/// See [`OP_BYTES_PER_WAIT_MAX`].
+const OP_PART_OF_BUFFERS: usize = 4;
+/// Bytes of all receptions: about 3 ms of the most costly input.
+const BYTES_PER_WAIT_MAX: usize = 512 * 1024;
+/// Input that is shorter is not counted for its own reception: usual requests are, and there may be many in a turn.
+const COUNTED_BYTES_MIN: usize = 4096;
+
+/// The bytes that a wait has delivered so far.
+#[derive(Debug)]
+pub(super) struct WaitBudget {
+    op_bytes_max: usize,
+    all: usize,
+    /// By the index of the operation.
+    ops: Vec<(u32, usize)>,
+}
+
+/// The answer to a piece of input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    Granted,
+    /// This wait has brought enough.
+    WaitFull,
+    /// This wait has brought enough of this reception.
+    OpFull,
+}
+
+impl WaitBudget {
+    /// Makes the budget for a pool of so many buffers of this size.
+    pub(super) fn new(buffers: usize, buffer_bytes: usize) -> Self {
+        let part = buffers.div_ceil(OP_PART_OF_BUFFERS) * buffer_bytes;
+        Self { op_bytes_max: part.min(OP_BYTES_PER_WAIT_MAX), all: 0, ops: Vec::new() }
+    }
+
+    pub(super) fn begin(&mut self) {
+        self.all = 0;
+        self.ops.clear();
+    }
+
+    /// Counts a piece of input of an operation, if there is room for it.
+    pub(super) fn admit(&mut self, index: u32, bytes: usize) -> Admission {
+        if self.all >= BYTES_PER_WAIT_MAX {
+            return Admission::WaitFull;
+        }
+        if bytes >= COUNTED_BYTES_MIN {
+            match self.ops.iter_mut().find(|(op, _)| *op == index) {
+                Some((_, sum)) if *sum >= self.op_bytes_max => return Admission::OpFull,
+                Some((_, sum)) => *sum += bytes,
+                None => self.ops.push((index, bytes)),
+            }
+        }
+        self.all += bytes;
+        Admission::Granted
+    }
+}
