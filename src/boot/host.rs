@@ -37,8 +37,8 @@ pub(super) struct Server {
     hook_runner: HookRunner,
     /// The application, if it was imported before the fork.
     app: Option<Py<PyAny>>,
-    /// A worker that is over, but for threads of the application that do not end.
-    pub(super) has_busy_threads: bool,
+    /// A worker that is over, and whose process goes without the interpreter's own end.
+    pub(super) leaves_at_once: bool,
 }
 
 impl Server {
@@ -48,7 +48,7 @@ impl Server {
         hook_runner: HookRunner,
         app: Option<Py<PyAny>>,
     ) -> Self {
-        Self { sources, current, former: None, hook_runner, app, has_busy_threads: false }
+        Self { sources, current, former: None, hook_runner, app, leaves_at_once: false }
     }
 
     /// Reads everything again and opens what it names. The process has changed even where this fails.
@@ -98,7 +98,7 @@ impl Host for Server {
             let Configuration { settings, objects, logs } = &mut self.current;
             let ctx = BootContext { settings, objects, program };
             let ended = worker::run(py, context, &ctx, &mut self.hook_runner, logs, app);
-            self.has_busy_threads = ended.has_busy_threads;
+            self.leaves_at_once = ended.leaves_at_once;
             ended.status
         })
     }
@@ -144,6 +144,7 @@ impl Host for Server {
     }
 
     fn counted(&mut self, workers: usize) {
+        self.errors().flush();
         let settings = &self.current.settings;
         if settings.statsd_host().is_some() || settings.enable_backlog_metric() {
             Python::attach(|py| self.hook_runner.counted(py, workers));

@@ -66,7 +66,7 @@ fn run(py: Python<'_>, sources: Result<Sources, StartExit>) -> i32 {
         Err(StartExit(status)) => return status,
     };
     let status = arbiter::run(&mut server, config, launch);
-    if server.has_busy_threads {
+    if server.leaves_at_once {
         wsgi::leave_process(py, status);
     }
     status

@@ -42,7 +42,7 @@ fn missing(py: Python<'_>, settings: &Settings) -> PyResult<(Vec<String>, Vec<St
 /// first when one has changed.
 ///
 /// # Errors
-/// `inotify` was asked for and cannot be had; there can be no further thread.
+/// `inotify` was asked for and cannot be had.
 pub(super) fn start(
     py: Python<'_>,
     settings: &Settings,
@@ -63,14 +63,20 @@ pub(super) fn start(
         (_, Ok(watch)) => watch,
         (_, Err(error)) => return Err(settings.refuse(Id::reload_engine, error.to_string()).to_string()),
     };
-    let (extra, errors) = (settings.reload_extra_files().to_vec(), Arc::clone(errors));
+    let (extra, told) = (settings.reload_extra_files().to_vec(), Arc::clone(errors));
     // Signals are the loop's: a thread inherits the mask that holds while it is made.
-    let blocked = signal::block_all().map_err(|error| error.to_string())?;
-    let started = thread::Builder::new()
-        .name("reloader".to_owned())
-        .spawn(move || keep_watch(watch, &extra, &broken, &errors, &leave));
-    drop(blocked);
-    started.map(drop).map_err(|error| format!("cannot watch files (reload): {error}"))
+    let started = signal::block_all().and_then(|blocked| {
+        let started = thread::Builder::new()
+            .name("reloader".to_owned())
+            .spawn(move || keep_watch(watch, &extra, &broken, &told, &leave));
+        drop(blocked);
+        started
+    });
+    // What only watches decides nothing.
+    if let Err(error) = started {
+        errors.warning(format_args!("Cannot watch files, serving without (reload): {error}"));
+    }
+    Ok(())
 }
 
 fn keep_watch(

@@ -21,6 +21,7 @@ use crate::wsgi::{
     Threads, WsgiConfig,
 };
 use rgunicorn_io::driver::Driver;
+use rgunicorn_io::sys::inherited::WithheldListeners;
 use rgunicorn_io::sys::listener::{Listener, Local};
 use rgunicorn_server::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerContext};
 use rgunicorn_server::log::{AccessLog, ErrorLog, Level, LineRenderer};
@@ -76,13 +77,13 @@ enum Executor {
 /// The end of a worker.
 pub(super) struct Outcome {
     pub(super) status: i32,
-    /// Threads of the application do not end: the process must go without the interpreter's own end.
-    pub(super) has_busy_threads: bool,
+    /// Threads of the application do not end, or the loop is broken: the interpreter's own end is left out.
+    pub(super) leaves_at_once: bool,
 }
 
 impl From<i32> for Outcome {
     fn from(status: i32) -> Self {
-        Self { status, has_busy_threads: false }
+        Self { status, leaves_at_once: false }
     }
 }
 
@@ -109,19 +110,24 @@ pub(super) fn run(
     outcome
 }
 
-/// Serves until the worker is to leave. A decorator of the application's [`App`] has its place here, around
-/// that which the executor holds.
+/// Serves until the worker is to leave. A decorator of the executor's [`App`] has its place here, around it.
 fn serve(py: Python<'_>, ready: ReadyWorker) -> Outcome {
     let ReadyWorker { worker, reactor, executor, watch, watchdog } = ready;
     reactor.handles().slot.set_booted();
     if let Err(error) = worker.setattr(py, "booted", true) {
         error.write_unraisable(py, None);
     }
-    match executor {
+    let mut outcome: Outcome = match executor {
         Executor::Direct(app) => serve_directly(&reactor, &app, &app, watchdog).into(),
         Executor::Greenlets(app) => serve_greenlets(py, &reactor, &app, &app, &watch, watchdog).into(),
         Executor::Threads(threads) => serve_in_threads(py, &reactor, &*threads, &threads),
+    };
+    outcome.leaves_at_once |= reactor.is_broken();
+    if reactor.is_broken() {
+        // Its descriptors may be other files' by now.
+        std::mem::forget(reactor);
     }
+    outcome
 }
 
 /// Serves with `app`, which is `threads` or a decorator of them. The loop has this thread for itself, and the
@@ -134,7 +140,7 @@ fn serve_in_threads(py: Python<'_>, reactor: &Reactor, app: &impl App, threads: 
         let errors = &reactor.handles().errors;
         errors.log(Level::Warning, format_args!("Leaving requests behind that did not end in time"));
     }
-    Outcome { status, has_busy_threads }
+    Outcome { status, leaves_at_once: has_busy_threads }
 }
 
 /// Serves with `app`, which is `direct` or a decorator of it, on this thread; returns the exit status.
@@ -147,8 +153,7 @@ fn serve_directly<A: App>(
     let status = reactor.run(&**app);
     drop(watchdog);
     if app.is_forked_child() {
-        // The rings and descriptors are the parent's: nothing of them may be touched, not even to let go of
-        // it.
+        // The rings and descriptors are the parent's, and not even to be let go of.
         std::mem::forget((reactor.clone(), app.clone()));
         return status;
     }
@@ -272,8 +277,7 @@ impl<'py> WorkerBoot<'_, 'py> {
         let wakes = WakeSources { signals: Some(wake), mailbox: mailbox(mode)? };
         let reactor = make_reactor(settings, listeners, wakes, handles, config)?;
         let executor = make_executor(py, &reactor, mode, wsgi_config, renderer)?;
-        let watchdog =
-            if !matches!(executor, Executor::Threads(_)) { watchdog(settings, &watch)? } else { None };
+        let watchdog = watchdog(settings, &watch, mode);
         Ok(ReadyWorker { worker: worker.unbind(), reactor, executor, watch, watchdog })
     }
 
@@ -423,8 +427,8 @@ fn make_reactor(
     config: WorkerConfig,
 ) -> Result<Rc<Reactor>, BootError> {
     let driver = open_driver(settings, &handles.errors)?;
-    let specs: Vec<ListenerSpec> = listeners.iter().map(|socket| spec(socket)).collect();
-    handles.listener_guard.replace(Some(Box::new(listeners)));
+    let specs: Vec<_> = listeners.iter().map(|socket| spec(socket)).collect();
+    handles.listener_guard.replace(Some(Box::new(WithheldListeners::new(listeners))));
     Ok(Rc::new(Reactor::new(driver, &specs, wakes, handles, config, setup::policy(settings))))
 }
 
@@ -475,15 +479,11 @@ fn requests_max(worker: &Bound<'_, PyAny>) -> PyResult<u64> {
 }
 
 /// Starts the watchdog of the loop. Not for `sync`, whose requests may take their time as under Gunicorn.
-fn watchdog(settings: &Settings, watch: &Arc<Watch>) -> Result<Option<Watchdog>, BootError> {
+fn watchdog(settings: &Settings, watch: &Arc<Watch>, mode: RequestMode) -> Option<Watchdog> {
+    let is_sync = settings.worker_kind() == Ok(WorkerKind::Sync);
     let threshold = settings.loop_block_warning();
-    if threshold.is_zero() || settings.worker_kind() == Ok(WorkerKind::Sync) {
-        return Ok(None);
-    }
-    let started = Watchdog::start(watch, threshold);
-    started
-        .map(Some)
-        .map_err(|error| BootError::Other(format!("Cannot watch the loop (loop_block_warning): {error}")))
+    let is_off = is_sync || threshold.is_zero() || matches!(mode, RequestMode::Threads(_));
+    if is_off { None } else { Watchdog::start(watch, threshold) }
 }
 
 fn open_driver(settings: &Settings, errors: &ErrorLog) -> Result<Driver, BootError> {

@@ -84,7 +84,8 @@ pub fn serve<A: App + 'static, R: RequestGreenlets + 'static>(
             source.set_status(status_of(py, reactor, &error));
         }
     };
-    if app.is_forked_child() {
+    // Without a driver no greenlet can be waited for, and nothing can be sent.
+    if app.is_forked_child() || reactor.is_broken() {
         source.end();
         return Ok(status);
     }
@@ -98,7 +99,8 @@ pub fn serve<A: App + 'static, R: RequestGreenlets + 'static>(
 
 /// Returns the status that a worker leaves with when an exception has reached its main greenlet.
 fn status_of(py: Python<'_>, reactor: &Reactor, error: &PyErr) -> i32 {
-    if error.is_instance_of::<PySystemExit>(py) {
+    // The log knows already why.
+    if error.is_instance_of::<PySystemExit>(py) || reactor.is_broken() {
         return reactor.handles().control.quitting().unwrap_or_else(|| exit_status(py, error));
     }
     let text = format_exception(py, error);

@@ -129,7 +129,12 @@ fn wait(me: &Loop, py: Python<'_>, nowait: bool, completions: &mut Vec<Completio
     };
     // A child that was forked in `prepare` has not waited; its next turn starts over.
     debug_assert!(waited != Err(WrongOwner::Thread), "the loop's own thread");
-    result.map_err(os_error)?;
+    if let Err(error) = result {
+        if let Some(source) = source {
+            source.wait_failed(&error);
+        }
+        return Err(os_error(error));
+    }
     if let Some(source) = source {
         source.check(completions);
     }

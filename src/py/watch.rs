@@ -168,11 +168,18 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Reports each piece of work that takes longer than `threshold`, once.
-    ///
-    /// # Errors
-    /// There can be no further thread.
-    pub fn start(watch: &Arc<Watch>, threshold: Duration) -> io::Result<Self> {
+    /// Reports each piece of work that takes longer than `threshold`, once. Where there can be no further thread
+    /// (RLIMIT_NPROC, pids.max) a warning says so, and the worker serves without: what only watches decides nothing.
+    pub fn start(watch: &Arc<Watch>, threshold: Duration) -> Option<Self> {
+        Self::try_start(watch, threshold)
+            .inspect_err(|error| {
+                let what = "Cannot watch the loop, serving without";
+                watch.errors.warning(format_args!("{what} (loop_block_warning): {error}"));
+            })
+            .ok()
+    }
+
+    fn try_start(watch: &Arc<Watch>, threshold: Duration) -> io::Result<Self> {
         let leave = Arc::new(AtomicBool::new(false));
         let (watch, told) = (watch.clone(), leave.clone());
         // Signals are the loop's: a thread inherits the mask that holds while it is made.

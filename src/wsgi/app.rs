@@ -14,8 +14,8 @@ use pyo3::types::PyDict;
 
 use crate::py::{QueueListener, Watch, catch_panic, exit_status};
 use rgunicorn_http::{HttpError, ResponseFacts};
-use rgunicorn_io::sys::atfork;
-use rgunicorn_server::log::Level;
+use rgunicorn_io::sys::{atfork, clock};
+use rgunicorn_server::log::{Level, RepeatedLine};
 use rgunicorn_server::worker::{Body, ExitStatus, Request, RequestId};
 
 use super::environ::{BuildError, EnvironFactory, NewEnviron, ServerFacts};
@@ -120,7 +120,12 @@ impl WsgiApp {
         let done = catch_unwind(AssertUnwindSafe(|| self.start(py, request)));
         if done.is_err() && !self.is_forked_copy() {
             // The text of the panic is on stderr; the others go on.
-            self.worker.errors.log(Level::Error, format_args!("Internal error while handling a request"));
+            self.worker.errors.repeated(
+                RepeatedLine::Panic,
+                Level::Error,
+                clock::now(),
+                format_args!("Internal error while handling a request"),
+            );
             self.responder.abort(id);
         }
     }

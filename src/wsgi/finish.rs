@@ -10,7 +10,7 @@ use pyo3::types::PyDict;
 use crate::py::{catch_panic, exit_status, format_exception, is_stop_iteration};
 use rgunicorn_http::HttpError;
 use rgunicorn_io::sys::clock;
-use rgunicorn_server::log::{Escaped, Level};
+use rgunicorn_server::log::{Escaped, Level, RepeatedLine};
 use rgunicorn_server::response::{ErrorPage, Response};
 use rgunicorn_server::worker::{AccessFacts, Request};
 
@@ -43,7 +43,12 @@ impl WsgiApp {
         let (keep, fault) = exchange.response(py, |response| (response.keeps_alive(), response.fault()));
         if let Some(fault) = fault {
             let uri = Escaped(exchange.request.head.target());
-            self.worker.errors.log(Level::Warning, format_args!("Response to {uri}: {fault}"));
+            self.worker.errors.repeated(
+                RepeatedLine::ResponseFault,
+                Level::Warning,
+                clock::now(),
+                format_args!("Response to {uri}: {fault}"),
+            );
         }
         self.close_exchange(py, exchange);
         if frees_now && keep {
@@ -236,9 +241,12 @@ impl WsgiApp {
             // The application has met a body that cannot be read, and left the answer to the server.
             ErrorPage::Body(_) => {
                 let (ip, text) = (exchange.request.peer.ip_text(), error.value(py));
-                self.worker
-                    .errors
-                    .log(Level::Warning, format_args!("Invalid request body from ip={ip}: {text}"));
+                self.worker.errors.repeated(
+                    RepeatedLine::InvalidRequest,
+                    Level::Warning,
+                    clock::now(),
+                    format_args!("Invalid request body from ip={ip}: {text}"),
+                );
             }
             _ => self.log_exception(py, &describe(&exchange.request), error),
         }

@@ -187,12 +187,12 @@ class Server:
     def start(
         self, app: str | None, *args: str, bind: str | None = "127.0.0.1:0", config: str | None = None,
         env: dict[str, str] | None = None, prefix: Sequence[str] = (), errorlog: Path | None = None,
-        quiet: bool = False, untyped: bool = False, at: Address | None = None,
+        quiet: bool = False, untyped: bool = False, at: Address | None = None, streams: int | None = None,
     ) -> Server:  # fmt: skip
         """Start the server and wait until it listens.
 
         A `quiet` one does not log its address: a unix path. Nor does one with `at`: that is where it listens. An
-        `untyped` one has its worker type from `config`.
+        `untyped` one has its worker type from `config`. With `streams`, output goes to that descriptor.
         """
         command = [*prefix, *self.flavour.command()]
         if untyped:
@@ -211,8 +211,8 @@ class Server:
             command.append(app)
         with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
             self.process = subprocess.Popen(
-                command, cwd=self.workdir, env=environment(env), stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                start_new_session=True,
+                command, cwd=self.workdir, env=environment(env), stdin=subprocess.DEVNULL, start_new_session=True,
+                stdout=out if streams is None else streams, stderr=err if streams is None else streams,
             )  # fmt: skip
         self.pid = self.sid = self.process.pid
         if at is not None:

@@ -8,6 +8,8 @@
 
 #[path = "worker/app.rs"]
 mod app;
+#[path = "worker/broken.rs"]
+mod broken;
 #[path = "worker/client.rs"]
 mod client;
 #[path = "worker/limits.rs"]

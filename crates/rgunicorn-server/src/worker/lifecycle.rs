@@ -8,7 +8,6 @@ use rgunicorn_io::sys::shared::Slot;
 
 use super::accept::Acceptor;
 use super::conn::io::ConnIo;
-use crate::log::Level;
 
 /// How often the parent is looked at.
 const PARENT_CHECK_EVERY: Duration = Duration::from_millis(900);
@@ -72,7 +71,7 @@ impl Lifecycle {
         let handles = &io.setup.handles;
         if self.is_parent_check_due(io.turn.now()) && process::parent_id() != handles.parent {
             let pid = process::id();
-            io.setup.log(Level::Info, format_args!("Parent changed, shutting down: <Worker {pid}>"));
+            handles.errors.info(format_args!("Parent changed, shutting down: <Worker {pid}>"));
             handles.control.stop();
         }
     }

@@ -226,7 +226,7 @@ mod tests {
     fn turn(reactor: &Reactor, app: &Keeper) {
         let mut completions = Vec::new();
         let _ = reactor.before_wait();
-        reactor.wait(app, Duration::from_millis(1), &mut completions);
+        assert!(reactor.wait(app, Duration::from_millis(1), &mut completions));
         reactor.after_wait(&mut completions);
         reactor.run_jobs(app);
         reactor.end_turn();

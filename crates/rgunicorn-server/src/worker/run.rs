@@ -4,10 +4,13 @@
 //! Each step borrows the parts of the reactor once; only what runs code of others lets go of them in between.
 
 use std::cell::RefMut;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use rgunicorn_io::driver::{Completion, Driver};
+use rgunicorn_io::driver::{Completion, Driver, READABLE};
+use rgunicorn_io::sys::clock;
+use rgunicorn_io::sys::net::is_lost;
 use rgunicorn_io::sys::tempfile;
 
 use super::app::{App, ExitStatus};
@@ -16,10 +19,13 @@ use super::event_source::{EventSource, is_external, token_of};
 use super::ids::ConnId;
 use super::jobs::{Job, NextJob};
 use super::reactor::{Parts, Reactor};
-use crate::log::{ErrorLog, Level};
+use super::setup::STATUS_BROKEN;
+use crate::log::{ErrorLog, Level, RepeatedLine};
 
 /// Application calls between two looks at the rings. One turn of the ring delivers about 20 requests.
 const JOBS_PER_TURN_MAX: usize = 32;
+/// The name of the wait in [`WorkerSetup::give_up`](super::setup::WorkerSetup::give_up)'s line.
+pub(crate) const WAITING: &str = "Waiting for events";
 /// The status in the access log of a request whose client has left before its turn; nginx's number.
 pub const CLIENT_CLOSED_REQUEST: u16 = 499;
 
@@ -46,7 +52,9 @@ impl Reactor {
                 return status;
             }
             let wait = self.before_wait();
-            self.wait(app, wait, &mut completions);
+            if !self.wait(app, wait, &mut completions) {
+                return STATUS_BROKEN;
+            }
             self.after_wait(&mut completions);
             debug_assert!(completions.is_empty(), "the driver has no other user");
             self.run_jobs(app);
@@ -92,7 +100,11 @@ impl Reactor {
         wakes.arm_signals(io.driver);
         let has_mail = self.mailbox().is_some_and(|mailbox| {
             if let Err(error) = wakes.arm_mail(io.driver, mailbox.fd()) {
-                io.setup.log(Level::Error, format_args!("Cannot poll the mailbox: {error}"));
+                io.log(
+                    RepeatedLine::DriverRefused,
+                    Level::Error,
+                    format_args!("Cannot poll the mailbox: {error}"),
+                );
             }
             !mailbox.begin_wait()
         });
@@ -108,8 +120,10 @@ impl Reactor {
     }
 
     /// Takes the third step, the wait. The parts are borrowed while the interpreter lock is released: other
-    /// threads cannot reach them, because they belong to this thread.
-    pub fn wait<A: App>(&self, app: &A, wait: Duration, completions: &mut Vec<Completion>) {
+    /// threads cannot reach them, because they belong to this thread. `false`: the driver is of no use any more, and
+    /// the worker must leave.
+    #[must_use = "without a driver there are no further turns"]
+    pub fn wait<A: App>(&self, app: &A, wait: Duration, completions: &mut Vec<Completion>) -> bool {
         let driver = &mut *self.driver();
         let mut result = Ok(());
         if wait.is_zero() {
@@ -117,9 +131,17 @@ impl Reactor {
         } else {
             app.blocking(&mut || result = driver.wait(Some(wait), completions));
         }
-        if let Err(error) = result {
-            self.setup.log(Level::Error, format_args!("Waiting for events failed: {error}"));
-        }
+        result.inspect_err(|error| self.give_up(WAITING, error)).is_ok()
+    }
+
+    /// Makes the worker leave because of an error that will not pass: see [`WorkerSetup::give_up`].
+    pub fn give_up(&self, what: &str, error: &io::Error) {
+        self.setup.give_up(what, error);
+    }
+
+    /// Tells whether [`Self::give_up`] was called: no answer can leave any more.
+    pub fn is_broken(&self) -> bool {
+        self.setup.is_broken.get()
     }
 
     /// Takes the fourth step: handles what has completed, and deadlines. Completions of operations with
@@ -196,7 +218,7 @@ impl Reactor {
         drop(core);
         if let Some(error) = tempfile::take_directory_error() {
             let (dir, most) = (std::env::temp_dir(), tempfile::MEMORY_FILES_BYTES_MAX >> 20);
-            self.setup.log(
+            self.handles().errors.log(
                 Level::Warning,
                 format_args!(
                     "Cannot write to the temporary directory {}: {error}; what belongs there is kept in memory, at \
@@ -205,9 +227,7 @@ impl Reactor {
                 ),
             );
         }
-        if let Some(log) = &mut *self.handles().access.borrow_mut() {
-            log.flush();
-        }
+        self.handles().flush_logs();
     }
 
     /// Drops buffers of finished sends. To be called where nothing is borrowed: their owners may be Python
@@ -242,6 +262,14 @@ impl Reactor {
             (Some(EventSource::Writable(id)), Completion::Poll { .. }) => io.on_writable(id),
             (Some(EventSource::Listener(index)), Completion::Poll { result, .. }) => {
                 acceptor.on_acceptable(io, index, &result);
+            }
+            // It would complete in each turn, which never sleeps then.
+            (
+                Some(EventSource::SiblingWakeup | EventSource::Wake | EventSource::Mail),
+                Completion::Poll { result, .. },
+            ) if is_gone(&result) => {
+                let error = result.err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into());
+                self.give_up("Polling a descriptor of the worker's own", &error);
             }
             (Some(EventSource::SiblingWakeup), Completion::Poll { .. }) => {
                 acceptor.on_sibling_wakeup(self.handles().slot.board(), io.turn.now());
@@ -307,13 +335,27 @@ fn guarded(errors: &ErrorLog, what: &str, work: impl FnOnce()) -> bool {
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_default();
-    errors.log(Level::Error, format_args!("Internal error while handling {what}: {text}"));
+    errors.repeated(
+        RepeatedLine::Panic,
+        Level::Error,
+        clock::now(),
+        format_args!("Internal error while handling {what}: {text}"),
+    );
     false
 }
 
 /// Closes a connection whose work has panicked: no answer would follow any more.
 fn close_failed(io: &mut ConnIo<'_>, id: ConnId) {
     guarded(&io.setup.handles.errors, "a failed connection", || io.close(id));
+}
+
+/// Tells whether a poll of one of the worker's own descriptors says that it will never be of use again: it is none any
+/// more, or no writer is left.
+fn is_gone(result: &io::Result<u32>) -> bool {
+    match result {
+        Ok(mask) => mask & READABLE == 0,
+        Err(error) => is_lost(error),
+    }
 }
 
 /// Tells how long the next wait may take.
@@ -342,7 +384,7 @@ mod tests {
     #[test]
     fn a_panic_over_a_completion_closes_its_connection_only() {
         let (driver, net) = Driver::sim(1, &SimConfig::default());
-        let WorkerSetup { handles, config, policy } = WorkerSetup::fixture(WorkerConfig::default());
+        let WorkerSetup { handles, config, policy, .. } = WorkerSetup::fixture(WorkerConfig::default());
         let reactor = Reactor::new(driver, &[], WakeSources::default(), handles, config, policy);
         let open = || {
             let (fd, peer) = net.pair();

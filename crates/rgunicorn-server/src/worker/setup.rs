@@ -1,18 +1,22 @@
 //! The parts of a worker that stay the same for its whole life.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::log::{AccessLog, ErrorLog, Level};
+use crate::log::{AccessLog, ErrorLog};
 use rgunicorn_http::Policy;
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_settings::Networks;
 
 use super::config::WorkerConfig;
 use super::control::Control;
+
+/// Exit status of a worker that cannot go on: its driver, or a descriptor that it cannot do without, is gone.
+pub(crate) const STATUS_BROKEN: i32 = 1;
 
 /// A listening socket as the worker gets it.
 #[derive(Clone, Debug)]
@@ -76,6 +80,8 @@ pub(crate) struct WorkerSetup {
     pub(crate) config: WorkerConfig,
     /// Which requests are acceptable.
     pub(crate) policy: Policy,
+    /// See [`WorkerSetup::give_up`].
+    pub(crate) is_broken: Cell<bool>,
 }
 
 impl WorkerSetup {
@@ -86,9 +92,22 @@ impl WorkerSetup {
             && !self.handles.control.stopping()
     }
 
-    /// Writes a line to the error log.
-    pub(crate) fn log(&self, level: Level, line: fmt::Arguments<'_>) {
-        self.handles.errors.log(level, line);
+    /// Makes the worker leave at once, with one line and status 1, because of an error that will not pass: the
+    /// application has closed a descriptor that was not its own, or the kernel allows no more what it allowed at the
+    /// start. What was in flight is lost with the driver, so there is nothing to wait for; the worker that the master
+    /// puts in this one's place finds out afresh which driver works.
+    pub(crate) fn give_up(&self, what: &str, error: &io::Error) {
+        if !self.is_broken.replace(true) {
+            // The log's descriptor may be among those that the application has closed.
+            let _ = self.handles.errors.reopen();
+            self.handles.errors.critical(format_args!("{what} failed for good, the worker leaves: {error}"));
+        }
+        self.handles.control.quit(STATUS_BROKEN);
+    }
+
+    /// Writes a line for those who look for a fault, as often as it comes.
+    pub(crate) fn debug(&self, line: fmt::Arguments<'_>) {
+        self.handles.errors.debug(line);
     }
 }
 
@@ -99,7 +118,7 @@ impl WorkerSetup {
         let board = rgunicorn_io::sys::shared::Scoreboard::new().unwrap();
         board.set_workers(1);
         let handles = WorkerHandles {
-            errors: Arc::new(ErrorLog::open("/dev/null", Level::Debug).unwrap()),
+            errors: Arc::new(ErrorLog::open("/dev/null", crate::log::Level::Debug).unwrap()),
             access: RefCell::new(None),
             slot: board.claim(1).unwrap(),
             control: Arc::new(Control::default()),
@@ -107,6 +126,6 @@ impl WorkerSetup {
             parent: rgunicorn_io::sys::process::parent_id(),
             listener_guard: RefCell::new(None),
         };
-        Self { handles, config, policy: Policy::default() }
+        Self { handles, config, policy: Policy::default(), is_broken: Cell::new(false) }
     }
 }

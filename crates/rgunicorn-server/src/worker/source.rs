@@ -4,6 +4,7 @@
 //! One driver serves both. The loop does the waiting, and starts its own operations with [`super::EXTERNAL`] tokens.
 
 use std::cell::{Cell, RefMut};
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use rgunicorn_io::driver::{Completion, Driver};
 
 use super::app::App;
 use super::reactor::Reactor;
+use super::run::WAITING;
 
 /// A source of events that shares a loop's driver and its turns. The loop knows no more of it than this.
 ///
@@ -36,6 +38,9 @@ pub trait LoopSource {
     /// Handles what a wait has completed: takes the source's completions out, leaves the loop's in their order. Runs
     /// nothing of the application.
     fn check(&self, completions: &mut Vec<Completion>);
+
+    /// Learns that the driver is of no use any more: the wait has failed. The source is over, and the loop as well.
+    fn wait_failed(&self, error: &io::Error);
 
     /// Runs the application for what has become ready.
     fn dispatch(&self);
@@ -114,6 +119,10 @@ impl<A: App, H: SourceHost> LoopSource for WorkerSource<A, H> {
 
     fn check(&self, completions: &mut Vec<Completion>) {
         self.reactor.after_wait(completions);
+    }
+
+    fn wait_failed(&self, error: &io::Error) {
+        self.reactor.give_up(WAITING, error);
     }
 
     fn dispatch(&self) {

@@ -18,7 +18,7 @@ fn turn(stage: &Stage, foreign: &mut Vec<Completion>) -> Option<i32> {
         return Some(status);
     }
     let wait = reactor.before_wait();
-    reactor.wait(&stage.app, wait, foreign);
+    assert!(reactor.wait(&stage.app, wait, foreign));
     reactor.after_wait(foreign);
     reactor.run_jobs(&stage.app);
     reactor.end_turn();

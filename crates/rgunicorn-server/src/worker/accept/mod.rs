@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rgunicorn_io::driver::OpKey;
 use rgunicorn_io::sys::clock::Instant;
+use rgunicorn_io::sys::net::is_lost;
 use rgunicorn_io::sys::shared::{Accepting, Scoreboard, Slot};
 
 use self::balance::{Balancer, Hold, Siblings};
@@ -24,7 +25,7 @@ use super::conn::proxy_header::ProxyHeaderState;
 use super::event_source::EventSource;
 use super::setup::ListenerSpec;
 use super::timers::ConnTimer;
-use crate::log::Level;
+use crate::log::{Level, RepeatedLine};
 
 /// Accepts per wake-up when siblings share the listener: a second one would wait behind the first one's request while a
 /// sibling idles.
@@ -33,8 +34,6 @@ const ACCEPT_BATCH_SHARED_MAX: u32 = 1;
 const ACCEPT_BATCH_SOLO_MAX: u32 = 64;
 /// Pause after accept found no descriptor or memory: closing connections free some meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// At most one warning about it in this time.
-const ACCEPT_WARNING_EVERY: Duration = Duration::from_secs(1);
 
 /// One listening socket.
 struct AcceptSocket {
@@ -83,7 +82,6 @@ pub(crate) struct Acceptor {
     wakeups: Wakeups,
     /// Accepting has failed for want of resources.
     paused_until: Option<Instant>,
-    warned_at: Option<Instant>,
     /// The last turn accepted a connection.
     just_accepted: bool,
     /// No sibling accepts at the listeners, as of the beginning of the last wait.
@@ -102,7 +100,6 @@ impl Acceptor {
             balancer: Balancer::default(),
             wakeups: Wakeups::new(polls_siblings),
             paused_until: None,
-            warned_at: None,
             just_accepted: false,
             alone: false,
             holds_back: false,
@@ -431,17 +428,18 @@ impl Acceptor {
         true
     }
 
-    /// Accepts nothing for a while: resources are short.
+    /// Accepts nothing for a while: resources are short. A listener that is none any more stays so.
     fn pause(&mut self, io: &ConnIo<'_>, error: &io::Error) {
+        if is_lost(error) {
+            return io.setup.give_up("Accepting connections", error);
+        }
         let now = io.turn.now();
         self.paused_until = Some(now.after(ACCEPT_PAUSE));
-        if self.warned_at.is_none_or(|at| now.since(at) >= ACCEPT_WARNING_EVERY) {
-            self.warned_at = Some(now);
-            io.setup.log(
-                Level::Warning,
-                format_args!("Cannot accept connections for the moment ({error}); open ones go on"),
-            );
-        }
+        io.log(
+            RepeatedLine::AcceptPaused,
+            Level::Warning,
+            format_args!("Cannot accept connections for the moment ({error}); open ones go on"),
+        );
     }
 
     /// Tells the score-board how many connections are open, if it does not know yet.

@@ -11,7 +11,7 @@ use super::body::Body;
 use super::feed::FeedOutcome;
 use super::io::{BytesIn, ConnIo, DRAIN_FRESH};
 use super::refusal::{Refusal, is_disconnect};
-use crate::log::Level;
+use crate::log::{Level, RepeatedLine};
 use crate::response::Outgoing;
 use crate::worker::event_source::EventSource;
 use crate::worker::ids::ConnId;
@@ -31,7 +31,11 @@ impl ConnIo<'_> {
                     conn.recv = None;
                 }
                 if !is_disconnect(&error) {
-                    self.setup.log(Level::Error, format_args!("Socket error processing request: {error}"));
+                    self.log(
+                        RepeatedLine::SocketError,
+                        Level::Error,
+                        format_args!("Socket error processing request: {error}"),
+                    );
                 }
                 self.close(id);
             }
@@ -50,7 +54,7 @@ impl ConnIo<'_> {
             ConnPhase::Lingering => self.close(id),
             ConnPhase::Idle | ConnPhase::Head | ConnPhase::Body | ConnPhase::Skipping => {
                 if conn.phase != ConnPhase::Idle {
-                    self.setup.log(Level::Debug, format_args!("Ignored premature client disconnection."));
+                    self.setup.debug(format_args!("Ignored premature client disconnection."));
                 }
                 // Earlier responses that are still on their way out go first.
                 self.begin_close(id);
@@ -99,7 +103,11 @@ impl ConnIo<'_> {
         match self.driver.recv(conn.fd.as_raw_fd(), EventSource::Recv(id).token()) {
             Ok(op) => conn.recv = Some(op),
             Err(error) => {
-                self.setup.log(Level::Error, format_args!("Cannot receive on a connection: {error}"));
+                self.log(
+                    RepeatedLine::DriverRefused,
+                    Level::Error,
+                    format_args!("Cannot receive on a connection: {error}"),
+                );
                 self.close(id);
             }
         }
@@ -139,7 +147,11 @@ impl ConnIo<'_> {
                 self.refuse(id, &Refusal::from(error), RequestHead::unread());
             }
             FeedOutcome::BodyStoreFailed(error, head) => {
-                self.setup.log(Level::Error, format_args!("Cannot store a request body: {error}"));
+                self.log(
+                    RepeatedLine::BodyStore,
+                    Level::Error,
+                    format_args!("Cannot store a request body: {error}"),
+                );
                 self.refuse(id, &Refusal::INTERNAL, *head);
             }
         }
@@ -186,7 +198,11 @@ impl ConnIo<'_> {
         };
         if let Some(error) = &refusal.cause {
             let ip = conn.peer.ip_text();
-            self.setup.log(Level::Warning, format_args!("Invalid request from ip={ip}: {error}"));
+            self.log(
+                RepeatedLine::InvalidRequest,
+                Level::Warning,
+                format_args!("Invalid request from ip={ip}: {error}"),
+            );
         }
         let date = self.memory.date(clock::unix_now().as_secs());
         let mut out = self.memory.buffer();

@@ -4,6 +4,7 @@
 //! what input does to a connection), `output` (the queue of a connection, and its end), `streaming` (bodies
 //! that the application reads while they arrive), `timeouts` (deadlines).
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::net::Shutdown;
@@ -11,10 +12,12 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use rgunicorn_io::driver::{BufId, Driver, OpKey, SendBuf, Sent, Urgency};
+use rgunicorn_io::sys::net::is_lost;
 
 use super::feed::{FeedContext, FeedOutcome};
 use super::table::Connections;
-use super::{Conn, Reception};
+use super::{Conn, ConnPhase, Reception};
+use crate::log::{Level, RepeatedLine};
 use crate::response::Outgoing;
 use crate::worker::event_source::EventSource;
 use crate::worker::ids::ConnId;
@@ -182,9 +185,17 @@ impl ConnIo<'_> {
         self.conns.timers.start(id.index, timer, self.turn.now().after(after));
     }
 
+    /// Writes a line to the error log of a kind that can come again and again: whatever a loop has to tell.
+    pub(crate) fn log(&self, kind: RepeatedLine, level: Level, line: fmt::Arguments<'_>) {
+        self.setup.handles.errors.repeated(kind, level, self.turn.now(), line);
+    }
+
     /// Forgets a connection and closes its descriptor. Operations in flight keep their own memory in the driver.
     pub(crate) fn close(&mut self, id: ConnId) {
-        let Some(Conn { fd, recv, send, ext, .. }) = self.conns.remove(id) else { return };
+        let Some(Conn { fd, recv, send, ext, detached, phase, read_closed, .. }) = self.conns.remove(id)
+        else {
+            return;
+        };
         if let Some(op) = recv {
             self.driver.recv_cancel(op);
         }
@@ -200,6 +211,17 @@ impl ConnIo<'_> {
                     self.memory.defer_drop(SendBuf { head, body });
                 }
             }
+        }
+        // A child that the application has forked may hold the socket, too, and closing a descriptor would then tell
+        // the peer nothing. Not if both directions have ended, nor if the socket is the application's.
+        let is_over = phase == ConnPhase::Lingering && read_closed;
+        // ENOTCONN: the peer has reset it.
+        if !detached
+            && !is_over
+            && let Err(error) = self.driver.shutdown(fd.as_raw_fd(), Shutdown::Both)
+            && is_lost(&error)
+        {
+            return fd.abandon();
         }
         self.driver.close(fd);
     }
@@ -277,7 +299,6 @@ mod tests {
     use super::fixture::{Parts, of_fd};
     use crate::response::Outgoing;
     use crate::worker::config::WorkerConfig;
-    use crate::worker::conn::ConnPhase;
     use crate::worker::jobs::Job;
     use crate::worker::message::Flow;
 

@@ -10,7 +10,7 @@ use rgunicorn_io::sys::tempfile::TemporaryFile;
 use super::ConnPhase;
 use super::io::{BytesIn, BytesOut, ConnIo, DRAIN_FRESH, OutProgress};
 use super::refusal::is_disconnect;
-use crate::log::Level;
+use crate::log::{Level, RepeatedLine};
 use crate::response::Outgoing;
 use crate::worker::event_source::EventSource;
 use crate::worker::ids::{ConnId, RequestId};
@@ -211,9 +211,13 @@ impl ConnIo<'_> {
     /// Closes a connection whose output has failed.
     fn on_send_error(&mut self, id: ConnId, error: &io::Error) {
         if is_disconnect(error) {
-            self.setup.log(Level::Debug, format_args!("Ignoring client disconnection: {error}"));
+            self.setup.debug(format_args!("Ignoring client disconnection: {error}"));
         } else {
-            self.setup.log(Level::Error, format_args!("Socket error processing request: {error}"));
+            self.log(
+                RepeatedLine::SocketError,
+                Level::Error,
+                format_args!("Socket error processing request: {error}"),
+            );
         }
         self.close(id);
     }

@@ -4,7 +4,6 @@ use rgunicorn_io::sys::clock::Instant;
 
 use super::ConnPhase;
 use super::io::{BytesIn, ConnIo, DRAIN_FRESH};
-use crate::log::Level;
 use crate::worker::ids::ConnId;
 use crate::worker::timers::ConnTimer;
 
@@ -28,7 +27,7 @@ impl ConnIo<'_> {
                 self.start_timer(id, ConnTimer::WriteStall, self.setup.config.write_stall_timeout);
             }
             (true, _) => {
-                self.setup.log(Level::Debug, format_args!("Closing a connection whose client does not read"));
+                self.setup.debug(format_args!("Closing a connection whose client does not read"));
                 self.close(id);
             }
             (false, ConnPhase::Idle | ConnPhase::Body) => self.close_silent(id),
