@@ -1,5 +1,6 @@
 """What does not start says so: one message that names the thing, Gunicorn's exit status, none of our internals."""
 
+import os
 import re
 import signal
 import socket
@@ -198,11 +199,11 @@ def test_pid_file_of_a_running_server(launch, flavour):
 
 
 def test_a_boot_failure_later_stops_the_server(launch):
-    """Any worker, at any time: here the second one."""
+    """When no other one serves: here the one that replaces the only one. (`test_broken_workers` has the others.)"""
     server = launch("life_breaks:app", deaths=True)
-    server.get("/pid")
+    pid = int(server.get("/pid").body)
     (server.workdir / "break").touch()
-    server.kill(signal.SIGTTIN)
+    os.kill(pid, signal.SIGKILL)
     assert server.wait_exit() == 3
     server.wait_log("Reason: Worker failed to boot.")
 

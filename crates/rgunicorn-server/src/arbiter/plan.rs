@@ -171,7 +171,8 @@ impl MasterState {
 
     /// Notes whether the server has served, and which workers have lived.
     fn look_back(&mut self, now: Instant) {
-        let wanted = self.target as usize;
+        // Not the additional ones of a TTIN, which may come in the turn in which the first ones have booted.
+        let wanted = self.target.min(self.limits.workers) as usize;
         self.has_served |= wanted > 0 && self.booted_of_this_generation() >= wanted;
         let lived = |worker: &&Worker| worker.booted_at.is_some_and(|at| now.since(at) >= LIVED_AFTER);
         if let Some(newest) = self.workers.iter().filter(lived).map(|worker| worker.born).max() {

@@ -42,7 +42,7 @@ pub struct MasterState {
     pub(super) fork_after: Instant,
     /// The pauses between workers that end as soon as they begin.
     pub(super) back_off: BackOff,
-    /// As many workers as were wanted have been there at once.
+    /// As many workers as were wanted at the start have been there at once.
     pub(super) has_served: bool,
     /// The number of workers that was last logged.
     pub(super) counted: Option<usize>,

@@ -110,6 +110,18 @@ fn a_replacement_that_does_not_boot_is_tried_again_while_others_serve() {
 }
 
 #[test]
+fn one_more_that_does_not_boot_is_tried_again_too() {
+    let mut world = World::unbooted(1);
+    world.board.get_mut(&1).unwrap().booted = true;
+    world.signal(Signal::TTIN);
+    world.tick();
+    world.end(2, BOOT_ERROR);
+    assert!(!world.state.is_stopping());
+    assert_eq!(forks(&world.pass(SECOND)), [0_u64; 0], "the first was replaced at once");
+    assert_eq!(world.active(), [1, 3]);
+}
+
+#[test]
 fn a_replacement_that_does_not_boot_ends_a_server_of_which_nothing_serves() {
     let mut world = World::serving(1);
     world.end(1, CRASH);
