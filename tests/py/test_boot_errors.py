@@ -199,7 +199,7 @@ def test_pid_file_of_a_running_server(launch, flavour):
 
 
 def test_a_boot_failure_later_stops_the_server(launch):
-    """When no other one serves: here the one that replaces the only one. (`test_broken_workers` has the others.)"""
+    """When no other one serves: here the one that replaces the only one."""
     server = launch("life_breaks:app", deaths=True)
     pid = int(server.get("/pid").body)
     (server.workdir / "break").touch()

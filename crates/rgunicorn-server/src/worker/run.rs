@@ -24,7 +24,7 @@ use crate::log::{ErrorLog, Level, RepeatedLine};
 
 /// Application calls between two looks at the rings. One turn of the ring delivers about 20 requests.
 const JOBS_PER_TURN_MAX: usize = 32;
-/// The name of the wait in [`WorkerSetup::give_up`](super::setup::WorkerSetup::give_up)'s line.
+/// The name of the wait in the line of `WorkerSetup::give_up`.
 pub(crate) const WAITING: &str = "Waiting for events";
 /// The status in the access log of a request whose client has left before its turn; nginx's number.
 pub const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -134,7 +134,7 @@ impl Reactor {
         result.inspect_err(|error| self.give_up(WAITING, error)).is_ok()
     }
 
-    /// Makes the worker leave because of an error that will not pass: see [`WorkerSetup::give_up`].
+    /// Makes the worker leave because of an error that will not pass: see `WorkerSetup::give_up`.
     pub fn give_up(&self, what: &str, error: &io::Error) {
         self.setup.give_up(what, error);
     }
