@@ -7,7 +7,7 @@ use crate::py::assert_no_borrow;
 use rgunicorn_io::driver::{Completion, READABLE, Token, WRITABLE};
 use rgunicorn_io::sys::waker;
 
-use super::state::{LoopState, WAKE};
+use super::state::{LoopState, PRIORITY_MAX, WAKE};
 use super::types::{Loop, Watcher};
 use super::watcher_state::{WatcherKind, WatcherList};
 use super::watchers::{differs, stat_path};
@@ -40,6 +40,7 @@ pub(super) fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>)
         me.waker.with(py, |waker| waker.drain());
         collect_signals(this);
     }
+    collect_sent(me, py);
     let (idle, pending) = me.state.with(py, |state| (state.has(WatcherList::Idle), state.has_pending()));
     if idle {
         queue_idle(me, py);
@@ -145,64 +146,67 @@ fn poll_stat(me: &Loop, watcher: &Bound<'_, Watcher>) {
     me.queue(watcher, READ);
 }
 
-/// Queues events for signals that have come and for children that have ended.
+/// Queues events for signals that have come, and has the children asked for.
 fn collect_signals(this: &Bound<'_, Loop>) {
     let py = this.py();
     let me = this.get();
-    let watchers = me.state.with(py, |state| state.listed(py, WatcherList::Signal));
-    let number = |watcher: &Py<Watcher>| {
-        watcher
-            .get()
-            .inner
-            .with(py, |inner| if let WatcherKind::Signal(number) = inner.kind { number } else { 0 })
-    };
-    // Several may watch the same one.
-    let arrived: Vec<&Py<Watcher>> =
-        watchers.iter().filter(|watcher| waker::signal_arrived(number(watcher))).collect();
-    for watcher in &arrived {
-        waker::forget_arrival(number(watcher));
+    let arrived = me.waker.with(py, |waker| waker::take_arrivals(waker));
+    if !arrived.is_empty() {
+        let watchers = me.state.with(py, |state| state.listed(py, WatcherList::Signal));
+        let watches = |watcher: &&Py<Watcher>, number: i32| {
+            watcher
+                .get()
+                .inner
+                .with(py, |inner| matches!(inner.kind, WatcherKind::Signal(theirs) if theirs == number))
+        };
+        for number in arrived {
+            for watcher in watchers.iter().filter(|watcher| watches(watcher, number)) {
+                me.queue(watcher.bind(py), READ);
+            }
+        }
     }
-    for watcher in arrived {
-        me.queue(watcher.bind(py), READ);
-    }
-    if me.main && me.state.with(py, |state| state.has(WatcherList::Child)) {
-        reap(me, py);
+    if me.main {
+        me.state.with(py, LoopState::ask_for_children);
     }
 }
 
-/// Asks the kernel for each watched child, and for no other: the exit status of those is for the code that waits for
-/// them.
-fn reap(me: &Loop, py: Python<'_>) {
-    let watchers = me.state.with(py, |state| state.listed(py, WatcherList::Child));
-    let wanted = |watcher: &Py<Watcher>| {
-        watcher.get().inner.with(py, |inner| match &inner.kind {
-            WatcherKind::Child(child) => child.pid,
-            _ => -1,
-        })
-    };
-    let mut pids: Vec<i32> = watchers.iter().map(wanted).filter(|pid| *pid >= 0).collect();
-    pids.sort_unstable();
-    pids.dedup();
-    // Those that are waited for by name come first: "any child" must not take them away.
-    pids.sort_by_key(|pid| *pid == 0);
-    for pid in pids {
-        while let Ok(Some((ended, status))) = waker::wait_child(pid) {
-            for watcher in &watchers {
-                let told = watcher.get().inner.with(py, |inner| match &mut inner.kind {
-                    WatcherKind::Child(child) if child.pid == ended || child.pid == 0 => {
-                        (child.rpid, child.rstatus) = (ended, status);
-                        inner.slot.is_some()
-                    }
-                    _ => false,
-                });
-                if told {
-                    me.queue(watcher.bind(py), READ);
-                }
-            }
-            if pid != 0 {
-                break;
-            }
+/// Queues events for the async watchers that were sent one.
+fn collect_sent(me: &Loop, py: Python<'_>) {
+    for watcher in me.state.with(py, |state| state.take_sent(py)) {
+        let sent = watcher.get().inner.with(py, |inner| match &mut inner.kind {
+            WatcherKind::Async(facts) => std::mem::take(&mut facts.sent),
+            _ => false,
+        });
+        if sent {
+            me.queue(watcher.bind(py), READ);
         }
+    }
+}
+
+/// Asks the kernel for a child if it is still watched, and for no other: the exit status of those is for the code that
+/// waits for them. Its watchers are handled before the next child is asked for, as libev does.
+pub(super) fn reap(me: &Loop, py: Python<'_>, pid: i32) {
+    if !me.state.with(py, |state| state.watches_child(pid)) {
+        return;
+    }
+    let Ok(Some((ended, status))) = waker::wait_child(pid) else { return };
+    let watchers = me.state.with(py, |state| {
+        if pid == 0 {
+            state.ask_again();
+        }
+        let mut watchers = state.of_child(py, 0);
+        watchers.extend(state.of_child(py, ended));
+        watchers
+    });
+    for watcher in watchers {
+        let keep = watcher.clone_ref(py);
+        me.state.with(py, |state| {
+            watcher.get().inner.with(py, |inner| {
+                let WatcherKind::Child(child) = &mut inner.kind else { return };
+                (child.rpid, child.rstatus) = (ended, status);
+                state.queue_at(keep, inner, READ, PRIORITY_MAX);
+            });
+        });
     }
 }
 

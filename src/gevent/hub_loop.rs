@@ -16,7 +16,6 @@ use rgunicorn_server::worker::LoopSource;
 use super::READ;
 use super::callback::Callback;
 use super::driver_ref::DriverRef;
-use super::state::LoopState;
 use super::types::{Loop, Watcher};
 use super::watcher_state::{WatcherKind, WatcherList};
 
@@ -195,6 +194,9 @@ impl Loop {
 
     /// Gives a signal its default effect back, if its last watcher is gone.
     fn release_signal(&self, py: Python<'_>, number: i32) {
+        if number == waker::SIGNAL_CHILD && self.state.with(py, |state| state.takes_sigchld) {
+            return;
+        }
         let others = self.state.with(py, |state| state.listed(py, WatcherList::Signal));
         let same = |other: &Py<Watcher>| {
             other
@@ -304,7 +306,10 @@ impl Loop {
         self.move_to(py, DriverRef::Own(Box::new(driver)), name)?;
         waker::rebind_signals(&before, &fresh);
         drop(before);
-        self.state.with(py, LoopState::update_now);
+        self.state.with(py, |state| {
+            state.forget_children();
+            state.update_now();
+        });
         Ok(())
     }
 

@@ -124,7 +124,7 @@ impl Loop {
 
     #[pyo3(signature = (r#ref=true, priority=None))]
     fn async_(this: &Bound<'_, Self>, r#ref: bool, priority: Option<i32>) -> PyResult<Py<Async>> {
-        Py::new(this.py(), (Async, Watcher::new(this, r#ref, priority, WatcherKind::Async)?))
+        Py::new(this.py(), (Async, Watcher::new(this, r#ref, priority, Async::kind())?))
     }
 
     /// Calls `async_`, of which this is the former name.
@@ -168,8 +168,10 @@ impl Loop {
                     let WatcherKind::Io(io) = &mut inner.kind else { return };
                     io.closing = true;
                     state.cancels.extend(io.op.take());
-                    let events = super::READ | super::WRITE;
-                    state.queue(keep, inner, events);
+                    let events = io.events & (super::READ | super::WRITE);
+                    if events != 0 {
+                        state.queue(keep, inner, events);
+                    }
                 });
             });
         }
@@ -181,13 +183,15 @@ impl Loop {
     pub(super) fn install_sigchld(&self, py: Python<'_>) -> PyResult<()> {
         if self.main {
             waker::watch_signal(waker::SIGNAL_CHILD, &self.waker(py))?;
+            self.state.with(py, |state| state.takes_sigchld = true);
         }
         Ok(())
     }
 
     /// Ends what `install_sigchld` began.
-    fn reset_sigchld(&self) {
+    fn reset_sigchld(&self, py: Python<'_>) {
         if self.main {
+            self.state.with(py, |state| state.takes_sigchld = false);
             waker::forget_signal(waker::SIGNAL_CHILD);
         }
     }

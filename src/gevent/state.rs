@@ -1,7 +1,7 @@
 //! The loop's queues. Plain data: nothing in here calls Python, and whatever is taken out is dropped by the caller. `W`
 //! is the class of the watchers, of which only their [`WatcherState`] is known here.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +54,14 @@ pub(super) struct WaitPlan {
     pub(super) needs_sync: bool,
 }
 
+/// The next step of a turn that handles events.
+pub(super) enum EventStep<W> {
+    /// To ask the kernel for a child.
+    Reap(i32),
+    /// To handle the event of a watcher.
+    Handle(Work<W>),
+}
+
 /// Events that a wait brings without the driver.
 pub(super) struct Arrived {
     /// Check watchers are started.
@@ -72,6 +80,15 @@ pub(super) struct LoopState<W> {
     /// Events to be handled, by priority; each watcher says whether its event still stands.
     pending: [VecDeque<Py<W>>; PRIORITIES],
     lists: [Vec<u32>; LISTS],
+    /// Slots of the started watchers of each child; 0: any child.
+    children: BTreeMap<i32, Vec<u32>>,
+    /// Children that the kernel has to be asked for, one after the other. The callbacks for one that has ended run
+    /// before the next is asked for: they may start watchers of it, and a status is given out once.
+    asked: VecDeque<i32>,
+    /// Async watchers that were sent an event since the last wait: slot and generation.
+    sent: Vec<(u32, u32)>,
+    /// SIGCHLD is taken for the watchers of children, whatever becomes of its other watchers.
+    pub(super) takes_sigchld: bool,
     /// Slots of the started io watchers of each descriptor.
     by_fd: Vec<Vec<u32>>,
     /// Io watchers that have to be polled with the next wait: slot and generation.
@@ -112,6 +129,10 @@ impl<W> LoopState<W> {
             timers: TimerHeap::default(),
             pending: Default::default(),
             lists: Default::default(),
+            children: BTreeMap::new(),
+            asked: VecDeque::new(),
+            sent: Vec::new(),
+            takes_sigchld: false,
             by_fd: Vec::new(),
             dirty: Vec::new(),
             cancels: Vec::new(),
@@ -171,7 +192,8 @@ impl<W> LoopState<W> {
         }
         let needs_sync = self.wake_op.is_none() || !self.is_clean();
         let waits_for_nothing = limit.is_none() && self.refs <= 0;
-        if nowait || self.has_work() || self.has(WatcherList::Idle) || waits_for_nothing {
+        let has_events = self.has_work() || !self.sent.is_empty() || self.has(WatcherList::Idle);
+        if nowait || has_events || waits_for_nothing {
             return WaitPlan { timeout: Duration::ZERO, needs_sync };
         }
         let mut timeout = limit.map_or(WAIT_MAX, |limit| limit.min(WAIT_MAX));
@@ -224,7 +246,13 @@ impl<W> LoopState<W> {
                 let due = self.now.after(stat.poll_interval());
                 self.timers.set(slot, due);
             }
-            WatcherKind::Async => {}
+            // What was sent before it was started is lost, as with libev.
+            WatcherKind::Async(facts) => facts.sent = false,
+            WatcherKind::Child(child) => {
+                self.children.entry(child.pid).or_default().push(slot);
+                // It may have ended before, and its signal may have been collected.
+                self.asked.push_back(child.pid);
+            }
             kind => {
                 if let Some(list) = kind.list() {
                     self.lists[list as usize].push(slot);
@@ -247,7 +275,15 @@ impl<W> LoopState<W> {
             WatcherKind::Timer(_) | WatcherKind::Stat(_) => {
                 self.timers.clear(slot);
             }
-            WatcherKind::Async => {}
+            WatcherKind::Async(_) => {}
+            WatcherKind::Child(child) => {
+                if let Some(slots) = self.children.get_mut(&child.pid) {
+                    slots.retain(|other| *other != slot);
+                    if slots.is_empty() {
+                        self.children.remove(&child.pid);
+                    }
+                }
+            }
             kind => {
                 if let Some(list) = kind.list() {
                     self.lists[list as usize].retain(|other| *other != slot);
@@ -264,20 +300,79 @@ impl<W> LoopState<W> {
 
     /// Queues an event of a watcher.
     pub(super) fn queue(&mut self, watcher: Py<W>, inner: &mut WatcherState, events: u32) {
+        let priority = inner.priority;
+        self.queue_at(watcher, inner, events, priority);
+    }
+
+    /// Queues an event of a watcher that is handled as if the watcher had that priority.
+    pub(super) fn queue_at(&mut self, watcher: Py<W>, inner: &mut WatcherState, events: u32, priority: i8) {
         let first = inner.events == 0;
         inner.events |= events;
         if first {
-            self.pending[(inner.priority - PRIORITY_MIN) as usize].push_back(watcher);
+            self.pending[(priority - PRIORITY_MIN) as usize].push_back(watcher);
         }
     }
 
-    /// Takes the next watcher to be handled: of the highest priority, the first queued. Its event may be void by now.
-    pub(super) fn next_pending(&mut self) -> Option<Work<W>> {
+    /// Takes the next step: a child to be asked for when the callbacks for the one before have run, or else the next
+    /// watcher to be handled, of the highest priority the first queued. Its event may be void by now.
+    pub(super) fn next_step(&mut self) -> Option<EventStep<W>> {
         if self.breaking {
             return None;
         }
+        if !self.asked.is_empty() && self.pending[PRIORITIES - 1].is_empty() {
+            return self.asked.pop_front().map(EventStep::Reap);
+        }
         let item = self.pending.iter_mut().rev().find_map(VecDeque::pop_front)?;
-        Some(Work { item, heartbeat_due: self.begin_work() })
+        Some(EventStep::Handle(Work { item, heartbeat_due: self.begin_work() }))
+    }
+
+    /// Asks for every watched child in the steps that come, for "any child" last: it must not take away the statuses of
+    /// children that are waited for by name.
+    pub(super) fn ask_for_children(&mut self) {
+        self.asked.clear();
+        self.asked.extend(self.children.keys().filter(|pid| **pid > 0));
+        self.asked.extend(self.children.contains_key(&0).then_some(0));
+    }
+
+    /// Asks for any child once more, after the callbacks for the one that was found.
+    pub(super) fn ask_again(&mut self) {
+        self.asked.push_front(0);
+    }
+
+    /// Forgets the children to be asked for: in a forked child they are not its own.
+    pub(super) fn forget_children(&mut self) {
+        self.asked.clear();
+    }
+
+    /// Returns the started watchers of a child.
+    pub(super) fn of_child(&self, py: Python<'_>, pid: i32) -> Vec<Py<W>> {
+        let slots = self.children.get(&pid);
+        slots.into_iter().flatten().filter_map(|slot| self.watcher(py, *slot)).collect()
+    }
+
+    /// Returns whether a child is watched.
+    pub(super) fn watches_child(&self, pid: i32) -> bool {
+        self.children.contains_key(&pid)
+    }
+
+    /// Notes that an async watcher was sent an event; the next turn collects it. False if it is not started.
+    pub(super) fn send(&mut self, inner: &mut WatcherState) -> bool {
+        let (WatcherKind::Async(facts), Some(slot)) = (&mut inner.kind, inner.slot) else { return false };
+        if let Some(started) = self.started.get(slot as usize)
+            && !std::mem::replace(&mut facts.sent, true)
+        {
+            self.sent.push((slot, started.generation));
+        }
+        true
+    }
+
+    /// Takes the async watchers that were sent an event and are still started.
+    pub(super) fn take_sent(&mut self, py: Python<'_>) -> Vec<Py<W>> {
+        let sent = std::mem::take(&mut self.sent);
+        let started = sent.into_iter().filter_map(|(slot, generation)| {
+            self.started.get(slot as usize).filter(|started| started.generation == generation)
+        });
+        started.map(|started| started.watcher.clone_ref(py)).collect()
     }
 
     /// Takes the next queued call. From the first one to the end of the queue, or to [`LoopState::end_callbacks`],
@@ -300,9 +395,9 @@ impl<W> LoopState<W> {
         !self.callbacks.is_empty() || self.has_pending()
     }
 
-    /// Returns whether events wait to be handled, void ones included.
+    /// Returns whether events wait to be handled, void ones included, or children to be asked for.
     pub(super) fn has_pending(&self) -> bool {
-        self.pending.iter().any(|queue| !queue.is_empty())
+        !self.asked.is_empty() || self.pending.iter().any(|queue| !queue.is_empty())
     }
 
     /// Returns whether nothing is left that the loop would go on for.
@@ -315,8 +410,11 @@ impl<W> LoopState<W> {
         self.pending.iter().map(VecDeque::len).sum()
     }
 
-    /// Returns the highest priority of a queued event.
+    /// Returns the highest priority of a queued event; those of children have the highest.
     pub(super) fn pending_priority(&self) -> Option<i8> {
+        if !self.asked.is_empty() {
+            return Some(PRIORITY_MAX);
+        }
         let at = self.pending.iter().rposition(|queue| !queue.is_empty())?;
         Some(at as i8 + PRIORITY_MIN)
     }

@@ -18,8 +18,8 @@ use rgunicorn_server::worker::LoopSource;
 
 use super::callback::Callback;
 use super::convert::{os_error, seconds};
-use super::events::collect;
-use super::state::{LoopState, WAKE};
+use super::events::{collect, reap};
+use super::state::{EventStep, LoopState, WAKE};
 use super::types::{Loop, Watcher};
 use super::watcher_state::{WatcherKind, WatcherList};
 use super::watchers::poll_mask;
@@ -206,7 +206,14 @@ impl Loop {
 fn handle_pending(this: &Bound<'_, Loop>) {
     let py = this.py();
     let me = this.get();
-    while let Some(work) = me.state.with(py, LoopState::next_pending) {
+    while let Some(step) = me.state.with(py, LoopState::next_step) {
+        let work = match step {
+            EventStep::Reap(pid) => {
+                reap(me, py, pid);
+                continue;
+            }
+            EventStep::Handle(work) => work,
+        };
         if work.heartbeat_due {
             heartbeat(me, py);
         }

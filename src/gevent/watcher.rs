@@ -162,7 +162,9 @@ impl Watcher {
     /// Returns whether an event waits for the callback to be called.
     #[getter]
     fn pending(&self, py: Python<'_>) -> bool {
-        self.inner.with(py, |inner| inner.events != 0)
+        self.inner.with(py, |inner| {
+            inner.events != 0 || matches!(&inner.kind, WatcherKind::Async(facts) if facts.sent)
+        })
     }
 
     #[getter]

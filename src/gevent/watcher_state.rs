@@ -37,7 +37,7 @@ pub(super) enum WatcherKind {
     Signal(i32),
     Child(ChildFacts),
     Stat(Box<StatFacts>),
-    Async,
+    Async(AsyncFacts),
     Fork,
     Prepare,
     Check,
@@ -74,6 +74,13 @@ pub(super) struct ChildFacts {
     pub(super) rstatus: i32,
 }
 
+/// An event that any thread may send.
+#[derive(Default)]
+pub(super) struct AsyncFacts {
+    /// Sent, and not collected by a turn yet.
+    pub(super) sent: bool,
+}
+
 /// A file, and what the last two looks at it saw.
 pub(super) struct StatFacts {
     pub(super) path: Py<PyAny>,
@@ -90,10 +97,9 @@ pub(super) enum WatcherList {
     Check,
     Idle,
     Signal,
-    Child,
 }
 /// Number of [`WatcherList`]s.
-pub(super) const LISTS: usize = 6;
+pub(super) const LISTS: usize = 5;
 
 impl WatcherKind {
     /// Returns the list in which its started watchers stand.
@@ -104,8 +110,7 @@ impl WatcherKind {
             Self::Check => Some(WatcherList::Check),
             Self::Idle => Some(WatcherList::Idle),
             Self::Signal(_) => Some(WatcherList::Signal),
-            Self::Child(_) => Some(WatcherList::Child),
-            Self::Io(_) | Self::Timer(_) | Self::Stat(_) | Self::Async => None,
+            Self::Io(_) | Self::Timer(_) | Self::Stat(_) | Self::Async(_) | Self::Child(_) => None,
         }
     }
 }

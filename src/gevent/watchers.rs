@@ -9,7 +9,7 @@ use rgunicorn_io::sys::waker;
 
 use super::convert::{os_error, seconds};
 use super::types::Watcher;
-use super::watcher_state::{ChildFacts, IoFacts, StatFacts, TimerFacts, WatcherKind};
+use super::watcher_state::{AsyncFacts, ChildFacts, IoFacts, StatFacts, TimerFacts, WatcherKind};
 use super::{IOFDSET, READ, WRITE};
 
 /// Returns the text of events: `READ|WRITE`, and other bits as a number.
@@ -177,9 +177,10 @@ impl Timer {
         Watcher::set_target(watcher, callback, args)?;
         Self::update_now(this, update);
         let owner = watcher.get().owner.get();
-        let repeats = watcher.get().inner.with(py, |inner| match &inner.kind {
-            WatcherKind::Timer(timer) => !timer.repeat.is_zero(),
-            _ => false,
+        let repeats = watcher.get().inner.with(py, |inner| {
+            // An event that waits to be handled is forgotten: it was of the former start.
+            inner.events = 0;
+            matches!(&inner.kind, WatcherKind::Timer(timer) if !timer.repeat.is_zero())
         });
         if !repeats {
             let stopped = owner.deactivate(watcher, false);
@@ -322,6 +323,10 @@ impl Stat {
     #[pyo3(signature = (callback, *args))]
     fn start(this: &Bound<'_, Self>, callback: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) -> PyResult<()> {
         let py = this.py();
+        if this.as_super().get().is_active(py) {
+            // A look now would hide a change since the last one.
+            return Watcher::start(this.as_super(), callback, args);
+        }
         let path = Self::facts(this, |facts| {
             facts.fix_interval();
             facts.path.clone_ref(py)
@@ -374,15 +379,21 @@ impl Stat {
 #[pyclass(frozen, extends = Watcher, name = "async_", module = "rgunicorn.gevent")]
 pub struct Async;
 
+impl Async {
+    pub(super) fn kind() -> WatcherKind {
+        WatcherKind::Async(AsyncFacts::default())
+    }
+}
+
 #[pymethods]
 impl Async {
-    /// Sends the event. From any thread.
+    /// Sends the event, for the next turn. From any thread.
     fn send(this: &Bound<'_, Self>) -> PyResult<()> {
         let (py, watcher) = (this.py(), this.as_super());
         let owner = watcher.get().owner.get();
         owner.check_alive(py)?;
-        if watcher.get().is_active(py) {
-            owner.queue(watcher, READ);
+        let active = owner.state.with(py, |state| watcher.get().inner.with(py, |inner| state.send(inner)));
+        if active {
             owner.waker(py).wake();
         }
         Ok(())

@@ -112,13 +112,13 @@ pub fn watch_signal(number: i32, waker: &Waker) -> io::Result<()> {
         .inspect_err(|_| watched.fd.store(before, Ordering::Release))
 }
 
-/// Ends [`watch_signal`]: the signal has its default effect again.
+/// Ends [`watch_signal`]: the signal has its default effect again. One that has come is not forgotten: the loop may
+/// watch it again before it looks.
 pub fn unwatch_signal(number: i32) {
     if let Some(watched) = slot(number) {
         // The order matters: no handler may write to a descriptor that its owner is about to close.
         let _ = set_handler(number, libc::SIG_DFL);
         watched.fd.store(-1, Ordering::Release);
-        watched.arrived.store(false, Ordering::Release);
     }
 }
 
@@ -138,16 +138,19 @@ pub fn rebind_signals(before: &Waker, waker: &Waker) {
     }
 }
 
-/// Tells whether the signal has come since [`forget_arrival`] was last called by its loop.
-pub fn signal_arrived(number: i32) -> bool {
-    slot(number).is_some_and(|watched| watched.arrived.load(Ordering::Acquire))
-}
-
-/// Forgets that the signal has come. To be called before it is looked for again.
-pub fn forget_arrival(number: i32) {
-    if let Some(watched) = slot(number) {
-        watched.arrived.store(false, Ordering::Release);
+/// Takes the signals that have come for the loop with this waker, lowest number first. Those that no loop watches any
+/// more are forgotten: they must not be told to a later watcher.
+pub fn take_arrivals(waker: &Waker) -> Vec<i32> {
+    let mut arrived = Vec::new();
+    for (number, watched) in WATCHED.iter().enumerate() {
+        let fd = watched.fd.load(Ordering::Acquire);
+        let mine = fd == waker.fd();
+        if (mine || fd < 0) && watched.arrived.load(Ordering::Acquire) {
+            watched.arrived.store(false, Ordering::Release);
+            arrived.extend(mine.then_some(number as i32));
+        }
     }
+    arrived
 }
 
 /// Ends the watching of all signals of a loop that ends: nothing leads to its waker any more.
@@ -155,6 +158,7 @@ pub fn release_signals(waker: &Waker) {
     for (number, watched) in WATCHED.iter().enumerate() {
         if watched.fd.load(Ordering::Acquire) == waker.fd() {
             unwatch_signal(number as i32);
+            watched.arrived.store(false, Ordering::Release);
         }
     }
 }
@@ -227,10 +231,19 @@ mod tests {
         assert_eq!(watch_signal(number, &other).unwrap_err().raw_os_error(), Some(libc::EBUSY));
         // SAFETY: the handler is installed.
         unsafe { libc::raise(number) };
-        assert!(readable(&waker) && signal_arrived(number));
-        forget_arrival(number);
-        assert!(!signal_arrived(number));
+        assert!(readable(&waker) && take_arrivals(&other).is_empty());
+        assert_eq!(take_arrivals(&waker), [number]);
+        assert!(take_arrivals(&waker).is_empty());
+        // Watched again before the loop looks: it has come. Watched by no loop when one looks: it is forgotten.
+        // SAFETY: the handler is installed.
+        unsafe { libc::raise(number) };
         unwatch_signal(number);
+        watch_signal(number, &waker).unwrap();
+        assert_eq!(take_arrivals(&waker), [number]);
+        // SAFETY: the handler is installed.
+        unsafe { libc::raise(number) };
+        unwatch_signal(number);
+        assert!(take_arrivals(&waker).is_empty());
         watch_signal(number, &other).unwrap();
         // A waker that is dropped without a word lets go as well, of what is still its own.
         let third = Waker::new().unwrap();
