@@ -72,8 +72,9 @@ impl Threads {
             kwargs.set_item("target", main)?;
             // The name that they have under Gunicorn.
             kwargs.set_item("name", format!("ThreadPoolExecutor-0_{number}"))?;
-            // The end of the process does not wait for one that hangs.
-            kwargs.set_item("daemon", true)?;
+            // Threads that the application starts in a request inherit it: as under Gunicorn, the end of the process
+            // waits for their work. It does not wait for one of these that hangs: see `leave_process`.
+            kwargs.set_item("daemon", false)?;
             let thread = class.call((), Some(&kwargs))?;
             thread.call_method0("start")?;
             threads.push(thread.unbind());
@@ -93,6 +94,13 @@ impl Threads {
         };
         // One that does not end within its time is enough; the others would not be waited for either.
         self.threads.iter().all(|thread| is_over(thread).unwrap_or(false))
+    }
+}
+
+impl Drop for Threads {
+    /// Lets the threads go also where the worker does not get as far as its loop: the interpreter's end waits for them.
+    fn drop(&mut self) {
+        self.pool.close();
     }
 }
 

@@ -1,7 +1,11 @@
 """An application for tests of workers with threads: who runs where, what a thread keeps, who has left."""
 
+import asyncio
+import json
 import os
 import pathlib
+import signal
+import sys
 import threading
 import time
 
@@ -19,6 +23,37 @@ def meet(environ):
     """Answers when four requests are in the application at the same time: the name of the thread."""
     together.wait(WAIT_S)
     return threading.current_thread().name
+
+
+@app.text("/thread")
+def thread(environ):
+    """What an application can see of the thread that runs it."""
+    current = threading.current_thread()
+    started = threading.Thread(target=time.time)
+    facts = {
+        "daemon": current.daemon,
+        "a thread's daemon": started.daemon,
+        "class": type(current).__name__,
+        "listed": current in threading.enumerate(),
+        "name": current.name.rstrip("0123456789"),
+        "blocked signals": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+        "stack": threading.stack_size(),
+        "traced": [sys.gettrace(), sys.getprofile()],
+        "running loop": asyncio._get_running_loop(),
+    }
+    return json.dumps(facts)
+
+
+@app.text("/background")
+def background(environ):
+    """Starts work that outlives the request, and the server's wish to stop."""
+
+    def work():
+        time.sleep(1)
+        pathlib.Path("worked").touch()
+
+    threading.Thread(target=work).start()
+    return str(os.getpid())
 
 
 @app.text("/kept")

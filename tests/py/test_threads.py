@@ -1,6 +1,7 @@
 """Workers with threads, `gthread` and `--threads` for `sync` and `uring`: the promises of Gunicorn's gthread worker."""
 
 import contextlib
+import json
 import signal
 import time
 
@@ -51,6 +52,22 @@ def test_requests_run_at_the_same_time(launch, flavour, kind):
     assert names == {f"ThreadPoolExecutor-0_{number}" for number in range(THREADS)}
     assert server.wait_log("Using worker: (.*)")[1] == ("gthread" if kind == "sync" else kind)
     assert server.get("/main").body == b"False"
+
+
+def test_the_thread_is_an_ordinary_one(launch, flavour, kind):
+    server = start(launch, flavour, kind)
+    assert json.loads(server.get("/thread").body) == {
+        "daemon": False, "a thread's daemon": False, "class": "Thread", "listed": True, "name": "ThreadPoolExecutor-0_",
+        "blocked signals": [], "stack": 0, "traced": [None, None], "running loop": None,
+    }  # fmt: skip
+
+
+def test_threads_of_the_application_end_their_work(launch, flavour, kind):
+    """The end of the worker waits for them, within `graceful_timeout`."""
+    server = start(launch, flavour, kind)
+    assert server.get("/background").status == 200
+    assert server.terminate() == 0
+    assert (server.workdir / "worked").exists()
 
 
 def test_a_thread_keeps_what_is_local_to_it(launch, flavour):
