@@ -24,7 +24,7 @@ use pyo3::prelude::*;
 
 use crate::conf::ConfigObjects;
 use crate::gevent;
-use crate::py::format_exception;
+use crate::py::{format_exception, leave_master_handlers};
 use crate::wsgi::{self, LoadError};
 use rgunicorn_io::sys::file::open_missing_standard_streams;
 use rgunicorn_server::arbiter::{self, ArbiterConfig, Launch};
@@ -65,6 +65,9 @@ fn run(py: Python<'_>, sources: Result<Sources, StartExit>) -> i32 {
         Ok(ready) => ready,
         Err(StartExit(status)) => return status,
     };
+    if let Err(error) = leave_master_handlers(py, &arbiter::SIGNALS) {
+        return complain(py, &format_exception(py, &error)).0;
+    }
     let status = arbiter::run(&mut server, config, launch);
     if server.leaves_at_once {
         wsgi::leave_process(py, status);

@@ -13,8 +13,8 @@ use pyo3::types::PyDict;
 use crate::conf::{Hook, HookFailure, WorkerHandle};
 use crate::gevent;
 use crate::py::{
-    QueueListener, SignalHooks, Watch, Watchdog, WorkerSignals, exit_status, format_exception,
-    install_chunk_cache, wakeup_pipe,
+    QueueListener, SignalHooks, WakeupPipe, Watch, Watchdog, WorkerSignals, exit_status, format_exception,
+    install_chunk_cache,
 };
 use crate::wsgi::{
     DirectApp, ErrorStream, GreenletApp, ListenerName, LoadError, RequestHooks, ServerFacts, ThreadContext,
@@ -298,13 +298,13 @@ impl<'py> WorkerBoot<'_, 'py> {
         // Only here and not in the master: the process that serves is the one that gains, and no thread of
         // the application can be in the allocator yet.
         install_chunk_cache(py, settings.frame_cache_chunks());
-        let wake = wakeup_pipe(py)?;
+        let WakeupPipe { read: wake, write: wakeup } = WakeupPipe::install(py)?;
         let watch = Arc::new(Watch::new(py, self.errors.clone())?);
         let int = objects.own_hook(py, Hook::WorkerInt)?;
         let abort = objects.own_hook(py, Hook::WorkerAbort)?;
         let signal_hooks = SignalHooks::new(int, abort, &worker);
         let (errors, control, hooks) = (self.errors.clone(), self.control.clone(), signal_hooks.clone());
-        WorkerSignals { control, errors, watch: watch.clone(), hooks }.install(py)?;
+        WorkerSignals { control, errors, watch: watch.clone(), hooks, wakeup }.install(py)?;
         Ok(Identified { worker, wake, watch, signal_hooks })
     }
 

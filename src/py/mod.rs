@@ -7,6 +7,7 @@
 
 mod arena;
 mod error;
+mod forks;
 mod greenlet;
 mod overdue;
 mod queue_listener;
@@ -17,9 +18,10 @@ mod watch;
 
 pub use arena::install_chunk_cache;
 pub use error::{exit_status, format_exception, is_stop_iteration};
+pub use forks::leave_master_handlers;
 pub use greenlet::Greenlets;
 pub use queue_listener::QueueListener;
-pub use signals::{SignalHooks, WorkerSignals, wakeup_pipe};
+pub use signals::{SignalHooks, WakeupPipe, WorkerSignals};
 pub use stack::{GilCell, ThreadBound, WrongOwner, assert_no_borrow};
 pub use vectorcall::{Args, FastMethod, install_vectorcall_method};
 pub use watch::{Describe, Watch, Watchdog, instances};

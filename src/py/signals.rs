@@ -1,7 +1,7 @@
 //! A worker's signal handlers. They are real Python handlers (applications look at them with `signal.getsignal` and
 //! wrap them), installed before the application is imported.
 
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +9,12 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
+use rgunicorn_io::sys::signal::Signal;
 use rgunicorn_server::log::{ErrorLog, Level};
 use rgunicorn_server::worker::Control;
 
 use super::error::{exit_status, format_exception};
+use super::forks::{Installed, leave_worker_handlers};
 use super::watch::Watch;
 
 /// Gunicorn gives worker_int hooks and log writers this long before the process leaves.
@@ -32,6 +34,8 @@ pub struct WorkerSignals {
     pub watch: Arc<Watch>,
     /// Functions of the configuration.
     pub hooks: SignalHooks,
+    /// The descriptor that Python's C handler writes to.
+    pub wakeup: RawFd,
 }
 
 /// `worker_int` and `worker_abort`, and the worker that they get.
@@ -96,13 +100,18 @@ impl WorkerSignals {
 
     /// Installs the handlers: TERM stops gracefully, INT and QUIT leave at once with status 0, ABRT with status 1, USR1
     /// reopens the logs; HUP, USR2, WINCH, TTIN and TTOU are the master's and ignored here; CHLD is the application's.
+    /// Children that the application forks do not have them.
     ///
     /// # Errors
-    /// Those of `signal.signal`.
+    /// Those of `signal.signal` and `os.register_at_fork`.
     pub fn install(&self, py: Python<'_>) -> PyResult<()> {
         let signal = py.import("signal")?;
-        let set = |name: &str, handler: &Bound<'_, PyAny>| -> PyResult<()> {
-            signal.call_method1("signal", (signal.getattr(name)?, handler)).map(drop)
+        let mut installed = Vec::new();
+        let mut set = |name: &str, handler: &Bound<'_, PyAny>| -> PyResult<()> {
+            let number = signal.getattr(name)?;
+            signal.call_method1("signal", (&number, handler))?;
+            installed.push(Installed { signal: Signal(number.extract()?), handler: handler.clone().unbind() });
+            Ok(())
         };
         let control = self.control.clone();
         let exit = handler(py, c"handle_exit", move |_| {
@@ -147,7 +156,8 @@ impl WorkerSignals {
         for name in ["SIGHUP", "SIGUSR2", "SIGWINCH", "SIGTTIN", "SIGTTOU"] {
             set(name, &ignore)?;
         }
-        set("SIGCHLD", &signal.getattr("SIG_DFL")?)?;
+        signal.call_method1("signal", (signal.getattr("SIGCHLD")?, signal.getattr("SIG_DFL")?))?;
+        leave_worker_handlers(py, installed, self.wakeup)?;
         for name in ["SIGTERM", "SIGUSR1"] {
             signal.call_method1("siginterrupt", (signal.getattr(name)?, false))?;
         }
@@ -170,18 +180,28 @@ fn handler<'py>(
     Ok(function.into_any())
 }
 
-/// Makes the pipe through which every signal wakes the worker's loop, whichever thread received it: Python's own C
-/// handler writes to it (`signal.set_wakeup_fd`). Returns the read end; both ends stay open for the process's life.
-///
-/// # Errors
-/// Those of pipe2(2) and `set_wakeup_fd`.
-pub fn wakeup_pipe(py: Python<'_>) -> PyResult<OwnedFd> {
-    let (read, write) = rgunicorn_io::sys::file::nonblocking_pipe()?;
-    let kwargs = PyDict::new(py);
-    kwargs.set_item("warn_on_full_buffer", false)?;
-    py.import("signal")?.call_method("set_wakeup_fd", (write.as_raw_fd(),), Some(&kwargs))?;
-    let _ = write.into_raw_fd();
-    // Where no process can read any more, Python complains of signals that come late, on stderr.
-    let _ = read.try_clone()?.into_raw_fd();
-    Ok(read)
+/// The pipe through which every signal wakes the worker's loop, whichever thread received it: Python's own C handler
+/// writes to it (`signal.set_wakeup_fd`).
+pub struct WakeupPipe {
+    /// The end that the loop polls.
+    pub read: OwnedFd,
+    /// The other end. It stays open for the process's life.
+    pub write: RawFd,
+}
+
+impl WakeupPipe {
+    /// Makes the pipe, and has Python write to it.
+    ///
+    /// # Errors
+    /// Those of pipe2(2) and `set_wakeup_fd`.
+    pub fn install(py: Python<'_>) -> PyResult<Self> {
+        let (read, write) = rgunicorn_io::sys::file::nonblocking_pipe()?;
+        let kwargs = PyDict::new(py);
+        kwargs.set_item("warn_on_full_buffer", false)?;
+        py.import("signal")?.call_method("set_wakeup_fd", (write.as_raw_fd(),), Some(&kwargs))?;
+        let write = write.into_raw_fd();
+        // Where no process can read any more, Python complains of signals that come late, on stderr.
+        let _ = read.try_clone()?.into_raw_fd();
+        Ok(Self { read, write })
+    }
 }

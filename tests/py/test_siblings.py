@@ -1,11 +1,12 @@
 """What a worker must not take from its siblings and successors: connections, and their places."""
 
 import contextlib
+import json
 import re
 import signal
 
 import pytest
-from harness import wait_for
+from harness import is_alive, wait_for
 from masters import upgrade, wait_answers
 from rawhttp import request
 
@@ -42,6 +43,59 @@ def test_a_child_of_the_application_is_no_worker(launch, way):
     new = server.wait_workers(2, without=pids)
     assert len(re.findall("Booting worker", server.log)) == 4
     assert server.worker_pid() in new
+
+
+@pytest.mark.own(reason="Gunicorn's children keep its handlers, and hang")
+@pytest.mark.parametrize("way", ["/ended", "/pool"])
+def test_children_of_the_application_can_be_terminated(launch, way):
+    server = launch("forks:app")
+    expected = [-signal.SIGTERM] * 10 if way == "/ended" else [number * number for number in range(10)]
+    for _ in range(4):
+        assert json.loads(server.get(way).body) == expected
+
+
+@pytest.mark.own
+def test_children_of_the_application_have_the_dispositions_of_a_program(launch):
+    server = launch("forks:app")
+    found = json.loads(server.get("/dispositions").body)
+    assert found.pop("blocked") == 0
+    assert found.pop("SIGINT") == "default_int_handler"
+    assert set(found.values()) == {"SIG_DFL"}, found
+    assert server.terminate() == 0
+
+
+HOOK_WITH_A_CHILD = """
+import multiprocessing
+import pathlib
+import time
+
+def {hook}(server):
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+    process.start()
+    pathlib.Path("child").write_text(str(process.pid))
+    if {ends}:
+        process.terminate()
+        process.join(10)
+        pathlib.Path("status").write_text(str(process.exitcode))
+"""
+
+
+@pytest.mark.own(reason="Gunicorn's children keep its handlers, and hang")
+@pytest.mark.parametrize("hook", ["on_starting", "when_ready"])
+def test_children_of_hooks_can_be_terminated(launch, hook):
+    server = launch("steady:app", config=HOOK_WITH_A_CHILD.format(hook=hook, ends=True))
+    assert server.worker_pid()
+    assert (server.workdir / "status").read_text() == str(-signal.SIGTERM)
+
+
+@pytest.mark.own(reason="Gunicorn's children keep its handlers, and hang")
+def test_the_end_of_the_server_ends_a_child_of_a_hook(launch):
+    """`multiprocessing` terminates its daemons when the master leaves, and waits for them."""
+    server = launch("steady:app", config=HOOK_WITH_A_CHILD.format(hook="when_ready", ends=False))
+    assert server.worker_pid()
+    child = int((server.workdir / "child").read_text())
+    assert server.terminate() == 0
+    assert not is_alive(child)
 
 
 def busy(server):

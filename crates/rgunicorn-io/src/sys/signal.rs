@@ -211,6 +211,24 @@ impl Drop for SignalQueue {
     }
 }
 
+/// Lets the queue go in a child that was forked beside its owner, by a hook: where its handler is still in place,
+/// signals have their default actions again, and nothing leads to the parent's eventfd.
+pub fn leave_queue_in_child() {
+    for (number, _) in NAMES {
+        // SAFETY: all-zero is a valid sigaction, and sigaction(2) writes the present one there.
+        let present = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            check(libc::sigaction(number, std::ptr::null(), &raw mut action)).map(|_| action.sa_sigaction)
+        };
+        if present.is_ok_and(|handler| handler == on_signal as extern "C" fn(libc::c_int) as libc::sighandler_t) {
+            let _ = set_handler(Signal(number), libc::SIG_DFL);
+        }
+    }
+    WAKE_FD.store(-1, Ordering::Release);
+    RING.clear();
+    OWNED.store(false, Ordering::Release);
+}
+
 /// A set of blocked signals; dropping it puts the calling thread's former mask back, and what is pending is delivered
 /// then. It remembers a whole mask, so guards of one thread are dropped in the reverse order of their making.
 #[derive(Debug)]

@@ -138,6 +138,11 @@ pub fn rebind_signals(before: &Waker, waker: &Waker) {
     }
 }
 
+/// Tells whether a loop watches the signal.
+pub fn is_watched(number: i32) -> bool {
+    slot(number).is_some_and(|watched| watched.fd.load(Ordering::Acquire) >= 0)
+}
+
 /// Takes the signals that have come for the loop with this waker, lowest number first. Those that no loop watches any
 /// more are forgotten: they must not be told to a later watcher.
 pub fn take_arrivals(waker: &Waker) -> Vec<i32> {

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Weak;
 
 /// The signals that the master takes. A worker starts with all of them blocked and at their default actions.
-pub(super) const SIGNALS: [Signal; 10] = [
+pub const SIGNALS: [Signal; 10] = [
     Signal::HUP,
     Signal::INT,
     Signal::QUIT,

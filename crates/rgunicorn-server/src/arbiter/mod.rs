@@ -35,6 +35,7 @@ mod tests;
 mod upgrade;
 
 pub use event::{Action, MasterEvent, NotifyMessage, WorkerLimits};
+pub use master::SIGNALS;
 pub use plan::plan;
 pub use run::run;
 pub use state::MasterState;
