@@ -122,6 +122,11 @@ impl WorkerSignals {
         for name in ["SIGINT", "SIGQUIT"] {
             let signals = self.clone();
             let leave = handler(py, c"handle_quit", move |py| {
+                // Ctrl-C goes to the whole group, and the master sends QUIT as well: the first one counts. A second
+                // exception would be that of `worker_exit`, or of whatever else the first one has begun.
+                if signals.control.quitting().is_some() {
+                    return Ok(());
+                }
                 signals.control.quit(0);
                 if let Err(error) = signals.hooks.on_int(py) {
                     return Err(signals.quit_by(py, error));

@@ -1,7 +1,10 @@
 """Hooks: their order, their process and their arguments (tests/confs/every_hook.py notes every call)."""
 
+import contextlib
 import os
+import re
 import signal
+import time
 
 import pytest
 from conf_files import events, facts, notes, start, wait_notes
@@ -141,6 +144,34 @@ def test_quick_stop(launch, signum):
         assert since(server, seen, pid) == ["worker_int", "worker_exit"]
     assert since(server, seen, server.pid) == ["child_exit", "child_exit", "on_exit"]
     assert [note["alive"] for note in notes(server, "worker_int")] == [False, False]
+
+
+@pytest.fixture(params=["launch", "launch_gevent"])
+def launch_any(request):
+    """Starts workers of all types."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.mark.own(reason="Gunicorn runs worker_int once for each signal, and then not worker_exit")
+@pytest.mark.parametrize("state", ["idle", "busy"])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGQUIT], ids=lambda signum: signum.name)
+def test_a_signal_to_the_whole_group(launch_any, signum, state):
+    """Ctrl-C at a terminal, pressed again: the workers get it from there, and QUIT from the master."""
+    server, pids = started(launch_any, 2)
+    seen = len(notes(server))
+    with server.client() as client:
+        if state == "busy":
+            client.send(request("/sleep?s=30"))
+            wait_notes(server, "pre_request")
+        for _ in range(3):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signum)
+            time.sleep(0.03)
+        assert server.wait_exit() == 0
+    for pid in pids:
+        ends = [event for event in since(server, seen, pid) if event.startswith("worker")]
+        assert ends == ["worker_int", "worker_exit"]
+    assert not re.search("SystemExit|Exception during|Unhandled", server.all_output()), server.all_output()
 
 
 @pytest.mark.parametrize(
