@@ -9,8 +9,10 @@ use pyo3::prelude::*;
 
 use crate::conf::{self, ConfigObjects, Variable};
 use rgunicorn_io::sys::listener::Listener;
-use rgunicorn_io::sys::process::Pid;
-use rgunicorn_server::arbiter::{ArbiterConfig, ForkSide, HookEvent, Host, PARENT_VARIABLE, WorkerContext};
+use rgunicorn_io::sys::process::{self, Pid};
+use rgunicorn_server::arbiter::{
+    ArbiterConfig, ForkSide, HookEvent, Host, PARENT_VARIABLE, PROCESS_NAME, WorkerContext,
+};
 use rgunicorn_server::log::{ErrorLog, Level};
 use rgunicorn_settings::Settings;
 
@@ -174,6 +176,19 @@ impl Host for Server {
 
     fn reopen_logs(&mut self) {
         self.current.logs.reopen();
+    }
+
+    /// Names the process by the package `setproctitle`, as Gunicorn does, where that can be imported. It looks for the
+    /// arguments of the process when it is first used, and would not find them once they are overwritten: calls of the
+    /// application's own would do nothing.
+    fn set_title(&mut self, title: &str) {
+        let named = Python::attach(|py| {
+            py.import("setproctitle")?.call_method1("setproctitle", (title,)).map(drop)
+        });
+        match named {
+            Ok(()) => process::set_name(PROCESS_NAME),
+            Err(_) => process::set_title(PROCESS_NAME, title),
+        }
     }
 
     fn blocking(&mut self, wait: &mut dyn FnMut()) {

@@ -8,7 +8,8 @@ import re
 import signal
 
 import pytest
-from harness import wait_for
+from harness import APPS, wait_for
+from masters import title
 from rawhttp import Client
 
 pytestmark = pytest.mark.one_driver
@@ -340,20 +341,40 @@ def test_reload_takes_new_values(launch):
 
 
 @pytest.mark.own
-def test_names_of_the_processes(launch):
-    """Gunicorn needs a package for this. A reload renames the master too."""
-
-    def title(pid):
-        with open(f"/proc/{pid}/cmdline") as file:
-            return file.read().rstrip("\0")
-
-    server = launch("life:app", config="")
+@pytest.mark.parametrize("package", [True, False])
+def test_names_of_the_processes(launch, package, tmp_path):
+    """Gunicorn needs the package setproctitle for this. A reload renames the master too."""
+    env = {}
+    if not package:
+        (tmp_path / "setproctitle.py").write_text("raise ImportError('hidden by the test')\n")
+        env["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{APPS}"
+    server = launch("life:app", config="", env=env)
     assert title(server.pid) == "rgunicorn: master [life:app]"
     old = server.workers()
     reload(server, "proc_name = 'shop'\n")
     (worker,) = server.wait_workers(1, without=old)
     wait_for("the new name", lambda: title(server.pid) == "rgunicorn: master [shop]")
     assert title(worker) == "rgunicorn: worker [shop]"
+
+
+NAMING = """
+def post_worker_init(worker):
+    import setproctitle
+    setproctitle.setproctitle(f"shop {worker.age}, with a name that is longer than the arguments")
+
+def when_ready(server):
+    import setproctitle
+    setproctitle.setproctitle("shop")
+"""
+
+
+def test_names_that_hooks_give(launch):
+    server = launch("life:app", config=NAMING)
+    wait_for("the master's name", lambda: title(server.pid) == "shop")
+    (worker,) = server.wait_workers(1)
+    name = "shop 1, with a name that is longer than the arguments"
+    wait_for("the worker's name", lambda: title(worker) == name)
+    assert server.get("/pid").body == str(worker).encode()
 
 
 def test_reload_takes_environment_variables_back(launch):

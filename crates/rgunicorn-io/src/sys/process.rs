@@ -107,7 +107,7 @@ fn arguments() -> Option<(u64, usize)> {
 }
 
 /// Names the calling thread, the first 15 bytes of `name` (PR_SET_NAME): what `top` and `pgrep` show for a main thread.
-fn set_name(name: &str) {
+pub fn set_name(name: &str) {
     let bytes: Vec<u8> = name.bytes().filter(|byte| *byte != 0).collect();
     if let Ok(text) = CString::new(bytes) {
         // SAFETY: PR_SET_NAME reads a string up to its NUL or 16 bytes.

@@ -5,12 +5,12 @@ use super::event::{Action, MasterEvent};
 use super::listener_set::ListenerSet;
 use super::plan::plan;
 use super::state::MasterState;
-use super::{ArbiterConfig, Host, Level};
+use super::{ArbiterConfig, Host, Level, PROCESS_NAME};
 use rgunicorn_io::sys::clock;
 use rgunicorn_io::sys::exec::Program;
 use rgunicorn_io::sys::listener::Listener;
 use rgunicorn_io::sys::pidfile::{PidFile, PidFileError};
-use rgunicorn_io::sys::process::{self, Pid};
+use rgunicorn_io::sys::process::Pid;
 use rgunicorn_io::sys::shared::{Scoreboard, Slot};
 use rgunicorn_io::sys::signal::{Signal, SignalQueue};
 use rgunicorn_io::sys::systemd::Notifier;
@@ -65,8 +65,8 @@ impl Master<'_> {
         Continue(plan(&mut self.state, event, clock::now()))
     }
 
-    pub(super) fn set_title(&self) {
-        set_title("master", &self.listener_set.config, self.state.suffix());
+    pub(super) fn set_title(&mut self, role: &str) {
+        set_title(self.host, role, &self.listener_set.config, self.state.suffix());
     }
 
     /// Writes the pid file again after a reload: it may have a new name, or have been removed by hand. At no
@@ -100,6 +100,6 @@ pub(super) fn pid_path(config: &ArbiterConfig, suffix: &str) -> Option<PathBuf> 
 }
 
 /// Sets the process title, such as `rgunicorn: master [NAME]`.
-pub(super) fn set_title(role: &str, config: &ArbiterConfig, suffix: &str) {
-    process::set_title("rgunicorn", &format!("rgunicorn: {role} [{}{suffix}]", config.proc_name));
+pub(super) fn set_title(host: &mut dyn Host, role: &str, config: &ArbiterConfig, suffix: &str) {
+    host.set_title(&format!("{PROCESS_NAME}: {role} [{}{suffix}]", config.proc_name));
 }

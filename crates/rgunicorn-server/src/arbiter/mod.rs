@@ -44,7 +44,7 @@ use crate::log::Level;
 use rgunicorn_io::sys::exec::Program;
 use rgunicorn_io::sys::listener::{ListenAddress, Listener};
 use rgunicorn_io::sys::place::Owner;
-use rgunicorn_io::sys::process::Pid;
+use rgunicorn_io::sys::process::{self, Pid};
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_io::sys::signal::Blocked;
 use rgunicorn_io::sys::systemd::Notifier;
@@ -168,6 +168,9 @@ pub struct Launch {
     pub watchdog: Option<Duration>,
 }
 
+/// The program's name in process titles, and for `pgrep`.
+pub const PROCESS_NAME: &str = "rgunicorn";
+
 /// The environment variable that tells a new master the process id of the old one. Gunicorn's name.
 pub const PARENT_VARIABLE: &str = "GUNICORN_PID";
 /// The environment variable that tells a new master the descriptors of its listening sockets, separated by
@@ -229,6 +232,11 @@ pub trait Host {
 
     /// Learns that the old master has gone: [`PARENT_VARIABLE`] is no longer true.
     fn became_master(&mut self) {}
+
+    /// Names the process for `ps`.
+    fn set_title(&mut self, title: &str) {
+        process::set_title(PROCESS_NAME, title);
+    }
 
     /// Opens the log files again (USR1, HUP).
     fn reopen_logs(&mut self);

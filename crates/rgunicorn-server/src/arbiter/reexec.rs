@@ -55,7 +55,7 @@ impl Master<'_> {
     /// Takes the names of the old master, which has gone.
     pub(super) fn promote(&mut self, old_master: Pid) {
         self.host.became_master();
-        self.set_title();
+        self.set_title("master");
         let Some(path) = pid_path(&self.listener_set.config, self.state.suffix()) else { return };
         match PidFile::create_after(&path, old_master) {
             Ok(created) => {

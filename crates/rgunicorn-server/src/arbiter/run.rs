@@ -46,7 +46,7 @@ impl<'h> Master<'h> {
         if notifier.is_some() {
             state = state.notifying(watchdog);
         }
-        set_title("master", &config, state.suffix());
+        set_title(host, "master", &config, state.suffix());
         host.event(HookEvent::NumWorkersChanged { new: config.workers, old: None })?;
         host.log(Level::Info, format_args!("Starting rgunicorn {}", config.version));
         let pidfile = match create_pidfile(&config, state.suffix()) {
@@ -316,7 +316,7 @@ impl<'h> Master<'h> {
             self.listener_set = candidate;
         }
         let config = Arc::clone(&self.listener_set.config);
-        set_title("worker", &config, self.state.suffix());
+        self.set_title("worker");
         let pid = process::id();
         self.host.log(Level::Info, format_args!("Booting worker with pid: {pid}"));
         let status = match self.listener_set.take_listeners() {
@@ -372,7 +372,7 @@ impl<'h> Master<'h> {
         }
         self.host.listening(&self.listener_set.listeners);
         self.rewrite_pidfile();
-        self.set_title();
+        self.set_title("master");
         self.host.reload_done(true);
     }
 
