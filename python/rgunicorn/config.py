@@ -342,12 +342,12 @@ def account(value: str | int | None, find: Callable[[str], Account], own: Callab
 
 def host_port(text: str) -> str | tuple[str, int]:
     """Return HOST:PORT as a pair, or the path of a unix socket alone."""
-    if text.startswith("unix://"):
-        return text.removeprefix("unix://")
-    host, separator, port = text.rpartition(":")
-    if not separator or not port.isdigit():
-        raise ValueError(f"statsd_host: {text!r} is neither HOST:PORT nor unix://PATH")
-    return (host, int(port))
+    # Digits make it a host of that name, as under Gunicorn.
+    if text.startswith("unix:") and text.removeprefix("unix:").isdigit():
+        return ("unix", int(text.removeprefix("unix:")))
+    address = parse_address(text, "8125")
+    assert not isinstance(address, int)
+    return address
 
 
 def shown(value: Any) -> str:

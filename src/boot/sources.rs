@@ -174,6 +174,13 @@ impl Sources {
                 format!("can't change to {directory:?}: no such directory (allowed: an existing directory)");
             return Err(settings.refuse(Id::chdir, reason).into());
         }
+        let at = settings.chdir().map_or(start.clone(), |directory| start.join(directory));
+        if let Some(directory) = settings.worker_tmp_dir()
+            && !at.join(directory).is_dir()
+        {
+            let reason = format!("{directory:?} is no directory (allowed: an existing directory)");
+            return Err(settings.refuse(Id::worker_tmp_dir, reason).into());
+        }
         if let Some(entry) = settings.raw_env().iter().find(|entry| !is_variable(entry)) {
             let reason = format!("environment setting '{entry}' invalid (allowed: KEY=VALUE)");
             return Err(settings.refuse(Id::raw_env, reason).into());

@@ -352,6 +352,14 @@ def test_io_uring_if_possible_where_it_is_forbidden(launch):
     assert server.log.count("io_uring") == 2
 
 
+def test_a_worker_tmp_dir_that_is_missing(flavour, workdir):
+    """Under Gunicorn the first worker cannot be made, and the master fails."""
+    done = run_to_end(flavour, workdir, "--bind", "127.0.0.1:0", "--worker-tmp-dir", "missing", "life:app")
+    assert done.returncode == (1 if flavour.own else 255), done.stderr
+    if flavour.own:
+        assert done.stderr.startswith('Error: worker_tmp_dir: "missing" is no directory'), done.stderr
+
+
 # What ends well.
 
 

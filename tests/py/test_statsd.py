@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from glogs import SERVERS, clean, collected, outcomes, request, settings, statsd
+from harness import run_to_end
 
 pytestmark = [pytest.mark.one_driver, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
@@ -147,7 +149,9 @@ def test_no_statsd_is_no_failure(tmp_path: Path) -> None:
         logger = statsd("rgunicorn").Statsd(settings(errorlog=str(path), statsd_host=host))
         for use in USES.values():
             use(logger)
-    assert "statsd" not in path.read_text()
+    # Gunicorn does not say so; nothing else tells of it.
+    assert len(re.findall(r"\[WARNING\] No connection to statsd at ", path.read_text())) == 2
+    assert path.read_text().count("statsd") == 2
 
 
 def test_a_new_statsd_on_the_same_path_is_found(workdir: Path) -> None:
@@ -201,3 +205,50 @@ def test_what_cannot_be_sent_is_a_warning(workdir: Path) -> None:
     logger = statsd("rgunicorn").Statsd(settings(errorlog=str(log), statsd_host="/no/such"))
     logger.gauge("caf\xe9", 1)
     assert "[WARNING] Cannot send to statsd\nTraceback" in log.read_text()
+
+
+FORMS = ["{host}:{port}", "localhost:{port}", "unix:{path}", "unix://{path}", "unix:statsd.sock"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_the_address(launch: Any, workdir: Path, form: str) -> None:
+    family = socket.AF_UNIX if form.startswith("unix") else socket.AF_INET
+    receives(launch, workdir, form, family)
+
+
+@pytest.mark.own(reason="Gunicorn sends nothing there, and says nothing")
+def test_an_ipv6_address(launch: Any, workdir: Path) -> None:
+    receives(launch, workdir, "[::1]:{port}", socket.AF_INET6)
+
+
+def receives(launch: Any, workdir: Path, form: str, family: socket.AddressFamily) -> None:
+    """A statsd at an address of this form hears of a request."""
+    path = workdir / "statsd.sock"
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(10)
+        host = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}.get(family, "")
+        sock.bind(str(path) if family == socket.AF_UNIX else (host, 0))
+        port = sock.getsockname()[1] if family != socket.AF_UNIX else 0
+        address = form.format(host=host, port=port, path=path)
+        server = launch("life:app", "--statsd-host", address, workdir=workdir)
+        assert server.get("/pid").status == 200
+        while not sock.recv(4096).startswith(b"gunicorn.requests:1|c"):
+            pass
+
+
+@pytest.mark.parametrize("address", ["udp://localhost:8125", "localhost:statsd"])
+def test_no_address(flavour: Any, workdir: Path, address: str) -> None:
+    done = run_to_end(flavour, workdir, "--bind", "127.0.0.1:0", "--statsd-host", address, "life:app")
+    assert done.returncode in ((1,) if flavour.own else (1, 2)), done.stderr
+    assert "Listening" not in done.stderr
+    if flavour.own:
+        assert f"statsd_host: '{address}' is no address: " in done.stderr
+        assert "unix://PATH)" in done.stderr
+
+
+@pytest.mark.own(reason="Gunicorn is silent")
+@pytest.mark.parametrize("address", ["unix:missing.sock", "no-such-host.invalid:8125"])
+def test_a_statsd_that_cannot_be_reached(launch: Any, address: str) -> None:
+    server = launch("life:app", "--statsd-host", address)
+    assert server.get("/pid").status == 200
+    server.wait_log(r"\[WARNING\] No connection to statsd at ")

@@ -6,6 +6,8 @@ use super::raw::python_repr;
 
 /// The port of an address that names none. Gunicorn's.
 const PORT_DEFAULT: u16 = 8000;
+/// That of a statsd server.
+const STATSD_PORT_DEFAULT: u16 = 8125;
 
 /// An address to listen at. Displayed as in the log: `http://HOST:PORT`, `unix:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,9 +76,43 @@ impl BindAddress {
                 .map(Self::Fd)
                 .ok_or_else(|| fail(format!("{} is no file descriptor", python_repr(number))));
         }
-        let (host, port) = host_and_port(text.strip_prefix("tcp://").unwrap_or(text)).map_err(fail)?;
+        let text = text.strip_prefix("tcp://").unwrap_or(text);
+        let (host, port) = host_and_port(text, PORT_DEFAULT).map_err(fail)?;
         let host = if host.is_empty() { "0.0.0.0".to_owned() } else { host.to_lowercase() };
         Ok(Self::Tcp { host, port })
+    }
+}
+
+/// Checks the address of a statsd server: HOST:PORT, HOST, [IPV6]:PORT, unix:PATH or unix://PATH.
+///
+/// # Errors
+/// The reason for which it is none.
+pub(super) fn check_statsd(text: &str) -> Result<(), String> {
+    let checked = match text.strip_prefix("unix:") {
+        // A host of that name, as under Gunicorn.
+        Some(port) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            parse_port(port).map(drop)
+        }
+        Some(rest) => unix(rest.strip_prefix("//").unwrap_or(rest)).map(drop).map_err(str::to_owned),
+        None => datagram(text),
+    };
+    checked.map_err(|fault| {
+        format!(
+            "{} is no address: {fault} (allowed: HOST:PORT, HOST, [IPV6]:PORT, unix:PATH, unix://PATH)",
+            python_repr(text)
+        )
+    })
+}
+
+/// Checks an address to which metrics go over UDP.
+fn datagram(text: &str) -> Result<(), String> {
+    if let Some((scheme, _)) = text.split_once("://") {
+        return Err(format!("{} is no scheme of a statsd server", python_repr(scheme)));
+    }
+    match host_and_port(text, STATSD_PORT_DEFAULT)? {
+        ("", _) => Err("the host is missing".to_owned()),
+        (_, 0) => Err("there is no port 0".to_owned()),
+        _ => Ok(()),
     }
 }
 
@@ -89,17 +125,17 @@ fn unix(path: &str) -> Result<BindAddress, &'static str> {
     }
 }
 
-fn host_and_port(text: &str) -> Result<(&str, u16), String> {
+fn host_and_port(text: &str, default: u16) -> Result<(&str, u16), String> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or("the bracket is not closed")?;
         return match rest.strip_prefix(':') {
             Some(port) => Ok((host, parse_port(port)?)),
-            None if rest.is_empty() => Ok((host, PORT_DEFAULT)),
+            None if rest.is_empty() => Ok((host, default)),
             None => Err(format!("{} after the bracket", python_repr(rest))),
         };
     }
     match text.split_once(':') {
-        None => Ok((text, PORT_DEFAULT)),
+        None => Ok((text, default)),
         Some((_, port)) if port.contains(':') => Err("an IPv6 address needs brackets".to_owned()),
         Some((host, port)) => Ok((host, parse_port(port)?)),
     }

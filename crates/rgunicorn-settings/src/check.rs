@@ -1,6 +1,7 @@
 //! The values that each kind accepts. A refusal names the value and the allowed ones; [`super::Invalid`] puts
 //! the setting's name before it.
 
+use super::address;
 use super::network::Networks;
 use super::number::{self, NotANumber, Notation};
 use super::raw::{Raw, python_repr};
@@ -25,6 +26,7 @@ pub(super) fn check(row: &Row, raw: &Raw) -> Result<Value, Reason> {
         }
         ValueKind::OptText => Ok(text(raw)?.map_or(Value::None, Value::Text)),
         ValueKind::Account => account(raw),
+        ValueKind::Statsd => statsd(raw),
         ValueKind::List => list(raw),
         ValueKind::Commas => commas(raw),
         ValueKind::Peers => peers(raw),
@@ -146,6 +148,12 @@ fn account(raw: &Raw) -> Result<Value, Reason> {
         Raw::Str(text) if !text.trim().is_empty() => Ok(Value::Text(text.trim().to_owned())),
         _ => Err(format!("{} is neither a name nor a number", raw.repr())),
     }
+}
+
+fn statsd(raw: &Raw) -> Result<Value, Reason> {
+    let Some(text) = text(raw)? else { return Ok(Value::None) };
+    address::check_statsd(&text)?;
+    Ok(Value::Text(text))
 }
 
 fn list(raw: &Raw) -> Result<Value, Reason> {

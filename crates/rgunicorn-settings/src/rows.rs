@@ -219,7 +219,8 @@ settings! {
     /// Send files of wsgi.file_wrapper by sendfile(2). --no-sendfile reads and sends them block by block instead.
     sendfile: Sendfile = Unset, Mechanics, "--no-sendfile", "19.2", env("SENDFILE");
 
-    /// Where the heartbeat files of workers would lie. Checked and without effect: heartbeats are in shared memory.
+    /// Where the heartbeat files of workers would lie. A directory that must exist, and without effect: heartbeats are
+    /// in shared memory.
     worker_tmp_dir: OptText = Unset, Mechanics, "--worker-tmp-dir DIR", SINCE_ALWAYS;
 
     /// Accepted for Gunicorn's sake and without effect.
@@ -277,8 +278,8 @@ settings! {
     /// The syslog facility, by its name.
     syslog_facility: Text = Text("user"), Logging, "--log-syslog-facility SYSLOG_FACILITY", SINCE_ALWAYS;
 
-    /// Where metrics go: HOST:PORT of a statsd server, or unix://PATH.
-    statsd_host: OptText = Unset, Logging, "--statsd-host STATSD_ADDR", "19.1";
+    /// Where metrics go: HOST:PORT of a statsd server, HOST (port 8125), unix:PATH or unix://PATH.
+    statsd_host: Statsd = Unset, Logging, "--statsd-host STATSD_ADDR", "19.1";
 
     /// Tags of every metric, separated by commas, in DogStatsD's form.
     dogstatsd_tags: Text = Text(""), Logging, "--dogstatsd-tags DOGSTATSD_TAGS", "20.0";

@@ -74,6 +74,8 @@ pub enum ValueKind {
     OptText,
     /// `Option<&str>`: a name or a number; None means "as the server was started".
     Account,
+    /// `Option<&str>`: the address of a statsd server, or None.
+    Statsd,
     /// `&[String]`: a list of texts; one text is a list of one. Repeatable on the command line.
     List,
     /// `&[String]`: one text, split at commas.
@@ -220,6 +222,7 @@ macro_rules! accessor {
     ($doc:expr, $name:ident, Class) => { accessor!(@ $doc, $name, &str, text); };
     ($doc:expr, $name:ident, OptText) => { accessor!(@ $doc, $name, Option<&str>, opt_text); };
     ($doc:expr, $name:ident, Account) => { accessor!(@ $doc, $name, Option<&str>, opt_text); };
+    ($doc:expr, $name:ident, Statsd) => { accessor!(@ $doc, $name, Option<&str>, opt_text); };
     ($doc:expr, $name:ident, List) => { accessor!(@ $doc, $name, &[String], list); };
     ($doc:expr, $name:ident, Commas) => { accessor!(@ $doc, $name, &[String], list); };
     ($doc:expr, $name:ident, Peers) => { accessor!(@ $doc, $name, &[String], list); };

@@ -38,17 +38,15 @@ def _full_prefix(prefix: str) -> str:
     return stem + "." if len(stem) > 1 else prefix
 
 
-def _family(address: str | tuple[str, int]) -> socket.AddressFamily:
-    if isinstance(address, str):
-        return socket.AF_UNIX
-    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-
-
 def _connect(address: str | tuple[str, int]) -> socket.socket:
-    sock = socket.socket(_family(address), socket.SOCK_DGRAM)
+    family: int = socket.AF_UNIX
+    where: Any = address
+    if not isinstance(address, str):
+        family, _, _, _, where = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)[0]
+    sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.settimeout(_SEND_SECONDS_MAX)
-        sock.connect(address)
+        sock.connect(where)
     except BaseException:
         sock.close()
         raise
@@ -68,7 +66,7 @@ class Statsd(Logger):
         super().__init__(cfg)
         self.prefix = _full_prefix(cfg.statsd_prefix)
         self.dogstatsd_tags = cfg.dogstatsd_tags
-        self._address: str | tuple[str, int] = cfg.statsd_host
+        self._address: str | tuple[str, int] | None = cfg.statsd_host
         self._reconnect()
 
     def _reconnect(self) -> None:
@@ -76,10 +74,12 @@ class Statsd(Logger):
         if self.sock is not None:
             self.sock.close()
             self.sock = None
+        if self._address is None:
+            return
         try:
             self.sock = _connect(self._address)
         except Exception as error:
-            super().debug("No connection to statsd at %s: %s", self._address, error)
+            super().warning("No connection to statsd at %s: %s", self._address, error)
 
     def critical(self, msg: object, *args: object, **kwargs: Any) -> None:
         """Log that the server cannot go on, and count it."""

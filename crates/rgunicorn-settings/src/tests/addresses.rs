@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
+use crate::address::check_statsd;
 use crate::{BindAddress, Network, Networks, split_cmd_args};
 
 fn tcp(host: &str, port: u16) -> BindAddress {
@@ -121,5 +122,41 @@ proptest! {
         let network = Network::parse(&format!("{}/{bits}", address(base & mask))).unwrap();
         prop_assert!(network.contains(address((base & mask) | (host & !mask)).into()));
         prop_assert_eq!(network.contains(address(host).into()), host & mask == base & mask);
+    }
+}
+
+#[test]
+fn addresses_of_a_statsd_server() {
+    for good in [
+        "localhost",
+        "localhost:8125",
+        "127.0.0.1:1",
+        "[::1]",
+        "[::1]:8125",
+        "unix:/run/statsd.sock",
+        "unix:statsd.sock",
+        "unix:///run/statsd.sock",
+        "unix://statsd.sock",
+        "unix:8125",
+    ] {
+        assert_eq!(check_statsd(good), Ok(()), "{good}");
+    }
+    for (bad, fault) in [
+        ("udp://localhost:8125", "'udp' is no scheme of a statsd server"),
+        ("tcp://localhost:8125", "'tcp' is no scheme of a statsd server"),
+        ("::1", "an IPv6 address needs brackets"),
+        ("[::1", "the bracket is not closed"),
+        ("localhost:statsd", "'statsd' is no port (0 to 65535)"),
+        ("localhost:70000", "'70000' is no port (0 to 65535)"),
+        ("localhost:0", "there is no port 0"),
+        (":8125", "the host is missing"),
+        ("", "the host is missing"),
+        ("unix:", "the path is empty"),
+        ("unix://", "the path is empty"),
+        ("unix:99999", "'99999' is no port (0 to 65535)"),
+    ] {
+        let allowed = "(allowed: HOST:PORT, HOST, [IPV6]:PORT, unix:PATH, unix://PATH)";
+        let reason = check_statsd(bad).unwrap_err();
+        assert_eq!(reason, format!("'{bad}' is no address: {fault} {allowed}"));
     }
 }
