@@ -8,7 +8,7 @@ use super::check::from_outside;
 use super::help::{self, help};
 use super::raw::Raw;
 use super::rows::{Id, ROWS};
-use super::suggest::nearest;
+use super::suggest::{flag_of, nearest};
 use super::table::{Row, ValueKind};
 
 /// The exit status of a usage error, as argparse has it.
@@ -225,6 +225,8 @@ fn unknown_option(spelling: &str) -> String {
     let folded: Vec<String> = all().map(|flag| flag.replace('-', "_")).collect();
     let guess = nearest(typed, folded.iter().map(String::as_str));
     let guess = guess.and_then(|guess| all().find(|flag| flag.replace('-', "_") == guess));
+    // The name of a setting is surer than a near flag.
+    let guess = flag_of(typed).or(guess);
     let hint = guess.map(|flag| format!(" (did you mean {flag}?)")).unwrap_or_default();
     format!("unrecognized arguments: {spelling}{hint}")
 }

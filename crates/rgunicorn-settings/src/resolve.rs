@@ -8,7 +8,7 @@ use super::cli::CommandLine;
 use super::raw::{Raw, python_repr};
 use super::rows::{Id, ROWS, WITHOUT_EFFECT};
 use super::settings::{Invalid, Origin, Settings, UnknownName};
-use super::suggest::nearest;
+use super::suggest::{mistaken, nearest};
 use super::table::{Row, Value, ValueKind};
 use super::worker_class::{WorkerKind, worker_kind};
 
@@ -135,7 +135,8 @@ fn unknown(name: &str, raw: &Raw) -> Option<UnknownName> {
         _ => false,
     };
     let rows = ROWS.iter().filter(|row| (row.kind == ValueKind::Hook) == hook);
-    let nearest = nearest(name, rows.map(|row| row.name))?;
+    let by_name = if hook { None } else { mistaken(name) };
+    let nearest = by_name.or_else(|| nearest(name, rows.map(|row| row.name)))?;
     Some(UnknownName { name: name.to_owned(), nearest: Some(nearest), not_yet: false })
 }
 

@@ -197,3 +197,20 @@ fn a_refusal_from_above_knows_where_the_value_came_from() {
     let bind = from_env(&[("PORT", "x")]).unwrap().refuse(Id::bind, "no").to_string();
     assert_eq!(bind, "Error: bind (from PORT): no");
 }
+
+#[test]
+fn common_mistakes_are_known_by_name() {
+    for (name, meant) in [
+        ("preload", Some("preload_app")),
+        ("access_logfile", Some("accesslog")),
+        ("log_file", Some("errorlog")),
+        ("keep_alive", Some("keepalive")),
+        ("num_workers", Some("workers")),
+        ("name", None),
+        ("env", None),
+    ] {
+        let settings = from_file(name, text("x")).unwrap();
+        let nearest = settings.unknown_names().first().and_then(|unknown| unknown.nearest);
+        assert_eq!(nearest, meant, "{name}");
+    }
+}
