@@ -11,11 +11,11 @@ use pyo3::types::PyString;
 use crate::conf::{self, ConfError, ConfigObjects, Variable};
 use crate::py::{exit_status, format_exception};
 use rgunicorn_settings::{
-    CommandExit, CommandLine, DEFAULT_CONFIG, Environment, Id, Invalid, Settings, config_source,
+    CommandExit, CommandLine, ConfigSource, DEFAULT_CONFIG, Environment, Id, Invalid, Settings, config_source,
     parse_command_line, resolve, split_cmd_args,
 };
 
-use super::console::exit_message;
+use super::console::{exit_message, write_stderr};
 use super::names::{PROG, ServerNames, VERSION};
 use super::reloader;
 
@@ -152,6 +152,7 @@ impl Sources {
         let start = &self.start_directory;
         let source = config_source(&self.command_line, &self.env_args, start.join(DEFAULT_CONFIG).exists());
         conf::prepend_path(py, &text(start)).map_err(|error| error.to_string())?;
+        warn_of_extension(py, &source, start);
         let file = conf::read(py, &source, start).map_err(|error| Refused::by_file(py, &error))?;
         let values = file.values.as_deref();
         let settings = resolve(&self.environment, values, &self.env_args, &self.command_line)?;
@@ -247,6 +248,17 @@ fn working_directory() -> PathBuf {
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// Warns on stderr, in Gunicorn's form, of a configuration file whose name does not say that it is Python.
+fn warn_of_extension(py: Python<'_>, source: &ConfigSource, directory: &Path) {
+    let ConfigSource::File { path, .. } = source else { return };
+    let file = directory.join(path);
+    let is_python = file.extension().is_some_and(|extension| extension == "py" || extension == "pyc");
+    if !is_python && file.exists() {
+        let text = format!("{path}, the configuration file, has no Python extension (.py)");
+        write_stderr(py, &format!("!!!\n!!! WARNING: {text}\n!!!\n\n"));
+    }
 }
 
 /// Checks for `KEY=VALUE`, in a form that the C library takes.

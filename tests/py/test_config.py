@@ -357,6 +357,15 @@ def test_names_of_the_processes(launch, package, tmp_path):
     assert title(worker) == "rgunicorn: worker [shop]"
 
 
+@pytest.mark.parametrize("name", ["conf.txt", "conf", "conf.py"])
+def test_a_file_without_the_extension_of_python(launch, workdir, name):
+    (workdir / name).write_text("proc_name = 'shop'\n")
+    server = launch("life:app", "--config", name, workdir=workdir)
+    assert server.get("/pid").status == 200
+    warning = re.search(r"!!! WARNING: .*Python extension", server.stderr.read_text())
+    assert (warning is None) == (name == "conf.py")
+
+
 NAMING = """
 def post_worker_init(worker):
     import setproctitle
