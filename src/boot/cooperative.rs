@@ -25,6 +25,24 @@ pub(super) enum RequestMode {
     Threads(usize),
 }
 
+impl RequestMode {
+    /// Returns the way in words, for the log.
+    ///
+    /// # Errors
+    /// Those of asking gevent for its version.
+    pub(super) fn text(self, py: Python<'_>) -> PyResult<String> {
+        Ok(match self {
+            Self::Direct => "runs one request at a time".to_owned(),
+            Self::Greenlets => {
+                let version: String = py.import("gevent")?.getattr("__version__")?.extract()?;
+                format!("runs requests in greenlets (gevent {version})")
+            }
+            Self::Threads(1) => "runs requests in 1 thread".to_owned(),
+            Self::Threads(count) => format!("runs requests in {count} threads"),
+        })
+    }
+}
+
 /// The answer to the question how requests run.
 pub(super) enum Decided {
     /// In this way.
@@ -33,8 +51,8 @@ pub(super) enum Decided {
     Refused(String),
 }
 
-/// Decides how requests run, and says so in the log, with the reason. `threads`: how many the configuration
-/// asks for; 0: none.
+/// Decides how requests run, and gives the reason in the log, for debugging or as a warning. `threads`: how many the
+/// configuration asks for; 0: none.
 ///
 /// # Errors
 /// The exceptions of gevent.
@@ -59,10 +77,10 @@ pub(super) fn decide(
     };
     let missing = match gevent::patched(py)? {
         _ if kind == WorkerKind::Sync => return Ok(Decided::Mode(RequestMode::Direct)),
-        Patched::NotUsed => return otherwise(Level::Info, "the application does not use gevent"),
+        Patched::NotUsed => return otherwise(Level::Debug, "the application does not use gevent"),
         Patched::No => {
             return otherwise(
-                Level::Info,
+                Level::Debug,
                 "gevent is imported, but nothing is patched (gevent.monkey.patch_all)",
             );
         }
@@ -92,15 +110,13 @@ pub(super) fn decide(
         }
         return direct(Level::Warning, reason);
     }
-    log_greenlets(py, errors, &missing)?;
+    warn_of_missing(errors, &missing);
     Ok(Decided::Mode(RequestMode::Greenlets))
 }
 
-/// Logs that requests run in greenlets, and what gevent has not patched.
-fn log_greenlets(py: Python<'_>, errors: &ErrorLog, missing: &[&str]) -> PyResult<()> {
-    let version: String = py.import("gevent")?.getattr("__version__")?.extract()?;
+/// Warns of modules that gevent has not patched.
+fn warn_of_missing(errors: &ErrorLog, missing: &[&str]) {
     let pid = std::process::id();
-    errors.log(Level::Info, format_args!("Worker {pid} runs requests in greenlets (gevent {version})"));
     if !missing.is_empty() {
         errors.log(
             Level::Warning,
@@ -110,7 +126,6 @@ fn log_greenlets(py: Python<'_>, errors: &ErrorLog, missing: &[&str]) -> PyResul
             ),
         );
     }
-    Ok(())
 }
 
 /// Prepares the process for the worker type's use of gevent, before anything of the application is imported.

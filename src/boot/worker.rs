@@ -275,7 +275,7 @@ impl<'py> WorkerBoot<'_, 'py> {
         let mut config = worker_config(settings, &worker, mode)?;
         config.shares_listeners = !listeners.iter().any(|listener| listener.is_exclusive());
         let wakes = WakeSources { signals: Some(wake), mailbox: mailbox(mode)? };
-        let reactor = make_reactor(settings, listeners, wakes, handles, config)?;
+        let reactor = make_reactor(settings, listeners, wakes, handles, config, &mode.text(py)?)?;
         let executor = make_executor(py, &reactor, mode, wsgi_config, renderer)?;
         let watchdog = watchdog(settings, &watch, mode);
         Ok(ReadyWorker { worker: worker.unbind(), reactor, executor, watch, watchdog })
@@ -425,8 +425,9 @@ fn make_reactor(
     wakes: WakeSources,
     handles: WorkerHandles,
     config: WorkerConfig,
+    mode: &str,
 ) -> Result<Rc<Reactor>, BootError> {
-    let driver = open_driver(settings, &handles.errors)?;
+    let driver = open_driver(settings, &handles.errors, mode)?;
     let specs: Vec<_> = listeners.iter().map(|socket| spec(socket)).collect();
     handles.listener_guard.replace(Some(Box::new(WithheldListeners::new(listeners))));
     Ok(Rc::new(Reactor::new(driver, &specs, wakes, handles, config, setup::policy(settings))))
@@ -486,10 +487,13 @@ fn watchdog(settings: &Settings, watch: &Arc<Watch>, mode: RequestMode) -> Optio
     if is_off { None } else { Watchdog::start(watch, threshold) }
 }
 
-fn open_driver(settings: &Settings, errors: &ErrorLog) -> Result<Driver, BootError> {
+/// Opens the driver. One line of the log says how requests run and on what, all details are for debugging.
+fn open_driver(settings: &Settings, errors: &ErrorLog, mode: &str) -> Result<Driver, BootError> {
     let opened = setup::open_driver(settings);
     let (driver, report) = opened.map_err(BootError::Other)?;
-    errors.log(Level::Info, format_args!("Worker {} uses {report}", std::process::id()));
+    let pid = std::process::id();
+    errors.log(Level::Info, format_args!("Worker {pid} {mode} on {report:#}"));
+    errors.log(Level::Debug, format_args!("Worker {pid} uses {report}"));
     Ok(driver)
 }
 

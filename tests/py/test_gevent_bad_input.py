@@ -183,7 +183,7 @@ def launch_with(launch, workdir, env, code):
     """A server whose application runs this first."""
     (workdir / "changed_app.py").write_text(f"{code}from life import app\n")
     env["PYTHONPATH"] += f"{os.pathsep}{workdir}"
-    server = launch("changed_app:app", env=env)
+    server = launch("changed_app:app", "--log-level", "debug", env=env)
     server.worker_pid()
     assert not re.search("Traceback|panicked", server.log), server.log
     return server
@@ -200,7 +200,7 @@ def one_by_one(server):
 def test_the_uring_worker_does_without_gevent(launch, workdir, tmp_path, missing, uses):
     REFUSED[missing][0](tmp_path)
     server = launch_with(launch, workdir, {"PYTHONPATH": f"{tmp_path}{os.pathsep}{APPS}"}, USES[uses])
-    assert one_by_one(server) == [("INFO", "the application does not use gevent")]
+    assert one_by_one(server) == [("DEBUG", "the application does not use gevent")]
     assert "WARNING" not in server.log
 
 
@@ -219,10 +219,10 @@ def test_the_uring_worker_does_without_an_old_gevent(launch, workdir, tmp_path, 
 # Applications that are patched, but not all over.
 
 PATCHED = {
-    "nothing": ("import gevent.monkey", "INFO", "gevent is imported, but nothing is patched"),
+    "nothing": ("import gevent.monkey", "DEBUG", "gevent is imported, but nothing is patched"),
     "no sockets": ("patch_thread()", "WARNING", "gevent has not patched socket, which"),
     "no threads": ("patch_socket()", "WARNING", "gevent has not patched threading, which"),
-    "neither": ("patch_time()", "INFO", "gevent is imported, but nothing is patched"),
+    "neither": ("patch_time()", "DEBUG", "gevent is imported, but nothing is patched"),
 }
 
 

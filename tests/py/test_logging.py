@@ -245,3 +245,17 @@ def test_a_log_directory_that_vanishes_does_not_stop_the_service(launch, workdir
     server.wait_log("Cannot open the access log again", count=1)
     assert server.get().status == 200
     assert server.get("/raise").status == 500
+
+
+@pytest.mark.own
+def test_lines_of_a_worker(launch):
+    """Beside Gunicorn's, one."""
+    server = launch("http_app:app")
+    assert server.get("/").status
+    (pid,) = server.workers()
+    lines = re.findall(rf"\[{pid}\] \[(\w+)\] (.*)", server.log)
+    assert [level for level, _ in lines] == ["INFO", "INFO"], lines
+    assert lines[0][1] == f"Booting worker with pid: {pid}"
+    driver = server.flavour.options[server.flavour.options.index("--io-driver") + 1]
+    how = "requests in 4 threads" if server.flavour.threads else "one request at a time"
+    assert lines[1][1] == f"Worker {pid} runs {how} on {driver}"

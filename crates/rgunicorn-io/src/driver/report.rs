@@ -29,10 +29,11 @@ impl Report {
     }
 }
 
+/// The alternate form (`{:#}`) is short: it leaves the features out.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.driver)?;
-        if !self.features.is_empty() {
+        if !f.alternate() && !self.features.is_empty() {
             write!(f, " ({})", self.features)?;
         }
         if let Some(error) = &self.fallback {
