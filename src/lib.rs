@@ -57,11 +57,7 @@ mod _rgunicorn {
     /// Loads the application of `MODULE:EXPR`.
     #[pyfunction]
     fn _load_app<'py>(py: Python<'py>, uri: &str) -> PyResult<Bound<'py, PyAny>> {
-        use crate::wsgi::LoadError;
-        crate::wsgi::load(py, uri).map_err(|error| match error {
-            LoadError::App(text) => pyo3::exceptions::PyImportError::new_err(text),
-            LoadError::Raised(error) => error,
-        })
+        crate::wsgi::load(py, uri).map_err(|error| error.into_exception(py))
     }
 
     /// Runs the server with these arguments (without the program's name); returns the exit status.

@@ -68,7 +68,7 @@ class Listener:
 class App(WSGIApplication):
     """`worker.app` and `server.app` of a server that was started by its command line, which is read already."""
 
-    def __init__(self, cfg: Config, uri: str) -> None:
+    def __init__(self, cfg: Config, uri: str | None) -> None:
         self.app_uri = uri
         self._read = cfg
         super().__init__()
@@ -126,10 +126,12 @@ class Server:
         wanted, self._wanted = self._wanted, None
         return wanted
 
-    def _configure(self, cfg: Config, log: Any) -> None:
+    def _configure(self, cfg: Config, uri: str | None, log: Any) -> None:
         """Take over what a reload has read."""
         self.cfg, self.log = cfg, log
         self.app.cfg = cfg
+        if isinstance(self.app, App):
+            self.app.app_uri = uri
         self._describe()
 
     def _listen(self, listeners: list[tuple[int, Any, str]]) -> None:

@@ -40,31 +40,29 @@ enum HookPhase {
 }
 
 impl HookRunner {
-    /// Makes the server's object. `preloaded`: the application, if it was imported already.
+    /// Makes the server's object. `app`: that which stands for the application.
     ///
     /// # Errors
     /// The exceptions of making objects.
     pub(super) fn new(
         py: Python<'_>,
         ctx: &BootContext<'_>,
+        app: &Bound<'_, PyAny>,
         log: &Bound<'_, PyAny>,
-        preloaded: Option<&Py<PyAny>>,
     ) -> PyResult<Self> {
-        let made = || {
-            let class = py.import("rgunicorn._server")?.getattr("App")?;
-            class.call1((ctx.objects.config(py), ctx.settings.app().unwrap_or_default()))
-        };
-        let app = ctx.program.clone().map_or_else(made, Ok)?;
-        if let Some(object) = preloaded {
-            app.setattr("callable", object)?;
-        }
-        let server = ServerObject::new(py, ctx.objects, &app, log)?;
+        let server = ServerObject::new(py, ctx.objects, app, log)?;
         Ok(Self { server, worker: None, phase: HookPhase::Start })
     }
 
     /// Shows hooks the configuration that is in force from now on.
-    pub(super) fn configure(&self, py: Python<'_>, objects: &ConfigObjects, log: &Bound<'_, PyAny>) {
-        if let Err(error) = self.server.configure(py, objects, log) {
+    pub(super) fn configure(
+        &self,
+        py: Python<'_>,
+        objects: &ConfigObjects,
+        app: Option<&str>,
+        log: &Bound<'_, PyAny>,
+    ) {
+        if let Err(error) = self.server.configure(py, objects, app, log) {
             error.write_unraisable(py, None);
         }
     }

@@ -37,8 +37,6 @@ pub(super) struct Server {
     /// The one before a reload that is on trial.
     former: Option<Configuration>,
     hook_runner: HookRunner,
-    /// The application, if it was imported before the fork.
-    app: Option<Py<PyAny>>,
     /// A worker that is over, and whose process goes without the interpreter's own end.
     pub(super) leaves_at_once: bool,
 }
@@ -48,9 +46,8 @@ impl Server {
         sources: Sources,
         current: Configuration,
         hook_runner: HookRunner,
-        app: Option<Py<PyAny>>,
     ) -> Self {
-        Self { sources, current, former: None, hook_runner, app, leaves_at_once: false }
+        Self { sources, current, former: None, hook_runner, leaves_at_once: false }
     }
 
     /// Reads everything again and opens what it names. The process has changed even where this fails.
@@ -67,8 +64,8 @@ impl Server {
 
     /// Shows hooks the configuration that is in force now.
     fn configure_hooks(&self, py: Python<'_>) {
-        let Configuration { objects, logs, .. } = &self.current;
-        self.hook_runner.configure(py, objects, &logs.object(py));
+        let Configuration { settings, objects, logs } = &self.current;
+        self.hook_runner.configure(py, objects, settings.app(), &logs.object(py));
     }
 
     /// Goes back to the directory and variables of the settings in force.
@@ -95,11 +92,10 @@ impl Host for Server {
         // A worker on trial writes nothing to the former log files.
         self.former = None;
         Python::attach(|py| {
-            let app = self.app.as_ref().map(|app| app.clone_ref(py));
             let program = self.sources.embedding(py);
             let Configuration { settings, objects, logs } = &mut self.current;
             let ctx = BootContext { settings, objects, program };
-            let ended = worker::run(py, context, &ctx, &mut self.hook_runner, logs, app);
+            let ended = worker::run(py, context, &ctx, &mut self.hook_runner, logs);
             self.leaves_at_once = ended.leaves_at_once;
             ended.status
         })

@@ -117,8 +117,8 @@ fn start(py: Python<'_>, sources: Sources) -> Result<ReadyServer, StartExit> {
     import_for_workers(py, setup::threads(&settings) > 0);
     cooperative::prepare_gevent(py, &settings).map_err(|text| complain(py, &text))?;
     let configuration = Configuration { settings, objects, logs };
-    let (app, hook_runner) = prepare_hooks(py, &sources, &configuration)?;
-    Ok(ReadyServer { server: Server::new(sources, configuration, hook_runner, app), config, launch })
+    let hook_runner = prepare_hooks(py, &sources, &configuration)?;
+    Ok(ReadyServer { server: Server::new(sources, configuration, hook_runner), config, launch })
 }
 
 /// Makes the objects that hooks get; imports the application before, if the workers are to share it.
@@ -126,16 +126,18 @@ fn prepare_hooks(
     py: Python<'_>,
     sources: &Sources,
     configuration: &Configuration,
-) -> Result<(Option<Py<PyAny>>, HookRunner), StartExit> {
+) -> Result<HookRunner, StartExit> {
     let Configuration { settings, objects, logs } = configuration;
     let ctx = BootContext { settings, objects, program: sources.embedding(py) };
-    let app = settings.preload_app().then(|| app::preload(py, &ctx, &logs.errors)).transpose()?;
+    let raised = |error: PyErr| complain(py, &format_exception(py, &error));
+    let app = ctx.app_object(py).map_err(raised)?;
+    if settings.preload_app() {
+        app::preload(py, &ctx, &app, &logs.errors)?;
+    }
     for unknown in settings.unknown_names() {
         logs.errors.warning(format_args!("{unknown}"));
     }
-    let hook_runner = HookRunner::new(py, &ctx, &logs.object(py), app.as_ref())
-        .map_err(|error| complain(py, &format_exception(py, &error)))?;
-    Ok((app, hook_runner))
+    HookRunner::new(py, &ctx, &app, &logs.object(py)).map_err(raised)
 }
 
 /// Loads the application in this process, and leaves: `--check-config` and `--print-config`.
@@ -154,7 +156,8 @@ fn check(py: Python<'_>, sources: &Sources, settings: &Settings, objects: &Confi
         return complain(py, &format!("Error: {error}"));
     }
     let ctx = BootContext { settings, objects, program: sources.embedding(py) };
-    let text = match app::load_app(py, &ctx) {
+    let loaded = ctx.app_object(py).map_err(LoadError::from).and_then(|app| app::load_app(&app));
+    let text = match loaded {
         Ok(_) => return StartExit(0),
         Err(LoadError::App(text)) => text,
         Err(LoadError::Raised(error)) => format_exception(py, &error),

@@ -87,19 +87,18 @@ impl From<i32> for Outcome {
     }
 }
 
-/// Runs one worker to its end. `app`: the application, if it was imported before the fork.
+/// Runs one worker to its end.
 pub(super) fn run(
     py: Python<'_>,
     context: WorkerContext,
     ctx: &BootContext<'_>,
     hook_runner: &mut HookRunner,
     logs: &mut Logs,
-    app: Option<Py<PyAny>>,
 ) -> Outcome {
     let control = Arc::new(Control::of(context.slot.clone()));
     let errors = Arc::clone(&logs.errors);
     let boot = WorkerBoot { py, ctx, errors: errors.clone(), control: control.clone(), hook_runner };
-    let outcome = match boot.boot(context, logs, app) {
+    let outcome = match boot.boot(context, logs) {
         Ok(ready) => serve(py, ready),
         Err(error) => {
             let report = || report(py, ctx.settings, &errors, &error);
@@ -230,12 +229,7 @@ struct WorkerBoot<'a, 'py> {
 impl<'py> WorkerBoot<'_, 'py> {
     /// Does everything up to the loop, in Gunicorn's order: account, signals, application, then what serves
     /// it.
-    fn boot(
-        self,
-        context: WorkerContext,
-        logs: &mut Logs,
-        app: Option<Py<PyAny>>,
-    ) -> Result<ReadyWorker, BootError> {
+    fn boot(self, context: WorkerContext, logs: &mut Logs) -> Result<ReadyWorker, BootError> {
         let (py, BootContext { settings, objects, .. }) = (self.py, self.ctx);
         let WorkerContext { age, ppid, slot, listeners, blocked, .. } = context;
         let handle = WorkerHandle::new(self.control.clone(), slot.clone());
@@ -245,7 +239,7 @@ impl<'py> WorkerBoot<'_, 'py> {
         // From here on a signal runs a handler of ours; what came in since the fork is delivered now.
         drop(blocked);
         py.check_signals()?;
-        let app = self.prepare_app(&identified, app)?;
+        let app = self.prepare_app(&identified)?;
         let Identified { worker, wake, watch, .. } = identified;
         // Handlers and filters of the application and the hooks are there by now.
         logs.choose_writer(py, objects)?;
@@ -308,24 +302,17 @@ impl<'py> WorkerBoot<'_, 'py> {
         Ok(Identified { worker, wake, watch, signal_hooks })
     }
 
-    /// Loads the application, if that was not done before the fork, shows it to the worker's object and
-    /// watches its files.
-    fn prepare_app(
-        &self,
-        identified: &Identified<'py>,
-        app: Option<Py<PyAny>>,
-    ) -> Result<Py<PyAny>, BootError> {
+    /// Loads the application, if that was not done before the fork, shows it to the worker's object and watches its
+    /// files. Returns what the object has of it after the hooks, which may have wrapped it.
+    fn prepare_app(&self, identified: &Identified<'py>) -> Result<Py<PyAny>, BootError> {
         let (py, settings) = (self.py, self.ctx.settings);
         if settings.worker_kind() == Ok(WorkerKind::Gevent) {
             gevent::patch_all(py)?;
         }
-        let (app, broken) = match app {
-            Some(app) => (app, Vec::new()),
-            None => self.load()?,
-        };
+        let (app, broken) = self.load(&identified.worker.getattr("app")?)?;
         identified.worker.setattr("wsgi", &app)?;
-        identified.worker.getattr("app")?.setattr("callable", &app)?;
         self.run_hook(Hook::PostWorkerInit)?;
+        let app = identified.worker.getattr("wsgi")?;
         let (control, hooks) = (self.control.clone(), identified.signal_hooks.clone());
         let leave = move |py: Python<'_>| {
             control.stop();
@@ -334,18 +321,21 @@ impl<'py> WorkerBoot<'_, 'py> {
             }
         };
         reloader::start(py, settings, &self.errors, broken, leave).map_err(BootError::Other)?;
-        Ok(app)
+        Ok(app.unbind())
     }
 
     /// Loads the application; returns the files, too, that are to be watched although they could not be
     /// loaded.
-    fn load(&self) -> Result<(Py<PyAny>, Vec<PathBuf>), BootError> {
+    fn load(&self, app: &Bound<'py, PyAny>) -> Result<(Py<PyAny>, Vec<PathBuf>), BootError> {
         let py = self.py;
-        match load_app(py, self.ctx) {
+        match load_app(app) {
             Ok(app) => Ok((app.unbind(), Vec::new())),
             Err(LoadError::App(text)) => Err(BootError::App(text)),
             Err(LoadError::Raised(error)) => {
                 let error_app = reloader::error_app(py, self.ctx.settings, &self.errors, &error)?;
+                if let Some((stand_in, _)) = &error_app {
+                    app.setattr("callable", stand_in)?;
+                }
                 error_app.ok_or(BootError::Python(error))
             }
         }

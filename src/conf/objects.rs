@@ -116,12 +116,18 @@ impl ServerObject {
         self.0.bind(py)
     }
 
-    /// Shows it the configuration that a reload has put in force.
+    /// Shows it the configuration that a reload has put in force. `app`: the application that it names.
     ///
     /// # Errors
     /// The exceptions of attributes.
-    pub fn configure(&self, py: Python<'_>, objects: &ConfigObjects, log: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.bind(py).call_method1("_configure", (objects.config(py), log)).map(drop)
+    pub fn configure(
+        &self,
+        py: Python<'_>,
+        objects: &ConfigObjects,
+        app: Option<&str>,
+        log: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.bind(py).call_method1("_configure", (objects.config(py), app, log)).map(drop)
     }
 
     /// Calls one of its methods (`_pre_fork`, ...), which may call a hook.

@@ -2,6 +2,7 @@
 
 use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use rgunicorn_settings::Raw;
@@ -18,6 +19,34 @@ pub enum LoadError {
 impl From<PyErr> for LoadError {
     fn from(error: PyErr) -> Self {
         Self::Raised(error)
+    }
+}
+
+/// Gunicorn's exception for an application that cannot be found, in Python.
+static NOT_FOUND: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+fn not_found(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    NOT_FOUND.import(py, "rgunicorn.errors", "AppImportError")
+}
+
+impl LoadError {
+    /// Returns the exception that Python gets.
+    pub fn into_exception(self, py: Python<'_>) -> PyErr {
+        match self {
+            Self::App(text) => match not_found(py).and_then(|class| class.call1((text,))) {
+                Ok(error) => PyErr::from_value(error),
+                Err(error) => error,
+            },
+            Self::Raised(error) => error,
+        }
+    }
+
+    /// Turns that exception back.
+    pub fn from_exception(py: Python<'_>, error: PyErr) -> Self {
+        match not_found(py) {
+            Ok(class) if error.matches(py, class).unwrap_or(false) => Self::App(error.value(py).to_string()),
+            _ => Self::Raised(error),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conf_files import events, facts, notes, start, wait_notes
-from harness import is_alive, wait_for
+from harness import APPS, is_alive, wait_for
 from rawhttp import request
 
 pytestmark = pytest.mark.one_driver
@@ -322,3 +322,83 @@ def test_hooks_by_their_paths(launch):
     assert [facts(note) for note in wait_notes(server, "post_request")] == [{"path": "/created", "status": 201}]
     assert notes(server, "when_ready")[0]["pid_of_server"] == server.pid
     assert notes(server, "post_fork")[0]["age"] == 1
+
+
+# Agents, which wrap the application.
+
+WRAP = """
+def wrap(app, word):
+    def wrapped(environ, start_response):
+        def start(status, headers, exc_info=None):
+            return start_response(status, [*headers, ("X-Wrapped", word)], exc_info)
+        return app(environ, start)
+    return wrapped
+"""
+WRAPPED = {
+    "worker.wsgi": """
+def post_worker_init(worker):
+    worker.wsgi = wrap(worker.wsgi, "worker.wsgi")
+""",
+    "Application.wsgi": """
+def post_fork(server, worker):
+    from gunicorn.app.base import Application
+    wsgi = Application.wsgi
+    Application.wsgi = lambda self: wrap(wsgi(self), "Application.wsgi")
+""",
+    "WSGIApplication.load": """
+def on_starting(server):
+    from gunicorn.app.wsgiapp import WSGIApplication
+    load = WSGIApplication.load
+    WSGIApplication.load = lambda self: wrap(load(self), "WSGIApplication.load")
+""",
+}
+# As agents do that are there before everything else: they wait for the import of a module.
+AGENT = """
+import importlib.util
+import sys
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path, target=None):
+        if name != "gunicorn.app.base":
+            return None
+        sys.meta_path.remove(Finder)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            wsgi = module.Application.wsgi
+            module.Application.wsgi = lambda self: wrap(wsgi(self), "agent")
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Finder)
+"""
+
+
+@pytest.mark.parametrize("how", list(WRAPPED))
+@pytest.mark.parametrize("preload", [False, True])
+def test_wrapped_applications(launch, how, preload):
+    if preload and how == "WSGIApplication.load":
+        pytest.skip("it has been loaded by then")
+    server = launch("life:app", *(["--preload"] if preload else []), config=WRAP + WRAPPED[how])
+    assert server.get("/pid").header("X-Wrapped") == how
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_an_agent_that_waits_for_an_import(launch, tmp_path, preload):
+    (tmp_path / "sitecustomize.py").write_text(WRAP + AGENT)
+    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{APPS}"}
+    server = launch("life:app", *(["--preload"] if preload else []), env=env)
+    assert server.get("/pid").header("X-Wrapped") == "agent"
+
+
+def test_a_reload_may_name_another_application(launch):
+    server = launch(None, config="wsgi_app = 'life:app'\n")
+    pid = server.worker_pid()
+    (server.workdir / "test.conf.py").write_text("wsgi_app = 'http_app:app'\n")
+    server.kill(signal.SIGHUP)
+    server.wait_workers(1, without=[pid])
+    assert server.get("/version").status == 404
