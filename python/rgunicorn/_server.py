@@ -6,9 +6,12 @@ process where Gunicorn runs it; what a hook raises goes back to the native modul
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import sys
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -89,11 +92,12 @@ class Server:
         self.reexec_pid = 0
         self.systemd = False
         self.pidfile: Any = None
-        self.master_name = "Master"
         self.WORKERS: dict[int, Worker] = {}
         self.LISTENERS: list[Listener] = []
         self.START_CTX: dict[Any, Any] = {"args": list(sys.argv), "cwd": os.getcwd(), 0: sys.executable}
         self._num_workers: int = cfg.workers
+        #: The number of workers forked so far.
+        self.worker_age = 0
         self._describe()
         #: What a hook has asked for by setting `num_workers`; the native module takes it from here.
         self._wanted: int | None = None
@@ -109,16 +113,64 @@ class Server:
     def num_workers(self, value: int) -> None:
         self._num_workers = self._wanted = max(int(value), 0)
 
+    # What hooks and the threads that they start call, to act on the master as an operator would.
+
+    def kill_worker(self, pid: int, sig: int) -> None:
+        """Send a signal to a worker; one that has gone is no error."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, sig)
+
+    def kill_workers(self, sig: int) -> None:
+        """Send a signal to all workers."""
+        for pid in list(self.WORKERS):
+            self.kill_worker(pid, sig)
+
+    def reload(self) -> None:
+        """Reload, as HUP does."""
+        self._signal(signal.SIGHUP)
+
+    def stop(self, graceful: bool = True) -> None:
+        """Stop the server, as TERM does, or QUIT."""
+        self._signal(signal.SIGTERM if graceful else signal.SIGQUIT)
+
+    def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
+        """Stop the server. A hook in the master's main thread leaves it with the status; from elsewhere it is 0."""
+        if reason is not None:
+            self.log.info("Shutting down: %s", self.master_name)
+            self.log.info("Reason: %s", reason)
+        if exit_status and os.getpid() == self.pid and threading.current_thread() is threading.main_thread():
+            sys.exit(exit_status)
+        self.stop()
+
+    def wakeup(self) -> None:
+        """Have the master look at its workers now; it does so every second."""
+        self._signal(signal.SIGCHLD)
+
+    def manage_workers(self) -> None:
+        """Have the master fork the workers that are missing, and end those that are too many."""
+        self.wakeup()
+
+    def spawn_worker(self) -> None:
+        """Do what `manage_workers` does: the number of workers is that of `num_workers`."""
+        self.wakeup()
+
+    def _signal(self, signum: int) -> None:
+        os.kill(self.pid, signum)
+
     # What follows is called by the native module.
 
     def _describe(self) -> None:
         """Copy the configuration to attributes; hooks may write to them."""
+        # The new master of an upgrade, until the old one has gone.
+        suffix = ".2" if self.master_pid else ""
+        #: The name in log lines.
+        self.master_name = f"Master{suffix}"
         #: The configured addresses.
         self.address = self.cfg.address
         #: Seconds of silence after which a worker is killed.
         self.timeout = self.cfg.timeout
         #: The name in process titles.
-        self.proc_name = self.cfg.proc_name
+        self.proc_name = f"{self.cfg.proc_name}{suffix}"
         #: The class of workers.
         self.worker_class = self.cfg.worker_class
 
@@ -152,7 +204,13 @@ class Server:
             extra = {"metric": "gunicorn.backlog", "value": backlog, "mtype": "histogram"}
             self.log.debug("socket backlog: %d", backlog, extra=extra)
 
+    def _promoted(self) -> None:
+        """Note that the old master has gone."""
+        self.master_pid = 0
+        self._describe()
+
     def _pre_fork(self, age: int) -> None:
+        self.worker_age = age
         worker = self.worker_class(age, self.pid, self.LISTENERS, self.app, self.cfg.timeout / 2.0, self.cfg, self.log)
         self._coming[age] = worker
         self.cfg.pre_fork(self, worker)
@@ -176,6 +234,7 @@ class Server:
         worker = self._coming.pop(age)
         worker.pid = os.getpid()
         worker._handle = handle
+        Request.cfg = self.cfg
         if worker._nr:
             handle.requests = worker._nr
         return worker
@@ -184,6 +243,17 @@ class Server:
         worker = self.WORKERS.pop(pid, None)
         if worker is not None:
             self.cfg.child_exit(self, worker)
+
+
+class Unreader:
+    """The `req.unreader` of a request whose connection is the server's."""
+
+    def read(self, size: int | None = None) -> bytes:
+        """Return nothing: the body is read through ``wsgi.input``."""
+        return b""
+
+    def unread(self, data: bytes) -> None:
+        """Do nothing: the server has read what there is."""
 
 
 class Body:
@@ -196,6 +266,9 @@ class Body:
 
 class Request:
     """A request, as `pre_request`, `post_request` and loggers see it; the first one's changes change the environ."""
+
+    #: The worker's configuration.
+    cfg: Any = None
 
     def __init__(
         self,
@@ -210,6 +283,7 @@ class Request:
         self.headers = headers
         self.trailers: list[tuple[str, str]] = []
         self.body = Body()
+        self.unreader = Unreader()
         self.scheme = scheme
         self.remote_addr, self.peer_addr = peer
         self.proxy_protocol_info: Any = None
@@ -262,6 +336,14 @@ class Response:
     def should_close(self) -> bool:
         """Return whether the connection closes after the response."""
         return self.must_close or self.req is None or self.req.should_close()
+
+    def write(self, data: bytes) -> None:
+        """Do nothing: hooks get the response when it is complete."""
+        if not isinstance(data, bytes):
+            raise TypeError(f"{data!r} is not a byte")
+
+    def close(self) -> None:
+        """Do nothing: it is complete."""
 
 
 def apply_edits(req: Request, environ: dict[str, Any]) -> None:

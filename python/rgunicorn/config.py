@@ -55,6 +55,17 @@ def no_hook(name: str, shown_as: str) -> Callable[..., Any]:
     return nothing
 
 
+def of_fewer(hook: Callable[..., Any], taken: int) -> Callable[..., Any]:
+    """Return a hook that may be called with more arguments than the one that it calls."""
+
+    def calls(worker: Any, req: Any, environ: Any, resp: Any) -> Any:
+        return hook(*(worker, req, environ, resp)[:taken])
+
+    calls.__name__ = getattr(hook, "__name__", type(hook).__name__)
+    calls.__qualname__ = getattr(hook, "__qualname__", calls.__name__)
+    return calls
+
+
 class Setting:
     """One setting: its row of the table, and its value."""
 
@@ -108,7 +119,8 @@ class Setting:
         if taken is not None and taken not in allowed:
             wanted = " or ".join(map(str, allowed))
             raise TypeError(f"{self.name}: {value!r} takes {taken} arguments, not {wanted}")
-        return value
+        # Programs call it as the server does, with all four.
+        return value if taken is None or taken == max(allowed) else of_fewer(value, taken)
 
     def _object(self, value: Any) -> Any:
         if self.name == "logconfig_dict":

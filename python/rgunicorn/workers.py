@@ -8,6 +8,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from types import FrameType
+
     from rgunicorn._rgunicorn import WorkerHandle
     from rgunicorn._server import Listener
     from rgunicorn.config import Config
@@ -42,6 +46,30 @@ class Heartbeat:
             self._fd = None
 
 
+class WorkQueue:
+    """Requests that wait for a thread."""
+
+    def __init__(self) -> None:
+        self._waiting: Callable[[], int] | None = None
+
+    def qsize(self) -> int:
+        """Count them."""
+        return 0 if self._waiting is None else self._waiting()
+
+    def empty(self) -> bool:
+        """Return whether no request waits."""
+        return self.qsize() == 0
+
+
+class ThreadPool:
+    """The threads of a worker, as programs look at those of Gunicorn's `gthread`: their number, and what waits."""
+
+    def __init__(self, threads: int) -> None:
+        self._max_workers = threads
+        self._work_queue = WorkQueue()
+        self._threads: set[threading.Thread] = set()
+
+
 class Worker:
     """A worker, in the master and, as a copy, in its own process. Attributes may be added."""
 
@@ -56,6 +84,8 @@ class Worker:
         self.reloader: Any = None
         self.tmp = Heartbeat(self)
         self.wsgi: Any = None
+        #: None in a worker without threads.
+        self.tpool = ThreadPool(cfg.threads) if type(self).__name__ == "ThreadWorker" or cfg.threads > 1 else None
         self._handle: WorkerHandle | None = None
         self._alive = True
         self._nr = 0
@@ -87,10 +117,37 @@ class Worker:
         if self._handle is not None:
             self._handle.requests = value
 
+    @property
+    def nr_conns(self) -> int:
+        """The number of open connections."""
+        return 0 if self._handle is None else self._handle.connections
+
     def notify(self) -> None:
         """Say that the worker is alive: its time-out begins anew."""
         if self._handle is not None:
             self._handle.notify()
+
+    def is_parent_alive(self) -> bool:
+        """Return whether the master that forked this worker is still there."""
+        return self.ppid == os.getppid()
+
+    # A worker's process has its signal handlers in the place of these.
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop gracefully: the handler of TERM."""
+        self.alive = False
+
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
+        """Leave at once: the handler of INT and QUIT."""
+        self.alive = False
+
+    def handle_abort(self, sig: int, frame: FrameType | None) -> None:
+        """Leave after a time-out: the handler of ABRT."""
+        self.alive = False
+
+    def handle_usr1(self, sig: int, frame: FrameType | None) -> None:
+        """Open the logs again: the handler of USR1."""
+        self.log.reopen_files()
 
 
 _CLASSES: dict[str, type[Worker]] = {}

@@ -176,6 +176,13 @@ impl HookRunner {
         1
     }
 
+    /// Notes that the old master of an upgrade has gone.
+    pub(super) fn promoted(&self, py: Python<'_>) {
+        if let Err(error) = self.server.call_method(py, "_promoted", ()) {
+            error.write_unraisable(py, None);
+        }
+    }
+
     /// Notes that a worker is about to get ABRT, for a missing heartbeat.
     pub(super) fn aborting(&self, py: Python<'_>, pid: Pid) {
         if let Err(error) = self.server.call_method(py, "_aborting", (pid,)) {

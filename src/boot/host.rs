@@ -155,7 +155,10 @@ impl Host for Server {
 
     fn became_master(&mut self) {
         let parent = Variable { name: PARENT_VARIABLE.to_owned(), value: None };
-        let removed = Python::attach(|py| conf::set_environ(py, parent).map(drop));
+        let removed = Python::attach(|py| {
+            self.hook_runner.promoted(py);
+            conf::set_environ(py, parent).map(drop)
+        });
         if let Err(error) = removed {
             self.errors()
                 .error(format_args!("Cannot remove {PARENT_VARIABLE} from the environment: {error}"));

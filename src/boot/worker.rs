@@ -271,6 +271,9 @@ impl<'py> WorkerBoot<'_, 'py> {
         let wakes = WakeSources { signals: Some(wake), mailbox: mailbox(mode)? };
         let reactor = make_reactor(settings, listeners, wakes, handles, config, &mode.text(py)?)?;
         let executor = make_executor(py, &reactor, mode, wsgi_config, renderer)?;
+        if let Executor::Threads(threads) = &executor {
+            threads.show(py, &worker)?;
+        }
         let watchdog = watchdog(settings, &watch, mode);
         Ok(ReadyWorker { worker: worker.unbind(), reactor, executor, watch, watchdog })
     }

@@ -50,6 +50,12 @@ impl WorkerHandle {
         self.slot.set_requests(requests);
     }
 
+    /// Returns the number of open connections.
+    #[getter]
+    fn connections(&self) -> u32 {
+        self.slot.read().connections
+    }
+
     /// Beats: the time-out of the worker begins anew.
     fn notify(&self) {
         self.slot.beat(clock::now());

@@ -100,7 +100,7 @@ impl WorkerSignals {
 
     /// Installs the handlers: TERM stops gracefully, INT and QUIT leave at once with status 0, ABRT with status 1, USR1
     /// reopens the logs; HUP, USR2, WINCH, TTIN and TTOU are the master's and ignored here; CHLD is the application's.
-    /// Children that the application forks do not have them.
+    /// Children that the application forks do not have them. The worker's object has them under Gunicorn's names.
     ///
     /// # Errors
     /// Those of `signal.signal` and `os.register_at_fork`.
@@ -119,6 +119,8 @@ impl WorkerSignals {
             Ok(())
         })?;
         set("SIGTERM", &exit)?;
+        let worker = self.hooks.0.worker.bind(py);
+        worker.setattr("handle_exit", &exit)?;
         for name in ["SIGINT", "SIGQUIT"] {
             let signals = self.clone();
             let leave = handler(py, c"handle_quit", move |py| {
@@ -135,6 +137,7 @@ impl WorkerSignals {
                 Err(PySystemExit::new_err(0))
             })?;
             set(name, &leave)?;
+            worker.setattr("handle_quit", &leave)?;
         }
         let signals = self.clone();
         let abort = handler(py, c"handle_abort", move |py| {
@@ -146,16 +149,16 @@ impl WorkerSignals {
             })
         })?;
         set("SIGABRT", &abort)?;
+        worker.setattr("handle_abort", &abort)?;
         let (errors, control, hooks) = (self.errors.clone(), self.control.clone(), self.hooks.clone());
-        set(
-            "SIGUSR1",
-            &handler(py, c"handle_usr1", move |py| {
-                let _ = errors.reopen();
-                control.reopen();
-                hooks.reopen_logs(py);
-                Ok(())
-            })?,
-        )?;
+        let reopen = handler(py, c"handle_usr1", move |py| {
+            let _ = errors.reopen();
+            control.reopen();
+            hooks.reopen_logs(py);
+            Ok(())
+        })?;
+        set("SIGUSR1", &reopen)?;
+        worker.setattr("handle_usr1", &reopen)?;
         // Not SIG_IGN: programs that the application executes would inherit it.
         let ignore = handler(py, c"handle_nothing", |_| Ok(()))?;
         for name in ["SIGHUP", "SIGUSR2", "SIGWINCH", "SIGTTIN", "SIGTTOU"] {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyString, PyTuple};
 
 use rgunicorn_server::log::ErrorLog;
 
@@ -22,6 +22,7 @@ impl ErrorStream {
     }
 }
 
+#[expect(clippy::unused_self, reason = "the file protocol")]
 #[pymethods]
 impl ErrorStream {
     /// Writes text.
@@ -51,6 +52,47 @@ impl ErrorStream {
     }
 
     /// Does nothing: no text is held back.
-    #[expect(clippy::unused_self, reason = "part of the file protocol")]
     fn flush(&self) {}
+
+    /// Does nothing: the log stays open.
+    fn close(&self) {}
+
+    #[getter]
+    fn closed(&self) -> bool {
+        false
+    }
+
+    #[getter]
+    fn encoding(&self) -> &'static str {
+        "utf-8"
+    }
+
+    fn writable(&self) -> bool {
+        true
+    }
+
+    fn readable(&self) -> bool {
+        false
+    }
+
+    fn seekable(&self) -> bool {
+        false
+    }
+
+    fn isatty(&self) -> bool {
+        false
+    }
+
+    /// Raises `io.UnsupportedOperation`: the log may go to more than one descriptor, or to none.
+    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        let class = py.import("io")?.getattr("UnsupportedOperation")?;
+        Err(PyErr::from_value(class.call1(("fileno",))?))
+    }
+
+    fn __enter__(this: Py<Self>) -> Py<Self> {
+        this
+    }
+
+    #[pyo3(signature = (*_args))]
+    fn __exit__(&self, _args: &Bound<'_, PyTuple>) {}
 }

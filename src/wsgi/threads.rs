@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use crate::py::{Describe, GilCell, QueueListener};
 use rgunicorn_io::sys::{atfork, clock, process};
@@ -80,6 +80,29 @@ impl Threads {
             threads.push(thread.unbind());
         }
         Ok(Self { pool, context, threads, listener, records_by_python, forks: atfork::generation() })
+    }
+
+    /// Shows a worker's object its threads, and how many requests wait for one.
+    ///
+    /// # Errors
+    /// Those of attributes.
+    pub fn show(&self, py: Python<'_>, worker: &Bound<'_, PyAny>) -> PyResult<()> {
+        let shown = worker.getattr("tpool")?;
+        if shown.is_none() {
+            return Ok(());
+        }
+        let all = shown.getattr("_threads")?;
+        for thread in &self.threads {
+            all.call_method1("add", (thread,))?;
+        }
+        let pool = Arc::clone(&self.pool);
+        let count = PyCFunction::new_closure(
+            py,
+            Some(c"waiting"),
+            None,
+            move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| pool.waiting_count(),
+        )?;
+        shown.getattr("_work_queue")?.setattr("_waiting", count)
     }
 
     /// Ends the threads when the loop is over. `false`: some are still at work, and the interpreter must not

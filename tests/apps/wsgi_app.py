@@ -1,7 +1,9 @@
 """PEP 3333 in all its corners: one path per corner. What a response cannot show is noted, and shown at `/notes`."""
 
+import contextlib
 import io
 import json
+import logging
 import pathlib
 import sys
 import tempfile
@@ -59,6 +61,17 @@ def write_errors(environ):
     stream.flush()
     print("printed to errors", file=stream)
     return "done"
+
+
+@app.text("/errors-file")
+def errors_as_a_file(environ):
+    """What code asks a stream that it writes to."""
+    stream = environ["wsgi.errors"]
+    with contextlib.suppress(OSError):
+        stream.fileno()
+    facts = [stream.closed, stream.isatty(), stream.readable(), stream.seekable()]
+    logging.StreamHandler(stream).emit(logging.makeLogRecord({"msg": "by a handler"}))
+    return str(facts)
 
 
 @app.route("/write")

@@ -9,18 +9,19 @@ from hooklog import record
 
 SERVER = (
     "log cfg app pid address num_workers timeout proc_name worker_class WORKERS LISTENERS START_CTX master_pid "
-    "reexec_pid pidfile systemd"
+    "reexec_pid pidfile systemd worker_age kill_worker kill_workers reload stop halt wakeup spawn_worker manage_workers"
 )
 WORKER = (
     "pid ppid age alive booted aborted nr max_requests timeout cfg log app sockets tmp reloader notify "
-    "tmp.notify tmp.last_update tmp.fileno app.cfg app.callable app.wsgi app.app_uri"
+    "tmp.notify tmp.last_update tmp.fileno app.cfg app.callable app.wsgi app.app_uri "
+    "handle_exit handle_quit handle_abort handle_usr1 is_parent_alive nr_conns tpool"
 )
 REQUEST = (
     "method uri path query fragment version headers trailers body scheme remote_addr peer_addr proxy_protocol_info "
-    "req_number must_close should_close"
+    "req_number must_close should_close cfg unreader unreader.read unreader.unread"
 )
 RESPONSE = (
-    "status status_code headers headers_sent sent response_length chunked must_close should_close force_close"
+    "status status_code headers headers_sent sent response_length chunked must_close should_close force_close write close"
 )
 CFG = "settings set is_ssl ssl_options address uid gid env worker_class_str proc_name workers bind timeout preload_app"
 LOGGER = (

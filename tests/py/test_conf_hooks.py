@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conf_files import events, facts, notes, start, wait_notes
 from harness import APPS, is_alive, wait_for
+from masters import upgrade
 from rawhttp import request
 
 pytestmark = pytest.mark.one_driver
@@ -402,3 +403,121 @@ def test_a_reload_may_name_another_application(launch):
     server.kill(signal.SIGHUP)
     server.wait_workers(1, without=[pid])
     assert server.get("/version").status == 404
+
+
+# Methods of the objects, which threads of a configuration file call.
+
+WATCHER = """
+import pathlib
+import signal
+import threading
+import time
+
+def when_ready(server):
+    def watch():
+        while not pathlib.Path("go").exists():
+            time.sleep(0.01)
+        {call}
+        pathlib.Path("called").touch()
+
+    threading.Thread(target=watch, daemon=True).start()
+"""
+
+
+def watched(launch, call, *args, **options):
+    """A server in whose master a thread makes this call, once its worker has answered."""
+    server = launch("life:app", *args, config=WATCHER.format(call=call), **options)
+    pid = server.worker_pid()
+    (server.workdir / "go").touch()
+    wait_for("the call", (server.workdir / "called").exists)
+    return server, pid
+
+
+@pytest.mark.parametrize("call", ["kill_worker(min(server.WORKERS), signal.SIGTERM)", "kill_workers(signal.SIGTERM)"])
+def test_signals_that_a_watcher_sends(launch, call):
+    server, pid = watched(launch, f"server.{call}; server.kill_worker({2**22 + 1}, signal.SIGTERM)")
+    server.wait_workers(1, without=[pid])
+    assert server.worker_pid() != pid
+
+
+@pytest.mark.own(reason="Gunicorn does these things in the thread, beside its loop")
+@pytest.mark.parametrize("call", ["reload()", "wakeup()", "manage_workers()", "spawn_worker()"])
+def test_a_watcher_has_the_master_act(launch, call):
+    server, pid = watched(launch, f"server.num_workers += 1; server.{call}")
+    if call == "reload()":
+        server.wait_log("Handling signal: hup")
+        server.wait_workers(1, without=[pid])
+    else:
+        assert pid in server.wait_workers(2)
+
+
+@pytest.mark.own(reason="Gunicorn does these things in the thread, beside its loop")
+@pytest.mark.parametrize("call", ["stop()", "stop(False)", "halt()", "halt('enough')"])
+def test_a_watcher_stops_the_server(launch, call):
+    server, _ = watched(launch, f"server.{call}")
+    assert server.wait_exit() == 0
+    assert ("Reason: enough" in server.log) == ("enough" in call)
+
+
+CHAINED = """
+import pathlib
+import signal
+
+def post_worker_init(worker):
+    def chained(signum, frame):
+        pathlib.Path(f"chained-{{signum}}").touch()
+        worker.{method}(signum, frame)
+
+    signal.signal(signal.{name}, chained)
+    pathlib.Path("parent").write_text(str(worker.is_parent_alive()))
+"""
+
+
+@pytest.mark.parametrize(("name", "method"), [("SIGTERM", "handle_exit"), ("SIGINT", "handle_quit")])
+def test_handlers_that_a_hook_chains(launch, name, method):
+    server = launch("life:app", config=CHAINED.format(name=name, method=method))
+    pid = server.worker_pid()
+    server.settle()
+    os.kill(pid, getattr(signal, name))
+    server.wait_workers(1, without=[pid])
+    assert (server.workdir / f"chained-{getattr(signal, name).value}").exists()
+    assert (server.workdir / "parent").read_text() == "True"
+
+
+NAMED = """
+import pathlib
+
+def when_ready(server):
+    pathlib.Path(f"named-{server.master_pid}").write_text(f"{server.proc_name} {server.master_name}")
+"""
+
+
+def test_the_names_of_a_new_master(launch):
+    server = launch("life:app", config=NAMED)
+    assert server.worker_pid()
+    assert (server.workdir / "named-0").read_text() == "life:app Master"
+    upgrade(server)
+    note = server.workdir / f"named-{server.pid}"
+    wait_for("the new master", note.exists)
+    assert note.read_text() == "life:app.2 Master.2"
+
+
+POST = """
+import pathlib
+
+def two(worker, req):
+    pathlib.Path("two").touch()
+
+def called(worker, req, environ, resp):
+    worker.cfg.settings["post_request"].set(two)
+    worker.cfg.post_request(worker, req, environ, resp)
+    worker.cfg.settings["post_request"].set(called)
+
+post_request = called
+"""
+
+
+def test_post_request_of_two_arguments_takes_four(launch):
+    server = launch("life:app", config=POST)
+    assert server.get("/pid").status == 200
+    wait_for("the hook", (server.workdir / "two").exists)

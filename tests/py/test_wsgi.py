@@ -90,6 +90,12 @@ def test_errors_stream(launch):
         server.wait_log(f"(?m)^{line}$")
 
 
+def test_errors_stream_as_a_file(launch):
+    server = launch("wsgi_app:app")
+    assert server.get("/errors-file").body == b"[False, False, False, False]"
+    server.wait_log("(?m)^by a handler$")
+
+
 # Results.
 
 

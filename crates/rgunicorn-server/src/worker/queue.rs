@@ -50,6 +50,11 @@ impl RequestQueue {
         }
     }
 
+    /// Returns how many requests wait for a thread.
+    pub fn waiting_count(&self) -> usize {
+        self.waiting().requests.len()
+    }
+
     /// Takes no more, and lets the threads go; requests that no thread has taken are dropped.
     pub fn close(&self) {
         let dropped = {
