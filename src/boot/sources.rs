@@ -11,7 +11,7 @@ use pyo3::types::PyString;
 use crate::conf::{self, ConfError, ConfigObjects, Variable};
 use crate::py::{exit_status, format_exception};
 use rgunicorn_settings::{
-    CommandExit, CommandLine, ConfigSource, DEFAULT_CONFIG, Environment, Id, Invalid, Settings, config_source,
+    CommandExit, CommandLine, ConfigSource, DEFAULT_CONFIG, Environment, Id, Invalid, Raw, Settings, config_source,
     parse_command_line, resolve, split_cmd_args,
 };
 
@@ -155,7 +155,12 @@ impl Sources {
         warn_of_extension(py, &source, start);
         let file = conf::read(py, &source, start).map_err(|error| Refused::by_file(py, &error))?;
         let values = file.values.as_deref();
-        let settings = resolve(&self.environment, values, &self.env_args, &self.command_line)?;
+        let mut settings = resolve(&self.environment, values, &self.env_args, &self.command_line)?;
+        if let Some(mut from_paste) = self.read_paste(py, &settings)? {
+            // Before the file's own: those win.
+            from_paste.extend_from_slice(values.unwrap_or_default());
+            settings = resolve(&self.environment, Some(&from_paste), &self.env_args, &self.command_line)?;
+        }
         self.check(py, &settings)?;
         if settings.app().is_none() && settings.paste().is_none() {
             return Err("Error: No application module specified.".to_owned().into());
@@ -163,6 +168,28 @@ impl Sources {
         let names = file.objects.as_ref().map(|names| names.bind(py));
         let objects = ConfigObjects::new(py, &settings, names)?;
         Ok((settings, objects))
+    }
+
+    /// Returns the settings that the ini file of `paste` brings along, if there is one: the name of processes, and
+    /// logging, if the file configures that.
+    fn read_paste(&self, py: Python<'_>, settings: &Settings) -> Result<Option<Vec<(String, Raw)>>, Refused> {
+        let Some(paste) = settings.paste() else { return Ok(None) };
+        let path = paste.strip_prefix("config:").unwrap_or(paste).split('#').next().unwrap_or_default();
+        let file = self.start_directory.join(path);
+        if !file.exists() {
+            let reason = format!("{path:?} does not exist (allowed: FILE, FILE#SECTION)");
+            return Err(settings.refuse(Id::paste, reason).into());
+        }
+        let file = text(&file);
+        let mut found = vec![("default_proc_name".to_owned(), Raw::Str(file.clone()))];
+        let has_logging = py
+            .import("rgunicorn.app.pasterapp")
+            .and_then(|module| module.call_method1("has_logging_config", (&file,))?.extract::<bool>())
+            .map_err(|error| settings.refuse(Id::paste, error.to_string()))?;
+        if has_logging {
+            found.push(("logconfig".to_owned(), Raw::Str(file)));
+        }
+        Ok(Some(found))
     }
 
     /// Checks the settings that only the system can judge.

@@ -288,3 +288,62 @@ def test_request_lines_are_not_shortened(launch):
         assert client.response().status == 200
     status, _ = answer(server, raw("X-Long: " + "x" * 9000))
     assert status == 431
+
+
+LOGGERS = """
+[app:main]
+paste.app_factory = pasted:factory
+
+[loggers]
+keys = root, gunicorn.error
+
+[handlers]
+keys = file
+
+[formatters]
+keys = plain
+
+[logger_root]
+level = INFO
+handlers = file
+
+[logger_gunicorn.error]
+level = INFO
+handlers = file
+propagate = 0
+qualname = gunicorn.error
+
+[handler_file]
+class = FileHandler
+args = ("paste.log",)
+formatter = plain
+
+[formatter_plain]
+format = by paste: %(message)s
+"""
+
+
+def test_paste_configures_logging(launch, workdir):
+    (workdir / "shop.ini").write_text(LOGGERS)
+    server = launch(None, "--paste", "shop.ini", workdir=workdir, quiet=True, bind="unix:server.sock")
+    assert server.get("/").status == 200
+    text = (workdir / "paste.log").read_text()
+    assert re.search("by paste: Booting worker with pid", text), text
+
+
+def test_a_setting_wins_over_logging_of_paste(launch, workdir):
+    (workdir / "shop.ini").write_text(LOGGERS)
+    (workdir / "own.ini").write_text(LOGGERS.replace("paste.log", "own.log"))
+    server = launch(
+        None, "--paste", "shop.ini", "--log-config", "own.ini", workdir=workdir, quiet=True, bind="unix:server.sock"
+    )
+    assert server.get("/").status == 200
+    assert (workdir / "own.log").exists()
+    assert not (workdir / "paste.log").exists()
+
+
+def test_a_paste_file_that_is_missing(flavour, workdir):
+    done = run_to_end(flavour, workdir, "--bind", "127.0.0.1:0", "--paste", "missing.ini")
+    assert done.returncode == 1, done.stderr
+    assert "missing.ini" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -24,6 +24,16 @@ def get_wsgi_app(config_uri: str, name: str | None = None, defaults: dict[str, s
     return app
 
 
+def has_logging_config(config_file: str) -> bool:
+    """Return whether an ini file configures logging, by a section ``[loggers]``."""
+    # Only such files need the module.
+    import configparser  # noqa: PLC0415
+
+    parser = configparser.RawConfigParser(strict=False)
+    parser.read(config_file)
+    return parser.has_section("loggers")
+
+
 class PasteApplication(BaseApplication):
     """An application that PasteDeploy has made, with the settings of its server section."""
 
@@ -32,14 +42,17 @@ class PasteApplication(BaseApplication):
         super().__init__()
 
     def load_config(self) -> None:
-        """Take the settings of the section; `host` and `port` are the address."""
+        """Take the settings of the section; `host` and `port` are the address. The file may configure logging, too."""
+        config_file = self.global_conf.get("__file__", "rgunicorn")
+        self.cfg.set("default_proc_name", config_file)
+        if has_logging_config(config_file):
+            self.cfg.set("logconfig", config_file)
         local = dict(self.local_conf)
         host, port = local.pop("host", ""), local.pop("port", "")
         if host or port:
             self.cfg.set("bind", f"{host or '127.0.0.1'}:{port or '8000'}")
         for key, value in local.items():
             self.cfg.set(key, value)
-        self.cfg.set("default_proc_name", self.global_conf.get("__file__", "rgunicorn"))
 
     def load(self) -> WSGIApplication:
         """Return the application that was made."""
