@@ -8,6 +8,7 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 
 use crate::conf::{self, ConfigObjects, Variable};
+use crate::py::{exit_status, format_exception};
 use rgunicorn_io::sys::listener::Listener;
 use rgunicorn_io::sys::process::{self, Pid};
 use rgunicorn_server::arbiter::{
@@ -198,10 +199,11 @@ impl Host for Server {
         Python::attach(|py| {
             py.check_signals().map_err(|error| {
                 if !error.is_instance_of::<PySystemExit>(py) {
-                    error.print(py);
+                    let text = format_exception(py, &error);
+                    self.errors().error(format_args!("Unhandled exception in main loop\n{text}"));
                     return 1;
                 }
-                crate::py::exit_status(py, &error)
+                exit_status(py, &error)
             })
         })
     }

@@ -7,15 +7,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::exceptions::PySystemExit;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::py::{QueueListener, Watch, catch_panic, exit_status};
+use crate::py::{QueueListener, Watch, catch_panic, exit_status, format_exception};
 use rgunicorn_http::{HttpError, ResponseFacts};
 use rgunicorn_io::sys::{atfork, clock};
-use rgunicorn_server::log::{Level, RepeatedLine};
+use rgunicorn_server::log::{ErrorLog, Level, RepeatedLine};
 use rgunicorn_server::worker::{Body, ExitStatus, Request, RequestId};
 
 use super::environ::{BuildError, EnvironFactory, NewEnviron, ServerFacts};
@@ -279,15 +279,14 @@ impl WsgiApp {
 ///
 /// # Errors
 /// [`ExitStatus`] when a handler wants the process to leave.
-pub(super) fn check_signals() -> Result<(), ExitStatus> {
+pub(super) fn check_signals(errors: &ErrorLog) -> Result<(), ExitStatus> {
     Python::attach(|py| {
         py.check_signals().map_err(|error| {
             if error.is_instance_of::<PySystemExit>(py) {
                 return ExitStatus(exit_status(py, &error));
             }
-            if !error.is_instance_of::<PyKeyboardInterrupt>(py) {
-                error.print(py);
-            }
+            let text = format_exception(py, &error);
+            errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
             ExitStatus(1)
         })
     })

@@ -158,7 +158,7 @@ impl App for DirectApp {
 
     fn check_signals(&self, _: bool) -> Result<(), ExitStatus> {
         self.wsgi.relay_logs();
-        check_signals()
+        check_signals(&self.wsgi.worker.errors)
     }
 
     fn call(&self, reactor: &Reactor, request: Box<Request>) {

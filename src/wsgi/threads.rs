@@ -137,7 +137,7 @@ impl App for Threads {
         if let Some(listener) = &self.listener {
             listener.relay();
         }
-        if arrived { check_signals() } else { Ok(()) }
+        if arrived { check_signals(&self.context.worker.errors) } else { Ok(()) }
     }
 
     fn call(&self, reactor: &Reactor, mut request: Box<Request>) {

@@ -332,3 +332,26 @@ def test_unix_socket_left_by_another_is_replaced(launch, workdir):
     assert Path(first.address).is_socket()
     second = launch("life:app", bind="unix:server.sock", workdir=workdir)
     assert second.worker_pid() in second.workers()
+
+
+RAISES = """
+import signal
+
+def install(*_):
+    def raises(signum, frame):
+        raise ValueError("raised by a handler")
+
+    signal.signal(signal.SIGUSR2, raises)
+
+post_worker_init = install
+"""
+
+
+@pytest.mark.parametrize("state", ["idle", "answered"])
+def test_a_handler_that_raises_between_requests(launch, state):
+    server = launch("life:app", config=RAISES, deaths=True)
+    pid = server.worker_pid() if state == "answered" else wait_booted(server)[0]
+    server.settle()
+    os.kill(pid, signal.SIGUSR2)
+    server.wait_workers(1, without=[pid])
+    server.wait_log(r"\[ERROR\] Exception in worker process\n(?:.*\n)+?ValueError: raised by a handler")
