@@ -232,6 +232,8 @@ class Config:
                 options["metavar"] = setting.meta or None
                 if setting.shape in ("Count", "Seconds"):
                     options["type"] = int
+                elif setting.shape == "Mode":
+                    options["type"] = mode
                 elif setting.shape == "List":
                     options["action"] = "append"
                 elif setting.shape == "Proxy":
@@ -350,6 +352,12 @@ def account(value: str | int | None, find: Callable[[str], Account], own: Callab
             return int(find(str(value))[2])
         except KeyError:
             raise ValueError(f"No such {kind}: {value!r}") from None
+
+
+def mode(text: str) -> int:
+    """Return the number of a mode as the command line has it: a leading zero means octal."""
+    octal = len(text) > 1 and text[0] == "0" and text[1].isdigit()
+    return int(text, 8 if octal else 0)
 
 
 def host_port(text: str) -> str | tuple[str, int]:

@@ -105,6 +105,7 @@ class CommandApplication(base.Application):
         return {key: value for key, value in read_options().items() if key != "argv"}
 
     def load(self):
+        record("loaded", umask=self.cfg.umask, mode=self.cfg.control_socket_mode, name=self.cfg.proc_name)
         return handler_app
 
 
@@ -120,6 +121,7 @@ def main():
         NamedApplication("team_app:app", read_options()).run()
     elif KIND == "command":
         sys.argv[1:] = read_options()["argv"]
+        sys.path.append(os.getcwd())
         CommandApplication("%(prog)s [OPTIONS] [WORD]", prog="team").run()
     elif KIND == "run":
         sys.argv[1:] = read_options()["argv"]

@@ -212,3 +212,38 @@ def test_workers_are_its_children_only(programs):
     server.wait_workers(1, without=[pid])
     assert answer(server)["pid"] != pid
     assert server.terminate() == 0
+
+
+CONF = """
+proc_name = "from a module"
+timeout = 33
+"""
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["-m", "007"], {"umask": 7}),
+        (["-m", "0x1F"], {"umask": 31}),
+        (["-m", "22"], {"umask": 22}),
+        (["-m", "0o22"], {"umask": 18}),
+        (["--control-socket-mode", "0640"], {"mode": 0o640}),
+        (["-c", "python:team_conf"], {"name": "from a module"}),
+        (["-c", "file:team_conf.py"], {"name": "from a module"}),
+        (["-c", "team_conf.py", "-n", "by hand"], {"name": "by hand"}),
+    ],
+    ids=" ".join,
+)
+def test_forms_of_a_programs_command_line(programs, argv, expected):
+    (programs.workdir / "team_conf.py").write_text(CONF)
+    (programs.workdir / "gunicorn.conf.py").unlink(missing_ok=True)
+    server = programs.start("command", argv=argv)
+    answer(server)
+    (note,) = notes(server, "loaded")
+    assert {key: note[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("argv", [["-m", "09"], ["-m", "many"]], ids=" ".join)
+def test_a_mode_that_is_none(programs, argv):
+    done = programs.run("command", argv=argv)
+    assert done.returncode == 2, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
@@ -97,6 +98,9 @@ class Application(BaseApplication):
         """Run a configuration file and return the names that it sets."""
         if not os.path.exists(filename):
             raise RuntimeError(f"{filename!r} doesn't exist")
+        if os.path.splitext(filename)[1] not in (".py", ".pyc"):
+            warning = f"{filename}, the configuration file, has no Python extension (.py)"
+            print(f"!!!\n!!! WARNING: {warning}\n!!!\n", file=sys.stderr)
         names: dict[str, Any] = {"__builtins__": __builtins__, "__file__": filename, "__name__": "__config__"}
         try:
             with open(filename, "rb") as file:
@@ -108,13 +112,24 @@ class Application(BaseApplication):
             sys.exit(1)
         return names
 
-    def load_config_from_file(self, filename: str) -> dict[str, Any]:
-        """Take the settings of a configuration file."""
-        names = self.get_config_from_filename(filename.removeprefix("file:"))
+    def get_config_from_module_name(self, module_name: str) -> dict[str, Any]:
+        """Import a module and return the names that it sets."""
+        return vars(importlib.import_module(module_name))
+
+    def load_config_from_module_name_or_filename(self, location: str) -> dict[str, Any]:
+        """Take the settings of ``python:MODULE``, or of a configuration file."""
+        if location.startswith("python:"):
+            names = self.get_config_from_module_name(location.removeprefix("python:"))
+        else:
+            names = self.get_config_from_filename(location.removeprefix("file:"))
         for name, value in names.items():
             if name in self.cfg.settings:
                 self.cfg.set(name, value)
         return names
+
+    def load_config_from_file(self, filename: str) -> dict[str, Any]:
+        """Take the settings of a configuration file, or of ``python:MODULE``."""
+        return self.load_config_from_module_name_or_filename(filename)
 
     def load_config(self) -> None:
         """Take the settings of `init`, then the configuration file, ``GUNICORN_CMD_ARGS`` and the command line."""
