@@ -2,12 +2,14 @@
 
 import ast
 import graphlib
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import rgunicorn
+from rgunicorn import _rgunicorn
 
 pytestmark = [pytest.mark.one_driver, pytest.mark.own(reason="of rgunicorn's own package")]
 
@@ -97,3 +99,15 @@ def test_a_module_can_be_the_first(name):
     command = [sys.executable, "-W", "error", "-c", f"import {name}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_code_begins_on_a_page():
+    """`py-spy dump --native` and its like read a file by the pages that are mapped of it."""
+    data = Path(_rgunicorn.__file__).read_bytes()
+    assert data[:5] == b"\x7fELF\x02"
+    (offset,), (size, count) = struct.unpack_from("<Q", data, 32), struct.unpack_from("<HH", data, 54)
+    load, executable = 1, 1
+    for at in range(offset, offset + size * count, size):
+        kind, flags, begin, address = struct.unpack_from("<IIQQ", data, at)
+        if kind == load and flags & executable:
+            assert (begin % 4096, address % 4096) == (0, 0)
