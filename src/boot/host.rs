@@ -43,11 +43,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(
-        sources: Sources,
-        current: Configuration,
-        hook_runner: HookRunner,
-    ) -> Self {
+    pub(super) fn new(sources: Sources, current: Configuration, hook_runner: HookRunner) -> Self {
         Self { sources, current, former: None, hook_runner, leaves_at_once: false }
     }
 
@@ -182,9 +178,8 @@ impl Host for Server {
     /// arguments of the process when it is first used, and would not find them once they are overwritten: calls of the
     /// application's own would do nothing.
     fn set_title(&mut self, title: &str) {
-        let named = Python::attach(|py| {
-            py.import("setproctitle")?.call_method1("setproctitle", (title,)).map(drop)
-        });
+        let named =
+            Python::attach(|py| py.import("setproctitle")?.call_method1("setproctitle", (title,)).map(drop));
         match named {
             Ok(()) => process::set_name(PROCESS_NAME),
             Err(_) => process::set_title(PROCESS_NAME, title),

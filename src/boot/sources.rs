@@ -11,8 +11,8 @@ use pyo3::types::PyString;
 use crate::conf::{self, ConfError, ConfigObjects, Variable};
 use crate::py::{exit_status, format_exception};
 use rgunicorn_settings::{
-    CommandExit, CommandLine, ConfigSource, DEFAULT_CONFIG, Environment, Id, Invalid, Raw, Settings, config_source,
-    parse_command_line, resolve, split_cmd_args,
+    CommandExit, CommandLine, ConfigSource, DEFAULT_CONFIG, Environment, Id, Invalid, Raw, Settings,
+    config_source, parse_command_line, resolve, split_cmd_args,
 };
 
 use super::console::{exit_message, write_stderr};

@@ -98,6 +98,20 @@ impl WorkerSignals {
         PySystemExit::new_err(STATUS_HOOK_FAILED)
     }
 
+    /// Leaves at once. Ctrl-C goes to the whole group, and the master sends QUIT as well: the first one counts. A
+    /// second exception would be that of `worker_exit`, or of whatever else the first one has begun.
+    fn quit(&self, py: Python<'_>) -> PyResult<()> {
+        if self.control.quitting().is_some() {
+            return Ok(());
+        }
+        self.control.quit(0);
+        if let Err(error) = self.hooks.on_int(py) {
+            return Err(self.quit_by(py, error));
+        }
+        py.detach(|| std::thread::sleep(QUICK_STOP_PAUSE));
+        Err(PySystemExit::new_err(0))
+    }
+
     /// Installs the handlers: TERM stops gracefully, INT and QUIT leave at once with status 0, ABRT with status 1, USR1
     /// reopens the logs; HUP, USR2, WINCH, TTIN and TTOU are the master's and ignored here; CHLD is the application's.
     /// Children that the application forks do not have them. The worker's object has them under Gunicorn's names.
@@ -110,7 +124,8 @@ impl WorkerSignals {
         let mut set = |name: &str, handler: &Bound<'_, PyAny>| -> PyResult<()> {
             let number = signal.getattr(name)?;
             signal.call_method1("signal", (&number, handler))?;
-            installed.push(Installed { signal: Signal(number.extract()?), handler: handler.clone().unbind() });
+            installed
+                .push(Installed { signal: Signal(number.extract()?), handler: handler.clone().unbind() });
             Ok(())
         };
         let control = self.control.clone();
@@ -123,19 +138,7 @@ impl WorkerSignals {
         worker.setattr("handle_exit", &exit)?;
         for name in ["SIGINT", "SIGQUIT"] {
             let signals = self.clone();
-            let leave = handler(py, c"handle_quit", move |py| {
-                // Ctrl-C goes to the whole group, and the master sends QUIT as well: the first one counts. A second
-                // exception would be that of `worker_exit`, or of whatever else the first one has begun.
-                if signals.control.quitting().is_some() {
-                    return Ok(());
-                }
-                signals.control.quit(0);
-                if let Err(error) = signals.hooks.on_int(py) {
-                    return Err(signals.quit_by(py, error));
-                }
-                py.detach(|| std::thread::sleep(QUICK_STOP_PAUSE));
-                Err(PySystemExit::new_err(0))
-            })?;
+            let leave = handler(py, c"handle_quit", move |py| signals.quit(py))?;
             set(name, &leave)?;
             worker.setattr("handle_quit", &leave)?;
         }

@@ -61,13 +61,13 @@ impl Threads {
         let records_by_python = wsgi_config.hooks.as_ref().is_some_and(|hooks| hooks.access.is_some());
         let wsgi_config = Arc::new(wsgi_config);
         let class = py.import("threading")?.getattr("Thread")?;
-        let mut threads = Vec::new();
+        // Whole from here on: where a thread, or a signal handler, raises, its drop lets the others go.
+        let forks = atfork::generation();
+        let mut this = Self { pool, context, threads: Vec::new(), listener, records_by_python, forks };
         for number in 0..count {
-            let (pool, context, running) = (Arc::clone(&pool), context.clone(), Arc::clone(&running));
-            let main = Py::new(
-                py,
-                ThreadMain { wsgi_config: Arc::clone(&wsgi_config), pool, context, running, number },
-            )?;
+            let (pool, context) = (Arc::clone(&this.pool), this.context.clone());
+            let (wsgi_config, running) = (Arc::clone(&wsgi_config), Arc::clone(&running));
+            let main = Py::new(py, ThreadMain { wsgi_config, pool, context, running, number })?;
             let kwargs = PyDict::new(py);
             kwargs.set_item("target", main)?;
             // The name that they have under Gunicorn.
@@ -77,9 +77,9 @@ impl Threads {
             kwargs.set_item("daemon", false)?;
             let thread = class.call((), Some(&kwargs))?;
             thread.call_method0("start")?;
-            threads.push(thread.unbind());
+            this.threads.push(thread.unbind());
         }
-        Ok(Self { pool, context, threads, listener, records_by_python, forks: atfork::generation() })
+        Ok(this)
     }
 
     /// Shows a worker's object its threads, and how many requests wait for one.

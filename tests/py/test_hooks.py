@@ -146,18 +146,22 @@ def test_quick_stop(launch, signum):
     assert [note["alive"] for note in notes(server, "worker_int")] == [False, False]
 
 
-@pytest.fixture(params=["launch", "launch_gevent"])
-def launch_any(request):
-    """Starts workers of all types."""
-    return request.getfixturevalue(request.param)
+@pytest.mark.own(reason="Gunicorn runs worker_int once for each signal, and then not worker_exit")
+@pytest.mark.parametrize("state", ["idle", "busy"])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGQUIT], ids=lambda signum: signum.name)
+def test_a_signal_to_the_whole_group(launch, signum, state):
+    """Ctrl-C at a terminal, pressed again: the workers get it from there, and QUIT from the master."""
+    interrupt_group(launch, signum, state)
 
 
 @pytest.mark.own(reason="Gunicorn runs worker_int once for each signal, and then not worker_exit")
 @pytest.mark.parametrize("state", ["idle", "busy"])
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGQUIT], ids=lambda signum: signum.name)
-def test_a_signal_to_the_whole_group(launch_any, signum, state):
-    """Ctrl-C at a terminal, pressed again: the workers get it from there, and QUIT from the master."""
-    server, pids = started(launch_any, 2)
+def test_a_signal_to_the_whole_group_in_greenlets(launch_gevent, state):
+    interrupt_group(launch_gevent, signal.SIGINT, state)
+
+
+def interrupt_group(launch, signum, state):
+    server, pids = started(launch, 2)
     seen = len(notes(server))
     with server.client() as client:
         if state == "busy":

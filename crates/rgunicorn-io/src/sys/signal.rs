@@ -220,7 +220,9 @@ pub fn leave_queue_in_child() {
             let mut action: libc::sigaction = std::mem::zeroed();
             check(libc::sigaction(number, std::ptr::null(), &raw mut action)).map(|_| action.sa_sigaction)
         };
-        if present.is_ok_and(|handler| handler == on_signal as extern "C" fn(libc::c_int) as libc::sighandler_t) {
+        if present
+            .is_ok_and(|handler| handler == on_signal as extern "C" fn(libc::c_int) as libc::sighandler_t)
+        {
             let _ = set_handler(Signal(number), libc::SIG_DFL);
         }
     }

@@ -97,11 +97,11 @@ impl<'h> Master<'h> {
     /// Runs the loop. A turn: sleep, signals in order, ended children, heartbeats and counts.
     fn serve(mut self) -> i32 {
         let mut turn = self.apply(MasterEvent::Started);
-        // Hooks of the start may have asked for another number of workers.
-        if let (Continue(()), Some(workers)) = (turn, self.host.take_wanted()) {
-            turn = self.apply(MasterEvent::Wanted(workers));
-        }
         loop {
+            // A hook, or a thread that one has started, may have asked for another number of workers.
+            if let (Continue(()), Some(workers)) = (turn, self.host.take_wanted()) {
+                turn = self.apply(MasterEvent::Wanted(workers));
+            }
             if let Break(status) = turn {
                 if let Some(signals) = self.signals.take() {
                     signals.detach();
