@@ -41,7 +41,7 @@ pub fn unwraps(file: &File) -> Vec<String> {
 /// Where files are changed by a path, with a look at where it leads.
 const PATHS: &str = "crates/rgunicorn-io/src/sys/place.rs";
 
-/// What changes, or makes, a file by its path. root does it wherever another account has led the path.
+/// The calls that change, or make, a file by its path. root does it wherever another account has led the path.
 const BY_PATH: [&str; 11] = [
     "OpenOptions",
     "chown",
@@ -56,7 +56,7 @@ const BY_PATH: [&str; 11] = [
     "symlink",
 ];
 
-/// Those that are meant: a file, a name in it, and why its path leads nowhere else.
+/// The calls that are meant: a file, a name in it, and why its path leads nowhere else.
 const MEANT: [(&str, &str, &str); 3] = [
     ("crates/rgunicorn-io/src/sys/daemon.rs", "OpenOptions", "/dev/null"),
     ("crates/rgunicorn-io/src/sys/process.rs", "OpenOptions", "/proc/self/mem"),
