@@ -19,6 +19,7 @@ RELEASE_VENV=$ROOT/target/venv-release # with what users get
 CORES=$(nproc)
 SUITE_JOBS=${SUITE_JOBS:-$((CORES > 15 ? 16 : CORES + 1))} # tests at a time: they wait, but a crowd makes boots slow
 FUZZ_S=${FUZZ_S:-300}
+MUTANTS=${MUTANTS:-1000000}
 
 # One target directory for everything. Incremental builds only cost disk where nothing is built a second time.
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
@@ -102,6 +103,19 @@ again() { suite "$1" -m "not one_driver and not no_flavour"; }
 # Only the loops of workers have tiny queues then: tests/py/test_queue_sizes.py proves that they have. Tests without a
 # flavour run again for the stress tests among them, which are longer then.
 torture() { RGUNICORN_TORTURE=1 suite rgunicorn-uring -m "not one_driver"; }
+
+# The corpus of the suite, each request cut at every byte instead of one.
+corpus_cuts() { # SERVERS
+    RGUNICORN_CUTS=all pytest "$VENV" tests/py/test_corpus.py --servers="$1"
+}
+
+# Bent requests, and what a worker has grown by.
+mutants() {
+    local python=$VENV/bin/python
+    PATH="$VENV/bin:$PATH" "$python" tests/py/mutants.py --requests "$MUTANTS" --servers rgunicorn-uring
+    PATH="$VENV/bin:$PATH" "$python" tests/py/mutants.py --requests $((MUTANTS * 3 / 10)) --servers \
+        rgunicorn-epoll,rgunicorn-threads-uring,rgunicorn-gevent-uring
+}
 
 # What the optimiser makes of the stack rule.
 release_stress() {
@@ -228,6 +242,8 @@ step normal suite-gunicorn 'requirements services' "the suite on the real Gunico
     suite gunicorn -m "not no_flavour"
 step normal suite-torture 'requirements wheel services' "black-box suite on io_uring with tiny queues and two buffers" torture
 
+step normal corpus 'requirements wheel' "the corpus cut at every byte on io_uring" corpus_cuts rgunicorn-uring
+step normal foreign 'requirements wheel services' "requests of others, and other servers beside this one" script foreign
 step normal release-wheel requirements "the wheel builds as users get it (profile release)" release_wheel
 step normal release-stress release-wheel "stress tests of the stack rule without assertions" release_stress
 step normal instructions release-wheel "instructions per request, none above bench/instructions.toml" instructions
@@ -236,6 +252,9 @@ step long gevent-baseline 'requirements wheel' "all of gevent's own tests on its
 step long gevent-all-uring gevent-baseline "all of gevent's own tests on io_uring, by that" gevent_all uring
 step long gevent-all-epoll gevent-baseline "all of gevent's own tests on epoll, by that" gevent_all epoll
 step long calls '' "calls into the reactor and borrows per request, none above bench/calls.toml" calls
+step long corpus-all 'requirements wheel' "the corpus cut at every byte on epoll and in threads" \
+    corpus_cuts rgunicorn-epoll,rgunicorn-threads-uring,rgunicorn-threads-epoll
+step long mutants 'requirements wheel' "$MUTANTS bent requests, and fewer in other modes" mutants
 step long sanitizers '' "address and thread sanitizers, and Miri" script sanitizers
 step long fuzz '' "each fuzz target, for $FUZZ_S seconds" script fuzz "$FUZZ_S"
 step long python-3.12 '' "Rust tests and the start of the suite on CPython 3.12" other_python 3.12
