@@ -150,6 +150,8 @@ def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
     """A clean environment in which the test applications can be imported."""
     env = {key: value for key, value in os.environ.items() if key not in SCRUBBED}
     env |= {"PYTHONPATH": str(APPS), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    # setproctitle writes over the environment that /proc shows, which tests look at.
+    env |= {"SPT_NOENV": "1"}
     return env | (extra or {})
 
 

@@ -257,7 +257,7 @@ def test_a_slow_client_is_not_a_timeout(launch):
     with server.client() as client:
         client.send(b"GET /pid HT")
         time.sleep(2.5)
-        client.send(b"TP/1.1\r\n\r\n")
+        client.send(b"TP/1.1\r\nHost: a\r\n\r\n")
         assert int(client.response().body) == pids[0]
 
 
@@ -337,7 +337,7 @@ def test_unix_socket_left_by_another_is_replaced(launch, workdir):
 RAISES = """
 import signal
 
-def install(*_):
+def install(worker):
     def raises(signum, frame):
         raise ValueError("raised by a handler")
 
