@@ -229,6 +229,7 @@ def test_no_client_writes_a_line_of_the_access_log_of_its_own(launch, workdir, l
 
 
 @pytest.mark.own
+@pytest.mark.one_thread
 def test_reports_of_running_requests_name_no_query(launch):
     server = launch("blocked:app", "--timeout", "2", deaths=True)
     with server.client() as client, contextlib.suppress(OSError, AssertionError):
