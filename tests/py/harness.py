@@ -146,13 +146,13 @@ def cpu_seconds(pid: int) -> float:
     return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
-    """A clean environment in which the test applications can be imported."""
+def environment(extra: dict[str, str | None] | None = None) -> dict[str, str]:
+    """A clean environment in which the test applications can be imported; None takes a variable out."""
     env = {key: value for key, value in os.environ.items() if key not in SCRUBBED}
     env |= {"PYTHONPATH": str(APPS), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     # setproctitle writes over the environment that /proc shows, which tests look at.
     env |= {"SPT_NOENV": "1"}
-    return env | (extra or {})
+    return {name: value for name, value in (env | (extra or {})).items() if value is not None}
 
 
 def run_to_end(
