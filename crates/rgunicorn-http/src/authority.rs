@@ -7,7 +7,6 @@ use super::chars::{hex_digit, is_reg_name, is_unreserved_or_colon};
 
 /// A valid authority.
 struct Authority<'a> {
-    host: &'a [u8],
     /// The digits behind the colon; `None` without one.
     port: Option<&'a [u8]>,
 }
@@ -33,29 +32,37 @@ pub(super) fn is_connect_target(bytes: &[u8]) -> bool {
 /// Splits a valid authority.
 fn split(bytes: &[u8]) -> Option<Authority<'_>> {
     let end = match bytes {
-        [b'[', ..] => memchr::memchr(b']', bytes)? + 1,
-        _ => memchr::memchr(b':', bytes).unwrap_or(bytes.len()),
+        [b'[', ..] => {
+            let end = memchr::memchr(b']', bytes)?;
+            if !is_ip_literal(&bytes[1..end]) {
+                return None;
+            }
+            end + 1
+        }
+        // Every request has one, and most are short: one look at each byte.
+        _ => name_len(bytes)?,
     };
     let (host, rest) = bytes.split_at(end);
-    let valid = match host {
-        [b'[', literal @ .., b']'] => is_ip_literal(literal),
-        _ => is_name(host),
-    };
     let port = match rest {
         [] => None,
         [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => Some(digits),
         _ => return None,
     };
-    valid.then_some(Authority { host, port }).filter(|authority| !authority.host.is_empty())
+    (!host.is_empty()).then_some(Authority { port })
 }
 
-/// Checks for `reg-name`, of which an IPv4 address is one. The grammar has a comma in it; here it is what joins two
-/// hosts.
-fn is_name(host: &[u8]) -> bool {
-    host.iter().all(|&byte| is_reg_name(byte))
-        && host.split(|&byte| byte == b'%').skip(1).all(
-            |rest| matches!(rest, [high, low, ..] if hex_digit(*high).is_some() && hex_digit(*low).is_some()),
-        )
+/// Returns the length of the `reg-name` at the beginning, of which an IPv4 address is one; `None` for a `%` without two
+/// digits. The grammar has a comma in it; here it is what joins two hosts.
+fn name_len(bytes: &[u8]) -> Option<usize> {
+    let mut len = 0;
+    while let Some(&byte) = bytes.get(len).filter(|byte| is_reg_name(**byte)) {
+        len += match (byte, bytes.get(len + 1), bytes.get(len + 2)) {
+            (b'%', Some(&high), Some(&low)) if hex_digit(high).is_some() && hex_digit(low).is_some() => 3,
+            (b'%', ..) => return None,
+            _ => 1,
+        };
+    }
+    Some(len)
 }
 
 /// Checks for what may stand in brackets: an IPv6 address without a zone, or one of a later version.
