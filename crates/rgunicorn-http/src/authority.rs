@@ -3,7 +3,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::chars::{hex_digit, is_reg_name, is_unreserved_or_colon};
+use super::chars::{are_name_bytes, hex_digit, is_unreserved_or_colon};
 
 /// A valid authority.
 struct Authority<'a> {
@@ -29,40 +29,38 @@ pub(super) fn is_connect_target(bytes: &[u8]) -> bool {
     port.is_some_and(|port| port != 0)
 }
 
-/// Splits a valid authority.
+/// Splits a valid authority. Every request has one: the port is looked for from the end, where it is short.
 fn split(bytes: &[u8]) -> Option<Authority<'_>> {
-    let end = match bytes {
-        [b'[', ..] => {
-            let end = memchr::memchr(b']', bytes)?;
-            if !is_ip_literal(&bytes[1..end]) {
-                return None;
-            }
-            end + 1
-        }
-        // Every request has one, and most are short: one look at each byte.
-        _ => name_len(bytes)?,
+    let digits = bytes.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let (before, port) = bytes.split_at(bytes.len() - digits);
+    let (host, port) = match before {
+        [host @ .., b':'] => (host, Some(port)),
+        _ => (bytes, None),
     };
-    let (host, rest) = bytes.split_at(end);
-    let port = match rest {
-        [] => None,
-        [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => Some(digits),
-        _ => return None,
+    let is_valid = match host {
+        [] => false,
+        [b'[', literal @ .., b']'] => is_ip_literal(literal),
+        _ => is_reg_name(host),
     };
-    (!host.is_empty()).then_some(Authority { port })
+    is_valid.then_some(Authority { port })
 }
 
-/// Returns the length of the `reg-name` at the beginning, of which an IPv4 address is one; `None` for a `%` without two
-/// digits. The grammar has a comma in it; here it is what joins two hosts.
-fn name_len(bytes: &[u8]) -> Option<usize> {
-    let mut len = 0;
-    while let Some(&byte) = bytes.get(len).filter(|byte| is_reg_name(**byte)) {
-        len += match (byte, bytes.get(len + 1), bytes.get(len + 2)) {
-            (b'%', Some(&high), Some(&low)) if hex_digit(high).is_some() && hex_digit(low).is_some() => 3,
-            (b'%', ..) => return None,
-            _ => 1,
-        };
-    }
-    Some(len)
+/// Checks for a `reg-name`, of which an IPv4 address is one. The grammar has a comma in it; here it is what joins two
+/// hosts.
+fn is_reg_name(host: &[u8]) -> bool {
+    are_name_bytes(host) || is_encoded_name(host)
+}
+
+/// Checks for a name with bytes that are written as `%` and two digits.
+fn is_encoded_name(host: &[u8]) -> bool {
+    let mut parts = host.split(|&byte| byte == b'%');
+    parts.next().is_some_and(are_name_bytes)
+        && parts.all(|part| match part {
+            [high, low, rest @ ..] => {
+                hex_digit(*high).is_some() && hex_digit(*low).is_some() && are_name_bytes(rest)
+            }
+            _ => false,
+        })
 }
 
 /// Checks for what may stand in brackets: an IPv6 address without a zone, or one of a later version.

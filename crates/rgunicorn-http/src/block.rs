@@ -112,10 +112,10 @@ impl Block {
     pub(super) fn point_value(&mut self, name: &str, start: usize, len: usize) {
         let name_len = name.len();
         let (text, spans) = self.bytes.split_at_mut(self.text_len);
-        for old in spans.chunks_exact_mut(SPAN_BYTES) {
-            let at = number(old, 0);
-            if number(old, 4) == name_len && text[at..at + name_len].eq_ignore_ascii_case(name.as_bytes()) {
-                old.copy_from_slice(&span(at, name_len, start, len));
+        for old in spans.as_chunks_mut().0 {
+            let [at, old_len, ..] = numbers(old);
+            if old_len == name_len && text[at..at + name_len].eq_ignore_ascii_case(name.as_bytes()) {
+                *old = span(at, name_len, start, len);
             }
         }
     }
@@ -123,7 +123,7 @@ impl Block {
     /// Returns the fields that were kept, in order.
     pub(super) fn fields(&self) -> Fields<'_> {
         let (text, spans) = self.bytes.split_at(self.text_len);
-        Fields { text, spans: spans.chunks_exact(SPAN_BYTES) }
+        Fields { text, spans: spans.as_chunks().0.iter() }
     }
 }
 
@@ -159,10 +159,10 @@ fn span(name_at: usize, name_len: usize, value_at: usize, value_len: usize) -> [
     span
 }
 
-/// Returns the number at an offset into a span.
-fn number(span: &[u8], at: usize) -> usize {
-    let bytes = [span[at], span[at + 1], span[at + 2], span[at + 3]];
-    u32::from_ne_bytes(bytes) as usize
+/// Unpacks the four numbers of a span.
+fn numbers(span: &[u8; SPAN_BYTES]) -> [usize; 4] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *span;
+    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(|bytes| u32::from_ne_bytes(bytes) as usize)
 }
 
 /// Finds the error of a section that httparse refuses. It says only that something is wrong; a folded line
@@ -176,16 +176,16 @@ fn field_error(section: &[u8]) -> HttpError {
 #[derive(Debug, Clone)]
 pub struct Fields<'a> {
     text: &'a [u8],
-    spans: std::slice::ChunksExact<'a, u8>,
+    spans: std::slice::Iter<'a, [u8; SPAN_BYTES]>,
 }
 
 impl<'a> Iterator for Fields<'a> {
     type Item = Field<'a>;
 
     fn next(&mut self) -> Option<Field<'a>> {
-        let span = self.spans.next()?;
-        let slice = |at: usize| &self.text[number(span, at)..number(span, at) + number(span, at + 4)];
-        Some(Field { name: slice(0), value: slice(8) })
+        let [name_at, name_len, value_at, value_len] = numbers(self.spans.next()?);
+        let slice = |at: usize, len: usize| &self.text[at..at + len];
+        Some(Field { name: slice(name_at, name_len), value: slice(value_at, value_len) })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

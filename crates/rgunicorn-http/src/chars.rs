@@ -65,16 +65,28 @@ static NAME_BYTE: CharClass = class(&[
     only(b'='),
 ]);
 
+/// Returns whether all bytes are of a class. Four at a time: most texts are valid, and every request has several.
+fn all_of(class: &CharClass, bytes: &[u8]) -> bool {
+    let (quads, rest) = bytes.as_chunks::<4>();
+    let has = |byte: u8| class[byte as usize];
+    quads.iter().all(|&[a, b, c, d]| has(a) & has(b) & has(c) & has(d)) && rest.iter().all(|&byte| has(byte))
+}
+
 pub(super) fn is_tchar(byte: u8) -> bool {
     TCHAR[byte as usize]
 }
 
 pub(super) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|&byte| is_tchar(byte))
+    !bytes.is_empty() && all_of(&TCHAR, bytes)
 }
 
 pub(super) fn is_field_value(bytes: &[u8]) -> bool {
-    bytes.iter().all(|&byte| FIELD_VALUE[byte as usize])
+    all_of(&FIELD_VALUE, bytes)
+}
+
+/// Returns whether a field has this name, in any case. The usual spelling is found at once.
+pub(super) fn is_name(name: &[u8], usual: &[u8]) -> bool {
+    name == usual || name.eq_ignore_ascii_case(usual)
 }
 
 pub(super) fn is_field_value_byte(byte: u8) -> bool {
@@ -89,9 +101,9 @@ pub(super) fn is_scheme(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(u8::is_ascii_alphabetic) && bytes.iter().all(|&byte| SCHEME[byte as usize])
 }
 
-/// Returns whether a byte may stand in a host's name (RFC 3986 3.2.2, `reg-name`), `%` included and the comma not.
-pub(super) fn is_reg_name(byte: u8) -> bool {
-    NAME_BYTE[byte as usize] || byte == b'%'
+/// Returns whether all bytes may stand in a host's name as they are (RFC 3986 3.2.2, `reg-name`), the comma not.
+pub(super) fn are_name_bytes(bytes: &[u8]) -> bool {
+    all_of(&NAME_BYTE, bytes)
 }
 
 /// Returns whether a byte may stand in an address of a future version (RFC 3986 3.2.2, `IPvFuture`).

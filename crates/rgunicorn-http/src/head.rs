@@ -263,6 +263,9 @@ impl RequestHead {
     /// Returns the value of the last `SCRIPT_NAME` field that the policy let pass, without slashes at its end.
     #[must_use]
     pub fn script_name(&self) -> Option<&[u8]> {
+        if !self.facts.underscored {
+            return None;
+        }
         self.fields()
             .filter(|field| field.name.eq_ignore_ascii_case(b"SCRIPT_NAME"))
             .last()

@@ -1,6 +1,6 @@
 //! The head of a response: the application's status and headers in, bytes out.
 
-use super::chars::{decimal, is_field_value, is_token, trim};
+use super::chars::{decimal, is_field_value, is_name, is_token, trim};
 use super::error::ResponseError;
 use super::framing::Framing;
 use super::version::Version;
@@ -229,19 +229,19 @@ enum Role {
 
 impl Role {
     fn of(name: &[u8]) -> Self {
-        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        let is = |usual: &[u8]| is_name(name, usual);
         match name.len() {
-            2 if is(b"te") => Self::Server,
-            4 if is(b"date") => Self::Server,
-            6 if is(b"server") => Self::Server,
-            7 if is(b"upgrade") => Self::Upgrade,
-            8 if is(b"trailers") => Self::Server,
-            10 if is(b"connection") => Self::Connection,
-            10 if is(b"keep-alive") => Self::Server,
-            14 if is(b"content-length") => Self::ContentLength,
-            17 if is(b"transfer-encoding") => Self::Server,
-            18 if is(b"proxy-authenticate") => Self::Server,
-            19 if is(b"proxy-authorization") => Self::Server,
+            2 if is(b"TE") => Self::Server,
+            4 if is(b"Date") => Self::Server,
+            6 if is(b"Server") => Self::Server,
+            7 if is(b"Upgrade") => Self::Upgrade,
+            8 if is(b"Trailers") => Self::Server,
+            10 if is(b"Connection") => Self::Connection,
+            10 if is(b"Keep-Alive") => Self::Server,
+            14 if is(b"Content-Length") => Self::ContentLength,
+            17 if is(b"Transfer-Encoding") => Self::Server,
+            18 if is(b"Proxy-Authenticate") => Self::Server,
+            19 if is(b"Proxy-Authorization") => Self::Server,
             _ => Self::Application,
         }
     }

@@ -4,7 +4,7 @@
 
 use super::authority::is_host_value;
 use super::block::FieldCheck;
-use super::chars::{decimal, trim};
+use super::chars::{decimal, is_name, trim};
 use super::error::HttpError;
 use super::policy::{HeaderMap, Policy};
 use super::version::Version;
@@ -18,6 +18,8 @@ pub(super) struct HeadFacts {
     coding: Coding,
     /// The body has a coding besides chunked, and is handed over in it.
     coded: bool,
+    /// A field that is kept has `_` in its name.
+    pub(super) underscored: bool,
     pub(super) close: bool,
     pub(super) keep_alive: bool,
     pub(super) expects_continue: bool,
@@ -69,20 +71,22 @@ impl HeadFacts {
     ) -> Result<bool, HttpError> {
         let FieldCheck { name, value, .. } = field;
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.host(value)?,
-            6 if name.eq_ignore_ascii_case(b"expect") => self.expectation(value)?,
-            10 if name.eq_ignore_ascii_case(b"connection") => self.connection(value),
-            12 if name.eq_ignore_ascii_case(b"content-type") => {
+            4 if is_name(name, b"Host") => self.host(value)?,
+            6 if is_name(name, b"Expect") => self.expectation(value)?,
+            10 if is_name(name, b"Connection") => self.connection(value),
+            12 if is_name(name, b"Content-Type") => {
                 set_once(&mut self.content_type, HttpError::ContentTypeTwice)?;
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value)?,
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value)?,
+            14 if is_name(name, b"Content-Length") => self.content_length(value)?,
+            17 if is_name(name, b"Transfer-Encoding") => self.transfer_encoding(value)?,
             _ => {}
         }
         if trusted {
             self.secure_scheme(name, value, policy)?;
         }
-        keeps_name(field, policy, trusted)
+        let kept = keeps_name(field, policy, trusted)?;
+        self.underscored |= kept && field.underscore;
+        Ok(kept)
     }
 
     fn host(&mut self, value: &[u8]) -> Result<(), HttpError> {

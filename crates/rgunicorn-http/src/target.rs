@@ -29,6 +29,7 @@ impl Parts {
 ///
 /// # Errors
 /// [`HttpError::Target`] for an authority that is none.
+#[inline]
 pub(super) fn split(target: &[u8]) -> Result<Parts, HttpError> {
     let authority = match target {
         [b'/', ..] | b"*" => 0..0,
