@@ -45,18 +45,50 @@ struct GreenletPool {
     serve: Py<PyCFunction>,
     /// Requests whose greenlets have not begun: one, which its greenlet takes as the first thing that it does. More
     /// where something waits before (a trace function of greenlets).
-    #[expect(clippy::vec_box, reason = "requests arrive in a box and leave in it: nothing is copied")]
-    starting: RefCell<Vec<Box<Request>>>,
+    starting: RefCell<Vec<(Box<Request>, Place)>>,
     running: Arc<InProgress>,
     /// Greenlets that wait for a connection; more than one if an application shares its request among
     /// greenlets.
     suspended: RefCell<RequestMap<Vec<Py<PyAny>>>>,
 }
 
+/// The number of an entry of [`InProgress`].
+type Place = usize;
+
 /// The greenlet of each request in progress, and its request line. Reports of a blocked loop are made from
 /// it, on another thread.
 #[derive(Default)]
-struct InProgress(GilCell<RequestMap<(Py<PyAny>, Line)>>);
+struct InProgress(GilCell<Places>);
+
+/// Entries that stay where they are: a line is too large to be moved for every request.
+#[derive(Default)]
+struct Places {
+    all: Vec<(Option<Py<PyAny>>, Line)>,
+    /// The numbers of the entries without a greenlet.
+    free: Vec<Place>,
+}
+
+impl Places {
+    fn insert(&mut self, greenlet: Py<PyAny>, request: &Request) -> Place {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.all.push((None, Line::default()));
+            self.all.len() - 1
+        });
+        let (entry, line) = &mut self.all[place];
+        *entry = Some(greenlet);
+        line.note(request);
+        place
+    }
+
+    fn remove(&mut self, place: Place) -> Option<Py<PyAny>> {
+        self.free.push(place);
+        self.all[place].0.take()
+    }
+
+    fn greenlets(&self) -> impl Iterator<Item = &Py<PyAny>> {
+        self.all.iter().filter_map(|(greenlet, _)| greenlet.as_ref())
+    }
+}
 
 impl InProgress {
     /// Returns the maker of a report's lines: the request that runs; if none does, how many there are, and
@@ -65,7 +97,8 @@ impl InProgress {
         let this = this.clone();
         Box::new(move |py| {
             let all: Vec<(Py<PyAny>, String)> = this.0.with(py, |all| {
-                all.values().map(|(greenlet, line)| (greenlet.clone_ref(py), line.text())).collect()
+                let used = all.all.iter().filter_map(|(greenlet, line)| greenlet.as_ref().zip(Some(line)));
+                used.map(|(greenlet, line)| (greenlet.clone_ref(py), line.text())).collect()
             });
             // A greenlet that is switched out has a frame to show, the running one has not.
             let runs =
@@ -110,22 +143,21 @@ impl GreenletPool {
     /// request is over then, too.
     fn spawn(&self, py: Python<'_>, request: Box<Request>) -> PyResult<()> {
         let greenlet = self.greenlet_class.bind(py).call1((&self.serve,))?;
-        let entry = (greenlet.clone().unbind(), Line::of(&request));
-        let before = self.running.0.with(py, |all| all.insert(request.id, entry));
-        drop(before);
-        self.starting.borrow_mut().push(request);
+        let entry = greenlet.clone().unbind();
+        let place = self.running.0.with(py, |all| all.insert(entry, &request));
+        self.starting.borrow_mut().push((request, place));
         self.go_on(py, &greenlet)
     }
 
     /// Ends the requests whose greenlets were killed before they began; returns which.
     fn end_unbegun(&self, py: Python<'_>) -> Vec<RequestId> {
-        let mut over: Vec<RequestId> = self.starting.borrow().iter().map(|request| request.id).collect();
-        over.retain(|id| {
-            let greenlet =
-                self.running.0.with(py, |all| all.get(id).map(|(greenlet, _)| greenlet.clone_ref(py)));
+        let mut over: Vec<(RequestId, Place)> =
+            self.starting.borrow().iter().map(|(request, place)| (request.id, *place)).collect();
+        over.retain(|(id, place)| {
+            let greenlet = self.running.0.with(py, |all| Some(all.all[*place].0.as_ref()?.clone_ref(py)));
             greenlet.is_some_and(|greenlet| is_dead(greenlet.bind(py))) && self.end_if_unbegun(py, *id)
         });
-        over
+        over.into_iter().map(|(id, _)| id).collect()
     }
 
     /// Ends a request whose greenlet has not begun; returns whether it was one. A greenlet that begins after all finds
@@ -133,11 +165,11 @@ impl GreenletPool {
     fn end_if_unbegun(&self, py: Python<'_>, id: RequestId) -> bool {
         let taken = {
             let mut starting = self.starting.borrow_mut();
-            let at = starting.iter().position(|request| request.id == id);
+            let at = starting.iter().position(|(request, _)| request.id == id);
             at.map(|at| starting.swap_remove(at))
         };
-        if taken.is_some() {
-            self.end(py, id);
+        if let Some((_, place)) = &taken {
+            self.end(py, *place);
         }
         taken.is_some()
     }
@@ -151,23 +183,22 @@ impl GreenletPool {
     ///
     /// # Errors
     /// `MemoryError`.
-    fn begin(&self, py: Python<'_>) -> PyResult<Option<Box<Request>>> {
+    fn begin(&self, py: Python<'_>) -> PyResult<Option<(Box<Request>, Place)>> {
         if self.starting.borrow().len() <= 1 {
             return Ok(self.starting.borrow_mut().pop());
         }
         let me = self.greenlets.current(py)?;
-        let mine = self
-            .running
-            .0
-            .with(py, |all| all.iter().find(|(_, (greenlet, _))| greenlet.is(&me)).map(|(id, _)| *id));
+        let is_mine = |place: Place| {
+            self.running.0.with(py, |all| all.all[place].0.as_ref().is_some_and(|greenlet| greenlet.is(&me)))
+        };
         let mut starting = self.starting.borrow_mut();
-        let at = starting.iter().position(|request| Some(request.id) == mine);
+        let at = starting.iter().position(|(_, place)| is_mine(*place));
         Ok(at.map(|at| starting.swap_remove(at)))
     }
 
     /// Forgets the greenlet of a request that is over.
-    fn end(&self, py: Python<'_>, id: RequestId) {
-        let over = self.running.0.with(py, |all| all.remove(&id));
+    fn end(&self, py: Python<'_>, place: Place) {
+        let over = self.running.0.with(py, |all| all.remove(place));
         drop(over);
     }
 
@@ -260,7 +291,7 @@ impl GreenletPool {
     /// Returns the greenlets of the requests in progress.
     fn running<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let all: Vec<Py<PyAny>> =
-            self.running.0.with(py, |all| all.values().map(|(greenlet, _)| greenlet.clone_ref(py)).collect());
+            self.running.0.with(py, |all| all.greenlets().map(|greenlet| greenlet.clone_ref(py)).collect());
         PyList::new(py, all)
     }
 }
@@ -432,7 +463,7 @@ impl GreenletApp {
             // Requests that had not begun when the application forked are the parent's.
             return Ok(());
         }
-        let Some(request) = self.responder.pool.begin(py)? else { return Ok(()) };
+        let Some((request, place)) = self.responder.pool.begin(py)? else { return Ok(()) };
         let (id, reactor) = (request.id, &self.responder.reactor);
         reactor.begin_work(id);
         self.wsgi.start_guarded(py, request);
@@ -441,7 +472,7 @@ impl GreenletApp {
             let status = self.wsgi.worker.control.quitting().unwrap_or(0);
             return Err(PySystemExit::new_err(status));
         }
-        self.responder.pool.end(py, id);
+        self.responder.pool.end(py, place);
         reactor.end_work(id);
         Ok(())
     }

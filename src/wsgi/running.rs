@@ -21,7 +21,7 @@ pub(super) struct RunningRequest {
     line: Mutex<Line>,
 }
 
-/// A request's method, path and peer as a value.
+/// A request's method, path and peer, or none. It is large: write it where it stays.
 pub(super) struct Line {
     text: [u8; TEXT_BYTES_MAX],
     len: usize,
@@ -38,7 +38,7 @@ impl RunningRequest {
     /// Notes that the application is about to work on `request`.
     pub(super) fn set(&self, request: &Request) {
         if let Ok(mut line) = self.line.try_lock() {
-            line.set(request.head.method(), request.head.path(), request.peer);
+            line.note(request);
         }
     }
 
@@ -50,11 +50,19 @@ impl RunningRequest {
 }
 
 impl Line {
-    /// Makes the line of `request`.
-    pub(super) fn of(request: &Request) -> Self {
-        let mut line = Self::default();
-        line.set(request.head.method(), request.head.path(), request.peer);
-        line
+    /// Notes a request, in place of the one before.
+    pub(super) fn note(&mut self, request: &Request) {
+        self.set(request.head.method(), request.head.path(), request.peer);
+    }
+
+    /// Forgets the request.
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Returns whether there is no request.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     fn set(&mut self, method: &[u8], path: &[u8], peer: PeerAddr) {

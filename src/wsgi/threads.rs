@@ -55,7 +55,8 @@ impl Threads {
         wsgi_config: WsgiConfig,
     ) -> PyResult<Self> {
         let pool = Arc::new(RequestQueue::default());
-        let running: Arc<RunningRequests> = Arc::new(GilCell::new((0..count).map(|_| None).collect()));
+        let running: Arc<RunningRequests> =
+            Arc::new(GilCell::new((0..count).map(|_| Line::default()).collect()));
         wsgi_config.watch.describe_by(describe(&running));
         let listener = wsgi_config.listener.clone();
         let records_by_python = wsgi_config.hooks.as_ref().is_some_and(|hooks| hooks.access.is_some());
@@ -172,13 +173,15 @@ impl App for Threads {
     }
 }
 
-/// The request at work in each thread.
-type RunningRequests = GilCell<Vec<Option<Line>>>;
+/// The request at work in each thread, if there is one.
+type RunningRequests = GilCell<Vec<Line>>;
 
 /// Returns the maker of a line for each request at work, for reports of an aborted worker.
 fn describe(running: &Arc<RunningRequests>) -> Describe {
     let running = Arc::clone(running);
-    Box::new(move |py| running.with(py, |all| all.iter().flatten().map(Line::text).collect()))
+    Box::new(move |py| {
+        running.with(py, |all| all.iter().filter(|line| !line.is_empty()).map(Line::text).collect())
+    })
 }
 
 /// The function that one thread runs.
@@ -199,9 +202,9 @@ impl ThreadMain {
         let app = Rc::new(WsgiApp::new(py, &self.wsgi_config, worker, remote.clone())?);
         current::set(remote.clone());
         while let Some(request) = py.detach(|| self.pool.take()) {
-            self.note(py, Some(Line::of(&request)));
+            self.note(py, |line| line.note(&request));
             serve(py, &remote, &app, request);
-            self.note(py, None);
+            self.note(py, Line::clear);
         }
         current::clear();
         Ok(())
@@ -209,11 +212,10 @@ impl ThreadMain {
 }
 
 impl ThreadMain {
-    fn note(&self, py: Python<'_>, line: Option<Line>) {
+    /// Changes what is known of this thread's request.
+    fn note(&self, py: Python<'_>, change: impl FnOnce(&mut Line)) {
         self.running.with(py, |all| {
-            if let Some(place) = all.get_mut(self.number) {
-                *place = line;
-            }
+            all.get_mut(self.number).map(change);
         });
     }
 }
