@@ -40,7 +40,9 @@ pub(super) fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>)
         me.waker.with(py, |waker| waker.drain());
         collect_signals(this);
     }
-    collect_sent(me, py);
+    if arrived.sent {
+        collect_sent(me, py);
+    }
     let (idle, pending) = me.state.with(py, |state| (state.has(WatcherList::Idle), state.has_pending()));
     if idle {
         queue_idle(me, py);

@@ -68,6 +68,8 @@ pub(super) struct Arrived {
     pub(super) checks: bool,
     /// A timer is due.
     pub(super) timers: bool,
+    /// Async watchers were sent an event. What they are sent from now on ends the next wait.
+    pub(super) sent: bool,
 }
 
 /// The queues and the facts of one loop.
@@ -209,7 +211,7 @@ impl<W> LoopState<W> {
     pub(super) fn end_wait(&mut self) -> Arrived {
         self.update_now();
         let timers = self.timers.first().is_some_and(|(at, _)| at <= self.now);
-        Arrived { checks: self.has(WatcherList::Check), timers }
+        Arrived { checks: self.has(WatcherList::Check), timers, sent: !self.sent.is_empty() }
     }
 
     /// Converts a time to seconds since the epoch.

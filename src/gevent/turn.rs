@@ -1,7 +1,7 @@
 //! One turn: callbacks, the wait, what it brought, in libev's order.
 //!
-//! Nothing is kept in local variables over a call that could be stale after it: the call may have forked, destroyed the
-//! loop, or may never come back.
+//! Nothing is kept in local variables over a call into Python that could be stale after it: the call may have forked,
+//! destroyed the loop, or may never come back.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -53,11 +53,16 @@ fn turns(this: &Bound<'_, Loop>, nowait: bool, once: bool) -> PyResult<()> {
     let me = this.get();
     let mut completions = Vec::new();
     loop {
-        let source = enter(me, py)?;
+        // Callbacks begin with it; where there are none, before the look at who takes part, for it may change that.
+        if me.main && !me.state.with(py, |state| state.has_work()) {
+            check_signals(this);
+        }
+        let mut source = enter(me, py)?;
         let (prepare, has_work) =
             me.state.with(py, |state| (state.has(WatcherList::Prepare), state.has_work()));
-        if prepare || has_work {
-            if let Some(source) = source {
+        let works = prepare || has_work;
+        if works {
+            if let Some(source) = source.take() {
                 source.before_work();
             }
             if prepare {
@@ -65,20 +70,25 @@ fn turns(this: &Bound<'_, Loop>, nowait: bool, once: bool) -> PyResult<()> {
             }
             handle_pending(this);
             run_callbacks(this);
-        } else if me.main {
-            check_signals(this);
         }
         if me.state.with(py, |state| state.breaking) {
             return Ok(());
         }
-        wait(me, py, nowait, &mut completions)?;
+        if works {
+            source = enter(me, py)?;
+        }
+        source = wait(me, py, nowait, source, &mut completions)?;
         if collect(this, &mut completions) {
             if let Some(source) = me.source(py) {
                 source.before_work();
             }
             handle_pending(this);
+            source = me.source(py);
         }
-        let is_serving = dispatch(me, py);
+        let is_serving = source.is_some();
+        if let Some(source) = source {
+            source.dispatch();
+        }
         let (breaking, done) = me.state.with(py, |state| (state.breaking, state.is_done()));
         if once || nowait || breaking || done && !is_serving {
             return Ok(());
@@ -99,9 +109,14 @@ fn enter(me: &Loop, py: Python<'_>) -> PyResult<Option<Rc<dyn LoopSource>>> {
     }
 }
 
-/// Waits for events, or looks for them.
-fn wait(me: &Loop, py: Python<'_>, nowait: bool, completions: &mut Vec<Completion>) -> PyResult<()> {
-    let mut source = enter(me, py)?;
+/// Waits for events, or looks for them. Takes the source that takes part, and returns the one that still does.
+fn wait(
+    me: &Loop,
+    py: Python<'_>,
+    nowait: bool,
+    mut source: Option<Rc<dyn LoopSource>>,
+    completions: &mut Vec<Completion>,
+) -> PyResult<Option<Rc<dyn LoopSource>>> {
     // Python may run in there, and the source may end.
     let limit = source.as_ref().map(|source| source.prepare());
     source = source.filter(|source| source.is_serving());
@@ -135,10 +150,10 @@ fn wait(me: &Loop, py: Python<'_>, nowait: bool, completions: &mut Vec<Completio
         }
         return Err(os_error(error));
     }
-    if let Some(source) = source {
+    if let Some(source) = &source {
         source.check(completions);
     }
-    Ok(())
+    Ok(source)
 }
 
 impl Loop {
@@ -310,13 +325,6 @@ fn run_callbacks(this: &Bound<'_, Loop>) {
             return;
         }
     }
-}
-
-/// Lets the source run what has become ready, if there is one.
-fn dispatch(me: &Loop, py: Python<'_>) -> bool {
-    let Some(source) = me.source(py) else { return false };
-    source.dispatch();
-    true
 }
 
 /// Beats on behalf of the source: a long turn is no standstill.
