@@ -13,8 +13,8 @@ use pyo3::types::PyDict;
 use crate::conf::{Hook, HookFailure, WorkerHandle};
 use crate::gevent;
 use crate::py::{
-    QueueListener, SignalHooks, WakeupPipe, Watch, Watchdog, WorkerSignals, exit_status, format_exception,
-    install_chunk_cache,
+    LockProbe, QueueListener, SignalHooks, WakeupPipe, Watch, Watchdog, WorkerSignals, exit_status,
+    format_exception, install_chunk_cache,
 };
 use crate::wsgi::{
     DirectApp, ErrorStream, GreenletApp, ListenerName, LoadError, RequestHooks, ServerFacts, ThreadContext,
@@ -132,11 +132,14 @@ fn serve(py: Python<'_>, ready: ReadyWorker) -> Outcome {
 /// Serves with `app`, which is `threads` or a decorator of them. The loop has this thread for itself, and the
 /// interpreter lock is the others'.
 fn serve_in_threads(py: Python<'_>, reactor: &Reactor, app: &impl App, threads: &Threads) -> Outcome {
+    let WorkerHandles { slot, errors, .. } = reactor.handles();
+    // As often as an idle loop beats.
+    let probe = LockProbe::start(slot, reactor.config().idle_wait_max, errors);
     let mut status = 0;
     crate::py::blocking(&mut || status = reactor.run(app));
     let has_busy_threads = !threads.finish(py);
+    drop(probe);
     if has_busy_threads {
-        let errors = &reactor.handles().errors;
         errors.log(Level::Warning, format_args!("Leaving requests behind that did not end in time"));
     }
     Outcome { status, leaves_at_once: has_busy_threads }

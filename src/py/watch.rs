@@ -5,36 +5,25 @@
 //! only when there is something to report. Code that blocks in a system call has given the interpreter lock up and is
 //! shown while it blocks; code that never gives it up, when it first does.
 //!
-//! **The thread and the end.** A thread that waits for the interpreter while that is finalized never gets it. In pyo3's
-//! own wait it hangs for good; in the middle of Python code CPython (up to 3.13) ends it by `pthread_exit`, which
-//! unwinds Rust frames, and Rust answers that by aborting the process. So the watchdog is joined before the worker
-//! returns to Python, with the interpreter given up meanwhile. `try_attach` is for an end that somehow comes without
-//! that.
-//!
-//! **Forks.** A child that the application forks has no such thread, and its copy of [`Watchdog`] leaves the handle
-//! alone. The thread takes no lock that a child could find locked: the log has none, and what [`Watch::describe_by`]
-//! was given runs with the interpreter lock held, as `os.fork()` does.
+//! **Forks.** The thread takes no lock that a child could find locked: the log has none, and what
+//! [`Watch::describe_by`] was given runs with the interpreter lock held, as `os.fork()` does.
 
 use std::fmt;
-use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyType};
 
 use rgunicorn_io::sys::clock::{self, Instant};
-use rgunicorn_io::sys::{atfork, signal};
 use rgunicorn_server::log::{ErrorLog, Level};
 
 use super::overdue::{Overdue, Step};
+use super::side_thread::{Leave, SideThread};
 
-/// The thread's name in `ps -L`; the kernel keeps 15 bytes.
+/// The thread's name in `ps -L`.
 const THREAD_NAME: &str = "loop-watch";
-/// Python frames take no C stack; what does is a few levels of the interpreter.
-const STACK_BYTES: usize = 512 * 1024;
 
 /// Gives one line for each request in progress, those first that are the likeliest to hold the loop. Runs on a thread
 /// of ours while the loop is in the middle of anything, and calls no Python.
@@ -159,64 +148,37 @@ impl fmt::Display for Elapsed {
     }
 }
 
-/// The thread that watches a loop. Dropping it, on the loop's thread, ends the thread and waits for that.
+/// The thread that watches a loop. Dropping it ends the thread and waits for that.
 #[derive(Debug)]
 pub struct Watchdog {
-    leave: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-    forks: u32,
+    _thread: SideThread,
 }
 
 impl Watchdog {
-    /// Reports each piece of work that takes longer than `threshold`, once. Where there can be no further thread
-    /// (RLIMIT_NPROC, pids.max) a warning says so, and the worker serves without: what only watches decides nothing.
+    /// Reports each piece of work that takes longer than `threshold`, once. Where there can be no further thread a
+    /// warning says so, and the worker serves without: what only watches decides nothing.
     pub fn start(watch: &Arc<Watch>, threshold: Duration) -> Option<Self> {
-        Self::try_start(watch, threshold)
+        let watched = Arc::clone(watch);
+        SideThread::start(THREAD_NAME, move |leave| keep_watch(&watched, threshold, leave))
             .inspect_err(|error| {
                 let what = "Cannot watch the loop, serving without";
                 watch.errors.warning(format_args!("{what} (loop_block_warning): {error}"));
             })
             .ok()
-    }
-
-    fn try_start(watch: &Arc<Watch>, threshold: Duration) -> io::Result<Self> {
-        let leave = Arc::new(AtomicBool::new(false));
-        let (watch, told) = (watch.clone(), leave.clone());
-        // Signals are the loop's: a thread inherits the mask that holds while it is made.
-        let blocked = signal::block_all()?;
-        let thread = thread::Builder::new()
-            .name(THREAD_NAME.to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(move || keep_watch(&watch, threshold, &told))?;
-        drop(blocked);
-        Ok(Self { leave, thread: Some(thread), forks: atfork::generation() })
-    }
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
-        if atfork::generation() != self.forks {
-            // Of the thread a forked child has only the number.
-            return std::mem::forget(thread);
-        }
-        self.leave.store(true, Relaxed);
-        thread.thread().unpark();
-        // The thread may be about to report, and needs the interpreter for that. How it ended does not matter.
-        Python::attach(|py| py.detach(|| drop(thread.join())));
+            .map(|_thread| Self { _thread })
     }
 }
 
 /// Looks at the loop until it is told to leave.
-fn keep_watch(watch: &Watch, threshold: Duration, leave: &AtomicBool) {
+fn keep_watch(watch: &Watch, threshold: Duration, leave: &Leave) {
     let mut overdue = Overdue::new(threshold);
     let mut request = None;
     loop {
-        let leaving = leave.load(Relaxed);
+        let leaving = leave.is_told();
         match overdue.look(watch.running(), clock::now()) {
             // The last look is for the end of what was reported.
             Step::Wait(_) if leaving => return,
-            Step::Wait(time) => thread::park_timeout(time),
+            Step::Wait(time) => leave.sleep(time),
             Step::Report(begun) => {
                 request = Python::try_attach(|py| watch.report_blocked(py, begun)).flatten();
             }

@@ -63,6 +63,8 @@ struct Cells {
     leaving: AtomicU32,
     /// 1 once the worker leaves while others go on with its listeners.
     replaced: AtomicU32,
+    /// Nanoseconds of the monotonic clock since when its application cannot be known to run; 0 while that is known.
+    stuck: AtomicU64,
 }
 
 const BOARD_BYTES: usize = size_of::<BoardHeader>() + SLOTS_MAX as usize * size_of::<Cells>();
@@ -250,7 +252,7 @@ pub enum Accepting {
 pub struct SlotReading {
     /// The worker's age; never 0 here.
     pub age: u64,
-    /// The last heartbeat; `None` before the first.
+    /// The last heartbeat that counts ([`Slot::set_stuck`]); `None` before the first.
     pub beat: Option<Instant>,
     /// The application is loaded and the worker serves.
     pub booted: bool,
@@ -279,9 +281,10 @@ impl SlotReading {
 
 fn reading(cells: &Cells) -> SlotReading {
     let instant = |cell: &AtomicU64| Some(Instant(cell.load(Relaxed))).filter(|at| at.0 != 0);
+    let (beat, stuck) = (instant(&cells.beat), instant(&cells.stuck));
     SlotReading {
         age: cells.age.load(Relaxed),
-        beat: instant(&cells.beat),
+        beat: beat.map(|beat| stuck.map_or(beat, |stuck| stuck.min(beat))),
         booted: cells.booted.load(Relaxed) != 0,
         connections: cells.connections.load(Relaxed),
         requests: cells.requests.load(Relaxed),
@@ -343,6 +346,14 @@ impl Slot {
     pub fn beat(&self, now: Instant) {
         if let Some(cells) = self.own_cells() {
             cells.beat.store(now.0.max(1), Relaxed);
+        }
+    }
+
+    /// Says that what beats, from `since` on, proves nothing: its application may be stuck. A beat after that counts as
+    /// one at that time. `None`: beats count again.
+    pub fn set_stuck(&self, since: Option<Instant>) {
+        if let Some(cells) = self.own_cells() {
+            cells.stuck.store(since.map_or(0, |since| since.0.max(1)), Relaxed);
         }
     }
 
@@ -438,7 +449,7 @@ impl Slot {
         for cell in [&cells.booted, &cells.connections, &cells.accepting, &cells.leaving, &cells.replaced] {
             cell.store(0, Relaxed);
         }
-        for cell in [&cells.beat, &cells.requests, &cells.accepted] {
+        for cell in [&cells.beat, &cells.requests, &cells.accepted, &cells.stuck] {
             cell.store(0, Relaxed);
         }
     }

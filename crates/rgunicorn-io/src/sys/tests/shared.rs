@@ -39,12 +39,15 @@ fn a_released_slot_is_reused_clean() {
     first.set_leaving();
     first.add_request();
     first.mark_replaced();
+    first.set_stuck(Some(Instant(3)));
     assert!(first.is_replaced() && !second.is_replaced());
     first.release();
     assert_eq!(board.readings().map(|reading| reading.age).collect::<Vec<_>>(), [2]);
     let third = board.claim(3).unwrap();
     assert_eq!(third.index, first.index);
     assert_eq!(third.read(), SlotReading { age: 3, ..untold(&board) });
+    third.beat(Instant(9));
+    assert_eq!(third.read().beat, Some(Instant(9)));
     assert!(!third.is_replaced());
     assert_eq!(second.read().age, 2);
 }
@@ -64,6 +67,21 @@ fn a_beat_at_the_clock_s_zero_is_a_beat() {
     let slot = Scoreboard::new().unwrap().claim(1).unwrap();
     slot.beat(Instant(0));
     assert!(slot.read().beat.is_some());
+}
+
+#[test]
+fn beats_of_a_stuck_worker_count_up_to_when_it_got_stuck() {
+    let slot = Scoreboard::new().unwrap().claim(1).unwrap();
+    slot.set_stuck(Some(Instant(0)));
+    assert_eq!(slot.read().beat, None, "the watch over it begins with its first beat");
+    slot.beat(Instant(7));
+    assert_eq!(slot.read().beat, Some(Instant(1)));
+    slot.set_stuck(Some(Instant(9)));
+    assert_eq!(slot.read().beat, Some(Instant(7)));
+    slot.beat(Instant(20));
+    assert_eq!(slot.read().beat, Some(Instant(9)));
+    slot.set_stuck(None);
+    assert_eq!(slot.read().beat, Some(Instant(20)));
 }
 
 #[test]
@@ -128,6 +146,7 @@ fn a_child_that_the_application_forks_says_nothing_about_its_parent() {
         slot.set_leaving();
         slot.set_booted();
         slot.beat(Instant(5));
+        slot.set_stuck(Some(Instant(5)));
         slot.set_accepting(Accepting::Waiting);
         slot.set_accepted(Instant(5), 5);
         slot.set_requests(0);
