@@ -83,7 +83,15 @@ impl Responder for DirectResponder {
         Ok(Waited::Ready)
     }
 
+    fn is_turn_over(&self, begun: Instant) -> bool {
+        self.0.is_turn_over(begun)
+    }
+
     fn give_way(&self, _: Python<'_>, id: RequestId) -> PyResult<Waited> {
+        // An iterable that gives nothing hears of it by no failed send.
+        if self.0.is_closed(id) {
+            return Ok(Waited::Closed);
+        }
         self.0.yield_turn(id);
         Ok(Waited::Parked)
     }

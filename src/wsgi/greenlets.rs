@@ -374,9 +374,13 @@ impl Responder for GreenletResponder {
         Ok(if self.reactor.is_closed(id) { Waited::Closed } else { Waited::Ready })
     }
 
+    fn is_turn_over(&self, begun: Instant) -> bool {
+        self.reactor.is_turn_over(begun)
+    }
+
     fn give_way(&self, py: Python<'_>, id: RequestId) -> PyResult<Waited> {
         self.pool.give_way(py, &self.reactor, id)?;
-        Ok(Waited::Ready)
+        Ok(if self.reactor.is_closed(id) { Waited::Closed } else { Waited::Ready })
     }
 
     fn waits_for_reader(&self) -> bool {

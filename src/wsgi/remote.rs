@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::prelude::*;
 
 use rgunicorn_http::DateCache;
-use rgunicorn_io::sys::clock;
+use rgunicorn_io::sys::clock::{self, Instant};
 use rgunicorn_server::log::LineRenderer;
 use rgunicorn_server::response::{HeadContext, Outgoing, Pieces};
 use rgunicorn_server::worker::{
@@ -21,6 +21,7 @@ use rgunicorn_server::worker::{
 
 use super::log_line;
 use super::responder::{Responder, Waited, WorkerFacts};
+use super::threads::ASK_AFTER;
 
 /// Capacity of an output buffer: a head and a small body.
 const BUFFER_BYTES: usize = 512;
@@ -287,9 +288,14 @@ impl Responder for RemoteResponder {
         Ok(unlocked(move || answer.recv().unwrap_or(Waited::Closed)))
     }
 
-    // The interpreter lets other threads run by itself.
-    fn give_way(&self, _: Python<'_>, _: RequestId) -> PyResult<Waited> {
-        Ok(Waited::Ready)
+    // The interpreter lets other threads run by itself. But an iterable that gives nothing hears by no send that its
+    // client, or the worker, has left.
+    fn is_turn_over(&self, begun: Instant) -> bool {
+        clock::now().since(begun) >= ASK_AFTER
+    }
+
+    fn give_way(&self, _: Python<'_>, id: RequestId) -> PyResult<Waited> {
+        Ok(if self.is_closed(id) { Waited::Closed } else { Waited::Ready })
     }
 
     // The loop sends the rest; the thread takes up the next request meanwhile.

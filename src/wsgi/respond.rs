@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCFunction, PyList, PyTuple};
 
 use crate::py::catch_panic;
+use rgunicorn_io::sys::clock;
 use rgunicorn_server::response::{BodyItem, Outgoing, Pieces};
 use rgunicorn_server::worker::{Flow, Responded, Whole};
 
@@ -75,6 +76,7 @@ impl WsgiApp {
         };
         let mut items = items.bind(py).clone();
         let mut pieces = Pieces::new(self.responder().buffer());
+        let begun = clock::now();
         let items_max = if exchange.is_sized { LISTED_ITEMS_PER_TURN_MAX } else { ITEMS_PER_TURN_MAX };
         for count in 1..=items_max {
             let item = catch_panic(|| items.next().transpose()).transpose();
@@ -93,12 +95,17 @@ impl WsgiApp {
                 return None;
             }
             // The items of a list exist already: those that are small leave together.
-            if pieces.is_empty() || (exchange.is_sized && count < items_max && !pieces.is_large()) {
+            if exchange.is_sized && (pieces.is_empty() || count < items_max && !pieces.is_large()) {
                 continue;
             }
-            let sent = std::mem::replace(&mut pieces, Pieces::new(self.responder().buffer()));
-            let flow = send_pieces(self.responder(), exchange.id(), sent);
-            exchange = self.after_sending(py, exchange, flow)?;
+            if !pieces.is_empty() {
+                let sent = std::mem::replace(&mut pieces, Pieces::new(self.responder().buffer()));
+                let flow = send_pieces(self.responder(), exchange.id(), sent);
+                exchange = self.after_sending(py, exchange, flow)?;
+            }
+            if self.responder().is_turn_over(begun) {
+                break;
+            }
         }
         let waited = self.responder().give_way(py, exchange.id());
         self.after_waiting(py, exchange, waited)

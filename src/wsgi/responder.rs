@@ -10,6 +10,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use rgunicorn_http::PageFacts;
+use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_server::log::ErrorLog;
 use rgunicorn_server::response::{ErrorPage, HeadContext, Outgoing, Pieces};
@@ -102,7 +103,10 @@ pub(super) trait Responder {
         self.wait_sent(py, id)
     }
 
-    /// Lets other requests run.
+    /// Returns whether a response with more to give, which has gone on since `begun`, is to [`Self::give_way`].
+    fn is_turn_over(&self, begun: Instant) -> bool;
+
+    /// Lets other requests run, and looks whether this one still has its client.
     ///
     /// # Errors
     /// Exceptions that are thrown into a waiting greenlet.

@@ -25,9 +25,9 @@ use super::remote::{RemoteResponder, ThreadContext};
 use super::responder::Waited;
 use super::running::Line;
 
-/// The wait of a request from which on its thread asks whether the client is still there: the question costs
-/// a trip to the loop and back.
-const ASK_AFTER: Duration = Duration::from_millis(20);
+/// The wait of a request, and the time of a response's items, from which on its thread asks whether the client is still
+/// there: the question costs a trip to the loop and back.
+pub(super) const ASK_AFTER: Duration = Duration::from_millis(20);
 /// The time for each thread to end when the worker leaves, in seconds. Threads at work on requests were
 /// waited for before.
 const JOIN_PATIENCE_S: f64 = 0.1;

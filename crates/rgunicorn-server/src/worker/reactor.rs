@@ -18,7 +18,6 @@ use super::conn::incoming::BodyRead;
 use super::conn::io::ConnIo;
 use super::conn::table::Connections;
 use super::ids::RequestId;
-use super::jobs::Job;
 use super::lifecycle::Lifecycle;
 use super::mailbox::TaskQueue;
 use super::memory::Memory;
@@ -208,7 +207,13 @@ impl Reactor {
 
     /// Asks for [`super::App::resume`] in the next turn although nothing is queued: lets others run in between.
     pub fn yield_turn(&self, id: RequestId) {
-        self.core().conns.push_job(Job::Resume(id));
+        self.core().conns.push_resume(id);
+    }
+
+    /// Tells whether a response with more to give, which has gone on since `begun`, is to let others run now.
+    pub fn is_turn_over(&self, begun: Instant) -> bool {
+        let core = self.core();
+        core.turn.has_gone_on_long(begun, core.driver.now())
     }
 
     /// Counts a greenlet or a thread that begins to work on a request. Until [`Self::end_work`] it counts as one of

@@ -175,7 +175,8 @@ impl Reactor {
         io.expire_timers();
     }
 
-    /// Takes the fifth step: runs the application for the jobs at hand, or as many of them as one turn may.
+    /// Takes the fifth step: runs the application for the jobs at hand, or as many of them as one turn may. New
+    /// requests come first, then those that go on, of which there is one at least.
     pub fn run_jobs<A: App>(&self, app: &A) {
         for done in 0.. {
             let Some(job) = self.next_job(done) else { return };
@@ -196,6 +197,15 @@ impl Reactor {
         let core = &mut *self.core();
         let Parts { acceptor, mut io, .. } = core.parts(&self.setup);
         acceptor.begin_work(&mut io);
+    }
+
+    /// Looks at the clock before [`Self::run_jobs`], if that has anything to do: for a loop that has done other work
+    /// since the wait.
+    pub fn before_jobs(&self) {
+        let core = &mut *self.core();
+        if core.conns.jobs() > 0 {
+            core.turn.look_at_clock(core.driver.now());
+        }
     }
 
     /// Ends a piece of application work ([`Self::run_jobs`] does so itself): reads the clock, and remembers
@@ -295,15 +305,18 @@ impl Reactor {
     fn next_job(&self, done: usize) -> Option<NextJob> {
         let core = &mut *self.core();
         let Parts { lifecycle, acceptor, mut io, .. } = core.parts(&self.setup);
+        let mut over = false;
         if done > 0 {
             io.end_work();
-            if done >= JOBS_PER_TURN_MAX || self.handles().control.quitting().is_some() {
+            if self.handles().control.quitting().is_some() {
                 return None;
             }
+            over = done >= JOBS_PER_TURN_MAX || io.turn.has_worked_long();
         } else if io.conns.jobs() > 0 {
+            io.turn.begin_work();
             acceptor.begin_work(&mut io);
         }
-        io.next_job(lifecycle.is_leaving())
+        io.next_job(lifecycle.is_leaving(), over)
     }
 
     /// Runs the application for a job.

@@ -126,6 +126,7 @@ impl<A: App, H: SourceHost> LoopSource for WorkerSource<A, H> {
     }
 
     fn dispatch(&self) {
+        self.reactor.before_jobs();
         self.reactor.run_jobs(&*self.app);
         if !self.app.is_forked_child() {
             self.reactor.end_turn();

@@ -10,6 +10,11 @@ use rgunicorn_io::sys::clock::Instant;
 const SLOW_CALL: Duration = Duration::from_micros(500);
 /// How long a slow call is remembered.
 const SLOW_CALL_MEMORY: Duration = Duration::from_secs(5);
+/// Application work in a turn, until the loop looks at the rings, the listeners and its own end again. What waits there
+/// unseen waits for no longer than this and one piece of work; a look costs some microseconds.
+const WORK_PER_TURN_MAX: Duration = Duration::from_millis(5);
+/// The part of it that one response has, if it has more to give: items that are slow by themselves are one each.
+const RESPONSE_PER_TURN_MAX: Duration = Duration::from_millis(1);
 /// A wait that took this long was a sleep.
 const SLEPT_MIN: Duration = Duration::from_millis(1);
 
@@ -24,6 +29,10 @@ pub(crate) struct Turn {
     arrived: Instant,
     /// Requests that the present turn brought; one alone is answered at once, several are batched.
     requests: usize,
+    /// When the first piece of this turn's application work began.
+    work_begun: Instant,
+    /// A request in progress has gone on in this turn.
+    has_resumed: bool,
     /// An application call was slow not long ago: answers do not wait for company behind the next one.
     slow_until: Instant,
 }
@@ -31,7 +40,15 @@ pub(crate) struct Turn {
 impl Turn {
     /// Starts the clock.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { now, waits_ended: [now; 2], arrived: now, requests: 0, slow_until: now }
+        Self {
+            now,
+            waits_ended: [now; 2],
+            arrived: now,
+            requests: 0,
+            work_begun: now,
+            has_resumed: false,
+            slow_until: now,
+        }
     }
 
     /// Returns when the loop last read the clock: after its wait, and after each call of the application.
@@ -47,6 +64,38 @@ impl Turn {
     /// Begins to count anew, from the requests that the last turn has left over.
     pub(crate) fn begin(&mut self, left_over: usize) {
         self.requests = left_over;
+        self.has_resumed = false;
+    }
+
+    /// Begins the turn's application work. Not at the end of the wait, where the loop is not ours and does its own work
+    /// in between.
+    pub(crate) fn begin_work(&mut self) {
+        self.work_begun = self.now;
+    }
+
+    /// Tells whether the turn has had its share of application work, as of the last look at the clock.
+    pub(crate) fn has_worked_long(&self) -> bool {
+        self.now.since(self.work_begun) >= WORK_PER_TURN_MAX
+    }
+
+    /// Tells at `now` whether a response that goes on since `begun` has had its share. A wait since then was a look.
+    pub(crate) fn has_gone_on_long(&self, begun: Instant, now: Instant) -> bool {
+        now.since(begun.max(self.waits_ended[1])) >= RESPONSE_PER_TURN_MAX
+    }
+
+    /// Notes that a request in progress goes on.
+    pub(crate) fn note_resumed(&mut self) {
+        self.has_resumed = true;
+    }
+
+    /// Tells whether one has gone on in this turn.
+    pub(crate) fn has_resumed(&self) -> bool {
+        self.has_resumed
+    }
+
+    /// Takes the time where no wait and no work ends.
+    pub(crate) fn look_at_clock(&mut self, now: Instant) {
+        self.now = now;
     }
 
     /// Takes the time at the end of a wait.
@@ -159,5 +208,39 @@ mod tests {
         turn.end_work(at(SLEPT_MIN * 9));
         turn.end_wait(at(SLEPT_MIN * 9));
         assert_eq!(turn.arrived(), START, "it came while the application worked");
+    }
+
+    #[test]
+    fn a_turn_is_as_long_as_its_work_whatever_came_before() {
+        let mut turn = Turn::new(START);
+        turn.look_at_clock(at(WORK_PER_TURN_MAX));
+        turn.begin_work();
+        assert!(!turn.has_worked_long());
+        turn.end_work(Instant(at(WORK_PER_TURN_MAX * 2).0 - 1));
+        assert!(!turn.has_worked_long());
+        turn.end_work(at(WORK_PER_TURN_MAX * 2));
+        assert!(turn.has_worked_long());
+        turn.begin_work();
+        assert!(!turn.has_worked_long());
+    }
+
+    #[test]
+    fn a_response_has_its_share_anew_after_each_wait() {
+        let mut turn = Turn::new(START);
+        let (before, after) = (Instant(at(RESPONSE_PER_TURN_MAX).0 - 1), at(RESPONSE_PER_TURN_MAX));
+        assert!(!turn.has_gone_on_long(START, before) && turn.has_gone_on_long(START, after));
+        turn.end_wait(before);
+        assert!(!turn.has_gone_on_long(START, after), "it waited, and all others had their turn");
+        assert!(turn.has_gone_on_long(START, before.after(RESPONSE_PER_TURN_MAX)));
+    }
+
+    #[test]
+    fn one_response_goes_on_in_each_turn() {
+        let mut turn = Turn::new(START);
+        assert!(!turn.has_resumed());
+        turn.note_resumed();
+        assert!(turn.has_resumed());
+        turn.begin(0);
+        assert!(!turn.has_resumed());
     }
 }

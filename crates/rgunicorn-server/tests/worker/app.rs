@@ -39,14 +39,29 @@ enum ProxyMode {
     Park,
     /// Gives the turn away after each piece.
     Yield,
+    /// The same, and each piece takes its time.
+    Crawl,
     /// Panics when it is resumed.
     Panic,
 }
 
+impl ProxyMode {
+    /// Returns the mode of a streamed response, by the first part of its path.
+    fn of(what: &str) -> Option<Self> {
+        match what {
+            "stream" => Some(Self::Park),
+            "yield" => Some(Self::Yield),
+            "crawl" => Some(Self::Crawl),
+            "panic-late" => Some(Self::Panic),
+            _ => None,
+        }
+    }
+}
+
 /// By path: `/slow` lets 50 ms pass; `/big/N` answers N bytes at once; `/stream/P/N` and `/yield/P/N` P pieces of N
-/// bytes; `/panic`, `/panic-late`, `/abort/N` fail; `/take` asks for the socket; `/file/N/M` promises N bytes from a
-/// file of M, with a byte before and a byte behind them; `/some/N` answers with N bytes of the body and reads no more;
-/// `/hold` does nothing; anything else answers `path|body`.
+/// bytes; `/crawl/P/N` the same, each of which takes 20 ms; `/panic`, `/panic-late`, `/abort/N` fail; `/take` asks
+/// for the socket; `/file/N/M` promises N bytes from a file of M, with a byte before and a byte behind them; `/some/N`
+/// answers with N bytes of the body and reads no more; `/hold` does nothing; anything else answers `path|body`.
 #[derive(Default)]
 pub(crate) struct TestApp {
     /// What it was asked to do, in order.
@@ -168,6 +183,9 @@ impl TestApp {
             }
             stream.pieces -= 1;
             let body = owned(pattern(stream.piece_bytes));
+            if let (ProxyMode::Crawl, Some(net)) = (stream.mode, &self.net) {
+                net.advance(Duration::from_millis(20));
+            }
             let flow = reactor.send(conn, Outgoing::Bytes { head: Vec::new(), body }, stream.pieces == 0);
             if flow == Flow::Gone {
                 return self.note(format!("gone {conn:?}"));
@@ -175,7 +193,7 @@ impl TestApp {
             let mode = stream.mode;
             self.streams.borrow_mut().insert(conn, stream);
             match mode {
-                ProxyMode::Yield => return reactor.yield_turn(conn),
+                ProxyMode::Yield | ProxyMode::Crawl => return reactor.yield_turn(conn),
                 _ if flow == Flow::Queued && reactor.park(conn) => return,
                 _ => {}
             }
@@ -220,12 +238,12 @@ impl App for TestApp {
         let (conn, keep) = (request.id, request.keep_alive && reactor.head_context(request.id).keep_alive);
         let mut parts = path.trim_start_matches('/').split('/');
         let (what, first, second) = (parts.next().unwrap_or(""), parts.next(), parts.next());
-        let stream = |mode| Stream { pieces: number(first), piece_bytes: number(second), mode, keep };
+        if let Some(mode) = ProxyMode::of(what) {
+            let (pieces, piece_bytes) = (number(first), number(second));
+            return self.begin(reactor, conn, Stream { pieces, piece_bytes, mode, keep });
+        }
         match what {
             "big" => Self::plain(reactor, conn, pattern(number(first)), keep),
-            "stream" => self.begin(reactor, conn, stream(ProxyMode::Park)),
-            "yield" => self.begin(reactor, conn, stream(ProxyMode::Yield)),
-            "panic-late" => self.begin(reactor, conn, stream(ProxyMode::Panic)),
             "panic" => panic!("the application fails"),
             "abort" => {
                 reactor.send(conn, Outgoing::from(pattern(number(first))), false);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::app::{answer, pattern};
-use crate::client::get;
+use crate::client::{Client, get};
 use crate::stage::{Stage, calm, worker_config};
 use rgunicorn_io::driver::sim::SimConfig;
 use rgunicorn_server::response::Outgoing;
@@ -221,4 +221,43 @@ fn a_response_that_is_aborted_ends_the_waits_of_its_writers() {
     stage.until("the end", || client.read_some(7000) == 0 && client.sees_end());
     client.close();
     stage.assert_nothing_left();
+}
+
+#[test]
+fn a_request_waits_for_one_piece_of_all_slow_responses_and_each_of_them_goes_on() {
+    const STREAMS: usize = 5;
+    let stage = Stage::calm();
+    let endless: Vec<_> = (0..STREAMS).map(|_| stage.connect()).collect();
+    endless.iter().for_each(|client| client.get("/crawl/100000/1"));
+    stage.until("all are called", || stage.app.count("call") == STREAMS);
+    for turn in 0..50 {
+        let client = stage.connect();
+        client.get(&format!("/{turn}"));
+        let begun = stage.net.now();
+        stage.until("the answer", || client.contains(&format!("/{turn}|")));
+        let waited = stage.net.now().since(begun);
+        assert!(waited <= Duration::from_millis(60), "{waited:?}: a turn to be accepted, one to be read");
+        client.close();
+    }
+    let pieces = |client: &Client| client.got().len();
+    endless.iter().for_each(|client| assert!(client.read_some(1 << 20) > 0));
+    let (least, most) = (endless.iter().map(pieces).min(), endless.iter().map(pieces).max());
+    assert!(
+        least.zip(most).is_some_and(|(least, most)| least > 0 && most - least <= STREAMS),
+        "{least:?} {most:?}"
+    );
+}
+
+#[test]
+fn responses_go_on_however_many_requests_there_are() {
+    let stage = Stage::calm();
+    let endless = stage.connect();
+    endless.get("/crawl/100000/1");
+    let busy: Vec<_> = (0..10).map(|_| stage.connect()).collect();
+    for _ in 0..5 {
+        busy.iter().for_each(|client| client.get("/slow"));
+        let (called, resumed) = (stage.app.count("call /slow"), stage.app.count("resume"));
+        stage.until("all are called", || stage.app.count("call /slow") == called + busy.len());
+        assert!(stage.app.count("resume") - resumed >= busy.len() - 1, "one for each of those slow calls");
+    }
 }

@@ -54,6 +54,20 @@ fn a_worker_that_has_nothing_to_do_leaves_at_once() {
 }
 
 #[test]
+fn a_queue_of_slow_requests_does_not_prolong_the_graceful_time() {
+    let graceful_timeout = Duration::from_millis(300);
+    let stage = Stage::new(1, &calm(), WorkerConfig { graceful_timeout, ..worker_config() });
+    let clients: Vec<_> = (0..30).map(|_| stage.connect()).collect();
+    clients.iter().for_each(|client| client.get("/slow"));
+    stage.until("the first call", || stage.app.count("call") > 0);
+    stage.control.stop();
+    let start = stage.net.now();
+    assert_eq!(stage.run_to_end(), 0);
+    let took = stage.net.now().since(start);
+    assert!(took <= graceful_timeout + Duration::from_millis(60), "{took:?}: one call may be in progress");
+}
+
+#[test]
 fn it_leaves_within_the_graceful_time_whatever_goes_on() {
     for path in ["/stream/30/100000", "/yield/10000000/1"] {
         let stage = Stage::new(

@@ -184,7 +184,11 @@ impl Acceptor {
         // Requests wait, or have probably just arrived: clients send the first one right behind the
         // connection. A wake-up armed now would find the sibling's next connection readable, too, and take it
         // to no purpose.
-        if self.just_accepted || io.conns.jobs() > 0 {
+        if self.just_accepted || io.conns.has_new_jobs() {
+            return AcceptDecision::Keep;
+        }
+        // Responses that go on may do so for ever: only a sibling that waits is a better place for a new request.
+        if io.conns.jobs() > 0 && self.has_idle_sibling(io) {
             return AcceptDecision::Keep;
         }
         // All threads of the application are at work: a request on a new connection would wait, which a sibling could
@@ -195,6 +199,12 @@ impl Acceptor {
             return AcceptDecision::Disarm;
         }
         if self.leaves_to_siblings(io) { AcceptDecision::Disarm } else { AcceptDecision::Arm }
+    }
+
+    /// Tells whether a sibling waits for connections.
+    fn has_idle_sibling(&self, io: &ConnIo<'_>) -> bool {
+        let now = io.turn.now();
+        siblings(&io.setup.handles.slot, now, self.balancer.busy_grace(now)).idle()
     }
 
     /// Tells whether this worker leaves the next connections to its siblings, and takes one that none of them

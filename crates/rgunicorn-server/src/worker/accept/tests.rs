@@ -62,9 +62,26 @@ impl Rig {
     }
 
     fn add_job(&mut self) {
-        let conn = ConnId { index: 99, generation: 1 };
-        self.parts.conns.push_job(Job::Resume(RequestId { conn, conn_number: 1, sequence: 1 }));
+        self.parts.conns.push_job(Job::Abandon(request_id()));
     }
+}
+
+fn request_id() -> RequestId {
+    RequestId { conn: ConnId { index: 99, generation: 1 }, conn_number: 1, sequence: 1 }
+}
+
+#[test]
+fn responses_that_go_on_keep_no_connection_waiting_unless_a_sibling_idles() {
+    let (mut rig, sibling) = Rig::with_sibling(WorkerConfig::default());
+    rig.begin_wait();
+    rig.begin_work();
+    rig.parts.conns.push_resume(request_id());
+    assert_eq!(rig.begin_wait(), (Accepting::BusyDisarmed, false), "the sibling takes it");
+    sibling.set_accepting(Accepting::BusyDisarmed);
+    assert_eq!(rig.begin_wait(), (Accepting::Waiting, true));
+    rig.add_job();
+    rig.begin_work();
+    assert_eq!(rig.begin_wait(), (Accepting::BusyDisarmed, false), "a request waits");
 }
 
 #[test]

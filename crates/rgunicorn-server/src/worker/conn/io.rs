@@ -148,10 +148,12 @@ impl ConnIo<'_> {
         self.after_bytes(id, outcome, reception);
     }
 
-    /// Takes out the next job, and decides what is done about it. `leaving`: no further request is begun.
+    /// Takes out the next job, and decides what is done about it: new ones first. `leaving`: no further request is
+    /// begun. `over`: this turn has had its share of application work.
     #[inline]
-    pub(crate) fn next_job(&mut self, leaving: bool) -> Option<NextJob> {
-        let job = self.conns.pop_job()?;
+    pub(crate) fn next_job(&mut self, leaving: bool, over: bool) -> Option<NextJob> {
+        let job = if over { None } else { self.conns.pop_job() };
+        let job = job.or_else(|| self.next_resume(over))?;
         if self.turn.is_slow() {
             self.driver.flush();
         }
@@ -170,6 +172,16 @@ impl ConnIo<'_> {
             }
             job => NextJob::Run(job),
         })
+    }
+
+    /// Takes out the next resumption. One has its place in each turn, however much else there is to do.
+    fn next_resume(&mut self, over: bool) -> Option<Job> {
+        if over && self.turn.has_resumed() {
+            return None;
+        }
+        let id = self.conns.pop_resume()?;
+        self.turn.note_resumed();
+        Some(Job::Resume(id))
     }
 
     /// Takes the time after a piece of application work.

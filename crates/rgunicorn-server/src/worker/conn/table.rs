@@ -19,7 +19,11 @@ pub(crate) struct Connections {
     conns: Slab<Conn>,
     /// At most one deadline per connection.
     pub(crate) timers: ConnTimers,
+    /// Requests, and the ends of those whose client has left.
     jobs: VecDeque<Job>,
+    /// Requests in progress that may go on. By themselves, because they may come again and again, and a new request
+    /// must not wait for all of them.
+    resumes: VecDeque<RequestId>,
     /// Connections that hold as much early input as they may: reception pauses when all completions of the turn are
     /// handled. Not earlier: what `recv_stop` returns comes after the data that those completions carry.
     full: Vec<ConnId>,
@@ -96,7 +100,7 @@ impl Connections {
 
     /// Tells whether there is neither work for the application nor anything that `worker_connections` bounds.
     pub(crate) fn is_idle(&self) -> bool {
-        self.jobs.is_empty() && self.load() == 0
+        self.jobs() == 0 && self.load() == 0
     }
 
     /// Counts the greenlets and threads at work.
@@ -122,9 +126,15 @@ impl Connections {
         }
     }
 
-    /// Queues work for the application.
+    /// Queues work for the application, in order of arrival; what goes on is queued by [`Self::push_resume`].
     pub(crate) fn push_job(&mut self, job: Job) {
+        debug_assert!(!matches!(job, Job::Resume(_)), "they have a queue of their own");
         self.jobs.push_back(job);
+    }
+
+    /// Queues the resumption of a request in progress.
+    pub(crate) fn push_resume(&mut self, id: RequestId) {
+        self.resumes.push_back(id);
     }
 
     /// Queues a request that is ready; no deadline runs from here on.
@@ -137,18 +147,28 @@ impl Connections {
     pub(crate) fn resume(&mut self, id: ConnId) {
         if let Some(conn) = self.get(id) {
             let id = conn.request_id(id.index);
-            self.jobs.push_back(Job::Resume(id));
+            self.push_resume(id);
         }
     }
 
-    /// Takes out the oldest work for the application.
+    /// Takes out the oldest work for the application that is no resumption.
     pub(crate) fn pop_job(&mut self) -> Option<Job> {
         self.jobs.pop_front()
     }
 
+    /// Takes out the request that waits longest for its resumption.
+    pub(crate) fn pop_resume(&mut self) -> Option<RequestId> {
+        self.resumes.pop_front()
+    }
+
     /// Counts the work for the application.
     pub(crate) fn jobs(&self) -> usize {
-        self.jobs.len()
+        self.jobs.len() + self.resumes.len()
+    }
+
+    /// Tells whether there is work that is no resumption.
+    pub(crate) fn has_new_jobs(&self) -> bool {
+        !self.jobs.is_empty()
     }
 
     /// Notes a connection that holds as much early input as it may.
