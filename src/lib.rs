@@ -29,8 +29,8 @@ mod _rgunicorn {
     use crate::py::instances;
     #[pymodule_export]
     use crate::wsgi::{
-        ClientDisconnected, EarlyHints, ErrorStream, FileWrapper, Input, RequestHandle, StartResponse, Write,
-        take_socket,
+        ClientDisconnected, EarlyHints, ErrorStream, FileWrapper, Input, RequestHandle, ServedApp,
+        StartResponse, Write, take_socket,
     };
 
     #[pymodule_export]

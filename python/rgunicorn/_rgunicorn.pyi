@@ -17,6 +17,7 @@ __all__ = [
     "Loop",
     "RequestBodyError",
     "RequestHandle",
+    "ServedApp",
     "StartResponse",
     "WorkerHandle",
     "Write",
@@ -128,6 +129,12 @@ class WorkerHandle:
     def connections(self) -> int: ...
     def notify(self) -> None: ...
     def last_beat(self) -> float: ...
+
+@final
+class ServedApp:
+    """The application that a worker's requests are given to."""
+
+    def replace(self, app: object) -> None: ...
 
 @final
 class ClientDisconnected:

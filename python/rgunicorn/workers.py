@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from rgunicorn._rgunicorn import WorkerHandle
+    from rgunicorn._rgunicorn import ServedApp, WorkerHandle
     from rgunicorn._server import Listener
     from rgunicorn.config import Config
 
@@ -83,7 +83,8 @@ class Worker:
         self.aborted = False
         self.reloader: Any = None
         self.tmp = Heartbeat(self)
-        self.wsgi: Any = None
+        self._wsgi: Any = None
+        self._served: ServedApp | None = None
         #: None in a worker without threads.
         self.tpool = ThreadPool(cfg.threads) if type(self).__name__ == "ThreadWorker" or cfg.threads > 1 else None
         self._handle: WorkerHandle | None = None
@@ -105,6 +106,17 @@ class Worker:
         self._alive = value
         if self._handle is not None:
             self._handle.alive = value
+
+    @property
+    def wsgi(self) -> Any:
+        """The application; another one gets all requests from then on."""
+        return self._wsgi
+
+    @wsgi.setter
+    def wsgi(self, value: Any) -> None:
+        self._wsgi = value
+        if self._served is not None:
+            self._served.replace(value)
 
     @property
     def nr(self) -> int:

@@ -17,8 +17,8 @@ use crate::py::{
     format_exception, install_chunk_cache,
 };
 use crate::wsgi::{
-    DirectApp, ErrorStream, GreenletApp, ListenerName, LoadError, RequestHooks, ServerFacts, ThreadContext,
-    Threads, WsgiConfig,
+    DirectApp, ErrorStream, GreenletApp, ListenerName, LoadError, RequestHooks, ServedApp, ServerFacts,
+    ThreadContext, Threads, WsgiConfig,
 };
 use rgunicorn_io::driver::Driver;
 use rgunicorn_io::sys::inherited::WithheldListeners;
@@ -310,7 +310,7 @@ impl<'py> WorkerBoot<'_, 'py> {
 
     /// Loads the application, if that was not done before the fork, shows it to the worker's object and watches its
     /// files. Returns what the object has of it after the hooks, which may have wrapped it.
-    fn prepare_app(&self, identified: &Identified<'py>) -> Result<Py<PyAny>, BootError> {
+    fn prepare_app(&self, identified: &Identified<'py>) -> Result<Py<ServedApp>, BootError> {
         let (py, settings) = (self.py, self.ctx.settings);
         if settings.worker_kind() == Ok(WorkerKind::Gevent) {
             gevent::patch_all(py)?;
@@ -318,7 +318,9 @@ impl<'py> WorkerBoot<'_, 'py> {
         let (app, broken) = self.load(&identified.worker.getattr("app")?)?;
         identified.worker.setattr("wsgi", &app)?;
         self.run_hook(Hook::PostWorkerInit)?;
-        let app = identified.worker.getattr("wsgi")?;
+        let app = Py::new(py, ServedApp::new(identified.worker.getattr("wsgi")?.unbind()))?;
+        // What hooks of requests and threads of the configuration put there later counts, too.
+        identified.worker.setattr("_served", &app)?;
         let (control, hooks) = (self.control.clone(), identified.signal_hooks.clone());
         let leave = move |py: Python<'_>| {
             control.stop();
@@ -327,7 +329,7 @@ impl<'py> WorkerBoot<'_, 'py> {
             }
         };
         reloader::start(py, settings, &self.errors, broken, leave).map_err(BootError::Other)?;
-        Ok(app.unbind())
+        Ok(app)
     }
 
     /// Loads the application; returns the files, too, that are to be watched although they could not be
@@ -380,7 +382,7 @@ impl<'py> WorkerBoot<'_, 'py> {
 
     fn wsgi_config(
         &self,
-        app: Py<PyAny>,
+        app: Py<ServedApp>,
         facts: ServerFacts,
         watch: &Arc<Watch>,
         hooks: Option<RequestHooks>,

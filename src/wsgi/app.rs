@@ -12,7 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::py::{QueueListener, Watch, catch_panic, exit_status, format_exception};
+use crate::py::{GilCell, QueueListener, Watch, catch_panic, exit_status, format_exception};
 use rgunicorn_http::{HttpError, ResponseFacts};
 use rgunicorn_io::sys::{atfork, clock};
 use rgunicorn_server::log::{ErrorLog, Level, RepeatedLine};
@@ -26,10 +26,36 @@ use super::input::Input;
 use super::responder::{Responder, WorkerFacts};
 use super::socket::SocketFactory;
 
+/// The application that requests are given to. Another one takes its place by an assignment to `worker.wsgi`, which all
+/// threads of the worker see in their next request.
+#[pyclass(frozen, module = "rgunicorn._rgunicorn")]
+pub struct ServedApp(GilCell<Py<PyAny>>);
+
+#[pymethods]
+impl ServedApp {
+    /// Puts another application in its place.
+    fn replace(&self, py: Python<'_>, app: Py<PyAny>) {
+        let before = self.0.with(py, |current| std::mem::replace(current, app));
+        drop(before);
+    }
+}
+
+impl ServedApp {
+    /// Makes the one that begins with `app`.
+    pub fn new(app: Py<PyAny>) -> Self {
+        Self(GilCell::new(app))
+    }
+
+    /// Returns the application of this moment.
+    fn get(&self, py: Python<'_>) -> Py<PyAny> {
+        self.0.with(py, |app| app.clone_ref(py))
+    }
+}
+
 /// The application, and the facts that its runs depend on.
 pub struct WsgiConfig {
     /// The application.
-    pub app: Py<PyAny>,
+    pub app: Py<ServedApp>,
     /// The facts that are the same in every environ.
     pub facts: ServerFacts,
     /// `wsgi.errors` and the like.
@@ -46,7 +72,7 @@ pub struct WsgiConfig {
 
 /// The application and the state that its calls share, on one thread.
 pub(super) struct WsgiApp {
-    app: Py<PyAny>,
+    app: Py<ServedApp>,
     makers: Makers,
     spare: SpareObjects,
     parked: RefCell<HashMap<RequestId, Exchange>>,
@@ -154,7 +180,9 @@ impl WsgiApp {
         };
         self.worker.count_request();
         let arguments = (exchange.environ.bind(py), exchange.objects.start_response.bind(py));
-        let result = catch_panic(|| self.app.bind(py).call1(arguments));
+        let app = self.app.get().get(py).into_bound(py);
+        let result = catch_panic(|| app.call1(arguments));
+        drop(app);
         if self.is_forked_copy() {
             return self.leave_child(py, result.err().as_ref());
         }

@@ -35,7 +35,7 @@ mod shared;
 mod socket;
 mod threads;
 
-pub use app::WsgiConfig;
+pub use app::{ServedApp, WsgiConfig};
 pub use client::ClientDisconnected;
 pub use direct::DirectApp;
 pub use environ::{ListenerName, ServerFacts};

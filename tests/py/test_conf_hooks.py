@@ -353,6 +353,30 @@ def on_starting(server):
     WSGIApplication.load = lambda self: wrap(load(self), "WSGIApplication.load")
 """,
 }
+REPLACED = {
+    "pre_request": """
+def pre_request(worker, req):
+    if req.query == "replace":
+        worker.wsgi = wrap(worker.wsgi, "pre_request")
+""",
+    "thread": """
+import pathlib
+import threading
+import time
+
+def post_worker_init(worker):
+    def replace():
+        while not pathlib.Path("replace").exists():
+            time.sleep(0.01)
+        worker.wsgi = wrap(worker.wsgi, "thread")
+
+    threading.Thread(target=replace, daemon=True).start()
+
+def pre_request(worker, req):
+    if req.query == "replace":
+        pathlib.Path("replace").touch()
+""",
+}
 # As agents do that are there before everything else: they wait for the import of a module.
 AGENT = """
 import importlib.util
@@ -386,6 +410,16 @@ def test_wrapped_applications(launch, how, preload):
         pytest.skip("it has been loaded by then")
     server = launch("life:app", *(["--preload"] if preload else []), config=WRAP + WRAPPED[how])
     assert server.get("/pid").header("X-Wrapped") == how
+
+
+@pytest.mark.parametrize("how", ["pre_request", "thread"])
+def test_an_application_that_is_replaced_while_it_serves(launch, how):
+    server = launch("life:app", config=WRAP + REPLACED[how])
+    assert server.get("/pid").header("X-Wrapped") is None
+    server.get("/version?replace")
+    wait_for("the other application", lambda: server.get("/pid").header("X-Wrapped") == how)
+    # Once, and for all threads.
+    assert {server.get("/pid").header("X-Wrapped") for _ in range(8)} == {how}
 
 
 @pytest.mark.parametrize("preload", [False, True])
