@@ -243,7 +243,8 @@ step normal suite-gunicorn 'requirements services' "the suite on the real Gunico
 step normal suite-torture 'requirements wheel services' "black-box suite on io_uring with tiny queues and two buffers" torture
 
 step normal corpus 'requirements wheel' "the corpus cut at every byte on io_uring" corpus_cuts rgunicorn-uring
-step normal foreign 'requirements wheel services' "requests of others, and other servers beside this one" script foreign
+step normal foreign 'requirements wheel services' "requests and suites of others, and other servers beside this one" \
+    script foreign
 step normal release-wheel requirements "the wheel builds as users get it (profile release)" release_wheel
 step normal release-stress release-wheel "stress tests of the stack rule without assertions" release_stress
 step normal instructions release-wheel "instructions per request, none above bench/instructions.toml" instructions
@@ -254,6 +255,7 @@ step long gevent-all-epoll gevent-baseline "all of gevent's own tests on epoll, 
 step long calls '' "calls into the reactor and borrows per request, none above bench/calls.toml" calls
 step long corpus-all 'requirements wheel' "the corpus cut at every byte on epoll and in threads" \
     corpus_cuts rgunicorn-epoll,rgunicorn-threads-uring,rgunicorn-threads-epoll
+step long foreign-all 'requirements wheel services' "the suites of others on both drivers" script foreign --long
 step long mutants 'requirements wheel' "$MUTANTS bent requests, and fewer in other modes" mutants
 step long sanitizers '' "address and thread sanitizers, and Miri" script sanitizers
 step long fuzz '' "each fuzz target, for $FUZZ_S seconds" script fuzz "$FUZZ_S"
