@@ -109,6 +109,11 @@ corpus_cuts() { # SERVERS
     RGUNICORN_CUTS=all pytest "$VENV" tests/py/test_corpus.py --servers="$1"
 }
 
+# Real programs on the gevent loop, more often.
+programs() { # TIMES
+    RGUNICORN_TIMES=$1 pytest "$VENV" tests/py/test_gevent_processes.py -k programs --servers=rgunicorn-uring
+}
+
 # Bent requests, and what a worker has grown by.
 mutants() {
     local python=$VENV/bin/python
@@ -257,6 +262,7 @@ step long corpus-all 'requirements wheel' "the corpus cut at every byte on epoll
     corpus_cuts rgunicorn-epoll,rgunicorn-threads-uring,rgunicorn-threads-epoll
 step long foreign-all 'requirements wheel services' "the suites of others on both drivers" script foreign --long
 step long mutants 'requirements wheel' "$MUTANTS bent requests, and fewer in other modes" mutants
+step long programs 'requirements wheel' "programs with processes on the gevent loop, 50 times each" programs 50
 step long sanitizers '' "address and thread sanitizers, and Miri" script sanitizers
 step long fuzz '' "each fuzz target, for $FUZZ_S seconds" script fuzz "$FUZZ_S"
 step long python-3.12 '' "Rust tests and the start of the suite on CPython 3.12" other_python 3.12

@@ -33,8 +33,8 @@ PROGRAMS = {
     "terminated": [-15] * 4,
     "process_futures": [number * number for number in range(10)],
 }
-TIMES = 15
-PATIENCE_S = 45
+TIMES = int(os.environ.get("RGUNICORN_TIMES", "15"))
+PATIENCE_S = 3 * max(TIMES, 15)
 
 
 def run(loop, driver, *command):
