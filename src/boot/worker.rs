@@ -121,8 +121,8 @@ fn serve(py: Python<'_>, ready: ReadyWorker) -> Outcome {
         Executor::Greenlets(app) => serve_greenlets(py, &reactor, &app, &app, &watch, watchdog).into(),
         Executor::Threads(threads) => serve_in_threads(py, &reactor, &*threads, &threads),
     };
-    outcome.leaves_at_once |= reactor.is_broken();
     if reactor.is_broken() {
+        outcome.leaves_at_once = true;
         // Its descriptors may be other files' by now.
         std::mem::forget(reactor);
     }
@@ -332,8 +332,7 @@ impl<'py> WorkerBoot<'_, 'py> {
         Ok(app)
     }
 
-    /// Loads the application; returns the files, too, that are to be watched although they could not be
-    /// loaded.
+    /// Loads the application; returns the files, too, that are to be watched although they could not be loaded.
     fn load(&self, app: &Bound<'py, PyAny>) -> Result<(Py<PyAny>, Vec<PathBuf>), BootError> {
         let py = self.py;
         match load_app(app) {

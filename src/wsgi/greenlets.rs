@@ -20,7 +20,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyList};
 
-use crate::py::{Describe, GilCell, Greenlets, Watch, assert_no_borrow, catch_panic};
+use crate::py::{Greenlets, Watch, assert_no_borrow, catch_panic};
 use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_server::response::{HeadContext, Outgoing, Pieces};
 use rgunicorn_server::worker::{
@@ -31,9 +31,9 @@ use rgunicorn_server::worker::{
 use super::app::{WsgiApp, WsgiConfig, check_signals};
 use super::current;
 use super::direct::watched;
+use super::in_progress::{InProgress, Place};
 use super::log_line;
 use super::responder::{Responder, Waited, WorkerFacts};
-use super::running::Line;
 
 /// The requests' greenlets: their making and their waits.
 struct GreenletPool {
@@ -52,72 +52,7 @@ struct GreenletPool {
     suspended: RefCell<RequestMap<Vec<Py<PyAny>>>>,
 }
 
-/// The number of an entry of [`InProgress`].
-type Place = usize;
-
-/// The greenlet of each request in progress, and its request line. Reports of a blocked loop are made from
-/// it, on another thread.
-#[derive(Default)]
-struct InProgress(GilCell<Places>);
-
-/// Entries that stay where they are: a line is too large to be moved for every request.
-#[derive(Default)]
-struct Places {
-    all: Vec<(Option<Py<PyAny>>, Line)>,
-    /// The numbers of the entries without a greenlet.
-    free: Vec<Place>,
-}
-
-impl Places {
-    fn insert(&mut self, greenlet: Py<PyAny>, request: &Request) -> Place {
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.all.push((None, Line::default()));
-            self.all.len() - 1
-        });
-        let (entry, line) = &mut self.all[place];
-        *entry = Some(greenlet);
-        line.note(request);
-        place
-    }
-
-    fn remove(&mut self, place: Place) -> Option<Py<PyAny>> {
-        self.free.push(place);
-        self.all[place].0.take()
-    }
-
-    fn greenlets(&self) -> impl Iterator<Item = &Py<PyAny>> {
-        self.all.iter().filter_map(|(greenlet, _)| greenlet.as_ref())
-    }
-}
-
-impl InProgress {
-    /// Returns the maker of a report's lines: the request that runs; if none does, how many there are, and
-    /// what else may run.
-    fn describe(this: &Arc<Self>) -> Describe {
-        let this = this.clone();
-        Box::new(move |py| {
-            let all: Vec<(Py<PyAny>, String)> = this.0.with(py, |all| {
-                let used = all.all.iter().filter_map(|(greenlet, line)| greenlet.as_ref().zip(Some(line)));
-                used.map(|(greenlet, line)| (greenlet.clone_ref(py), line.text())).collect()
-            });
-            // A greenlet that is switched out has a frame to show, the running one has not.
-            let runs =
-                |greenlet: &Py<PyAny>| greenlet.getattr(py, "gr_frame").is_ok_and(|frame| frame.is_none(py));
-            if let Some((_, text)) = all.iter().find(|(greenlet, _)| runs(greenlet)) {
-                return vec![text.clone()];
-            }
-            let others = format!("no request of {}: a callback, or a greenlet of the application", all.len());
-            vec![others]
-        })
-    }
-}
-
 impl GreenletPool {
-    /// Returns how reports learn about the requests in progress.
-    fn describe(&self) -> Describe {
-        InProgress::describe(&self.running)
-    }
-
     /// Makes the pool of this thread's hub, which must run our loop.
     ///
     /// # Errors
@@ -143,8 +78,7 @@ impl GreenletPool {
     /// request is over then, too.
     fn spawn(&self, py: Python<'_>, request: Box<Request>) -> PyResult<()> {
         let greenlet = self.greenlet_class.bind(py).call1((&self.serve,))?;
-        let entry = greenlet.clone().unbind();
-        let place = self.running.0.with(py, |all| all.insert(entry, &request));
+        let place = self.running.insert(&greenlet, &request);
         self.starting.borrow_mut().push((request, place));
         self.go_on(py, &greenlet)
     }
@@ -154,8 +88,8 @@ impl GreenletPool {
         let mut over: Vec<(RequestId, Place)> =
             self.starting.borrow().iter().map(|(request, place)| (request.id, *place)).collect();
         over.retain(|(id, place)| {
-            let greenlet = self.running.0.with(py, |all| Some(all.all[*place].0.as_ref()?.clone_ref(py)));
-            greenlet.is_some_and(|greenlet| is_dead(greenlet.bind(py))) && self.end_if_unbegun(py, *id)
+            let greenlet = self.running.greenlet(py, *place);
+            greenlet.is_some_and(|greenlet| is_dead(&greenlet)) && self.end_if_unbegun(py, *id)
         });
         over.into_iter().map(|(id, _)| id).collect()
     }
@@ -169,7 +103,7 @@ impl GreenletPool {
             at.map(|at| starting.swap_remove(at))
         };
         if let Some((_, place)) = &taken {
-            self.end(py, *place);
+            self.running.remove(py, *place);
         }
         taken.is_some()
     }
@@ -188,18 +122,11 @@ impl GreenletPool {
             return Ok(self.starting.borrow_mut().pop());
         }
         let me = self.greenlets.current(py)?;
-        let is_mine = |place: Place| {
-            self.running.0.with(py, |all| all.all[place].0.as_ref().is_some_and(|greenlet| greenlet.is(&me)))
-        };
+        let places: Vec<Place> = self.starting.borrow().iter().map(|(_, place)| *place).collect();
+        let is_mine = |place: &Place| self.running.greenlet(py, *place).is_some_and(|other| other.is(&me));
+        let at = places.iter().position(is_mine);
         let mut starting = self.starting.borrow_mut();
-        let at = starting.iter().position(|(_, place)| is_mine(*place));
         Ok(at.map(|at| starting.swap_remove(at)))
-    }
-
-    /// Forgets the greenlet of a request that is over.
-    fn end(&self, py: Python<'_>, place: Place) {
-        let over = self.running.0.with(py, |all| all.remove(place));
-        drop(over);
     }
 
     /// Switches to the greenlets that wait for a connection: there is news of it.
@@ -290,9 +217,7 @@ impl GreenletPool {
 
     /// Returns the greenlets of the requests in progress.
     fn running<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let all: Vec<Py<PyAny>> =
-            self.running.0.with(py, |all| all.greenlets().map(|greenlet| greenlet.clone_ref(py)).collect());
-        PyList::new(py, all)
+        PyList::new(py, self.running.greenlets(py))
     }
 }
 
@@ -419,7 +344,7 @@ impl GreenletApp {
     /// `MemoryError`, and any error of importing gevent and the modules that the shared objects come from.
     pub fn new(py: Python<'_>, config: &WsgiConfig, reactor: &Rc<Reactor>) -> PyResult<Rc<Self>> {
         let pool = GreenletPool::new(py)?;
-        config.watch.describe_by(pool.describe());
+        config.watch.describe_by(InProgress::describe(&pool.running));
         let responder = Rc::new(GreenletResponder { reactor: Rc::clone(reactor), pool });
         let wsgi = Rc::new(WsgiApp::new(py, config, WorkerFacts::of(reactor), responder.clone())?);
         current::set(responder.clone());
@@ -476,7 +401,7 @@ impl GreenletApp {
             let status = self.wsgi.worker.control.quitting().unwrap_or(0);
             return Err(PySystemExit::new_err(status));
         }
-        self.responder.pool.end(py, place);
+        self.responder.pool.running.remove(py, place);
         reactor.end_work(id);
         Ok(())
     }

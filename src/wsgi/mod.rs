@@ -23,6 +23,7 @@ mod finish;
 mod greenlets;
 mod hints;
 mod hooks;
+mod in_progress;
 mod input;
 mod load;
 mod log_line;

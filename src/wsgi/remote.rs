@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use pyo3::prelude::*;
 
@@ -21,8 +22,10 @@ use rgunicorn_server::worker::{
 
 use super::log_line;
 use super::responder::{Responder, Waited, WorkerFacts};
-use super::threads::ASK_AFTER;
 
+/// The wait of a request, and the time of a response's items, from which on its thread asks whether the client is still
+/// there: the question costs a trip to the loop and back.
+pub(super) const ASK_AFTER: Duration = Duration::from_millis(20);
 /// Capacity of an output buffer: a head and a small body.
 const BUFFER_BYTES: usize = 512;
 

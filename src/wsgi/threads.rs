@@ -8,7 +8,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
@@ -21,13 +20,10 @@ use rgunicorn_server::worker::{App, ExitStatus, Reactor, Request, RequestId, Req
 use super::app::{WsgiApp, WsgiConfig, check_signals};
 use super::current;
 use super::log_line;
-use super::remote::{RemoteResponder, ThreadContext};
+use super::remote::{ASK_AFTER, RemoteResponder, ThreadContext};
 use super::responder::Waited;
 use super::running::Line;
 
-/// The wait of a request, and the time of a response's items, from which on its thread asks whether the client is still
-/// there: the question costs a trip to the loop and back.
-pub(super) const ASK_AFTER: Duration = Duration::from_millis(20);
 /// The time for each thread to end when the worker leaves, in seconds. Threads at work on requests were
 /// waited for before.
 const JOIN_PATIENCE_S: f64 = 0.1;

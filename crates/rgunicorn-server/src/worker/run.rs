@@ -199,15 +199,6 @@ impl Reactor {
         acceptor.begin_work(&mut io);
     }
 
-    /// Looks at the clock before [`Self::run_jobs`], if that has anything to do: for a loop that has done other work
-    /// since the wait.
-    pub fn before_jobs(&self) {
-        let core = &mut *self.core();
-        if core.conns.jobs() > 0 {
-            core.turn.look_at_clock(core.driver.now());
-        }
-    }
-
     /// Ends a piece of application work ([`Self::run_jobs`] does so itself): reads the clock, and remembers
     /// when the work was slow.
     pub fn after_work(&self) {
