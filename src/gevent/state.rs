@@ -241,7 +241,7 @@ impl<W> LoopState<W> {
                 self.dirty.push((slot, generation));
             }
             WatcherKind::Timer(timer) => {
-                timer.due = self.now.after(timer.after);
+                timer.due = self.now.after(timer.left);
                 self.timers.set(slot, timer.due);
             }
             WatcherKind::Stat(stat) => {
@@ -274,7 +274,11 @@ impl<W> LoopState<W> {
                     slots.retain(|other| *other != slot);
                 }
             }
-            WatcherKind::Timer(_) | WatcherKind::Stat(_) => {
+            WatcherKind::Timer(timer) => {
+                timer.left = timer.due.since(self.now);
+                self.timers.clear(slot);
+            }
+            WatcherKind::Stat(_) => {
                 self.timers.clear(slot);
             }
             WatcherKind::Async(_) => {}

@@ -61,7 +61,9 @@ pub(super) struct IoFacts {
 
 /// The times of a timer.
 pub(super) struct TimerFacts {
-    pub(super) after: Duration,
+    /// The time until it is due, while stopped: at first the delay, then what was left of it. As with libev, one whose
+    /// time is over comes at once when it is started again.
+    pub(super) left: Duration,
     pub(super) repeat: Duration,
     /// When it is due, while started.
     pub(super) due: Instant,

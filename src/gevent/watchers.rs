@@ -134,7 +134,7 @@ impl Timer {
         if repeat < 0.0 {
             return Err(PyValueError::new_err(format!("repeat must be positive or zero: {repeat:?}")));
         }
-        let facts = TimerFacts { after: seconds(after), repeat: seconds(repeat), due: Default::default() };
+        let facts = TimerFacts { left: seconds(after), repeat: seconds(repeat), due: Default::default() };
         Ok(WatcherKind::Timer(facts))
     }
 
@@ -199,14 +199,14 @@ impl Timer {
         Ok(())
     }
 
-    /// Returns when it is due, while it is started; the delay otherwise. In seconds.
+    /// Returns when it is due, while it is started; the time that is left otherwise. In seconds.
     #[getter]
     fn at(this: &Bound<'_, Self>) -> f64 {
         let (py, watcher) = (this.py(), this.as_super().get());
         watcher.owner.get().state.with(py, |state| {
             watcher.inner.with(py, |inner| match (&inner.kind, inner.slot) {
                 (WatcherKind::Timer(timer), Some(_)) => state.seconds(timer.due),
-                (WatcherKind::Timer(timer), None) => timer.after.as_secs_f64(),
+                (WatcherKind::Timer(timer), None) => timer.left.as_secs_f64(),
                 _ => 0.0,
             })
         })

@@ -292,6 +292,36 @@ def timers():
     two_timers("timer has timer again", lambda second, called: second.again(called))
     two_timers("timer has repeated timer again", lambda second, called: second.again(called), repeat=0.1)
     two_timers("timer stops repeated timer", lambda second, _called: second.stop(), repeat=0.05)
+    for repeat in (0.0, 0.3):
+        stopped_halfway(repeat)
+        started_in_its_callback(repeat)
+
+
+def stopped_halfway(repeat):
+    """A timer that is started again against one that is due between what was left and the whole time."""
+    case = Case(f"timer of repetition {repeat} goes on with what was left")
+    halfway = case.keep(loop.timer(0.2, repeat))
+    loop.update_now()
+    halfway.start(case.note("never"))
+    gevent.sleep(0.1)
+    halfway.stop()
+    loop.update_now()
+    halfway.start(case.note("the rest", halfway.stop))
+    case.keep(loop.timer(0.15)).start(case.note("between"))
+    case.turn(0.25)
+
+
+def started_in_its_callback(repeat):
+    """A timer whose time is over, started again, against one that is due soon."""
+    case = Case(f"timer of repetition {repeat} is started when its time is over")
+    over = case.keep(loop.timer(0.1, repeat))
+
+    def anew():
+        again(over, case.note("again", over.stop))
+        case.keep(loop.timer(0.05)).start(case.note("soon"))
+
+    over.start(case.note("over", anew))
+    case.turn(0.5)
 
 
 # Descriptors.
