@@ -20,6 +20,7 @@ CORES=$(nproc)
 SUITE_JOBS=${SUITE_JOBS:-$((CORES > 15 ? 16 : CORES + 1))} # tests at a time: they wait, but a crowd makes boots slow
 FUZZ_S=${FUZZ_S:-300}
 MUTANTS=${MUTANTS:-1000000}
+LOOP_S=${LOOP_S:-180}
 
 # One target directory for everything. Incremental builds only cost disk where nothing is built a second time.
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
@@ -121,6 +122,8 @@ mutants() {
     PATH="$VENV/bin:$PATH" "$python" tests/py/mutants.py --requests $((MUTANTS * 3 / 10)) --servers \
         rgunicorn-epoll,rgunicorn-threads-uring,rgunicorn-gevent-uring
 }
+
+loop_random() { RGUNICORN_LOOP_S=$LOOP_S pytest "$VENV" tests/py/test_gevent_loop_random.py; }
 
 # What the optimiser makes of the stack rule.
 release_stress() {
@@ -263,6 +266,7 @@ step long corpus-all 'requirements wheel' "the corpus cut at every byte on epoll
 step long foreign-all 'requirements wheel services' "the suites of others on both drivers" script foreign --long
 step long mutants 'requirements wheel' "$MUTANTS bent requests, and fewer in other modes" mutants
 step long programs 'requirements wheel' "programs with processes on the gevent loop, 50 times each" programs 50
+step long loop-random 'requirements wheel' "random calls of the gevent loop, $LOOP_S s on each driver" loop_random
 step long sanitizers '' "address and thread sanitizers, and Miri" script sanitizers
 step long fuzz '' "each fuzz target, for $FUZZ_S seconds" script fuzz "$FUZZ_S"
 step long python-3.12 '' "Rust tests and the start of the suite on CPython 3.12" other_python 3.12
