@@ -20,6 +20,7 @@ CORES=$(nproc)
 SUITE_JOBS=${SUITE_JOBS:-$((CORES > 15 ? 16 : CORES + 1))} # tests at a time: they wait, but a crowd makes boots slow
 FUZZ_S=${FUZZ_S:-300}
 MUTANTS=${MUTANTS:-1000000}
+OPERATIONS=${OPERATIONS:-300000}
 LOOP_S=${LOOP_S:-180}
 
 # One target directory for everything. Incremental builds only cost disk where nothing is built a second time.
@@ -121,6 +122,12 @@ mutants() {
     PATH="$VENV/bin:$PATH" "$python" tests/py/mutants.py --requests "$MUTANTS" --servers rgunicorn-uring
     PATH="$VENV/bin:$PATH" "$python" tests/py/mutants.py --requests $((MUTANTS * 3 / 10)) --servers \
         rgunicorn-epoll,rgunicorn-threads-uring,rgunicorn-gevent-uring
+}
+
+# Hostile clients of all kinds, and what a worker has grown by when they have gone.
+siege() {
+    PATH="$VENV/bin:$PATH" "$VENV/bin/python" tests/py/siege.py --operations "$OPERATIONS" --servers \
+        rgunicorn-uring,rgunicorn-epoll,rgunicorn-threads-uring,rgunicorn-gevent-uring
 }
 
 loop_random() { RGUNICORN_LOOP_S=$LOOP_S pytest "$VENV" tests/py/test_gevent_loop_random.py; }
@@ -266,6 +273,7 @@ step long corpus-all 'requirements wheel' "the corpus cut at every byte on epoll
 step long foreign-all 'requirements wheel services' "the suites of others on both drivers" script foreign --long
 step long mutants 'requirements wheel' "$MUTANTS bent requests, and fewer in other modes" mutants
 step long programs 'requirements wheel' "programs with processes on the gevent loop, 50 times each" programs 50
+step long siege 'requirements wheel' "$OPERATIONS hostile operations in each mode, and what is left of them" siege
 step long loop-random 'requirements wheel' "random calls of the gevent loop, $LOOP_S s on each driver" loop_random
 step long sanitizers '' "address and thread sanitizers, and Miri" script sanitizers
 step long fuzz '' "each fuzz target, for $FUZZ_S seconds" script fuzz "$FUZZ_S"
