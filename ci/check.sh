@@ -16,6 +16,7 @@ cd "$ROOT"
 
 VENV=$ROOT/target/venv-check # apart from .venv: its rgunicorn is the build with debug assertions
 RELEASE_VENV=$ROOT/target/venv-release # with what users get
+ADDRESS_VENV=$ROOT/target/venv-address # with AddressSanitizer
 CORES=$(nproc)
 SUITE_JOBS=${SUITE_JOBS:-$((CORES > 15 ? 16 : CORES + 1))} # tests at a time: they wait, but a crowd makes boots slow
 FUZZ_S=${FUZZ_S:-300}
@@ -69,16 +70,18 @@ house() {
 # The profile `ci` of Cargo.toml: fast enough for the suite, debug assertions on. The feature is what `torture` needs.
 wheel() { MATURIN_PEP517_ARGS='--profile ci --locked --features torture' install_rgunicorn "$VENV"; }
 
-# In an environment that has everything else of the other one. Installed before it can see that one's rgunicorn, which
-# pip would take for its own.
-release_wheel() {
-    venv "$RELEASE_VENV"
+# beside OTHER_VENV MATURIN_ARGUMENTS: another build, in an environment that has everything else of the first one.
+# Installed before it can see that one's rgunicorn, which pip would take for its own.
+beside() {
     local purelib="import sysconfig; print(sysconfig.get_path('purelib'))" link
-    link=$("$RELEASE_VENV/bin/python" -c "$purelib")/venv-check.pth
+    venv "$1"
+    link=$("$1/bin/python" -c "$purelib")/venv-check.pth
     rm -f "$link"
-    MATURIN_PEP517_ARGS='--profile release --locked' install_rgunicorn "$RELEASE_VENV"
+    MATURIN_PEP517_ARGS=$2 install_rgunicorn "$1"
     python -c "$purelib" >"$link"
 }
+
+release_wheel() { beside "$RELEASE_VENV" '--profile release --locked'; }
 
 # pytest VENV ARGUMENTS...: no line for what has passed.
 pytest() {
@@ -122,6 +125,27 @@ mutants() {
     PATH="$VENV/bin:$PATH" "$python" tests/py/mutants.py --requests "$MUTANTS" --servers rgunicorn-uring
     PATH="$VENV/bin:$PATH" "$python" tests/py/mutants.py --requests $((MUTANTS * 3 / 10)) --servers \
         rgunicorn-epoll,rgunicorn-threads-uring,rgunicorn-gevent-uring
+}
+
+# The extension module alone is instrumented. Not its stack: greenlets copy other greenlets' bytes over it, of which the
+# sanitizer would know nothing.
+address_wheel() {
+    local host
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    need g++ g++ # and with it the runtime library
+    export RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=address -Cllvm-args=-asan-stack=0'
+    export CARGO_TARGET_DIR=$ROOT/target/address-wheel
+    beside "$ADDRESS_VENV" "--profile ci --locked --target $host"
+}
+
+# address PROGRAM ARGUMENTS...: a program of tests/py against all modes of that build. A report fails it. The runtime
+# looks for C++ when it begins, and gevent's greenlets throw.
+address() {
+    local runtime
+    runtime=$(g++ -print-file-name=libasan.so):$(g++ -print-file-name=libstdc++.so.6)
+    PATH="$ADDRESS_VENV/bin:$PATH" "$ADDRESS_VENV/bin/python" "tests/py/$1.py" "${@:2}" \
+        --sanitizer "$runtime" --servers \
+        rgunicorn-uring,rgunicorn-epoll,rgunicorn-threads-uring,rgunicorn-gevent-uring
 }
 
 # Hostile clients of all kinds, and what a worker has grown by when they have gone.
@@ -275,6 +299,11 @@ step long mutants 'requirements wheel' "$MUTANTS bent requests, and fewer in oth
 step long programs 'requirements wheel' "programs with processes on the gevent loop, 50 times each" programs 50
 step long siege 'requirements wheel' "$OPERATIONS hostile operations in each mode, and what is left of them" siege
 step long loop-random 'requirements wheel' "random calls of the gevent loop, $LOOP_S s on each driver" loop_random
+step long address-wheel requirements "the wheel builds with AddressSanitizer" address_wheel
+step long address-mutants address-wheel "fewer bent requests, in each mode, under AddressSanitizer" \
+    address mutants --requests $((MUTANTS * 3 / 100))
+step long address-siege address-wheel "fewer hostile operations, in each mode, under AddressSanitizer" \
+    address siege --operations $((OPERATIONS / 10))
 step long sanitizers '' "address and thread sanitizers, and Miri" script sanitizers
 step long fuzz '' "each fuzz target, for $FUZZ_S seconds" script fuzz "$FUZZ_S"
 step long python-3.12 '' "Rust tests and the start of the suite on CPython 3.12" other_python 3.12

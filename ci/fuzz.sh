@@ -18,8 +18,8 @@ SECONDS_EACH=${1:-30}
 [ $# -gt 0 ] || set -- requests splits responses proxy access_formats op_table connection
 REQUESTS=(crates/rgunicorn-http/tests/corpus/valid crates/rgunicorn-http/tests/corpus/invalid)
 # Longer inputs are slower and seldom better: what matters about a request is in its first lines. A connection takes
-# turns of a loop for each piece, and its windows are small.
-declare -A INPUT_BYTES_MAX=([connection]=1024)
+# turns of a loop for each piece, and the table is compared with its list after each step.
+declare -A INPUT_BYTES_MAX=([connection]=1024 [op_table]=512)
 INPUT_BYTES_USUAL=4096
 PACKAGE=(--quiet --locked --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz)
 

@@ -179,6 +179,11 @@ def play(server, count: int, seed: int, log=lambda text: None) -> Counter[int]:
     return seen
 
 
+ADDRESS_SANITIZER = {
+    "PYTHONMALLOC": "malloc",
+    "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:log_path=asan",
+}
+"""Settings of a server that is built with the sanitizer: it sees Python's objects only if they come from malloc."""
 RSS_GROWTH_MAX = 1.1
 """How much more memory a worker may have at the end than after the first tenth: what it keeps for later has a bound."""
 
@@ -189,8 +194,8 @@ def size(pid: int) -> tuple[int, int]:
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]), len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def soak(server, count: int, seed: int, log) -> Counter[int]:
-    """Play, and look at what the worker has grown by since it had seen a tenth of it."""
+def soak(server, count: int, seed: int, log, *, grows: bool = False) -> Counter[int]:
+    """Play, and look at what the worker has grown by since it had seen a tenth of it: its memory, unless it `grows`."""
     tenth = count // 10
     seen = play(server, tenth, seed, log)
     (pid,) = server.workers()
@@ -198,7 +203,9 @@ def soak(server, count: int, seed: int, log) -> Counter[int]:
     seen += play(server, count - tenth, seed + 1, log)
     after = size(pid)
     print(f"  memory {before[0]} KiB, then {after[0]} KiB; descriptors {before[1]}, then {after[1]}", flush=True)
-    assert after[0] <= before[0] * RSS_GROWTH_MAX, f"seed {seed}: memory grew from {before[0]} to {after[0]} KiB"
+    assert grows or after[0] <= before[0] * RSS_GROWTH_MAX, (
+        f"seed {seed}: memory grew from {before[0]} to {after[0]} KiB"
+    )
     assert after[1] <= before[1], f"seed {seed}: descriptors grew from {before[1]} to {after[1]}"
     return seen
 
@@ -212,27 +219,38 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     parser.add_argument("--servers", default="rgunicorn-uring", help=f"comma list of {', '.join(known)}")
+    parser.add_argument("--sanitizer", help="what to preload of AddressSanitizer; the server is built with it")
     args = parser.parse_args()
+    env = {"LD_PRELOAD": args.sanitizer, **ADDRESS_SANITIZER} if args.sanitizer else {}
     for name in args.servers.split(","):
-        with tempfile.TemporaryDirectory() as directory, _running(Server(known[name], Path(directory))) as server:
+        with tempfile.TemporaryDirectory() as directory, _running(Server(known[name], Path(directory)), env) as server:
             began = time.monotonic()
             print(f"{name}: {args.requests} requests, seed {args.seed}", flush=True)
-            seen = soak(server, args.requests, args.seed, _progress(began))
+            seen = soak(server, args.requests, args.seed, _progress(began), grows=bool(env))
             print(f"{name}: {time.monotonic() - began:.0f} s, statuses {dict(sorted(seen.items()))}", flush=True)
 
 
 @contextlib.contextmanager
-def _running(server) -> Iterator:
+def _running(server, env: dict[str, str]) -> Iterator:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = probe.getsockname()
     # A line for each refusal would be as much as the requests are.
     options = ["-w", "1", "--log-level", "error", "--access-logfile", "/dev/null"]
-    server.start("http_app:app", *options, bind=f"127.0.0.1:{address[1]}", at=address)
+    server.start("http_app:app", *options, bind=f"127.0.0.1:{address[1]}", at=address, env=env)
     try:
         yield server
     finally:
+        end(server)
+
+
+def end(server) -> None:
+    """Close a server, which the sanitizer must have nothing to say about."""
+    try:
         server.close()
+    finally:
+        reports = [path.read_text() for path in server.workdir.glob("asan.*")]
+        assert not reports, "\n".join(reports)
 
 
 def _progress(began: float):
