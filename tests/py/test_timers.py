@@ -30,8 +30,8 @@ def closed_after(client):
 
 @pytest.mark.parametrize(
     ("pieces", "timeout"),
-    [((b"",), 1), ((b"GET / HT",), 1), ((b"GET / HTTP/1.1\r\nHost: a\r\n",), 1), ((UPLOAD,), 2)],
-    ids=["nothing", "half a line", "half a head", "half a body"],
+    [((b"",), 4), ((b"\r\n",), 1), ((b"GET / HT",), 1), ((b"GET / HTTP/1.1\r\nHost: a\r\n",), 1), ((UPLOAD,), 2)],
+    ids=["nothing", "a blank line", "half a line", "half a head", "half a body"],
 )
 def test_slow_senders_are_closed(server, pieces, timeout):
     with server.client() as client:

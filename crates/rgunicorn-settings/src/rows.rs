@@ -55,10 +55,12 @@ settings! {
     /// Seconds that a stopping worker has for the requests in progress.
     graceful_timeout: Seconds = Int(30), Workers, "--graceful-timeout INT", SINCE_ALWAYS;
 
-    /// Seconds that an idle keep-alive connection stays open; 0 switches keep-alive off.
+    /// Seconds that an idle connection stays open; 0 switches keep-alive off. A new one that has sent nothing yet
+    /// stays open for so long, too, and for header_timeout if that is longer (Gunicorn has no such rule).
     keepalive: Seconds = Int(2), Workers, "--keep-alive INT", SINCE_ALWAYS;
 
-    /// Seconds that a client has to send the head of a request, from its first byte or from the accept.
+    /// Seconds that a client has to send the head of a request, from its first byte on, or from that of the PROXY
+    /// header before it. Until then a connection is an idle one, see keepalive.
     header_timeout: Seconds = Int(10), Workers, "--header-timeout SECONDS", SINCE_OWN;
 
     /// Seconds for which a client may be silent in the middle of a request's body.

@@ -19,8 +19,8 @@ pub struct WorkerConfig {
     /// connections as there are threads are kept for requests: `connections_max` less this may be idle,
     /// others are closed after their answer.
     pub threads: usize,
-    /// Time from the first byte of a request head (or from the accept) to its end. Gunicorn's gthread waits 5 s for
-    /// the first byte and for ever for the rest; a bound for both costs honest clients nothing.
+    /// Time from the first byte of a request head, or of the PROXY header before it, to its end. Gunicorn's gthread
+    /// waits for ever; a bound costs honest clients nothing.
     pub header_timeout: Duration,
     /// Silence allowed while a request body is received.
     pub body_stall_timeout: Duration,
@@ -60,6 +60,15 @@ pub struct WorkerConfig {
     pub proxy_protocol: proxy::ProxyMode,
     /// Peers that may send them (`proxy_allow_ips`).
     pub proxy_allowed: Networks,
+}
+
+impl WorkerConfig {
+    /// Computes how long a new connection may send nothing: it is an idle one until its first byte, for balancers and
+    /// browsers open connections ahead of their requests. A short `keepalive`, or none, is about the time after an
+    /// answer, and leaves a new client the time that it has for a head.
+    pub(crate) fn first_byte_timeout(&self) -> Duration {
+        self.keepalive.max(self.header_timeout)
+    }
 }
 
 impl Default for WorkerConfig {

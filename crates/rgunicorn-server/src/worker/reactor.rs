@@ -23,7 +23,6 @@ use super::mailbox::TaskQueue;
 use super::memory::Memory;
 use super::message::{Flow, Hijacked};
 use super::setup::{ListenerSpec, RequestCount, WorkerHandles, WorkerSetup};
-use super::timers::ConnTimer;
 use super::turn::Turn;
 use super::wakes::Wakes;
 use crate::response::Outgoing;
@@ -165,7 +164,7 @@ impl Reactor {
     pub fn has_idle_room(&self) -> bool {
         let config = &self.setup.config;
         let idle_max = config.connections_max.saturating_sub(config.threads);
-        config.threads == 0 || self.core.borrow().conns.timers.count(ConnTimer::Keepalive) < idle_max
+        config.threads == 0 || self.core.borrow().conns.timers.idle() < idle_max
     }
 
     /// Returns an empty buffer for output, with some capacity.

@@ -6,6 +6,8 @@ use rgunicorn_io::sys::clock::Instant;
 /// The classes of deadlines, one per duration, so that each is a FIFO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnTimer {
+    /// Nothing has come on a new connection.
+    FirstByte,
     Keepalive,
     Header,
     BodyStall,
@@ -15,12 +17,19 @@ pub(crate) enum ConnTimer {
 }
 
 /// Number of classes.
-const CLASSES: usize = 6;
+const CLASSES: usize = 7;
 
 impl ConnTimer {
     /// All of them, in the order of their numbers.
-    const ALL: [Self; CLASSES] =
-        [Self::Keepalive, Self::Header, Self::BodyStall, Self::WriteStall, Self::Linger, Self::Drain];
+    const ALL: [Self; CLASSES] = [
+        Self::FirstByte,
+        Self::Keepalive,
+        Self::Header,
+        Self::BodyStall,
+        Self::WriteStall,
+        Self::Linger,
+        Self::Drain,
+    ];
 }
 
 /// The deadlines of a worker's connections, by slot.
@@ -59,8 +68,13 @@ impl ConnTimers {
         Some((index, *ConnTimer::ALL.get(usize::from(class))?))
     }
 
+    /// Counts the deadlines of connections that wait for the first byte of a request.
+    pub(crate) fn idle(&self) -> usize {
+        self.count(ConnTimer::Keepalive) + self.count(ConnTimer::FirstByte)
+    }
+
     /// Counts the deadlines of one class.
-    pub(crate) fn count(&self, timer: ConnTimer) -> usize {
+    fn count(&self, timer: ConnTimer) -> usize {
         self.0.count(timer as u8)
     }
 
@@ -82,6 +96,7 @@ mod tests {
             assert!(timers.runs(index, timer) && timers.count(timer) == 1);
         }
         assert_eq!((timers.len(), timers.next()), (CLASSES, Some(Instant(800))));
+        assert_eq!(timers.idle(), 2, "one between two requests, and one before its first");
         let expired: Vec<_> = std::iter::from_fn(|| timers.pop_expired(Instant(800))).collect();
         assert_eq!(expired, (0..).zip(ConnTimer::ALL).collect::<Vec<_>>());
     }

@@ -48,6 +48,22 @@ fn every_split_of_what_begins_like_a_header() {
     stage.assert_nothing_left();
 }
 
+/// Its first byte is the first one of the connection, which is idle until then.
+#[test]
+fn the_clock_starts_with_the_header() {
+    for sent in [1, LINE.len() - 1, LINE.len()] {
+        let stage = stage("127.0.0.1");
+        let client = stage.connect();
+        stage.pass(Duration::from_millis(9900));
+        client.send(&LINE[..sent]);
+        stage.pass(Duration::from_millis(9900));
+        assert!(!client.sees_end(), "{sent}");
+        stage.pass(Duration::from_millis(200));
+        assert!(client.sees_end(), "{sent}");
+        stage.assert_nothing_left();
+    }
+}
+
 #[test]
 fn refusals() {
     for (allowed, header, status) in

@@ -101,6 +101,35 @@ fn a_connection_that_is_silent_after_the_accept_does_not_hold_the_worker() {
     assert!(stage.net.now().since(start) <= Duration::from_millis(600));
 }
 
+/// A connection that was opened ahead has its first request in the kernel, or on its way, when the worker is told to
+/// stop: it is answered, however long the connection was silent.
+#[test]
+fn the_first_request_of_a_silent_connection_is_answered() {
+    for (seed, silent_s) in (0..30).flat_map(|seed| [0, 60].map(|silent_s| (seed, silent_s))) {
+        for late_ms in [0, 10, 300, 450] {
+            let config = rgunicorn_io::driver::sim::SimConfig { late_per_mille: 900, ..calm() };
+            let keepalive = Duration::from_secs(75);
+            let idle_wait_max = Duration::from_millis(20);
+            let stage =
+                Stage::new(seed, &config, WorkerConfig { keepalive, idle_wait_max, ..worker_config() });
+            let client = stage.connect();
+            stage.pass(Duration::from_secs(silent_s));
+            if late_ms == 0 {
+                client.get("/first");
+            }
+            stage.control.stop();
+            if late_ms > 0 {
+                let start = stage.net.now();
+                stage.until("a moment", || stage.net.now().since(start) >= Duration::from_millis(late_ms));
+                client.get("/first");
+            }
+            client.finish();
+            assert_eq!(stage.run_to_end(), 0);
+            assert_eq!(client.read(), answer(b"/first|", false), "seed {seed}, {late_ms} ms late");
+        }
+    }
+}
+
 /// An answer that promised keep-alive is still on its way: the request that its client sends next is answered.
 #[test]
 fn a_client_that_was_promised_keepalive_may_send_one_more() {

@@ -94,25 +94,57 @@ fn a_head_that_never_ends_is_cut_off_however_it_drips() {
     stage.assert_nothing_left();
 }
 
+/// A stage whose connections may be idle for so many seconds.
+fn keeping(seconds: u64) -> Stage {
+    Stage::new(1, &calm(), WorkerConfig { keepalive: Duration::from_secs(seconds), ..worker_config() })
+}
+
+/// It is idle as one between two requests, but has the time of a head where `keepalive` is less.
 #[test]
 fn a_connection_that_says_nothing_is_closed() {
-    let stage = Stage::calm();
-    let client = stage.connect();
-    stage.pass(millis(9900));
-    assert!(!client.sees_end());
-    stage.pass(millis(200));
-    assert!(client.sees_end());
-    stage.assert_nothing_left();
+    for (keepalive, time) in [(2, 10_000), (0, 10_000), (75, 75_000)] {
+        let stage = keeping(keepalive);
+        let client = stage.connect();
+        stage.pass(millis(time - 100));
+        assert!(!client.sees_end(), "{keepalive}");
+        stage.pass(millis(200));
+        assert!(client.sees_end(), "{keepalive}");
+        stage.assert_nothing_left();
+    }
 }
 
 #[test]
-fn a_first_request_that_races_the_header_time_is_answered() {
-    let stage = Stage::calm();
-    let client = stage.connect();
-    stage.pass(millis(9990));
-    client.get("/late");
-    stage.net.advance(millis(100));
-    stage.until("the answer", || client.contains("/late|"));
+fn a_first_request_that_races_its_time_is_answered() {
+    for keepalive in [2, 75] {
+        let stage = keeping(keepalive);
+        let client = stage.connect();
+        stage.pass(millis(keepalive.max(10) * 1000 - 10));
+        client.get("/late");
+        stage.net.advance(millis(100));
+        stage.until("the answer", || client.contains("/late|"));
+    }
+}
+
+/// Also a blank line, which belongs to no request.
+#[test]
+fn the_clock_of_a_head_starts_with_its_first_byte() {
+    for begin in ["G", "\r\n", "\r\n\r", "GET / HTTP/1.1\r\nHost: a\r\n"] {
+        for served in [false, true] {
+            let stage = keeping(75);
+            let client = stage.connect();
+            if served {
+                client.get("/a");
+                stage.until("the answer", || client.contains("/a|"));
+            }
+            stage.pass(millis(60_000));
+            client.send(begin);
+            stage.pass(millis(9900));
+            assert!(!client.sees_end(), "{begin:?}");
+            stage.pass(millis(200));
+            assert!(client.sees_end(), "{begin:?}");
+            stage.assert_nothing_left();
+        }
+    }
 }
 
 #[test]

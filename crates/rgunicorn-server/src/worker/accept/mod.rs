@@ -428,7 +428,7 @@ impl Acceptor {
         if io.draining {
             io.start_timer(id, ConnTimer::Drain, DRAIN_FRESH);
         } else {
-            io.start_timer(id, ConnTimer::Header, config.header_timeout);
+            io.start_timer(id, ConnTimer::FirstByte, config.first_byte_timeout());
         }
         io.arm_recv(id);
         self.just_accepted = true;

@@ -225,7 +225,7 @@ impl Conn {
         })
     }
 
-    /// Takes the first bytes of a connection. The clock is the first request's head's: it runs since the accept.
+    /// Takes the first bytes of a connection. They start the clock of the first request's head.
     fn feed_proxy_header(&mut self, ctx: &FeedContext<'_>, index: u32, mut input: &[u8]) -> FeedOutcome {
         let mut reader = self.ext.as_mut().and_then(|ext| ext.proxy_header.take()).unwrap_or_default();
         let allowed = self.proxy_state == ProxyHeaderState::Allowed;

@@ -169,7 +169,7 @@ impl ConnIo<'_> {
         if conn.phase == ConnPhase::Body {
             self.start_timer(id, ConnTimer::BodyStall, self.setup.config.body_stall_timeout);
         } else if !self.conns.timers.runs(id.index, ConnTimer::Header) {
-            // The head's clock starts with its first byte (or the accept) and is not restarted by later ones.
+            // The head's clock starts with its first byte and is not restarted by later ones.
             self.start_timer(id, ConnTimer::Header, self.setup.config.header_timeout);
         }
     }
