@@ -9,8 +9,10 @@ use std::time::Duration;
 use driver::{Rig, everywhere, pattern};
 use rgunicorn_io::driver::{Completion, Received, Token};
 
-/// As `driver/uring/budget.rs` has it, and a buffer more, which crosses the bound.
+/// As `driver/budget.rs` has it for one reception, and a buffer more, which crosses the bound.
 const BYTES_PER_WAIT_MAX: usize = 64 * 1024 + 16 * 1024;
+/// The same for all of them.
+const BYTES_OF_ALL_MAX: usize = 512 * 1024 + 16 * 1024;
 
 /// Waits once; returns what came of reception 1 and of reception 2.
 fn wait(rig: &mut Rig) -> (Vec<u8>, Vec<u8>) {
@@ -87,6 +89,57 @@ fn a_flood_that_is_stopped_gives_all_that_has_come() {
         }
         assert!(got == whole);
         rig.driver.recv_cancel(op);
+        rig.settle();
+        assert!(!rig.driver.has_pending());
+    });
+}
+
+/// More connections than one wait may bring input of, with as much of it as their sockets hold.
+#[test]
+fn a_flood_of_many_is_delivered_in_parts_and_to_all() {
+    const FLOODS: usize = 64;
+    everywhere(|rig| {
+        // A simulation has a turn for every operation, and no costs.
+        if rig.is_sim() {
+            return;
+        }
+        let whole = pattern(384 * 1024);
+        let mut pairs: Vec<_> = (0..FLOODS).map(|_| rig.pair()).collect();
+        let mut sent = vec![0; FLOODS];
+        for ((fd, peer), (token, sent)) in pairs.iter_mut().zip((0..).zip(&mut sent)) {
+            *sent = peer.send_some(&whole);
+            rig.recv(fd, token);
+        }
+        let mut got = vec![Vec::new(); FLOODS];
+        let mut begun = Vec::new();
+        let mut waits = 0;
+        while got.iter().any(|got| got.len() < whole.len()) {
+            for ((_, peer), sent) in pairs.iter_mut().zip(&mut sent) {
+                *sent += peer.send_some(&whole[*sent..]);
+            }
+            let mut all = 0;
+            rig.driver.wait(Some(Duration::from_millis(1)), &mut rig.out).unwrap();
+            for completion in std::mem::take(&mut rig.out) {
+                let Completion::Recv { token, outcome: Received::Data(buf) } = completion else {
+                    panic!("{completion:?}")
+                };
+                let into = &mut got[token.0 as usize];
+                if into.is_empty() {
+                    begun.push(waits);
+                }
+                all += buf.len();
+                into.extend_from_slice(rig.driver.buffer(&buf));
+                rig.driver.release(buf);
+            }
+            assert!(all <= BYTES_OF_ALL_MAX, "{all} bytes in one wait");
+            waits += 1;
+        }
+        assert!(got.iter().all(|got| *got == whole), "all of it, in order");
+        // By turns, and not one after the other.
+        assert!(begun.len() == FLOODS && begun.iter().all(|wait| *wait <= waits / 2), "{begun:?} of {waits}");
+        for (fd, _) in pairs {
+            rig.driver.close(fd);
+        }
         rig.settle();
         assert!(!rig.driver.has_pending());
     });

@@ -116,6 +116,11 @@ impl BufferPool {
         !self.free.is_empty()
     }
 
+    /// Counts the free buffers.
+    pub(crate) fn free(&self) -> usize {
+        self.free.len()
+    }
+
     /// Fills a free buffer with `fill` (which returns the number of bytes). `Ok(None)` = the end of the stream.
     pub(crate) fn fill(
         &mut self,

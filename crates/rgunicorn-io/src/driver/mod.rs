@@ -24,6 +24,7 @@
 //! end. `timers.rs` and `heap.rs` stand alone: deadlines of the worker's connections, and those of gevent's timers.
 #![expect(unsafe_code, reason = "this floor shares memory with the kernel")]
 
+mod budget;
 mod buffers;
 mod config;
 mod direct;

@@ -45,10 +45,12 @@ pub(crate) enum Op {
     Recv {
         token: Token,
         by_poll: bool,
-        /// Completions of it that wait for a later turn (io_uring only).
+        /// Completions of it that wait for a later turn; on epoll, whether it waits for the turn itself.
         deferred: u16,
         /// The driver has ended it, to arm it again when those have had their turn.
         ended: bool,
+        /// It is for one buffer only, because there are few (io_uring only).
+        single: bool,
     },
     /// One-shot poll; `accept` marks the wake-up of a shared listener.
     Poll { token: Token, mask: u32, accept: bool },
@@ -79,7 +81,7 @@ pub(crate) struct OpTable {
 impl Op {
     /// Returns a reception that begins.
     pub(crate) fn recv(token: Token) -> Self {
-        Self::Recv { token, by_poll: false, deferred: 0, ended: false }
+        Self::Recv { token, by_poll: false, deferred: 0, ended: false, single: false }
     }
 }
 

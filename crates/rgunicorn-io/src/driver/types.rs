@@ -183,6 +183,6 @@ pub struct Stats {
     pub enobufs: u64,
     /// Receptions armed again by the driver (after parking, or when the kernel ended a multishot).
     pub rearms: u64,
-    /// Receptions' completions that were left for a later wait (io_uring only).
+    /// Receptions' completions, or on epoll receptions, that were left for a later wait.
     pub deferrals: u64,
 }

@@ -99,6 +99,7 @@ impl Epoll {
             return;
         };
         match op {
+            &Op::Recv { deferred: 1.., .. } => {}
             &Op::Recv { token, .. } if events & (IN | ERRORS) != 0 => self.receive(key, fd, token, out),
             Op::Send(_) if events & (OUT | ERRORS) != 0 => out.extend(self.advance_send(key)),
             Op::Poll { mask, token, accept } if events & (mask | ERRORS) != 0 => {
@@ -114,9 +115,33 @@ impl Epoll {
         }
     }
 
+    /// Receives from those that had no turn in the last wait, as much as this one may bring.
+    pub(super) fn receive_deferred(&mut self, out: &mut Vec<Completion>) {
+        for _ in 0..self.deferred.len() {
+            if self.budget.is_full() {
+                return;
+            }
+            let Some(key) = self.deferred.pop_front() else { return };
+            if let Some((fd, OpPhase::Armed, &mut Op::Recv { token, ref mut deferred, .. })) =
+                self.ops.get_mut(key)
+            {
+                *deferred = 0;
+                self.receive(key, fd, token, out);
+            }
+        }
+    }
+
     /// Receives once per readiness: what is left is reported again by the next wait, after the other connections'
-    /// turn.
+    /// turn. So is all of it if this wait has brought enough.
     fn receive(&mut self, key: OpKey, fd: RawFd, token: Token, out: &mut Vec<Completion>) {
+        if self.budget.is_full() {
+            self.stats.deferrals += 1;
+            if let Some((_, _, Op::Recv { deferred, .. })) = self.ops.get_mut(key) {
+                *deferred = 1;
+            }
+            self.deferred.push_back(key);
+            return;
+        }
         if !self.pool.has_free() {
             self.stats.enobufs += 1;
             self.ops.set_phase(key, OpPhase::Parked);
@@ -125,7 +150,10 @@ impl Epoll {
             return;
         }
         let outcome = match self.pool.fill(|into| net::recv_now(fd, into)) {
-            Ok(Some(buf)) => Received::Data(buf),
+            Ok(Some(buf)) => {
+                self.budget.count(buf.len());
+                Received::Data(buf)
+            }
             Ok(None) => Received::Eof,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => Received::Err(error),
@@ -137,16 +165,19 @@ impl Epoll {
         out.push(Completion::Recv { token, outcome });
     }
 
-    /// Makes receptions that await a buffer watch their sockets again, if buffers came back.
+    /// Makes as many receptions that await a buffer watch their sockets again as there are buffers, and gives those
+    /// the first turn: the others, which have had theirs, must not take the buffers again.
     pub(super) fn rearm(&mut self) {
-        if !self.pool.has_free() {
-            return;
-        }
-        while let Some(key) = self.awaiting_buffer.pop_front() {
-            if let Some((fd, OpPhase::Parked, _)) = self.ops.get(key) {
+        let mut free = self.pool.free();
+        while free > 0 {
+            let Some(key) = self.awaiting_buffer.pop_front() else { return };
+            if let Some((fd, OpPhase::Parked, Op::Recv { deferred, .. })) = self.ops.get_mut(key) {
+                *deferred = 1;
                 self.ops.set_phase(key, OpPhase::Armed);
                 self.interests.mark_dirty(fd, false);
+                self.deferred.push_back(key);
                 self.stats.rearms += 1;
+                free -= 1;
             }
         }
     }

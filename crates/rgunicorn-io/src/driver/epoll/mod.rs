@@ -15,6 +15,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use self::interest::Interests;
+use super::budget::WaitBudget;
 use super::buffers::BufferPool;
 use super::config::{BATCHED_AGE_MAX, BATCHED_SENDS_MAX, Config};
 use super::direct::DirectCalls;
@@ -36,6 +37,9 @@ pub(crate) struct Epoll {
     queued_since: Instant,
     /// Receptions without a buffer, in the order of their turn.
     awaiting_buffer: VecDeque<OpKey>,
+    /// Receptions that are ready and had no turn, because the last wait had brought enough.
+    deferred: VecDeque<OpKey>,
+    budget: WaitBudget,
     /// Completions that were ready before the wait began.
     ready: Vec<Completion>,
     events: Vec<libc::epoll_event>,
@@ -55,6 +59,8 @@ impl Epoll {
             queued: Vec::new(),
             queued_since: Instant::default(),
             awaiting_buffer: VecDeque::new(),
+            deferred: VecDeque::new(),
+            budget: WaitBudget::default(),
             ready: Vec::new(),
             events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_PER_WAIT_MAX],
             cut_short: false,
@@ -229,7 +235,8 @@ impl Epoll {
             self.rearm();
         }
         self.sync_interests(out);
-        let timeout = if out.len() > before { Some(Duration::ZERO) } else { timeout };
+        let is_due = out.len() > before || !self.deferred.is_empty();
+        let timeout = if is_due { Some(Duration::ZERO) } else { timeout };
         self.stats.enters += 1;
         let got = match self.interests.wait(&mut self.events, timeout) {
             Ok(got) => got,
@@ -237,6 +244,8 @@ impl Epoll {
             Err(error) => return Err(error),
         };
         self.cut_short = got == self.events.len();
+        self.budget.begin();
+        self.receive_deferred(out);
         for at in 0..got {
             let event = self.events[at];
             if !self.dispatch(event, out) {

@@ -94,10 +94,15 @@ impl Uring {
         out.push(Completion::Recv { token, outcome });
     }
 
-    /// Parks a reception that the kernel ended although it is to go on (short of memory, completion queue full).
+    /// Parks a reception that has ended although it is to go on: for the kernel's reasons (short of memory, completion
+    /// queue full), or because it has had its share. Where others wait for buffers, it waits behind them.
     fn park(&mut self, key: OpKey) {
         self.ops.set_phase(key, OpPhase::Parked);
-        self.to_rearm.push(key);
+        if self.awaiting_buffer.is_empty() {
+            self.to_rearm.push(key);
+        } else {
+            self.awaiting_buffer.push_back(key);
+        }
     }
 
     fn park_for_buffer(&mut self, key: OpKey) {

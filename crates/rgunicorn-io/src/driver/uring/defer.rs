@@ -1,13 +1,16 @@
-//! Completions of receptions that wait for a later turn: see `budget.rs`.
+//! Completions of receptions that wait for a later turn: see `driver/budget.rs`.
 
 use io_uring::cqueue;
 
+use super::super::budget::Admission;
 use super::super::optable::{Op, OpPhase};
 use super::super::types::{Completion, OpKey};
 use super::Uring;
-use super::budget::Admission;
 use super::entries::op_key;
 use super::ring::take_matching;
+
+/// Completions of a reception that may wait for a later turn until the reception is ended meanwhile.
+const DEFERRED_MAX: u16 = 4;
 
 impl Uring {
     /// Handles a completion, or defers it.
@@ -27,18 +30,19 @@ impl Uring {
             return false;
         };
         // Behind what waits already: bytes come in their order.
+        let mut is_over = *deferred >= DEFERRED_MAX;
         if *deferred == 0 {
             match self.budget.admit(key.index, received(entry)) {
                 Admission::Granted => return false,
-                Admission::OpFull if cqueue::more(entry.flags()) && !*ended => {
-                    (*deferred, *ended) = (1, true);
-                    self.push_cancel(key);
-                    return true;
-                }
-                Admission::OpFull | Admission::WaitFull => {}
+                Admission::OpFull => is_over = true,
+                Admission::WaitFull => {}
             }
         }
         *deferred += 1;
+        if is_over && cqueue::more(entry.flags()) && !*ended {
+            *ended = true;
+            self.push_cancel(key);
+        }
         true
     }
 

@@ -48,7 +48,12 @@ impl Uring {
         };
         let fd = types::Fd(fd);
         let entry = match op {
-            Op::Recv { by_poll: false, .. } => opcode::RecvMulti::new(fd, GROUP).build(),
+            Op::Recv { by_poll: false, single: false, .. } => opcode::RecvMulti::new(fd, GROUP).build(),
+            // The length is that of the buffer.
+            Op::Recv { by_poll: false, single: true, .. } => opcode::Recv::new(fd, std::ptr::null_mut(), 0)
+                .buf_group(GROUP)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT),
             Op::Recv { by_poll: true, .. } => opcode::PollAdd::new(fd, libc::POLLIN as u32).build(),
             Op::Poll { mask, .. } => opcode::PollAdd::new(fd, *mask).build(),
             Op::Send(send) if send.by_poll => opcode::PollAdd::new(fd, libc::POLLOUT as u32).build(),

@@ -1,13 +1,12 @@
 //! The io_uring back end. One `io_uring_enter` per turn submits everything and waits.
 //!
 //! - `ring.rs`: the queues; `bufring.rs`: the receive buffers; `entries.rs`: what is asked of the kernel;
-//!   `complete.rs`: what its answers mean; `budget.rs`, `defer.rs`: how much of them a wait delivers; `cancel.rs`:
-//!   ending operations, at once or in time; `teardown.rs`: the end.
+//!   `complete.rs`: what its answers mean; `defer.rs`: how much of them a wait delivers; `cancel.rs`: ending
+//!   operations, at once or in time; `teardown.rs`: the end.
 //! - Every entry carries kind, generation and index of its operation; the table (`optable.rs`) decides what an answer
 //!   is worth. A buffer named by a completion goes back to the ring even if its bytes are not wanted.
 //! - Kernel 6.1 or newer in effect: deferred task work, multishot recv and buffer rings, found by doing (`probe.rs`).
 
-mod budget;
 mod bufring;
 mod cancel;
 mod complete;
@@ -23,9 +22,9 @@ use std::time::Duration;
 
 use io_uring::cqueue;
 
-use self::budget::WaitBudget;
 use self::bufring::BufRing;
 use self::ring::Ring;
+use super::budget::WaitBudget;
 use super::config::{BATCHED_AGE_MAX, BATCHED_SENDS_MAX, Config};
 use super::direct::DirectCalls;
 use super::optable::{Op, OpPhase, OpTable};
@@ -205,24 +204,27 @@ impl Uring {
     /// of those could go at once: the wait must not block then.
     fn rearm(&mut self) -> bool {
         while let Some(key) = self.to_rearm.pop() {
-            self.arm_parked(key);
+            self.arm_parked(key, false);
         }
         let mut buffers = self.buffers.available();
         while buffers > 0 {
             let Some(key) = self.awaiting_buffer.pop_front() else {
                 return false;
             };
-            if self.arm_parked(key) {
+            // For one buffer: a reception of a client that sends much would take all that have come back.
+            if self.arm_parked(key, true) {
                 buffers -= 1;
             }
         }
         !self.awaiting_buffer.is_empty() && self.buffers.available() > 0
     }
 
-    fn arm_parked(&mut self, key: OpKey) -> bool {
-        let Some((_, OpPhase::Parked, _)) = self.ops.get(key) else {
+    /// Arms a reception again, or `once` for a single buffer.
+    fn arm_parked(&mut self, key: OpKey, once: bool) -> bool {
+        let Some((_, OpPhase::Parked, Op::Recv { single, .. })) = self.ops.get_mut(key) else {
             return false;
         };
+        *single = once;
         self.ops.set_phase(key, OpPhase::Armed);
         self.rearms += 1;
         self.push_op(key);

@@ -2,9 +2,11 @@
 //! one byte) does not hold up the others: it could fill all buffers in one turn, and the turn would last as long as
 //! it takes to read them.
 //!
-//! What is beyond the bounds stays in its buffers and comes with the next waits, which do not sleep. A reception that
-//! is beyond its own bound is ended meanwhile and armed again behind the last of its bytes: otherwise it would take
-//! the buffers again as they come back, and the others none.
+//! On io_uring, what is beyond the bounds stays in its buffers and comes with the next waits, which do not sleep. A
+//! reception that is beyond its own bound is ended meanwhile and armed again behind the last of its bytes: otherwise
+//! it would take the buffers again as they come back, and the others none. Those that have found no buffer are armed
+//! for one each, by turns. On epoll it stays in the sockets, and the
+//! next wait begins with those that had no turn; one turn receives from each of them once.
 
 /// Bytes of one reception that a wait delivers: four full buffers, and of few buffers a quarter. An upload of as much
 /// in one turn needs one more submission entry for it.
@@ -17,8 +19,8 @@ const BYTES_PER_WAIT_MAX: usize = 512 * 1024;
 const COUNTED_BYTES_MIN: usize = 4096;
 
 /// The bytes that a wait has delivered so far.
-#[derive(Debug)]
-pub(super) struct WaitBudget {
+#[derive(Debug, Default)]
+pub(crate) struct WaitBudget {
     op_bytes_max: usize,
     all: usize,
     /// By the index of the operation.
@@ -27,7 +29,7 @@ pub(super) struct WaitBudget {
 
 /// The answer to a piece of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(crate) enum Admission {
     Granted,
     /// This wait has brought enough.
     WaitFull,
@@ -37,19 +39,30 @@ pub(super) enum Admission {
 
 impl WaitBudget {
     /// Makes the budget for a pool of so many buffers of this size.
-    pub(super) fn new(buffers: usize, buffer_bytes: usize) -> Self {
+    pub(crate) fn new(buffers: usize, buffer_bytes: usize) -> Self {
         let part = buffers.div_ceil(OP_PART_OF_BUFFERS) * buffer_bytes;
         Self { op_bytes_max: part.min(OP_BYTES_PER_WAIT_MAX), all: 0, ops: Vec::new() }
     }
 
-    pub(super) fn begin(&mut self) {
+    /// Begins a wait.
+    pub(crate) fn begin(&mut self) {
         self.all = 0;
         self.ops.clear();
     }
 
+    /// Tells whether this wait has brought enough.
+    pub(crate) fn is_full(&self) -> bool {
+        self.all >= BYTES_PER_WAIT_MAX
+    }
+
+    /// Counts a piece of input of an operation that has one turn in a wait.
+    pub(crate) fn count(&mut self, bytes: usize) {
+        self.all += bytes;
+    }
+
     /// Counts a piece of input of an operation, if there is room for it.
-    pub(super) fn admit(&mut self, index: u32, bytes: usize) -> Admission {
-        if self.all >= BYTES_PER_WAIT_MAX {
+    pub(crate) fn admit(&mut self, index: u32, bytes: usize) -> Admission {
+        if self.is_full() {
             return Admission::WaitFull;
         }
         if bytes >= COUNTED_BYTES_MIN {
