@@ -125,6 +125,8 @@ fn serve(py: Python<'_>, ready: ReadyWorker) -> Outcome {
         outcome.leaves_at_once = true;
         // Its descriptors may be other files' by now.
         std::mem::forget(reactor);
+    } else {
+        reactor.report_handling();
     }
     outcome
 }

@@ -12,6 +12,8 @@ mod app;
 mod broken;
 #[path = "worker/client.rs"]
 mod client;
+#[path = "worker/fair.rs"]
+mod fair;
 #[path = "worker/limits.rs"]
 mod limits;
 #[path = "worker/output.rs"]

@@ -44,9 +44,9 @@ impl WaitBudget {
         Self { op_bytes_max: part.min(OP_BYTES_PER_WAIT_MAX), all: 0, ops: Vec::new() }
     }
 
-    /// Begins a wait.
-    pub(crate) fn begin(&mut self) {
-        self.all = 0;
+    /// Begins a wait of a caller who has not handled so many bytes of earlier ones.
+    pub(crate) fn begin(&mut self, held: usize) {
+        self.all = held;
         self.ops.clear();
     }
 
@@ -62,7 +62,8 @@ impl WaitBudget {
 
     /// Counts a piece of input of an operation, if there is room for it.
     pub(crate) fn admit(&mut self, index: u32, bytes: usize) -> Admission {
-        if self.is_full() {
+        // Short input is what others have sent beside a flood: it has as much room again.
+        if self.is_full() && (bytes >= COUNTED_BYTES_MIN || self.all >= 2 * BYTES_PER_WAIT_MAX) {
             return Admission::WaitFull;
         }
         if bytes >= COUNTED_BYTES_MIN {

@@ -15,7 +15,7 @@
 //! | `recv_stop` `recv_cancel` `send_cancel` `poll_cancel` `disarm_accept` | end one by its key, stale or not |
 //! | `release_file` `close` | make the kernel let go of a file |
 //! | `flush` `wait` | submit; `wait` alone sleeps, and alone delivers completions |
-//! | `buffer` `release` | handle received bytes |
+//! | `buffer` `set_held` `release` | handle received bytes |
 //! | `accept` `try_recv` `shutdown` `is_half_closed` `is_reset` `now` | are answered at once (`direct.rs`) |
 //! | `name` `fileno` `in_flight` `queued_sends` `stats` | tell about the driver |
 //! | `forget_after_fork` | ends the copy in a forked child |
@@ -186,6 +186,12 @@ impl Driver {
     /// Returns the bytes of a received buffer.
     pub fn buffer(&self, id: &BufId) -> &[u8] {
         each!(&self.backend, d => d.buffer(id))
+    }
+
+    /// Says how many of the bytes that waits have brought are not handled yet: the next wait brings less by as many, if
+    /// there is as much.
+    pub fn set_held(&mut self, bytes: usize) {
+        each!(&mut self.backend, d => d.set_held(bytes));
     }
 
     /// Gives a received buffer back.

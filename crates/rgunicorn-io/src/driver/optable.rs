@@ -49,7 +49,7 @@ pub(crate) enum Op {
         deferred: u16,
         /// The driver has ended it, to arm it again when those have had their turn.
         ended: bool,
-        /// It is for one buffer only, because there are few (io_uring only).
+        /// Armed for one buffer only, because there are few (io_uring only).
         single: bool,
     },
     /// One-shot poll; `accept` marks the wake-up of a shared listener.

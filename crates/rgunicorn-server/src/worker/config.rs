@@ -56,6 +56,9 @@ pub struct WorkerConfig {
     pub graceful_timeout: Duration,
     /// Longest sleep of an idle worker: heartbeat and parent check happen at least this often.
     pub idle_wait_max: Duration,
+    /// How long a turn handles what has come, and deadlines, before the application has its turn; the rest comes behind
+    /// it. Zero means one completion a turn, for tests.
+    pub handling_time_max: Duration,
     /// Which PROXY headers may come before the first request of a connection (`proxy_protocol`).
     pub proxy_protocol: proxy::ProxyMode,
     /// Peers that may send them (`proxy_allow_ips`).
@@ -94,6 +97,7 @@ impl Default for WorkerConfig {
             shares_listeners: true,
             graceful_timeout: Duration::from_secs(30),
             idle_wait_max: Duration::from_secs(1),
+            handling_time_max: Duration::from_millis(2),
             proxy_protocol: proxy::ProxyMode::Off,
             proxy_allowed: Networks::default(),
         }

@@ -3,8 +3,8 @@
 //!
 //! Read it in this order: `app` (the contract with the floor above), `reactor` (its parts, and what the application may
 //! ask), `run` (the steps of a turn), `source` (the same steps within a loop from outside), then the parts: `conn`
-//! (connections and their bytes), `accept` (listeners), `lifecycle`, `turn`, `memory`, `wakes`. Parts import what lies
-//! below them (`ids`, `jobs`, `timers`, `message`, `setup`) and never the reactor.
+//! (connections and their bytes), `accept` (listeners), `lifecycle`, `turn`, `handling`, `memory`, `wakes`. Parts
+//! import what lies below them (`ids`, `jobs`, `timers`, `message`, `setup`) and never the reactor.
 //!
 //! The stack rule (docs/stack-rule.md): no borrow of the reactor's parts is alive while the [`App`] runs. Every method
 //! of [`Reactor`] borrows, changes and releases; the application is called only from `run`, with nothing borrowed.
@@ -16,6 +16,7 @@ mod config;
 mod conn;
 mod control;
 mod event_source;
+mod handling;
 mod ids;
 mod jobs;
 mod lifecycle;

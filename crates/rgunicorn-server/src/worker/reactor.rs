@@ -11,12 +11,14 @@ use bytes::Bytes;
 use rgunicorn_http::Policy;
 use rgunicorn_io::driver::Driver;
 use rgunicorn_io::sys::clock::Instant;
+use rgunicorn_io::sys::process;
 
 use super::accept::Acceptor;
 use super::config::WorkerConfig;
 use super::conn::incoming::BodyRead;
 use super::conn::io::ConnIo;
 use super::conn::table::Connections;
+use super::handling::Longest;
 use super::ids::RequestId;
 use super::lifecycle::Lifecycle;
 use super::mailbox::TaskQueue;
@@ -110,7 +112,7 @@ impl Reactor {
             conns: Connections::default(),
             acceptor: Acceptor::new(listeners, polls_siblings),
             lifecycle: Lifecycle::new(now),
-            turn: Turn::new(now),
+            turn: Turn::new(now, config.handling_time_max),
             memory: Memory::default(),
             wakes: Wakes::new(signals),
         };
@@ -152,6 +154,19 @@ impl Reactor {
             jobs: core.conns.jobs(),
             operations: core.driver.in_flight(),
         }
+    }
+
+    /// Says how long the application had to wait for the server itself, in the worst turn. Not in a forked child, whose
+    /// parent is the worker.
+    pub fn report_handling(&self) {
+        if self.handles().parent != process::parent_id() {
+            return;
+        }
+        let (pid, Longest { time, bytes }) = (process::id(), self.core.borrow().turn.handling.longest());
+        let ms = time.as_secs_f64() * 1e3;
+        self.setup.debug(format_args!(
+            "Worker {pid} has handled clients for {ms:.1} ms in its longest turn, and {bytes} bytes in its fullest"
+        ));
     }
 
     /// Returns the way in which requests are counted.

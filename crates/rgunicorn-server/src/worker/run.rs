@@ -95,6 +95,7 @@ impl Reactor {
         let mut parts = core.parts(&self.setup);
         let Parts { acceptor, io, wakes, .. } = &mut parts;
         acceptor.begin_wait(io);
+        io.driver.set_held(io.conns.late_bytes());
         // Those that the last turn left for this one.
         io.turn.begin(io.conns.jobs());
         wakes.arm_signals(io.driver);
@@ -155,8 +156,13 @@ impl Reactor {
         // Several answers leave together.
         core.turn.add_requests(tasks.len());
         let mut parts = core.parts(&self.setup);
+        self.handle_late(&mut parts);
         for completion in completions.extract_if(.., |completion| !is_external(completion)) {
-            self.handle(&mut parts, completion);
+            if parts.io.puts_off(&completion) {
+                parts.io.conns.push_late(completion);
+            } else {
+                self.handle(&mut parts, completion);
+            }
         }
         // Behind them, for a task may take a connection over, with all that has been received.
         if !tasks.is_empty() {
@@ -173,6 +179,8 @@ impl Reactor {
         }
         io.pause_full();
         io.expire_timers();
+        // For the record.
+        io.turn.handling.is_over(|| io.driver.now());
     }
 
     /// Takes the fifth step: runs the application for the jobs at hand, or as many of them as one turn may. New
@@ -251,6 +259,16 @@ impl Reactor {
 
 /// Parts of the steps.
 impl Reactor {
+    /// Handles the completions that earlier turns have put off, as many as this one may.
+    #[inline]
+    fn handle_late(&self, parts: &mut Parts<'_>) {
+        while parts.io.conns.has_late() && !parts.io.turn.handling.is_over(|| parts.io.driver.now()) {
+            let Some(completion) = parts.io.conns.pop_late() else { return };
+            parts.io.turn.handling.count(&completion);
+            self.handle(parts, completion);
+        }
+    }
+
     /// Handles one completion. Nothing in here reaches the application; a panic ends its connection only.
     fn handle(&self, parts: &mut Parts<'_>, completion: Completion) {
         let Parts { acceptor, io, wakes, .. } = parts;
@@ -365,7 +383,11 @@ fn is_gone(result: &io::Result<u32>) -> bool {
 /// Tells how long the next wait may take.
 fn wait_time(parts: &Parts<'_>) -> Duration {
     let Parts { lifecycle, acceptor, io, .. } = parts;
-    if io.conns.jobs() > 0 || io.memory.has_deferred_drops() || lifecycle.ends_wait(io.conns.is_idle()) {
+    if io.conns.jobs() > 0
+        || io.conns.has_late()
+        || io.memory.has_deferred_drops()
+        || lifecycle.ends_wait(io.conns.is_idle())
+    {
         return Duration::ZERO;
     }
     let mut nearest = io.turn.now().after(io.setup.config.idle_wait_max);

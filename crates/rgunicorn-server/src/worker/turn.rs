@@ -5,6 +5,8 @@ use std::time::Duration;
 use rgunicorn_io::driver::Urgency;
 use rgunicorn_io::sys::clock::Instant;
 
+use super::handling::Handling;
+
 /// An application call that took longer than this makes the worker send every answer at once for a while: answers
 /// queued for a common submission must not wait behind a slow call.
 const SLOW_CALL: Duration = Duration::from_micros(500);
@@ -35,11 +37,13 @@ pub(crate) struct Turn {
     has_resumed: bool,
     /// An application call was slow not long ago: answers do not wait for company behind the next one.
     slow_until: Instant,
+    /// The time before the application's work.
+    pub(crate) handling: Handling,
 }
 
 impl Turn {
-    /// Starts the clock.
-    pub(crate) fn new(now: Instant) -> Self {
+    /// Starts the clock. `handling_max`: see [`Handling::new`].
+    pub(crate) fn new(now: Instant, handling_max: Duration) -> Self {
         Self {
             now,
             waits_ended: [now; 2],
@@ -48,6 +52,7 @@ impl Turn {
             work_begun: now,
             has_resumed: false,
             slow_until: now,
+            handling: Handling::new(now, handling_max),
         }
     }
 
@@ -101,6 +106,7 @@ impl Turn {
     /// Takes the time at the end of a wait.
     pub(crate) fn end_wait(&mut self, now: Instant) {
         let before = std::mem::replace(&mut self.now, now);
+        self.handling.begin(now);
         // What ends a sleep has just come.
         if now.since(before) >= SLEPT_MIN {
             self.waits_ended = [now; 2];
@@ -151,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_last_piece_waits_for_company_only_if_there_is_any() {
-        let mut turn = Turn::new(START);
+        let mut turn = Turn::new(START, Duration::ZERO);
         turn.begin(1);
         assert_eq!([turn.urgency(true), turn.urgency(false)], [Urgency::Now; 2]);
         turn.add_requests(1);
@@ -162,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_slow_call_is_remembered_for_a_while_and_a_quick_one_changes_nothing() {
-        let mut turn = Turn::new(START);
+        let mut turn = Turn::new(START, Duration::ZERO);
         turn.end_work(at(SLOW_CALL));
         assert!(!turn.is_slow());
         let slow = at(SLOW_CALL * 2 + Duration::from_nanos(1));
@@ -178,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_a_busy_loop_reads_may_have_come_before_its_last_but_one_wait() {
-        let mut turn = Turn::new(START);
+        let mut turn = Turn::new(START, Duration::ZERO);
         let step = SLEPT_MIN / 2;
         let ends: Vec<Instant> = (1..=4).map(|count| at(step * count)).collect();
         let arrived: Vec<Instant> = ends
@@ -193,7 +199,7 @@ mod tests {
 
     #[test]
     fn what_ends_a_sleep_has_just_come() {
-        let mut turn = Turn::new(START);
+        let mut turn = Turn::new(START, Duration::ZERO);
         turn.end_wait(at(SLEPT_MIN / 2));
         let woken = at(SLEPT_MIN * 2);
         turn.end_wait(woken);
@@ -204,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_slow_call_does_not_count_as_a_sleep() {
-        let mut turn = Turn::new(START);
+        let mut turn = Turn::new(START, Duration::ZERO);
         turn.end_work(at(SLEPT_MIN * 9));
         turn.end_wait(at(SLEPT_MIN * 9));
         assert_eq!(turn.arrived(), START, "it came while the application worked");
@@ -212,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_turn_is_as_long_as_its_work_whatever_came_before() {
-        let mut turn = Turn::new(START);
+        let mut turn = Turn::new(START, Duration::ZERO);
         turn.look_at_clock(at(WORK_PER_TURN_MAX));
         turn.begin_work();
         assert!(!turn.has_worked_long());
@@ -226,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_response_has_its_share_anew_after_each_wait() {
-        let mut turn = Turn::new(START);
+        let mut turn = Turn::new(START, Duration::ZERO);
         let (before, after) = (Instant(at(RESPONSE_PER_TURN_MAX).0 - 1), at(RESPONSE_PER_TURN_MAX));
         assert!(!turn.has_gone_on_long(START, before) && turn.has_gone_on_long(START, after));
         turn.end_wait(before);
@@ -236,7 +242,7 @@ mod tests {
 
     #[test]
     fn one_response_goes_on_in_each_turn() {
-        let mut turn = Turn::new(START);
+        let mut turn = Turn::new(START, Duration::ZERO);
         assert!(!turn.has_resumed());
         turn.note_resumed();
         assert!(turn.has_resumed());

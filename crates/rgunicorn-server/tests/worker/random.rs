@@ -167,6 +167,8 @@ fn history(seed: u64, config: &SimConfig) -> Vec<Plan> {
         stream_bodies: seed % 4 >= 2,
         body_window_bytes_max: 1 + (seed as usize * 37) % 2000,
         pipelined_bytes_max: 2000,
+        // Every other group handles one completion a turn, and puts the others off.
+        handling_time_max: Duration::from_millis(if seed % 8 >= 4 { 0 } else { 2 }),
         ..worker_config()
     };
     let stage = Stage::new(seed, config, worker_config);

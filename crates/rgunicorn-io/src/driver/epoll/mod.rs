@@ -40,6 +40,8 @@ pub(crate) struct Epoll {
     /// Receptions that are ready and had no turn, because the last wait had brought enough.
     deferred: VecDeque<OpKey>,
     budget: WaitBudget,
+    /// Bytes of earlier waits that the caller has not handled.
+    held: usize,
     /// Completions that were ready before the wait began.
     ready: Vec<Completion>,
     events: Vec<libc::epoll_event>,
@@ -61,6 +63,7 @@ impl Epoll {
             awaiting_buffer: VecDeque::new(),
             deferred: VecDeque::new(),
             budget: WaitBudget::default(),
+            held: 0,
             ready: Vec::new(),
             events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_PER_WAIT_MAX],
             cut_short: false,
@@ -183,6 +186,10 @@ impl Epoll {
         self.pool.release(id);
     }
 
+    pub(crate) fn set_held(&mut self, bytes: usize) {
+        self.held = bytes;
+    }
+
     pub(crate) fn queued_sends(&self) -> usize {
         self.queued.len()
     }
@@ -244,7 +251,7 @@ impl Epoll {
             Err(error) => return Err(error),
         };
         self.cut_short = got == self.events.len();
-        self.budget.begin();
+        self.budget.begin(self.held);
         self.receive_deferred(out);
         for at in 0..got {
             let event = self.events[at];

@@ -228,6 +228,9 @@ impl Sim {
         }
     }
 
+    /// Ignores it: a simulation brings what the dice say.
+    pub(crate) fn set_held(&mut self, _: usize) {}
+
     pub(crate) fn queued_sends(&self) -> usize {
         self.queued.len()
     }

@@ -47,6 +47,8 @@ pub(crate) struct Uring {
     /// Completions of receptions that a later wait delivers.
     deferred: VecDeque<cqueue::Entry>,
     budget: WaitBudget,
+    /// Bytes of earlier waits that the caller has not handled.
+    held: usize,
     enobufs: u64,
     rearms: u64,
     completions: u64,
@@ -70,6 +72,7 @@ impl Uring {
             awaiting_buffer: VecDeque::new(),
             deferred: VecDeque::new(),
             budget,
+            held: 0,
             enobufs: 0,
             rearms: 0,
             completions: 0,
@@ -150,6 +153,10 @@ impl Uring {
         self.buffers.release(id.id);
     }
 
+    pub(crate) fn set_held(&mut self, bytes: usize) {
+        self.held = bytes;
+    }
+
     pub(crate) fn queued_sends(&self) -> usize {
         self.queued_sends
     }
@@ -184,7 +191,7 @@ impl Uring {
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
         let before = out.len();
         self.queued_sends = 0;
-        self.budget.begin();
+        self.budget.begin(self.held);
         let more_due = self.rearm() || !self.deferred.is_empty();
         if !self.ring.has_completions() && !more_due && timeout != Some(Duration::ZERO) {
             self.ring.wait(timeout)?;

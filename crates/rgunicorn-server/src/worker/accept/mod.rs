@@ -23,6 +23,7 @@ use super::conn::NewConn;
 use super::conn::io::{ConnIo, DRAIN_FRESH};
 use super::conn::proxy_header::ProxyHeaderState;
 use super::event_source::EventSource;
+use super::handling::SYSTEM_CALLS_BYTES;
 use super::setup::ListenerSpec;
 use super::timers::ConnTimer;
 use crate::log::{Level, RepeatedLine};
@@ -431,6 +432,7 @@ impl Acceptor {
             io.start_timer(id, ConnTimer::FirstByte, config.first_byte_timeout());
         }
         io.arm_recv(id);
+        io.turn.handling.count_work(SYSTEM_CALLS_BYTES);
         self.just_accepted = true;
         self.balancer.note_accepted();
         self.reported = io.conns.len();

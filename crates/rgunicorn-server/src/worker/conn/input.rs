@@ -86,8 +86,8 @@ impl ConnIo<'_> {
         while let Some(id) = self.conns.pop_full() {
             let config = &self.setup.config;
             let Some(conn) = self.conns.get(id).filter(|conn| conn.is_full(config)) else { continue };
-            if let Some(op) = conn.recv.take() {
-                let (data, end) = self.driver.recv_stop(op);
+            if conn.recv.is_some() {
+                let (data, end) = self.stop_recv(id);
                 self.bytes_in(id, BytesIn::Own(&data), end);
             }
         }
@@ -115,8 +115,17 @@ impl ConnIo<'_> {
 
     /// Stops reception. Returns what has come and no completion has told yet, and whether that is its end.
     pub(crate) fn stop_recv(&mut self, id: ConnId) -> (Vec<u8>, bool) {
-        let op = self.conns.get(id).and_then(|conn| conn.recv.take());
-        op.map(|op| self.driver.recv_stop(op)).unwrap_or_default()
+        let (mut data, mut end) = self.conns.take_late_input(id, self.driver);
+        if let Some(op) = self.conns.get(id).and_then(|conn| conn.recv.take()) {
+            let (rest, ended) = self.driver.recv_stop(op);
+            if data.is_empty() {
+                data = rest;
+            } else {
+                data.extend_from_slice(&rest);
+            }
+            end |= ended;
+        }
+        (data, end)
     }
 
     /// Does the same, and asks the kernel for more if nothing has come.

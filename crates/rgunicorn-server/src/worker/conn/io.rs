@@ -11,7 +11,7 @@ use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use rgunicorn_io::driver::{BufId, Driver, OpKey, SendBuf, Sent, Urgency};
+use rgunicorn_io::driver::{BufId, Completion, Driver, OpKey, SendBuf, Sent, Urgency};
 use rgunicorn_io::sys::net::is_lost;
 
 use super::feed::{FeedContext, FeedOutcome};
@@ -19,7 +19,8 @@ use super::table::Connections;
 use super::{Conn, ConnPhase, Reception};
 use crate::log::{Level, RepeatedLine};
 use crate::response::Outgoing;
-use crate::worker::event_source::EventSource;
+use crate::worker::event_source::{EventSource, token_of};
+use crate::worker::handling::is_short;
 use crate::worker::ids::ConnId;
 use crate::worker::jobs::{Job, NextJob};
 use crate::worker::memory::Memory;
@@ -192,6 +193,29 @@ impl ConnIo<'_> {
         self.setup.handles.slot.beat(self.turn.now());
     }
 
+    /// Tells whether a completion has to wait for the next turn, because this one has handled enough; counts it
+    /// otherwise. Short input has its turn before what waits, for a while. Completions that are not a connection's wait
+    /// for nothing: they cost little, and much depends on them.
+    #[inline]
+    pub(crate) fn puts_off(&mut self, completion: &Completion) -> bool {
+        if !self.conns.has_late() && !self.turn.handling.is_over(|| self.driver.now()) {
+            self.turn.handling.count(completion);
+            return false;
+        }
+        let Some(token) = token_of(completion) else { return false };
+        if EventSource::from_token(token).and_then(EventSource::conn).is_none() {
+            return false;
+        }
+        // Behind what waits already: bytes come in their order.
+        let jumps = is_short(completion)
+            && !self.turn.handling.is_spent(|| self.driver.now())
+            && !self.conns.has_late_of(token);
+        if jumps {
+            self.turn.handling.count(completion);
+        }
+        !jumps
+    }
+
     /// Starts, or starts anew, the one deadline of a connection.
     pub(crate) fn start_timer(&mut self, id: ConnId, timer: ConnTimer, after: Duration) {
         self.conns.timers.start(id.index, timer, self.turn.now().after(after));
@@ -281,7 +305,7 @@ pub(crate) mod fixture {
                 ..SimConfig::default()
             };
             let (driver, net) = Driver::sim(1, &calm);
-            let turn = Turn::new(driver.now());
+            let turn = Turn::new(driver.now(), config.handling_time_max);
             let setup = WorkerSetup::fixture(config);
             let (conns, memory) = Default::default();
             Self { conns, driver, memory, turn, draining: false, setup, net }
@@ -370,6 +394,42 @@ mod tests {
         assert_eq!(parts.conns.get(id).map(|conn| conn.phase), Some(ConnPhase::Lingering));
         assert_eq!(parts.net.receive(peer), b"answer");
         assert!(parts.net.sees_end(peer));
+    }
+
+    /// What has come and had no turn yet stands before what the kernel still has.
+    #[test]
+    fn input_that_was_put_off_is_found_where_reception_stops() {
+        let (mut parts, id, peer) = connected();
+        let mut completions = Vec::new();
+        parts.net.send(peer, b"first ");
+        parts.driver.wait(Some(Duration::ZERO), &mut completions).unwrap();
+        assert_eq!(completions.len(), 1);
+        completions.drain(..).for_each(|completion| parts.conns.push_late(completion));
+        parts.net.send(peer, b"second");
+        let mut io = parts.io();
+        let (mut data, end) = io.stop_recv(id);
+        data.extend(io.take_arrived(id).0);
+        assert_eq!((data, end), (b"first second".to_vec(), false));
+        assert!(!parts.conns.has_late());
+    }
+
+    /// The loop did not run for longer than a reader may stall, and does not yet know that this one has read.
+    #[test]
+    fn output_whose_progress_was_put_off_is_not_stalled() {
+        for progress in [false, true] {
+            let (mut parts, id, _) = connected();
+            let mut io = parts.io();
+            assert_eq!(io.push_out(id, Outgoing::from(vec![b'x'; 1 << 20]), Urgency::Now), Flow::Queued);
+            io.start_timer(id, ConnTimer::WriteStall, Duration::from_secs(60));
+            if progress {
+                let (token, buf) = (EventSource::Send(id).token(), SendBuf::default());
+                parts.conns.push_late(Completion::Sent { token, result: Ok(()), buf });
+            }
+            parts.net.advance(Duration::from_secs(70));
+            parts.turn.end_wait(parts.driver.now());
+            parts.io().expire_timers();
+            assert_eq!(parts.conns.get(id).is_some(), progress);
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::refusal::is_disconnect;
 use crate::log::{Level, RepeatedLine};
 use crate::response::Outgoing;
 use crate::worker::event_source::EventSource;
+use crate::worker::handling::SYSTEM_CALLS_BYTES;
 use crate::worker::ids::{ConnId, RequestId};
 use crate::worker::message::{Flow, Hijacked};
 use crate::worker::timers::ConnTimer;
@@ -247,6 +248,7 @@ impl ConnIo<'_> {
             let Some(piece) = conn.ext.as_mut().and_then(|ext| ext.out.pop_front()) else {
                 return self.on_drained(id);
             };
+            self.turn.handling.count_work(SYSTEM_CALLS_BYTES);
             match self.start_out(id, piece, Urgency::Now) {
                 Flow::Sent => {}
                 Flow::Queued => {

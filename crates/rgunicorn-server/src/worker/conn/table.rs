@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 
+use rgunicorn_io::driver::{Completion, Driver, Received, Token};
 use rgunicorn_io::sys::clock::Instant;
 
 use super::{Conn, ConnPhase, NewConn};
-use crate::worker::event_source::GENERATION_MASK;
+use crate::worker::event_source::{EventSource, GENERATION_MASK, token_of};
+use crate::worker::handling::input_bytes;
 use crate::worker::ids::{ConnId, RequestId};
 use crate::worker::jobs::Job;
 use crate::worker::message::Request;
@@ -24,6 +26,10 @@ pub(crate) struct Connections {
     /// Requests in progress that may go on. By themselves, because they may come again and again, and a new request
     /// must not wait for all of them.
     resumes: VecDeque<RequestId>,
+    /// Completions that had no turn yet, because the last one had handled enough; in their order.
+    late: VecDeque<Completion>,
+    /// The input that they have brought.
+    late_bytes: usize,
     /// Connections that hold as much early input as they may: reception pauses when all completions of the turn are
     /// handled. Not earlier: what `recv_stop` returns comes after the data that those completions carry.
     full: Vec<ConnId>,
@@ -169,6 +175,65 @@ impl Connections {
     /// Tells whether there is work that is no resumption.
     pub(crate) fn has_new_jobs(&self) -> bool {
         !self.jobs.is_empty()
+    }
+
+    /// Puts a completion off until the next turn.
+    pub(crate) fn push_late(&mut self, completion: Completion) {
+        self.late_bytes += input_bytes(&completion);
+        self.late.push_back(completion);
+    }
+
+    /// Takes out the oldest of those completions.
+    pub(crate) fn pop_late(&mut self) -> Option<Completion> {
+        let completion = self.late.pop_front()?;
+        self.late_bytes -= input_bytes(&completion);
+        Some(completion)
+    }
+
+    /// Counts the input that they have brought.
+    pub(crate) fn late_bytes(&self) -> usize {
+        self.late_bytes
+    }
+
+    /// Tells whether one of them has this token.
+    pub(crate) fn has_late_of(&self, token: Token) -> bool {
+        self.late.iter().filter_map(token_of).any(|late| late == token)
+    }
+
+    /// Tells whether there are any.
+    #[inline]
+    pub(crate) fn has_late(&self) -> bool {
+        !self.late.is_empty()
+    }
+
+    /// Tells whether output of a connection has made progress of which such a completion tells.
+    pub(crate) fn has_late_output(&self, id: ConnId) -> bool {
+        [EventSource::Send(id), EventSource::Writable(id)]
+            .iter()
+            .any(|source| self.has_late_of(source.token()))
+    }
+
+    /// Takes out what such completions have brought of a connection's input, and whether that is its end.
+    pub(crate) fn take_late_input(&mut self, id: ConnId, driver: &mut Driver) -> (Vec<u8>, bool) {
+        let (mut data, mut end) = (Vec::new(), false);
+        if !self.has_late() {
+            return (data, end);
+        }
+        let wanted = EventSource::Recv(id).token();
+        for completion in std::mem::take(&mut self.late) {
+            match completion {
+                Completion::Recv { token, outcome } if token == wanted => match outcome {
+                    Received::Data(buf) => {
+                        self.late_bytes -= buf.len();
+                        data.extend_from_slice(driver.buffer(&buf));
+                        driver.release(buf);
+                    }
+                    Received::Eof | Received::Err(_) => end = true,
+                },
+                other => self.late.push_back(other),
+            }
+        }
+        (data, end)
     }
 
     /// Notes a connection that holds as much early input as it may.

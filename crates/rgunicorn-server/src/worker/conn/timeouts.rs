@@ -4,15 +4,26 @@ use rgunicorn_io::sys::clock::Instant;
 
 use super::ConnPhase;
 use super::io::{BytesIn, ConnIo, DRAIN_FRESH};
+use crate::worker::handling::SYSTEM_CALLS_BYTES;
 use crate::worker::ids::ConnId;
 use crate::worker::timers::ConnTimer;
 
+/// Deadlines that each turn handles, also one that has handled enough: a flood must not keep connections for ever.
+const EXPIRED_MIN: usize = 8;
+
 impl ConnIo<'_> {
-    /// Handles every deadline that is due.
+    /// Handles the deadlines that are due, some in any case; the rest comes with the next turn where this one has
+    /// handled enough.
     #[inline]
     pub(crate) fn expire_timers(&mut self) {
+        let mut done = 0;
         while let Some((id, timer)) = self.conns.pop_expired(self.turn.now()) {
             self.expire(id, timer);
+            done += 1;
+            self.turn.handling.count_work(SYSTEM_CALLS_BYTES);
+            if done >= EXPIRED_MIN && self.turn.handling.is_over(|| self.driver.now()) {
+                return;
+            }
         }
     }
 
@@ -22,8 +33,11 @@ impl ConnIo<'_> {
         if timer == ConnTimer::BodyStall && conn.awaits_body() {
             return self.stall_body(id);
         }
-        match (conn.has_output(), conn.phase) {
-            (true, _) if timer != ConnTimer::WriteStall => {
+        let (output, phase) = (conn.has_output(), conn.phase);
+        // Progress of output may wait for its turn.
+        let goes_on = output && self.conns.has_late_output(id);
+        match (output, phase) {
+            (true, _) if timer != ConnTimer::WriteStall || goes_on => {
                 self.start_timer(id, ConnTimer::WriteStall, self.setup.config.write_stall_timeout);
             }
             (true, _) => {
