@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::app::answer;
 use crate::client::get;
 use crate::stage::{Stage, calm, worker_config};
+use rgunicorn_io::driver::sim::SimCall;
 use rgunicorn_server::worker::WorkerConfig;
 
 /// Turns that the worker makes in this virtual time.
@@ -45,7 +46,7 @@ fn without_descriptors_accepting_pauses_and_open_connections_go_on() {
     let open = stage.connect();
     open.get("/a");
     stage.until("the answer", || open.contains("/a|"));
-    stage.net.fail_accepts(Some(libc::EMFILE));
+    stage.net.fail(SimCall::Accept, libc::EMFILE, 1);
     let waiting = stage.connect();
     waiting.get("/w");
     let turns = turns_in(&stage, Duration::from_millis(3500));
@@ -54,7 +55,7 @@ fn without_descriptors_accepting_pauses_and_open_connections_go_on() {
     assert!((3..=4).contains(&warnings), "{warnings} warnings in 3.5 s");
     open.get("/b");
     stage.until("an open connection is served", || open.contains("/b|"));
-    stage.net.fail_accepts(None);
+    stage.net.mend(SimCall::Accept);
     stage.until("the waiting one is served", || waiting.contains("/w|"));
     open.close();
     waiting.close();
@@ -66,10 +67,10 @@ fn without_descriptors_accepting_pauses_and_open_connections_go_on() {
 fn a_pause_at_the_limit_does_not_spin() {
     let limited = WorkerConfig { connections_max: 1, keepalive: Duration::from_secs(100), ..worker_config() };
     let stage = Stage::new(1, &calm(), limited);
-    stage.net.fail_accepts(Some(libc::EMFILE));
+    stage.net.fail(SimCall::Accept, libc::EMFILE, 1);
     let first = stage.connect();
     stage.settle();
-    stage.net.fail_accepts(None);
+    stage.net.mend(SimCall::Accept);
     first.get("/a");
     let _second = stage.connect();
     stage.until("the first is served", || first.contains("/a|"));
@@ -84,7 +85,7 @@ fn a_pause_in_a_drain_does_not_spin() {
     let client = stage.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n");
     stage.settle();
-    stage.net.fail_accepts(Some(libc::EMFILE));
+    stage.net.fail(SimCall::Accept, libc::EMFILE, 1);
     let _never = stage.connect();
     stage.settle();
     stage.control.stop();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::app::answer;
 use crate::client::Client;
 use crate::stage::{Stage, calm, worker_config};
+use rgunicorn_io::driver::sim::SimCall;
 use rgunicorn_server::worker::WorkerConfig;
 
 /// A worker that may have two connections, and has them. Each client has sent a request; the last ones wait.
@@ -52,12 +53,12 @@ fn at_the_limit_those_who_wait_are_answered_as_there_is_room() {
 fn a_drain_without_descriptors_waits_for_some() {
     let (stage, clients) = full(worker_config(), 4);
     stage.pass(Duration::from_secs(1));
-    stage.net.fail_accepts(Some(libc::EMFILE));
+    stage.net.fail(SimCall::Accept, libc::EMFILE, 1);
     stage.control.stop();
     let begun = stage.turns.get();
     stage.pass(Duration::from_millis(500));
     assert!(stage.turns.get() - begun < 150, "no spin");
-    stage.net.fail_accepts(None);
+    stage.net.mend(SimCall::Accept);
     run_to_end(&stage, &clients);
     assert_eq!(answered(&clients), 2);
 }
@@ -66,7 +67,7 @@ fn a_drain_without_descriptors_waits_for_some() {
 fn without_descriptors_it_leaves_when_its_time_is_over() {
     let (stage, clients) =
         full(WorkerConfig { graceful_timeout: Duration::from_secs(1), ..worker_config() }, 3);
-    stage.net.fail_accepts(Some(libc::EMFILE));
+    stage.net.fail(SimCall::Accept, libc::EMFILE, 1);
     stage.control.stop();
     let start = stage.net.now();
     run_to_end(&stage, &clients);

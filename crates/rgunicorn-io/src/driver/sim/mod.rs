@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use self::net::{Peer, SimNet};
-pub use self::world::SimConfig;
+pub use self::world::{SimCall, SimConfig};
 use self::world::{SimPoll, SimWorld};
 use super::buffers::BufferPool;
 use super::config::BATCHED_SENDS_MAX;
@@ -45,9 +45,7 @@ pub(crate) struct Sim {
 impl DirectCalls for Sim {
     fn accept(&mut self, listener: RawFd) -> io::Result<(Fd, PeerAddr)> {
         let mut world = self.world.borrow_mut();
-        if let Some(errno) = world.accept_errno {
-            return Err(io::Error::from_raw_os_error(errno));
-        }
+        world.call(SimCall::Accept)?;
         let listening = world.listeners.get_mut(&listener).ok_or_else(bad_fd)?;
         let fd = listening.backlog.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
         Ok((Fd::Virtual(fd), PeerAddr::V4 { addr: [127, 0, 0, 1], port: (fd % 60_000) as u16 }))
@@ -68,6 +66,7 @@ impl DirectCalls for Sim {
 
     fn shutdown(&mut self, fd: RawFd, how: Shutdown) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
+        world.call(SimCall::Shutdown)?;
         let socket = world.socket(fd)?;
         if socket.reset {
             return Err(io::Error::from_raw_os_error(libc::ENOTCONN));
@@ -261,9 +260,7 @@ impl Sim {
     }
 
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
-        if let Some(errno) = self.world.borrow().wait_errno {
-            return Err(io::Error::from_raw_os_error(errno));
-        }
+        self.world.borrow_mut().call(SimCall::Wait)?;
         let before = out.len();
         self.stats.enters += 1;
         self.flush();

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::types::Fd;
-use super::world::{SimConfig, SimListener, SimSocket, SimWorld};
+use super::world::{SimCall, SimConfig, SimFault, SimListener, SimSocket, SimWorld};
 use crate::sys::clock::Instant;
 
 /// The rest of the world. Cloning gives another handle on the same one.
@@ -60,14 +60,14 @@ impl SimNet {
         Ok(Peer(fd))
     }
 
-    /// Makes every accept from now on fail with this errno (`EMFILE`); `None`: none does.
-    pub fn fail_accepts(&self, errno: Option<i32>) {
-        self.world.borrow_mut().accept_errno = errno;
+    /// Makes this call fail with `errno`, from the `nth` one from now on (1: the next one) for good.
+    pub fn fail(&self, call: SimCall, errno: i32, nth: u64) {
+        self.world.borrow_mut().faults.insert(call, SimFault { errno, passes: nth.saturating_sub(1) });
     }
 
-    /// Makes every wait from now on fail with this errno, for good; `None`: none does.
-    pub fn fail_waits(&self, errno: Option<i32>) {
-        self.world.borrow_mut().wait_errno = errno;
+    /// Ends [`Self::fail`].
+    pub fn mend(&self, call: SimCall) {
+        self.world.borrow_mut().faults.remove(&call);
     }
 
     /// Makes a connection that is accepted already.

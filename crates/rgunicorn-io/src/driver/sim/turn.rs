@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 
 use super::super::optable::{Op, OpPhase};
 use super::super::types::{Completion, OpKey, Received, Token};
-use super::world::SimPoll;
+use super::world::{SimCall, SimPoll};
 use super::{Sim, send_rest};
 
 impl Sim {
@@ -57,7 +57,8 @@ impl Sim {
         {
             socket.reset = true;
         }
-        let outcome = match world.readiness(fd) {
+        let ready = world.failing(SimCall::Recv).map_or_else(|| world.readiness(fd), Err);
+        let outcome = match ready {
             Ok(mask) if mask & (libc::POLLIN as u32) == 0 => return false,
             Ok(_) if world.rng.roll(config.late_per_mille) => return true,
             Ok(_) if world.rng.roll(config.ended_per_mille) => {
@@ -118,7 +119,10 @@ impl Sim {
             !accept || world.listeners.get(&fd).is_none_or(|listening| listening.woken.contains(&waiter));
         let always = (libc::POLLERR | libc::POLLHUP) as u32;
         let (late, canceled) = (world.config.late_per_mille, world.config.canceled_per_mille);
+        let call = if accept { SimCall::PollListener } else { SimCall::Poll };
+        let failure = world.failing(call);
         let result = match world.readiness(fd) {
+            _ if failure.is_some() => failure.map_or(Ok(0), Err),
             _ if !woken => return false,
             Ok(ready) if !accept && ready & (mask | always) == 0 => return false,
             Ok(_) if world.rng.roll(late) => return true,
@@ -129,6 +133,8 @@ impl Sim {
             Ok(ready) => Ok(ready & (mask | always)),
             Err(error) => Err(error),
         };
+        // It has come to its end, which is when it counts.
+        let _ = world.call(call);
         if let Some(listening) = world.listeners.get_mut(&fd) {
             listening.woken.retain(|other| *other != waiter);
         }

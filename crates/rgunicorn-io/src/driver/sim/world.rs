@@ -49,6 +49,32 @@ impl Default for SimConfig {
     }
 }
 
+/// A call of the simulated kernel that a test can let fail for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SimCall {
+    /// accept4(2).
+    Accept,
+    /// The wait of a driver.
+    Wait,
+    /// A reception, armed or direct. An armed one fails whether or not something has come.
+    Recv,
+    /// A send, armed or direct.
+    Send,
+    /// A poll of what is no listener; ready or not.
+    Poll,
+    /// A poll of a listener; ready or not.
+    PollListener,
+    /// shutdown(2).
+    Shutdown,
+}
+
+/// The failure of a call, for good.
+pub(super) struct SimFault {
+    pub(super) errno: i32,
+    /// The number of calls that pass before.
+    pub(super) passes: u64,
+}
+
 /// SplitMix64: small, and the same on every machine.
 pub(super) struct Rng(u64);
 
@@ -117,10 +143,8 @@ pub(super) struct SimWorld {
     pub(super) listeners: BTreeMap<RawFd, SimListener>,
     /// Descriptors that are neither (pipes of an application): their poll(2) mask.
     pub(super) pollables: BTreeMap<RawFd, u32>,
-    /// The errno of every accept.
-    pub(super) accept_errno: Option<i32>,
-    /// The errno of every wait.
-    pub(super) wait_errno: Option<i32>,
+    /// The calls that fail.
+    pub(super) faults: BTreeMap<SimCall, SimFault>,
     next_fd: RawFd,
     pub(super) drivers: u32,
 }
@@ -134,8 +158,7 @@ impl SimWorld {
             sockets: BTreeMap::new(),
             listeners: BTreeMap::new(),
             pollables: BTreeMap::new(),
-            accept_errno: None,
-            wait_errno: None,
+            faults: BTreeMap::new(),
             next_fd: FIRST_FD,
             drivers: 0,
         }
@@ -148,6 +171,27 @@ impl SimWorld {
 
     pub(super) fn advance(&mut self, by: Duration) {
         self.now = self.now.after(by);
+    }
+
+    /// Counts a call.
+    ///
+    /// # Errors
+    /// The one that the test has asked for.
+    pub(super) fn call(&mut self, call: SimCall) -> io::Result<()> {
+        match self.faults.get_mut(&call) {
+            None => Ok(()),
+            Some(fault) if fault.passes > 0 => {
+                fault.passes -= 1;
+                Ok(())
+            }
+            Some(fault) => Err(io::Error::from_raw_os_error(fault.errno)),
+        }
+    }
+
+    /// Returns the error with which this call would fail now.
+    pub(super) fn failing(&self, call: SimCall) -> Option<io::Error> {
+        let fault = self.faults.get(&call).filter(|fault| fault.passes == 0)?;
+        Some(io::Error::from_raw_os_error(fault.errno))
     }
 
     /// Finds a socket whose local end is open.
@@ -199,6 +243,7 @@ impl SimWorld {
     /// Receives into `into`; 0 is the end of the stream.
     pub(super) fn recv(&mut self, fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
         let room = into.len();
+        self.call(SimCall::Recv)?;
         let socket = self.socket(fd)?;
         if socket.reset {
             return Err(io::Error::from_raw_os_error(libc::ECONNRESET));
@@ -222,6 +267,7 @@ impl SimWorld {
     /// Sends what fits.
     pub(super) fn send(&mut self, fd: RawFd, head: &[u8], body: &[u8]) -> io::Result<usize> {
         let window = self.config.send_window_bytes;
+        self.call(SimCall::Send)?;
         let socket = self.socket(fd)?;
         if socket.reset {
             return Err(io::Error::from_raw_os_error(libc::ECONNRESET));

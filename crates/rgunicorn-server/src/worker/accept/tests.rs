@@ -1,6 +1,7 @@
 //! Accept decisions, with the parts that an acceptor needs and without a reactor.
 
 use rgunicorn_io::driver::Completion;
+use rgunicorn_io::driver::sim::SimCall;
 
 use super::*;
 use crate::worker::config::WorkerConfig;
@@ -221,12 +222,12 @@ fn a_lone_worker_takes_a_growing_batch() {
 fn without_descriptors_accepting_pauses() {
     let mut rig = Rig::new(WorkerConfig::default());
     rig.begin_wait();
-    rig.parts.net.fail_accepts(Some(libc::EMFILE));
+    rig.parts.net.fail(SimCall::Accept, libc::EMFILE, 1);
     rig.wake();
     let pause = rig.parts.turn.now().after(ACCEPT_PAUSE);
     assert_eq!(rig.acceptor.deadlines()[0], Some(pause));
     assert_eq!(rig.begin_wait(), (Accepting::No, false));
-    rig.parts.net.fail_accepts(None);
+    rig.parts.net.mend(SimCall::Accept);
     rig.parts.turn.end_wait(pause);
     assert_eq!(rig.begin_wait(), (Accepting::Waiting, true));
     assert_eq!(rig.acceptor.deadlines()[0], None);
