@@ -12,6 +12,8 @@ mod app;
 mod broken;
 #[path = "worker/client.rs"]
 mod client;
+#[path = "worker/failures.rs"]
+mod failures;
 #[path = "worker/fair.rs"]
 mod fair;
 #[path = "worker/limits.rs"]

@@ -292,6 +292,14 @@ impl Driver {
         each!(&mut self.backend, d => d.shutdown(fd, how))
     }
 
+    /// Tries whether this process can still send and receive at all: after an error that is strange for a connection.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn try_sockets(&self) -> io::Result<()> {
+        each!(&self.backend, d => d.try_sockets())
+    }
+
     /// Closes a descriptor. Operations on it are ended (as by `recv_cancel`, `send_cancel`, `poll_cancel`) first, and
     /// the kernel is made to let go of the file, so that the peer learns of it at once and the number can be reused.
     pub fn close(&mut self, fd: Fd) {

@@ -5,7 +5,8 @@
 use std::io;
 use std::mem;
 use std::net::Shutdown;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 
 use super::check;
 
@@ -148,6 +149,29 @@ pub fn is_reset(fd: RawFd) -> bool {
 /// belongs to another file. Unlike a lack of resources that does not pass.
 pub fn is_lost(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOTSOCK | libc::EINVAL | libc::EOPNOTSUPP))
+}
+
+/// Tells whether a call has failed because something has run out, which may be there again in a moment.
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::ENOSPC | libc::EAGAIN)
+    )
+}
+
+/// Sends and receives a few bytes on sockets of its own, in the ways of [`send_now`] and [`recv_now`]: whether an
+/// error of a connection says something about that connection, or about this process. `watch` tries what else has to
+/// be possible with a socket.
+///
+/// # Errors
+/// Sockets are of no use to this process. Where none can be made there is nothing to say.
+pub fn try_sockets(watch: impl FnOnce(RawFd) -> io::Result<()>) -> io::Result<()> {
+    let Ok((ours, theirs)) = UnixStream::pair() else { return Ok(()) };
+    for (head, body) in [(&b"a"[..], &b""[..]), (b"b", b"c")] {
+        send_now(ours.as_raw_fd(), head, body)?;
+        recv_now(theirs.as_raw_fd(), &mut [0; 8])?;
+    }
+    watch(ours.as_raw_fd())
 }
 
 /// Returns what a call has moved, or its error; `None` if it was interrupted before anything moved: ask again.

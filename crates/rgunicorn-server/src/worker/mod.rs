@@ -16,6 +16,7 @@ mod config;
 mod conn;
 mod control;
 mod event_source;
+mod failing;
 mod handling;
 mod ids;
 mod jobs;

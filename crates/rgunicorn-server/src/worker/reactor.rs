@@ -116,7 +116,7 @@ impl Reactor {
             memory: Memory::default(),
             wakes: Wakes::new(signals),
         };
-        let setup = WorkerSetup { handles, config, policy, is_broken: Cell::new(false) };
+        let setup = WorkerSetup::new(handles, config, policy);
         Self { core: RefCell::new(core), setup, mailbox, signalled: Cell::new(true) }
     }
 

@@ -9,11 +9,15 @@ use std::time::Duration;
 
 use crate::log::{AccessLog, ErrorLog};
 use rgunicorn_http::Policy;
+use rgunicorn_io::driver::Driver;
+use rgunicorn_io::sys::clock::Instant;
+use rgunicorn_io::sys::net::is_shortage;
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_settings::Networks;
 
 use super::config::WorkerConfig;
 use super::control::Control;
+use super::failing::Failing;
 
 /// Exit status of a worker that cannot go on: its driver, or a descriptor that it cannot do without, is gone.
 pub(crate) const STATUS_BROKEN: i32 = 1;
@@ -82,9 +86,31 @@ pub(crate) struct WorkerSetup {
     pub(crate) policy: Policy,
     /// See [`WorkerSetup::give_up`].
     pub(crate) is_broken: Cell<bool>,
+    /// For how long no socket has been of use.
+    sockets_failing: Cell<Failing>,
 }
 
 impl WorkerSetup {
+    /// Puts the parts together, of a worker in good health.
+    pub(crate) fn new(handles: WorkerHandles, config: WorkerConfig, policy: Policy) -> Self {
+        let (is_broken, sockets_failing) = Default::default();
+        Self { handles, config, policy, is_broken, sockets_failing }
+    }
+
+    /// Goes on after an error that is strange for a connection: if it is none of that connection alone, this process
+    /// cannot send or receive any more, and would take connections only to drop them.
+    pub(crate) fn doubt_sockets(&self, driver: &Driver, now: Instant) {
+        let mut failing = self.sockets_failing.get();
+        match driver.try_sockets() {
+            Ok(()) => failing.end(),
+            Err(error) if failing.note(now) || !is_shortage(&error) => {
+                self.give_up("Sending and receiving", &error);
+            }
+            Err(_) => {}
+        }
+        self.sockets_failing.set(failing);
+    }
+
     /// Tells whether the worker is willing to keep connections open at this moment.
     pub(crate) fn keeps_alive(&self) -> bool {
         !self.config.close_always
@@ -126,6 +152,6 @@ impl WorkerSetup {
             parent: rgunicorn_io::sys::process::parent_id(),
             listener_guard: RefCell::new(None),
         };
-        Self { handles, config, policy: Policy::default(), is_broken: Cell::new(false) }
+        Self::new(handles, config, Policy::default())
     }
 }

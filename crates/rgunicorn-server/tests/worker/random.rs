@@ -144,7 +144,8 @@ impl Plan {
     }
 }
 
-fn seeds() -> Vec<u64> {
+/// The seed that was asked for, or all.
+pub(crate) fn seeds() -> Vec<u64> {
     match std::env::var("RGUNICORN_SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
         Err(_) => {

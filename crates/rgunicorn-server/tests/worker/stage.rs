@@ -140,6 +140,19 @@ impl Stage {
         self.until("time passes", || self.net.now().since(start) >= time);
     }
 
+    /// Lets this much virtual time pass, with a look in each turn, however many turns there are; `Some`: the worker
+    /// left by itself before, with this status.
+    pub(crate) fn run_for(&self, time: Duration, look: impl Fn()) -> Option<i32> {
+        let (start, begun) = (self.net.now(), self.turns.get());
+        let step = || {
+            self.turns.set(self.turns.get() + 1);
+            look();
+            self.net.now().since(start) >= time || self.turns.get() - begun > 10 * TURNS_MAX
+        };
+        let status = self.reactor.run(&Driven { app: &self.app, step: &step });
+        (status != REACHED).then_some(status)
+    }
+
     /// Runs the worker to its own end.
     pub(crate) fn run_to_end(&self) -> i32 {
         self.run_until("the worker's end", || false).unwrap()

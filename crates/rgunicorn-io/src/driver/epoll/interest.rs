@@ -161,6 +161,12 @@ impl Interests {
         self.epoll.as_raw_fd()
     }
 
+    /// Watches `fd`, which is about to be closed, and no more: whether epoll allows that still.
+    pub(super) fn try_out(&self, fd: RawFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, 0)?;
+        self.control(libc::EPOLL_CTL_DEL, fd, 0)
+    }
+
     /// Closes the descriptor; nothing else may be called after it.
     pub(super) fn close_in_child(&self) {
         // SAFETY: the caller leaks this value, so its owner never closes the number again.

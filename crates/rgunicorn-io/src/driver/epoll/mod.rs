@@ -23,6 +23,7 @@ use super::optable::{Op, OpPhase, OpTable};
 use super::sendop::{SendOp, send_rest_now};
 use super::types::{BufId, Completion, Fd, OpKey, SendBuf, Sent, Stats, Token, Urgency};
 use crate::sys::clock::{self, Instant};
+use crate::sys::net;
 
 /// Events taken per wait: bounds a turn, so that due timers and new connections get their share.
 const EVENTS_PER_WAIT_MAX: usize = 256;
@@ -50,7 +51,11 @@ pub(crate) struct Epoll {
     stats: Stats,
 }
 
-impl DirectCalls for Epoll {}
+impl DirectCalls for Epoll {
+    fn try_sockets(&self) -> io::Result<()> {
+        net::try_sockets(|fd| self.interests.try_out(fd))
+    }
+}
 
 impl Epoll {
     pub(crate) fn open(config: &Config) -> io::Result<Self> {

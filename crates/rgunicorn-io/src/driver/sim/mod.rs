@@ -76,6 +76,11 @@ impl DirectCalls for Sim {
         Ok(())
     }
 
+    fn try_sockets(&self) -> io::Result<()> {
+        let world = self.world.borrow();
+        [SimCall::Send, SimCall::Recv].into_iter().find_map(|call| world.failing(call)).map_or(Ok(()), Err)
+    }
+
     fn now(&self) -> Instant {
         self.world.borrow().now
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rgunicorn_io::driver::OpKey;
 use rgunicorn_io::sys::clock::Instant;
-use rgunicorn_io::sys::net::is_lost;
+use rgunicorn_io::sys::net::{is_lost, is_shortage};
 use rgunicorn_io::sys::shared::{Accepting, Scoreboard, Slot};
 
 use self::balance::{Balancer, Hold, Siblings};
@@ -23,6 +23,7 @@ use super::conn::NewConn;
 use super::conn::io::{ConnIo, DRAIN_FRESH};
 use super::conn::proxy_header::ProxyHeaderState;
 use super::event_source::EventSource;
+use super::failing::Failing;
 use super::handling::SYSTEM_CALLS_BYTES;
 use super::setup::ListenerSpec;
 use super::timers::ConnTimer;
@@ -83,6 +84,10 @@ pub(crate) struct Acceptor {
     wakeups: Wakeups,
     /// Accepting has failed for want of resources.
     paused_until: Option<Instant>,
+    /// For how long it has.
+    accepts_failing: Failing,
+    /// For how long listeners cannot be polled: what comes is found by looking only.
+    polls_failing: Failing,
     /// The last turn accepted a connection.
     just_accepted: bool,
     /// No sibling accepts at the listeners, as of the beginning of the last wait.
@@ -101,6 +106,8 @@ impl Acceptor {
             balancer: Balancer::default(),
             wakeups: Wakeups::new(polls_siblings),
             paused_until: None,
+            accepts_failing: Failing::default(),
+            polls_failing: Failing::default(),
             just_accepted: false,
             alone: false,
             holds_back: false,
@@ -159,7 +166,7 @@ impl Acceptor {
             if listener.op.is_none() && (take || !listener.shared) {
                 match io.driver.arm_accept(listener.fd, EventSource::Listener(index as u32).token()) {
                     Ok(op) => listener.op = Some(op),
-                    Err(error) => self.pause(io, &error),
+                    Err(error) => self.cannot_poll(io, &error),
                 }
             }
             all_armed &= self.listeners[index].op.is_some();
@@ -306,11 +313,12 @@ impl Acceptor {
         io.setup.handles.slot.set_accepting(Accepting::BusyDisarmed);
         self.alone = self.alone && io.setup.handles.slot.board().is_only_worker();
         match result {
-            Err(error) => self.pause(io, error),
+            Err(error) => return self.cannot_poll(io, error),
             Ok(_) if self.is_alone_at(index) => self.accept_some(io, index),
             // What else the turn brings decides.
             Ok(_) => self.listeners[index].woken = true,
         }
+        self.polls_failing.end();
     }
 
     /// Tells whether a shared listener has woken this worker in this turn.
@@ -418,7 +426,8 @@ impl Acceptor {
                 return false;
             }
             Err(error) => {
-                self.pause(io, &error);
+                let lasts = self.accepts_failing.note(io.turn.now());
+                self.pause(io, &error, lasts);
                 return false;
             }
         };
@@ -434,18 +443,28 @@ impl Acceptor {
         io.arm_recv(id);
         io.turn.handling.count_work(SYSTEM_CALLS_BYTES);
         self.just_accepted = true;
+        self.accepts_failing.end();
         self.balancer.note_accepted();
         self.reported = io.conns.len();
         handles.slot.set_accepted(io.turn.now(), self.reported as u32);
         true
     }
 
-    /// Accepts nothing for a while: resources are short. A listener that is none any more stays so.
-    fn pause(&mut self, io: &ConnIo<'_>, error: &io::Error) {
-        if is_lost(error) {
+    /// Handles a listener that the driver refuses.
+    fn cannot_poll(&mut self, io: &ConnIo<'_>, error: &io::Error) {
+        let lasts = self.polls_failing.note(io.turn.now());
+        self.pause(io, error, lasts);
+    }
+
+    /// Accepts nothing for a while: resources are short. A listener that is none any more stays so. And what has
+    /// failed for long, another process may be able to do: descriptors may have run out because the application does
+    /// not close its own.
+    fn pause(&mut self, io: &ConnIo<'_>, error: &io::Error, lasts: bool) {
+        let now = io.turn.now();
+        // As long as there are connections to serve, a shortage may end with one of them.
+        if is_lost(error) || lasts && (io.conns.len() == 0 || !is_shortage(error)) {
             return io.setup.give_up("Accepting connections", error);
         }
-        let now = io.turn.now();
         self.paused_until = Some(now.after(ACCEPT_PAUSE));
         io.log(
             RepeatedLine::AcceptPaused,

@@ -31,11 +31,7 @@ impl ConnIo<'_> {
                     conn.recv = None;
                 }
                 if !is_disconnect(&error) {
-                    self.log(
-                        RepeatedLine::SocketError,
-                        Level::Error,
-                        format_args!("Socket error processing request: {error}"),
-                    );
+                    self.on_socket_error(&error);
                 }
                 self.close(id);
             }

@@ -226,6 +226,16 @@ impl ConnIo<'_> {
         self.setup.handles.errors.repeated(kind, level, self.turn.now(), line);
     }
 
+    /// Notes an error of a connection that is no disconnection.
+    pub(crate) fn on_socket_error(&self, error: &io::Error) {
+        self.log(
+            RepeatedLine::SocketError,
+            Level::Error,
+            format_args!("Socket error processing request: {error}"),
+        );
+        self.setup.doubt_sockets(self.driver, self.turn.now());
+    }
+
     /// Forgets a connection and closes its descriptor. Operations in flight keep their own memory in the driver.
     pub(crate) fn close(&mut self, id: ConnId) {
         let Some(Conn { fd, recv, send, ext, detached, phase, read_closed, .. }) = self.conns.remove(id)

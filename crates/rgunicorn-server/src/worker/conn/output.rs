@@ -10,7 +10,6 @@ use rgunicorn_io::sys::tempfile::TemporaryFile;
 use super::ConnPhase;
 use super::io::{BytesIn, BytesOut, ConnIo, DRAIN_FRESH, OutProgress};
 use super::refusal::is_disconnect;
-use crate::log::{Level, RepeatedLine};
 use crate::response::Outgoing;
 use crate::worker::event_source::EventSource;
 use crate::worker::handling::SYSTEM_CALLS_BYTES;
@@ -214,11 +213,7 @@ impl ConnIo<'_> {
         if is_disconnect(error) {
             self.setup.debug(format_args!("Ignoring client disconnection: {error}"));
         } else {
-            self.log(
-                RepeatedLine::SocketError,
-                Level::Error,
-                format_args!("Socket error processing request: {error}"),
-            );
+            self.on_socket_error(error);
         }
         self.close(id);
     }
