@@ -95,6 +95,20 @@ pub fn duplicate_regular_file(fd: RawFd) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
+/// Tells whether a descriptor is of a kind that epoll may refuse (`EPERM`) because it is always ready: a regular file,
+/// a directory, a device. The refusal of any other one is an error.
+pub fn is_always_ready(fd: RawFd) -> bool {
+    // SAFETY: all-zero bytes are a valid stat.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` is writable during the call.
+    let known = unsafe { libc::fstat(fd, &raw mut stat) } == 0;
+    known
+        && matches!(
+            stat.st_mode & libc::S_IFMT,
+            libc::S_IFREG | libc::S_IFDIR | libc::S_IFCHR | libc::S_IFBLK
+        )
+}
+
 /// Sends at most `len` bytes of `file` from `offset` to `socket` without waiting, by sendfile(2). Returns how many
 /// went; zero at the end of the file.
 ///

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::optable::{Op, OpPhase};
 use super::super::types::{Completion, OpKey, Received, Token};
 use super::Epoll;
-use crate::sys::net;
+use crate::sys::{file, net};
 
 /// Reported whether asked for or not; every operation must look at it.
 const ERRORS: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
@@ -55,7 +55,7 @@ impl Epoll {
     /// Answers the operations of a descriptor that epoll refuses. A regular file is always ready, as poll(2) says;
     /// anything else is the operations' error.
     fn refused(&mut self, fd: RawFd, wanted: u32, error: &io::Error, out: &mut Vec<Completion>) {
-        let always_ready = error.raw_os_error() == Some(libc::EPERM);
+        let always_ready = error.raw_os_error() == Some(libc::EPERM) && file::is_always_ready(fd);
         let mut at = self.ops.first(fd);
         while let Some(key) = at {
             at = self.ops.next(key);
