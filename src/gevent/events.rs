@@ -1,9 +1,11 @@
 //! Events: expired timers, readiness, signals and ended children, as a wait has brought them, become events of
 //! watchers.
 
+use std::time::Duration;
+
 use pyo3::prelude::*;
 
-use crate::py::assert_no_borrow;
+use crate::py::{assert_no_borrow, detached};
 use rgunicorn_io::driver::{Completion, READABLE, Token, WRITABLE};
 use rgunicorn_io::sys::waker;
 
@@ -12,6 +14,9 @@ use super::types::{Loop, Watcher};
 use super::watcher_state::{WatcherKind, WatcherList};
 use super::watchers::{differs, stat_path};
 use super::{READ, WRITE};
+
+/// After the waker could not be polled or emptied.
+const FAILED_WAKE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Turns what the wait brought into events of watchers: libev's order is checks, timers, descriptors. True if there are
 /// any.
@@ -25,19 +30,24 @@ pub(super) fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>)
     if arrived.timers {
         expire_timers(this);
     }
-    let mut woken = false;
+    let (mut woken, mut wake_failed) = (false, false);
     for completion in completions.drain(..) {
         // What is not ours came for a source that has ended: it is of no use any more.
         let Completion::Poll { token, result } = completion else { continue };
         if token == WAKE {
             woken = true;
+            wake_failed = result.is_err();
         } else {
             on_poll(me, py, token, result);
         }
     }
     if woken {
         me.state.with(py, |state| state.wake_op = None);
-        me.waker.with(py, |waker| waker.drain());
+        wake_failed |= me.waker.with(py, |waker| waker.drain()).is_err();
+        if wake_failed {
+            // It would come again at once, and the loop would never sleep.
+            detached(py, &mut || std::thread::sleep(FAILED_WAKE_PAUSE));
+        }
         collect_signals(this);
     }
     if arrived.sent {

@@ -42,10 +42,21 @@ pub fn nonblocking_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Reads away whatever is in a non-blocking pipe.
-pub fn drain(pipe: &OwnedFd) {
+///
+/// # Errors
+/// It cannot be read, and stays readable.
+pub fn drain(pipe: &OwnedFd) -> io::Result<()> {
     let mut buf = [0_u8; 256];
-    // SAFETY: `buf` is writable for its whole length. A short read, EAGAIN or an error all end the loop.
-    while unsafe { libc::read(pipe.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) } == buf.len() as isize {}
+    loop {
+        // SAFETY: `buf` is writable for its whole length.
+        let got = unsafe { libc::read(pipe.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) };
+        match check(i32::try_from(got).unwrap_or(0)) {
+            Ok(read) if read as usize == buf.len() => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => return Ok(()),
+        }
+    }
 }
 
 /// Opens `/dev/null` for each standard stream (0, 1, 2) that is closed. Otherwise the next pipe or socket would get
@@ -154,7 +165,7 @@ mod tests {
     fn a_pipe_is_drained_without_blocking() {
         let (read, write) = nonblocking_pipe().unwrap();
         File::from(write.try_clone().unwrap()).write_all(&[1; 1000]).unwrap();
-        drain(&read);
+        drain(&read).unwrap();
         let error = File::from(read).read(&mut [0; 1]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }

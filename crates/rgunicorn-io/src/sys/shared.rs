@@ -11,6 +11,7 @@
 
 use super::atfork;
 use super::clock::Instant;
+use super::waker;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::io;
@@ -146,9 +147,11 @@ impl Scoreboard {
 
     /// Empties the master's eventfd, so that the next event wakes it again. The master's, after its wait and before it
     /// reads the slots.
-    pub fn drain_master_wakeup(&self) {
-        // EAGAIN: no event has come.
-        let _ = self.0.master_wakeup.read();
+    ///
+    /// # Errors
+    /// It cannot be read, and stays readable.
+    pub fn drain_master_wakeup(&self) -> io::Result<()> {
+        waker::take(&self.0.master_wakeup)
     }
 
     /// Returns the descriptor that workers poll for reading: a sibling has been woken for a connection that it leaves
@@ -164,9 +167,11 @@ impl Scoreboard {
     }
 
     /// Empties the siblings' eventfd. To be done by each worker that was woken: the first one ends the wake-up.
-    pub fn drain_sibling_wakeup(&self) {
-        // EAGAIN: a sibling has.
-        let _ = self.0.sibling_wakeup.read();
+    ///
+    /// # Errors
+    /// It cannot be read, and stays readable.
+    pub fn drain_sibling_wakeup(&self) -> io::Result<()> {
+        waker::take(&self.0.sibling_wakeup)
     }
 
     fn wake_master(&self) {

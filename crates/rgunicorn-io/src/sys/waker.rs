@@ -52,9 +52,24 @@ impl Waker {
     }
 
     /// Makes the descriptor unreadable again.
-    pub fn drain(&self) {
-        // EAGAIN: it was.
-        let _ = self.event.read();
+    ///
+    /// # Errors
+    /// It cannot be read, and stays readable.
+    pub fn drain(&self) -> io::Result<()> {
+        take(&self.event)
+    }
+}
+
+/// Sets the counter of a non-blocking eventfd back to zero.
+///
+/// # Errors
+/// It cannot be read. That it is zero already is none.
+pub(super) fn take(event: &EventFd) -> io::Result<()> {
+    match event.read().map_err(io::Error::from) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Err(error)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -223,7 +238,7 @@ mod tests {
         waker.set_sleeping(true);
         waker.wake();
         assert!(readable(&waker));
-        waker.drain();
+        waker.drain().unwrap();
         waker.wake();
         assert!(!readable(&waker));
     }

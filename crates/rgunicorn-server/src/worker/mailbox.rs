@@ -83,8 +83,11 @@ impl<T: ?Sized> TaskQueue<T> {
     }
 
     /// Empties the descriptor, which was readable.
-    pub(super) fn drain(&self) {
-        self.waker.drain();
+    ///
+    /// # Errors
+    /// It stays readable.
+    pub(super) fn drain(&self) -> io::Result<()> {
+        self.waker.drain()
     }
 
     /// Locks the tasks. No code of others runs under the lock, so a poisoned one is as good as any.

@@ -13,6 +13,7 @@ use rgunicorn_io::sys::clock;
 use rgunicorn_io::sys::net::is_lost;
 use rgunicorn_io::sys::tempfile;
 
+use super::accept::Acceptor;
 use super::app::{App, ExitStatus};
 use super::conn::io::ConnIo;
 use super::event_source::{EventSource, is_external, token_of};
@@ -20,12 +21,15 @@ use super::ids::ConnId;
 use super::jobs::{Job, NextJob};
 use super::reactor::{Parts, Reactor};
 use super::setup::STATUS_BROKEN;
+use super::wakes::Wakes;
 use crate::log::{ErrorLog, Level, RepeatedLine};
 
 /// Application calls between two looks at the rings. One turn of the ring delivers about 20 requests.
 const JOBS_PER_TURN_MAX: usize = 32;
 /// The name of the wait in the line of `WorkerSetup::give_up`.
 pub(crate) const WAITING: &str = "Waiting for events";
+/// The name of the polls of a worker's own descriptors there.
+const POLLING: &str = "Polling a descriptor of the worker's own";
 /// The status in the access log of a request whose client has left before its turn; nginx's number.
 pub const CLIENT_CLOSED_REQUEST: u16 = 499;
 
@@ -94,13 +98,16 @@ impl Reactor {
         let core = &mut *self.core();
         let mut parts = core.parts(&self.setup);
         let Parts { acceptor, io, wakes, .. } = &mut parts;
-        acceptor.begin_wait(io);
+        let polls = wakes.begin_wait(io.turn.now());
+        acceptor.begin_wait(io, polls);
         io.driver.set_held(io.conns.late_bytes());
         // Those that the last turn left for this one.
         io.turn.begin(io.conns.jobs());
-        wakes.arm_signals(io.driver);
+        if polls {
+            wakes.arm_signals(io.driver);
+        }
         let has_mail = self.mailbox().is_some_and(|mailbox| {
-            if let Err(error) = wakes.arm_mail(io.driver, mailbox.fd()) {
+            if polls && let Err(error) = wakes.arm_mail(io.driver, mailbox.fd()) {
                 io.log(
                     RepeatedLine::DriverRefused,
                     Level::Error,
@@ -282,30 +289,51 @@ impl Reactor {
             (Some(EventSource::Listener(index)), Completion::Poll { result, .. }) => {
                 acceptor.on_acceptable(io, index, &result);
             }
-            // It would complete in each turn, which never sleeps then.
             (
-                Some(EventSource::SiblingWakeup | EventSource::Wake | EventSource::Mail),
+                Some(source @ (EventSource::SiblingWakeup | EventSource::Wake | EventSource::Mail)),
                 Completion::Poll { result, .. },
-            ) if is_gone(&result) => {
-                let error = result.err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into());
-                self.give_up("Polling a descriptor of the worker's own", &error);
-            }
-            (Some(EventSource::SiblingWakeup), Completion::Poll { .. }) => {
-                acceptor.on_sibling_wakeup(self.handles().slot.board(), io.turn.now());
-            }
-            (Some(EventSource::Wake), Completion::Poll { .. }) => {
-                wakes.drain_signals();
-                self.signalled.set(true);
-            }
-            (Some(EventSource::Mail), Completion::Poll { .. }) => {
-                wakes.end_mail_poll();
-                self.mailbox().inspect(|mailbox| mailbox.drain());
-            }
+            ) => self.on_own_poll(acceptor, io, wakes, source, result),
             (_, Completion::Orphan { buf }) => io.memory.defer_drop(buf),
             (_, completion) => debug_assert!(false, "{completion:?}"),
         });
         if let (false, Some(id)) = (fine, source.and_then(EventSource::conn)) {
             close_failed(io, id);
+        }
+    }
+
+    /// Handles the end of a poll of one of the worker's own descriptors, which is emptied then. Where that fails, it
+    /// would end in each turn, and the loop would never sleep: it is polled again after a pause; and what fails for
+    /// long, or is of no use any more, is not waited for.
+    fn on_own_poll(
+        &self,
+        acceptor: &mut Acceptor,
+        io: &ConnIo<'_>,
+        wakes: &mut Wakes,
+        source: EventSource,
+        result: io::Result<u32>,
+    ) {
+        let (board, now) = (self.handles().slot.board(), io.turn.now());
+        let is_lost = is_gone(&result);
+        let emptied = match source {
+            EventSource::SiblingWakeup => acceptor.on_sibling_wakeup(board, now),
+            EventSource::Mail => {
+                wakes.end_mail_poll();
+                self.mailbox().map_or(Ok(()), |mailbox| mailbox.drain())
+            }
+            _ => wakes.drain_signals(),
+        };
+        if source == EventSource::Wake {
+            self.signalled.set(true);
+        }
+        match result.and(emptied) {
+            Ok(()) if is_lost => self.give_up(POLLING, &io::ErrorKind::BrokenPipe.into()),
+            Ok(()) => wakes.end_failures(),
+            Err(error) if wakes.note_failure(now) || is_lost => self.give_up(POLLING, &error),
+            Err(error) => io.log(
+                RepeatedLine::DriverRefused,
+                Level::Warning,
+                format_args!("Cannot poll a descriptor of the worker's own for the moment: {error}"),
+            ),
         }
     }
 
@@ -382,7 +410,7 @@ fn is_gone(result: &io::Result<u32>) -> bool {
 
 /// Tells how long the next wait may take.
 fn wait_time(parts: &Parts<'_>) -> Duration {
-    let Parts { lifecycle, acceptor, io, .. } = parts;
+    let Parts { lifecycle, acceptor, io, wakes } = parts;
     if io.conns.jobs() > 0
         || io.conns.has_late()
         || io.memory.has_deferred_drops()
@@ -392,7 +420,8 @@ fn wait_time(parts: &Parts<'_>) -> Duration {
     }
     let mut nearest = io.turn.now().after(io.setup.config.idle_wait_max);
     let [paused_until, next_look, next_check] = acceptor.deadlines();
-    for at in [io.conns.timers.next(), lifecycle.deadline(), paused_until, next_look, next_check] {
+    let retry = wakes.paused_until();
+    for at in [io.conns.timers.next(), lifecycle.deadline(), paused_until, next_look, next_check, retry] {
         nearest = nearest.min(at.unwrap_or(nearest));
     }
     nearest.since(io.turn.now())

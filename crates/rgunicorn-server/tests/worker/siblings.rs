@@ -21,7 +21,7 @@ fn sibling(stage: &Stage, accepting: Accepting) -> Slot {
 fn is_nudged(stage: &Stage) -> bool {
     let mut asked = [PollFd::new(stage.board.sibling_wakeup(), PollFlags::POLLIN)];
     let nudged = poll(&mut asked, 0u8).unwrap() == 1;
-    stage.board.drain_sibling_wakeup();
+    stage.board.drain_sibling_wakeup().unwrap();
     nudged
 }
 

@@ -127,8 +127,8 @@ fn who_has_booted_or_leaves_rings_once() {
         assert!(!rings(&board));
         tell(&slot);
         assert!(rings(&board));
-        board.drain_master_wakeup();
-        board.drain_master_wakeup();
+        board.drain_master_wakeup().unwrap();
+        board.drain_master_wakeup().unwrap();
     }
     slot.set_leaving();
     assert!(!rings(&board), "it has said so");

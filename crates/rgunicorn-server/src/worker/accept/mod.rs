@@ -115,12 +115,13 @@ impl Acceptor {
         }
     }
 
-    /// Arms, before a wait, the listeners if this worker may take more connections, and the poll of siblings' wake-ups.
-    pub(crate) fn begin_wait(&mut self, io: &mut ConnIo<'_>) {
+    /// Arms, before a wait, the listeners if this worker may take more connections, and, with `polls`, the poll of
+    /// siblings' wake-ups.
+    pub(crate) fn begin_wait(&mut self, io: &mut ConnIo<'_>, polls: bool) {
         let board = io.setup.handles.slot.board();
         self.alone = board.is_only_worker();
         self.arm(io);
-        if !self.alone {
+        if polls && !self.alone {
             self.wakeups.arm(io.driver, board);
         }
     }
@@ -361,9 +362,12 @@ impl Acceptor {
     }
 
     /// Handles a wake-up of a sibling, which leaves a connection to any worker that is free.
-    pub(crate) fn on_sibling_wakeup(&mut self, board: &Scoreboard, now: Instant) {
-        board.drain_sibling_wakeup();
+    ///
+    /// # Errors
+    /// It cannot be taken off: it would come again at once.
+    pub(crate) fn on_sibling_wakeup(&mut self, board: &Scoreboard, now: Instant) -> io::Result<()> {
         self.wakeups.on_sibling_wakeup(now);
+        board.drain_sibling_wakeup()
     }
 
     /// Accepts after a wake-up. A shared one was used up for us: its connection is taken in any case.

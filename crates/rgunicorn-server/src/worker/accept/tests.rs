@@ -41,7 +41,7 @@ impl Rig {
 
     /// Begins a wait. Returns what the score-board says then, and whether the listener is armed.
     fn begin_wait(&mut self) -> (Accepting, bool) {
-        self.acceptor.begin_wait(&mut self.parts.io());
+        self.acceptor.begin_wait(&mut self.parts.io(), true);
         (self.slot().read().accepting, self.parts.driver.in_flight() > 0)
     }
 
