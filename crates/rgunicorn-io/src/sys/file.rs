@@ -3,10 +3,15 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::check;
+use super::net;
 use super::place::Place;
+
+/// Most bytes of a file that are read to be sent, at once: what a socket takes, as a rule.
+const READ_BYTES_MAX: usize = 64 * 1024;
 
 /// Makes an unlinked temporary file in the directory `dir`, readable and writable.
 ///
@@ -126,9 +131,36 @@ pub fn is_always_ready(fd: RawFd) -> bool {
 /// The sockets of the worker are in blocking mode (io_uring wants them so) and sendfile has no flag for a single call,
 /// so the mode is changed around it. Nothing else of this thread runs in between.
 ///
+/// Where the file cannot be sent so (some file systems cannot, and a sandbox may forbid the call), it is read and sent.
+///
 /// # Errors
-/// `WouldBlock` when the socket takes nothing now; otherwise those of sendfile(2).
+/// `WouldBlock` when the socket takes nothing now; otherwise those of sendfile(2), or of reading and sending.
 pub fn sendfile(socket: RawFd, file: &File, offset: u64, len: u64) -> io::Result<u64> {
+    match sendfile_only(socket, file, offset, len) {
+        Err(error) if is_unsuited(&error) => send_read(socket, file, offset, len),
+        result => result,
+    }
+}
+
+/// Tells whether an error of sendfile(2) is about the call, and neither about the file's content nor the socket.
+fn is_unsuited(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::EPERM | libc::EACCES)
+    )
+}
+
+/// Reads at most [`READ_BYTES_MAX`] from `offset` on, and sends as much of that as the socket takes.
+fn send_read(socket: RawFd, file: &File, offset: u64, len: u64) -> io::Result<u64> {
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(READ_BYTES_MAX)];
+    let read = file.read_at(&mut bytes, offset)?;
+    match bytes.get(..read) {
+        Some(bytes) if read > 0 => net::send_now(socket, bytes, &[]).map(|sent| sent as u64),
+        _ => Ok(0),
+    }
+}
+
+fn sendfile_only(socket: RawFd, file: &File, offset: u64, len: u64) -> io::Result<u64> {
     let mut at = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     let len = usize::try_from(len).unwrap_or(usize::MAX);
     // SAFETY: F_GETFL takes no pointer.
@@ -168,6 +200,40 @@ mod tests {
         drain(&read).unwrap();
         let error = File::from(read).read(&mut [0; 1]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_pipe_that_cannot_be_read_says_so() {
+        let (_read, write) = nonblocking_pipe().unwrap();
+        assert_eq!(drain(&write).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+
+    #[test]
+    fn what_sendfile_is_not_suited_for_is_read_and_sent() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let directory = File::open(std::env::temp_dir()).unwrap();
+        let error = sendfile(ours.as_raw_fd(), &directory, 0, 10).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EISDIR), "it is reading that fails");
+        let mut file = temporary_file_in(&std::env::temp_dir()).unwrap();
+        file.write_all(b"0123456789").unwrap();
+        assert_eq!(send_read(ours.as_raw_fd(), &file, 3, 5).unwrap(), 5);
+        let mut got = [0; 5];
+        theirs.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"34567");
+        assert_eq!(send_read(ours.as_raw_fd(), &file, 10, 5).unwrap(), 0, "the end");
+    }
+
+    #[test]
+    fn only_files_are_always_ready() {
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (pipe, _end) = nonblocking_pipe().unwrap();
+        let ready = [temporary_file_in(&std::env::temp_dir()).unwrap(), File::open("/dev/null").unwrap()];
+        assert!(ready.iter().all(|file| is_always_ready(file.as_raw_fd())));
+        assert!(
+            !is_always_ready(socket.as_raw_fd())
+                && !is_always_ready(pipe.as_raw_fd())
+                && !is_always_ready(-1)
+        );
     }
 
     #[test]
