@@ -9,6 +9,7 @@
 
 use super::check;
 use super::signal_ring::SignalRing;
+use super::waker;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fmt;
 use std::io;
@@ -168,20 +169,29 @@ impl SignalQueue {
     }
 
     /// Sleeps until a signal is queued or `timeout` has passed. May return early.
-    pub fn wait(&self, timeout: Duration) {
-        self.wait_also_for(self.wake.as_fd(), timeout);
+    ///
+    /// # Errors
+    /// As [`SignalQueue::wait_also_for`].
+    pub fn wait(&self, timeout: Duration) -> io::Result<()> {
+        self.wait_also_for(self.wake.as_fd(), timeout)
     }
 
     /// Waits as [`SignalQueue::wait`] does, and a readable `other` ends it, too.
-    pub fn wait_also_for(&self, other: BorrowedFd<'_>, timeout: Duration) {
+    ///
+    /// # Errors
+    /// What is wrong with the wait for a signal: it did not wait, or the next one will not. Signals are queued still.
+    pub fn wait_also_for(&self, other: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
         let mut fds =
             [self.wake.as_fd(), other].map(|fd| nix::poll::PollFd::new(fd, nix::poll::PollFlags::POLLIN));
         // Rounded up: rounding 0.4 ms down to 0 would spin.
         let milliseconds = u16::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
-        // EINTR is a wake-up too: the handler that interrupted has queued its signal. Nothing else can fail here.
-        let _ = nix::poll::poll(&mut fds, milliseconds);
+        // EINTR is a wake-up too: the handler that interrupted has queued its signal.
+        let waited = match nix::poll::poll(&mut fds, milliseconds) {
+            Err(error) if error != nix::errno::Errno::EINTR => Err(error.into()),
+            _ => Ok(()),
+        };
         // Emptied before the queue is read, so that a signal that comes in between wakes the next wait.
-        let _ = self.wake.read();
+        waited.and(waker::take(&self.wake))
     }
 
     /// Leaves the handlers and the queue in place for the end of the process: signals go on being queued and are not

@@ -14,7 +14,7 @@ use rgunicorn_io::sys::process::Pid;
 use rgunicorn_io::sys::shared::{Scoreboard, Slot};
 use rgunicorn_io::sys::signal::{Signal, SignalQueue};
 use rgunicorn_io::sys::systemd::Notifier;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow::{self, Continue};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
@@ -46,11 +46,22 @@ pub(super) struct Master<'h> {
     pub(super) board: Scoreboard,
     /// The workers that live or are not reaped yet.
     pub(super) slots: HashMap<Pid, WorkerRecord>,
+    /// The troubles that the log knows of.
+    pub(super) told: HashSet<Trouble>,
     pub(super) pidfile: Option<PidFile>,
     /// The program that an upgrade in place starts.
     pub(super) program: Program,
     pub(super) activated: Vec<RawFd>,
     pub(super) notifier: Option<Notifier>,
+}
+
+/// A call of the master's own that fails, which nothing can be done about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Trouble {
+    /// The wait for signals.
+    Wait,
+    /// The question for children that have ended.
+    Reap,
 }
 
 /// The executor's record of a worker.

@@ -3,7 +3,7 @@
 
 use super::event::{Action, MasterEvent, NotifyMessage};
 use super::listener_set::{ListenerSet, SHARED_HINT, limits};
-use super::master::{Master, SIGNALS, WorkerRecord, create_pidfile, set_title};
+use super::master::{Master, SIGNALS, Trouble, WorkerRecord, create_pidfile, set_title};
 use super::plan::plan;
 use super::state::MasterState;
 use super::{
@@ -16,10 +16,15 @@ use rgunicorn_io::sys::{
     clock,
     listener::{ListenAddress, Listener},
 };
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::os::fd::RawFd;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// Between two turns when the wait for signals fails.
+const FAILED_WAIT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs the server: opens the addresses of `config`, or takes their sockets over as `launch` says, keeps
 /// workers alive, and returns the exit status. It returns in the master, and in each worker after
@@ -87,6 +92,7 @@ impl<'h> Master<'h> {
             signals,
             board,
             slots,
+            told: HashSet::new(),
             pidfile,
             program,
             activated,
@@ -119,7 +125,30 @@ impl<'h> Master<'h> {
     fn sleep(&mut self) {
         let timeout = self.state.wait(clock::now());
         if let Some(signals) = &self.signals {
-            self.host.blocking(&mut || signals.wait_also_for(self.board.master_wakeup(), timeout));
+            let mut waited = Ok(());
+            self.host.blocking(&mut || {
+                waited = signals
+                    .wait_also_for(self.board.master_wakeup(), timeout)
+                    .and_then(|()| self.board.drain_master_wakeup());
+                if waited.is_err() {
+                    // It would go on without a rest; all else works, so the master looks after its workers still.
+                    std::thread::sleep(timeout.min(FAILED_WAIT_PAUSE));
+                }
+            });
+            if let Err(error) = waited {
+                self.tell_once(Trouble::Wait, &error);
+            }
+        }
+    }
+
+    /// Logs an error that comes again with each turn, the first time. It holds up nothing but this one thing.
+    fn tell_once(&mut self, trouble: Trouble, error: &io::Error) {
+        if self.told.insert(trouble) {
+            let what = match trouble {
+                Trouble::Wait => "Cannot wait for signals, looking for them instead",
+                Trouble::Reap => "Cannot ask for the ends of workers",
+            };
+            self.host.log(Level::Error, format_args!("{what}: {error}"));
         }
     }
 
@@ -138,7 +167,6 @@ impl<'h> Master<'h> {
             self.apply(MasterEvent::Signal(signal))?;
         }
         self.reap()?;
-        self.board.drain_master_wakeup();
         let readings: Vec<SlotReading> = self.board.readings().collect();
         self.apply(MasterEvent::Tick(&readings))?;
         match self.board.recycling() {
@@ -149,11 +177,18 @@ impl<'h> Master<'h> {
 
     /// Feeds the children that have ended into the table.
     fn reap(&mut self) -> ControlFlow<i32> {
-        while let Ok(Some((pid, exit))) = process::reap() {
+        loop {
+            let (pid, exit) = match process::reap() {
+                Ok(Some(ended)) => ended,
+                Ok(None) => return Continue(()),
+                Err(error) => {
+                    self.tell_once(Trouble::Reap, &error);
+                    return Continue(());
+                }
+            };
             let reading = self.slots.get(&pid).map(|record| record.slot.read());
             self.apply(MasterEvent::Ended { pid, exit, reading })?;
         }
-        Continue(())
     }
 
     /// Feeds an event to the table, performs the actions that come out, and then those that their answers

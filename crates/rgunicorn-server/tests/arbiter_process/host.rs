@@ -135,7 +135,7 @@ impl Host for TestHost {
                     std::thread::sleep(Duration::from_secs(1));
                 }
             }
-            signals.wait(Duration::from_millis(200));
+            signals.wait(Duration::from_millis(200)).unwrap();
             while let Some(signal) = signals.take() {
                 say(&format!("worker got {signal}"));
                 let others = worker.slot.is_replaced() && worker.slot.board().workers() > 0;
