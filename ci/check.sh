@@ -156,6 +156,12 @@ siege() {
 
 loop_random() { RGUNICORN_LOOP_S=$LOOP_S pytest "$VENV" tests/py/test_gevent_loop_random.py; }
 
+# System calls that fail for good, each by itself: all cells of tests/py/failures.py.
+failures() {
+    python tests/py/failures.py
+    FAILURES=all pytest "$VENV" tests/py/test_failures.py --servers=rgunicorn-uring,rgunicorn-epoll,rgunicorn-threads-uring
+}
+
 # What the optimiser makes of the stack rule.
 release_stress() {
     pytest "$RELEASE_VENV" tests/py/test_gevent_stress.py --servers=rgunicorn-uring,rgunicorn-epoll
@@ -304,6 +310,7 @@ step long address-mutants address-wheel "fewer bent requests, in each mode, unde
     address mutants --requests $((MUTANTS * 3 / 100))
 step long address-siege address-wheel "fewer hostile operations, in each mode, under AddressSanitizer" \
     address siege --operations $((OPERATIONS / 10))
+step long failures 'requirements wheel' "each system call that fails for good, with each error" failures
 step long sanitizers '' "address and thread sanitizers, and Miri" script sanitizers
 step long fuzz '' "each fuzz target, for $FUZZ_S seconds" script fuzz "$FUZZ_S"
 step long python-3.12 '' "Rust tests and the start of the suite on CPython 3.12" other_python 3.12
