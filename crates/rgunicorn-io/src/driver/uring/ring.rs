@@ -11,6 +11,7 @@ use std::time::Duration;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, squeue};
 
+use crate::sys::clock::{self, Instant};
 use crate::sys::inherited;
 
 /// Below this there is no use in halving further: overflow would be the normal case.
@@ -20,8 +21,8 @@ const SQ_ENTRIES_MIN: u32 = 64;
 /// Longer time-outs (about 30 years) are as good as this one, and could overflow the kernel's time.
 const WAIT_MAX: Duration = Duration::from_secs(1_000_000_000);
 
-/// Enters in a row that may be refused for the moment before that counts as for good: seconds, with the pause.
-const REFUSALS_MAX: u32 = 5_000;
+/// How long enters in a row may be refused for the moment before that counts as for good.
+const REFUSED_MAX: Duration = Duration::from_secs(5);
 /// The first of them, which are followed by the next at once.
 const REFUSALS_FREE: u32 = 10;
 /// Between two of the others, so that the worker does not spin.
@@ -40,6 +41,8 @@ pub(super) struct Ring {
     pub(super) overflows: u64,
     /// Enters in a row that the kernel has refused for the moment.
     refusals: u32,
+    /// The time of the first of them.
+    refused_since: Instant,
     owner: (u32, ThreadId),
     /// Bound to its thread: the kernel refuses every other one (`EEXIST`).
     not_send: PhantomData<*const ()>,
@@ -74,6 +77,7 @@ impl Ring {
             enters: 0,
             overflows: 0,
             refusals: 0,
+            refused_since: Instant::default(),
             owner: (std::process::id(), thread::current().id()),
             not_send: PhantomData,
         })
@@ -220,16 +224,26 @@ impl Ring {
                 // The time is over; a signal came.
                 Some(libc::ETIME | libc::EINTR) => Ok(()),
                 // The kernel wants completions reaped first, or is short of memory for a moment.
-                Some(libc::EBUSY | libc::EAGAIN) if self.refusals < REFUSALS_MAX => {
-                    self.refusals += 1;
-                    if self.refusals > REFUSALS_FREE {
-                        thread::sleep(REFUSED_PAUSE);
-                    }
-                    Ok(())
-                }
+                Some(libc::EBUSY | libc::EAGAIN) => self.refused(error),
                 _ => Err(error),
             },
         }
+    }
+
+    /// Handles an enter that the kernel has refused for the moment.
+    fn refused(&mut self, error: io::Error) -> io::Result<()> {
+        let now = clock::now();
+        if self.refusals == 0 {
+            self.refused_since = now;
+        }
+        if now.since(self.refused_since) >= REFUSED_MAX {
+            return Err(error);
+        }
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals > REFUSALS_FREE {
+            thread::sleep(REFUSED_PAUSE);
+        }
+        Ok(())
     }
 
     /// Takes the next completion, the stash first.
