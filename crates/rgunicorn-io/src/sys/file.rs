@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 
 use super::check;
@@ -114,15 +114,9 @@ pub fn duplicate_regular_file(fd: RawFd) -> io::Result<File> {
 /// Tells whether a descriptor is of a kind that epoll may refuse (`EPERM`) because it is always ready: a regular file,
 /// a directory, a device. The refusal of any other one is an error.
 pub fn is_always_ready(fd: RawFd) -> bool {
-    // SAFETY: all-zero bytes are a valid stat.
-    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-    // SAFETY: `stat` is writable during the call.
-    let known = unsafe { libc::fstat(fd, &raw mut stat) } == 0;
-    known
-        && matches!(
-            stat.st_mode & libc::S_IFMT,
-            libc::S_IFREG | libc::S_IFDIR | libc::S_IFCHR | libc::S_IFBLK
-        )
+    let kind =
+        duplicate(fd).and_then(|copy| File::from(copy).metadata()).map(|metadata| metadata.file_type());
+    kind.is_ok_and(|kind| kind.is_file() || kind.is_dir() || kind.is_char_device() || kind.is_block_device())
 }
 
 /// Sends at most `len` bytes of `file` from `offset` to `socket` without waiting, by sendfile(2). Returns how many
