@@ -113,9 +113,7 @@ pub(super) fn run(
 fn serve(py: Python<'_>, ready: ReadyWorker) -> Outcome {
     let ReadyWorker { worker, reactor, executor, watch, watchdog } = ready;
     reactor.handles().slot.set_booted();
-    if let Err(error) = worker.setattr(py, "booted", true) {
-        error.write_unraisable(py, None);
-    }
+    worker.setattr(py, "booted", true).unwrap_or_else(|error| error.write_unraisable(py, None));
     let mut outcome: Outcome = match executor {
         Executor::Direct(app) => serve_directly(&reactor, &app, &app, watchdog).into(),
         Executor::Greenlets(app) => serve_greenlets(py, &reactor, &app, &app, &watch, watchdog).into(),
@@ -326,9 +324,7 @@ impl<'py> WorkerBoot<'_, 'py> {
         let (control, hooks) = (self.control.clone(), identified.signal_hooks.clone());
         let leave = move |py: Python<'_>| {
             control.stop();
-            if let Err(error) = hooks.on_int(py) {
-                error.write_unraisable(py, None);
-            }
+            hooks.on_int(py).unwrap_or_else(|error| error.write_unraisable(py, None));
         };
         reloader::start(py, settings, &self.errors, broken, leave).map_err(BootError::Other)?;
         Ok(app)

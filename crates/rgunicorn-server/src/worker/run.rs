@@ -13,7 +13,6 @@ use rgunicorn_io::sys::clock;
 use rgunicorn_io::sys::net::is_lost;
 use rgunicorn_io::sys::tempfile;
 
-use super::accept::Acceptor;
 use super::app::{App, ExitStatus};
 use super::conn::io::ConnIo;
 use super::event_source::{EventSource, is_external, token_of};
@@ -21,7 +20,6 @@ use super::ids::ConnId;
 use super::jobs::{Job, NextJob};
 use super::reactor::{Parts, Reactor};
 use super::setup::STATUS_BROKEN;
-use super::wakes::Wakes;
 use crate::log::{ErrorLog, Level, RepeatedLine};
 
 /// Application calls between two looks at the rings. One turn of the ring delivers about 20 requests.
@@ -163,12 +161,12 @@ impl Reactor {
         // Several answers leave together.
         core.turn.add_requests(tasks.len());
         let mut parts = core.parts(&self.setup);
-        self.handle_late(&mut parts);
+        parts.handle_late(self);
         for completion in completions.extract_if(.., |completion| !is_external(completion)) {
             if parts.io.puts_off(&completion) {
                 parts.io.conns.push_late(completion);
             } else {
-                self.handle(&mut parts, completion);
+                parts.handle(self, completion);
             }
         }
         // Behind them, for a task may take a connection over, with all that has been received.
@@ -266,77 +264,6 @@ impl Reactor {
 
 /// Parts of the steps.
 impl Reactor {
-    /// Handles the completions that earlier turns have put off, as many as this one may.
-    #[inline]
-    fn handle_late(&self, parts: &mut Parts<'_>) {
-        while parts.io.conns.has_late() && !parts.io.turn.handling.is_over(|| parts.io.driver.now()) {
-            let Some(completion) = parts.io.conns.pop_late() else { return };
-            parts.io.turn.handling.count(&completion);
-            self.handle(parts, completion);
-        }
-    }
-
-    /// Handles one completion. Nothing in here reaches the application; a panic ends its connection only.
-    fn handle(&self, parts: &mut Parts<'_>, completion: Completion) {
-        let Parts { acceptor, io, wakes, .. } = parts;
-        let source = token_of(&completion).and_then(EventSource::from_token);
-        let fine = guarded(&self.handles().errors, "a completion", || match (source, completion) {
-            (Some(EventSource::Recv(id)), Completion::Recv { outcome, .. }) => io.on_recv(id, outcome),
-            (Some(EventSource::Send(id)), Completion::Sent { result, buf, .. }) => {
-                io.on_sent(id, result, buf);
-            }
-            (Some(EventSource::Writable(id)), Completion::Poll { .. }) => io.on_writable(id),
-            (Some(EventSource::Listener(index)), Completion::Poll { result, .. }) => {
-                acceptor.on_acceptable(io, index, &result);
-            }
-            (
-                Some(source @ (EventSource::SiblingWakeup | EventSource::Wake | EventSource::Mail)),
-                Completion::Poll { result, .. },
-            ) => self.on_own_poll(acceptor, io, wakes, source, result),
-            (_, Completion::Orphan { buf }) => io.memory.defer_drop(buf),
-            (_, completion) => debug_assert!(false, "{completion:?}"),
-        });
-        if let (false, Some(id)) = (fine, source.and_then(EventSource::conn)) {
-            close_failed(io, id);
-        }
-    }
-
-    /// Handles the end of a poll of one of the worker's own descriptors, which is emptied then. Where that fails, it
-    /// would end in each turn, and the loop would never sleep: it is polled again after a pause; and what fails for
-    /// long, or is of no use any more, is not waited for.
-    fn on_own_poll(
-        &self,
-        acceptor: &mut Acceptor,
-        io: &ConnIo<'_>,
-        wakes: &mut Wakes,
-        source: EventSource,
-        result: io::Result<u32>,
-    ) {
-        let (board, now) = (self.handles().slot.board(), io.turn.now());
-        let is_lost = is_gone(&result);
-        let emptied = match source {
-            EventSource::SiblingWakeup => acceptor.on_sibling_wakeup(board, now),
-            EventSource::Mail => {
-                wakes.end_mail_poll();
-                self.mailbox().map_or(Ok(()), |mailbox| mailbox.drain())
-            }
-            _ => wakes.drain_signals(),
-        };
-        if source == EventSource::Wake {
-            self.signalled.set(true);
-        }
-        match result.and(emptied) {
-            Ok(()) if is_lost => self.give_up(POLLING, &io::ErrorKind::BrokenPipe.into()),
-            Ok(()) => wakes.end_failures(),
-            Err(error) if wakes.note_failure(now) || is_lost => self.give_up(POLLING, &error),
-            Err(error) => io.log(
-                RepeatedLine::DriverRefused,
-                Level::Warning,
-                format_args!("Cannot poll a descriptor of the worker's own for the moment: {error}"),
-            ),
-        }
-    }
-
     /// Ends a piece of application work, unless this turn has `done` none, and begins the next, if there is
     /// one and this turn may have more.
     fn next_job(&self, done: usize) -> Option<NextJob> {
@@ -370,6 +297,73 @@ impl Reactor {
             NextJob::Run(Job::Resume(id)) => app.resume(self, id),
             NextJob::Run(Job::Abandon(id)) => app.abandon(self, id),
             NextJob::Run(Job::Refused(request, status)) => app.refused(self, request, status),
+        }
+    }
+}
+
+/// What completions do to the parts.
+impl Parts<'_> {
+    /// Handles the completions that earlier turns have put off, as many as this one may.
+    #[inline]
+    fn handle_late(&mut self, reactor: &Reactor) {
+        while self.io.conns.has_late() && !self.io.turn.handling.is_over(|| self.io.driver.now()) {
+            let Some(completion) = self.io.conns.pop_late() else { return };
+            self.io.turn.handling.count(&completion);
+            self.handle(reactor, completion);
+        }
+    }
+
+    /// Handles one completion. Nothing in here reaches the application; a panic ends its connection only.
+    fn handle(&mut self, reactor: &Reactor, completion: Completion) {
+        let source = token_of(&completion).and_then(EventSource::from_token);
+        let fine = guarded(&reactor.handles().errors, "a completion", || match (source, completion) {
+            (Some(EventSource::Recv(id)), Completion::Recv { outcome, .. }) => self.io.on_recv(id, outcome),
+            (Some(EventSource::Send(id)), Completion::Sent { result, buf, .. }) => {
+                self.io.on_sent(id, result, buf);
+            }
+            (Some(EventSource::Writable(id)), Completion::Poll { .. }) => self.io.on_writable(id),
+            (Some(EventSource::Listener(index)), Completion::Poll { result, .. }) => {
+                self.acceptor.on_acceptable(&mut self.io, index, &result);
+            }
+            (
+                Some(source @ (EventSource::SiblingWakeup | EventSource::Wake | EventSource::Mail)),
+                Completion::Poll { result, .. },
+            ) => self.on_own_poll(reactor, source, result),
+            (_, Completion::Orphan { buf }) => self.io.memory.defer_drop(buf),
+            (_, completion) => debug_assert!(false, "{completion:?}"),
+        });
+        if let (false, Some(id)) = (fine, source.and_then(EventSource::conn)) {
+            close_failed(&mut self.io, id);
+        }
+    }
+
+    /// Handles the end of a poll of one of the worker's own descriptors, which is emptied then. Where that fails, it
+    /// would end in each turn, and the loop would never sleep: it is polled again after a pause; and what fails for
+    /// long, or is of no use any more, is not waited for.
+    fn on_own_poll(&mut self, reactor: &Reactor, source: EventSource, result: io::Result<u32>) {
+        let Parts { acceptor, wakes, io, .. } = self;
+        let (board, now) = (reactor.handles().slot.board(), io.turn.now());
+        let is_lost = is_gone(&result);
+        let emptied = match source {
+            EventSource::SiblingWakeup => acceptor.on_sibling_wakeup(board, now),
+            EventSource::Mail => {
+                wakes.end_mail_poll();
+                reactor.mailbox().map_or(Ok(()), |mailbox| mailbox.drain())
+            }
+            _ => wakes.drain_signals(),
+        };
+        if source == EventSource::Wake {
+            reactor.signalled.set(true);
+        }
+        match result.and(emptied) {
+            Ok(()) if is_lost => reactor.give_up(POLLING, &io::ErrorKind::BrokenPipe.into()),
+            Ok(()) => wakes.end_failures(),
+            Err(error) if wakes.note_failure(now) || is_lost => reactor.give_up(POLLING, &error),
+            Err(error) => io.log(
+                RepeatedLine::DriverRefused,
+                Level::Warning,
+                format_args!("Cannot poll a descriptor of the worker's own for the moment: {error}"),
+            ),
         }
     }
 }
