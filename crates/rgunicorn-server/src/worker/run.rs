@@ -161,7 +161,9 @@ impl Reactor {
         // Several answers leave together.
         core.turn.add_requests(tasks.len());
         let mut parts = core.parts(&self.setup);
-        parts.handle_late(self);
+        if parts.io.conns.has_late() {
+            parts.handle_late(self);
+        }
         for completion in completions.extract_if(.., |completion| !is_external(completion)) {
             if parts.io.puts_off(&completion) {
                 parts.io.conns.push_late(completion);
@@ -304,7 +306,6 @@ impl Reactor {
 /// What completions do to the parts.
 impl Parts<'_> {
     /// Handles the completions that earlier turns have put off, as many as this one may.
-    #[inline]
     fn handle_late(&mut self, reactor: &Reactor) {
         while self.io.conns.has_late() && !self.io.turn.handling.is_over(|| self.io.driver.now()) {
             let Some(completion) = self.io.conns.pop_late() else { return };
@@ -314,6 +315,7 @@ impl Parts<'_> {
     }
 
     /// Handles one completion. Nothing in here reaches the application; a panic ends its connection only.
+    #[inline]
     fn handle(&mut self, reactor: &Reactor, completion: Completion) {
         let source = token_of(&completion).and_then(EventSource::from_token);
         let fine = guarded(&reactor.handles().errors, "a completion", || match (source, completion) {

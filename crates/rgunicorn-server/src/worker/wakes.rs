@@ -39,7 +39,9 @@ impl Wakes {
 
     /// Tells whether polls may be armed.
     pub(crate) fn begin_wait(&mut self, now: Instant) -> bool {
-        self.paused_until = self.paused_until.filter(|until| now < *until);
+        if self.paused_until.is_some_and(|until| now >= until) {
+            self.paused_until = None;
+        }
         self.paused_until.is_none()
     }
 

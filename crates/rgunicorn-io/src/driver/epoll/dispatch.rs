@@ -133,6 +133,7 @@ impl Epoll {
 
     /// Receives once per readiness: what is left is reported again by the next wait, after the other connections'
     /// turn. So is all of it if this wait has brought enough.
+    #[inline]
     fn receive(&mut self, key: OpKey, fd: RawFd, token: Token, out: &mut Vec<Completion>) {
         if self.budget.is_full() {
             self.stats.deferrals += 1;
