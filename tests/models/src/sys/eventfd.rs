@@ -29,6 +29,16 @@ impl std::ops::BitOr for EfdFlags {
     }
 }
 
+/// EAGAIN, in the place of nix's `Errno`.
+#[derive(Debug)]
+pub struct Again;
+
+impl From<Again> for io::Error {
+    fn from(_: Again) -> Self {
+        io::ErrorKind::WouldBlock.into()
+    }
+}
+
 #[derive(Debug, Default)]
 struct Counter {
     count: Mutex<u64>,
@@ -72,9 +82,9 @@ impl EventFd {
     ///
     /// # Errors
     /// EAGAIN when nothing was written.
-    pub fn read(&self) -> io::Result<u64> {
+    pub fn read(&self) -> Result<u64, Again> {
         match std::mem::take(&mut *self.counter.count.lock().unwrap()) {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
+            0 => Err(Again),
             count => Ok(count),
         }
     }

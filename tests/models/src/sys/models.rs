@@ -107,7 +107,7 @@ fn a_loop_with_a_lock_misses_no_wake_up() {
         event.poll();
         let _work = lock.lock().unwrap();
         waker.set_sleeping(false);
-        waker.drain();
+        waker.drain().unwrap();
     }
     others.into_iter().for_each(|other| other.join().unwrap());
 }

@@ -22,9 +22,9 @@ fn turns(mailbox: &Mailbox, event: &EventFd, wanted: impl Fn() -> bool) {
     while !wanted() {
         if mailbox.begin_wait() {
             event.poll();
-            mailbox.drain();
+            mailbox.drain().unwrap();
         } else if event.count() > 0 {
-            mailbox.drain();
+            mailbox.drain().unwrap();
         }
         mailbox.end_wait().into_iter().for_each(|task| task(&Reactor));
     }
