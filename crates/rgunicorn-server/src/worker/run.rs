@@ -303,7 +303,7 @@ impl Reactor {
     }
 }
 
-/// What completions do to the parts.
+/// The parts that completions are for.
 impl Parts<'_> {
     /// Handles the completions that earlier turns have put off, as many as this one may.
     fn handle_late(&mut self, reactor: &Reactor) {
