@@ -126,6 +126,10 @@ def main():
     elif KIND == "run":
         sys.argv[1:] = read_options()["argv"]
         wsgiapp.run()
+    elif KIND == "paste":
+        # As PasteDeploy calls it for the file's section `server:main`, whose values are texts.
+        local = {key: str(value) for key, value in read_options().items()}
+        importlib.import_module(f"{PACKAGE}.app.pasterapp").serve(handler_app, {"__file__": "shop.ini"}, **local)
     elif KIND == "incomplete":
         base.BaseApplication()
     print("not reached", flush=True)

@@ -52,11 +52,11 @@ class Programs:
     def embedded(self, kind):
         return Embedded(self.flavour.name, self.flavour.program, (), kind)
 
-    def start(self, kind, deaths=False, **options):
-        """Start a program and wait until its server listens."""
+    def start(self, kind, deaths=False, at=None, **options):
+        """Start a program and wait until its server listens; `at`: there, and it does not say so."""
         self.write(**options)
         launch = self._launch(self.embedded(kind))
-        return launch(None, bind=None, workdir=self.workdir, deaths=deaths, env=self.environment())
+        return launch(None, bind=None, workdir=self.workdir, deaths=deaths, at=at, env=self.environment())
 
     def run(self, kind, **options):
         """Run one to its end."""
@@ -123,6 +123,38 @@ def test_hooks_and_reload(programs):
     wait_notes(server, "load", 3)
     assert server.terminate() == 0
     assert events(notes(server))[-1] == "on_exit"
+
+
+LOGGING = """
+[loggers]
+keys = root, gunicorn.error
+[handlers]
+keys = file
+[formatters]
+keys = plain
+[logger_root]
+handlers = file
+[logger_gunicorn.error]
+level = INFO
+handlers = file
+propagate = 0
+qualname = gunicorn.error
+[handler_file]
+class = FileHandler
+args = ("paste.log",)
+formatter = plain
+[formatter_plain]
+format = by paste: %(message)s
+"""
+
+
+def test_a_server_runner_of_paste_takes_the_logging_of_its_file(programs):
+    (programs.workdir / "shop.ini").write_text(LOGGING)
+    path = str(programs.workdir / "server.sock")
+    server = programs.start("paste", at=path, bind="unix:server.sock", workers=1)
+    assert answer(server, "/path")["path"] == "/path"
+    assert "by paste: Booting worker with pid" in (programs.workdir / "paste.log").read_text()
+    assert server.terminate() == 0
 
 
 def test_reload_of_a_preloaded_application(programs):
