@@ -58,7 +58,8 @@ impl Lifecycle {
             acceptor.begin_drain(io);
             io.drain_idle();
         }
-        let for_others = leaves_queue_to_others(&handles.slot, config.shares_listeners, handles.parent);
+        let for_others = io.setup.retires()
+            || leaves_queue_to_others(&handles.slot, config.shares_listeners, handles.parent);
         // A client that connects later must be refused, or go to another worker, and not wait in vain.
         if self.await_queue(acceptor.has_listeners() && !for_others) && acceptor.take_queue(io) {
             self.await_queue(false);

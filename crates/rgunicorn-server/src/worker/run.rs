@@ -87,7 +87,7 @@ impl Reactor {
         if control.stopping() {
             lifecycle.drain(acceptor, &mut io);
         }
-        lifecycle.is_over(io.turn.now(), io.conns.is_idle()).then_some(0)
+        lifecycle.is_over(io.turn.now(), io.conns.is_idle()).then(|| self.setup.status_at_end.get())
     }
 
     /// Takes the second step: arms the listeners and the polls of signals and mail. Returns how long the wait
@@ -360,7 +360,8 @@ impl Parts<'_> {
         match result.and(emptied) {
             Ok(()) if is_lost => reactor.give_up(POLLING, &io::ErrorKind::BrokenPipe.into()),
             Ok(()) => wakes.end_failures(),
-            Err(error) if wakes.note_failure(now) || is_lost => reactor.give_up(POLLING, &error),
+            Err(error) if is_lost => reactor.give_up(POLLING, &error),
+            Err(error) if wakes.note_failure(now) => reactor.setup.retire(POLLING, &error),
             Err(error) => io.log(
                 RepeatedLine::DriverRefused,
                 Level::Warning,

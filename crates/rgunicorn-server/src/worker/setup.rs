@@ -86,6 +86,8 @@ pub(crate) struct WorkerSetup {
     pub(crate) policy: Policy,
     /// See [`WorkerSetup::give_up`].
     pub(crate) is_broken: Cell<bool>,
+    /// The exit status of a worker that has nothing left to do; see [`WorkerSetup::retire`].
+    pub(crate) status_at_end: Cell<i32>,
     /// For how long no socket has been of use.
     sockets_failing: Cell<Failing>,
 }
@@ -93,8 +95,8 @@ pub(crate) struct WorkerSetup {
 impl WorkerSetup {
     /// Puts the parts together, of a worker in good health.
     pub(crate) fn new(handles: WorkerHandles, config: WorkerConfig, policy: Policy) -> Self {
-        let (is_broken, sockets_failing) = Default::default();
-        Self { handles, config, policy, is_broken, sockets_failing }
+        let (is_broken, status_at_end, sockets_failing) = Default::default();
+        Self { handles, config, policy, is_broken, status_at_end, sockets_failing }
     }
 
     /// Goes on after an error that is strange for a connection: if it is none of that connection alone, this process
@@ -129,6 +131,20 @@ impl WorkerSetup {
             self.handles.errors.critical(format_args!("{what} failed for good, the worker leaves: {error}"));
         }
         self.handles.control.quit(STATUS_BROKEN);
+    }
+
+    /// Makes the worker leave, with one line and status 1, because of an error that another process may not have. Its
+    /// driver and its connections are fine: what is in progress is answered first.
+    pub(crate) fn retire(&self, what: &str, error: &io::Error) {
+        if self.status_at_end.replace(STATUS_BROKEN) == 0 {
+            self.handles.errors.critical(format_args!("{what} failed for good, the worker leaves: {error}"));
+        }
+        self.handles.control.stop();
+    }
+
+    /// Tells whether [`Self::retire`] was called.
+    pub(crate) fn retires(&self) -> bool {
+        self.status_at_end.get() != 0
     }
 
     /// Writes a line for those who look for a fault, as often as it comes.

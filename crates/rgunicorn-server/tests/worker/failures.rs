@@ -3,9 +3,11 @@
 //! clients get their answers, the beginning of them, an error, or nothing.
 
 use std::cell::RefCell;
+use std::io;
 use std::time::Duration;
 
 use rgunicorn_io::driver::sim::{SimCall, SimConfig};
+use rgunicorn_io::sys::net::is_lost;
 use rgunicorn_server::worker::WorkerConfig;
 
 use crate::app::{answer, pattern};
@@ -79,6 +81,12 @@ fn can_serve(call: SimCall, errno: i32) -> bool {
     matches!(call, SimCall::Poll | SimCall::Shutdown) || matches!(errno, libc::EPIPE | libc::ENOTCONN)
 }
 
+/// Tells whether a failure takes more than new connections: those that there are can be answered otherwise.
+fn breaks(call: SimCall, errno: i32) -> bool {
+    let accepts = matches!(call, SimCall::Accept | SimCall::PollListener);
+    !accepts || is_lost(&io::Error::from_raw_os_error(errno))
+}
+
 /// Lets `call` fail for a while under clients that come and go. Judges the worker by what is seen of it.
 fn fail_for_a_while(seed: u64, call: SimCall, errno: i32, nth: u64) {
     let context = format!("seed {seed}, {call:?} fails with {errno} from the {nth}. on");
@@ -128,7 +136,7 @@ fn fail_for_a_while(seed: u64, call: SimCall, errno: i32, nth: u64) {
     if !degraded && !can_serve(call, errno) {
         return assert_eq!(
             (status, stage.reactor.is_broken()),
-            (Some(1), true),
+            (Some(1), breaks(call, errno)),
             "{context}\n{}",
             stage.errors()
         );
@@ -199,4 +207,19 @@ fn what_fails_for_good_neither_spins_nor_fills_the_log() {
             }
         }
     }
+}
+
+#[test]
+fn a_worker_that_cannot_accept_any_more_answers_those_that_it_has() {
+    let stage = Stage::new(1, &calm(), WorkerConfig { graceful_timeout: FAILING, ..WorkerConfig::default() });
+    let client = stage.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n");
+    stage.settle();
+    stage.net.fail(SimCall::Accept, libc::EPERM, 1);
+    let _never = stage.connect();
+    stage.until("the end is decided", || stage.errors().contains("failed for good"));
+    client.send("123456789");
+    client.finish();
+    assert_eq!(stage.run_to_end(), 1);
+    assert!(client.has(&answer(b"/|123456789", false)));
 }

@@ -36,6 +36,8 @@ const ACCEPT_BATCH_SHARED_MAX: u32 = 1;
 const ACCEPT_BATCH_SOLO_MAX: u32 = 64;
 /// Pause after accept found no descriptor or memory: closing connections free some meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The name of the accepts in the line of a worker that leaves because of them.
+const ACCEPTING: &str = "Accepting connections";
 
 /// One listening socket.
 struct AcceptSocket {
@@ -465,11 +467,14 @@ impl Acceptor {
     /// not close its own.
     fn pause(&mut self, io: &ConnIo<'_>, error: &io::Error, lasts: bool) {
         let now = io.turn.now();
-        // As long as there are connections to serve, a shortage may end with one of them.
-        if is_lost(error) || lasts && (io.conns.len() == 0 || !is_shortage(error)) {
-            return io.setup.give_up("Accepting connections", error);
+        if is_lost(error) {
+            return io.setup.give_up(ACCEPTING, error);
         }
         self.paused_until = Some(now.after(ACCEPT_PAUSE));
+        // As long as there is something to serve, a shortage may end with it. A worker that drains leaves anyway.
+        if lasts && !io.draining && (io.conns.load() == 0 || !is_shortage(error)) {
+            return io.setup.retire(ACCEPTING, error);
+        }
         io.log(
             RepeatedLine::AcceptPaused,
             Level::Warning,
