@@ -117,17 +117,12 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
         (0..CLASSES).filter_map(|list| self.head(list)).map(|(_, at)| Instant(at)).min()
     }
 
-    /// Takes one deadline that is due out: its key and class.
+    /// Takes the deadline out that has been due for longest: its key and class.
     pub fn pop_expired(&mut self, now: Instant) -> Option<(u32, u8)> {
-        for list in 0..CLASSES {
-            if let Some((key, at)) = self.head(list)
-                && at <= now.0
-            {
-                self.clear(key);
-                return Some((key, list as u8));
-            }
-        }
-        None
+        let heads = (0..CLASSES).filter_map(|list| self.head(list).map(|(key, at)| (at, key, list as u8)));
+        let (_, key, class) = heads.filter(|(at, ..)| *at <= now.0).min()?;
+        self.clear(key);
+        Some((key, class))
     }
 }
 
