@@ -23,6 +23,8 @@ const WAIT_MAX: Duration = Duration::from_secs(1_000_000_000);
 
 /// How long enters in a row may be refused for the moment before that counts as for good.
 const REFUSED_MAX: Duration = Duration::from_secs(5);
+/// Refusals that are farther apart have nothing to do with each other.
+const REFUSALS_APART: Duration = Duration::from_secs(2);
 /// The first of them, which are followed by the next at once.
 const REFUSALS_FREE: u32 = 10;
 /// Between two of the others, so that the worker does not spin.
@@ -41,8 +43,8 @@ pub(super) struct Ring {
     pub(super) overflows: u64,
     /// Enters in a row that the kernel has refused for the moment.
     refusals: u32,
-    /// The time of the first of them.
-    refused_since: Instant,
+    /// The times of the first and the last of them.
+    refused: (Instant, Instant),
     owner: (u32, ThreadId),
     /// Bound to its thread: the kernel refuses every other one (`EEXIST`).
     not_send: PhantomData<*const ()>,
@@ -77,7 +79,7 @@ impl Ring {
             enters: 0,
             overflows: 0,
             refusals: 0,
-            refused_since: Instant::default(),
+            refused: Default::default(),
             owner: (std::process::id(), thread::current().id()),
             not_send: PhantomData,
         })
@@ -233,12 +235,15 @@ impl Ring {
     /// Handles an enter that the kernel has refused for the moment.
     fn refused(&mut self, error: io::Error) -> io::Result<()> {
         let now = clock::now();
-        if self.refusals == 0 {
-            self.refused_since = now;
-        }
-        if now.since(self.refused_since) >= REFUSED_MAX {
+        let (first, last) = self.refused;
+        // Between two that are far apart something else took the time, such as a call of the application.
+        if self.refusals == 0 || now.since(last) >= REFUSALS_APART {
+            self.refusals = 0;
+            self.refused.0 = now;
+        } else if now.since(first) >= REFUSED_MAX {
             return Err(error);
         }
+        self.refused.1 = now;
         self.refusals = self.refusals.saturating_add(1);
         if self.refusals > REFUSALS_FREE {
             thread::sleep(REFUSED_PAUSE);
