@@ -115,18 +115,26 @@ impl Epoll {
         }
     }
 
-    /// Receives from those that had no turn in the last wait, as much as this one may bring.
+    /// Receives from those that had no turn in the last wait, as much as this one may bring. They stay marked until
+    /// [`Self::end_deferred`]: this wait's events of them, which tell of the same input, are not for a second turn.
     pub(super) fn receive_deferred(&mut self, out: &mut Vec<Completion>) {
         for _ in 0..self.deferred.len() {
             if self.budget.is_full() {
                 return;
             }
             let Some(key) = self.deferred.pop_front() else { return };
-            if let Some((fd, OpPhase::Armed, &mut Op::Recv { token, ref mut deferred, .. })) =
-                self.ops.get_mut(key)
-            {
-                *deferred = 0;
+            if let Some((fd, OpPhase::Armed, &mut Op::Recv { token, .. })) = self.ops.get_mut(key) {
+                self.served.push(key);
                 self.receive(key, fd, token, out);
+            }
+        }
+    }
+
+    /// Ends the turn of those: the next wait's events count.
+    pub(super) fn end_deferred(&mut self) {
+        for key in self.served.drain(..) {
+            if let Some((_, _, Op::Recv { deferred, .. })) = self.ops.get_mut(key) {
+                *deferred = 0;
             }
         }
     }

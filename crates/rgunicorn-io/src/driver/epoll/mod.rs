@@ -40,6 +40,8 @@ pub(crate) struct Epoll {
     awaiting_buffer: VecDeque<OpKey>,
     /// Receptions that are ready and had no turn, because the last wait had brought enough.
     deferred: VecDeque<OpKey>,
+    /// Deferred receptions that have had their turn in this wait.
+    served: Vec<OpKey>,
     budget: WaitBudget,
     /// Bytes of earlier waits that the caller has not handled.
     held: usize,
@@ -67,6 +69,7 @@ impl Epoll {
             queued_since: Instant::default(),
             awaiting_buffer: VecDeque::new(),
             deferred: VecDeque::new(),
+            served: Vec::new(),
             budget: WaitBudget::default(),
             held: 0,
             ready: Vec::new(),
@@ -263,6 +266,9 @@ impl Epoll {
             if !self.dispatch(event, out) {
                 break;
             }
+        }
+        if !self.served.is_empty() {
+            self.end_deferred();
         }
         self.stats.completions += (out.len() - before) as u64;
         Ok(())
