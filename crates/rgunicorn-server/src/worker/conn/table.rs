@@ -216,10 +216,10 @@ impl Connections {
     /// Takes out what such completions have brought of a connection's input, and whether that is its end.
     pub(crate) fn take_late_input(&mut self, id: ConnId, driver: &mut Driver) -> (Vec<u8>, bool) {
         let (mut data, mut end) = (Vec::new(), false);
-        if !self.has_late() {
+        let wanted = EventSource::Recv(id).token();
+        if !self.has_late_of(wanted) {
             return (data, end);
         }
-        let wanted = EventSource::Recv(id).token();
         for completion in std::mem::take(&mut self.late) {
             match completion {
                 Completion::Recv { token, outcome } if token == wanted => match outcome {

@@ -4,6 +4,7 @@ use rgunicorn_io::sys::clock::Instant;
 
 use super::ConnPhase;
 use super::io::{BytesIn, ConnIo, DRAIN_FRESH};
+use crate::worker::event_source::EventSource;
 use crate::worker::handling::SYSTEM_CALLS_BYTES;
 use crate::worker::ids::ConnId;
 use crate::worker::timers::ConnTimer;
@@ -51,6 +52,10 @@ impl ConnIo<'_> {
                 if self.conns.get(id).is_some_and(|conn| conn.phase == ConnPhase::Head) {
                     self.close(id);
                 }
+            }
+            // The rest of a body, and perhaps the next request, that have come in time and wait for their turn.
+            (false, ConnPhase::Skipping) if self.conns.has_late_of(EventSource::Recv(id).token()) => {
+                self.start_timer(id, timer, DRAIN_FRESH);
             }
             (false, _) => self.close(id),
         }
