@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 
 use super::check;
-use super::net;
+use super::net::{self, is_shortage};
 use super::place::Place;
 
 /// Most bytes of a file that are read to be sent, at once: what a socket takes, as a rule.
@@ -114,8 +114,12 @@ pub fn duplicate_regular_file(fd: RawFd) -> io::Result<File> {
 /// Tells whether a descriptor is of a kind that epoll may refuse (`EPERM`) because it is always ready: a regular file,
 /// a directory, a device. The refusal of any other one is an error.
 pub fn is_always_ready(fd: RawFd) -> bool {
-    let kind =
-        duplicate(fd).and_then(|copy| File::from(copy).metadata()).map(|metadata| metadata.file_type());
+    let copy = match duplicate(fd) {
+        Ok(copy) => copy,
+        // Then it cannot be known, and to say no would end what waits for a file.
+        Err(error) => return is_shortage(&error),
+    };
+    let kind = File::from(copy).metadata().map(|metadata| metadata.file_type());
     kind.is_ok_and(|kind| kind.is_file() || kind.is_dir() || kind.is_char_device() || kind.is_block_device())
 }
 
