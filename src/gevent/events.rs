@@ -18,9 +18,16 @@ use super::{READ, WRITE};
 /// After the waker could not be polled or emptied.
 const FAILED_WAKE_PAUSE: Duration = Duration::from_millis(10);
 
-/// Turns what the wait brought into events of watchers: libev's order is checks, timers, descriptors. True if there are
-/// any.
-pub(super) fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>) -> bool {
+/// The outcome of [`collect`].
+pub(super) struct Collected {
+    /// There are events to be handled.
+    pub(super) has_events: bool,
+    /// Python may have run: files were looked at, or watchers let go of.
+    pub(super) ran_code: bool,
+}
+
+/// Turns what the wait brought into events of watchers: libev's order is checks, timers, descriptors.
+pub(super) fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>) -> Collected {
     let py = this.py();
     let me = this.get();
     let arrived = me.state.with(py, LoopState::end_wait);
@@ -57,7 +64,7 @@ pub(super) fn collect(this: &Bound<'_, Loop>, completions: &mut Vec<Completion>)
     if idle {
         queue_idle(me, py);
     }
-    idle || pending
+    Collected { has_events: idle || pending, ran_code: arrived.timers || arrived.sent }
 }
 
 /// Turns a completed poll into an event of its watcher.

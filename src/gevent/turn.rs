@@ -78,11 +78,14 @@ fn turns(this: &Bound<'_, Loop>, nowait: bool, once: bool) -> PyResult<()> {
             source = enter(me, py)?;
         }
         source = wait(me, py, nowait, source, &mut completions)?;
-        if collect(this, &mut completions) {
+        let collected = collect(this, &mut completions);
+        if collected.has_events {
             if let Some(source) = me.source(py) {
                 source.before_work();
             }
             handle_pending(this);
+        }
+        if collected.has_events || collected.ran_code {
             source = me.source(py);
         }
         let is_serving = source.is_some();
