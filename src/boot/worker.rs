@@ -318,9 +318,7 @@ impl<'py> WorkerBoot<'_, 'py> {
         let (app, broken) = self.load(&identified.worker.getattr("app")?)?;
         identified.worker.setattr("wsgi", &app)?;
         self.run_hook(Hook::PostWorkerInit)?;
-        let app = Py::new(py, ServedApp::new(identified.worker.getattr("wsgi")?.unbind()))?;
-        // What hooks of requests and threads of the configuration put there later counts, too.
-        identified.worker.setattr("_served", &app)?;
+        let app = ServedApp::of_worker(&identified.worker)?;
         let (control, hooks) = (self.control.clone(), identified.signal_hooks.clone());
         let leave = move |py: Python<'_>| {
             control.stop();

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use pyo3::exceptions::PySystemExit;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -38,12 +39,25 @@ impl ServedApp {
         let before = self.0.with(py, |current| std::mem::replace(current, app));
         drop(before);
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.0.peek(|app| visit.call(app)).unwrap_or(Ok(()))
+    }
 }
 
 impl ServedApp {
-    /// Makes the one that begins with `app`.
-    pub fn new(app: Py<PyAny>) -> Self {
-        Self(GilCell::new(app))
+    /// Makes that of a worker's object, with what `worker.wsgi` is. What hooks of requests and threads of the
+    /// configuration put there later counts, too.
+    ///
+    /// # Errors
+    /// `MemoryError`, and those of the object's attributes.
+    pub fn of_worker(worker: &Bound<'_, PyAny>) -> PyResult<Py<Self>> {
+        let py = worker.py();
+        let served = Py::new(py, Self(GilCell::new(worker.getattr("wsgi")?.unbind())))?;
+        worker.setattr("_served", &served)?;
+        // Another thread may have put something else there just before.
+        served.get().replace(py, worker.getattr("wsgi")?.unbind());
+        Ok(served)
     }
 
     /// Returns the application of this moment.
