@@ -308,6 +308,12 @@ class Run:
     complaints: list[str] = field(default_factory=list)
     findings: Findings = field(default_factory=Findings)
     notes: list[str] = field(default_factory=list)
+    used: Rule | None = None
+
+    @property
+    def failed(self) -> int:
+        """How often the call has failed."""
+        return sum(self.used.failed.values()) if self.used else 0
 
     def complain(self, text: str) -> None:
         self.complaints.append(text)
@@ -325,7 +331,8 @@ class Run:
                 return pid in first
             return pid != server.pid
 
-        return Rule(cell.call, getattr(errno, cell.error), hits, max(cell.nth, 1), ARGUMENTS[cell.of])
+        self.used = Rule(cell.call, getattr(errno, cell.error), hits, max(cell.nth, 1), ARGUMENTS[cell.of])
+        return self.used
 
     def starts(self) -> bool:
         """Start the server, with the failure or before it. Whether it serves."""
@@ -357,8 +364,7 @@ class Run:
     def goes_on(self) -> None:
         """Let the server work under the failure and after it."""
         self.under_failure()
-        assert self.denials.rule is not None
-        self.notes.append(f"{dict(self.findings.outcomes)} {sum(self.denials.rule.failed.values())} failures")
+        self.notes.append(f"{dict(self.findings.outcomes)} {self.failed} failures")
         if self.cell.who == "worker":
             # Files are the application's own affair, and may be what cannot be had.
             self.recovers("alone", "pair", "echo", "stream", "big")

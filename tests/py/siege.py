@@ -302,7 +302,7 @@ class Siege:
         self.epoll = select.epoll()
         self.waiting: dict[int, tuple[str, Connection, Steps]] = {}
         self.since: dict[int, float] = {}
-        self.asleep: list[tuple[float, int, int]] = []
+        self.asleep: list[tuple[float, int, int, tuple[str, Connection, Steps]]] = []
         self.order = itertools.count()
         self.done = 0
 
@@ -322,7 +322,10 @@ class Siege:
             for fd, _ in self.epoll.poll(0 if begun < count and len(self.waiting) < CROWD else pause):
                 self.step(fd)
             while self.asleep and self.asleep[0][0] <= time.monotonic():
-                self.step(heapq.heappop(self.asleep)[2])
+                fd, entry = heapq.heappop(self.asleep)[2:]
+                # It may be over: a reset ends a sleep, and the number may be another's by now.
+                if self.waiting.get(fd) is entry:
+                    self.step(fd)
             self.complain()
 
     def step(self, fd: int) -> None:
@@ -341,7 +344,7 @@ class Siege:
         else:
             self.since.pop(fd, None)
             self.epoll.modify(fd, 0)
-            heapq.heappush(self.asleep, (time.monotonic() + wanted, next(self.order), fd))
+            heapq.heappush(self.asleep, (time.monotonic() + wanted, next(self.order), fd, self.waiting[fd]))
 
     def over(self, fd: int) -> None:
         self.epoll.unregister(fd)

@@ -122,8 +122,8 @@ class Denials:
             while ready := dict(events.poll()):
                 if self._end in ready or ready[notices] & select.POLLHUP:
                     return
-                # ENOENT: it was killed, or a signal came first.
-                with contextlib.suppress(FileNotFoundError):
+                # It was killed, or a signal came first.
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                     self._answer(notices)
         finally:
             os.close(notices)

@@ -31,4 +31,6 @@ def pytest_generate_tests(metafunc):
 
 def test_a_call_that_fails_for_good(cell_flavour, cell, workdir):
     run = failures.run(cell, cell_flavour, workdir)
+    # Some of all cells prove the start only: the call is made before, or not at all.
+    assert run.failed or os.environ.get("FAILURES") == "all", (cell, run.notes)
     assert not run.complaints, (run.complaints, run.notes, run.server.log[-4000:])

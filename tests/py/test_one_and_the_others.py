@@ -78,7 +78,7 @@ USUAL_S_MAX = 0.2
 # is bounded, and there is room for as much short input, and for a buffer beyond it. The time is 2 ms by itself, and
 # that for which a busy machine runs other processes.
 INPUT_MAX = (1024 + 16) * 1024
-TURN_MS_MAX = 250.0
+TURN_MS_MAX = 500.0
 LONGEST = re.compile(r"has handled clients for (\S+) ms in its longest turn, and (\d+) bytes in its fullest")
 
 
