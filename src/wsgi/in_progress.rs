@@ -1,7 +1,7 @@
 //! The requests in progress of cooperative mode: a greenlet and a request line for each. Reports of a blocked loop are
 //! made from them, on another thread.
 //!
-//! Entries stay where they are, and are found by number: a line is too large to be moved for every request.
+//! Entries are filled where they are, and found by number: a line is too large to be moved for every request.
 
 use std::sync::Arc;
 

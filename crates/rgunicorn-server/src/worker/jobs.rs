@@ -3,7 +3,7 @@
 use super::ids::RequestId;
 use super::message::Request;
 
-/// A piece of work for the application; they are done in order of arrival.
+/// A piece of work for the application; new ones come before resumptions, each in order of arrival.
 #[derive(Debug)]
 pub(crate) enum Job {
     /// A complete request.
