@@ -486,7 +486,7 @@ def some_cells(flavour: Flavour) -> list[Cell]:
     driver = "epoll" if "epoll" in flavour.options else "uring"
     cells = {
         "uring": [Cell("io_uring_enter", "ENOMEM"), Cell("io_uring_enter", "EPERM", nth=7)],
-        "epoll": [Cell("epoll_ctl", "EPERM"), Cell("epoll_ctl", "ENOSPC"), Cell("epoll_wait", "EBADF", nth=7)],
+        "epoll": [Cell("epoll_ctl", "EPERM"), Cell("epoll_ctl", "ENOSPC"), Cell("epoll_pwait2", "EBADF", nth=7)],
     }[driver]
     cells += [Cell("read", "EIO"), Cell("accept4", "EMFILE"), Cell("sendto", "EIO")]
     if flavour.name in ("rgunicorn-uring", "rgunicorn-epoll"):
