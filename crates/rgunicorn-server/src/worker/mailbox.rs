@@ -231,7 +231,7 @@ mod tests {
         let _ = reactor.before_wait();
         assert!(reactor.wait(app, Duration::from_millis(1), &mut completions));
         reactor.after_wait(&mut completions);
-        reactor.run_jobs(app);
+        reactor.run_jobs(app, false);
         reactor.end_turn();
     }
 

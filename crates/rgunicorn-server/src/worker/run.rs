@@ -59,7 +59,7 @@ impl Reactor {
             }
             self.after_wait(&mut completions);
             debug_assert!(completions.is_empty(), "the driver has no other user");
-            self.run_jobs(app);
+            self.run_jobs(app, false);
             if app.is_forked_child() {
                 return self.handles().control.quitting().unwrap_or(0);
             }
@@ -191,10 +191,11 @@ impl Reactor {
     }
 
     /// Takes the fifth step: runs the application for the jobs at hand, or as many of them as one turn may. New
-    /// requests come first, then those that go on, of which there is one at least.
-    pub fn run_jobs<A: App>(&self, app: &A) {
+    /// requests come first, then those that go on, of which there is one at least. `late`: other work has been done
+    /// since the wait, so the clock is looked at first.
+    pub fn run_jobs<A: App>(&self, app: &A, late: bool) {
         for done in 0.. {
-            let Some(job) = self.next_job(done) else { return };
+            let Some(job) = self.next_job(done, late) else { return };
             let id = job.id();
             if !guarded(&self.handles().errors, "a request", || self.run_job(app, job)) {
                 close_failed(&mut self.core().parts(&self.setup).io, id.conn);
@@ -268,7 +269,7 @@ impl Reactor {
 impl Reactor {
     /// Ends a piece of application work, unless this turn has `done` none, and begins the next, if there is
     /// one and this turn may have more.
-    fn next_job(&self, done: usize) -> Option<NextJob> {
+    fn next_job(&self, done: usize, late: bool) -> Option<NextJob> {
         let core = &mut *self.core();
         let Parts { lifecycle, acceptor, mut io, .. } = core.parts(&self.setup);
         let mut over = false;
@@ -279,6 +280,9 @@ impl Reactor {
             }
             over = done >= JOBS_PER_TURN_MAX || io.turn.has_worked_long();
         } else if io.conns.jobs() > 0 {
+            if late {
+                io.turn.look_at_clock(io.driver.now());
+            }
             io.turn.begin_work();
             acceptor.begin_work(&mut io);
         }

@@ -87,14 +87,6 @@ impl<A: App, H: SourceHost> WorkerSource<A, H> {
     pub fn end(&self) {
         self.is_over.set(true);
     }
-
-    /// Looks at the clock, if there are jobs to do: the loop may have done other work since the wait.
-    fn look_at_clock(&self) {
-        let core = &mut *self.reactor.core();
-        if core.conns.jobs() > 0 {
-            core.turn.look_at_clock(core.driver.now());
-        }
-    }
 }
 
 impl<A: App, H: SourceHost> LoopSource for WorkerSource<A, H> {
@@ -134,8 +126,8 @@ impl<A: App, H: SourceHost> LoopSource for WorkerSource<A, H> {
     }
 
     fn dispatch(&self) {
-        self.look_at_clock();
-        self.reactor.run_jobs(&*self.app);
+        // The loop may have done other work since the wait.
+        self.reactor.run_jobs(&*self.app, true);
         if !self.app.is_forked_child() {
             self.reactor.end_turn();
         }

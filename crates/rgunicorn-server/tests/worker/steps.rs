@@ -20,7 +20,7 @@ fn turn(stage: &Stage, foreign: &mut Vec<Completion>) -> Option<i32> {
     let wait = reactor.before_wait();
     assert!(reactor.wait(&stage.app, wait, foreign));
     reactor.after_wait(foreign);
-    reactor.run_jobs(&stage.app);
+    reactor.run_jobs(&stage.app, false);
     reactor.end_turn();
     None
 }
