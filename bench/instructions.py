@@ -6,7 +6,7 @@
     ... bench/instructions.py --scenario gevent-hello --profile      (where they go; --help for more)
 
 One worker on epoll, since valgrind cannot run io_uring; requests one at a time over 4 kept-alive connections; the
-worker process only. Two runs differ by 0.1% at most (threads: 1%, by how they meet). callgrind.py says how it counts.
+worker process only. Two runs differ by 0.1% at most (threads: 1.5%, by how they meet). callgrind.py says how it counts.
 With --check, the exit status is 1 if a figure is above its record or has none, and 3 if none is, but a record is of
 another environment, so that nothing is known of its figure.
 
@@ -58,7 +58,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", type=_names([OURS, *PEERS]), help="comma-separated; default: all installed ones")
     parser.add_argument("--scenario", type=_names(SCENARIOS), default=[*SCENARIOS], help=f"of {', '.join(SCENARIOS)}")
-    parser.add_argument("--repeat", default=1, type=int, help="runs of each; the median counts")
+    parser.add_argument("--repeat", default=1, type=int, help="runs of each (threads: 3 at least); the median counts")
     parser.add_argument("--python", default=sys.executable, help="the interpreter whose packages are measured")
     parser.add_argument("--build", help="the profile that rgunicorn was built with, if setup.sh has not noted it")
     parser.add_argument("--json", metavar="FILE", help="save every single run")
@@ -100,8 +100,9 @@ def counted(args: argparse.Namespace, name: str, server: str) -> list[dict[str, 
     """The runs of one pair. One that fails is told and has no figure."""
     scenario = SCENARIOS[name]
     runs = []
-    for number in range(args.repeat):
-        title, started = f"{name}, {server}, run {number + 1}/{args.repeat}", time.monotonic()
+    repeat = max(args.repeat, scenario.runs_min)
+    for number in range(repeat):
+        title, started = f"{name}, {server}, run {number + 1}/{repeat}", time.monotonic()
         try:
             profile = callgrind.measure(scenarios.command(args.python, server, scenario), scenario.load)
         except (OSError, RuntimeError) as error:

@@ -42,6 +42,8 @@ class Scenario:
     worker: tuple[str, ...] = ("-k", "uring")
     peers: bool = False
     """The servers of `PEERS` have the same to do; they know one kind of worker only."""
+    runs_min: int = 1
+    """Runs of which the median counts, at least: how threads meet is not the same in two."""
 
     @property
     def uses_gevent(self) -> bool:
@@ -54,7 +56,7 @@ _THREADS = ("-k", "gthread", "--threads", "4")
 SCENARIOS = {
     "hello": Scenario("hello", callgrind.Load(HELLO), peers=True),
     "json": Scenario("answer_json", callgrind.Load(BROWSER), peers=True),
-    "threads-hello": Scenario("hello", callgrind.Load(HELLO), _THREADS),
+    "threads-hello": Scenario("hello", callgrind.Load(HELLO), _THREADS, runs_min=3),
     "gevent-hello": Scenario("hello", callgrind.Load(HELLO), ("-k", "gevent")),
     "gevent-json": Scenario("answer_json", callgrind.Load(BROWSER), ("-k", "gevent")),
 }
