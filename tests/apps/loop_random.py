@@ -264,6 +264,8 @@ class World:
             item.due = kind == "child"
 
     def child(self):
+        # libev does so with the first watcher, which is too late for a child that ends at once.
+        self.loop.install_sigchld()
         pid = os.fork()
         if pid == 0:
             os._exit(0)
