@@ -12,7 +12,7 @@ import sys
 import pytest
 from harness import APPS, environment
 
-pytestmark = pytest.mark.own
+pytestmark = [pytest.mark.own, pytest.mark.one_driver]
 
 SEED = os.environ.get("RGUNICORN_SEED") or str(random.SystemRandom().getrandbits(32))
 SECONDS = float(os.environ.get("RGUNICORN_LOOP_S", "4"))

@@ -14,7 +14,7 @@ import sys
 import pytest
 from harness import APPS, environment
 
-pytestmark = pytest.mark.own
+pytestmark = [pytest.mark.own, pytest.mark.one_driver]
 
 OURS = "rgunicorn.gevent.Loop"
 LIBEV = "libev-cext"
