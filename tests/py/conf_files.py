@@ -53,3 +53,33 @@ def events(notes: list[Note], pid: int | None = None) -> list[str]:
 def facts(note: Note) -> Note:
     """What a hook said, without who said it."""
     return {key: value for key, value in note.items() if key not in ("event", "pid", "ppid")}
+
+
+PASTE_LOGGING = """
+[loggers]
+keys = root, gunicorn.error
+
+[handlers]
+keys = file
+
+[formatters]
+keys = plain
+
+[logger_root]
+level = INFO
+handlers = file
+
+[logger_gunicorn.error]
+level = INFO
+handlers = file
+propagate = 0
+qualname = gunicorn.error
+
+[handler_file]
+class = FileHandler
+args = ("paste.log",)
+formatter = plain
+
+[formatter_plain]
+format = by paste: %(message)s
+"""

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 
 import pytest
-from conf_files import events, facts, notes, wait_notes
+from conf_files import PASTE_LOGGING, events, facts, notes, wait_notes
 from conftest import launcher
 from harness import APPS, Flavour, environment, wait_for
 from rawhttp import TIMEOUT_S
@@ -125,31 +125,8 @@ def test_hooks_and_reload(programs):
     assert events(notes(server))[-1] == "on_exit"
 
 
-LOGGING = """
-[loggers]
-keys = root, gunicorn.error
-[handlers]
-keys = file
-[formatters]
-keys = plain
-[logger_root]
-handlers = file
-[logger_gunicorn.error]
-level = INFO
-handlers = file
-propagate = 0
-qualname = gunicorn.error
-[handler_file]
-class = FileHandler
-args = ("paste.log",)
-formatter = plain
-[formatter_plain]
-format = by paste: %(message)s
-"""
-
-
 def test_a_server_runner_of_paste_takes_the_logging_of_its_file(programs):
-    (programs.workdir / "shop.ini").write_text(LOGGING)
+    (programs.workdir / "shop.ini").write_text(PASTE_LOGGING)
     path = str(programs.workdir / "server.sock")
     server = programs.start("paste", at=path, bind="unix:server.sock", workers=1)
     assert answer(server, "/path")["path"] == "/path"

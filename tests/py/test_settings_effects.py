@@ -5,6 +5,7 @@ import re
 import socket
 
 import pytest
+from conf_files import PASTE_LOGGING
 from harness import run_to_end, wait_for
 from rawhttp import request
 
@@ -290,37 +291,10 @@ def test_request_lines_are_not_shortened(launch):
     assert status == 431
 
 
-LOGGERS = """
+LOGGERS = f"""
 [app:main]
 paste.app_factory = pasted:factory
-
-[loggers]
-keys = root, gunicorn.error
-
-[handlers]
-keys = file
-
-[formatters]
-keys = plain
-
-[logger_root]
-level = INFO
-handlers = file
-
-[logger_gunicorn.error]
-level = INFO
-handlers = file
-propagate = 0
-qualname = gunicorn.error
-
-[handler_file]
-class = FileHandler
-args = ("paste.log",)
-formatter = plain
-
-[formatter_plain]
-format = by paste: %(message)s
-"""
+{PASTE_LOGGING}"""
 
 
 def test_paste_configures_logging(launch, workdir):
