@@ -110,7 +110,9 @@ def counted(args: argparse.Namespace, name: str, server: str) -> list[dict[str, 
             runs.append({"scenario": name, "server": server, "error": str(error)})
             continue
         runs.append({"scenario": name, "server": server, "instructions": profile.total})
-        report.say(f"{title}: {profile.total:,.0f} ({time.monotonic() - started:.0f} s)")
+        # Of a figure that another machine does not show, this says where to look.
+        parts = ", ".join(f"{part} {cost:,.0f}" for part, cost in profile_text.by_part(profile).most_common(4))
+        report.say(f"{title}: {profile.total:,.0f} ({time.monotonic() - started:.0f} s): {parts}")
     if args.profile and "instructions" in runs[-1]:
         print(profile_text.text(f"{name}, {server}", profile, args.top))
     return runs

@@ -48,7 +48,7 @@ def text(title: str, profile: Profile, top: int) -> str:
     inclusive = profile.inclusive()
     own_files = {file: cost for (where, file), cost in profile.files.items() if component(where) == OURS}
     parts = [f"### {title}: {profile.total:,.0f} instructions per request\n"]
-    parts += _rows("by part of the program", _summed((component(f.object), n) for f, n in profile.exclusive.items()))
+    parts += _rows("by part of the program", by_part(profile))
     parts += _rows("own library, by crate or folder", _summed((origin(file), n) for file, n in own_files.items()))
     parts += _rows("own library, by source file", Counter({short(file): n for file, n in own_files.items()}), top)
     parts += _rows("functions, exclusive", _named(profile.exclusive), top)
@@ -56,6 +56,11 @@ def text(title: str, profile: Profile, top: int) -> str:
     parts += _rows("own functions, with what they call", _named(own), top)
     parts += _rows("calls out of our own library, with all that they call", _called_by_us(profile), top)
     return "\n".join(parts)
+
+
+def by_part(profile: Profile) -> Counter[str]:
+    """Instructions of each part of the program."""
+    return _summed((component(f.object), cost) for f, cost in profile.exclusive.items())
 
 
 def _called_by_us(profile: Profile) -> Counter[str]:
