@@ -1,12 +1,13 @@
 """Instructions of user space per request, counted by valgrind: a figure that a busy machine does not change.
 
     bench/setup.sh
-    target/venv-bench/bin/python bench/instructions.py               (every scenario and server; about 3 minutes)
+    target/venv-bench/bin/python bench/instructions.py               (every scenario and server; about 5 minutes)
     ... bench/instructions.py --scenario hello,json --server rgunicorn --check     (compares with the record)
     ... bench/instructions.py --scenario gevent-hello --profile      (where they go; --help for more)
 
 One worker on epoll, since valgrind cannot run io_uring; requests one at a time over 4 kept-alive connections; the
-worker process only. Two runs differ by 0.1% at most (threads: 1.5%, by how they meet). callgrind.py says how it counts.
+worker process only. Two runs on one machine differ by 0.1% (JSON by 0.8%, by what malloc finds; threads by 1.5%, by
+how they meet), and machines by up to 2%: medians of three are compared. callgrind.py says how it counts.
 With --check, the exit status is 1 if a figure is above its record or has none, and 3 if none is, but a record is of
 another environment, so that nothing is known of its figure.
 
@@ -58,7 +59,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", type=_names([OURS, *PEERS]), help="comma-separated; default: all installed ones")
     parser.add_argument("--scenario", type=_names(SCENARIOS), default=[*SCENARIOS], help=f"of {', '.join(SCENARIOS)}")
-    parser.add_argument("--repeat", default=1, type=int, help="runs of each (threads: 3 at least); the median counts")
+    parser.add_argument("--repeat", default=1, type=int, help="runs of each, at least; the median counts")
     parser.add_argument("--python", default=sys.executable, help="the interpreter whose packages are measured")
     parser.add_argument("--build", help="the profile that rgunicorn was built with, if setup.sh has not noted it")
     parser.add_argument("--json", metavar="FILE", help="save every single run")
