@@ -18,7 +18,8 @@ VENV=$ROOT/target/venv-check # apart from .venv: its rgunicorn is the build with
 RELEASE_VENV=$ROOT/target/venv-release # with what users get
 ADDRESS_VENV=$ROOT/target/venv-address # with AddressSanitizer
 CORES=$(nproc)
-SUITE_JOBS=${SUITE_JOBS:-$((CORES > 15 ? 16 : CORES + 1))} # tests at a time: they wait, but a crowd makes boots slow
+SUITE_JOBS=${SUITE_JOBS:-$((CORES > 7 ? 16 : CORES * 2 + 1))} # tests at a time: they wait most of their time
+GEVENT_JOBS=$((CORES > 15 ? 16 : CORES + 1)) # those of gevent compute, and many bound the time of what they wait for
 FUZZ_S=${FUZZ_S:-300}
 MUTANTS=${MUTANTS:-1000000}
 OPERATIONS=${OPERATIONS:-300000}
@@ -83,11 +84,12 @@ beside() {
 
 release_wheel() { beside "$RELEASE_VENV" '--profile release --locked'; }
 
-# pytest VENV ARGUMENTS...: no line for what has passed.
+# pytest VENV ARGUMENTS...: no line for what has passed. Who has no test left takes some of another one's: the longest
+# would be the last otherwise.
 pytest() {
     local venv=$1
     shift
-    PATH="$venv/bin:$PATH" "$venv/bin/python" -m pytest -q --no-header -n "$SUITE_JOBS" "$@"
+    PATH="$venv/bin:$PATH" "$venv/bin/python" -m pytest -q --no-header -n "$SUITE_JOBS" --dist worksteal "$@"
 }
 
 suite() { # SERVERS [PYTEST_ARGUMENTS...]
@@ -184,7 +186,7 @@ example() { VENV=$VENV INSTALL=no ci/run-example.sh --check; }
 stubs() { python -m mypy.stubtest rgunicorn --allowlist ci/stubtest-allowed.txt; }
 
 gevent_choice() { # DRIVER: gevent's own tests on our loop, those that are quick and stable
-    python ci/gevent_tests.py --quick --quiet --jobs "$SUITE_JOBS" --driver "$1"
+    python ci/gevent_tests.py --quick --quiet --jobs "$GEVENT_JOBS" --driver "$1"
 }
 
 # The baseline is of the same machine and the same hour. What fails on that loop is in it, and no fault of ours.
