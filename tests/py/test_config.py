@@ -460,6 +460,8 @@ def test_a_reload_that_fails_to_boot_goes_back(launch, workdir):
     assert server.worker_pid() == old
     server.kill(signal.SIGTTIN)
     (added,) = set(server.wait_workers(2)) - {old}
+    # Until then it opens and closes the files that it imports.
+    server.wait_log(f"Worker {added} .* on ")
     assert os.readlink(f"/proc/{added}/cwd") == str(workdir)
     files = {os.readlink(f"/proc/{added}/fd/{fd}") for fd in os.listdir(f"/proc/{added}/fd")}
     assert str(workdir / "access.log") in files
