@@ -26,7 +26,7 @@ APPS = Path(__file__).resolve().parents[1] / "apps"
 Value = TypeVar("Value")
 POLL_S = 0.01
 # How long a server may take to leave at the end of a test: rgunicorn, and the reference (see `Server.settle`).
-CLOSE_S = {True: 5.0, False: 1.0}
+CLOSE_S = {True: TIMEOUT_S, False: 1.0}
 SETTLE_S = 0.1
 # Settings of the machine that runs the tests must not leak into the servers under test.
 SCRUBBED = (

@@ -13,8 +13,6 @@ from rawhttp import Client, request
 IDLE = 1000
 # Older than the moment in which the next request may be on its way (`DRAIN_FRESH` in worker/lifecycle.rs).
 IDLE_S = 0.7
-STOP_S = 0.3
-TRIES = 3
 # Connections that wait in the kernel's queue.
 QUEUED = 30
 
@@ -68,25 +66,19 @@ def open_idle(server, stack):
 
 @pytest.mark.own(reason="Gunicorn's gthread polls and needs up to 2.3 s")
 def test_a_thousand_idle_connections(launch, bind, many_files):
-    """Closed at once, each with a clean end.
+    """Closed without a wait for their own time or the server's, each with a clean end.
 
-    The best of some tries, because the time contains the end of two processes, whatever else this machine has to do:
-    one good try shows that the server waits for nothing.
+    That nothing at all is waited for, a simulation shows in its own time (`worker/stop.rs`): here the machine's other
+    work is in the time.
     """
-    tries = []
-    for _ in range(TRIES):
-        server = launch("steady:app", "--keep-alive", "30", "--worker-connections", str(IDLE + 10), bind=bind)
-        with contextlib.ExitStack() as stack:
-            clients = open_idle(server, stack)
-            begin = time.monotonic()
-            server.kill(signal.SIGTERM)
-            assert server.wait_exit() == 0
-            tries.append(time.monotonic() - begin)
-            for client in clients:
-                assert_clean_end(client)
-        if tries[-1] < STOP_S:
-            break
-    assert min(tries) < STOP_S, tries
+    patience = ("--keep-alive", "300", "--graceful-timeout", "300")
+    server = launch("steady:app", *patience, "--worker-connections", str(IDLE + 10), bind=bind)
+    with contextlib.ExitStack() as stack:
+        clients = open_idle(server, stack)
+        server.kill(signal.SIGTERM)
+        assert server.wait_exit() == 0
+        for client in clients:
+            assert_clean_end(client)
 
 
 @pytest.mark.one_thread

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::app::answer;
-use crate::client::get;
+use crate::client::{Client, get};
 use crate::stage::{Stage, calm, worker_config};
 use rgunicorn_server::worker::WorkerConfig;
 
@@ -50,6 +50,21 @@ fn a_worker_that_has_nothing_to_do_leaves_at_once() {
     let start = stage.net.now();
     stage.control.stop();
     assert_eq!(stage.run_to_end(), 0);
+    assert!(stage.net.now().since(start) < Duration::from_millis(20));
+}
+
+#[test]
+fn idle_connections_hold_up_a_stop_for_nothing() {
+    let stage =
+        Stage::new(1, &calm(), WorkerConfig { keepalive: Duration::from_secs(30), ..worker_config() });
+    let clients: Vec<_> = (0..200).map(|_| stage.connect()).collect();
+    clients.iter().for_each(|client| client.get("/a"));
+    stage.until("all answers", || clients.iter().all(|client| client.contains("/a|")));
+    stage.pass(Duration::from_millis(700));
+    let start = stage.net.now();
+    stage.control.stop();
+    assert_eq!(stage.run_to_end(), 0);
+    assert!(clients.iter().all(Client::sees_end));
     assert!(stage.net.now().since(start) < Duration::from_millis(20));
 }
 
