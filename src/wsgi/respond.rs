@@ -258,7 +258,8 @@ fn checked<'a, 'py>(item: &'a Bound<'py, PyAny>) -> PyResult<Option<&'a Bound<'p
 /// nothing but its descriptor.
 fn is_plain_file(filelike: &Bound<'_, PyAny>) -> PyResult<bool> {
     let Some(read) = filelike.getattr_opt("read")? else { return Ok(true) };
-    if !read.is_exact_instance_of::<PyCFunction>() {
+    // From CPython 3.12 on, that of a raw file is of a subtype, which no class of the application's can be.
+    if !read.is_instance_of::<PyCFunction>() {
         return Ok(false);
     }
     let io = filelike.py().import("io")?;
