@@ -11,6 +11,7 @@ mod server;
 use rgunicorn_io::sys::process::exists;
 use rgunicorn_io::sys::signal::Signal;
 use server::{Directory, Server};
+use std::collections::BTreeSet;
 use std::os::unix::fs::FileTypeExt;
 
 /// Not a test: the server that the others start. Without its environment variable it does nothing.
@@ -277,13 +278,13 @@ fn workers_leave_when_the_master_is_gone_and_hold_nothing_of_it() {
     let directory = Directory::new();
     let mut server = Server::start(&directory, "workers 2\ntcp 127.0.0.1 0");
     for pid in server.booted(2) {
-        // 0, 1, 2, the listener, the eventfds that wake the master and the siblings, and the test worker's own signal
-        // queue: no eventfd of the master's queue.
+        // 0, 1, 2, the listener, both ends of the handoff queue, the eventfds that wake the master and the siblings,
+        // and the test worker's own signal queue: no eventfd of the master's queue.
         let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
         let links = open.map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap());
         let named: Vec<String> = links.map(|link| link.display().to_string()).collect();
         assert_eq!(named.iter().filter(|name| name.contains("eventfd")).count(), 3, "{named:?}");
-        assert_eq!(named.iter().filter(|name| name.contains("socket:")).count(), 1, "{named:?}");
+        assert_eq!(named.iter().filter(|name| name.contains("socket:")).count(), 3, "{named:?}");
     }
     server.signal(Signal::KILL);
     assert_eq!(server.exit_status(), None);
@@ -300,8 +301,11 @@ fn an_idle_master_hardly_runs() {
     assert!(server.cpu_seconds() - before < 0.1);
 }
 
+/// Sockets of the handoff queue, which all processes of a server have.
+const HANDOFF_SOCKETS: usize = 2;
+
 /// The sockets that a process has open.
-fn sockets(pid: i32) -> Vec<String> {
+fn sockets(pid: i32) -> BTreeSet<String> {
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let links = open.map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap().display().to_string());
     links.filter(|name| name.contains("socket:")).collect()
@@ -333,8 +337,10 @@ fn an_upgrade_forward() {
     assert_eq!(std::fs::read_to_string(&second).unwrap(), format!("{new_master}\n"));
     assert_eq!(server::title(new_master), "rgunicorn: master [test.2]");
     assert_eq!(server::title(new), "rgunicorn: worker [test.2]");
-    assert_eq!(sockets(server.pid()), sockets(new_master), "the same socket, once");
-    assert_eq!(sockets(new), sockets(new_master));
+    let (first, second_one) = (sockets(server.pid()), sockets(new_master));
+    assert_eq!(first.intersection(&second_one).count(), 1, "the listener: {first:?}, {second_one:?}");
+    assert_eq!([first.len(), second_one.len()], [1 + HANDOFF_SOCKETS; 2], "once, and a queue of its own");
+    assert_eq!(sockets(new), second_one);
 
     server.signal(Signal::TERM);
     server.wait_for(&format!("[{new_master}] INFO Master has been promoted."));
@@ -398,9 +404,10 @@ fn every_worker_has_a_socket_of_its_own() {
     let mut server = Server::start(&directory, &format!("workers 2\nreuse_port\ntcp 127.0.0.1 {port}"));
     let workers = server.booted(2);
     assert!(server.has(&format!("INFO Listening at:  ({})", server.pid())), "{}", server.text());
-    assert!(sockets(server.pid()).is_empty());
-    assert_eq!((sockets(workers[0]).len(), sockets(workers[1]).len()), (1, 1));
-    assert_ne!(sockets(workers[0]), sockets(workers[1]));
+    let [of_master, first, second] = [server.pid(), workers[0], workers[1]].map(sockets);
+    assert_eq!(of_master.len(), HANDOFF_SOCKETS);
+    assert_eq!([first.len(), second.len()], [1 + HANDOFF_SOCKETS; 2]);
+    assert_eq!(first.intersection(&second).count(), HANDOFF_SOCKETS);
     server.signal(Signal::TERM);
     assert_eq!(server.exit_status(), Some(0));
 }

@@ -12,6 +12,7 @@ use nix::sys::socket::{
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Gid, Uid, fchownat};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -57,6 +58,15 @@ pub enum Local {
     Unix(PathBuf),
     /// An abstract (or nameless) unix socket.
     Abstract(Vec<u8>),
+}
+
+impl Local {
+    /// Returns a number for the address that is the same in all processes of one program.
+    pub fn key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.to_string().hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 impl fmt::Display for Local {

@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod exec;
 pub mod file;
 pub mod filewatch;
+pub mod handoff;
 pub mod inherited;
 pub mod listener;
 pub mod localtime;

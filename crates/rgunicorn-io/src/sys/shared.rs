@@ -2,15 +2,17 @@
 //! per worker. The master reads heartbeats from it and the workers read each other's load; a write is one relaxed
 //! store to a cache line that no other process writes, so a beat costs no system call.
 //!
-//! With the board come two eventfds. One wakes the master for what it should look at before its next check (a worker
-//! leaves, a worker has booted). A signal would not do: the worker may be another user by then. The other wakes
-//! siblings: a worker whose work does not let it take a connection that it was woken for passes the wake-up on.
+//! With the board come the handoff queue ([`HandoffQueue`]) and two eventfds. One wakes the master for what it should
+//! look at before its next check (a worker leaves, a worker has booted). A signal would not do: the worker may be
+//! another user by then. The other wakes siblings: a worker whose work does not let it take a connection that it was
+//! woken for passes the wake-up on.
 //!
 //! Every field is an atomic of its own and nothing relies on the order between two fields; a reader sees each value
 //! somewhere between old and new, which is all that statistics and a coarse watch-dog need.
 
 use super::atfork;
 use super::clock::Instant;
+use super::handoff::{HandoffEnds, HandoffQueue};
 use super::waker;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -77,6 +79,7 @@ struct BoardMemory {
     mapping: Mapping,
     master_wakeup: EventFd,
     sibling_wakeup: EventFd,
+    handoff: io::Result<HandoffQueue>,
 }
 
 // SAFETY: the mapping lives until the last handle is dropped and holds only atomics, which any thread may touch.
@@ -129,7 +132,8 @@ impl Scoreboard {
         let address = unsafe { mmap_anonymous(None, LENGTH, protection, MapFlags::MAP_SHARED)? };
         let mapping = Mapping(address);
         let eventfd = || EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
-        Ok(Self(Arc::new(BoardMemory { mapping, master_wakeup: eventfd()?, sibling_wakeup: eventfd()? })))
+        let (master_wakeup, sibling_wakeup, handoff) = (eventfd()?, eventfd()?, HandoffQueue::new());
+        Ok(Self(Arc::new(BoardMemory { mapping, master_wakeup, sibling_wakeup, handoff })))
     }
 
     fn header(&self) -> &BoardHeader {
@@ -164,6 +168,14 @@ impl Scoreboard {
     pub fn wake_siblings(&self) {
         // A full counter is readable, too.
         let _ = self.0.sibling_wakeup.write(1);
+    }
+
+    /// Returns the handoff queue of the server.
+    ///
+    /// # Errors
+    /// The one for which there is none; everything else works without it.
+    pub fn handoff(&self) -> Result<HandoffEnds, &io::Error> {
+        self.0.handoff.as_ref().map(HandoffQueue::ends)
     }
 
     /// Empties the siblings' eventfd. To be done by each worker that was woken: the first one ends the wake-up.
@@ -342,6 +354,13 @@ impl Slot {
         &self.board
     }
 
+    /// Returns the handoff queue, if there is one, for the worker itself: children that it forks do not get it.
+    pub fn handoff(&self) -> Option<HandoffEnds> {
+        let ends = self.board.handoff().ok()?;
+        ends.withhold();
+        Some(ends)
+    }
+
     /// Reads the slot.
     pub fn read(&self) -> SlotReading {
         reading(self.cells())
@@ -439,6 +458,12 @@ impl Slot {
     /// leave.
     pub fn is_replaced(&self) -> bool {
         self.cells().replaced.load(Relaxed) != 0
+    }
+
+    /// Tells whether another worker serves, and will go on to.
+    pub fn has_sibling(&self) -> bool {
+        let own = self.read().age;
+        self.board.readings().any(|reading| reading.age != own && reading.booted && !reading.leaving)
     }
 
     /// Gives the slot back. The master's, when the worker has been reaped.

@@ -77,7 +77,7 @@ impl<'h> Master<'h> {
             }
         };
         let (board, signals, mut listener_set) = opened.inspect_err(|_| remove_pidfile())?;
-        log_start(host, &listener_set);
+        log_start(host, &listener_set, &board);
         host.listening(&listener_set.listeners);
         host.event(HookEvent::WhenReady).inspect_err(|_| {
             remove_pidfile();
@@ -420,13 +420,19 @@ impl<'h> Master<'h> {
 }
 
 /// Logs what the start has opened.
-fn log_start(host: &mut dyn Host, listener_set: &ListenerSet) {
+fn log_start(host: &mut dyn Host, listener_set: &ListenerSet, board: &Scoreboard) {
     host.log(Level::Debug, format_args!("Arbiter booted"));
     host.log(Level::Info, format_args!("Listening at: {} ({})", listener_set.addresses(), process::id()));
     if listener_set.shares_despite_reuse_port() {
         host.log(Level::Warning, format_args!("{SHARED_HINT}"));
     }
     host.log(Level::Info, format_args!("Using worker: {}", listener_set.config.worker_name));
+    if let Err(error) = board.handoff() {
+        host.log(
+            Level::Warning,
+            format_args!("Connections end with their worker, since there is no handoff: {error}"),
+        );
+    }
 }
 
 /// Puts the sockets of the service manager, if it has opened any, in the place of the configuration's

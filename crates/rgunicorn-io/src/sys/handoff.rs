@@ -1,0 +1,117 @@
+//! The handoff queue: established connections on their way from one worker of a server to another (docs/handoff.md).
+//!
+//! It is a pair of unix sockets that keeps messages apart. The master makes it before the first fork, so that every
+//! worker has both ends: one gives a message with the descriptor of a connection (`SCM_RIGHTS`), any other takes it.
+//! The kernel holds what nobody has taken yet, and ends those connections when the last process with the queue has
+//! gone.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::cmsg_space;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::socket::sockopt::SndBuf;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
+    setsockopt, socketpair,
+};
+
+use super::inherited;
+
+/// Bytes of a message at most.
+pub const HANDOFF_MESSAGE_BYTES_MAX: usize = 256;
+
+/// The size of the queue: about 20 messages, as the kernel counts them. What it holds waits for a worker that has time,
+/// and its giver no longer serves it.
+const QUEUE_BYTES: usize = 8 * 1024;
+
+/// The errno of a message that comes when as many descriptors are in messages as the user's processes may have open.
+pub const TOO_MANY_UNDER_WAY: i32 = libc::ETOOMANYREFS;
+
+/// Both ends of a queue.
+#[derive(Debug)]
+pub struct HandoffQueue {
+    give: OwnedFd,
+    take: OwnedFd,
+}
+
+/// The descriptors of both ends, for a worker.
+#[derive(Clone, Copy, Debug)]
+pub struct HandoffEnds {
+    /// See [`give`].
+    pub give: RawFd,
+    /// See [`take`]. Readable while there is a message.
+    pub take: RawFd,
+}
+
+impl HandoffEnds {
+    /// Keeps the queue from children of this process, which are no workers.
+    pub(super) fn withhold(self) {
+        inherited::withhold(self.give);
+        inherited::withhold(self.take);
+    }
+}
+
+impl HandoffQueue {
+    /// Makes an empty queue of [`QUEUE_BYTES`].
+    ///
+    /// # Errors
+    /// Those of socketpair(2).
+    pub fn new() -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (give, take) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        setsockopt(&give, SndBuf, &QUEUE_BYTES)?;
+        Ok(Self { give, take })
+    }
+
+    /// Returns the descriptors.
+    pub fn ends(&self) -> HandoffEnds {
+        HandoffEnds { give: self.give.as_raw_fd(), take: self.take.as_raw_fd() }
+    }
+}
+
+/// Puts a connection with a message about it into the queue. The caller's descriptor is still the caller's.
+///
+/// # Errors
+/// `WouldBlock` if the queue is full, `ETOOMANYREFS` if too many descriptors are under way: later there is room again.
+/// Otherwise what sendmsg(2) says.
+pub fn give(queue: RawFd, connection: RawFd, message: &[u8]) -> io::Result<()> {
+    let rights = [connection];
+    let control = [ControlMessage::ScmRights(&rights)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<()>(queue, &[IoSlice::new(message)], &control, flags, None)?;
+    Ok(())
+}
+
+/// Takes the oldest message and its connection out of the queue; the descriptor is close-on-exec.
+///
+/// # Errors
+/// `WouldBlock` if it is empty. `EMFILE` or `ENFILE` if this process can have no further descriptor, and the message
+/// stays. `InvalidData` for a message with another number of descriptors than one. Otherwise what recvmsg(2) says.
+pub fn take(queue: RawFd) -> io::Result<(OwnedFd, Vec<u8>)> {
+    // A descriptor for which there is no room the kernel drops, and with it the connection: whether there is any is
+    // asked by making one.
+    drop(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
+    let mut bytes = [0; HANDOFF_MESSAGE_BYTES_MAX];
+    let mut control = cmsg_space!(RawFd);
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let (len, mut connections) = {
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let received = recvmsg::<()>(queue, &mut parts, Some(&mut control), flags)?;
+        let rights = received.cmsgs().ok().into_iter().flatten().flat_map(|message| match message {
+            ControlMessageOwned::ScmRights(rights) => rights,
+            _ => Vec::new(),
+        });
+        // SAFETY: the kernel has made these descriptors for this message, and nothing else knows them.
+        let connections: Vec<_> = rights.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect();
+        (received.bytes, connections)
+    };
+    match (connections.pop(), connections.is_empty()) {
+        (Some(connection), true) => Ok((connection, bytes[..len].to_vec())),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/handoff.rs"]
+mod tests;
