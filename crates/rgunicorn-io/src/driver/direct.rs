@@ -7,12 +7,21 @@ use std::os::fd::RawFd;
 
 use super::types::Fd;
 use crate::sys::clock::{self, Instant};
+use crate::sys::handoff;
 use crate::sys::net::{self, PeerAddr};
 
 /// The default of each method asks the kernel. [`Driver`](super::Driver) has the contract of each under the same name.
 pub(super) trait DirectCalls {
     fn accept(&mut self, listener: RawFd) -> io::Result<(Fd, PeerAddr)> {
         net::accept(listener).map(|(fd, peer)| (fd.into(), peer))
+    }
+
+    fn give(&mut self, queue: RawFd, connection: RawFd, message: &[u8]) -> io::Result<()> {
+        handoff::give(queue, connection, message)
+    }
+
+    fn take(&mut self, queue: RawFd) -> io::Result<(Fd, Vec<u8>)> {
+        handoff::take(queue).map(|(fd, message)| (fd.into(), message))
     }
 
     fn try_recv(&mut self, fd: RawFd, into: &mut [u8]) -> io::Result<usize> {

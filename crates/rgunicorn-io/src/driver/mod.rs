@@ -16,7 +16,7 @@
 //! | `release_file` `close` | make the kernel let go of a file |
 //! | `flush` `wait` | submit; `wait` alone sleeps, and alone delivers completions |
 //! | `buffer` `set_held` `release` | handle received bytes |
-//! | `accept` `try_recv` `shutdown` `is_half_closed` `is_reset` `now` | are answered at once (`direct.rs`) |
+//! | `accept` `give` `take` `try_recv` `shutdown` `is_half_closed` `is_reset` `now` | are answered at once |
 //! | `name` `fileno` `in_flight` `queued_sends` `stats` | tell about the driver |
 //! | `forget_after_fork` | ends the copy in a forked child |
 //!
@@ -261,6 +261,30 @@ impl Driver {
     /// `WouldBlock` if a sibling was faster; whatever accept4(2) says otherwise.
     pub fn accept(&mut self, listener: RawFd) -> io::Result<(Fd, PeerAddr)> {
         each!(&mut self.backend, d => d.accept(listener))
+    }
+
+    /// Puts a connection into the handoff queue, with a message of at most
+    /// [`HANDOFF_MESSAGE_BYTES_MAX`](crate::sys::handoff::HANDOFF_MESSAGE_BYTES_MAX) bytes about it. Whoever takes it
+    /// owns it from then on: the caller does nothing with its descriptor but close it.
+    ///
+    /// # Errors
+    /// `ResourceBusy` while an operation on the connection has not ended: it could take bytes that are the taker's.
+    /// `WouldBlock` if the queue is full, `ETOOMANYREFS` if too much is under way; otherwise what sendmsg(2) says.
+    pub fn give(&mut self, queue: RawFd, connection: RawFd, message: &[u8]) -> io::Result<()> {
+        if each!(&self.backend, d => d.has_operation(connection)) {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        each!(&mut self.backend, d => d.give(queue, connection, message))
+    }
+
+    /// Takes one connection out of the handoff queue, with the message about it; never waits. To be woken for one:
+    /// `arm_accept`.
+    ///
+    /// # Errors
+    /// `WouldBlock` if a sibling was faster, `InvalidData` if it is no such message; `EMFILE` or `ENFILE`, which leave
+    /// the message in the queue; otherwise what recvmsg(2) says.
+    pub fn take(&mut self, queue: RawFd) -> io::Result<(Fd, Vec<u8>)> {
+        each!(&mut self.backend, d => d.take(queue))
     }
 
     /// Takes what waits in the socket at this moment, whether or not the kernel has reported it, and returns it with

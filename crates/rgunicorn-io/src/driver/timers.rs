@@ -5,8 +5,8 @@
 use crate::sys::clock::Instant;
 
 const NONE: u32 = u32::MAX;
-/// The class lives in the low bits of the time: a loss of 8 ns.
-const CLASS_MASK: u64 = 0b111;
+/// The class lives in the low bits of the time: a loss of 16 ns.
+const CLASS_MASK: u64 = 0b1111;
 
 #[derive(Clone, Copy, Debug)]
 struct ListNode {
@@ -18,7 +18,7 @@ struct ListNode {
 
 const UNSET: ListNode = ListNode { prev: NONE, next: NONE, at: u64::MAX };
 
-/// At most 7 classes of deadlines for slab keys.
+/// At most 15 classes of deadlines for slab keys.
 #[derive(Debug)]
 pub struct Deadlines<const CLASSES: usize> {
     links: Vec<ListNode>,
@@ -37,7 +37,7 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
     /// Makes a table without any deadline.
     pub fn new() -> Self {
         const {
-            assert!(CLASSES <= 7, "the class must fit into three bits, all ones being taken by UNSET");
+            assert!(CLASSES <= 15, "the class must fit into four bits, all ones being taken by UNSET");
         };
         Self { links: Vec::new(), first: [NONE; CLASSES], last: [NONE; CLASSES], count: [0; CLASSES] }
     }
@@ -73,21 +73,37 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
     /// is not expires only after those set before it.
     pub fn set(&mut self, key: u32, class: u8, at: Instant) {
         self.clear(key);
+        self.insert(key, class, at, self.last[usize::from(class)]);
+    }
+
+    /// Does the same, before the later ones of its class. Takes as many steps as those are.
+    pub fn set_in_order(&mut self, key: u32, class: u8, at: Instant) {
+        self.clear(key);
+        let mut before = self.last[usize::from(class)];
+        while let Some(link) = self.links.get(before as usize)
+            && link.at > packed(at, class)
+        {
+            before = link.prev;
+        }
+        self.insert(key, class, at, before);
+    }
+
+    /// Inserts a deadline behind another one of its class, or as the first.
+    fn insert(&mut self, key: u32, class: u8, at: Instant, prev: u32) {
         let (slot, list) = (key as usize, usize::from(class));
         if self.links.len() <= slot {
             self.links.resize(slot + 1, UNSET);
         }
-        let last = self.last[list];
-        self.links[slot] = ListNode {
-            prev: last,
-            next: NONE,
-            at: (at.0.min(u64::MAX >> 1) & !CLASS_MASK) | u64::from(class),
-        };
-        match self.links.get_mut(last as usize) {
+        let next = self.links.get(prev as usize).map_or(self.first[list], |link| link.next);
+        self.links[slot] = ListNode { prev, next, at: packed(at, class) };
+        match self.links.get_mut(prev as usize) {
             Some(before) => before.next = key,
             None => self.first[list] = key,
         }
-        self.last[list] = key;
+        match self.links.get_mut(next as usize) {
+            Some(after) => after.prev = key,
+            None => self.last[list] = key,
+        }
         self.count[list] += 1;
     }
 
@@ -126,6 +142,11 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
     }
 }
 
+/// Puts time and class into one number.
+fn packed(at: Instant, class: u8) -> u64 {
+    (at.0.min(u64::MAX >> 1) & !CLASS_MASK) | u64::from(class)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -133,6 +154,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn deadlines_in_any_order_expire_in_theirs() {
+        let mut deadlines = Deadlines::<2>::new();
+        for (key, at) in [(0, 320), (1, 160), (2, 480), (3, 160), (4, 16), (1, 400)] {
+            deadlines.set_in_order(key, 1, Instant(at));
+        }
+        deadlines.clear(2);
+        deadlines.set(5, 1, Instant(500));
+        let expired: Vec<_> = std::iter::from_fn(|| deadlines.pop_expired(Instant(1000))).collect();
+        assert_eq!(expired, [(4, 1), (3, 1), (0, 1), (1, 1), (5, 1)]);
+        assert!(deadlines.is_empty());
+    }
 
     #[test]
     fn the_nearest_of_all_classes_comes_first() {

@@ -206,6 +206,10 @@ impl Epoll {
         Some(self.interests.fileno())
     }
 
+    pub(crate) fn has_operation(&self, fd: RawFd) -> bool {
+        self.ops.first(fd).is_some()
+    }
+
     pub(crate) fn in_flight(&self) -> usize {
         self.ops.live() + self.ready.len()
     }

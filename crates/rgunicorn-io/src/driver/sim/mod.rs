@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use self::net::{Peer, SimNet};
 pub use self::world::{SimCall, SimConfig};
-use self::world::{SimPoll, SimWorld};
+use self::world::{SimPoll, SimWorld, bad_fd};
 use super::buffers::BufferPool;
 use super::config::BATCHED_SENDS_MAX;
 use super::direct::DirectCalls;
@@ -49,6 +49,14 @@ impl DirectCalls for Sim {
         let listening = world.listeners.get_mut(&listener).ok_or_else(bad_fd)?;
         let fd = listening.backlog.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
         Ok((Fd::Virtual(fd), PeerAddr::V4 { addr: [127, 0, 0, 1], port: (fd % 60_000) as u16 }))
+    }
+
+    fn give(&mut self, queue: RawFd, connection: RawFd, message: &[u8]) -> io::Result<()> {
+        self.world.borrow_mut().give(queue, connection, message)
+    }
+
+    fn take(&mut self, queue: RawFd) -> io::Result<(Fd, Vec<u8>)> {
+        self.world.borrow_mut().take(queue).map(|(fd, message)| (Fd::Virtual(fd), message))
     }
 
     fn try_recv(&mut self, fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
@@ -239,6 +247,10 @@ impl Sim {
         self.queued.len()
     }
 
+    pub(crate) fn has_operation(&self, fd: RawFd) -> bool {
+        self.ops.first(fd).is_some()
+    }
+
     pub(crate) fn in_flight(&self) -> usize {
         self.ops.live() + self.ready.len()
     }
@@ -305,8 +317,4 @@ fn send_rest(world: &mut SimWorld, fd: RawFd, buf: &SendBuf, sent: &mut usize) -
         }
     }
     Ok(true)
-}
-
-fn bad_fd() -> io::Error {
-    io::Error::from_raw_os_error(libc::EBADF)
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::super::types::Fd;
 use super::world::{SimCall, SimConfig, SimFault, SimListener, SimSocket, SimWorld};
 use crate::sys::clock::Instant;
+use crate::sys::handoff::HandoffEnds;
 
 /// The rest of the world. Cloning gives another handle on the same one.
 #[derive(Clone)]
@@ -32,6 +33,31 @@ impl SimNet {
         let fd = world.new_fd();
         world.listeners.insert(fd, SimListener::default());
         fd
+    }
+
+    /// Makes a handoff queue; any driver of this network can use it.
+    pub fn handoff(&self) -> HandoffEnds {
+        let fd = self.listener();
+        HandoffEnds { give: fd, take: fd }
+    }
+
+    /// Puts a message into a handoff queue, as a giver does that knows other ones. Returns the client's end of its
+    /// connection.
+    pub fn hand_over(&self, queue: HandoffEnds, message: &[u8]) -> Peer {
+        let mut world = self.world.borrow_mut();
+        let fd = world.new_fd();
+        world.sockets.insert(fd, SimSocket::default());
+        if let Some(waiting) = world.listeners.get_mut(&queue.give) {
+            waiting.backlog.push_back(fd);
+            waiting.messages.push_back(message.to_vec());
+        }
+        world.wake_one(queue.give);
+        Peer(fd)
+    }
+
+    /// Counts the connections that wait in a handoff queue.
+    pub fn under_way(&self, queue: HandoffEnds) -> usize {
+        self.world.borrow().listeners.get(&queue.take).map_or(0, |waiting| waiting.backlog.len())
     }
 
     /// Connects a client; the connection waits to be accepted.

@@ -49,6 +49,9 @@ impl Default for SimConfig {
     }
 }
 
+/// Messages that a handoff queue holds, about as many as the kernel's.
+const HANDOFF_MESSAGES_MAX: usize = 10;
+
 /// A call of the simulated kernel that a test can let fail for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SimCall {
@@ -66,6 +69,10 @@ pub enum SimCall {
     PollListener,
     /// shutdown(2).
     Shutdown,
+    /// A message of a connection into the handoff queue.
+    Give,
+    /// A message out of it.
+    Take,
 }
 
 /// The failure of a call, for good.
@@ -117,6 +124,8 @@ pub(super) struct SimSocket {
     pub(super) recv_closed: bool,
     /// The driver's end is closed; the socket lives until its peer has seen all.
     pub(super) closed: bool,
+    /// Descriptors of the driver's end beside the first: one in the handoff queue, and its giver's.
+    pub(super) copies: u32,
 }
 
 /// A wish to be woken for a connection: of which driver, by which operation.
@@ -133,6 +142,8 @@ pub(super) struct SimListener {
     pub(super) waiters: VecDeque<SimPoll>,
     /// Wake-ups used up but not delivered yet.
     pub(super) woken: Vec<SimPoll>,
+    /// Of a handoff queue, the messages about what waits in it.
+    pub(super) messages: VecDeque<Vec<u8>>,
 }
 
 pub(super) struct SimWorld {
@@ -197,7 +208,7 @@ impl SimWorld {
     /// Finds a socket whose local end is open.
     pub(super) fn socket(&mut self, fd: RawFd) -> io::Result<&mut SimSocket> {
         let socket = self.sockets.get_mut(&fd).filter(|socket| !socket.closed);
-        socket.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
+        socket.ok_or_else(bad_fd)
     }
 
     /// Wakes one waiter, as a connection that is queued does.
@@ -206,6 +217,31 @@ impl SimWorld {
             && let Some(waiter) = listener.waiters.pop_front()
         {
             listener.woken.push(waiter);
+        }
+    }
+
+    /// Puts a connection into a handoff queue, and wakes one of those who wait for it.
+    pub(super) fn give(&mut self, queue: RawFd, connection: RawFd, message: &[u8]) -> io::Result<()> {
+        self.call(SimCall::Give)?;
+        self.socket(connection)?;
+        let listener = self.listeners.get_mut(&queue).ok_or_else(bad_fd)?;
+        if listener.backlog.len() >= HANDOFF_MESSAGES_MAX {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        listener.backlog.push_back(connection);
+        listener.messages.push_back(message.to_vec());
+        self.socket(connection)?.copies += 1;
+        self.wake_one(queue);
+        Ok(())
+    }
+
+    /// Takes the oldest connection out of a handoff queue, with its message.
+    pub(super) fn take(&mut self, queue: RawFd) -> io::Result<(RawFd, Vec<u8>)> {
+        self.call(SimCall::Take)?;
+        let listener = self.listeners.get_mut(&queue).ok_or_else(bad_fd)?;
+        match (listener.backlog.pop_front(), listener.messages.pop_front()) {
+            (Some(connection), Some(message)) => Ok((connection, message)),
+            _ => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -289,6 +325,10 @@ impl SimWorld {
         self.pollables.remove(&fd);
         self.listeners.remove(&fd);
         if let Some(socket) = self.sockets.get_mut(&fd) {
+            if let Some(copies) = socket.copies.checked_sub(1) {
+                socket.copies = copies;
+                return;
+            }
             socket.closed = true;
             socket.send_closed = true;
             if !socket.incoming.is_empty() {
@@ -297,4 +337,8 @@ impl SimWorld {
             }
         }
     }
+}
+
+pub(super) fn bad_fd() -> io::Error {
+    io::Error::from_raw_os_error(libc::EBADF)
 }

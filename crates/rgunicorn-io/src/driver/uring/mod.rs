@@ -165,6 +165,10 @@ impl Uring {
         Some(self.ring.fileno())
     }
 
+    pub(crate) fn has_operation(&self, fd: RawFd) -> bool {
+        self.ops.first(fd).is_some()
+    }
+
     pub(crate) fn in_flight(&self) -> usize {
         self.ops.live()
     }
