@@ -259,6 +259,7 @@ impl<'py> WorkerBoot<'_, 'py> {
             let failed = |error| BootError::Other(format!("Cannot listen at {}: {error}", listener.local()));
             listener.listen().map_err(failed)?;
         }
+        let handoff = slot.handoff();
         let handles = WorkerHandles {
             errors: self.errors,
             access: RefCell::new(access),
@@ -268,6 +269,7 @@ impl<'py> WorkerBoot<'_, 'py> {
             parent: ppid,
             // The sockets must stay open as long as the reactor may accept from them.
             listener_guard: RefCell::new(None),
+            handoff,
         };
         let mut config = worker_config(settings, &worker, mode)?;
         config.shares_listeners = !listeners.iter().any(|listener| listener.is_exclusive());
@@ -492,7 +494,8 @@ fn open_driver(settings: &Settings, errors: &ErrorLog, mode: &str) -> Result<Dri
 
 fn spec(socket: &Listener) -> ListenerSpec {
     let unix = !matches!(socket.local(), Local::Tcp(_));
-    ListenerSpec { fd: socket.as_fd().as_raw_fd(), unix, shared: !socket.is_exclusive() }
+    let (fd, key) = (socket.as_fd().as_raw_fd(), socket.local().key());
+    ListenerSpec { fd, unix, shared: !socket.is_exclusive(), key }
 }
 
 fn server_facts(

@@ -189,9 +189,9 @@ impl Responder for RemoteResponder {
     }
 
     fn head_context(&self, _: RequestId) -> HeadContext {
-        let stopping = self.context.worker.control.stopping();
+        let closes = self.context.worker.control.closes_connections();
         HeadContext {
-            keep_alive: self.context.keeps_alive && !stopping && !self.detached.get(),
+            keep_alive: self.context.keeps_alive && !closes && !self.detached.get(),
             date: *self.date.borrow_mut().at(clock::unix_now().as_secs()),
         }
     }

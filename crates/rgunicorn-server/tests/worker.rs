@@ -16,6 +16,8 @@ mod client;
 mod failures;
 #[path = "worker/fair.rs"]
 mod fair;
+#[path = "worker/handoff.rs"]
+mod handoff;
 #[path = "worker/limits.rs"]
 mod limits;
 #[path = "worker/output.rs"]

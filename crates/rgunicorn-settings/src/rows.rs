@@ -55,6 +55,10 @@ settings! {
     /// Seconds that a stopping worker has for the requests in progress.
     graceful_timeout: Seconds = Int(30), Workers, "--graceful-timeout INT", SINCE_ALWAYS;
 
+    /// Give idle connections to other workers when a worker leaves (reload, max_requests, fewer workers), so that none
+    /// is closed while the server goes on. --no-handoff closes them instead, as Gunicorn does.
+    handoff: Sendfile = Flag(true), Workers, "--no-handoff", SINCE_OWN;
+
     /// Seconds that an idle connection stays open; 0 switches keep-alive off. A new one that has sent nothing yet
     /// stays open for so long, too, and for header_timeout if that is longer (Gunicorn has no such rule).
     keepalive: Seconds = Int(2), Workers, "--keep-alive INT", SINCE_ALWAYS;

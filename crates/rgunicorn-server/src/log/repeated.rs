@@ -33,10 +33,12 @@ pub enum RepeatedLine {
     Panic,
     /// A response does not keep what its head has promised.
     ResponseFault,
+    /// A connection cannot be given, or what another worker has given cannot be taken.
+    Handoff,
 }
 
 /// The number of kinds.
-const KINDS: usize = RepeatedLine::ResponseFault as usize + 1;
+const KINDS: usize = RepeatedLine::Handoff as usize + 1;
 
 impl RepeatedLine {
     fn lines_max(self) -> u32 {

@@ -52,6 +52,8 @@ pub struct WorkerConfig {
     pub requests_max: u64,
     /// All listeners are other workers' too: one that has had its `requests_max` leaves to them what waits there.
     pub shares_listeners: bool,
+    /// Idle connections go to other workers when this one leaves and they go on (`handoff`).
+    pub handoff: bool,
     /// How long a stopping worker may finish its requests (`graceful_timeout`).
     pub graceful_timeout: Duration,
     /// Longest sleep of an idle worker: heartbeat and parent check happen at least this often.
@@ -95,6 +97,7 @@ impl Default for WorkerConfig {
             abandon_timeout: Duration::from_secs(5),
             requests_max: 0,
             shares_listeners: true,
+            handoff: true,
             graceful_timeout: Duration::from_secs(30),
             idle_wait_max: Duration::from_secs(1),
             handling_time_max: Duration::from_millis(2),

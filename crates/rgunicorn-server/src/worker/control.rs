@@ -11,6 +11,7 @@ pub struct Control {
     quit: AtomicBool,
     status: AtomicI32,
     reopen: AtomicBool,
+    handoff: AtomicBool,
     /// Where the master reads that the worker leaves.
     slot: Option<Slot>,
 }
@@ -50,6 +51,23 @@ impl Control {
     /// Tells whether a graceful (or quick) stop was asked for.
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Says whether idle connections can go to other workers, if there are any when this one leaves.
+    pub fn set_handoff(&self, works: bool) {
+        self.handoff.store(works, Ordering::Relaxed);
+    }
+
+    /// Tells whether connections outlive this worker when it leaves: the server goes on, and another worker is there.
+    pub fn hands_over(&self) -> bool {
+        let others_go_on =
+            |slot: &Slot| slot.is_replaced() && slot.board().workers() > 0 && slot.has_sibling();
+        self.handoff.load(Ordering::Relaxed) && self.slot.as_ref().is_some_and(others_go_on)
+    }
+
+    /// Tells whether an answer is the last one of its connection, because the worker leaves.
+    pub fn closes_connections(&self) -> bool {
+        self.stopping() && !self.hands_over()
     }
 
     /// Returns the exit status if an immediate end was asked for.

@@ -8,9 +8,14 @@ use rgunicorn_io::sys::shared::Slot;
 
 use super::accept::Acceptor;
 use super::conn::io::ConnIo;
+use super::handoff::Handoff;
 
 /// How often the parent is looked at.
 const PARENT_CHECK_EVERY: Duration = Duration::from_millis(900);
+
+/// How long before its end at the latest a worker gives its connections up that no sibling has taken: their clients are
+/// told with an answer, or find a clean end. At most half of the time that it has.
+const GIVE_UP: Duration = Duration::from_secs(1);
 
 /// The stages in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,13 +35,21 @@ pub(crate) struct Lifecycle {
     deadline: Option<Instant>,
     /// Connections that the kernel has queued for this worker have not been accepted yet.
     queue_waits: bool,
+    /// Until when idle connections go to siblings.
+    hands_over: Option<Instant>,
     parent_checked: Instant,
 }
 
 impl Lifecycle {
     /// Begins a life.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { stage: LifeStage::Serving, deadline: None, queue_waits: false, parent_checked: now }
+        Self {
+            stage: LifeStage::Serving,
+            deadline: None,
+            queue_waits: false,
+            hands_over: None,
+            parent_checked: now,
+        }
     }
 
     /// Tells whether the worker takes no new connections any more.
@@ -49,21 +62,43 @@ impl Lifecycle {
         self.stage == LifeStage::Leaving
     }
 
-    /// Drains, a turn of it: stops accepting, closes what is idle, takes what the kernel has queued for this
-    /// worker. Requests in flight, and those that still arrive, are answered with `Connection: close`.
-    pub(crate) fn drain(&mut self, acceptor: &mut Acceptor, io: &mut ConnIo<'_>) {
+    /// Drains, a turn of it: stops accepting, gives what is idle to siblings or closes it, takes what the kernel has
+    /// queued for this worker. Requests in flight, and those that still arrive, are answered, with `Connection: close`
+    /// where no sibling can have the connection.
+    pub(crate) fn drain(&mut self, acceptor: &mut Acceptor, handoff: &mut Handoff, io: &mut ConnIo<'_>) {
         let (handles, config) = (&io.setup.handles, &io.setup.config);
-        if self.begin_drain(io.turn.now(), config.graceful_timeout) {
+        let begins = self.begin_drain(io.turn.now(), config.graceful_timeout);
+        if begins {
             io.draining = true;
             acceptor.begin_drain(io);
-            io.drain_idle();
         }
+        self.see_to_idle(begins, acceptor, handoff, io);
         let for_others = io.setup.retires()
             || leaves_queue_to_others(&handles.slot, config.shares_listeners, handles.parent);
         // A client that connects later must be refused, or go to another worker, and not wait in vain.
         if self.await_queue(acceptor.has_listeners() && !for_others) && acceptor.take_queue(io) {
             self.await_queue(false);
             handles.listener_guard.take();
+        }
+    }
+
+    /// Gives idle connections to siblings; closes them, once, if that is or becomes impossible.
+    fn see_to_idle(&mut self, begins: bool, acceptor: &Acceptor, handoff: &mut Handoff, io: &mut ConnIo<'_>) {
+        let Some(until) = self.hands_over else { return };
+        let handles = &io.setup.handles;
+        let goes_on = io.turn.now() < until
+            && io.hands_over()
+            && process::parent_id() == handles.parent
+            && !io.setup.retires();
+        if goes_on && begins {
+            io.spare_idle();
+        }
+        if !goes_on || !io.give_spare(handoff, |listener| acceptor.key(listener)) {
+            self.hands_over = None;
+            // All that is asked from here on has the same answer.
+            handles.control.set_handoff(false);
+            handoff.pause();
+            io.drain_idle();
         }
     }
 
@@ -83,6 +118,7 @@ impl Lifecycle {
         if begins {
             self.stage = LifeStage::Draining;
             self.deadline = Some(now.after(timeout));
+            self.hands_over = Some(now.after(timeout.saturating_sub(GIVE_UP.min(timeout / 2))));
         }
         begins
     }
@@ -93,6 +129,7 @@ impl Lifecycle {
         self.queue_waits = false;
         // It is over, and must not shorten waits to nothing.
         self.deadline = None;
+        self.hands_over = None;
     }
 
     /// Notes whether connections that the kernel has queued for this worker are to be waited for. Returns whether they
@@ -102,9 +139,9 @@ impl Lifecycle {
         self.queue_waits
     }
 
-    /// Returns when the worker's time to drain is over.
+    /// Returns when the worker's time to drain, or to give connections, is over.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        self.hands_over.or(self.deadline)
     }
 
     /// Tells whether a draining worker has nothing left to do. `idle`: it has neither work nor connections.

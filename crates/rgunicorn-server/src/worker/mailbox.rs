@@ -148,6 +148,7 @@ mod tests {
                 trusted: rgunicorn_settings::Networks::default(),
                 parent: process::parent_id(),
                 listener_guard: RefCell::new(None),
+                handoff: None,
             };
             let wakes = WakeSources { signals: None, mailbox: Some(Arc::clone(&mailbox)) };
             // Only mail ends its sleep in time.
@@ -239,7 +240,7 @@ mod tests {
     fn a_task_that_takes_a_connection_over_gets_what_came_in_the_same_wait() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        let spec = ListenerSpec { fd: listener.as_raw_fd(), unix: false, shared: false };
+        let spec = ListenerSpec { fd: listener.as_raw_fd(), unix: false, shared: false, key: 1 };
         each_reactor_at(&[spec], |reactor, mailbox| {
             let app = Keeper::default();
             let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

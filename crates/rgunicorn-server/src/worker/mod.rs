@@ -18,6 +18,8 @@ mod control;
 mod event_source;
 mod failing;
 mod handling;
+mod handoff;
+mod handover;
 mod ids;
 mod jobs;
 mod lifecycle;

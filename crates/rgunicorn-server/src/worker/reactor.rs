@@ -19,6 +19,7 @@ use super::conn::incoming::BodyRead;
 use super::conn::io::ConnIo;
 use super::conn::table::Connections;
 use super::handling::Longest;
+use super::handoff::Handoff;
 use super::ids::RequestId;
 use super::lifecycle::Lifecycle;
 use super::mailbox::TaskQueue;
@@ -59,6 +60,7 @@ pub(crate) struct Core {
     pub(crate) turn: Turn,
     pub(crate) memory: Memory,
     pub(crate) wakes: Wakes,
+    pub(crate) handoff: Handoff,
 }
 
 /// The parts of the core, borrowed for one step.
@@ -66,6 +68,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) lifecycle: &'a mut Lifecycle,
     pub(crate) acceptor: &'a mut Acceptor,
     pub(crate) wakes: &'a mut Wakes,
+    pub(crate) handoff: &'a mut Handoff,
     pub(crate) io: ConnIo<'a>,
 }
 
@@ -73,9 +76,15 @@ impl Core {
     /// Borrows each part by itself, those together that connections need.
     #[inline]
     pub(crate) fn parts<'a>(&'a mut self, setup: &'a WorkerSetup) -> Parts<'a> {
-        let Self { driver, conns, acceptor, lifecycle, turn, memory, wakes } = self;
+        let Self { driver, conns, acceptor, lifecycle, turn, memory, wakes, handoff } = self;
         let draining = lifecycle.is_draining();
-        Parts { lifecycle, acceptor, wakes, io: ConnIo { conns, driver, memory, turn, draining, setup } }
+        Parts {
+            lifecycle,
+            acceptor,
+            wakes,
+            handoff,
+            io: ConnIo { conns, driver, memory, turn, draining, setup },
+        }
     }
 }
 
@@ -110,12 +119,14 @@ impl Reactor {
         let core = Core {
             driver,
             conns: Connections::default(),
-            acceptor: Acceptor::new(listeners, polls_siblings),
+            acceptor: Acceptor::new(listeners, handles.handoff.map(|ends| ends.take), polls_siblings),
             lifecycle: Lifecycle::new(now),
             turn: Turn::new(now, config.handling_time_max),
             memory: Memory::default(),
             wakes: Wakes::new(signals),
+            handoff: Handoff::new(handles.handoff.filter(|_| config.handoff)),
         };
+        handles.control.set_handoff(config.handoff && handles.handoff.is_some());
         let setup = WorkerSetup::new(handles, config, policy);
         Self { core: RefCell::new(core), setup, mailbox, signalled: Cell::new(true) }
     }

@@ -11,6 +11,7 @@ use crate::log::{AccessLog, ErrorLog};
 use rgunicorn_http::Policy;
 use rgunicorn_io::driver::Driver;
 use rgunicorn_io::sys::clock::Instant;
+use rgunicorn_io::sys::handoff::HandoffEnds;
 use rgunicorn_io::sys::net::is_shortage;
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_settings::Networks;
@@ -31,6 +32,8 @@ pub struct ListenerSpec {
     pub unix: bool,
     /// Other workers accept from it, too. Not so with a socket of this worker's own (`reuse_port`).
     pub shared: bool,
+    /// A number by which all workers of a server know its address.
+    pub key: u64,
 }
 
 /// Handles that the worker shares with the floors above and below: logs, score-board slot, control.
@@ -50,6 +53,8 @@ pub struct WorkerHandles {
     /// The owner of the listening sockets. Let go of when the worker begins to leave: a client that connects after that
     /// must go to another worker or be refused, and not wait in vain.
     pub listener_guard: RefCell<Option<Box<dyn std::any::Any>>>,
+    /// The handoff queue, if there is one: connections of other workers come out of it.
+    pub handoff: Option<HandoffEnds>,
 }
 
 /// The way to count requests; for any thread.
@@ -117,7 +122,7 @@ impl WorkerSetup {
     pub(crate) fn keeps_alive(&self) -> bool {
         !self.config.close_always
             && self.config.keepalive > Duration::ZERO
-            && !self.handles.control.stopping()
+            && !self.handles.control.closes_connections()
     }
 
     /// Makes the worker leave at once, with one line and status 1, because of an error that will not pass: the
@@ -167,6 +172,7 @@ impl WorkerSetup {
             trusted: Networks::default(),
             parent: rgunicorn_io::sys::process::parent_id(),
             listener_guard: RefCell::new(None),
+            handoff: None,
         };
         Self::new(handles, config, Policy::default())
     }

@@ -14,10 +14,13 @@ pub(crate) enum ConnTimer {
     WriteStall,
     Linger,
     Drain,
+    /// Nothing has come on a connection that another worker has given, in the time that it had left. By itself, because
+    /// those times are in no order.
+    Taken,
 }
 
 /// Number of classes.
-const CLASSES: usize = 7;
+const CLASSES: usize = 8;
 
 impl ConnTimer {
     /// All of them, in the order of their numbers.
@@ -29,6 +32,7 @@ impl ConnTimer {
         Self::WriteStall,
         Self::Linger,
         Self::Drain,
+        Self::Taken,
     ];
 }
 
@@ -40,6 +44,11 @@ impl ConnTimers {
     /// Gives a connection this deadline instead of any that it had.
     pub(crate) fn start(&mut self, index: u32, timer: ConnTimer, at: Instant) {
         self.0.set(index, timer as u8, at);
+    }
+
+    /// Does the same for a deadline that may be earlier than others of its class.
+    pub(crate) fn start_in_order(&mut self, index: u32, timer: ConnTimer, at: Instant) {
+        self.0.set_in_order(index, timer as u8, at);
     }
 
     /// Takes the deadline of a connection away.
@@ -70,7 +79,7 @@ impl ConnTimers {
 
     /// Counts the deadlines of connections that wait for the first byte of a request.
     pub(crate) fn idle(&self) -> usize {
-        self.count(ConnTimer::Keepalive) + self.count(ConnTimer::FirstByte)
+        self.count(ConnTimer::Keepalive) + self.count(ConnTimer::FirstByte) + self.count(ConnTimer::Taken)
     }
 
     /// Counts the deadlines of one class.
@@ -96,7 +105,11 @@ mod tests {
             assert!(timers.runs(index, timer) && timers.count(timer) == 1);
         }
         assert_eq!((timers.len(), timers.next()), (CLASSES, Some(Instant(800))));
-        assert_eq!(timers.idle(), 2, "one between two requests, and one before its first");
+        assert_eq!(
+            timers.idle(),
+            3,
+            "one between two requests, one before its first, one that was another worker's"
+        );
         let expired: Vec<_> = std::iter::from_fn(|| timers.pop_expired(Instant(800))).collect();
         assert_eq!(expired, (0..).zip(ConnTimer::ALL).collect::<Vec<_>>());
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rgunicorn_server::worker::Reactor;
 
 thread_local! {
-    static REACTOR: RefCell<Weak<Reactor>> = const { RefCell::new(Weak::new()) };
+    static REACTORS: RefCell<Vec<Weak<Reactor>>> = const { RefCell::new(Vec::new()) };
     static ALIVE: Cell<usize> = const { Cell::new(0) };
     static BORROWED: Cell<bool> = const { Cell::new(false) };
 }
@@ -26,7 +26,8 @@ impl Drop for Owner {
     fn drop(&mut self) {
         ALIVE.set(ALIVE.get() - 1);
         // Needs the whole state, as foreign code might. The end of the reactor itself is no violation.
-        if let Some(reactor) = REACTOR.with_borrow(Weak::upgrade) {
+        let reactors: Vec<_> = REACTORS.with_borrow(|all| all.iter().filter_map(Weak::upgrade).collect());
+        for reactor in reactors {
             let free = catch_unwind(AssertUnwindSafe(|| reactor.buffer())).is_ok();
             BORROWED.set(BORROWED.get() || !free);
         }
@@ -35,9 +36,14 @@ impl Drop for Owner {
 
 /// From now on, bodies of this thread look at this reactor when they go.
 pub(crate) fn watch(reactor: &Rc<Reactor>) {
-    REACTOR.set(Rc::downgrade(reactor));
+    REACTORS.set(vec![Rc::downgrade(reactor)]);
     ALIVE.set(0);
     BORROWED.set(false);
+}
+
+/// They look at this one as well.
+pub(crate) fn watch_too(reactor: &Rc<Reactor>) {
+    REACTORS.with_borrow_mut(|all| all.push(Rc::downgrade(reactor)));
 }
 
 /// A body with an owner, even if it is empty.

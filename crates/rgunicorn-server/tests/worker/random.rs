@@ -14,10 +14,14 @@ use crate::stage::{Stage, worker_config};
 const SEEDS: u64 = 60;
 
 /// xorshift64*: the clients' own dice, beside those of the network.
-struct Dice(Cell<u64>);
+pub(crate) struct Dice(Cell<u64>);
 
 impl Dice {
-    fn below(&self, below: usize) -> usize {
+    pub(crate) fn of(seed: u64) -> Self {
+        Self(Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1))
+    }
+
+    pub(crate) fn below(&self, below: usize) -> usize {
         let mut x = self.0.get();
         x ^= x >> 12;
         x ^= x << 25;
@@ -28,15 +32,15 @@ impl Dice {
 }
 
 /// A client with all that it will send and all that it must get.
-struct Plan {
-    client: Client,
+pub(crate) struct Plan {
+    pub(crate) client: Client,
     requests: Vec<u8>,
-    expected: Vec<u8>,
+    pub(crate) expected: Vec<u8>,
     sent: Cell<usize>,
     /// Leaves (by reset or close) when this much was sent.
-    leaves_at: Option<usize>,
+    pub(crate) leaves_at: Option<usize>,
     half_closes: bool,
-    over: Cell<bool>,
+    pub(crate) over: Cell<bool>,
 }
 
 /// One request and its answer.
@@ -90,7 +94,7 @@ fn exchange(dice: &Dice, number: usize, last: bool) -> (Vec<u8>, Vec<u8>) {
 }
 
 impl Plan {
-    fn new(dice: &Dice, client: Client) -> Self {
+    pub(crate) fn new(dice: &Dice, client: Client) -> Self {
         let (mut requests, mut expected) = (Vec::new(), Vec::new());
         let count = 1 + dice.below(6);
         for number in 1..=count {
@@ -112,7 +116,7 @@ impl Plan {
     }
 
     /// Does a bit of what it has to do.
-    fn step(&self, dice: &Dice) {
+    pub(crate) fn step(&self, dice: &Dice) {
         if self.over.get() {
             return;
         }
@@ -174,7 +178,7 @@ fn history(seed: u64, config: &SimConfig) -> Vec<Plan> {
     };
     let stage = Stage::new(seed, config, worker_config);
     let _sibling = (seed % 2 == 1).then(|| stage.board.claim(2).unwrap());
-    let dice = Dice(Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1));
+    let dice = Dice::of(seed);
     let plans: RefCell<Vec<Plan>> = RefCell::default();
     stage.until("all clients are done", || {
         let mut plans = plans.borrow_mut();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rgunicorn_http::Policy;
 use rgunicorn_io::driver::Driver;
 use rgunicorn_io::driver::sim::{SimConfig, SimNet};
+use rgunicorn_io::sys::handoff::HandoffEnds;
 use rgunicorn_io::sys::process;
 use rgunicorn_io::sys::shared::Scoreboard;
 use rgunicorn_server::log::{ErrorLog, Level};
@@ -34,12 +35,20 @@ pub(crate) struct Stage {
     pub(crate) app: TestApp,
     pub(crate) net: SimNet,
     pub(crate) listener: RawFd,
+    pub(crate) handoff: Option<HandoffEnds>,
     pub(crate) control: Arc<Control>,
     pub(crate) board: Scoreboard,
     /// Turns of the loop so far.
     pub(crate) turns: Cell<u64>,
     log: PathBuf,
     seed: u64,
+}
+
+/// What the workers of a server share.
+pub(crate) struct Company {
+    pub(crate) board: Scoreboard,
+    pub(crate) listener: RawFd,
+    pub(crate) handoff: Option<HandoffEnds>,
 }
 
 /// A network without whims: what a test asserts about order and time does not depend on dice.
@@ -71,21 +80,44 @@ impl Stage {
         seed: u64,
         worker_config: WorkerConfig,
     ) -> Self {
+        let board = Scoreboard::new().unwrap();
+        board.set_workers(1);
+        Self::in_company(driver, net, seed, worker_config, Company { board, listener, handoff: None })
+    }
+
+    /// Another worker of the same server.
+    pub(crate) fn sibling(&self, worker_config: WorkerConfig) -> Self {
+        let company = Company { board: self.board.clone(), listener: self.listener, handoff: self.handoff };
+        let driver = Driver::sim_sibling(&self.net);
+        Self::in_company(driver, self.net.clone(), self.seed, worker_config, company)
+    }
+
+    /// One of several workers.
+    pub(crate) fn in_company(
+        driver: Driver,
+        net: SimNet,
+        seed: u64,
+        worker_config: WorkerConfig,
+        company: Company,
+    ) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        let Company { board, listener, handoff } = company;
         let name = format!("rgunicorn-worker-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let log = std::env::temp_dir().join(name);
-        let (control, board) = (Arc::new(Control::default()), Scoreboard::new().unwrap());
-        board.set_workers(1);
+        let slot = board.claim(board.readings().map(|reading| reading.age).max().unwrap_or(0) + 1).unwrap();
+        let control =
+            Arc::new(if handoff.is_some() { Control::of(slot.clone()) } else { Control::default() });
         let handles = WorkerHandles {
             errors: Arc::new(ErrorLog::open(log.to_str().unwrap(), Level::Debug).unwrap()),
             access: RefCell::new(None),
-            slot: board.claim(1).unwrap(),
+            slot,
             control: Arc::clone(&control),
             trusted: Networks::default(),
             parent: process::parent_id(),
             listener_guard: RefCell::new(None),
+            handoff,
         };
-        let listeners = [ListenerSpec { fd: listener, unix: false, shared: true }];
+        let listeners = [ListenerSpec { fd: listener, unix: false, shared: true, key: 1 }];
         let reactor = Rc::new(Reactor::new(
             driver,
             &listeners,
@@ -94,9 +126,14 @@ impl Stage {
             worker_config,
             Policy::default(),
         ));
-        owner::watch(&reactor);
+        // One of several is watched with the others.
+        if handoff.is_some() {
+            owner::watch_too(&reactor)
+        } else {
+            owner::watch(&reactor)
+        }
         let app = TestApp::new(net.clone());
-        Self { reactor, app, net, listener, control, board, turns: Cell::new(0), log, seed }
+        Self { reactor, app, net, listener, handoff, control, board, turns: Cell::new(0), log, seed }
     }
 
     pub(crate) fn connect(&self) -> Client {

@@ -4,6 +4,7 @@
 //! connections come into it: `balance`. How wake-ups that were lost are made good: `wakeup`.
 
 mod balance;
+mod take;
 #[cfg(test)]
 mod tests;
 mod wakeup;
@@ -19,14 +20,10 @@ use rgunicorn_io::sys::shared::{Accepting, Scoreboard, Slot};
 
 use self::balance::{Balancer, Hold, Siblings};
 use self::wakeup::Wakeups;
-use super::conn::NewConn;
-use super::conn::io::{ConnIo, DRAIN_FRESH};
-use super::conn::proxy_header::ProxyHeaderState;
+use super::conn::io::ConnIo;
 use super::event_source::EventSource;
 use super::failing::Failing;
-use super::handling::SYSTEM_CALLS_BYTES;
 use super::setup::ListenerSpec;
-use super::timers::ConnTimer;
 use crate::log::{Level, RepeatedLine};
 
 /// Accepts per wake-up when siblings share the listener: a second one would wait behind the first one's request while a
@@ -45,6 +42,8 @@ struct AcceptSocket {
     unix: bool,
     /// Siblings accept from it, too.
     shared: bool,
+    /// This is the handoff queue: what comes from it was another worker's.
+    handoff: bool,
     /// Its wake-up has come in this turn.
     woken: bool,
     /// The connection of the last wake-up was left to siblings.
@@ -61,11 +60,20 @@ impl AcceptSocket {
             fd: spec.fd,
             unix: spec.unix,
             shared: spec.shared,
+            handoff: false,
             woken: false,
             left: false,
             op: None,
             batch: 1,
         }
+    }
+}
+
+impl AcceptSocket {
+    /// Makes the last one, which is no listener.
+    fn handoff(fd: RawFd) -> Self {
+        let spec = ListenerSpec { fd, unix: false, shared: true, key: 0 };
+        Self { handoff: true, ..Self::new(&spec) }
     }
 }
 
@@ -82,6 +90,8 @@ enum AcceptDecision {
 /// The listeners of a worker, and what it remembers to decide about their connections.
 pub(crate) struct Acceptor {
     listeners: Vec<AcceptSocket>,
+    /// [`ListenerSpec::key`] of each listener; also when those have been let go of.
+    keys: Vec<u64>,
     balancer: Balancer,
     wakeups: Wakeups,
     /// Accepting has failed for want of resources.
@@ -101,10 +111,16 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Takes the listeners. `polls_siblings`: the worker listens for wake-ups that siblings give.
-    pub(crate) fn new(listeners: &[ListenerSpec], polls_siblings: bool) -> Self {
+    /// Takes the listeners, and the end of the `handoff` queue that connections of other workers come out of.
+    /// `polls_siblings`: the worker listens for wake-ups that siblings give.
+    pub(crate) fn new(listeners: &[ListenerSpec], handoff: Option<RawFd>, polls_siblings: bool) -> Self {
         Self {
-            listeners: listeners.iter().map(AcceptSocket::new).collect(),
+            keys: listeners.iter().map(|listener| listener.key).collect(),
+            listeners: listeners
+                .iter()
+                .map(AcceptSocket::new)
+                .chain(handoff.map(AcceptSocket::handoff))
+                .collect(),
             balancer: Balancer::default(),
             wakeups: Wakeups::new(polls_siblings),
             paused_until: None,
@@ -223,7 +239,7 @@ impl Acceptor {
     fn leaves_to_siblings(&mut self, io: &mut ConnIo<'_>) -> bool {
         let (now, own) = (io.turn.now(), io.conns.len() as u64);
         let slot = &io.setup.handles.slot;
-        let shares = self.listeners.iter().any(|listener| listener.shared);
+        let shares = self.listeners.iter().any(|listener| listener.shared && !listener.handoff);
         match self.balancer.decide(own, shares, now, |busy_grace| siblings(slot, now, busy_grace)) {
             Hold::No => false,
             Hold::Yes => true,
@@ -394,7 +410,13 @@ impl Acceptor {
     pub(crate) fn take_queue(&mut self, io: &mut ConnIo<'_>) -> bool {
         let now = io.turn.now();
         self.paused_until = self.paused_until.filter(|until| now < *until);
+        let slot = &io.setup.handles.slot;
+        let goes_on = slot.board().workers() > 0 && slot.has_sibling();
         for index in 0..self.listeners.len() {
+            // What workers give is for those that serve.
+            if self.listeners[index].handoff && goes_on {
+                continue;
+            }
             loop {
                 if io.conns.load() >= io.setup.config.connections_max || self.paused_until.is_some() {
                     return false;
@@ -419,41 +441,6 @@ impl Acceptor {
     /// Takes one connection that no sibling has taken. `false`: there is none.
     fn accept_left_over(&mut self, io: &mut ConnIo<'_>) -> bool {
         (0..self.listeners.len()).any(|index| self.listeners[index].shared && self.accept_one(io, index))
-    }
-
-    /// Accepts a connection. `false`: there is nothing (more) to accept now.
-    fn accept_one(&mut self, io: &mut ConnIo<'_>, index: usize) -> bool {
-        let AcceptSocket { fd: listener_fd, unix, .. } = self.listeners[index];
-        let (fd, peer) = match io.driver.accept(listener_fd) {
-            Ok(accepted) => accepted,
-            // The next one may be fine: the client of this one left before we came.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return true,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                return false;
-            }
-            Err(error) => {
-                let lasts = self.accepts_failing.note(io.turn.now());
-                self.pause(io, &error, lasts);
-                return false;
-            }
-        };
-        let (handles, config) = (&io.setup.handles, &io.setup.config);
-        let trusted = unix || handles.trusted.trusts(peer.ip());
-        let proxy_state = ProxyHeaderState::of(config, peer);
-        let id = io.conns.insert(NewConn { fd, peer, listener: index as u16, trusted, proxy_state });
-        if io.draining {
-            io.start_timer(id, ConnTimer::Drain, DRAIN_FRESH);
-        } else {
-            io.start_timer(id, ConnTimer::FirstByte, config.first_byte_timeout());
-        }
-        io.arm_recv(id);
-        io.turn.handling.count_work(SYSTEM_CALLS_BYTES);
-        self.just_accepted = true;
-        self.accepts_failing.end();
-        self.balancer.note_accepted();
-        self.reported = io.conns.len();
-        handles.slot.set_accepted(io.turn.now(), self.reported as u32);
-        true
     }
 
     /// Handles a listener that the driver refuses.

@@ -20,7 +20,8 @@ impl Rig {
     fn new(config: WorkerConfig) -> Self {
         let parts = Parts::new(config);
         let listener = parts.net.listener();
-        let acceptor = Acceptor::new(&[ListenerSpec { fd: listener, unix: false, shared: true }], false);
+        let acceptor =
+            Acceptor::new(&[ListenerSpec { fd: listener, unix: false, shared: true, key: 1 }], None, false);
         Self { acceptor, parts, listener }
     }
 

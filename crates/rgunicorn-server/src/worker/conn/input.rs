@@ -238,9 +238,13 @@ impl ConnIo<'_> {
     }
 
     /// Starts the deadline of a connection between two requests. While the worker leaves, a client that was promised
-    /// keep-alive has a moment for the request that may be on its way.
+    /// keep-alive has a moment for the request that may be on its way, or gets another worker.
     pub(crate) fn start_idle_timer(&mut self, id: ConnId) {
-        if self.draining {
+        let hands_over = self.hands_over();
+        if hands_over {
+            self.conns.push_spare(id);
+        }
+        if self.draining && !hands_over {
             self.start_timer(id, ConnTimer::Drain, DRAIN_FRESH);
         } else {
             self.start_timer(id, ConnTimer::Keepalive, self.setup.config.keepalive);

@@ -3,6 +3,7 @@
 
 pub(crate) mod body;
 mod feed;
+mod handoff;
 pub(crate) mod incoming;
 mod input;
 pub(crate) mod io;
@@ -85,6 +86,8 @@ pub(crate) struct Conn {
     pub(crate) detached: bool,
     /// At least one request was answered.
     pub(crate) served: bool,
+    /// Noted as one to give to a sibling.
+    pub(crate) spare: bool,
     /// A greenlet works on its request ([`crate::worker::Reactor::begin_work`]).
     pub(crate) held: bool,
     /// Requests received.
@@ -167,6 +170,7 @@ impl Conn {
             aborted: false,
             detached: false,
             served: false,
+            spare: false,
             held: false,
             requests: 0,
             recv: None,

@@ -33,6 +33,8 @@ pub(crate) struct Connections {
     /// Connections that hold as much early input as they may: reception pauses when all completions of the turn are
     /// handled. Not earlier: what `recv_stop` returns comes after the data that those completions carry.
     full: Vec<ConnId>,
+    /// Idle connections that siblings are to have, because this worker leaves.
+    spare: VecDeque<ConnId>,
     /// Connections so far: the number of the last one, and in its low bits the generation.
     accepted: u64,
     /// Greenlets and threads at work ([`Self::begin_work`]).
@@ -244,6 +246,29 @@ impl Connections {
     /// Takes out one of those connections.
     pub(crate) fn pop_full(&mut self) -> Option<ConnId> {
         self.full.pop()
+    }
+
+    /// Notes a connection as one to give to a sibling, if it is idle when its turn comes; once.
+    pub(crate) fn push_spare(&mut self, id: ConnId) {
+        if let Some(conn) = self.get(id)
+            && !std::mem::replace(&mut conn.spare, true)
+        {
+            self.spare.push_back(id);
+        }
+    }
+
+    /// Takes out the next one to give.
+    pub(crate) fn pop_spare(&mut self) -> Option<ConnId> {
+        let id = self.spare.pop_front()?;
+        if let Some(conn) = self.get(id) {
+            conn.spare = false;
+        }
+        Some(id)
+    }
+
+    /// Counts them.
+    pub(crate) fn spare(&self) -> usize {
+        self.spare.len()
     }
 
     /// Takes out a connection whose time is up, with the class of its deadline.
