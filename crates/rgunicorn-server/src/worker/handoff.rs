@@ -8,6 +8,9 @@ use rgunicorn_io::sys::shared::{Accepting, Slot};
 
 /// How soon a worker tries again that has found the queue full, or no sibling that takes connections.
 const GIVE_AGAIN: Duration = Duration::from_millis(2);
+/// A sibling that has begun its work so recently will be back in a moment, as a rule. What is given to one that works
+/// for longer waits for it, and its giver could have served it.
+const TAKER_BUSY_MAX: Duration = Duration::from_millis(20);
 
 /// The giving end of the handoff queue. What is taken from it passes through the acceptor.
 #[derive(Debug, Default)]
@@ -29,7 +32,7 @@ impl Handoff {
             return None;
         }
         self.retry_at = None;
-        let ends = self.ends.filter(|_| has_taker(slot));
+        let ends = self.ends.filter(|_| has_taker(slot, now));
         if ends.is_none() {
             self.retry_later(now);
         }
@@ -57,11 +60,16 @@ impl Handoff {
     }
 }
 
-/// Tells whether another worker takes connections, or will when its present work is done.
-fn has_taker(slot: &Slot) -> bool {
+/// Tells whether another worker waits for connections, or will in a moment.
+fn has_taker(slot: &Slot, now: Instant) -> bool {
     let own = slot.read().age;
     slot.board().readings().any(|reading| {
-        reading.age != own && reading.booted && !reading.leaving && reading.accepting != Accepting::No
+        let takes = match reading.accepting {
+            Accepting::Waiting => true,
+            Accepting::BusyDisarmed => reading.beat.is_some_and(|at| now.since(at) < TAKER_BUSY_MAX),
+            Accepting::No | Accepting::BusyArmed => false,
+        };
+        reading.age != own && reading.booted && !reading.leaving && takes
     })
 }
 
@@ -89,10 +97,13 @@ mod tests {
         assert!(!tries(&mut handoff), "it has not booted");
         sibling.set_booted();
         assert!(!tries(&mut handoff), "it is full");
-        for accepting in [Accepting::Waiting, Accepting::BusyDisarmed, Accepting::BusyArmed] {
-            sibling.set_accepting(accepting);
-            assert!(tries(&mut handoff), "{accepting:?}");
-        }
+        sibling.set_accepting(Accepting::BusyDisarmed);
+        assert!(!tries(&mut handoff), "it works for long");
+        sibling.beat(NOW);
+        assert!(tries(&mut handoff), "it has just begun");
+        sibling.beat(Instant(1));
+        sibling.set_accepting(Accepting::Waiting);
+        assert!(tries(&mut handoff));
         sibling.set_leaving();
         assert!(!tries(&mut handoff));
         assert!(!tries(&mut Handoff::new(None)));
