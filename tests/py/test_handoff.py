@@ -86,7 +86,7 @@ def test_fewer_workers(launch):
 
 
 def test_workers_that_are_recycled_all_the_time(launch, bind):
-    """Each connection has answers of many workers, and is never closed."""
+    """Each connection has answers of several workers, and is never closed."""
     recycled = ("--max-requests", "40", "--max-requests-jitter", "20")
     server = launch("steady:app", "-w", "4", *recycled, *KEEPALIVE, bind=bind)
     with contextlib.ExitStack() as stack:
@@ -96,9 +96,9 @@ def test_workers_that_are_recycled_all_the_time(launch, bind):
         def have_moved():
             for number, (client, seen) in enumerate(zip(clients, pids, strict=True)):
                 seen.add(pid_of(client, number))
-            return len(set().union(*pids)) > 10 and all(len(seen) > 2 for seen in pids)
+            return len(set().union(*pids)) > 6 and all(len(seen) > 1 for seen in pids)
 
-        wait_for("each connection to have answers of several workers", have_moved)
+        wait_for("each connection to have moved", have_moved)
 
 
 def test_a_connection_that_has_sent_nothing_yet(launch):
@@ -212,6 +212,7 @@ def test_a_worker_that_is_killed_takes_only_its_own_along(launch):
                 assert pid_of(client, 1) == pid
 
 
+@pytest.mark.timeout(180)
 def test_a_load_during_all_of_it(launch, bind):
     """Reloads, more and fewer workers, recycled ones: no request fails, and no connection is closed."""
     server = launch("steady:app", "-w", "3", "--max-requests", "200", *KEEPALIVE, bind=bind)
