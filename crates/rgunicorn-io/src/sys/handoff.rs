@@ -53,7 +53,7 @@ impl HandoffEnds {
 }
 
 impl HandoffQueue {
-    /// Makes an empty queue of [`QUEUE_BYTES`].
+    /// Makes an empty queue, which holds about 20 messages.
     ///
     /// # Errors
     /// Those of socketpair(2).

@@ -202,6 +202,8 @@ mod tests {
         let mut life = Lifecycle::new(NOW);
         assert!(life.begin_drain(NOW, TIMEOUT));
         assert!(!life.begin_drain(NOW.after(TIMEOUT), TIMEOUT), "the deadline does not move");
+        assert_eq!(life.deadline(), Some(NOW.after(TIMEOUT - GIVE_UP)), "until then connections are given");
+        life.hands_over = None;
         assert_eq!(life.deadline(), Some(NOW.after(TIMEOUT)));
         assert!(life.is_over(NOW, true) && life.ends_wait(true));
         assert!(!life.is_over(NOW, false) && !life.ends_wait(false));
