@@ -160,8 +160,9 @@ impl Stage {
             trusted: Networks::default(),
             parent: process::parent_id(),
             listener_guard: RefCell::new(None),
+            handoff: None,
         };
-        let listeners = [ListenerSpec { fd: listener, unix: false, shared: true }];
+        let listeners = [ListenerSpec { fd: listener, unix: false, shared: true, key: 1 }];
         let config = config(choices);
         let reactor =
             Reactor::new(driver, &listeners, WakeSources::default(), handles, config, Policy::default());
