@@ -67,9 +67,9 @@ pub struct RequestCount {
 }
 
 impl RequestCount {
-    /// Counts a request that is about to run. At the limit (`max_requests`) the worker begins to leave: the
-    /// request is answered with `Connection: close` and this is the last turn that accepts. While another
-    /// worker is being replaced for that reason it goes on, and asks again at its next request.
+    /// Counts a request that is about to run. At the limit (`max_requests`) the worker begins to leave, and this is the
+    /// last turn that accepts: the request is answered, with `Connection: close` if no sibling can have the connection.
+    /// While another worker is being replaced for that reason it goes on, and asks again at its next request.
     pub fn add(self, slot: &Slot, control: &Control, errors: &ErrorLog) {
         let count = slot.add_request();
         let limit = self.requests_max;
