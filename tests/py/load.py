@@ -164,9 +164,16 @@ class Load:
     """The clients. A context manager: they begin on entry, and have ended after the exit."""
 
     def __init__(
-        self, address: Address, clients: dict[str, int] | None = None, seed: int = 1, fresh_s: float = FRESH_S
+        self,
+        address: Address,
+        clients: dict[str, int] | None = None,
+        seed: int = 1,
+        fresh_s: float = FRESH_S,
+        moves: bool = True,
     ):
         self.address = address
+        # A worker that leaves may give its connections to others.
+        self.moves = moves
         self.fresh_s = fresh_s
         self.tally = Tally()
         self._lock = threading.Lock()
@@ -249,6 +256,7 @@ class Load:
         """A complete answer whose body was right."""
         assert answer.status == 200, answer
         pid = int(answer.header("X-Pid") or 0)
+        assert self.moves or connection.pid in (None, pid), f"{connection.pid} has become {pid}"
         connection.pid = pid
         connection.last_at = time.monotonic()
         with self._lock:

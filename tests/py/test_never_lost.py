@@ -32,7 +32,7 @@ def bind(request):
 @contextlib.contextmanager
 def loaded(server):
     """The load, begun: each kind of client has been answered. Nobody may be lost up to the end of it."""
-    with Load(server.address) as load:
+    with Load(server.address, moves=server.flavour.own) as load:
         wait_for("answers of all kinds", lambda: all(load.tally.answers[kind] for kind in CLIENTS) or load.failures())
         yield load
         go_on(load)
@@ -113,7 +113,7 @@ def test_a_dead_worker_fails_what_it_had_begun(launch, bind, way):
     lost = 0
     for seed in range(4):
         before = server.wait_workers(WORKERS)
-        with Load(server.address, seed=seed) as load:
+        with Load(server.address, seed=seed, moves=False) as load:
             wait_for("answers of both", lambda load=load, pids=before: all(load.tally.by_pid[pid] for pid in pids))
             if way == "kill":
                 pid = before[seed % WORKERS]
