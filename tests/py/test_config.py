@@ -350,7 +350,7 @@ def test_names_of_the_processes(launch, package, tmp_path):
         env["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{APPS}"
     server = launch("life:app", config="", env=env)
     assert title(server.pid) == "rgunicorn: master [life:app]"
-    old = server.workers()
+    old = server.wait_workers(1)
     reload(server, "proc_name = 'shop'\n")
     (worker,) = server.wait_workers(1, without=old)
     wait_for("the new name", lambda: title(server.pid) == "rgunicorn: master [shop]")

@@ -85,6 +85,26 @@ def test_fewer_workers(launch):
         assert {pid_of(client, number) for number, client in enumerate(clients)} == set(server.workers())
 
 
+def test_fewer_workers_before_all_have_booted(launch):
+    """The only one that serves is to leave, and keeps its connections until the next one does."""
+    config = """
+import os, time
+def post_fork(server, worker):
+    while worker.age > 1 and not os.path.exists("boot"):
+        time.sleep(0.01)
+"""
+    server = launch("steady:app", "-w", "2", *KEEPALIVE, config=config)
+    with contextlib.ExitStack() as stack:
+        clients, [first] = open_all(server, stack)
+        server.wait_workers(2)
+        server.kill(signal.SIGTTOU)
+        server.wait_log("Handling signal: ttou")
+        assert {pid_of(client, number) for number, client in enumerate(clients)} == {first}
+        (server.workdir / "boot").touch()
+        server.wait_workers(1, without=[first])
+        assert_all_moved(clients, server, [first])
+
+
 def test_workers_that_are_recycled_all_the_time(launch, bind):
     """Each connection has answers of several workers, and is never closed."""
     recycled = ("--max-requests", "40", "--max-requests-jitter", "20")

@@ -460,10 +460,10 @@ impl Slot {
         self.cells().replaced.load(Relaxed) != 0
     }
 
-    /// Tells whether another worker serves, and will go on to.
+    /// Tells whether another worker serves and will go on to, or boots.
     pub fn has_sibling(&self) -> bool {
         let own = self.read().age;
-        self.board.readings().any(|reading| reading.age != own && reading.booted && !reading.leaving)
+        self.board.readings().any(|reading| reading.age != own && !reading.leaving)
     }
 
     /// Gives the slot back. The master's, when the worker has been reaped.

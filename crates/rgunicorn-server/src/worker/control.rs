@@ -12,6 +12,7 @@ pub struct Control {
     status: AtomicI32,
     reopen: AtomicBool,
     handoff: AtomicBool,
+    has_begun_to_give: AtomicBool,
     /// Where the master reads that the worker leaves.
     slot: Option<Slot>,
 }
@@ -58,10 +59,20 @@ impl Control {
         self.handoff.store(works, Ordering::Relaxed);
     }
 
-    /// Tells whether connections outlive this worker when it leaves: the server goes on, and another worker is there.
+    /// Notes that connections are being given: from here on the master is trusted to put other workers in the place of
+    /// siblings that die.
+    pub(crate) fn begin_to_give(&self) {
+        self.has_begun_to_give.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells whether connections outlive this worker when it leaves: the server goes on, and another worker is there,
+    /// or was when this one began to give.
     pub fn hands_over(&self) -> bool {
-        let others_go_on =
-            |slot: &Slot| slot.is_replaced() && slot.board().workers() > 0 && slot.has_sibling();
+        let others_go_on = |slot: &Slot| {
+            slot.is_replaced()
+                && slot.board().workers() > 0
+                && (self.has_begun_to_give.load(Ordering::Relaxed) || slot.has_sibling())
+        };
         self.handoff.load(Ordering::Relaxed) && self.slot.as_ref().is_some_and(others_go_on)
     }
 

@@ -91,6 +91,7 @@ impl Lifecycle {
             && process::parent_id() == handles.parent
             && !io.setup.retires();
         if goes_on && begins {
+            handles.control.begin_to_give();
             io.spare_idle();
         }
         if !goes_on || !io.give_spare(handoff, |listener| acceptor.key(listener)) {

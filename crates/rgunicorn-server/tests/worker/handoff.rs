@@ -187,10 +187,9 @@ fn more_than_the_queue_holds_is_given_as_it_empties() {
 }
 
 #[test]
-fn without_a_sibling_that_serves_idle_connections_end() {
+fn without_a_sibling_idle_connections_end() {
     let giver = first(2, 1, &calm());
     let clients = served(&giver, 2);
-    let _booting = giver.sibling(config());
     giver.pass(Duration::from_secs(1));
     replace(&giver);
     let start = giver.net.now();
@@ -212,6 +211,39 @@ fn a_worker_waits_for_siblings_that_are_full_and_serves_meanwhile() {
     clients[0].get("/second");
     giver.until("an answer", || clients[0].has(&two_answers("/second")));
     taker.settle();
+    assert_eq!(giver.run_to_end(), 0);
+    taker.until("both are taken", || taker.snapshot().connections == 2);
+    assert!(clients.iter().all(|client| !client.sees_end()));
+}
+
+#[test]
+fn a_sibling_that_boots_is_waited_for() {
+    let giver = first(2, 1, &calm());
+    let clients = served(&giver, 2);
+    let taker = giver.sibling(config());
+    replace(&giver);
+    assert_eq!(giver.run_for(Duration::from_secs(1), || {}), None);
+    clients[0].get("/second");
+    giver.until("an answer", || clients[0].has(&two_answers("/second")));
+    boot(&taker);
+    assert_eq!(giver.run_to_end(), 0);
+    taker.until("both are taken", || taker.snapshot().connections == 2);
+    assert!(clients.iter().all(|client| !client.sees_end()));
+}
+
+#[test]
+fn a_sibling_that_dies_is_replaced_and_connections_wait_for_that() {
+    let giver = first(2, 1, &calm());
+    let clients = served(&giver, 2);
+    let full = giver.sibling(config());
+    full.reactor.handles().slot.set_booted();
+    replace(&giver);
+    assert_eq!(giver.run_for(Duration::from_millis(100), || {}), None);
+    full.reactor.handles().slot.release();
+    clients[0].get("/second");
+    giver.until("an answer", || clients[0].has(&two_answers("/second")));
+    let taker = giver.sibling(config());
+    boot(&taker);
     assert_eq!(giver.run_to_end(), 0);
     taker.until("both are taken", || taker.snapshot().connections == 2);
     assert!(clients.iter().all(|client| !client.sees_end()));
