@@ -78,6 +78,10 @@ impl RequestCount {
             if self.shares_listeners {
                 slot.mark_replaced();
             }
+            if !slot.has_sibling() {
+                // The only worker: what the answer says must not depend on how far its successor is by then.
+                control.set_handoff(false);
+            }
             control.stop();
         }
     }

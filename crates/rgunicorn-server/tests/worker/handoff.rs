@@ -23,11 +23,15 @@ fn config() -> WorkerConfig {
 
 /// The first worker of a server that wants so many.
 fn first(workers: u32, seed: u64, network: &SimConfig) -> Stage {
+    first_with(workers, seed, network, config())
+}
+
+fn first_with(workers: u32, seed: u64, network: &SimConfig, config: WorkerConfig) -> Stage {
     let (driver, net) = Driver::sim(seed, network);
     let board = Scoreboard::new().unwrap();
     board.set_workers(workers);
     let company = Company { board, listener: net.listener(), handoff: Some(net.handoff()) };
-    let stage = Stage::in_company(driver, net, seed, config(), company);
+    let stage = Stage::in_company(driver, net, seed, config, company);
     boot(&stage);
     stage
 }
@@ -229,6 +233,26 @@ fn a_sibling_that_boots_is_waited_for() {
     assert_eq!(giver.run_to_end(), 0);
     taker.until("both are taken", || taker.snapshot().connections == 2);
     assert!(clients.iter().all(|client| !client.sees_end()));
+}
+
+/// As Gunicorn's last answer does, however far the successor is by then.
+#[test]
+fn the_only_worker_is_recycled_with_a_last_answer() {
+    for (workers, stays) in [(1, false), (2, true)] {
+        let recycled = WorkerConfig { requests_max: 2, shares_listeners: true, ..config() };
+        let giver = first_with(workers, 1, &calm(), recycled);
+        let siblings: Vec<_> = (1..workers).map(|_| giver.sibling(config())).collect();
+        siblings.iter().for_each(boot);
+        let client = giver.connect();
+        client.get("/first");
+        giver.until("an answer", || client.contains("/first|"));
+        client.get("/hold");
+        giver.until("the call", || giver.app.count("call /hold") == 1);
+        assert!(giver.control.stopping());
+        let successor = giver.sibling(config());
+        boot(&successor);
+        assert_eq!(giver.reactor.head_context(giver.app.hold()).keep_alive, stays, "{workers} wanted");
+    }
 }
 
 #[test]
