@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod atfork;
+pub mod biased;
 pub mod clock;
 pub mod daemon;
 pub mod exec;
