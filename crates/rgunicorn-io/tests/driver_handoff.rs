@@ -7,6 +7,7 @@ mod driver;
 
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
+use std::thread;
 use std::time::Duration;
 
 use driver::{Rig, everywhere};
@@ -89,6 +90,48 @@ fn what_comes_before_and_after_is_all_there_and_once() {
             assert_eq!(got, b"answer");
             taker.recv_cancel(op);
             taker.close(fd);
+        }
+        rig.settle();
+        assert!(!rig.driver.has_pending());
+    });
+}
+
+/// While the giver's own thread is elsewhere; its reception is ended only in its next wait, and takes nothing until then.
+#[test]
+fn another_thread_gives_what_is_still_received_from() {
+    everywhere(|rig| {
+        let (ends, _kept) = queue(rig);
+        let mut taker = rig.sibling();
+        for round in 0..10 * ROUNDS {
+            let (fd, mut peer) = rig.pair();
+            let (other_fd, _other) = rig.pair();
+            let (op, other) = (rig.recv(&fd, 1), rig.recv(&other_fd, 2));
+            rig.look();
+            peer.send(b"one ");
+            // To end another reception enters the kernel, which may deliver of this one as well.
+            if round % 2 == 0 {
+                rig.driver.recv_stop(other);
+            }
+            let mut bytes = thread::scope(|scope| {
+                let giver = scope.spawn(|| {
+                    let bytes = rig.driver.peek_recv(op);
+                    rig.driver.give_armed(ends.give, fd.as_raw_fd(), b"about it").unwrap();
+                    rig.driver.recv_cancel(op);
+                    rig.driver.let_go(fd);
+                    bytes
+                });
+                giver.join().unwrap()
+            });
+            peer.send(b"two");
+            rig.look();
+            assert!(rig.out.is_empty(), "nothing of it has come to the giver: {:?}", rig.out);
+            let (fd, _) = taker.take(ends.take).unwrap();
+            taker.recv(fd.as_raw_fd(), Token(3)).unwrap();
+            let rest = b"one two".len() - bytes.len();
+            bytes.extend(receive(&mut taker, rest));
+            assert_eq!(bytes, b"one two");
+            taker.close(fd);
+            rig.driver.close(other_fd);
         }
         rig.settle();
         assert!(!rig.driver.has_pending());

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, RawFd};
 use std::thread::{self, ThreadId};
@@ -45,9 +44,8 @@ pub(super) struct Ring {
     refusals: u32,
     /// The times of the first and the last of them.
     refused: (Instant, Instant),
+    /// The kernel refuses every other thread (`EEXIST`).
     owner: (u32, ThreadId),
-    /// Bound to its thread: the kernel refuses every other one (`EEXIST`).
-    not_send: PhantomData<*const ()>,
 }
 
 impl Ring {
@@ -81,7 +79,6 @@ impl Ring {
             refusals: 0,
             refused: Default::default(),
             owner: (std::process::id(), thread::current().id()),
-            not_send: PhantomData,
         })
     }
 
@@ -120,19 +117,17 @@ impl Ring {
     /// # Safety
     /// Memory named by the entry stays valid until its terminal completion.
     pub(super) unsafe fn push(&mut self, entry: squeue::Entry) {
-        debug_assert_eq!(
-            self.owner,
-            (std::process::id(), thread::current().id()),
-            "the ring belongs to another"
-        );
+        debug_assert!(self.is_own_process(), "the ring belongs to another");
         if self.backlog.is_empty() {
             // SAFETY: memory named by the entry stays valid until its terminal completion: the contract of this
             // function.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
-            // An error leaves the queue full, and the entry goes to the backlog.
-            let _ = self.submit();
+            // An error leaves the queue full, and the entry goes to the backlog; as does that of another thread.
+            if self.owner.1 == thread::current().id() {
+                let _ = self.submit();
+            }
             // SAFETY: memory named by the entry stays valid until its terminal completion: the contract of this
             // function.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
