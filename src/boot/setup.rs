@@ -216,6 +216,7 @@ pub(super) fn worker_config(settings: &Settings, requests_max: u64) -> WorkerCon
         body_stall_timeout: settings.body_timeout(),
         write_stall_timeout: settings.write_timeout(),
         handoff: settings.handoff(),
+        handoff_after: Duration::from_millis(settings.handoff_after_ms().into()),
         abandon_timeout: settings.abandon_timeout(),
         requests_max,
         graceful_timeout: settings.graceful_timeout(),

@@ -140,6 +140,13 @@ impl RequestHead {
         &self.block.text()[start as usize..end as usize]
     }
 
+    /// Returns its text, to the empty line: as it came, or as a policy has it rewritten. The same policy makes the same
+    /// head of it.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        self.block.text()
+    }
+
     /// Returns how many bytes the head took from the wire. Not asked of rewritten heads.
     pub(super) fn wire_len(&self) -> usize {
         self.block.text().len()

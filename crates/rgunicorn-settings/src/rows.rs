@@ -59,6 +59,10 @@ settings! {
     /// is closed while the server goes on. --no-handoff closes them instead, as Gunicorn does.
     handoff: Sendfile = Flag(true), Workers, "--no-handoff", SINCE_OWN;
 
+    /// Milliseconds for which the application may hold a worker until connections that wait for it, and those on which
+    /// requests come, go to workers that have time; 0 is for ever. Not with --no-handoff.
+    handoff_after_ms: Count = Int(5), Workers, "--handoff-after-ms INT", SINCE_OWN;
+
     /// Seconds that an idle connection stays open; 0 switches keep-alive off. A new one that has sent nothing yet
     /// stays open for so long, too, and for header_timeout if that is longer (Gunicorn has no such rule).
     keepalive: Seconds = Int(2), Workers, "--keep-alive INT", SINCE_ALWAYS;

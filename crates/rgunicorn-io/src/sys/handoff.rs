@@ -18,8 +18,8 @@ use nix::sys::socket::{
 
 use super::inherited;
 
-/// Bytes of a message at most.
-pub const HANDOFF_MESSAGE_BYTES_MAX: usize = 256;
+/// Bytes of a message at most. Half of what one may have in a queue of `QUEUE_BYTES`.
+pub const HANDOFF_MESSAGE_BYTES_MAX: usize = QUEUE_BYTES;
 
 /// The size of the queue: about 20 messages, as the kernel counts them. What it holds waits for a worker that has time,
 /// and its giver no longer serves it.

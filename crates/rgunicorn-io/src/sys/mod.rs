@@ -20,6 +20,7 @@ pub mod peer;
 pub mod pidfile;
 pub mod place;
 pub mod process;
+pub mod readiness;
 pub mod shared;
 pub mod signal;
 mod signal_ring;

@@ -54,6 +54,9 @@ pub struct WorkerConfig {
     pub shares_listeners: bool,
     /// Idle connections go to other workers when this one leaves and they go on (`handoff`).
     pub handoff: bool,
+    /// For how long the application works until what waits for it goes to other workers; 0 is for ever
+    /// (`handoff_after_ms`).
+    pub handoff_after: Duration,
     /// How long a stopping worker may finish its requests (`graceful_timeout`).
     pub graceful_timeout: Duration,
     /// Longest sleep of an idle worker: heartbeat and parent check happen at least this often.
@@ -98,6 +101,7 @@ impl Default for WorkerConfig {
             requests_max: 0,
             shares_listeners: true,
             handoff: true,
+            handoff_after: Duration::from_millis(5),
             graceful_timeout: Duration::from_secs(30),
             idle_wait_max: Duration::from_secs(1),
             handling_time_max: Duration::from_millis(2),

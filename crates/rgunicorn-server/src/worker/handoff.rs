@@ -1,5 +1,6 @@
 //! The worker's way to give connections away: whether there is one, and when it is tried again.
 
+use std::io;
 use std::time::Duration;
 
 use rgunicorn_io::sys::clock::Instant;
@@ -18,12 +19,13 @@ pub(crate) struct Handoff {
     ends: Option<HandoffEnds>,
     /// The queue was full, or nobody there to empty it.
     retry_at: Option<Instant>,
+    refused: Option<io::Error>,
 }
 
 impl Handoff {
     /// Takes the queue, if there is one.
     pub(crate) fn new(ends: Option<HandoffEnds>) -> Self {
-        Self { ends, retry_at: None }
+        Self { ends, ..Self::default() }
     }
 
     /// Returns the queue if it is time to give, and a sibling takes connections.
@@ -42,6 +44,21 @@ impl Handoff {
     /// Notes that there is more to give than the queue takes now.
     pub(crate) fn retry_later(&mut self, now: Instant) {
         self.retry_at = Some(now.after(GIVE_AGAIN));
+    }
+
+    /// Returns the queue, if there is one.
+    pub(crate) fn ends(&self) -> Option<HandoffEnds> {
+        self.ends
+    }
+
+    /// Gives nothing any more, because the kernel does not let it pass.
+    pub(crate) fn refuse(&mut self, error: io::Error) {
+        *self = Self { refused: Some(error), ..Self::default() };
+    }
+
+    /// Takes out the reason, once.
+    pub(crate) fn take_refusal(&mut self) -> Option<io::Error> {
+        self.refused.take()
     }
 
     /// Gives nothing any more.

@@ -17,6 +17,11 @@ pub(crate) enum Job {
 }
 
 impl Job {
+    /// Returns the request, if it is to be begun.
+    pub(crate) fn call(&self) -> Option<&Request> {
+        if let Self::Call(request) = self { Some(request) } else { None }
+    }
+
     /// Returns the request that it is about.
     pub(crate) fn id(&self) -> RequestId {
         match self {

@@ -1,7 +1,7 @@
 //! The reactor: the parts of a worker, and what the application may ask of them. Nothing here calls the application:
 //! events become [`Job`](super::jobs::Job)s, and `run` works through those with nothing borrowed.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use rgunicorn_http::Policy;
 use rgunicorn_io::driver::Driver;
+use rgunicorn_io::sys::biased::{Biased, Borrowed};
 use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::process;
 
@@ -20,11 +21,13 @@ use super::conn::io::ConnIo;
 use super::conn::table::Connections;
 use super::handling::Longest;
 use super::handoff::Handoff;
+use super::helper::Helper;
 use super::ids::RequestId;
 use super::lifecycle::Lifecycle;
 use super::mailbox::TaskQueue;
 use super::memory::Memory;
 use super::message::{Flow, Hijacked};
+use super::relief::ReliefRules;
 use super::setup::{ListenerSpec, RequestCount, WorkerHandles, WorkerSetup};
 use super::turn::Turn;
 use super::wakes::Wakes;
@@ -44,14 +47,16 @@ pub struct WakeSources {
 
 /// The connections of one worker. Every public method borrows the parts for its own duration only.
 pub struct Reactor {
-    core: RefCell<Core>,
+    core: Biased<Core>,
+    /// Gives connections away while the application runs on this thread.
+    helper: Option<Helper>,
     pub(crate) setup: WorkerSetup,
     mailbox: Option<Arc<Mailbox>>,
     /// A signal has come since handlers were last run.
     pub(crate) signalled: Cell<bool>,
 }
 
-/// The parts that change; behind one `RefCell`, borrowed briefly.
+/// The parts that change; behind one lock of the loop's thread, borrowed briefly.
 pub(crate) struct Core {
     pub(crate) driver: Driver,
     pub(crate) conns: Connections,
@@ -115,7 +120,8 @@ impl Reactor {
         let now = driver.now();
         let WakeSources { signals, mailbox } = wakes;
         // Simulations have neither a pipe nor siblings' wake-ups; with threads, the loop is never busy for long.
-        let polls_siblings = signals.is_some() && config.threads == 0;
+        let is_real = signals.is_some();
+        let polls_siblings = is_real && config.threads == 0;
         let core = Core {
             driver,
             conns: Connections::default(),
@@ -128,12 +134,23 @@ impl Reactor {
         };
         handles.control.set_handoff(config.handoff && handles.handoff.is_some());
         let setup = WorkerSetup::new(handles, config, policy);
-        Self { core: RefCell::new(core), setup, mailbox, signalled: Cell::new(true) }
+        let core = Biased::new(core);
+        let helper = if is_real { helper(&core, &setup) } else { None };
+        Self { core, helper, setup, mailbox, signalled: Cell::new(true) }
     }
 
     /// Borrows the parts. Not while the application runs.
-    pub(crate) fn core(&self) -> RefMut<'_, Core> {
-        self.core.borrow_mut()
+    #[inline]
+    pub(crate) fn core(&self) -> Borrowed<'_, Core> {
+        self.core.borrow()
+    }
+
+    /// Has the helper look after what waits, because the application is about to work.
+    #[inline]
+    pub(crate) fn wake_helper(&self) {
+        if let Some(Err(error)) = self.helper.as_ref().map(Helper::wake) {
+            self.setup.cannot_relieve(&error);
+        }
     }
 
     /// Returns what the worker shares with other floors.
@@ -300,4 +317,14 @@ impl Reactor {
     pub fn await_body(&self, id: RequestId) -> bool {
         self.core().parts(&self.setup).io.await_body(id)
     }
+}
+
+/// Makes the helper of a worker whose application runs on the loop's thread, if connections can go to siblings.
+fn helper(core: &Biased<Core>, setup: &WorkerSetup) -> Option<Helper> {
+    let WorkerConfig { handoff, handoff_after: after, keepalive, threads, .. } = setup.config;
+    if !handoff || after.is_zero() || threads > 0 || setup.handles.handoff.is_none() {
+        return None;
+    }
+    let core = core.visitor().inspect_err(|error| setup.cannot_relieve(error)).ok()?;
+    Some(Helper::new(core, setup.handles.slot.clone(), ReliefRules { after, keepalive }))
 }

@@ -3,12 +3,12 @@
 //!
 //! Each step borrows the parts of the reactor once; only what runs code of others lets go of them in between.
 
-use std::cell::RefMut;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use rgunicorn_io::driver::{Completion, Driver, READABLE};
+use rgunicorn_io::sys::biased::Borrowed;
 use rgunicorn_io::sys::clock;
 use rgunicorn_io::sys::net::is_lost;
 use rgunicorn_io::sys::tempfile;
@@ -84,6 +84,9 @@ impl Reactor {
         let core = &mut *self.core();
         let Parts { lifecycle, acceptor, handoff, mut io, .. } = core.parts(&self.setup);
         lifecycle.watch_parent(&io);
+        if let Some(error) = handoff.take_refusal() {
+            io.cannot_give(&error);
+        }
         if control.stopping() {
             lifecycle.drain(acceptor, handoff, &mut io);
         }
@@ -121,8 +124,8 @@ impl Reactor {
 
     /// Returns the driver, for operations with [`super::EXTERNAL`] tokens. To be let go of before any other method is
     /// called.
-    pub fn driver(&self) -> RefMut<'_, Driver> {
-        RefMut::map(self.core(), |core| &mut core.driver)
+    pub fn driver(&self) -> Borrowed<'_, Driver> {
+        self.core().map(|core| &mut core.driver)
     }
 
     /// Takes the third step, the wait. The parts are borrowed while the interpreter lock is released: other
@@ -213,6 +216,8 @@ impl Reactor {
         let core = &mut *self.core();
         let Parts { acceptor, mut io, .. } = core.parts(&self.setup);
         acceptor.begin_work(&mut io);
+        io.turn.note_work(None);
+        self.wake_helper();
     }
 
     /// Ends a piece of application work ([`Self::run_jobs`] does so itself): reads the clock, and remembers
@@ -287,8 +292,11 @@ impl Reactor {
             }
             io.turn.begin_work();
             acceptor.begin_work(&mut io);
+            self.wake_helper();
         }
-        io.next_job(lifecycle.is_leaving(), over)
+        let next = io.next_job(lifecycle.is_leaving(), over)?;
+        io.turn.note_work(Some(next.id().conn));
+        Some(next)
     }
 
     /// Runs the application for a job.

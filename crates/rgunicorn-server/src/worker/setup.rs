@@ -122,6 +122,13 @@ impl WorkerSetup {
         self.sockets_failing.set(failing);
     }
 
+    /// Says that requests will wait for an application that works for long.
+    pub(crate) fn cannot_relieve(&self, error: &io::Error) {
+        self.handles.errors.warning(format_args!(
+            "Cannot give connections to other workers while the application works: {error}"
+        ));
+    }
+
     /// Tells whether the worker is willing to keep connections open at this moment.
     pub(crate) fn keeps_alive(&self) -> bool {
         !self.config.close_always

@@ -6,6 +6,7 @@ use rgunicorn_io::driver::Urgency;
 use rgunicorn_io::sys::clock::Instant;
 
 use super::handling::Handling;
+use super::ids::ConnId;
 
 /// An application call that took longer than this makes the worker send every answer at once for a while: answers
 /// queued for a common submission must not wait behind a slow call.
@@ -33,6 +34,10 @@ pub(crate) struct Turn {
     requests: usize,
     /// When the first piece of this turn's application work began.
     work_begun: Instant,
+    /// The application works, or is about to.
+    is_at_work: bool,
+    /// The connection of the request that it works on, as far as that is known.
+    current: Option<ConnId>,
     /// A request in progress has gone on in this turn.
     has_resumed: bool,
     /// An application call was slow not long ago: answers do not wait for company behind the next one.
@@ -50,6 +55,8 @@ impl Turn {
             arrived: now,
             requests: 0,
             work_begun: now,
+            is_at_work: false,
+            current: None,
             has_resumed: false,
             slow_until: now,
             handling: Handling::new(now, handling_max),
@@ -70,6 +77,24 @@ impl Turn {
     pub(crate) fn begin(&mut self, left_over: usize) {
         self.requests = left_over;
         self.has_resumed = false;
+        self.is_at_work = false;
+        self.current = None;
+    }
+
+    /// Notes that the application works from here on, on a request of this connection if it is known.
+    pub(crate) fn note_work(&mut self, current: Option<ConnId>) {
+        self.is_at_work = true;
+        self.current = current;
+    }
+
+    /// Tells whether the application works. The present piece of its work began at [`Self::now`].
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.is_at_work
+    }
+
+    /// Returns the connection of the request that it works on.
+    pub(crate) fn current(&self) -> Option<ConnId> {
+        self.current
     }
 
     /// Begins the turn's application work. Not at the end of the wait, where the loop is not ours and does its own work

@@ -6,7 +6,7 @@ use std::io;
 use super::{AcceptSocket, Acceptor};
 use crate::log::{Level, RepeatedLine};
 use crate::worker::conn::NewConn;
-use crate::worker::conn::io::{ConnIo, DRAIN_FRESH};
+use crate::worker::conn::io::{BytesIn, ConnIo, DRAIN_FRESH};
 use crate::worker::conn::proxy_header::ProxyHeaderState;
 use crate::worker::handling::SYSTEM_CALLS_BYTES;
 use crate::worker::handover::Handover;
@@ -77,7 +77,7 @@ impl Acceptor {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(unusable(io)),
             taken => taken?,
         };
-        let Some(handover) = Handover::decode(&message) else {
+        let Some((handover, data)) = Handover::decode(&message) else {
             io.driver.close(fd);
             return Err(unusable(io));
         };
@@ -86,6 +86,9 @@ impl Acceptor {
             io.conns.push_spare(id);
         } else if io.draining {
             io.start_timer(id, ConnTimer::Drain, DRAIN_FRESH);
+        }
+        if !data.is_empty() {
+            io.bytes_in(id, BytesIn::Own(data), false);
         }
         Ok(id)
     }

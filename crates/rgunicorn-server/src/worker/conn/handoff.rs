@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use rgunicorn_io::driver::Fd;
+use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::handoff::HandoffEnds;
 use rgunicorn_io::sys::net::is_shortage;
 
@@ -32,8 +33,22 @@ enum Given {
 }
 
 impl Conn {
+    /// Describes it for its next owner. `listener` and `deadline`: see [`Handover`].
+    pub(crate) fn handover(&self, listener: u64, deadline: Instant) -> Handover {
+        Handover {
+            listener,
+            peer: self.peer,
+            trusted: self.trusted,
+            served: self.served,
+            proxy_state: self.proxy_state,
+            proxied: self.proxied.as_deref().copied(),
+            requests: self.requests,
+            deadline,
+        }
+    }
+
     /// Tells whether another worker can go on with it: it is between two requests.
-    fn is_spare(&self) -> bool {
+    pub(crate) fn is_spare(&self) -> bool {
         self.phase == ConnPhase::Idle && !self.read_closed && !self.detached
     }
 }
@@ -70,13 +85,7 @@ impl ConnIo<'_> {
                     return true;
                 }
                 Given::Refused(error) => {
-                    self.log(
-                        RepeatedLine::Handoff,
-                        Level::Warning,
-                        format_args!(
-                            "Cannot give connections to other workers, closing those that are idle: {error}"
-                        ),
-                    );
+                    self.cannot_give(&error);
                     handoff.switch_off();
                     return false;
                 }
@@ -90,6 +99,16 @@ impl ConnIo<'_> {
             handoff.pause();
         }
         true
+    }
+
+    /// Gives nothing any more, and says so: the kernel does not let it pass.
+    pub(crate) fn cannot_give(&self, error: &io::Error) {
+        self.setup.handles.control.set_handoff(false);
+        self.log(
+            RepeatedLine::Handoff,
+            Level::Warning,
+            format_args!("Cannot give connections to other workers, they end with this one: {error}"),
+        );
     }
 
     /// Gives a connection away, unless something comes on it.
@@ -109,19 +128,10 @@ impl ConnIo<'_> {
             self.begin_close(id);
             return Given::No;
         }
-        let (deadline, now) = (self.conns.timers.at(id.index), self.turn.now());
+        let deadline = self.conns.timers.at(id.index).unwrap_or(self.turn.now());
         let Some(conn) = self.conns.get(id) else { return Given::No };
-        let handover = Handover {
-            listener: key(conn.listener),
-            peer: conn.peer,
-            trusted: conn.trusted,
-            served: conn.served,
-            proxy_state: conn.proxy_state,
-            proxied: conn.proxied.as_deref().copied(),
-            requests: conn.requests,
-            deadline: deadline.unwrap_or(now),
-        };
-        match self.driver.give(queue.give, conn.fd.as_raw_fd(), &handover.encode()) {
+        let handover = conn.handover(key(conn.listener), deadline);
+        match self.driver.give(queue.give, conn.fd.as_raw_fd(), &handover.encode(&[])) {
             Ok(()) => {
                 // Without a shutdown: it lives on elsewhere.
                 if let Some(conn) = self.conns.remove(id) {
@@ -156,7 +166,7 @@ impl ConnIo<'_> {
 }
 
 /// Tells whether there is no room now, and will be again.
-fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
         || is_shortage(error)
         || error.raw_os_error() == Some(rgunicorn_io::sys::handoff::TOO_MANY_UNDER_WAY)

@@ -3,7 +3,7 @@
 
 pub(crate) mod body;
 mod feed;
-mod handoff;
+pub(crate) mod handoff;
 pub(crate) mod incoming;
 mod input;
 pub(crate) mod io;
@@ -142,13 +142,15 @@ pub(crate) struct NewConn {
 impl ConnExt {
     /// Tells whether all of it is empty.
     fn is_unused(&self) -> bool {
+        self.is_without_request() && self.pending.is_empty() && self.out.is_empty() && self.writable.is_none()
+    }
+
+    /// Tells whether nothing is in it of a request that has begun to come and is not in [`Request`](super::Request).
+    pub(crate) fn is_without_request(&self) -> bool {
         self.head.is_none()
             && self.body.is_empty()
             && self.proxy_header.is_none()
             && self.incoming.is_none()
-            && self.pending.is_empty()
-            && self.out.is_empty()
-            && self.writable.is_none()
     }
 }
 

@@ -238,6 +238,43 @@ impl Connections {
         (data, end)
     }
 
+    /// Returns what such completions have brought of a connection's input; it stays where it is.
+    pub(crate) fn peek_late_input(&self, id: ConnId, driver: &Driver) -> Vec<u8> {
+        let wanted = EventSource::Recv(id).token();
+        let mut data = Vec::new();
+        for completion in &self.late {
+            if let Completion::Recv { token, outcome: Received::Data(buf) } = completion
+                && *token == wanted
+            {
+                data.extend_from_slice(driver.buffer(buf));
+            }
+        }
+        data
+    }
+
+    /// Returns the `at`-th request that waits for its turn, from 0.
+    pub(crate) fn waiting(&self, at: usize) -> Option<&Request> {
+        self.jobs.iter().filter_map(Job::call).nth(at)
+    }
+
+    /// Takes it out of the queue.
+    pub(crate) fn remove_waiting(&mut self, at: usize) {
+        let found = self.jobs.iter().enumerate().filter(|(_, job)| job.call().is_some()).nth(at);
+        if let Some(index) = found.map(|(index, _)| index) {
+            self.jobs.remove(index);
+        }
+    }
+
+    /// Returns the ids of connections, of `count` slots from `from` on, and where the next ones begin, if there are more.
+    pub(crate) fn ids_from(&self, from: usize, count: usize) -> (Vec<ConnId>, Option<usize>) {
+        let end = from + count;
+        let id = |index: usize| {
+            let conn = self.conns.get(index)?;
+            Some(ConnId { index: index as u32, generation: conn.generation })
+        };
+        ((from..end).filter_map(id).collect(), Some(end).filter(|end| *end < self.conns.capacity()))
+    }
+
     /// Notes a connection that holds as much early input as it may.
     pub(crate) fn mark_full(&mut self, id: ConnId) {
         self.full.push(id);
