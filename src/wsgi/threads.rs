@@ -164,6 +164,10 @@ impl App for Threads {
         }
     }
 
+    fn take_back(&self, wanted: &dyn Fn(&Request) -> bool) -> Option<Box<Request>> {
+        self.pool.take_waiting(wanted)
+    }
+
     fn is_forked_child(&self) -> bool {
         atfork::generation() != self.forks
     }

@@ -32,6 +32,8 @@ mod proxy_header;
 mod queue;
 #[path = "worker/random.rs"]
 mod random;
+#[path = "worker/relief.rs"]
+mod relief;
 #[path = "worker/requests.rs"]
 mod requests;
 #[path = "worker/siblings.rs"]

@@ -50,6 +50,13 @@ impl RequestQueue {
         }
     }
 
+    /// Takes out the oldest request for which `wanted` holds, if one waits. Does not block.
+    pub fn take_waiting(&self, wanted: &dyn Fn(&Request) -> bool) -> Option<Box<Request>> {
+        let requests = &mut self.waiting().requests;
+        let at = requests.iter().position(|request| wanted(request))?;
+        requests.remove(at)
+    }
+
     /// Returns how many requests wait for a thread.
     pub fn waiting_count(&self) -> usize {
         self.waiting().requests.len()

@@ -12,13 +12,16 @@ use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::handoff::HandoffEnds;
 use rgunicorn_io::sys::shared::{Accepting, Slot};
 
+use super::app::App;
+use super::config::WorkerConfig;
 use super::conn::body::Body;
 use super::conn::handoff::is_full;
+use super::conn::io::ConnIo;
 use super::conn::{Conn, ConnExt, ConnPhase};
 use super::handover::HANDOVER_DATA_BYTES_MAX;
 use super::ids::ConnId;
 use super::message::Request;
-use super::reactor::Core;
+use super::reactor::{Core, Reactor};
 
 /// Waiting requests that are looked at, at a time: those behind them come next.
 const WAITING_LOOKED_AT_MAX: usize = 64;
@@ -181,6 +184,55 @@ impl Core {
         }
         (idle, next)
     }
+}
+
+impl Reactor {
+    /// Gives what waits for the application to siblings that have time, as the helper does while the loop's thread is in
+    /// the application: in simulations, where there is no other thread. `has_input`: whether something has come on a
+    /// descriptor.
+    pub fn relieve(&self, has_input: impl Fn(RawFd) -> bool) {
+        let WorkerConfig { handoff_after: after, keepalive, .. } = self.setup.config;
+        let core = &mut *self.core();
+        let (idle, _) = core.idle_from(0, usize::MAX);
+        let ready = |conn: &IdleConn| conn.has_input || has_input(conn.fd);
+        let mut ready = idle.into_iter().filter(ready).map(|conn| conn.id).collect();
+        core.relieve(&self.setup.handles.slot, ReliefRules { after, keepalive }, &mut ready);
+    }
+
+    /// Gives requests that wait for a thread to siblings that have time, where the application's threads are all taken.
+    pub(crate) fn relieve_threads<A: App>(&self, app: &A) {
+        if self.setup.config.threads == 0 || !needs_threads(&self.core().parts(&self.setup).io) {
+            return;
+        }
+        let WorkerConfig { handoff_after: after, keepalive, .. } = self.setup.config;
+        let slot = &self.setup.handles.slot;
+        for _ in 0..waiting_siblings(slot) {
+            let Some(ends) = self.core().handoff.ends() else { return };
+            let now = self.now();
+            let is_due =
+                |request: &Request| now.since(request.arrived) >= after && text_of(request).is_some();
+            let Some(request) = app.take_back(&is_due) else { return };
+            let id = request.id.conn;
+            let core = &mut *self.core();
+            core.conns.end_work(id);
+            core.conns.call_next(request);
+            if core.give_waiting(ends, 0, now.after(keepalive)) != Given::Yes {
+                // The next turn runs it, behind those that wait already.
+                return;
+            }
+        }
+    }
+}
+
+/// Tells whether requests wait for a thread that siblings could run.
+pub(crate) fn needs_threads(io: &ConnIo<'_>) -> bool {
+    let WorkerConfig { threads, handoff, handoff_after, .. } = io.setup.config;
+    threads > 0
+        && io.conns.workers() > threads
+        && handoff
+        && !handoff_after.is_zero()
+        && !io.draining
+        && io.setup.handles.slot.board().workers() > 1
 }
 
 impl Conn {

@@ -19,6 +19,7 @@ use super::event_source::{EventSource, is_external, token_of};
 use super::ids::ConnId;
 use super::jobs::{Job, NextJob};
 use super::reactor::{Parts, Reactor};
+use super::relief::needs_threads;
 use super::setup::STATUS_BROKEN;
 use crate::log::{ErrorLog, Level, RepeatedLine};
 
@@ -60,6 +61,7 @@ impl Reactor {
             self.after_wait(&mut completions);
             debug_assert!(completions.is_empty(), "the driver has no other user");
             self.run_jobs(app, false);
+            self.relieve_threads(app);
             if app.is_forked_child() {
                 return self.handles().control.quitting().unwrap_or(0);
             }
@@ -435,6 +437,9 @@ fn wait_time(parts: &Parts<'_>) -> Duration {
     for at in [io.conns.timers.next(), lifecycle.deadline(), paused_until, next_look, next_check, retry, give]
     {
         nearest = nearest.min(at.unwrap_or(nearest));
+    }
+    if needs_threads(io) {
+        nearest = nearest.min(io.turn.now().after(io.setup.config.handoff_after));
     }
     nearest.since(io.turn.now())
 }

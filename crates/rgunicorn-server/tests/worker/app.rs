@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::io::Write;
 use std::time::Duration;
 
@@ -73,7 +74,12 @@ pub(crate) struct TestApp {
     /// The socket that it has taken over.
     pub(crate) taken: RefCell<Option<Hijacked>>,
     pub(crate) net: Option<SimNet>,
+    /// What happens outside while a call is at work; for `/busy`, before it answers.
+    pub(crate) meanwhile: RefCell<Option<Meanwhile>>,
 }
+
+/// What happens while the application of a reactor is at work.
+pub(crate) type Meanwhile = Rc<dyn Fn(&Reactor, &str)>;
 
 /// The response that the worker's application gives: for the clients to compare with.
 pub(crate) fn answer(body: &[u8], keep: bool) -> Vec<u8> {
@@ -235,6 +241,8 @@ impl App for TestApp {
             self.note(format!("incoming {path}"));
         }
         count(reactor);
+        let meanwhile = self.meanwhile.borrow().clone();
+        meanwhile.into_iter().for_each(|meanwhile| meanwhile(reactor, &path));
         let (conn, keep) = (request.id, request.keep_alive && reactor.head_context(request.id).keep_alive);
         let mut parts = path.trim_start_matches('/').split('/');
         let (what, first, second) = (parts.next().unwrap_or(""), parts.next(), parts.next());

@@ -170,6 +170,11 @@ impl SimNet {
         self.socket(peer, |socket| socket.outgoing.is_empty() && (socket.send_closed || socket.reset))
     }
 
+    /// Tells whether something has come on a socket that its driver has not taken.
+    pub fn has_input(&self, fd: RawFd) -> bool {
+        self.world.borrow().readiness(fd).is_ok_and(|mask| mask & libc::POLLIN as u32 != 0)
+    }
+
     /// Returns the virtual time.
     pub fn now(&self) -> Instant {
         self.world.borrow().now

@@ -140,6 +140,11 @@ impl Connections {
         self.jobs.push_back(job);
     }
 
+    /// Queues a request before all other work.
+    pub(crate) fn call_next(&mut self, request: Box<Request>) {
+        self.jobs.push_front(Job::Call(request));
+    }
+
     /// Queues the resumption of a request in progress.
     pub(crate) fn push_resume(&mut self, id: RequestId) {
         self.resumes.push_back(id);
@@ -267,7 +272,7 @@ impl Connections {
 
     /// Returns the ids of connections, of `count` slots from `from` on, and where the next ones begin, if there are more.
     pub(crate) fn ids_from(&self, from: usize, count: usize) -> (Vec<ConnId>, Option<usize>) {
-        let end = from + count;
+        let end = from.saturating_add(count).min(self.conns.capacity());
         let id = |index: usize| {
             let conn = self.conns.get(index)?;
             Some(ConnId { index: index as u32, generation: conn.generation })
