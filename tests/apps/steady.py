@@ -41,6 +41,17 @@ def begun(environ, start_response):
     return tell(start_response, parameter(environ, "token"))
 
 
+@app.route("/until")
+def until(environ, start_response):
+    """As `/begun`, until the file `over-TOKEN` is there."""
+    token = parameter(environ, "token")
+    with open("begun-" + token, "w"):
+        pass
+    while not os.path.exists("over-" + token):
+        signal.sigtimedwait([], 0.01)
+    return tell(start_response, token)
+
+
 @app.route("/digest")
 def digest(environ, start_response):
     """The digest of an upload, read block by block."""

@@ -8,6 +8,7 @@ framed is an `AssertionError` in the test that read it.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import time
 from dataclasses import dataclass, field
@@ -129,6 +130,10 @@ class Client:
         data = self.sock.recv(65536)
         self.buffer += data
         return bool(data)
+
+    def has_input(self) -> bool:
+        """Whether something has come, or the end."""
+        return bool(self.buffer) or bool(select.select([self.sock], [], [], 0)[0])
 
     def until(self, mark: bytes) -> bytes:
         """Everything up to and including `mark`."""
