@@ -96,7 +96,7 @@ fn what_comes_before_and_after_is_all_there_and_once() {
     });
 }
 
-/// While the giver's own thread is elsewhere; its reception is ended only in its next wait, and takes nothing until then.
+/// While the giver's own thread is elsewhere; its reception ends only in its next wait, and takes nothing until then.
 #[test]
 fn another_thread_gives_what_is_still_received_from() {
     everywhere(|rig| {

@@ -64,9 +64,9 @@ pub const READABLE: u32 = libc::POLLIN as u32;
 /// Poll mask: bytes can be written.
 pub const WRITABLE: u32 = libc::POLLOUT as u32;
 
-/// One thread's door to the kernel. Made after the fork (and after setuid) by the thread that uses it. While that thread
-/// is elsewhere and cannot use it, another one may call what does not enter a ring: `peek_recv`, `recv_cancel`,
-/// `give_armed`, `let_go` and what is answered at once.
+/// One thread's door to the kernel. Made after the fork (and after setuid) by the thread that uses it. While that one
+/// is elsewhere and cannot use it, another one may call what enters no ring: `peek_recv`, `recv_cancel`, `give_armed`,
+/// `let_go` and what is answered at once.
 ///
 /// The kinds of its methods are in the [module's table](self).
 ///

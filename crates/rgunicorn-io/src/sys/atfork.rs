@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 static WATCH: Once = Once::new();
 
-/// What is to be done before each fork.
+/// The thing to be done before each fork.
 static BEFORE: AtomicPtr<Before> = AtomicPtr::new(ptr::null_mut());
 
 /// Something to do before a fork, on the thread that forks.

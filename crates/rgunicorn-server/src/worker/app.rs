@@ -32,8 +32,8 @@ pub trait App {
     /// Notes, for the access log, a request that the server has answered by itself. Its head may not be complete.
     fn refused(&self, _reactor: &Reactor, _request: Box<Request>, _status: u16) {}
 
-    /// Takes back the oldest request for which `wanted` holds of those that wait for a thread. `None`: there is none, or
-    /// the application has no threads.
+    /// Takes back the oldest request for which `wanted` holds, of those that wait for a thread. `None`: there is none,
+    /// or the application has no threads.
     fn take_back(&self, _wanted: &dyn Fn(&Request) -> bool) -> Option<Box<Request>> {
         None
     }

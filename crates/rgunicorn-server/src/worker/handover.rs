@@ -17,7 +17,8 @@ const VERSION: u8 = 2;
 /// Bytes of fields in a message at most.
 const FIELDS_BYTES_MAX: usize = 256;
 /// Bytes that may go with a connection: requests without a body, and with a small one. More stays where it is.
-pub(crate) const HANDOVER_DATA_BYTES_MAX: usize = HANDOFF_MESSAGE_BYTES_MAX - FIELDS_BYTES_MAX;
+pub(crate) const HANDOVER_DATA_BYTES_MAX: usize = 7 * 1024;
+const _: () = assert!(FIELDS_BYTES_MAX + HANDOVER_DATA_BYTES_MAX <= HANDOFF_MESSAGE_BYTES_MAX);
 
 /// An established connection between two requests, as one worker describes it to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

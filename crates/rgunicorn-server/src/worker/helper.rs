@@ -1,9 +1,9 @@
 //! The helper of a worker: a thread that gives connections to siblings while the worker's own is inside the application
 //! ([`super::relief`]). It never touches Python.
 //!
-//! It sleeps while the worker does, and is woken with the first work after that; while there is work, it looks every few
-//! milliseconds whether the application still does what it did before. Where it does, and a sibling waits, it watches
-//! the idle connections for requests that come.
+//! It sleeps while the worker does, and is woken with the first work after that; while there is work, it looks every
+//! few milliseconds whether the application still does what it did before. Where it does, and a sibling waits, it
+//! watches the idle connections for requests that come.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,8 +17,8 @@ use rgunicorn_io::sys::readiness::ReadinessSet;
 use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_io::sys::{atfork, process, signal};
 
+use super::core::Core;
 use super::ids::ConnId;
-use super::reactor::Core;
 use super::relief::{IdleConn, ReliefRules, Standing};
 
 /// Looks without any work after which the helper sleeps.
@@ -27,8 +27,8 @@ const QUIET_LOOKS_MAX: u32 = 40;
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// Slots of the table of connections that it reads at a time, with the worker's thread locked out.
 const SLOTS_AT_A_TIME: usize = 256;
-/// What it costs to watch a connection, as far as that decides when it is worth it: not before the application has
-/// worked for as long as this takes.
+/// The cost of watching a connection, as far as that decides when it is worth it: not before the application has worked
+/// for as long as this takes.
 const WATCH_COST: Duration = Duration::from_micros(2);
 const STACK_BYTES: usize = 256 * 1024;
 
@@ -37,7 +37,7 @@ pub(crate) struct Helper(Arc<HelperShared>);
 
 /// The thread's work, and what the loop tells it.
 struct HelperShared {
-    /// It sleeps, or there is none.
+    /// The thread sleeps, or there is none.
     is_asleep: AtomicBool,
     is_over: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -174,7 +174,7 @@ struct Watch {
     set: Option<ReadinessSet>,
     /// The beginning of the piece of work for which that is so.
     begun: Option<Instant>,
-    /// Those on which something has come.
+    /// The connections on which something has come.
     ready: Vec<ConnId>,
 }
 
@@ -187,7 +187,9 @@ impl Watch {
         let mut next = Some(0);
         let mut all = Vec::new();
         while let Some(from) = next {
-            let Some((idle, more)) = helper.core.visit(|core| core.idle_from(from, SLOTS_AT_A_TIME)) else { return };
+            let Some((idle, more)) = helper.core.visit(|core| core.idle_from(from, SLOTS_AT_A_TIME)) else {
+                return;
+            };
             all.extend(idle);
             next = more;
         }

@@ -15,6 +15,7 @@ mod app;
 mod config;
 mod conn;
 mod control;
+mod core;
 mod event_source;
 mod failing;
 mod handling;

@@ -17,8 +17,8 @@ use rgunicorn_io::sys::process;
 use super::accept::Acceptor;
 use super::config::WorkerConfig;
 use super::conn::incoming::BodyRead;
-use super::conn::io::ConnIo;
 use super::conn::table::Connections;
+use super::core::Core;
 use super::handling::Longest;
 use super::handoff::Handoff;
 use super::helper::Helper;
@@ -54,43 +54,6 @@ pub struct Reactor {
     mailbox: Option<Arc<Mailbox>>,
     /// A signal has come since handlers were last run.
     pub(crate) signalled: Cell<bool>,
-}
-
-/// The parts that change; behind one lock of the loop's thread, borrowed briefly.
-pub(crate) struct Core {
-    pub(crate) driver: Driver,
-    pub(crate) conns: Connections,
-    pub(crate) acceptor: Acceptor,
-    pub(crate) lifecycle: Lifecycle,
-    pub(crate) turn: Turn,
-    pub(crate) memory: Memory,
-    pub(crate) wakes: Wakes,
-    pub(crate) handoff: Handoff,
-}
-
-/// The parts of the core, borrowed for one step.
-pub(crate) struct Parts<'a> {
-    pub(crate) lifecycle: &'a mut Lifecycle,
-    pub(crate) acceptor: &'a mut Acceptor,
-    pub(crate) wakes: &'a mut Wakes,
-    pub(crate) handoff: &'a mut Handoff,
-    pub(crate) io: ConnIo<'a>,
-}
-
-impl Core {
-    /// Borrows each part by itself, those together that connections need.
-    #[inline]
-    pub(crate) fn parts<'a>(&'a mut self, setup: &'a WorkerSetup) -> Parts<'a> {
-        let Self { driver, conns, acceptor, lifecycle, turn, memory, wakes, handoff } = self;
-        let draining = lifecycle.is_draining();
-        Parts {
-            lifecycle,
-            acceptor,
-            wakes,
-            handoff,
-            io: ConnIo { conns, driver, memory, turn, draining, setup },
-        }
-    }
 }
 
 /// A count of what a worker holds; all zero (but for an operation per listener and one for the wake-up pipe) when it is
@@ -321,10 +284,10 @@ impl Reactor {
 
 /// Makes the helper of a worker whose application runs on the loop's thread, if connections can go to siblings.
 fn helper(core: &Biased<Core>, setup: &WorkerSetup) -> Option<Helper> {
-    let WorkerConfig { handoff, handoff_after: after, keepalive, threads, .. } = setup.config;
-    if !handoff || after.is_zero() || threads > 0 || setup.handles.handoff.is_none() {
+    let WorkerConfig { handoff, handoff_after, threads, .. } = setup.config;
+    if !handoff || handoff_after.is_zero() || threads > 0 || setup.handles.handoff.is_none() {
         return None;
     }
     let core = core.visitor().inspect_err(|error| setup.cannot_relieve(error)).ok()?;
-    Some(Helper::new(core, setup.handles.slot.clone(), ReliefRules { after, keepalive }))
+    Some(Helper::new(core, setup.handles.slot.clone(), ReliefRules::of(&setup.config)))
 }

@@ -12,16 +12,15 @@ use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::handoff::HandoffEnds;
 use rgunicorn_io::sys::shared::{Accepting, Slot};
 
-use super::app::App;
 use super::config::WorkerConfig;
 use super::conn::body::Body;
 use super::conn::handoff::is_full;
 use super::conn::io::ConnIo;
 use super::conn::{Conn, ConnExt, ConnPhase};
+use super::core::Core;
 use super::handover::HANDOVER_DATA_BYTES_MAX;
 use super::ids::ConnId;
 use super::message::Request;
-use super::reactor::{Core, Reactor};
 
 /// Waiting requests that are looked at, at a time: those behind them come next.
 const WAITING_LOOKED_AT_MAX: usize = 64;
@@ -35,7 +34,7 @@ pub(crate) struct ReliefRules {
     pub(crate) keepalive: Duration,
 }
 
-/// What a look at the worker has found.
+/// The finding of a look at the worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
     /// For how long the present piece of the application's work has lasted, and when it began.
@@ -57,12 +56,19 @@ pub(crate) struct IdleConn {
 
 /// The outcome of a try to give a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Given {
+enum Handed {
     Yes,
     /// Not this one, now or ever.
     No,
     /// There is no room in the queue.
     Full,
+}
+
+impl ReliefRules {
+    /// Returns the rules of a configuration.
+    pub(crate) fn of(config: &WorkerConfig) -> Self {
+        Self { after: config.handoff_after, keepalive: config.keepalive }
+    }
 }
 
 impl Core {
@@ -85,9 +91,9 @@ impl Core {
                 break;
             }
             match self.give_waiting(ends, at, deadline) {
-                Given::Yes => takers -= 1,
-                Given::No => at += 1,
-                Given::Full => takers = 0,
+                Handed::Yes => takers -= 1,
+                Handed::No => at += 1,
+                Handed::Full => takers = 0,
             }
         }
         ready.retain(|id| {
@@ -95,35 +101,44 @@ impl Core {
                 return true;
             }
             let given = self.give_idle(ends, *id, deadline);
-            takers -= usize::from(given == Given::Yes);
-            given == Given::Full
+            takers -= usize::from(given == Handed::Yes);
+            given == Handed::Full
         });
         let has_more = !ready.is_empty() || self.conns.waiting(at).is_some();
         Standing { work, has_taker, has_more }
     }
 
+    /// Gives the connection of a request that a thread was to run. `false`: the next turn runs it, behind those that
+    /// wait already.
+    pub(crate) fn give_taken_back(&mut self, request: Box<Request>, rules: ReliefRules) -> bool {
+        self.conns.end_work(request.id.conn);
+        self.conns.call_next(request);
+        let Some(ends) = self.handoff.ends() else { return false };
+        self.give_waiting(ends, 0, self.turn.now().after(rules.keepalive)) == Handed::Yes
+    }
+
     /// Gives the connection of a request that waits for its turn, with the request.
-    fn give_waiting(&mut self, ends: HandoffEnds, at: usize, deadline: Instant) -> Given {
+    fn give_waiting(&mut self, ends: HandoffEnds, at: usize, deadline: Instant) -> Handed {
         let Self { conns, .. } = self;
-        let Some(request) = conns.waiting(at) else { return Given::No };
+        let Some(request) = conns.waiting(at) else { return Handed::No };
         let (id, text) = (request.id, text_of(request));
-        let (Some(data), Some(conn)) = (text, conns.request(id)) else { return Given::No };
+        let (Some(data), Some(conn)) = (text, conns.request(id)) else { return Handed::No };
         if conn.phase != ConnPhase::Running || !conn.is_free() {
-            return Given::No;
+            return Handed::No;
         }
         let given = self.give_with(ends, id.conn, data, 1, deadline);
-        if given == Given::Yes {
+        if given == Handed::Yes {
             self.conns.remove_waiting(at);
         }
         given
     }
 
     /// Gives a connection that is between two requests, as far as the worker knows.
-    fn give_idle(&mut self, ends: HandoffEnds, id: ConnId, deadline: Instant) -> Given {
+    fn give_idle(&mut self, ends: HandoffEnds, id: ConnId, deadline: Instant) -> Handed {
         let is_current = self.turn.current() == Some(id);
         match self.conns.get(id) {
             Some(conn) if conn.is_spare() && conn.is_free() && !is_current => {}
-            _ => return Given::No,
+            _ => return Handed::No,
         }
         let deadline = self.conns.timers.at(id.index).unwrap_or(deadline);
         self.give_with(ends, id, Vec::new(), 0, deadline)
@@ -138,10 +153,10 @@ impl Core {
         mut data: Vec<u8>,
         not_begun: u64,
         deadline: Instant,
-    ) -> Given {
+    ) -> Handed {
         let Self { conns, driver, acceptor, .. } = self;
         let late = conns.peek_late_input(id, driver);
-        let Some(conn) = conns.get(id) else { return Given::No };
+        let Some(conn) = conns.get(id) else { return Handed::No };
         if let Some(ext) = &conn.ext {
             data.extend_from_slice(ext.pending.rest());
         }
@@ -150,7 +165,7 @@ impl Core {
             data.extend(driver.peek_recv(op));
         }
         if data.len() > HANDOVER_DATA_BYTES_MAX {
-            return Given::No;
+            return Handed::No;
         }
         let mut handover = conn.handover(acceptor.key(conn.listener), deadline);
         handover.requests -= not_begun;
@@ -159,7 +174,7 @@ impl Core {
             if !is_full(&error) {
                 self.handoff.refuse(error);
             }
-            return Given::Full;
+            return Handed::Full;
         }
         if let Some(Conn { fd, recv, .. }) = conns.remove(id) {
             if let Some(op) = recv {
@@ -167,7 +182,7 @@ impl Core {
             }
             driver.let_go(fd);
         }
-        Given::Yes
+        Handed::Yes
     }
 
     /// Returns idle connections, of `count` slots from `from` on, and where the next ones begin, if there are more.
@@ -183,44 +198,6 @@ impl Core {
             idle.push(IdleConn { id, fd: conn.fd.as_raw_fd(), has_input });
         }
         (idle, next)
-    }
-}
-
-impl Reactor {
-    /// Gives what waits for the application to siblings that have time, as the helper does while the loop's thread is in
-    /// the application: in simulations, where there is no other thread. `has_input`: whether something has come on a
-    /// descriptor.
-    pub fn relieve(&self, has_input: impl Fn(RawFd) -> bool) {
-        let WorkerConfig { handoff_after: after, keepalive, .. } = self.setup.config;
-        let core = &mut *self.core();
-        let (idle, _) = core.idle_from(0, usize::MAX);
-        let ready = |conn: &IdleConn| conn.has_input || has_input(conn.fd);
-        let mut ready = idle.into_iter().filter(ready).map(|conn| conn.id).collect();
-        core.relieve(&self.setup.handles.slot, ReliefRules { after, keepalive }, &mut ready);
-    }
-
-    /// Gives requests that wait for a thread to siblings that have time, where the application's threads are all taken.
-    pub(crate) fn relieve_threads<A: App>(&self, app: &A) {
-        if self.setup.config.threads == 0 || !needs_threads(&self.core().parts(&self.setup).io) {
-            return;
-        }
-        let WorkerConfig { handoff_after: after, keepalive, .. } = self.setup.config;
-        let slot = &self.setup.handles.slot;
-        for _ in 0..waiting_siblings(slot) {
-            let Some(ends) = self.core().handoff.ends() else { return };
-            let now = self.now();
-            let is_due =
-                |request: &Request| now.since(request.arrived) >= after && text_of(request).is_some();
-            let Some(request) = app.take_back(&is_due) else { return };
-            let id = request.id.conn;
-            let core = &mut *self.core();
-            core.conns.end_work(id);
-            core.conns.call_next(request);
-            if core.give_waiting(ends, 0, now.after(keepalive)) != Given::Yes {
-                // The next turn runs it, behind those that wait already.
-                return;
-            }
-        }
     }
 }
 
@@ -254,8 +231,13 @@ fn text_of(request: &Request) -> Option<Vec<u8>> {
     (head.len() + body.len() <= HANDOVER_DATA_BYTES_MAX).then(|| [head, body].concat())
 }
 
+/// Tells whether a request has waited for longer than it should, and can go to a sibling.
+pub(crate) fn is_due(request: &Request, now: Instant, after: Duration) -> bool {
+    now.since(request.arrived) >= after && text_of(request).is_some()
+}
+
 /// Counts the siblings that wait for connections.
-fn waiting_siblings(slot: &Slot) -> usize {
+pub(crate) fn waiting_siblings(slot: &Slot) -> usize {
     let own = slot.read().age;
     slot.board()
         .readings()

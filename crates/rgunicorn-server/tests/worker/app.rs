@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::io::Write;
+use std::rc::Rc;
 use std::time::Duration;
 
 use rgunicorn_io::driver::sim::SimNet;
@@ -103,6 +103,15 @@ fn number(text: Option<&str>) -> usize {
 impl TestApp {
     pub(crate) fn new(net: SimNet) -> Self {
         Self { net: Some(net), ..Self::default() }
+    }
+
+    /// Notes the call, and what happens meanwhile happens.
+    fn begin_call(&self, reactor: &Reactor, request: &Request) -> String {
+        let path = String::from_utf8(request.head.path().to_vec()).unwrap();
+        self.note(format!("call {path}"));
+        let meanwhile = self.meanwhile.borrow().clone();
+        meanwhile.into_iter().for_each(|meanwhile| meanwhile(reactor, &path));
+        path
     }
 
     fn note(&self, text: String) {
@@ -235,14 +244,11 @@ impl App for TestApp {
     }
 
     fn call(&self, reactor: &Reactor, mut request: Box<Request>) {
-        let path = String::from_utf8(request.head.path().to_vec()).unwrap();
-        self.note(format!("call {path}"));
+        let path = self.begin_call(reactor, &request);
         if matches!(request.body, Body::Incoming) {
             self.note(format!("incoming {path}"));
         }
         count(reactor);
-        let meanwhile = self.meanwhile.borrow().clone();
-        meanwhile.into_iter().for_each(|meanwhile| meanwhile(reactor, &path));
         let (conn, keep) = (request.id, request.keep_alive && reactor.head_context(request.id).keep_alive);
         let mut parts = path.trim_start_matches('/').split('/');
         let (what, first, second) = (parts.next().unwrap_or(""), parts.next(), parts.next());

@@ -14,8 +14,8 @@ use crate::stage::{Stage, calm};
 /// How long `/busy` takes.
 const BUSY: Duration = Duration::from_secs(3);
 
-/// Two workers, of which the first has clients, and will be busy: after a while `meanwhile` happens, with the second one
-/// at hand, and then the helper looks a few times.
+/// Two workers, of which the first has clients, and will be busy: after a while `meanwhile` happens, with the second
+/// one at hand, and then the helper looks a few times.
 fn busy_and_idle(meanwhile: impl Fn(&Stage) + 'static) -> (Stage, Rc<Stage>, Vec<Client>) {
     let giver = first(2, 1, &calm());
     let clients = served(&giver, 4);
@@ -104,7 +104,8 @@ fn requests_of_the_same_turn_go_with_all_that_has_come() {
 fn what_cannot_travel_is_answered_by_its_worker() {
     let half = "POST /second HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbo";
     let chunked = "POST /second HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
-    let large = format!("POST /second HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n{}", "x".repeat(9000));
+    let large =
+        format!("POST /second HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n{}", "x".repeat(9000));
     let (giver, taker, clients, left) = come_with(&[half, chunked, &large]);
     assert_eq!((left, taker.snapshot().connections), (4, 0));
     clients[1].send("dy");

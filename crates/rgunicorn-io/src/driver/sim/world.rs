@@ -147,8 +147,8 @@ pub(super) struct SimListener {
     pub(super) messages: VecDeque<Vec<u8>>,
 }
 
-/// The one world of all drivers of a network. Simulations have one thread; the lock is there because a driver may change
-/// threads.
+/// The one world of all drivers of a network. Simulations have one thread; the lock is there because a driver may be
+/// sent to another.
 #[derive(Clone)]
 pub(super) struct WorldHandle(Arc<Mutex<SimWorld>>);
 

@@ -165,8 +165,10 @@ impl Uring {
         self.ring.reap();
         let wanted = user_data(OpKind::Op, op);
         let mut bytes = Vec::new();
-        for entry in self.deferred.iter().chain(&self.ring.stash).filter(|entry| entry.user_data() == wanted) {
-            if let (Some(id), Ok(len)) = (cqueue::buffer_select(entry.flags()), u32::try_from(entry.result())) {
+        for entry in self.deferred.iter().chain(&self.ring.stash).filter(|entry| entry.user_data() == wanted)
+        {
+            if let (Some(id), Ok(len)) = (cqueue::buffer_select(entry.flags()), u32::try_from(entry.result()))
+            {
                 bytes.extend_from_slice(self.buffers.filled(&BufId { id, len }));
             }
         }

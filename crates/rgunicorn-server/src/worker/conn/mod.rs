@@ -147,10 +147,7 @@ impl ConnExt {
 
     /// Tells whether nothing is in it of a request that has begun to come and is not in [`Request`](super::Request).
     pub(crate) fn is_without_request(&self) -> bool {
-        self.head.is_none()
-            && self.body.is_empty()
-            && self.proxy_header.is_none()
-            && self.incoming.is_none()
+        self.head.is_none() && self.body.is_empty() && self.proxy_header.is_none() && self.incoming.is_none()
     }
 }
 

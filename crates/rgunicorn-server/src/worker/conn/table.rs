@@ -270,7 +270,8 @@ impl Connections {
         }
     }
 
-    /// Returns the ids of connections, of `count` slots from `from` on, and where the next ones begin, if there are more.
+    /// Returns the ids of connections, of `count` slots from `from` on, and where the next ones begin, if there are
+    /// more.
     pub(crate) fn ids_from(&self, from: usize, count: usize) -> (Vec<ConnId>, Option<usize>) {
         let end = from.saturating_add(count).min(self.conns.capacity());
         let id = |index: usize| {
