@@ -24,6 +24,11 @@ pub(super) trait DirectCalls {
         handoff::take(queue).map(|(fd, message)| (fd.into(), message))
     }
 
+    /// Operations on it hold the file until their cancellations are submitted.
+    fn let_go(&mut self, fd: Fd) {
+        drop(fd);
+    }
+
     fn try_recv(&mut self, fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
         net::recv_now(fd, into)
     }

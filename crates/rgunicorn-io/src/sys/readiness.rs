@@ -30,6 +30,9 @@ impl ReadinessSet {
     /// Those of epoll_ctl(2). The descriptor may have been closed, or closed and opened again, by its owner: what is
     /// reported is a hint.
     pub fn add(&self, fd: RawFd, number: u64) -> io::Result<()> {
+        if fd < 0 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
         let wanted = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLONESHOT;
         // SAFETY: the number is only passed on to epoll_ctl(2), which looks at it and keeps no reference.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };

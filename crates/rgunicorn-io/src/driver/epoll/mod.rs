@@ -54,6 +54,10 @@ pub(crate) struct Epoll {
 }
 
 impl DirectCalls for Epoll {
+    fn let_go(&mut self, fd: Fd) {
+        self.close(fd);
+    }
+
     fn try_sockets(&self) -> io::Result<()> {
         net::try_sockets(|fd| self.interests.try_out(fd))
     }
@@ -242,11 +246,6 @@ impl Epoll {
         // Explicitly, because a forked child of the application may hold the same open file: the kernel would keep the
         // registration, and report a number that is another file's by then.
         self.interests.deregister(raw);
-    }
-
-    /// Closes, as always here: no call of it waits.
-    pub(crate) fn let_go(&mut self, fd: Fd) {
-        self.close(fd);
     }
 
     /// Returns nothing: the kernel hands nothing over between waits.

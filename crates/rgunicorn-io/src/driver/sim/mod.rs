@@ -57,6 +57,10 @@ impl DirectCalls for Sim {
         self.world.borrow_mut().take(queue).map(|(fd, message)| (Fd::Virtual(fd), message))
     }
 
+    fn let_go(&mut self, fd: Fd) {
+        self.close(fd);
+    }
+
     fn try_recv(&mut self, fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
         self.world.borrow_mut().recv(fd, into)
     }
@@ -265,11 +269,6 @@ impl Sim {
             }
         }
         self.world.borrow_mut().close(raw);
-    }
-
-    /// Closes at once, as always here.
-    pub(crate) fn let_go(&mut self, fd: Fd) {
-        self.close(fd);
     }
 
     /// Returns nothing: what has arrived is in the socket until a wait takes it.

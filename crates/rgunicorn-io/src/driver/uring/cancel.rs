@@ -155,12 +155,6 @@ impl Uring {
         true
     }
 
-    /// Closes without entering the kernel. Operations on it hold the file until their cancellations are submitted.
-    #[expect(clippy::unused_self, reason = "back ends have one shape")]
-    pub(crate) fn let_go(&mut self, fd: Fd) {
-        drop(fd);
-    }
-
     pub(crate) fn peek_recv(&mut self, op: OpKey) -> Vec<u8> {
         self.ring.reap();
         let wanted = user_data(OpKind::Op, op);
