@@ -24,7 +24,7 @@ pub(super) trait DirectCalls {
         handoff::take(queue).map(|(fd, message)| (fd.into(), message))
     }
 
-    /// Operations on it hold the file until their cancellations are submitted.
+    /// Closes it only: operations on it hold the file until their cancellations are submitted.
     fn let_go(&mut self, fd: Fd) {
         drop(fd);
     }

@@ -159,7 +159,8 @@ impl WorldHandle {
 
     /// Borrows the world; not twice at a time.
     pub(super) fn borrow_mut(&self) -> MutexGuard<'_, SimWorld> {
-        self.0.try_lock().expect("the world is borrowed already, or a test has failed in it")
+        let Ok(world) = self.0.try_lock() else { panic!("borrowed already, or a test has failed in it") };
+        world
     }
 
     /// Borrows it to look at something.
