@@ -89,7 +89,8 @@ impl Drop for Helper {
 impl HelperShared {
     #[cold]
     fn wake(this: &Arc<Self>) -> io::Result<()> {
-        if this.forks != atfork::generation() {
+        // A lone worker has nobody to give anything to, and needs no thread.
+        if this.slot.board().is_only_worker() || this.forks != atfork::generation() {
             return Ok(());
         }
         let mut thread = this.thread.lock().unwrap_or_else(PoisonError::into_inner);
