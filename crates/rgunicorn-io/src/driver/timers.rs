@@ -128,6 +128,14 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
         self.links.get(key as usize).map(|link| (key, link.at & !CLASS_MASK))
     }
 
+    /// Returns the keys with a deadline of one class, and these, in their order.
+    pub fn of_class(&self, class: u8) -> impl Iterator<Item = (u32, Instant)> + '_ {
+        let first = self.first.get(usize::from(class)).copied().unwrap_or(NONE);
+        let next = |key: &u32| self.links.get(*key as usize).map(|link| link.next);
+        std::iter::successors(Some(first), next)
+            .filter_map(|key| self.links.get(key as usize).map(|link| (key, Instant(link.at & !CLASS_MASK))))
+    }
+
     /// Returns the nearest deadline.
     pub fn next(&self) -> Option<Instant> {
         (0..CLASSES).filter_map(|list| self.head(list)).map(|(_, at)| Instant(at)).min()
