@@ -42,6 +42,10 @@ struct BoardHeader {
     slots_used: AtomicU32,
     /// The age of the worker that recycles itself; 0 while none does.
     recycling: AtomicU64,
+    /// Connections that workers have put into the handoff queue so far.
+    given: AtomicU64,
+    /// Connections that workers have taken out of it.
+    taken: AtomicU64,
 }
 
 /// The values of one worker. One cache line (64 bytes), so that two workers never write to the same one.
@@ -176,6 +180,27 @@ impl Scoreboard {
     /// The one for which there is none; everything else works without it.
     pub fn handoff(&self) -> Result<HandoffEnds, &io::Error> {
         self.0.handoff.as_ref().map(HandoffQueue::ends)
+    }
+
+    /// Counts a connection that has been put into the handoff queue.
+    pub fn count_given(&self) {
+        self.header().given.fetch_add(1, Relaxed);
+    }
+
+    /// Counts one that has been taken out of it.
+    pub fn count_taken(&self) {
+        self.header().taken.fetch_add(1, Relaxed);
+    }
+
+    /// Returns how many have been taken out of it so far.
+    pub fn taken(&self) -> u64 {
+        self.header().taken.load(Relaxed)
+    }
+
+    /// Returns how many are in it: about, for a worker that is killed between an act and its count leaves one too many
+    /// or too few behind.
+    pub fn under_way(&self) -> u64 {
+        self.header().given.load(Relaxed).saturating_sub(self.taken())
     }
 
     /// Empties the siblings' eventfd. To be done by each worker that was woken: the first one ends the wake-up.
