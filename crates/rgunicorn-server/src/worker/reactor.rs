@@ -26,6 +26,7 @@ use super::mailbox::TaskQueue;
 use super::memory::Memory;
 use super::message::{Flow, Hijacked};
 use super::setup::{ListenerSpec, RequestCount, WorkerHandles, WorkerSetup};
+use super::spread::Spread;
 use super::turn::Turn;
 use super::wakes::Wakes;
 use crate::response::Outgoing;
@@ -61,6 +62,7 @@ pub(crate) struct Core {
     pub(crate) memory: Memory,
     pub(crate) wakes: Wakes,
     pub(crate) handoff: Handoff,
+    pub(crate) spread: Spread,
 }
 
 /// The parts of the core, borrowed for one step.
@@ -69,6 +71,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) acceptor: &'a mut Acceptor,
     pub(crate) wakes: &'a mut Wakes,
     pub(crate) handoff: &'a mut Handoff,
+    pub(crate) spread: &'a mut Spread,
     pub(crate) io: ConnIo<'a>,
 }
 
@@ -76,13 +79,14 @@ impl Core {
     /// Borrows each part by itself, those together that connections need.
     #[inline]
     pub(crate) fn parts<'a>(&'a mut self, setup: &'a WorkerSetup) -> Parts<'a> {
-        let Self { driver, conns, acceptor, lifecycle, turn, memory, wakes, handoff } = self;
+        let Self { driver, conns, acceptor, lifecycle, turn, memory, wakes, handoff, spread } = self;
         let draining = lifecycle.is_draining();
         Parts {
             lifecycle,
             acceptor,
             wakes,
             handoff,
+            spread,
             io: ConnIo { conns, driver, memory, turn, draining, setup },
         }
     }
@@ -125,6 +129,7 @@ impl Reactor {
             memory: Memory::default(),
             wakes: Wakes::new(signals),
             handoff: Handoff::new(handles.handoff.filter(|_| config.handoff)),
+            spread: Spread::default(),
         };
         handles.control.set_handoff(config.handoff && handles.handoff.is_some());
         let setup = WorkerSetup::new(handles, config, policy);

@@ -82,10 +82,12 @@ impl Reactor {
             self.handles().reopen_access_log();
         }
         let core = &mut *self.core();
-        let Parts { lifecycle, acceptor, handoff, mut io, .. } = core.parts(&self.setup);
+        let Parts { lifecycle, acceptor, handoff, spread, mut io, .. } = core.parts(&self.setup);
         lifecycle.watch_parent(&io);
         if control.stopping() {
             lifecycle.drain(acceptor, handoff, &mut io);
+        } else {
+            spread.begin_turn(acceptor, handoff, &mut io);
         }
         lifecycle.is_over(io.turn.now(), io.conns.is_idle()).then(|| self.setup.status_at_end.get())
     }
@@ -413,7 +415,7 @@ fn is_gone(result: &io::Result<u32>) -> bool {
 
 /// Tells how long the next wait may take.
 fn wait_time(parts: &Parts<'_>) -> Duration {
-    let Parts { lifecycle, acceptor, io, wakes, handoff } = parts;
+    let Parts { lifecycle, acceptor, io, wakes, handoff, spread } = parts;
     if io.conns.jobs() > 0
         || io.conns.has_late()
         || io.memory.has_deferred_drops()
@@ -424,8 +426,8 @@ fn wait_time(parts: &Parts<'_>) -> Duration {
     let mut nearest = io.turn.now().after(io.setup.config.idle_wait_max);
     let [paused_until, next_look, next_check] = acceptor.deadlines();
     let (retry, give) = (wakes.paused_until(), handoff.retry_at());
-    for at in [io.conns.timers.next(), lifecycle.deadline(), paused_until, next_look, next_check, retry, give]
-    {
+    let of_life = if io.draining { lifecycle.deadline() } else { spread.next_look() };
+    for at in [io.conns.timers.next(), of_life, paused_until, next_look, next_check, retry, give] {
         nearest = nearest.min(at.unwrap_or(nearest));
     }
     nearest.since(io.turn.now())

@@ -82,6 +82,17 @@ impl ConnTimers {
         self.count(ConnTimer::Keepalive) + self.count(ConnTimer::FirstByte) + self.count(ConnTimer::Taken)
     }
 
+    /// Returns so many connections that wait for the first byte of a request, those with the least time left first. New
+    /// ones only whose time is over at `opened_until` at the latest.
+    pub(crate) fn longest_idle(&self, count: usize, opened_until: Instant) -> Vec<u32> {
+        let of = |timer: ConnTimer| self.0.of_class(timer as u8).take(count);
+        let opened = of(ConnTimer::FirstByte).take_while(|(_, at)| *at <= opened_until);
+        let mut idle: Vec<_> = of(ConnTimer::Keepalive).chain(of(ConnTimer::Taken)).chain(opened).collect();
+        idle.sort_by_key(|(_, at)| *at);
+        idle.truncate(count);
+        idle.into_iter().map(|(index, _)| index).collect()
+    }
+
     /// Counts the deadlines of one class.
     fn count(&self, timer: ConnTimer) -> usize {
         self.0.count(timer as u8)

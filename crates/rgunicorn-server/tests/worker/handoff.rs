@@ -17,7 +17,7 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Messages that the queue of the simulation holds.
 const QUEUE: usize = 10;
 
-fn config() -> WorkerConfig {
+pub(crate) fn config() -> WorkerConfig {
     WorkerConfig { keepalive: KEEPALIVE, ..worker_config() }
 }
 
@@ -26,7 +26,7 @@ fn first(workers: u32, seed: u64, network: &SimConfig) -> Stage {
     first_with(workers, seed, network, config())
 }
 
-fn first_with(workers: u32, seed: u64, network: &SimConfig, config: WorkerConfig) -> Stage {
+pub(crate) fn first_with(workers: u32, seed: u64, network: &SimConfig, config: WorkerConfig) -> Stage {
     let (driver, net) = Driver::sim(seed, network);
     let board = Scoreboard::new().unwrap();
     board.set_workers(workers);
@@ -37,19 +37,19 @@ fn first_with(workers: u32, seed: u64, network: &SimConfig, config: WorkerConfig
 }
 
 /// The worker says that it serves, and waits for connections.
-fn boot(stage: &Stage) {
+pub(crate) fn boot(stage: &Stage) {
     stage.reactor.handles().slot.set_booted();
     stage.settle();
 }
 
 /// The master lets a worker leave and has others go on.
-fn replace(stage: &Stage) {
+pub(crate) fn replace(stage: &Stage) {
     stage.reactor.handles().slot.mark_replaced();
     stage.control.stop();
 }
 
 /// Clients of this worker alone that have had an answer.
-fn served(stage: &Stage, count: usize) -> Vec<Client> {
+pub(crate) fn served(stage: &Stage, count: usize) -> Vec<Client> {
     let clients: Vec<_> = (0..count).map(|_| stage.connect()).collect();
     for client in &clients {
         client.get("/first");
@@ -58,7 +58,7 @@ fn served(stage: &Stage, count: usize) -> Vec<Client> {
     clients
 }
 
-fn under_way(stage: &Stage) -> usize {
+pub(crate) fn under_way(stage: &Stage) -> usize {
     stage.net.under_way(stage.handoff.unwrap())
 }
 

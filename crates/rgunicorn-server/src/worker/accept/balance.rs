@@ -167,11 +167,6 @@ impl Siblings {
         found
     }
 
-    /// Tells whether there is one.
-    pub(super) fn can_take(&self) -> bool {
-        self.count > 0
-    }
-
     /// Tells whether one of them waits.
     pub(super) fn idle(&self) -> bool {
         self.idle > 0

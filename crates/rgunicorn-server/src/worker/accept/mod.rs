@@ -18,12 +18,13 @@ use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::net::{is_lost, is_shortage};
 use rgunicorn_io::sys::shared::{Accepting, Scoreboard, Slot};
 
-use self::balance::{Balancer, Hold, Siblings};
+use self::balance::{Balancer, Hold};
 use self::wakeup::Wakeups;
 use super::conn::io::ConnIo;
 use super::event_source::EventSource;
 use super::failing::Failing;
 use super::setup::ListenerSpec;
+use super::siblings::Siblings;
 use crate::log::{Level, RepeatedLine};
 
 /// Accepts per wake-up when siblings share the listener: a second one would wait behind the first one's request while a
@@ -102,6 +103,10 @@ pub(crate) struct Acceptor {
     polls_failing: Failing,
     /// The last turn accepted a connection.
     just_accepted: bool,
+    /// This worker takes what siblings give.
+    takes_given: bool,
+    /// When it last did.
+    took_at: Instant,
     /// No sibling accepts at the listeners, as of the beginning of the last wait.
     alone: bool,
     /// The next connections are the siblings'.
@@ -127,6 +132,8 @@ impl Acceptor {
             accepts_failing: Failing::default(),
             polls_failing: Failing::default(),
             just_accepted: false,
+            takes_given: true,
+            took_at: Instant::default(),
             alone: false,
             holds_back: false,
             reported: 0,
@@ -166,6 +173,7 @@ impl Acceptor {
         }
         if io.conns.load() >= io.setup.config.connections_max || self.paused_until.is_some() {
             self.look_for_nothing();
+            io.setup.handles.slot.set_accepting(Accepting::No);
             return self.hand_back(io, |_| true);
         }
         let decision = self.decide(io);
@@ -175,6 +183,7 @@ impl Acceptor {
             AcceptDecision::Arm => !self.polls_backlog(io) || self.alone,
             AcceptDecision::Keep => false,
             AcceptDecision::Disarm => {
+                io.setup.handles.slot.set_accepting(Accepting::No);
                 self.hand_back(io, |listener| listener.shared);
                 false
             }
@@ -182,6 +191,9 @@ impl Acceptor {
         let mut all_armed = true;
         for index in 0..self.listeners.len() {
             let listener = &mut self.listeners[index];
+            if listener.handoff && !self.takes_given {
+                continue;
+            }
             if listener.op.is_none() && (take || !listener.shared) {
                 match io.driver.arm_accept(listener.fd, EventSource::Listener(index as u32).token()) {
                     Ok(op) => listener.op = Some(op),
@@ -215,7 +227,7 @@ impl Acceptor {
             return AcceptDecision::Keep;
         }
         // Responses that go on may do so for ever: only a sibling that waits is a better place for a new request.
-        if io.conns.jobs() > 0 && self.has_idle_sibling(io) {
+        if io.conns.jobs() > 0 && Siblings::of(&io.setup.handles.slot, io.turn.now()).idle() {
             return AcceptDecision::Keep;
         }
         // All threads of the application are at work: a request on a new connection would wait, which a sibling could
@@ -228,19 +240,16 @@ impl Acceptor {
         if self.leaves_to_siblings(io) { AcceptDecision::Disarm } else { AcceptDecision::Arm }
     }
 
-    /// Tells whether a sibling waits for connections.
-    fn has_idle_sibling(&self, io: &ConnIo<'_>) -> bool {
-        let now = io.turn.now();
-        siblings(&io.setup.handles.slot, now, self.balancer.busy_grace(now)).idle()
-    }
-
     /// Tells whether this worker leaves the next connections to its siblings, and takes one that none of them
     /// has taken.
     fn leaves_to_siblings(&mut self, io: &mut ConnIo<'_>) -> bool {
         let (now, own) = (io.turn.now(), io.conns.len() as u64);
         let slot = &io.setup.handles.slot;
         let shares = self.listeners.iter().any(|listener| listener.shared && !listener.handoff);
-        match self.balancer.decide(own, shares, now, |busy_grace| siblings(slot, now, busy_grace)) {
+        match self.balancer.decide(own, shares, now, |busy_grace| {
+            let age = slot.read().age;
+            balance::Siblings::of(age, now, busy_grace, slot.board().readings())
+        }) {
             Hold::No => false,
             Hold::Yes => true,
             Hold::Look { idle } => {
@@ -311,7 +320,6 @@ impl Acceptor {
     /// for us already, its connection waits for us alone and is taken, above the limit if need be (by one per
     /// listener at most).
     fn hand_back(&mut self, io: &mut ConnIo<'_>, which: impl Fn(&AcceptSocket) -> bool) {
-        io.setup.handles.slot.set_accepting(Accepting::No);
         for index in 0..self.listeners.len() {
             let listener = &mut self.listeners[index];
             if which(listener)
@@ -322,6 +330,19 @@ impl Acceptor {
                 self.accept_one(io, index);
             }
         }
+    }
+
+    /// Says whether this worker takes what siblings give.
+    pub(crate) fn take_given(&mut self, io: &mut ConnIo<'_>, takes: bool) {
+        self.takes_given = takes;
+        if !takes {
+            self.hand_back(io, |listener| listener.handoff);
+        }
+    }
+
+    /// Returns when it last took a connection that a sibling gave.
+    pub(crate) fn took_at(&self) -> Instant {
+        self.took_at
     }
 
     /// Handles the wake-up of a listener.
@@ -364,7 +385,7 @@ impl Acceptor {
             return false;
         }
         let (slot, now) = (&io.setup.handles.slot, io.turn.now());
-        let siblings = siblings(slot, now, self.balancer.busy_grace(now));
+        let siblings = Siblings::of(slot, now);
         if !siblings.can_take() {
             return false;
         }
@@ -440,7 +461,10 @@ impl Acceptor {
 
     /// Takes one connection that no sibling has taken. `false`: there is none.
     fn accept_left_over(&mut self, io: &mut ConnIo<'_>) -> bool {
-        (0..self.listeners.len()).any(|index| self.listeners[index].shared && self.accept_one(io, index))
+        (0..self.listeners.len()).any(|index| {
+            let AcceptSocket { shared, handoff, .. } = self.listeners[index];
+            shared && (self.takes_given || !handoff) && self.accept_one(io, index)
+        })
     }
 
     /// Handles a listener that the driver refuses.
@@ -489,9 +513,4 @@ impl Acceptor {
     pub(crate) fn has_just_accepted(&self) -> bool {
         self.just_accepted
     }
-}
-
-/// Reads what the score-board says about the siblings that can take a connection.
-fn siblings(slot: &Slot, now: Instant, busy_grace: Duration) -> Siblings {
-    Siblings::of(slot.read().age, now, busy_grace, slot.board().readings())
 }

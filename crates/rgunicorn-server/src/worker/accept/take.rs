@@ -31,6 +31,9 @@ impl Acceptor {
                 return false;
             }
         };
+        if self.listeners[index].handoff {
+            self.took_at = io.turn.now();
+        }
         io.arm_recv(id);
         io.turn.handling.count_work(SYSTEM_CALLS_BYTES);
         self.just_accepted = true;
@@ -73,6 +76,9 @@ impl Acceptor {
     /// Takes a connection from the handoff queue.
     fn take(&self, io: &mut ConnIo<'_>, index: usize) -> io::Result<ConnId> {
         let taken = io.driver.take(self.listeners[index].fd);
+        if taken.is_ok() {
+            io.setup.handles.slot.board().count_taken();
+        }
         let (fd, message) = match taken {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(unusable(io)),
             taken => taken?,
