@@ -17,7 +17,7 @@ pub(crate) struct Siblings {
     /// How many there are.
     pub(crate) count: u64,
     /// The part of them that waits.
-    idle: u64,
+    pub(crate) idle: u64,
     /// The connections that they have.
     pub(crate) connections: u64,
 }
@@ -40,11 +40,6 @@ impl Siblings {
     /// Tells whether there is one.
     pub(crate) fn can_take(&self) -> bool {
         self.count > 0
-    }
-
-    /// Tells whether one of them waits.
-    pub(crate) fn idle(&self) -> bool {
-        self.idle > 0
     }
 }
 
@@ -79,7 +74,6 @@ mod tests {
             booted: true,
             connections: 5,
             requests: 0,
-            accepted: None,
             accepting: Accepting::Waiting,
             leaving: false,
         };

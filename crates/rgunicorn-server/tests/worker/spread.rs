@@ -1,4 +1,4 @@
-//! Connections spread evenly over the workers of one server, on one simulated network, and their clients notice nothing.
+//! Connections spread evenly over the workers of a server, on a simulated network, and their clients notice nothing.
 
 use std::time::Duration;
 
@@ -167,7 +167,7 @@ fn what_no_sibling_takes_is_taken_back() {
     let start = old.net.now();
     let expected = [answer(b"/first|", true), answer(b"/second|", true)].concat();
     old.until("all have an answer", || clients.iter().all(|client| client.has(&expected)));
-    assert!(old.net.now().since(start) < Duration::from_millis(200), "it has looked soon");
+    assert!(old.net.now().since(start) < Duration::from_millis(600), "it has looked soon");
     drop(stopped);
 }
 
@@ -233,5 +233,5 @@ fn idle_workers_sleep_also_where_counts_differ() {
     slot.set_accepting(Accepting::Waiting);
     let turns = old.turns.get();
     old.pass(Duration::from_secs(500));
-    assert!(old.turns.get() - turns < 300, "{} turns", old.turns.get() - turns);
+    assert!(old.turns.get() - turns < 500, "{} turns", old.turns.get() - turns);
 }

@@ -105,8 +105,8 @@ pub(crate) struct Acceptor {
     just_accepted: bool,
     /// This worker takes what siblings give.
     takes_given: bool,
-    /// When it last did.
-    took_at: Instant,
+    /// A connection was taken that a sibling gave, since that was last asked.
+    has_taken: bool,
     /// No sibling accepts at the listeners, as of the beginning of the last wait.
     alone: bool,
     /// The next connections are the siblings'.
@@ -133,7 +133,7 @@ impl Acceptor {
             polls_failing: Failing::default(),
             just_accepted: false,
             takes_given: true,
-            took_at: Instant::default(),
+            has_taken: false,
             alone: false,
             holds_back: false,
             reported: 0,
@@ -340,9 +340,9 @@ impl Acceptor {
         }
     }
 
-    /// Returns when it last took a connection that a sibling gave.
-    pub(crate) fn took_at(&self) -> Instant {
-        self.took_at
+    /// Tells, once, whether it has taken a connection that a sibling gave.
+    pub(crate) fn has_taken(&mut self) -> bool {
+        std::mem::take(&mut self.has_taken)
     }
 
     /// Handles the wake-up of a listener.

@@ -31,9 +31,7 @@ impl Acceptor {
                 return false;
             }
         };
-        if self.listeners[index].handoff {
-            self.took_at = io.turn.now();
-        }
+        self.has_taken |= self.listeners[index].handoff;
         io.arm_recv(id);
         io.turn.handling.count_work(SYSTEM_CALLS_BYTES);
         self.just_accepted = true;
