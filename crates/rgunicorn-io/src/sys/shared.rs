@@ -62,8 +62,6 @@ struct Cells {
     connections: AtomicU32,
     /// Requests begun since the worker started.
     requests: AtomicU64,
-    /// Nanoseconds of the monotonic clock when it last accepted a connection; 0 before the first.
-    accepted: AtomicU64,
     /// An [`Accepting`].
     accepting: AtomicU32,
     /// 1 once it has begun to leave.
@@ -302,8 +300,6 @@ pub struct SlotReading {
     pub connections: u32,
     /// Requests begun since the worker started.
     pub requests: u64,
-    /// When it last accepted a connection; `None` before the first.
-    pub accepted: Option<Instant>,
     /// The worker's readiness for a new connection.
     pub accepting: Accepting,
     /// The worker has begun to leave.
@@ -330,7 +326,6 @@ fn reading(cells: &Cells) -> SlotReading {
         booted: cells.booted.load(Relaxed) != 0,
         connections: cells.connections.load(Relaxed),
         requests: cells.requests.load(Relaxed),
-        accepted: instant(&cells.accepted),
         accepting: match cells.accepting.load(Relaxed) {
             0 => Accepting::No,
             1 => Accepting::BusyDisarmed,
@@ -460,14 +455,6 @@ impl Slot {
         self.put(|cells| &cells.connections, connections);
     }
 
-    /// Says "I have accepted a connection, and now there are so many".
-    pub fn set_accepted(&self, now: Instant, connections: u32) {
-        if let Some(cells) = self.own_cells() {
-            cells.accepted.store(now.0.max(1), Relaxed);
-            cells.connections.store(connections, Relaxed);
-        }
-    }
-
     /// Says what becomes of new connections here.
     pub fn set_accepting(&self, accepting: Accepting) {
         self.put(|cells| &cells.accepting, accepting as u32);
@@ -504,7 +491,7 @@ impl Slot {
         for cell in [&cells.booted, &cells.connections, &cells.accepting, &cells.leaving, &cells.replaced] {
             cell.store(0, Relaxed);
         }
-        for cell in [&cells.beat, &cells.requests, &cells.accepted, &cells.stuck] {
+        for cell in [&cells.beat, &cells.requests, &cells.stuck] {
             cell.store(0, Relaxed);
         }
     }

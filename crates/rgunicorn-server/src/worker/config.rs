@@ -52,7 +52,7 @@ pub struct WorkerConfig {
     pub requests_max: u64,
     /// All listeners are other workers' too: one that has had its `requests_max` leaves to them what waits there.
     pub shares_listeners: bool,
-    /// Idle connections go to other workers when this one leaves and they go on (`handoff`).
+    /// Idle connections go to other workers when this one leaves and they go on, or has more than they (`handoff`).
     pub handoff: bool,
     /// How long a stopping worker may finish its requests (`graceful_timeout`).
     pub graceful_timeout: Duration,

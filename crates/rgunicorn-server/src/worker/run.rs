@@ -424,10 +424,10 @@ fn wait_time(parts: &Parts<'_>) -> Duration {
         return Duration::ZERO;
     }
     let mut nearest = io.turn.now().after(io.setup.config.idle_wait_max);
-    let [paused_until, next_look, next_check] = acceptor.deadlines();
+    let [paused_until, next_check] = acceptor.deadlines();
     let (retry, give) = (wakes.paused_until(), handoff.retry_at());
     let of_life = if io.draining { lifecycle.deadline() } else { spread.next_look() };
-    for at in [io.conns.timers.next(), of_life, paused_until, next_look, next_check, retry, give] {
+    for at in [io.conns.timers.next(), of_life, paused_until, next_check, retry, give] {
         nearest = nearest.min(at.unwrap_or(nearest));
     }
     nearest.since(io.turn.now())

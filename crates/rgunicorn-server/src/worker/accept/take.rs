@@ -36,9 +36,8 @@ impl Acceptor {
         io.turn.handling.count_work(SYSTEM_CALLS_BYTES);
         self.just_accepted = true;
         self.accepts_failing.end();
-        self.balancer.note_accepted();
         self.reported = io.conns.len();
-        io.setup.handles.slot.set_accepted(io.turn.now(), self.reported as u32);
+        io.setup.handles.slot.set_connections(self.reported as u32);
         true
     }
 
