@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from harness import is_alive, sockets, wait_for
+from harness import held, is_alive, wait_for
 from rawhttp import Client, request
 
 CONNECTIONS = 200
@@ -54,20 +54,15 @@ class Crowd:
 
     def forget_closed(self):
         """Only the connections count that the server has not closed."""
-        self.clients = [client for client in self.clients if not is_closed(client)]
+        self.clients = [client for client in self.clients if not client.is_closed()]
 
     def assert_all_served(self):
         """Each connection is open, and each worker has its share of the answers."""
         pids = [self.ask(client) for client in self.clients]
         assert set(pids) <= set(self.server.workers())
 
-    def counts(self, pids):
-        """How many connections each of these workers holds; what it shares with the master is none."""
-        shared = sockets(self.server.pid)
-        return [len(sockets(pid) - shared) for pid in pids]
-
     def is_even(self, pids):
-        counts = self.counts(pids)
+        counts = held(self.server.pid, pids)
         return sum(counts) == len(self.clients) and max(counts) * len(pids) <= UNEVEN_MAX * len(self.clients)
 
     def wait_even(self, workers, without=(), meanwhile=lambda: None):
@@ -81,9 +76,9 @@ class Crowd:
         begun = time.monotonic()
         try:
             wait_for("an even spread", is_even, timeout=EVEN_WITHIN_S)
-            print(f"even after {time.monotonic() - begun:.2f} s: {self.counts(pids)}")
+            print(f"even after {time.monotonic() - begun:.2f} s: {held(self.server.pid, pids)}")
         except AssertionError:
-            pytest.fail(f"{self.counts(pids)} after {EVEN_WITHIN_S} s")
+            pytest.fail(f"{held(self.server.pid, pids)} after {EVEN_WITHIN_S} s")
 
 
 @pytest.fixture
@@ -130,19 +125,6 @@ def test_after_a_worker_was_killed(launch, bind, crowd_of):
     crowd.wait_even(4, without=[victim], meanwhile=crowd.forget_closed)
     assert 0 < CONNECTIONS - len(crowd.clients) <= UNEVEN_MAX * CONNECTIONS / 4
     crowd.assert_all_served()
-
-
-def is_closed(client):
-    """Whether the server has closed this idle connection."""
-    client.sock.setblocking(False)
-    try:
-        return client.sock.recv(1) == b""
-    except BlockingIOError:
-        return False
-    except ConnectionResetError:
-        return True
-    finally:
-        client.sock.setblocking(True)
 
 
 def add_workers(server):
