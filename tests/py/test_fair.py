@@ -1,5 +1,7 @@
-"""Workers share new connections fairly: an idle one always takes them, and long-lived ones spread evenly. More of the
-latter is in `test_spread.py`."""
+"""Workers share new connections fairly: an idle one always takes them, and long-lived ones spread evenly.
+
+More about the latter is in `test_spread.py`.
+"""
 
 import contextlib
 import os
