@@ -146,8 +146,17 @@ fn clients_that_ask_meanwhile_get_their_answers() {
             let chosen = dice.below(clients.len());
             asked[chosen] += 1;
             clients[chosen].get("/again");
+            for (call, errno) in [(SimCall::Give, libc::EAGAIN), (SimCall::Take, libc::EMFILE)] {
+                match dice.below(8) {
+                    0 => old.net.fail(call, errno, 1 + dice.below(3) as u64),
+                    1 | 2 => old.net.mend(call),
+                    _ => {}
+                }
+            }
             run(&workers, Duration::from_micros(1 + dice.below(3000) as u64));
         }
+        old.net.mend(SimCall::Give);
+        old.net.mend(SimCall::Take);
         let expected = |times| [answer(b"/first|", true), answer(b"/again|", true).repeat(times)].concat();
         let start = old.net.now();
         while !clients.iter().zip(&asked).all(|(client, times)| client.has(&expected(*times))) {
