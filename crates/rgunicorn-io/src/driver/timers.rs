@@ -171,6 +171,11 @@ mod tests {
         }
         deadlines.clear(2);
         deadlines.set(5, 1, Instant(500));
+        deadlines.set(6, 0, Instant(2000));
+        let listed = [(4, 16), (3, 160), (0, 320), (1, 400), (5, 496)].map(|(key, at)| (key, Instant(at)));
+        assert_eq!(deadlines.of_class(1).collect::<Vec<_>>(), listed);
+        deadlines.clear(6);
+        assert_eq!(deadlines.of_class(0).next(), None);
         let expired: Vec<_> = std::iter::from_fn(|| deadlines.pop_expired(Instant(1000))).collect();
         assert_eq!(expired, [(4, 1), (3, 1), (0, 1), (1, 1), (5, 1)]);
         assert!(deadlines.is_empty());

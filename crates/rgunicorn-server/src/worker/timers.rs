@@ -124,4 +124,22 @@ mod tests {
         let expired: Vec<_> = std::iter::from_fn(|| timers.pop_expired(Instant(800))).collect();
         assert_eq!(expired, (0..).zip(ConnTimer::ALL).collect::<Vec<_>>());
     }
+
+    #[test]
+    fn those_that_have_been_idle_for_longest_have_the_least_time_left() {
+        let mut timers = ConnTimers::default();
+        for (index, timer, at) in [
+            (0, ConnTimer::FirstByte, 320),
+            (1, ConnTimer::FirstByte, 960),
+            (2, ConnTimer::Keepalive, 160),
+            (3, ConnTimer::Keepalive, 640),
+            (4, ConnTimer::Taken, 480),
+            (5, ConnTimer::Header, 16),
+        ] {
+            timers.start(index, timer, Instant(at));
+        }
+        assert_eq!(timers.longest_idle(9, Instant(800)), [2, 0, 4, 3], "the last one has just been opened");
+        assert_eq!(timers.longest_idle(2, Instant(800)), [2, 0]);
+        assert!(timers.longest_idle(0, Instant(800)).is_empty());
+    }
 }
