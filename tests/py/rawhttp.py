@@ -162,6 +162,19 @@ class Client:
         data, self.buffer = self.buffer, b""
         return data
 
+    def is_closed(self) -> bool:
+        """Whether the server has closed, as far as is known; it has nothing to send."""
+        timeout = self.sock.gettimeout()
+        self.sock.setblocking(False)
+        try:
+            return self.sock.recv(1) == b""
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True
+        finally:
+            self.sock.settimeout(timeout)
+
     def assert_closed(self) -> None:
         """The server closes, and sends nothing before."""
         assert self.rest() == b""

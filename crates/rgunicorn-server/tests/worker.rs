@@ -40,6 +40,8 @@ mod requests;
 mod siblings;
 #[path = "worker/sockets.rs"]
 mod sockets;
+#[path = "worker/spread.rs"]
+mod spread;
 #[path = "worker/stage.rs"]
 mod stage;
 #[path = "worker/steps.rs"]

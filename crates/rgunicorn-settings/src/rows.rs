@@ -56,7 +56,8 @@ settings! {
     graceful_timeout: Seconds = Int(30), Workers, "--graceful-timeout INT", SINCE_ALWAYS;
 
     /// Give idle connections to other workers when a worker leaves (reload, max_requests, fewer workers), so that none
-    /// is closed while the server goes on. --no-handoff closes them instead, as Gunicorn does.
+    /// is closed while the server goes on, and when it has more than its share. --no-handoff closes them instead, as
+    /// Gunicorn does, or leaves them where they are.
     handoff: Sendfile = Flag(true), Workers, "--no-handoff", SINCE_OWN;
 
     /// Milliseconds for which the application may hold a worker until connections that wait for it, and those on which

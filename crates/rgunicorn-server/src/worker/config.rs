@@ -52,7 +52,7 @@ pub struct WorkerConfig {
     pub requests_max: u64,
     /// All listeners are other workers' too: one that has had its `requests_max` leaves to them what waits there.
     pub shares_listeners: bool,
-    /// Idle connections go to other workers when this one leaves and they go on (`handoff`).
+    /// Idle connections go to other workers when this one leaves and they go on, or has more than they (`handoff`).
     pub handoff: bool,
     /// For how long the application works until what waits for it goes to other workers; 0 is for ever
     /// (`handoff_after_ms`).

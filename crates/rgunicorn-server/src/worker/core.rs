@@ -9,6 +9,7 @@ use super::handoff::Handoff;
 use super::lifecycle::Lifecycle;
 use super::memory::Memory;
 use super::setup::WorkerSetup;
+use super::spread::Spread;
 use super::turn::Turn;
 use super::wakes::Wakes;
 
@@ -22,6 +23,7 @@ pub(crate) struct Core {
     pub(crate) memory: Memory,
     pub(crate) wakes: Wakes,
     pub(crate) handoff: Handoff,
+    pub(crate) spread: Spread,
 }
 
 /// The parts of the core, borrowed for one step.
@@ -30,6 +32,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) acceptor: &'a mut Acceptor,
     pub(crate) wakes: &'a mut Wakes,
     pub(crate) handoff: &'a mut Handoff,
+    pub(crate) spread: &'a mut Spread,
     pub(crate) io: ConnIo<'a>,
 }
 
@@ -37,13 +40,14 @@ impl Core {
     /// Borrows each part by itself, those together that connections need.
     #[inline]
     pub(crate) fn parts<'a>(&'a mut self, setup: &'a WorkerSetup) -> Parts<'a> {
-        let Self { driver, conns, acceptor, lifecycle, turn, memory, wakes, handoff } = self;
+        let Self { driver, conns, acceptor, lifecycle, turn, memory, wakes, handoff, spread } = self;
         let draining = lifecycle.is_draining();
         Parts {
             lifecycle,
             acceptor,
             wakes,
             handoff,
+            spread,
             io: ConnIo { conns, driver, memory, turn, draining, setup },
         }
     }

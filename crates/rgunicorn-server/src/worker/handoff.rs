@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::handoff::HandoffEnds;
-use rgunicorn_io::sys::shared::{Accepting, Slot};
+use rgunicorn_io::sys::shared::Slot;
+
+use super::siblings::Siblings;
 
 /// How soon a worker tries again that has found the queue full, or no sibling that takes connections.
 const GIVE_AGAIN: Duration = Duration::from_millis(2);
-/// A sibling that has begun its work so recently will be back in a moment, as a rule. What is given to one that works
-/// for longer waits for it, and its giver could have served it.
-const TAKER_BUSY_MAX: Duration = Duration::from_millis(20);
 
 /// The giving end of the handoff queue. What is taken from it passes through the acceptor.
 #[derive(Debug, Default)]
@@ -34,11 +33,16 @@ impl Handoff {
             return None;
         }
         self.retry_at = None;
-        let ends = self.ends.filter(|_| has_taker(slot, now));
+        let ends = self.ends.filter(|_| Siblings::of(slot, now).can_take());
         if ends.is_none() {
             self.retry_later(now);
         }
         ends
+    }
+
+    /// Tells whether there is a queue that takes connections.
+    pub(crate) fn works(&self) -> bool {
+        self.ends.is_some()
     }
 
     /// Notes that there is more to give than the queue takes now.
@@ -77,22 +81,9 @@ impl Handoff {
     }
 }
 
-/// Tells whether another worker waits for connections, or will in a moment.
-fn has_taker(slot: &Slot, now: Instant) -> bool {
-    let own = slot.read().age;
-    slot.board().readings().any(|reading| {
-        let takes = match reading.accepting {
-            Accepting::Waiting => true,
-            Accepting::BusyDisarmed => reading.beat.is_some_and(|at| now.since(at) < TAKER_BUSY_MAX),
-            Accepting::No | Accepting::BusyArmed => false,
-        };
-        reading.age != own && reading.booted && !reading.leaving && takes
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use rgunicorn_io::sys::shared::Scoreboard;
+    use rgunicorn_io::sys::shared::{Accepting, Scoreboard};
 
     use super::*;
 

@@ -29,6 +29,7 @@ use super::memory::Memory;
 use super::message::{Flow, Hijacked};
 use super::relief::ReliefRules;
 use super::setup::{ListenerSpec, RequestCount, WorkerHandles, WorkerSetup};
+use super::spread::Spread;
 use super::turn::Turn;
 use super::wakes::Wakes;
 use crate::response::Outgoing;
@@ -94,6 +95,7 @@ impl Reactor {
             memory: Memory::default(),
             wakes: Wakes::new(signals),
             handoff: Handoff::new(handles.handoff.filter(|_| config.handoff)),
+            spread: Spread::default(),
         };
         handles.control.set_handoff(config.handoff && handles.handoff.is_some());
         let setup = WorkerSetup::new(handles, config, policy);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rgunicorn_http::BodyKind;
 use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::handoff::HandoffEnds;
-use rgunicorn_io::sys::shared::{Accepting, Slot};
+use rgunicorn_io::sys::shared::{Scoreboard, Slot};
 
 use super::config::WorkerConfig;
 use super::conn::body::Body;
@@ -21,6 +21,7 @@ use super::core::Core;
 use super::handover::HANDOVER_DATA_BYTES_MAX;
 use super::ids::ConnId;
 use super::message::Request;
+use super::siblings::Siblings;
 
 /// Waiting requests that are looked at, at a time: those behind them come next.
 const WAITING_LOOKED_AT_MAX: usize = 64;
@@ -54,6 +55,15 @@ pub(crate) struct IdleConn {
     pub(crate) has_input: bool,
 }
 
+/// Where connections go.
+#[derive(Clone, Copy)]
+struct Destination<'a> {
+    queue: HandoffEnds,
+    board: &'a Scoreboard,
+    /// When the next owner closes it, if nothing comes.
+    deadline: Instant,
+}
+
 /// The outcome of a try to give a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Handed {
@@ -78,19 +88,19 @@ impl Core {
         let (now, begun) = (self.driver.now(), self.turn.now());
         let work = self.turn.is_at_work().then(|| (now.since(begun), begun));
         let gives = work.is_some() && !self.lifecycle.is_draining();
-        let Some(ends) = self.handoff.ends().filter(|_| gives) else {
+        let Some(queue) = self.handoff.ends().filter(|_| gives) else {
             ready.clear();
             return Standing { work: work.filter(|_| gives), has_taker: false, has_more: false };
         };
-        let mut takers = waiting_siblings(slot);
+        let mut takers = Siblings::of(slot, now).idle;
         let has_taker = takers > 0;
-        let deadline = now.after(rules.keepalive);
+        let to = Destination { queue, board: slot.board(), deadline: now.after(rules.keepalive) };
         let mut at = 0;
         while let Some(request) = self.conns.waiting(at).filter(|_| at < WAITING_LOOKED_AT_MAX) {
             if takers == 0 || now.since(request.arrived) < rules.after {
                 break;
             }
-            match self.give_waiting(ends, at, deadline) {
+            match self.give_waiting(to, at) {
                 Handed::Yes => takers -= 1,
                 Handed::No => at += 1,
                 Handed::Full => takers = 0,
@@ -100,8 +110,8 @@ impl Core {
             if takers == 0 {
                 return true;
             }
-            let given = self.give_idle(ends, *id, deadline);
-            takers -= usize::from(given == Handed::Yes);
+            let given = self.give_idle(to, *id);
+            takers -= u64::from(given == Handed::Yes);
             given == Handed::Full
         });
         let has_more = !ready.is_empty() || self.conns.waiting(at).is_some();
@@ -110,15 +120,16 @@ impl Core {
 
     /// Gives the connection of a request that a thread was to run. `false`: the next turn runs it, behind those that
     /// wait already.
-    pub(crate) fn give_taken_back(&mut self, request: Box<Request>, rules: ReliefRules) -> bool {
+    pub(crate) fn give_taken_back(&mut self, request: Box<Request>, slot: &Slot, rules: ReliefRules) -> bool {
         self.conns.end_work(request.id.conn);
         self.conns.call_next(request);
-        let Some(ends) = self.handoff.ends() else { return false };
-        self.give_waiting(ends, 0, self.turn.now().after(rules.keepalive)) == Handed::Yes
+        let Some(queue) = self.handoff.ends() else { return false };
+        let deadline = self.turn.now().after(rules.keepalive);
+        self.give_waiting(Destination { queue, board: slot.board(), deadline }, 0) == Handed::Yes
     }
 
     /// Gives the connection of a request that waits for its turn, with the request.
-    fn give_waiting(&mut self, ends: HandoffEnds, at: usize, deadline: Instant) -> Handed {
+    fn give_waiting(&mut self, to: Destination<'_>, at: usize) -> Handed {
         let Self { conns, .. } = self;
         let Some(request) = conns.waiting(at) else { return Handed::No };
         let (id, text) = (request.id, text_of(request));
@@ -126,7 +137,7 @@ impl Core {
         if conn.phase != ConnPhase::Running || !conn.is_free() {
             return Handed::No;
         }
-        let given = self.give_with(ends, id.conn, data, 1, deadline);
+        let given = self.give_with(to, id.conn, data, 1);
         if given == Handed::Yes {
             self.conns.remove_waiting(at);
         }
@@ -134,26 +145,19 @@ impl Core {
     }
 
     /// Gives a connection that is between two requests, as far as the worker knows.
-    fn give_idle(&mut self, ends: HandoffEnds, id: ConnId, deadline: Instant) -> Handed {
+    fn give_idle(&mut self, mut to: Destination<'_>, id: ConnId) -> Handed {
         let is_current = self.turn.current() == Some(id);
         match self.conns.get(id) {
             Some(conn) if conn.is_spare() && conn.is_free() && !is_current => {}
             _ => return Handed::No,
         }
-        let deadline = self.conns.timers.at(id.index).unwrap_or(deadline);
-        self.give_with(ends, id, Vec::new(), 0, deadline)
+        to.deadline = self.conns.timers.at(id.index).unwrap_or(to.deadline);
+        self.give_with(to, id, Vec::new(), 0)
     }
 
     /// Gives a connection with what was received on it: `data` first, then what is held for later or has had no turn.
     /// `not_begun`: so many of its requests will be counted again.
-    fn give_with(
-        &mut self,
-        ends: HandoffEnds,
-        id: ConnId,
-        mut data: Vec<u8>,
-        not_begun: u64,
-        deadline: Instant,
-    ) -> Handed {
+    fn give_with(&mut self, to: Destination<'_>, id: ConnId, mut data: Vec<u8>, not_begun: u64) -> Handed {
         let Self { conns, driver, acceptor, .. } = self;
         let late = conns.peek_late_input(id, driver);
         let Some(conn) = conns.get(id) else { return Handed::No };
@@ -167,15 +171,16 @@ impl Core {
         if data.len() > HANDOVER_DATA_BYTES_MAX {
             return Handed::No;
         }
-        let mut handover = conn.handover(acceptor.key(conn.listener), deadline);
+        let mut handover = conn.handover(acceptor.key(conn.listener), to.deadline);
         handover.requests -= not_begun;
         // Nothing has changed so far, and nothing can come in between: the driver's thread is elsewhere.
-        if let Err(error) = driver.give_armed(ends.give, conn.fd.as_raw_fd(), &handover.encode(&data)) {
+        if let Err(error) = driver.give_armed(to.queue.give, conn.fd.as_raw_fd(), &handover.encode(&data)) {
             if !is_full(&error) {
                 self.handoff.refuse(error);
             }
             return Handed::Full;
         }
+        to.board.count_given();
         if let Some(Conn { fd, recv, .. }) = conns.remove(id) {
             if let Some(op) = recv {
                 driver.recv_cancel(op);
@@ -234,18 +239,4 @@ fn text_of(request: &Request) -> Option<Vec<u8>> {
 /// Tells whether a request has waited for longer than it should, and can go to a sibling.
 pub(crate) fn is_due(request: &Request, now: Instant, after: Duration) -> bool {
     now.since(request.arrived) >= after && text_of(request).is_some()
-}
-
-/// Counts the siblings that wait for connections.
-pub(crate) fn waiting_siblings(slot: &Slot) -> usize {
-    let own = slot.read().age;
-    slot.board()
-        .readings()
-        .filter(|sibling| {
-            sibling.age != own
-                && sibling.booted
-                && !sibling.leaving
-                && sibling.accepting == Accepting::Waiting
-        })
-        .count()
 }

@@ -21,8 +21,9 @@ use super::event_source::{EventSource, is_external, token_of};
 use super::ids::ConnId;
 use super::jobs::{Job, NextJob};
 use super::reactor::Reactor;
-use super::relief::{IdleConn, ReliefRules, is_due, needs_threads, waiting_siblings};
+use super::relief::{IdleConn, ReliefRules, is_due, needs_threads};
 use super::setup::STATUS_BROKEN;
+use super::siblings::Siblings;
 use crate::log::{ErrorLog, Level, RepeatedLine};
 
 /// Application calls between two looks at the rings. One turn of the ring delivers about 20 requests.
@@ -86,13 +87,15 @@ impl Reactor {
             self.handles().reopen_access_log();
         }
         let core = &mut *self.core();
-        let Parts { lifecycle, acceptor, handoff, mut io, .. } = core.parts(&self.setup);
+        let Parts { lifecycle, acceptor, handoff, spread, mut io, .. } = core.parts(&self.setup);
         lifecycle.watch_parent(&io);
         if let Some(error) = handoff.take_refusal() {
             io.cannot_give(&error);
         }
         if control.stopping() {
             lifecycle.drain(acceptor, handoff, &mut io);
+        } else {
+            spread.begin_turn(acceptor, handoff, &mut io);
         }
         lifecycle.is_over(io.turn.now(), io.conns.is_idle()).then(|| self.setup.status_at_end.get())
     }
@@ -295,9 +298,10 @@ impl Reactor {
             return;
         }
         let (rules, now) = (ReliefRules::of(self.config()), self.now());
-        for _ in 0..waiting_siblings(&self.handles().slot) {
+        let slot = &self.handles().slot;
+        for _ in 0..Siblings::of(slot, now).idle {
             let Some(request) = app.take_back(&|request| is_due(request, now, rules.after)) else { return };
-            if !self.core().give_taken_back(request, rules) {
+            if !self.core().give_taken_back(request, slot, rules) {
                 return;
             }
         }
@@ -453,7 +457,7 @@ fn is_gone(result: &io::Result<u32>) -> bool {
 
 /// Tells how long the next wait may take.
 fn wait_time(parts: &Parts<'_>) -> Duration {
-    let Parts { lifecycle, acceptor, io, wakes, handoff } = parts;
+    let Parts { lifecycle, acceptor, io, wakes, handoff, spread } = parts;
     if io.conns.jobs() > 0
         || io.conns.has_late()
         || io.memory.has_deferred_drops()
@@ -462,10 +466,10 @@ fn wait_time(parts: &Parts<'_>) -> Duration {
         return Duration::ZERO;
     }
     let mut nearest = io.turn.now().after(io.setup.config.idle_wait_max);
-    let [paused_until, next_look, next_check] = acceptor.deadlines();
+    let [paused_until, next_check] = acceptor.deadlines();
     let (retry, give) = (wakes.paused_until(), handoff.retry_at());
-    for at in [io.conns.timers.next(), lifecycle.deadline(), paused_until, next_look, next_check, retry, give]
-    {
+    let of_life = if io.draining { lifecycle.deadline() } else { spread.next_look() };
+    for at in [io.conns.timers.next(), of_life, paused_until, next_check, retry, give] {
         nearest = nearest.min(at.unwrap_or(nearest));
     }
     if needs_threads(io) {

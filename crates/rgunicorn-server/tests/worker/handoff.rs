@@ -44,7 +44,7 @@ pub(crate) fn boot(stage: &Stage) {
 }
 
 /// The master lets a worker leave and has others go on.
-fn replace(stage: &Stage) {
+pub(crate) fn replace(stage: &Stage) {
     stage.reactor.handles().slot.mark_replaced();
     stage.control.stop();
 }
@@ -59,7 +59,7 @@ pub(crate) fn served(stage: &Stage, count: usize) -> Vec<Client> {
     clients
 }
 
-fn under_way(stage: &Stage) -> usize {
+pub(crate) fn under_way(stage: &Stage) -> usize {
     stage.net.under_way(stage.handoff.unwrap())
 }
 

@@ -31,13 +31,13 @@ impl Acceptor {
                 return false;
             }
         };
+        self.has_taken |= self.listeners[index].handoff;
         io.arm_recv(id);
         io.turn.handling.count_work(SYSTEM_CALLS_BYTES);
         self.just_accepted = true;
         self.accepts_failing.end();
-        self.balancer.note_accepted();
         self.reported = io.conns.len();
-        io.setup.handles.slot.set_accepted(io.turn.now(), self.reported as u32);
+        io.setup.handles.slot.set_connections(self.reported as u32);
         true
     }
 
@@ -73,6 +73,9 @@ impl Acceptor {
     /// Takes a connection from the handoff queue.
     fn take(&self, io: &mut ConnIo<'_>, index: usize) -> io::Result<ConnId> {
         let taken = io.driver.take(self.listeners[index].fd);
+        if taken.is_ok() {
+            io.setup.handles.slot.board().count_taken();
+        }
         let (fd, message) = match taken {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(unusable(io)),
             taken => taken?,

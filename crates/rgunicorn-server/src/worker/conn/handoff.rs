@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rgunicorn_io::driver::Fd;
 use rgunicorn_io::sys::clock::Instant;
@@ -17,6 +18,9 @@ use crate::worker::handoff::Handoff;
 use crate::worker::handover::Handover;
 use crate::worker::ids::ConnId;
 use crate::worker::timers::ConnTimer;
+
+/// A new connection that has sent nothing for so long was opened ahead: no request is right behind it.
+const OPENED_AHEAD_MIN: Duration = Duration::from_millis(100);
 
 /// The outcome of a try to give a connection.
 enum Given {
@@ -65,6 +69,14 @@ impl ConnIo<'_> {
         spare.retain(|id| self.conns.get(*id).is_some_and(|conn| conn.phase == ConnPhase::Idle));
         spare.sort_by_key(|id| self.conns.timers.at(id.index));
         spare.into_iter().for_each(|id| self.conns.push_spare(id));
+    }
+
+    /// Notes so many idle connections, those that have been idle for longest.
+    pub(crate) fn spare_longest_idle(&mut self, count: usize) {
+        let fresh = self.setup.config.first_byte_timeout().saturating_sub(OPENED_AHEAD_MIN);
+        for index in self.conns.timers.longest_idle(count, self.turn.now().after(fresh)) {
+            self.conns.push_spare_at(index);
+        }
     }
 
     /// Gives noted connections to siblings, as many as the queue takes and this turn may. `key` names a listener for
@@ -133,6 +145,7 @@ impl ConnIo<'_> {
         let handover = conn.handover(key(conn.listener), deadline);
         match self.driver.give(queue.give, conn.fd.as_raw_fd(), &handover.encode(&[])) {
             Ok(()) => {
+                self.setup.handles.slot.board().count_given();
                 // Without a shutdown: it lives on elsewhere.
                 if let Some(conn) = self.conns.remove(id) {
                     self.driver.close(conn.fd);
@@ -141,7 +154,11 @@ impl ConnIo<'_> {
             }
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                 // The kernel may still receive for it here, until the next wait as a rule.
-                self.start_timer(id, ConnTimer::Drain, DRAIN_FRESH);
+                if self.draining {
+                    self.start_timer(id, ConnTimer::Drain, DRAIN_FRESH);
+                } else {
+                    self.arm_recv(id);
+                }
                 Given::Later
             }
             Err(error) => {

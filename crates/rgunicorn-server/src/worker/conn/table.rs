@@ -33,7 +33,7 @@ pub(crate) struct Connections {
     /// Connections that hold as much early input as they may: reception pauses when all completions of the turn are
     /// handled. Not earlier: what `recv_stop` returns comes after the data that those completions carry.
     full: Vec<ConnId>,
-    /// Idle connections that siblings are to have, because this worker leaves.
+    /// Idle connections that siblings are to have, because this worker leaves, or has more than they.
     spare: VecDeque<ConnId>,
     /// Connections so far: the number of the last one, and in its low bits the generation.
     accepted: u64,
@@ -298,6 +298,18 @@ impl Connections {
         {
             self.spare.push_back(id);
         }
+    }
+
+    /// Notes the connection with this deadline as such a one.
+    pub(crate) fn push_spare_at(&mut self, index: u32) {
+        if let Some(generation) = self.conns.get(index as usize).map(|conn| conn.generation) {
+            self.push_spare(ConnId { index, generation });
+        }
+    }
+
+    /// Forgets them.
+    pub(crate) fn clear_spare(&mut self) {
+        while self.pop_spare().is_some() {}
     }
 
     /// Takes out the next one to give.
