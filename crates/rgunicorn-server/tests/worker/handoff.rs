@@ -358,6 +358,25 @@ fn when_the_server_stops_idle_connections_end() {
     assert!(clients.iter().all(Client::sees_end));
 }
 
+/// The workers of the other master have another queue.
+#[test]
+fn when_another_master_goes_on_what_is_under_way_is_answered_all_the_same() {
+    let giver = first(2, 1, &calm());
+    let clients = served(&giver, 2);
+    let taker = giver.sibling(config());
+    boot(&taker);
+    replace(&giver);
+    assert_eq!(giver.run_to_end(), 0);
+    giver.board.set_other_master(true);
+    clients[0].get("/second");
+    replace(&taker);
+    giver.board.set_workers(0);
+    assert_eq!(taker.run_to_end(), 0);
+    let last = [answer(b"/first|", true), answer(b"/second|", false)].concat();
+    assert!(clients[0].has(&last), "what had come is answered");
+    assert!(clients.iter().all(Client::sees_end));
+}
+
 #[test]
 fn a_server_that_stops_while_a_worker_gives_closes_the_rest() {
     let giver = first(2, 1, &calm());

@@ -396,15 +396,30 @@ impl Acceptor {
     }
 
     /// Accepts what the kernel has queued for a worker that drains, for a last answer each, and then forgets
-    /// the listeners. `false`: there is no room for all of it now.
+    /// the listeners, but not the handoff queue: a sibling may still give. `false`: there is no room for all of it now.
     pub(crate) fn take_queue(&mut self, io: &mut ConnIo<'_>) -> bool {
+        let taken = self.take_all(io, false);
+        if taken {
+            self.listeners.retain(|listener| listener.handoff);
+        }
+        taken
+    }
+
+    /// Takes what siblings have given, for a last answer each, where no worker of this server goes on: no other master's
+    /// workers have that queue.
+    pub(crate) fn take_given_at_end(&mut self, io: &mut ConnIo<'_>) {
+        let slot = &io.setup.handles.slot;
+        if slot.board().workers() == 0 || !slot.has_sibling() {
+            self.take_all(io, true);
+        }
+    }
+
+    /// Accepts all that waits in the handoff queue, or at the listeners. `false`: there is no room for all of it now.
+    fn take_all(&mut self, io: &mut ConnIo<'_>, handoff: bool) -> bool {
         let now = io.turn.now();
         self.paused_until = self.paused_until.filter(|until| now < *until);
-        let slot = &io.setup.handles.slot;
-        let goes_on = slot.board().workers() > 0 && slot.has_sibling();
         for index in 0..self.listeners.len() {
-            // What workers give is for those that serve.
-            if self.listeners[index].handoff && goes_on {
+            if self.listeners[index].handoff != handoff {
                 continue;
             }
             loop {
@@ -416,16 +431,12 @@ impl Acceptor {
                 }
             }
         }
-        let taken = self.paused_until.is_none();
-        if taken {
-            self.listeners.clear();
-        }
-        taken
+        self.paused_until.is_none()
     }
 
     /// Tells whether there are listeners.
     pub(crate) fn has_listeners(&self) -> bool {
-        !self.listeners.is_empty()
+        self.listeners.iter().any(|listener| !listener.handoff)
     }
 
     /// Handles a listener that the driver refuses.
