@@ -133,6 +133,12 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
         (0..CLASSES).filter_map(|list| self.head(list)).map(|(_, at)| Instant(at)).min()
     }
 
+    /// Returns the key that comes first in a class, and its deadline.
+    pub fn first(&self, class: u8) -> Option<(u32, Instant)> {
+        let key = *self.first.get(usize::from(class))?;
+        Some((key, self.at(key)?))
+    }
+
     /// Takes the deadline out that has been due for longest: its key and class.
     pub fn pop_expired(&mut self, now: Instant) -> Option<(u32, u8)> {
         let heads = (0..CLASSES).filter_map(|list| self.head(list).map(|(key, at)| (at, key, list as u8)));
@@ -163,6 +169,7 @@ mod tests {
         }
         deadlines.clear(2);
         deadlines.set(5, 1, Instant(500));
+        assert_eq!((deadlines.first(1), deadlines.first(0)), (Some((4, Instant(16))), None));
         let expired: Vec<_> = std::iter::from_fn(|| deadlines.pop_expired(Instant(1000))).collect();
         assert_eq!(expired, [(4, 1), (3, 1), (0, 1), (1, 1), (5, 1)]);
         assert!(deadlines.is_empty());
