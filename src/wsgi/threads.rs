@@ -164,6 +164,10 @@ impl App for Threads {
         }
     }
 
+    fn waiting_bytes(&self) -> usize {
+        self.pool.held_bytes()
+    }
+
     fn is_forked_child(&self) -> bool {
         atfork::generation() != self.forks
     }

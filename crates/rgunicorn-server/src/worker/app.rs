@@ -32,6 +32,11 @@ pub trait App {
     /// Notes, for the access log, a request that the server has answered by itself. Its head may not be complete.
     fn refused(&self, _reactor: &Reactor, _request: Box<Request>, _status: u16) {}
 
+    /// Returns the memory of requests that were given to it and have not begun: they wait for a thread.
+    fn waiting_bytes(&self) -> usize {
+        0
+    }
+
     /// Tells whether this process is a child that the application forked: nothing of the reactor may be used.
     fn is_forked_child(&self) -> bool {
         false

@@ -17,6 +17,15 @@ pub(crate) enum Job {
 }
 
 impl Job {
+    /// Counts the memory of a request that waits for the application.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Call(request) => request.held_bytes(),
+            Self::Resume(_) | Self::Abandon(_) | Self::Refused(..) => 0,
+        }
+    }
+
     /// Returns the request that it is about.
     pub(crate) fn id(&self) -> RequestId {
         match self {

@@ -82,6 +82,7 @@ impl Reactor {
             self.handles().reopen_access_log();
         }
         let core = &mut *self.core();
+        core.conns.elsewhere_bytes = app.waiting_bytes();
         let Parts { lifecycle, acceptor, handoff, mut io, .. } = core.parts(&self.setup);
         lifecycle.watch_parent(&io);
         if control.stopping() {
@@ -97,6 +98,7 @@ impl Reactor {
         let mut parts = core.parts(&self.setup);
         let Parts { acceptor, io, wakes, .. } = &mut parts;
         let polls = wakes.begin_wait(io.turn.now());
+        io.end_stalls();
         acceptor.begin_wait(io, polls);
         io.driver.set_held(io.conns.late_bytes());
         // Those that the last turn left for this one.
@@ -424,8 +426,8 @@ fn wait_time(parts: &Parts<'_>) -> Duration {
     let mut nearest = io.turn.now().after(io.setup.config.idle_wait_max);
     let [paused_until, next_look, next_check] = acceptor.deadlines();
     let (retry, give) = (wakes.paused_until(), handoff.retry_at());
-    for at in [io.conns.timers.next(), lifecycle.deadline(), paused_until, next_look, next_check, retry, give]
-    {
+    let (deadline, rate) = (io.conns.timers.next(), io.next_rate_check());
+    for at in [deadline, rate, lifecycle.deadline(), paused_until, next_look, next_check, retry, give] {
         nearest = nearest.min(at.unwrap_or(nearest));
     }
     nearest.since(io.turn.now())

@@ -35,6 +35,8 @@ pub(crate) struct Turn {
     work_begun: Instant,
     /// A request in progress has gone on in this turn.
     has_resumed: bool,
+    /// See [`Self::worked`].
+    worked: Duration,
     /// An application call was slow not long ago: answers do not wait for company behind the next one.
     slow_until: Instant,
     /// The time before the application's work.
@@ -51,6 +53,7 @@ impl Turn {
             requests: 0,
             work_begun: now,
             has_resumed: false,
+            worked: Duration::ZERO,
             slow_until: now,
             handling: Handling::new(now, handling_max),
         }
@@ -123,9 +126,16 @@ impl Turn {
     /// Takes the time after a piece of application work, and remembers whether it was slow.
     pub(crate) fn end_work(&mut self, now: Instant) {
         let begun = std::mem::replace(&mut self.now, now);
-        if now.since(begun) > SLOW_CALL {
+        let time = now.since(begun);
+        self.worked += time;
+        if time > SLOW_CALL {
             self.slow_until = now.after(SLOW_CALL_MEMORY);
         }
+    }
+
+    /// Returns for how long the loop has done application work so far, and nothing was read.
+    pub(crate) fn worked(&self) -> Duration {
+        self.worked
     }
 
     /// Tells whether application work is slow at present.

@@ -1,7 +1,7 @@
 //! A request body that its application reads while it arrives (`WorkerConfig::stream_bodies`), and bytes that
 //! are held for later.
 
-use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestParser};
+use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestParser, append_tight};
 
 /// Input held for after the response in progress. Requests are taken from the front without moving the rest:
 /// a client may have sent many small ones at once.
@@ -25,7 +25,12 @@ impl Pending {
             self.bytes.drain(..self.taken);
             self.taken = 0;
         }
-        self.bytes.extend_from_slice(data);
+        append_tight(&mut self.bytes, data);
+    }
+
+    /// Counts the memory that it takes; none if it is empty.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// Counts the bytes that have not been taken.
@@ -46,6 +51,9 @@ impl Pending {
     /// Takes from the front until only so many bytes are left.
     pub(crate) fn keep_last(&mut self, bytes: usize) {
         self.taken = self.bytes.len() - bytes;
+        if bytes == 0 {
+            *self = Self::default();
+        }
     }
 
     /// Takes at most `bytes_max` from the front.
@@ -189,6 +197,11 @@ impl Incoming {
             Arrival::Complete => None,
             Arrival::Failed(_) => Some(true),
         }
+    }
+
+    /// Counts the memory of what was received and not read.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.held.memory_bytes()
     }
 
     /// Counts the bytes received and not read.

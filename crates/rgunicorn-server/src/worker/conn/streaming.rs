@@ -13,9 +13,10 @@ impl ConnIo<'_> {
         let Some(conn) = self.conns.running(id) else { return BodyRead::Failed(BodyFault::Gone) };
         let Some(incoming) = conn.incoming() else { return BodyRead::End };
         let read = incoming.read(bytes_max);
+        let (held, change) = (incoming.held_bytes(), conn.recount());
+        self.conns.count_bytes(change);
         // Not as soon as there is room for a byte: pausing again costs more than that.
-        let roomy = incoming.held_bytes() <= self.setup.config.body_window_bytes_max / 2;
-        if roomy && conn.recv.is_none() {
+        if held <= self.setup.config.body_window_bytes_max / 2 {
             self.arm_recv(id.conn);
         }
         read
@@ -75,6 +76,8 @@ impl ConnIo<'_> {
         let Some(incoming) = conn.incoming() else { return self.next_request(id) };
         incoming.skip();
         conn.phase = ConnPhase::Skipping;
+        let change = conn.recount();
+        self.conns.count_bytes(change);
         self.skip_on(id);
         // It may have been paused, and the next request arms it by itself.
         if self.conns.get(id).is_some_and(|conn| conn.phase == ConnPhase::Skipping) {

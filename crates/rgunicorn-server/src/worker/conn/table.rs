@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 
+use rgunicorn_io::driver::timers::Deadlines;
 use rgunicorn_io::driver::{Completion, Driver, Received, Token};
 use rgunicorn_io::sys::clock::Instant;
 
@@ -33,6 +34,14 @@ pub(crate) struct Connections {
     /// Connections that hold as much early input as they may: reception pauses when all completions of the turn are
     /// handled. Not earlier: what `recv_stop` returns comes after the data that those completions carry.
     full: Vec<ConnId>,
+    /// The requests that are being received, in the order in which they were queued.
+    pub(crate) unfinished: Deadlines<1>,
+    /// Connections whose reception waits for memory.
+    pub(crate) stalled: Vec<ConnId>,
+    /// The part of [`Self::held_bytes`] that is counted here.
+    own_bytes: usize,
+    /// The part that waits for threads, as of the beginning of the turn.
+    pub(crate) elsewhere_bytes: usize,
     /// Idle connections that siblings are to have, because this worker leaves.
     spare: VecDeque<ConnId>,
     /// Connections so far: the number of the last one, and in its low bits the generation.
@@ -82,7 +91,9 @@ impl Connections {
     pub(crate) fn remove(&mut self, id: ConnId) -> Option<Conn> {
         self.get(id)?;
         self.timers.stop(id.index);
+        self.unfinished.clear(id.index);
         let conn = self.conns.remove(id.index as usize);
+        self.own_bytes -= conn.counted_bytes;
         self.orphans += usize::from(conn.held);
         if conn.parked || conn.awaits_body() {
             self.jobs.push_back(Job::Abandon(conn.request_id(id.index)));
@@ -137,6 +148,7 @@ impl Connections {
     /// Queues work for the application, in order of arrival; what goes on is queued by [`Self::push_resume`].
     pub(crate) fn push_job(&mut self, job: Job) {
         debug_assert!(!matches!(job, Job::Resume(_)), "they have a queue of their own");
+        self.own_bytes += job.held_bytes();
         self.jobs.push_back(job);
     }
 
@@ -148,7 +160,8 @@ impl Connections {
     /// Queues a request that is ready; no deadline runs from here on.
     pub(crate) fn call(&mut self, request: Box<Request>) {
         self.timers.stop(request.id.conn.index);
-        self.jobs.push_back(Job::Call(request));
+        self.unfinished.clear(request.id.conn.index);
+        self.push_job(Job::Call(request));
     }
 
     /// Queues the resumption of the request in progress on a connection.
@@ -161,7 +174,50 @@ impl Connections {
 
     /// Takes out the oldest work for the application that is no resumption.
     pub(crate) fn pop_job(&mut self) -> Option<Job> {
-        self.jobs.pop_front()
+        let job = self.jobs.pop_front()?;
+        self.own_bytes -= job.held_bytes();
+        Some(job)
+    }
+
+    /// Counts the memory of requests that are not with the application: what connections have received, and what
+    /// waits for its turn. Refused ones are only to be recorded.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.own_bytes + self.elsewhere_bytes
+    }
+
+    /// Returns the part of it that is counted here.
+    pub(crate) fn own_bytes(&self) -> usize {
+        self.own_bytes
+    }
+
+    /// Counts anew what a connection holds.
+    pub(crate) fn recount(&mut self, id: ConnId) {
+        let change = self.get(id).map_or(0, Conn::recount);
+        self.count_bytes(change);
+    }
+
+    /// Adds a change of what a connection holds.
+    #[inline]
+    pub(crate) fn count_bytes(&mut self, change: isize) {
+        self.own_bytes = self.own_bytes.wrapping_add_signed(change);
+    }
+
+    /// Computes the same from what is there.
+    pub(crate) fn find_own_bytes(&self) -> usize {
+        let queued: usize = self.jobs.iter().map(Job::held_bytes).sum();
+        queued + self.conns.iter().map(|(_, conn)| conn.held_bytes()).sum::<usize>()
+    }
+
+    /// Returns the connection of the request that comes first in the queue of unfinished ones.
+    pub(crate) fn oldest_unfinished(&self) -> Option<ConnId> {
+        self.id_at(self.unfinished.first(0)?.0)
+    }
+
+    /// Returns the id of the connection in a slot.
+    pub(crate) fn id_at(&self, index: u32) -> Option<ConnId> {
+        let conn = self.conns.get(index as usize)?;
+        Some(ConnId { index, generation: conn.generation })
     }
 
     /// Takes out the request that waits longest for its resumption.
