@@ -4,6 +4,7 @@
 //! connections come into it: `balance`. How wake-ups that were lost are made good: `wakeup`.
 
 mod balance;
+mod room;
 mod take;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use rgunicorn_io::sys::net::{is_lost, is_shortage};
 use rgunicorn_io::sys::shared::{Accepting, Scoreboard, Slot};
 
 use self::balance::{Balancer, Hold, Siblings};
+use self::room::is_full;
 use self::wakeup::Wakeups;
 use super::conn::io::ConnIo;
 use super::event_source::EventSource;
@@ -96,6 +98,8 @@ pub(crate) struct Acceptor {
     wakeups: Wakeups,
     /// Accepting has failed for want of resources.
     paused_until: Option<Instant>,
+    /// When the worker may find a connection next that makes room, if it has as many as it may.
+    room_at: Option<Instant>,
     /// For how long it has.
     accepts_failing: Failing,
     /// For how long listeners cannot be polled: what comes is found by looking only.
@@ -124,6 +128,7 @@ impl Acceptor {
             balancer: Balancer::default(),
             wakeups: Wakeups::new(polls_siblings),
             paused_until: None,
+            room_at: None,
             accepts_failing: Failing::default(),
             polls_failing: Failing::default(),
             just_accepted: false,
@@ -153,7 +158,7 @@ impl Acceptor {
     pub(crate) fn deadlines(&self) -> [Option<Instant>; 3] {
         // A worker that leaves connections to others does not follow the plan of looks: what is due there stays due.
         let check = self.wakeups.next_check().filter(|_| !self.holds_back);
-        [self.paused_until, self.balancer.next_look(), check]
+        [self.paused_until.or(self.room_at), self.balancer.next_look(), check]
     }
 
     /// Arms the listeners if this worker may take more connections.
@@ -162,17 +167,20 @@ impl Acceptor {
         // First of all, because a pause that is over must not shorten the wait to nothing.
         self.paused_until = self.paused_until.filter(|until| now < *until);
         if io.draining {
+            self.room_at = None;
             return self.look_for_nothing();
         }
-        if io.conns.load() >= io.setup.config.connections_max || self.paused_until.is_some() {
+        if self.paused_until.is_some() || !self.has_room(io) {
             self.look_for_nothing();
             return self.hand_back(io, |_| true);
         }
+        // Then another one goes for each that comes.
+        let full = is_full(io);
         let decision = self.decide(io);
         self.holds_back = decision == AcceptDecision::Disarm;
         let take = match decision {
             // Among siblings one is enough for this turn; no other worker takes the next one of a lone worker.
-            AcceptDecision::Arm => !self.polls_backlog(io) || self.alone,
+            AcceptDecision::Arm => full || !self.polls_backlog(io) || self.alone,
             AcceptDecision::Keep => false,
             AcceptDecision::Disarm => {
                 self.hand_back(io, |listener| listener.shared);
@@ -182,7 +190,7 @@ impl Acceptor {
         let mut all_armed = true;
         for index in 0..self.listeners.len() {
             let listener = &mut self.listeners[index];
-            if listener.op.is_none() && (take || !listener.shared) {
+            if listener.op.is_none() && (take || !listener.shared) && !(full && listener.handoff) {
                 match io.driver.arm_accept(listener.fd, EventSource::Listener(index as u32).token()) {
                     Ok(op) => listener.op = Some(op),
                     Err(error) => self.cannot_poll(io, &error),
@@ -191,7 +199,7 @@ impl Acceptor {
             all_armed &= self.listeners[index].op.is_some();
         }
         if take {
-            let accepting = if all_armed { Accepting::Waiting } else { Accepting::No };
+            let accepting = if all_armed && !full { Accepting::Waiting } else { Accepting::No };
             io.setup.handles.slot.set_accepting(accepting);
         }
     }
@@ -348,7 +356,10 @@ impl Acceptor {
     /// Takes, after all completions of a turn, what shared listeners have woken this worker for, or leaves it.
     pub(crate) fn take_woken(&mut self, io: &mut ConnIo<'_>) {
         for index in 0..self.listeners.len() {
-            if std::mem::take(&mut self.listeners[index].woken) && !self.passes_wakeup_on(io, index) {
+            if std::mem::take(&mut self.listeners[index].woken)
+                && !self.passes_wakeup_on(io, index)
+                && !self.leaves_for_room(io)
+            {
                 self.accept_some(io, index);
             }
         }
@@ -394,7 +405,7 @@ impl Acceptor {
         let batch_max = if alone { ACCEPT_BATCH_SOLO_MAX } else { ACCEPT_BATCH_SHARED_MAX };
         let batch = self.listeners[index].batch.min(batch_max);
         for done in 0..batch {
-            if io.conns.load() >= io.setup.config.connections_max && (done > 0 || alone) {
+            if is_full(io) && (done > 0 || !self.gets_room(io) && alone) {
                 return;
             }
             if !self.accept_one(io, index) {

@@ -36,6 +36,7 @@ impl Acceptor {
         self.just_accepted = true;
         self.accepts_failing.end();
         self.balancer.note_accepted();
+        self.make_room(io);
         self.reported = io.conns.len();
         io.setup.handles.slot.set_accepted(io.turn.now(), self.reported as u32);
         true

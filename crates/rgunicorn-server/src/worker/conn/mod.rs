@@ -3,6 +3,7 @@
 
 pub(crate) mod body;
 mod budget;
+mod evict;
 mod feed;
 mod handoff;
 pub(crate) mod incoming;
