@@ -35,7 +35,7 @@ pub(crate) struct Turn {
     work_begun: Instant,
     /// A request in progress has gone on in this turn.
     has_resumed: bool,
-    /// See [`Self::worked`].
+    /// All application work so far.
     worked: Duration,
     /// An application call was slow not long ago: answers do not wait for company behind the next one.
     slow_until: Instant,
@@ -133,9 +133,9 @@ impl Turn {
         }
     }
 
-    /// Returns for how long the loop has done application work so far, and nothing was read.
-    pub(crate) fn worked(&self) -> Duration {
-        self.worked
+    /// Returns the time by a clock that stands still while the loop does application work, and nothing is read.
+    pub(crate) fn reading(&self) -> Instant {
+        Instant(self.now.0.saturating_sub(self.worked.as_nanos() as u64))
     }
 
     /// Tells whether application work is slow at present.
@@ -248,6 +248,15 @@ mod tests {
         turn.end_wait(before);
         assert!(!turn.has_gone_on_long(START, after), "it waited, and all others had their turn");
         assert!(turn.has_gone_on_long(START, before.after(RESPONSE_PER_TURN_MAX)));
+    }
+
+    #[test]
+    fn the_clock_of_reading_stands_still_while_the_application_works() {
+        let mut turn = Turn::new(START, Duration::ZERO);
+        turn.end_work(at(SLOW_CALL));
+        assert_eq!((turn.now(), turn.reading()), (at(SLOW_CALL), START));
+        turn.end_wait(at(SLOW_CALL * 3));
+        assert_eq!(turn.reading(), at(SLOW_CALL * 2));
     }
 
     #[test]

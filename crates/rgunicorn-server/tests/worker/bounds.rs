@@ -376,6 +376,23 @@ fn a_body_below_the_rate_is_refused() {
     }
 }
 
+#[test]
+fn a_body_that_streams_below_the_rate_fails() {
+    for (bytes, fine) in [(1000, true), (100, false)] {
+        let config = WorkerConfig { body_bytes_per_s_min: 500, stream_bodies: true, ..with_memory(1 << 20) };
+        let stage = stage(config);
+        let client = stage.connect();
+        client.send(post("/up", 60 * bytes));
+        for _ in 0..60 {
+            client.send(pattern(bytes));
+            stage.pass(millis(1000));
+        }
+        assert_eq!((client.contains("/up|"), stage.app.count("fault Stalled") == 1), (fine, !fine));
+        client.close();
+        stage.assert_nothing_left();
+    }
+}
+
 /// The worker computes for longer than the rate is taken over, and the client has sent as much as the kernel takes.
 #[test]
 fn time_in_which_the_worker_does_not_read_does_not_count() {

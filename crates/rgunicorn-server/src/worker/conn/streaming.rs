@@ -24,18 +24,21 @@ impl ConnIo<'_> {
 
     /// Notes that the application waits for something to read. `false`: there is already.
     pub(crate) fn await_body(&mut self, id: RequestId) -> bool {
+        let now = self.turn.reading();
         let incoming = self.conns.running(id).and_then(|conn| conn.incoming());
         let Some(incoming) = incoming.filter(|incoming| !incoming.is_readable()) else { return false };
-        incoming.set_awaited(true);
+        incoming.begin_wait(now);
         self.start_timer(id.conn, ConnTimer::BodyStall, self.setup.config.body_stall_timeout);
         true
     }
 
     /// Goes on when something has come of a body that the application reads, or its end or a fault.
     pub(crate) fn after_body_input(&mut self, id: ConnId) {
+        let (now, bytes_per_s) = (self.turn.reading(), self.setup.config.body_bytes_per_s_min);
         let Some(conn) = self.conns.get(id) else { return };
         let parked = conn.parked;
         let Some(incoming) = conn.incoming().filter(|incoming| incoming.is_awaited()) else { return };
+        incoming.check_rate(now, bytes_per_s);
         if !incoming.is_readable() {
             // Framing only, but the client is alive.
             return self.start_timer(id, ConnTimer::BodyStall, self.setup.config.body_stall_timeout);
