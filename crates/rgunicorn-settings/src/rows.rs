@@ -74,8 +74,8 @@ settings! {
     /// Seconds for which a client may be silent in the middle of a request's body.
     body_timeout: Seconds = Int(30), Workers, "--body-timeout SECONDS", SINCE_OWN;
 
-    /// Bytes of a request's body that must come in each second, on average over 10 seconds; a slower one is answered with
-    /// 408. Time in which the worker does not read does not count. 0 allows any rate.
+    /// Bytes of a request's body that must come in each second, on average over 10 seconds; a slower one is answered
+    /// with 408. Time in which the worker does not read does not count. 0 allows any rate.
     body_min_rate: Count = Int(0), Workers, "--body-min-rate BYTES", SINCE_OWN;
 
     /// Seconds for which a client may take nothing of a response that waits for it.
@@ -115,8 +115,8 @@ settings! {
     /// client tells the length, else when so much has come. 0 is unlimited.
     limit_request_body: Count = Int(0), Security, "--limit-request-body BYTES", SINCE_OWN;
 
-    /// Most bytes of memory in each worker for requests that are not with the application yet. When half of it is taken,
-    /// bodies go to their files earlier; when all is, the oldest unfinished requests are answered with 503. 0 is
+    /// Most bytes of memory in each worker for requests that are not with the application yet. When half of it is
+    /// taken, bodies go to their files earlier; when all is, the oldest unfinished requests are answered with 503. 0 is
     /// unlimited.
     limit_request_memory: Count = Int(67108864), Security, "--limit-request-memory BYTES", SINCE_OWN;
 

@@ -40,8 +40,8 @@ pub struct WorkerConfig {
     /// Request body bytes kept in memory; a larger body goes to an unlinked temporary file. nginx keeps 16 KiB;
     /// form posts and API calls fit into this without touching a disk.
     pub body_memory_bytes_max: usize,
-    /// Memory for requests that are not with the application yet: unfinished ones, those that wait for their turn, and
-    /// bytes of later ones (`limit_request_memory`).
+    /// Memory for requests that are not with the application yet: unfinished ones, those that wait for their turn,
+    /// and bytes of later ones (`limit_request_memory`).
     pub request_memory_bytes_max: usize,
     /// Call the application as soon as a request's head is complete, and let it read the body while that
     /// arrives: for one that can wait without holding up the others.
@@ -76,8 +76,8 @@ pub struct WorkerConfig {
 }
 
 impl WorkerConfig {
-    /// Computes the part of the memory for requests that each connection may count on, whatever the others hold: half of
-    /// it, divided by all.
+    /// Computes the part of the memory for requests that each connection may count on, whatever the others hold: half
+    /// of it, divided by all.
     pub(crate) fn request_share_bytes(&self) -> usize {
         self.request_memory_bytes_max / 2 / self.connections_max.max(1)
     }

@@ -20,7 +20,6 @@ use rgunicorn_io::sys::net::{is_lost, is_shortage};
 use rgunicorn_io::sys::shared::{Accepting, Scoreboard, Slot};
 
 use self::balance::{Balancer, Hold, Siblings};
-use self::room::is_full;
 use self::wakeup::Wakeups;
 use super::conn::io::ConnIo;
 use super::event_source::EventSource;
@@ -175,7 +174,7 @@ impl Acceptor {
             return self.hand_back(io, |_| true);
         }
         // Then another one goes for each that comes.
-        let full = is_full(io);
+        let full = io.conns.is_full(&io.setup.config);
         let decision = self.decide(io);
         self.holds_back = decision == AcceptDecision::Disarm;
         let take = match decision {
@@ -405,7 +404,7 @@ impl Acceptor {
         let batch_max = if alone { ACCEPT_BATCH_SOLO_MAX } else { ACCEPT_BATCH_SHARED_MAX };
         let batch = self.listeners[index].batch.min(batch_max);
         for done in 0..batch {
-            if is_full(io) && (done > 0 || !self.gets_room(io) && alone) {
+            if io.conns.is_full(&io.setup.config) && (done > 0 || !self.gets_room(io) && alone) {
                 return;
             }
             if !self.accept_one(io, index) {

@@ -1,25 +1,20 @@
-//! A worker that has as many connections as it may. It takes no more while a sibling can; where none can, and one of its
-//! own connections may be closed, a new one takes that one's place (`conn::evict`).
+//! A worker that has as many connections as it may. It takes no more while a sibling can; where none can, and one of
+//! its own connections may be closed, a new one takes that one's place (`conn::evict`).
 
 use std::time::Duration;
 
 use super::Acceptor;
 use crate::worker::conn::io::ConnIo;
 
-/// How often a worker that has no room looks again whether a sibling still has, or a connection can be closed that could
-/// not be before: the longest time that a new one waits because of that.
+/// How often a worker that has no room looks again whether a sibling still has, or a connection can be closed that
+/// could not be before: the longest time that a new one waits because of that.
 const ROOM_LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// Tells whether a worker has as many connections as it may.
-pub(super) fn is_full(io: &ConnIo<'_>) -> bool {
-    io.conns.load() >= io.setup.config.connections_max
-}
 
 impl Acceptor {
     /// Tells whether there is room for a connection, or can be made. If not, plans the next look.
     pub(super) fn has_room(&mut self, io: &mut ConnIo<'_>) -> bool {
         let now = io.turn.now();
-        if !is_full(io) {
+        if !io.conns.is_full(&io.setup.config) {
             self.room_at = None;
             return true;
         }
@@ -51,7 +46,7 @@ impl Acceptor {
 
     /// Makes room for the connection of a wake-up. `false`: that is not possible now.
     pub(super) fn gets_room(&mut self, io: &mut ConnIo<'_>) -> bool {
-        self.has_room(io) && (!is_full(io) || io.make_room() || self.looks_later(io))
+        self.has_room(io) && (!io.conns.is_full(&io.setup.config) || io.make_room() || self.looks_later(io))
     }
 
     /// Plans a look after one that was in vain.
@@ -71,8 +66,10 @@ impl Acceptor {
     /// for it here.
     pub(super) fn leaves_for_room(&mut self, io: &ConnIo<'_>) -> bool {
         let (slot, now) = (&io.setup.handles.slot, io.turn.now());
-        let leaves =
-            is_full(io) && !io.draining && self.has_idle_sibling(io) && self.wakeups.may_wake_siblings(now);
+        let leaves = io.conns.is_full(&io.setup.config)
+            && !io.draining
+            && self.has_idle_sibling(io)
+            && self.wakeups.may_wake_siblings(now);
         if leaves {
             slot.board().wake_siblings();
         }

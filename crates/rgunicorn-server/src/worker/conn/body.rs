@@ -31,8 +31,8 @@ pub enum Body {
 }
 
 impl Body {
-    /// Appends `data`; moves to a temporary file when more than `memory_max` bytes would be held. Before it, too, no more
-    /// is collected.
+    /// Appends `data`; moves to a temporary file when more than `memory_max` bytes would be held. Before it, too, no
+    /// more is collected.
     ///
     /// # Errors
     /// Those of creating or writing the temporary file (a full disk, no descriptors).

@@ -2,15 +2,16 @@
 //! buffer counts with what it takes. The count is kept where input has come or was taken: what a connection holds is
 //! looked at anew ([`Conn::recount`]), so that no buffer has to know that it is counted.
 //!
-//! Each connection may count on a share ([`WorkerConfig::request_share_bytes`]), and all shares together are half of the
-//! budget. Once the other half is taken, bodies beyond their share go to their files; and if all is taken, the oldest
-//! unfinished requests that hold more than their share are refused. What still holds it then waits for the application,
-//! or for its own end: no further request is begun until it has gone on.
+//! Each connection may count on a share ([`WorkerConfig::request_share_bytes`]), and all shares together are half of
+//! the budget. Once the other half is taken, bodies beyond their share go to their files; and if all is taken, the
+//! oldest unfinished requests that hold more than their share are refused. What still holds it then waits for the
+//! application, or for its own end: no further request is begun until it has gone on.
 //!
 //! [`WorkerConfig::request_share_bytes`]: crate::worker::config::WorkerConfig::request_share_bytes
 
 use rgunicorn_http::RequestHead;
 
+use super::evict::LOOKS_MAX;
 use super::io::ConnIo;
 use super::refusal::Refusal;
 use super::{Conn, ConnExt, ConnPhase};
@@ -79,7 +80,7 @@ impl ConnIo<'_> {
     #[cold]
     pub(crate) fn relieve(&mut self, id: ConnId) {
         let share = self.setup.config.request_share_bytes();
-        for _ in 0..self.conns.unfinished.len() {
+        for _ in 0..LOOKS_MAX.min(self.conns.unfinished.len()) {
             if !self.is_over_budget() {
                 return;
             }
@@ -116,15 +117,6 @@ impl ConnIo<'_> {
             None => conn.parser.give_up(&self.setup.policy),
         };
         self.refuse(id, refusal, head.unwrap_or_else(RequestHead::unread));
-    }
-
-    /// Notes that a connection receives nothing because requests hold all the memory: until they do not.
-    pub(super) fn stall(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.get(id)
-            && !std::mem::replace(&mut conn.stalled, true)
-        {
-            self.conns.stalled.push(id);
-        }
     }
 
     /// Receives again where that was stopped for want of memory, if there is some. Time begins anew: the client was not

@@ -13,8 +13,9 @@ use crate::log::{Level, RepeatedLine};
 use crate::worker::ids::ConnId;
 use crate::worker::timers::ConnTimer;
 
-/// Connections that are looked at for one place, at most: some have a reason to stay, and go behind the others.
-const LOOKS_MAX: usize = 64;
+/// Connections that are looked at for one place, or for the memory of one input, at most: some have a reason to stay,
+/// and go behind the others.
+pub(super) const LOOKS_MAX: usize = 64;
 /// A body that comes as fast as this is no reason to take its connection's place away: slower than any line of today.
 const PROGRESS_BYTES_PER_S: u32 = 1024;
 
@@ -43,15 +44,15 @@ impl ConnIo<'_> {
         if after.is_zero() || self.draining {
             return None;
         }
-        self.candidates().map(|candidate| candidate.since.after(after)).min()
+        candidates(self).map(|candidate| candidate.since.after(after)).min()
     }
 
     /// Closes a connection that makes room for another one. `false`: there is none at present.
     pub(crate) fn make_room(&mut self) -> bool {
         let load = self.conns.load();
         for _ in 0..LOOKS_MAX {
-            let Some(candidate) = self.next_candidate() else { return false };
-            self.evict(candidate);
+            let Some(candidate) = next_candidate(self) else { return false };
+            evict(self, candidate);
             if self.conns.load() < load {
                 self.log(
                     RepeatedLine::RoomMade,
@@ -66,78 +67,78 @@ impl ConnIo<'_> {
         }
         false
     }
+}
 
-    /// Returns the first of each kind.
-    fn candidates(&self) -> impl Iterator<Item = Candidate> {
-        let config = &self.setup.config;
-        let first = |kind, timer: ConnTimer, time: Duration| {
-            let (index, at) = self.conns.timers.first(timer)?;
-            let since = Instant(at.0.saturating_sub(time.as_nanos() as u64));
-            Some(Candidate { id: self.conns.id_at(index)?, kind, since })
-        };
-        let idle = |timer, time| first(CandidateKind::Idle(timer), timer, time);
-        let unfinished = || {
-            let (index, since) = self.conns.unfinished.first(0)?;
-            Some(Candidate { id: self.conns.id_at(index)?, kind: CandidateKind::Unfinished, since })
-        };
-        [
-            first(CandidateKind::Lingering, ConnTimer::Linger, config.linger_timeout),
-            idle(ConnTimer::Keepalive, config.keepalive),
-            idle(ConnTimer::FirstByte, config.first_byte_timeout()),
-            // The longest time that it can have had.
-            idle(ConnTimer::Taken, config.keepalive),
-            unfinished(),
-        ]
-        .into_iter()
-        .flatten()
+/// Returns the first of each kind.
+fn candidates(io: &ConnIo<'_>) -> impl Iterator<Item = Candidate> {
+    let config = &io.setup.config;
+    let first = |kind, timer: ConnTimer, time: Duration| {
+        let (index, at) = io.conns.timers.first(timer)?;
+        let since = Instant(at.0.saturating_sub(time.as_nanos() as u64));
+        Some(Candidate { id: io.conns.id_at(index)?, kind, since })
+    };
+    let idle = |timer, time| first(CandidateKind::Idle(timer), timer, time);
+    let unfinished = || {
+        let (index, since) = io.conns.unfinished.first(0)?;
+        Some(Candidate { id: io.conns.id_at(index)?, kind: CandidateKind::Unfinished, since })
+    };
+    [
+        first(CandidateKind::Lingering, ConnTimer::Linger, config.linger_timeout),
+        idle(ConnTimer::Keepalive, config.keepalive),
+        idle(ConnTimer::FirstByte, config.first_byte_timeout()),
+        // The longest time that it can have had.
+        idle(ConnTimer::Taken, config.keepalive),
+        unfinished(),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Returns the next one to look at.
+fn next_candidate(io: &ConnIo<'_>) -> Option<Candidate> {
+    let (after, now) = (io.setup.config.evict_after, io.turn.now());
+    if after.is_zero() || io.draining {
+        return None;
     }
+    let rank = |candidate: &Candidate| match candidate.kind {
+        CandidateKind::Lingering => 0,
+        CandidateKind::Idle(_) => 1,
+        CandidateKind::Unfinished => 2,
+    };
+    let due = candidates(io).filter(|candidate| candidate.since.after(after) <= now);
+    due.min_by_key(|candidate| (rank(candidate), candidate.since))
+}
 
-    /// Returns the next one to look at.
-    fn next_candidate(&self) -> Option<Candidate> {
-        let (after, now) = (self.setup.config.evict_after, self.turn.now());
-        if after.is_zero() || self.draining {
-            return None;
+/// Closes a connection, or puts it behind the others if it has a reason to stay.
+fn evict(io: &mut ConnIo<'_>, Candidate { id, kind, .. }: Candidate) {
+    let Some(conn) = io.conns.get(id) else { return };
+    let output = conn.has_output();
+    match kind {
+        CandidateKind::Lingering => io.close(id),
+        CandidateKind::Idle(_) if output => {
+            io.start_timer(id, ConnTimer::WriteStall, io.setup.config.write_stall_timeout);
         }
-        let rank = |candidate: &Candidate| match candidate.kind {
-            CandidateKind::Lingering => 0,
-            CandidateKind::Idle(_) => 1,
-            CandidateKind::Unfinished => 2,
-        };
-        let due = self.candidates().filter(|candidate| candidate.since.after(after) <= now);
-        due.min_by_key(|candidate| (rank(candidate), candidate.since))
+        // It is not the client that is waited for.
+        CandidateKind::Idle(_) if conn.is_stalled() => io.restart_timer(id),
+        CandidateKind::Idle(_) => io.close_silent(id),
+        CandidateKind::Unfinished if output || conn.is_stalled() => io.queue_unfinished(id),
+        CandidateKind::Unfinished => evict_unfinished(io, id),
     }
+}
 
-    /// Closes a connection, or puts it behind the others if it has a reason to stay.
-    fn evict(&mut self, Candidate { id, kind, .. }: Candidate) {
-        let Some(conn) = self.conns.get(id) else { return };
-        let output = conn.has_output();
-        match kind {
-            CandidateKind::Lingering => self.close(id),
-            CandidateKind::Idle(_) if output => {
-                self.start_timer(id, ConnTimer::WriteStall, self.setup.config.write_stall_timeout);
-            }
-            // It is not the client that is waited for.
-            CandidateKind::Idle(_) if conn.is_stalled() => self.restart_timer(id),
-            CandidateKind::Idle(_) => self.close_silent(id),
-            CandidateKind::Unfinished if output || conn.is_stalled() => self.queue_unfinished(id),
-            CandidateKind::Unfinished => self.evict_unfinished(id),
+/// Closes a connection on which a request is being received, unless that comes as fast as can be expected.
+fn evict_unfinished(io: &mut ConnIo<'_>, id: ConnId) {
+    let config = &io.setup.config;
+    let (rate, time) = (config.body_bytes_per_s_min.max(PROGRESS_BYTES_PER_S), config.evict_after);
+    if !io.is_slow(id, rate, time) {
+        if io.conns.unfinished.at(id.index).is_some() {
+            io.queue_unfinished(id);
         }
+        return;
     }
-
-    /// Closes a connection on which a request is being received, unless that comes as fast as can be expected.
-    fn evict_unfinished(&mut self, id: ConnId) {
-        let config = &self.setup.config;
-        let (rate, time) = (config.body_bytes_per_s_min.max(PROGRESS_BYTES_PER_S), config.evict_after);
-        if !self.is_slow(id, rate, time) {
-            if self.conns.unfinished.at(id.index).is_some() {
-                self.queue_unfinished(id);
-            }
-            return;
-        }
-        self.refuse_unfinished(id, &Refusal::TOO_SLOW);
-        // Its place is needed now. What it has sent was read away, so that the answer is not lost to a reset.
-        if self.conns.get(id).is_some_and(|conn| conn.phase == ConnPhase::Lingering) {
-            self.close(id);
-        }
+    io.refuse_unfinished(id, &Refusal::TOO_SLOW);
+    // Its place is needed now. What it has sent was read away, so that the answer is not lost to a reset.
+    if io.conns.get(id).is_some_and(|conn| conn.phase == ConnPhase::Lingering) {
+        io.close(id);
     }
 }

@@ -4,7 +4,7 @@
 use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestParser, append_tight};
 use rgunicorn_io::sys::clock::Instant;
 
-use super::progress::Waits;
+use super::rate::Waits;
 
 /// Input held for after the response in progress. Requests are taken from the front without moving the rest:
 /// a client may have sent many small ones at once.

@@ -85,7 +85,7 @@ impl ConnIo<'_> {
             let is_request = matches!(conn.phase, ConnPhase::Idle | ConnPhase::Head);
             if conn.recv.is_some() {
                 if is_request {
-                    self.stall(id);
+                    self.conns.stall(id);
                 }
                 let (data, end) = self.stop_recv(id);
                 self.bytes_in(id, BytesIn::Own(&data), end);
@@ -103,7 +103,7 @@ impl ConnIo<'_> {
         }
         if conn.is_full(&self.setup.config, over) {
             if over && matches!(conn.phase, ConnPhase::Idle | ConnPhase::Head) {
-                self.stall(id);
+                self.conns.stall(id);
             }
             return;
         }

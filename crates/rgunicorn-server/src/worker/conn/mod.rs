@@ -12,6 +12,7 @@ pub(crate) mod io;
 pub(crate) mod output;
 mod progress;
 pub(crate) mod proxy_header;
+mod rate;
 pub(crate) mod refusal;
 mod spool;
 mod streaming;
@@ -29,8 +30,8 @@ use rgunicorn_io::driver::{Driver, Fd, OpKey, PeerAddr};
 
 use self::body::Body;
 use self::incoming::{BodyFault, Incoming, Pending};
-use self::progress::Progress;
 use self::proxy_header::ProxyHeaderState;
+use self::rate::Progress;
 use super::config::WorkerConfig;
 use super::ids::{ConnId, RequestId};
 use crate::response::Outgoing;

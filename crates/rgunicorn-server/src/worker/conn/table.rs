@@ -8,7 +8,9 @@ use rgunicorn_io::driver::timers::Deadlines;
 use rgunicorn_io::driver::{Completion, Driver, Received, Token};
 use rgunicorn_io::sys::clock::Instant;
 
+use super::rate::RATE_WINDOW;
 use super::{Conn, ConnPhase, NewConn};
+use crate::worker::config::WorkerConfig;
 use crate::worker::event_source::{EventSource, GENERATION_MASK, token_of};
 use crate::worker::handling::input_bytes;
 use crate::worker::ids::{ConnId, RequestId};
@@ -117,6 +119,11 @@ impl Connections {
         self.conns.len() + self.orphans
     }
 
+    /// Tells whether there are as many connections as there may be.
+    pub(crate) fn is_full(&self, config: &WorkerConfig) -> bool {
+        self.load() >= config.connections_max
+    }
+
     /// Tells whether there is neither work for the application nor anything that `worker_connections` bounds.
     pub(crate) fn is_idle(&self) -> bool {
         self.jobs() == 0 && self.load() == 0
@@ -212,6 +219,23 @@ impl Connections {
     /// Returns the connection of the request that comes first in the queue of unfinished ones.
     pub(crate) fn oldest_unfinished(&self) -> Option<ConnId> {
         self.id_at(self.unfinished.first(0)?.0)
+    }
+
+    /// Returns when the rate of a body is to be looked at next.
+    pub(crate) fn next_rate_check(&self, config: &WorkerConfig) -> Option<Instant> {
+        if config.body_bytes_per_s_min == 0 {
+            return None;
+        }
+        self.unfinished.first(0).map(|(_, since)| since.after(RATE_WINDOW))
+    }
+
+    /// Notes that a connection receives nothing because requests hold all the memory: until they do not.
+    pub(crate) fn stall(&mut self, id: ConnId) {
+        if let Some(conn) = self.get(id)
+            && !std::mem::replace(&mut conn.stalled, true)
+        {
+            self.stalled.push(id);
+        }
     }
 
     /// Returns the id of the connection in a slot.

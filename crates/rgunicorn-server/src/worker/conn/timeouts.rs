@@ -4,6 +4,7 @@ use rgunicorn_io::sys::clock::Instant;
 
 use super::ConnPhase;
 use super::io::{BytesIn, ConnIo, DRAIN_FRESH};
+use super::progress::check_rates;
 use crate::worker::event_source::EventSource;
 use crate::worker::handling::SYSTEM_CALLS_BYTES;
 use crate::worker::ids::ConnId;
@@ -18,7 +19,7 @@ impl ConnIo<'_> {
     #[inline]
     pub(crate) fn expire_timers(&mut self) {
         if self.setup.config.body_bytes_per_s_min > 0 {
-            self.check_rates();
+            check_rates(self);
         }
         let mut done = 0;
         while let Some((id, timer)) = self.conns.pop_expired(self.turn.now()) {
