@@ -198,6 +198,24 @@ def test_a_connection_makes_room_when_nobody_uses_it(launch):
 
 
 @pytest.mark.own
+def test_each_of_several_workers_makes_room(launch):
+    """They hold as many as they may, and each of them looks whether the other has room."""
+    limit = 20
+    server = launch("http_app:app", "-w", "2", "--worker-connections", str(limit), "--keep-alive", "75")
+    with contextlib.ExitStack() as stack:
+        holders = [stack.enter_context(server.client()) for _ in range(2 * limit)]
+        for client in holders:
+            client.send(request())
+        answered = [stack.enter_context(server.client()) for _ in range(limit)]
+        for client in answered:
+            assert client.get().status == 200
+        for client in holders:
+            client.sock.settimeout(10)
+        # Whoever had to go was served before.
+        assert all(client.response().status == 200 for client in holders)
+
+
+@pytest.mark.own
 def test_without_evict_after_new_clients_wait(launch):
     server = launch("http_app:app", "--worker-connections", "2", "--keep-alive", "75", "--evict-after", "0")
     with server.client() as first, server.client() as second:

@@ -290,7 +290,8 @@ impl Acceptor {
         if self.alone && !io.draining {
             return slot.set_accepting(Accepting::BusyArmed);
         }
-        slot.set_accepting(if io.draining { Accepting::No } else { Accepting::BusyDisarmed });
+        let takes_none = io.draining || io.conns.is_full(&io.setup.config);
+        slot.set_accepting(if takes_none { Accepting::No } else { Accepting::BusyDisarmed });
         for index in 0..self.listeners.len() {
             let listener = &mut self.listeners[index];
             if (listener.shared || io.draining)

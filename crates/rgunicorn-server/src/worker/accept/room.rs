@@ -22,20 +22,19 @@ impl Acceptor {
             return false;
         }
         self.room_at = io.room_at();
-        match self.room_at {
-            // One above the limit, which could not be made room for at once, is enough.
-            Some(at) if at <= now && io.conns.load() <= io.setup.config.connections_max => {
-                let elsewhere = !self.alone && self.has_roomy_sibling(io);
-                self.room_at = elsewhere.then(|| now.after(ROOM_LOOK_EVERY));
-                !elsewhere
-            }
-            Some(at) if at <= now => {
-                self.make_room(io);
-                self.room_at = Some(now.after(ROOM_LOOK_EVERY));
-                false
-            }
-            _ => false,
+        if self.room_at.is_none_or(|at| now < at) {
+            return false;
         }
+        // One beyond the limit is enough: first its place must be found.
+        let beyond = io.conns.load() > io.setup.config.connections_max;
+        if beyond {
+            self.make_room(io);
+        }
+        if beyond || !self.alone && self.has_roomy_sibling(io) {
+            return self.looks_later(io);
+        }
+        self.room_at = None;
+        true
     }
 
     /// Tells whether a sibling can take a connection.

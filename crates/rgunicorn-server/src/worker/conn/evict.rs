@@ -33,7 +33,7 @@ enum CandidateKind {
     /// Its last answer has left; late input is read away.
     Lingering,
     /// Nothing of a request has come.
-    Idle(ConnTimer),
+    Idle,
     Unfinished,
 }
 
@@ -77,7 +77,7 @@ fn candidates(io: &ConnIo<'_>) -> impl Iterator<Item = Candidate> {
         let since = Instant(at.0.saturating_sub(time.as_nanos() as u64));
         Some(Candidate { id: io.conns.id_at(index)?, kind, since })
     };
-    let idle = |timer, time| first(CandidateKind::Idle(timer), timer, time);
+    let idle = |timer, time| first(CandidateKind::Idle, timer, time);
     let unfinished = || {
         let (index, since) = io.conns.unfinished.first(0)?;
         Some(Candidate { id: io.conns.id_at(index)?, kind: CandidateKind::Unfinished, since })
@@ -102,7 +102,7 @@ fn next_candidate(io: &ConnIo<'_>) -> Option<Candidate> {
     }
     let rank = |candidate: &Candidate| match candidate.kind {
         CandidateKind::Lingering => 0,
-        CandidateKind::Idle(_) => 1,
+        CandidateKind::Idle => 1,
         CandidateKind::Unfinished => 2,
     };
     let due = candidates(io).filter(|candidate| candidate.since.after(after) <= now);
@@ -115,12 +115,13 @@ fn evict(io: &mut ConnIo<'_>, Candidate { id, kind, .. }: Candidate) {
     let output = conn.has_output();
     match kind {
         CandidateKind::Lingering => io.close(id),
-        CandidateKind::Idle(_) if output => {
+        CandidateKind::Idle if output => {
             io.start_timer(id, ConnTimer::WriteStall, io.setup.config.write_stall_timeout);
         }
         // It is not the client that is waited for.
-        CandidateKind::Idle(_) if conn.is_stalled() => io.restart_timer(id),
-        CandidateKind::Idle(_) => io.close_silent(id),
+        CandidateKind::Idle if conn.is_stalled() => io.restart_timer(id),
+        // Unless something has just come.
+        CandidateKind::Idle => io.close_silent(id),
         CandidateKind::Unfinished if output || conn.is_stalled() => io.queue_unfinished(id),
         CandidateKind::Unfinished => evict_unfinished(io, id),
     }

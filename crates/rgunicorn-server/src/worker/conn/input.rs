@@ -82,9 +82,10 @@ impl ConnIo<'_> {
         while let Some(id) = self.conns.pop_full() {
             let (config, over) = (&self.setup.config, self.is_over_budget());
             let Some(conn) = self.conns.get(id).filter(|conn| conn.is_full(config, over)) else { continue };
-            let is_request = matches!(conn.phase, ConnPhase::Idle | ConnPhase::Head);
+            // The end of a response goes on with the others.
+            let awaits_memory = matches!(conn.phase, ConnPhase::Idle | ConnPhase::Head);
             if conn.recv.is_some() {
-                if is_request {
+                if awaits_memory {
                     self.conns.stall(id);
                 }
                 let (data, end) = self.stop_recv(id);

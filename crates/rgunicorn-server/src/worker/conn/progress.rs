@@ -40,7 +40,7 @@ impl ConnIo<'_> {
         let now = progress(self, id);
         let Some(conn) = self.conns.get(id) else { return false };
         let pace = match (conn.phase, &mut conn.ext) {
-            (ConnPhase::Idle | ConnPhase::Head, _) => Pace::Slow,
+            (ConnPhase::Idle | ConnPhase::Head, _) if data.is_empty() => Pace::Slow,
             (ConnPhase::Body, Some(ext)) => {
                 let since = ext.progress.get_or_insert(now);
                 let pace = since.pace(&now, bytes_per_s, time_min);
