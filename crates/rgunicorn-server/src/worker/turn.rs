@@ -36,7 +36,7 @@ pub(crate) struct Turn {
     /// A request in progress has gone on in this turn.
     has_resumed: bool,
     /// All application work so far.
-    worked: Duration,
+    worked_ns: u64,
     /// An application call was slow not long ago: answers do not wait for company behind the next one.
     slow_until: Instant,
     /// The time before the application's work.
@@ -53,7 +53,7 @@ impl Turn {
             requests: 0,
             work_begun: now,
             has_resumed: false,
-            worked: Duration::ZERO,
+            worked_ns: 0,
             slow_until: now,
             handling: Handling::new(now, handling_max),
         }
@@ -126,16 +126,15 @@ impl Turn {
     /// Takes the time after a piece of application work, and remembers whether it was slow.
     pub(crate) fn end_work(&mut self, now: Instant) {
         let begun = std::mem::replace(&mut self.now, now);
-        let time = now.since(begun);
-        self.worked += time;
-        if time > SLOW_CALL {
+        self.worked_ns += now.0.saturating_sub(begun.0);
+        if now.since(begun) > SLOW_CALL {
             self.slow_until = now.after(SLOW_CALL_MEMORY);
         }
     }
 
     /// Returns the time by a clock that stands still while the loop does application work, and nothing is read.
     pub(crate) fn reading(&self) -> Instant {
-        Instant(self.now.0.saturating_sub(self.worked.as_nanos() as u64))
+        Instant(self.now.0.saturating_sub(self.worked_ns))
     }
 
     /// Tells whether application work is slow at present.

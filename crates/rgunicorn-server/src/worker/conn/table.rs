@@ -207,7 +207,9 @@ impl Connections {
     /// Adds a change of what a connection holds.
     #[inline]
     pub(crate) fn count_bytes(&mut self, change: isize) {
-        self.own_bytes = self.own_bytes.wrapping_add_signed(change);
+        if change != 0 {
+            self.own_bytes = self.own_bytes.wrapping_add_signed(change);
+        }
     }
 
     /// Computes the same from what is there.
