@@ -426,8 +426,8 @@ fn wait_time(parts: &Parts<'_>) -> Duration {
     let mut nearest = io.turn.now().after(io.setup.config.idle_wait_max);
     let [paused_until, next_look, next_check] = acceptor.deadlines();
     let (retry, give) = (wakes.paused_until(), handoff.retry_at());
-    let (deadline, rate) = (io.conns.timers.next(), io.conns.next_rate_check(&io.setup.config));
-    for at in [deadline, rate, lifecycle.deadline(), paused_until, next_look, next_check, retry, give] {
+    let deadline = io.conns.next_deadline(&io.setup.config);
+    for at in [deadline, lifecycle.deadline(), paused_until, next_look, next_check, retry, give] {
         nearest = nearest.min(at.unwrap_or(nearest));
     }
     nearest.since(io.turn.now())

@@ -97,6 +97,8 @@ pub(crate) struct Acceptor {
     wakeups: Wakeups,
     /// Accepting has failed for want of resources.
     paused_until: Option<Instant>,
+    /// The worker had as many connections as it may before the last wait.
+    full: bool,
     /// When the worker may find a connection next that makes room, if it has as many as it may.
     room_at: Option<Instant>,
     /// For how long it has.
@@ -127,6 +129,7 @@ impl Acceptor {
             balancer: Balancer::default(),
             wakeups: Wakeups::new(polls_siblings),
             paused_until: None,
+            full: false,
             room_at: None,
             accepts_failing: Failing::default(),
             polls_failing: Failing::default(),
@@ -157,7 +160,8 @@ impl Acceptor {
     pub(crate) fn deadlines(&self) -> [Option<Instant>; 3] {
         // A worker that leaves connections to others does not follow the plan of looks: what is due there stays due.
         let check = self.wakeups.next_check().filter(|_| !self.holds_back);
-        [self.paused_until.or(self.room_at), self.balancer.next_look(), check]
+        let room_at = self.room_at.filter(|_| self.full);
+        [self.paused_until.or(room_at), self.balancer.next_look(), check]
     }
 
     /// Arms the listeners if this worker may take more connections.
@@ -169,12 +173,13 @@ impl Acceptor {
             self.room_at = None;
             return self.look_for_nothing();
         }
-        if self.paused_until.is_some() || !self.has_room(io) {
+        self.full = io.conns.is_full(&io.setup.config);
+        if self.paused_until.is_some() || self.full && !self.has_room(io) {
             self.look_for_nothing();
             return self.hand_back(io, |_| true);
         }
-        // Then another one goes for each that comes.
-        let full = io.conns.is_full(&io.setup.config);
+        // Where it is full, another one goes for each that comes.
+        let full = self.full;
         let decision = self.decide(io);
         self.holds_back = decision == AcceptDecision::Disarm;
         let take = match decision {
@@ -290,7 +295,7 @@ impl Acceptor {
         if self.alone && !io.draining {
             return slot.set_accepting(Accepting::BusyArmed);
         }
-        let takes_none = io.draining || io.conns.is_full(&io.setup.config);
+        let takes_none = io.draining || self.full;
         slot.set_accepting(if takes_none { Accepting::No } else { Accepting::BusyDisarmed });
         for index in 0..self.listeners.len() {
             let listener = &mut self.listeners[index];

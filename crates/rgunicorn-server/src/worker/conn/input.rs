@@ -97,11 +97,12 @@ impl ConnIo<'_> {
     /// Arms reception unless it is armed, cannot be, or as much is held as may be: then the end of a later
     /// response does.
     pub(crate) fn arm_recv(&mut self, id: ConnId) {
-        let over = self.is_over_budget();
         let Some(conn) = self.conns.get(id) else { return };
         if conn.recv.is_some() || conn.read_closed || conn.detached {
             return;
         }
+        let over = self.is_over_budget();
+        let Some(conn) = self.conns.get(id) else { return };
         if conn.is_full(&self.setup.config, over) {
             if over && matches!(conn.phase, ConnPhase::Idle | ConnPhase::Head) {
                 self.conns.stall(id);

@@ -231,6 +231,15 @@ impl Connections {
         self.unfinished.first(0).map(|(_, since)| since.after(RATE_WINDOW))
     }
 
+    /// Returns when a deadline is over, or the rate of a body is to be looked at.
+    pub(crate) fn next_deadline(&self, config: &WorkerConfig) -> Option<Instant> {
+        let deadline = self.timers.next();
+        match self.next_rate_check(config) {
+            None => deadline,
+            Some(at) => Some(deadline.map_or(at, |deadline| deadline.min(at))),
+        }
+    }
+
     /// Notes that a connection receives nothing because requests hold all the memory: until they do not.
     pub(crate) fn stall(&mut self, id: ConnId) {
         if let Some(conn) = self.get(id)
