@@ -168,6 +168,10 @@ impl App for Threads {
         self.pool.take_waiting(wanted)
     }
 
+    fn waiting_bytes(&self) -> usize {
+        self.pool.held_bytes()
+    }
+
     fn is_forked_child(&self) -> bool {
         atfork::generation() != self.forks
     }

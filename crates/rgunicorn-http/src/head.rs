@@ -75,6 +75,12 @@ impl RequestHead {
         Self::new(block, request_line, parts, HeadFacts::default(), BodyKind::None)
     }
 
+    /// Counts the memory that its text and its fields take.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.block.held_bytes()
+    }
+
     /// Makes the head of a request of which nothing is known.
     #[must_use]
     pub fn unread() -> Self {

@@ -8,6 +8,8 @@
 
 #[path = "worker/app.rs"]
 mod app;
+#[path = "worker/bounds.rs"]
+mod bounds;
 #[path = "worker/broken.rs"]
 mod broken;
 #[path = "worker/client.rs"]

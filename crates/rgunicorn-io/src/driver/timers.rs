@@ -141,6 +141,12 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
         (0..CLASSES).filter_map(|list| self.head(list)).map(|(_, at)| Instant(at)).min()
     }
 
+    /// Returns the key that comes first in a class, and its deadline.
+    pub fn first(&self, class: u8) -> Option<(u32, Instant)> {
+        let key = *self.first.get(usize::from(class))?;
+        Some((key, self.at(key)?))
+    }
+
     /// Takes the deadline out that has been due for longest: its key and class.
     pub fn pop_expired(&mut self, now: Instant) -> Option<(u32, u8)> {
         let heads = (0..CLASSES).filter_map(|list| self.head(list).map(|(key, at)| (at, key, list as u8)));
@@ -171,6 +177,7 @@ mod tests {
         }
         deadlines.clear(2);
         deadlines.set(5, 1, Instant(500));
+        assert_eq!((deadlines.first(1), deadlines.first(0)), (Some((4, Instant(16))), None));
         deadlines.set(6, 0, Instant(2000));
         let listed = [(4, 16), (3, 160), (0, 320), (1, 400), (5, 496)].map(|(key, at)| (key, Instant(at)));
         assert_eq!(deadlines.of_class(1).collect::<Vec<_>>(), listed);

@@ -38,6 +38,11 @@ pub trait App {
         None
     }
 
+    /// Returns the memory of requests that were given to it and have not begun: they wait for a thread.
+    fn waiting_bytes(&self) -> usize {
+        0
+    }
+
     /// Tells whether this process is a child that the application forked: nothing of the reactor may be used.
     fn is_forked_child(&self) -> bool {
         false

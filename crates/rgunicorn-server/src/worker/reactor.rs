@@ -149,6 +149,12 @@ impl Reactor {
         }
     }
 
+    /// Counts the memory of requests that are not with the application: as it is kept, and as it is found.
+    pub fn held_bytes(&self) -> [usize; 2] {
+        let conns = &self.core().conns;
+        [conns.own_bytes(), conns.find_own_bytes()]
+    }
+
     /// Says how long the application had to wait for the server itself, in the worst turn. Not in a forked child, whose
     /// parent is the worker.
     pub fn report_handling(&self) {

@@ -87,6 +87,7 @@ impl Reactor {
             self.handles().reopen_access_log();
         }
         let core = &mut *self.core();
+        core.conns.elsewhere_bytes = app.waiting_bytes();
         let Parts { lifecycle, acceptor, handoff, spread, mut io, .. } = core.parts(&self.setup);
         lifecycle.watch_parent(&io);
         if let Some(error) = handoff.take_refusal() {
@@ -107,6 +108,7 @@ impl Reactor {
         let mut parts = core.parts(&self.setup);
         let Parts { acceptor, io, wakes, .. } = &mut parts;
         let polls = wakes.begin_wait(io.turn.now());
+        io.end_stalls();
         acceptor.begin_wait(io, polls);
         io.driver.set_held(io.conns.late_bytes());
         // Those that the last turn left for this one.
@@ -468,8 +470,9 @@ fn wait_time(parts: &Parts<'_>) -> Duration {
     let mut nearest = io.turn.now().after(io.setup.config.idle_wait_max);
     let [paused_until, next_check] = acceptor.deadlines();
     let (retry, give) = (wakes.paused_until(), handoff.retry_at());
+    let deadline = io.conns.next_deadline(&io.setup.config);
     let of_life = if io.draining { lifecycle.deadline() } else { spread.next_look() };
-    for at in [io.conns.timers.next(), of_life, paused_until, next_check, retry, give] {
+    for at in [deadline, of_life, paused_until, next_check, retry, give] {
         nearest = nearest.min(at.unwrap_or(nearest));
     }
     if needs_threads(io) {

@@ -66,6 +66,11 @@ impl ConnTimers {
         self.0.at(index)
     }
 
+    /// Returns the connection's slot that comes first in a class, and its deadline.
+    pub(crate) fn first(&self, timer: ConnTimer) -> Option<(u32, Instant)> {
+        self.0.first(timer as u8)
+    }
+
     /// Returns the nearest deadline.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.0.next()

@@ -40,6 +40,8 @@ pub(crate) struct Turn {
     current: Option<ConnId>,
     /// A request in progress has gone on in this turn.
     has_resumed: bool,
+    /// All application work so far.
+    worked_ns: u64,
     /// An application call was slow not long ago: answers do not wait for company behind the next one.
     slow_until: Instant,
     /// The time before the application's work.
@@ -58,6 +60,7 @@ impl Turn {
             is_at_work: false,
             current: None,
             has_resumed: false,
+            worked_ns: 0,
             slow_until: now,
             handling: Handling::new(now, handling_max),
         }
@@ -148,9 +151,15 @@ impl Turn {
     /// Takes the time after a piece of application work, and remembers whether it was slow.
     pub(crate) fn end_work(&mut self, now: Instant) {
         let begun = std::mem::replace(&mut self.now, now);
+        self.worked_ns += now.0.saturating_sub(begun.0);
         if now.since(begun) > SLOW_CALL {
             self.slow_until = now.after(SLOW_CALL_MEMORY);
         }
+    }
+
+    /// Returns the time by a clock that stands still while the loop does application work, and nothing is read.
+    pub(crate) fn reading(&self) -> Instant {
+        Instant(self.now.0.saturating_sub(self.worked_ns))
     }
 
     /// Tells whether application work is slow at present.
@@ -263,6 +272,15 @@ mod tests {
         turn.end_wait(before);
         assert!(!turn.has_gone_on_long(START, after), "it waited, and all others had their turn");
         assert!(turn.has_gone_on_long(START, before.after(RESPONSE_PER_TURN_MAX)));
+    }
+
+    #[test]
+    fn the_clock_of_reading_stands_still_while_the_application_works() {
+        let mut turn = Turn::new(START, Duration::ZERO);
+        turn.end_work(at(SLOW_CALL));
+        assert_eq!((turn.now(), turn.reading()), (at(SLOW_CALL), START));
+        turn.end_wait(at(SLOW_CALL * 3));
+        assert_eq!(turn.reading(), at(SLOW_CALL * 2));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! good: `wakeup`. The counts of open connections do not come into it: those in the wrong hands are given away
 //! ([`super::spread`]).
 
+mod room;
 mod take;
 #[cfg(test)]
 mod tests;
@@ -93,6 +94,10 @@ pub(crate) struct Acceptor {
     wakeups: Wakeups,
     /// Accepting has failed for want of resources.
     paused_until: Option<Instant>,
+    /// The worker had as many connections as it may before the last wait.
+    full: bool,
+    /// When the worker may find a connection next that makes room, if it has as many as it may.
+    room_at: Option<Instant>,
     /// For how long it has.
     accepts_failing: Failing,
     /// For how long listeners cannot be polled: what comes is found by looking only.
@@ -124,6 +129,8 @@ impl Acceptor {
                 .collect(),
             wakeups: Wakeups::new(polls_siblings),
             paused_until: None,
+            full: false,
+            room_at: None,
             accepts_failing: Failing::default(),
             polls_failing: Failing::default(),
             just_accepted: false,
@@ -155,7 +162,8 @@ impl Acceptor {
     pub(crate) fn deadlines(&self) -> [Option<Instant>; 2] {
         // A worker that leaves connections to others does not follow the plan of looks: what is due there stays due.
         let check = self.wakeups.next_check().filter(|_| !self.holds_back);
-        [self.paused_until, check]
+        let room_at = self.room_at.filter(|_| self.full);
+        [self.paused_until.or(room_at), check]
     }
 
     /// Arms the listeners if this worker may take more connections.
@@ -164,18 +172,22 @@ impl Acceptor {
         // First of all, because a pause that is over must not shorten the wait to nothing.
         self.paused_until = self.paused_until.filter(|until| now < *until);
         if io.draining {
+            self.room_at = None;
             return self.wakeups.end_checks();
         }
-        if io.conns.load() >= io.setup.config.connections_max || self.paused_until.is_some() {
+        self.full = io.conns.is_full(&io.setup.config);
+        if self.paused_until.is_some() || self.full && !self.has_room(io) {
             self.wakeups.end_checks();
             io.setup.handles.slot.set_accepting(Accepting::No);
             return self.hand_back(io, |_| true);
         }
+        // Where it is full, another one goes for each that comes.
+        let full = self.full;
         let decision = self.decide(io);
         self.holds_back = decision == AcceptDecision::Disarm;
         let take = match decision {
             // Among siblings one is enough for this turn; no other worker takes the next one of a lone worker.
-            AcceptDecision::Arm => !self.polls_backlog(io) || self.alone,
+            AcceptDecision::Arm => full || !self.polls_backlog(io) || self.alone,
             AcceptDecision::Keep => false,
             AcceptDecision::Disarm => {
                 io.setup.handles.slot.set_accepting(Accepting::No);
@@ -186,7 +198,7 @@ impl Acceptor {
         let mut all_armed = true;
         for index in 0..self.listeners.len() {
             let listener = &mut self.listeners[index];
-            if listener.handoff && !self.takes_given {
+            if listener.handoff && (full || !self.takes_given) {
                 continue;
             }
             if listener.op.is_none() && (take || !listener.shared) {
@@ -198,7 +210,7 @@ impl Acceptor {
             all_armed &= self.listeners[index].op.is_some();
         }
         if take {
-            let accepting = if all_armed { Accepting::Waiting } else { Accepting::No };
+            let accepting = if all_armed && !full { Accepting::Waiting } else { Accepting::No };
             io.setup.handles.slot.set_accepting(accepting);
         }
     }
@@ -261,7 +273,8 @@ impl Acceptor {
         if self.alone && !io.draining {
             return slot.set_accepting(Accepting::BusyArmed);
         }
-        slot.set_accepting(if io.draining { Accepting::No } else { Accepting::BusyDisarmed });
+        let takes_none = io.draining || self.full;
+        slot.set_accepting(if takes_none { Accepting::No } else { Accepting::BusyDisarmed });
         for index in 0..self.listeners.len() {
             let listener = &mut self.listeners[index];
             if (listener.shared || io.draining)
@@ -338,7 +351,10 @@ impl Acceptor {
     /// Takes, after all completions of a turn, what shared listeners have woken this worker for, or leaves it.
     pub(crate) fn take_woken(&mut self, io: &mut ConnIo<'_>) {
         for index in 0..self.listeners.len() {
-            if std::mem::take(&mut self.listeners[index].woken) && !self.passes_wakeup_on(io, index) {
+            if std::mem::take(&mut self.listeners[index].woken)
+                && !self.passes_wakeup_on(io, index)
+                && !self.leaves_for_room(io)
+            {
                 self.accept_some(io, index);
             }
         }
@@ -384,7 +400,7 @@ impl Acceptor {
         let batch_max = if alone { ACCEPT_BATCH_SOLO_MAX } else { ACCEPT_BATCH_SHARED_MAX };
         let batch = self.listeners[index].batch.min(batch_max);
         for done in 0..batch {
-            if io.conns.load() >= io.setup.config.connections_max && (done > 0 || alone) {
+            if io.conns.is_full(&io.setup.config) && (done > 0 || !self.gets_room(io) && alone) {
                 return;
             }
             if !self.accept_one(io, index) {

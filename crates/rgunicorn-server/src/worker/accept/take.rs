@@ -36,6 +36,7 @@ impl Acceptor {
         io.turn.handling.count_work(SYSTEM_CALLS_BYTES);
         self.just_accepted = true;
         self.accepts_failing.end();
+        self.make_room(io);
         self.reported = io.conns.len();
         io.setup.handles.slot.set_connections(self.reported as u32);
         true
