@@ -8,7 +8,7 @@ use rgunicorn_io::sys::account::{self, Identity};
 use rgunicorn_io::sys::listener;
 use rgunicorn_io::sys::place::Owner;
 use rgunicorn_server::arbiter;
-use rgunicorn_server::worker::WorkerConfig;
+use rgunicorn_server::worker::{HandoffConfig, WorkerConfig};
 use rgunicorn_settings::{BindAddress, Id, Invalid, IoDriver, Settings, WorkerKind, worker_class_check};
 
 use super::names::VERSION;
@@ -222,8 +222,10 @@ pub(super) fn worker_config(settings: &Settings, requests_max: u64) -> WorkerCon
             bytes => bytes as usize,
         },
         write_stall_timeout: settings.write_timeout(),
-        handoff: settings.handoff(),
-        handoff_after: Duration::from_millis(settings.handoff_after_ms().into()),
+        handoff: HandoffConfig {
+            works: settings.handoff(),
+            after: Duration::from_millis(settings.handoff_after_ms().into()),
+        },
         abandon_timeout: settings.abandon_timeout(),
         requests_max,
         graceful_timeout: settings.graceful_timeout(),

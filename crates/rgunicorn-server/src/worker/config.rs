@@ -5,6 +5,16 @@ use std::time::Duration;
 use rgunicorn_http::{BODY_BYTES_CAP, proxy};
 use rgunicorn_settings::Networks;
 
+/// Rules of the handoff of connections.
+#[derive(Clone, Copy, Debug)]
+pub struct HandoffConfig {
+    /// Idle connections go to other workers when this one leaves and they go on, or has more than they (`handoff`).
+    pub works: bool,
+    /// For how long the application works until what waits for it goes to other workers; 0 is for ever
+    /// (`handoff_after_ms`).
+    pub after: Duration,
+}
+
 /// Settings and limits of one worker. [`Default`] gives Gunicorn's defaults where Gunicorn has the setting.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
@@ -60,11 +70,8 @@ pub struct WorkerConfig {
     pub requests_max: u64,
     /// All listeners are other workers' too: one that has had its `requests_max` leaves to them what waits there.
     pub shares_listeners: bool,
-    /// Idle connections go to other workers when this one leaves and they go on, or has more than they (`handoff`).
-    pub handoff: bool,
-    /// For how long the application works until what waits for it goes to other workers; 0 is for ever
-    /// (`handoff_after_ms`).
-    pub handoff_after: Duration,
+    /// When connections go to other workers.
+    pub handoff: HandoffConfig,
     /// How long a stopping worker may finish its requests (`graceful_timeout`).
     pub graceful_timeout: Duration,
     /// Longest sleep of an idle worker: heartbeat and parent check happen at least this often.
@@ -117,8 +124,7 @@ impl Default for WorkerConfig {
             abandon_timeout: Duration::from_secs(5),
             requests_max: 0,
             shares_listeners: true,
-            handoff: true,
-            handoff_after: Duration::from_millis(5),
+            handoff: HandoffConfig { works: true, after: Duration::from_millis(5) },
             graceful_timeout: Duration::from_secs(30),
             idle_wait_max: Duration::from_secs(1),
             handling_time_max: Duration::from_millis(2),

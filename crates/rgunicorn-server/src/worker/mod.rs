@@ -43,7 +43,7 @@ mod wakes;
 
 pub use access::{AccessFacts, AccessLine};
 pub use app::{App, ExitStatus};
-pub use config::WorkerConfig;
+pub use config::{HandoffConfig, WorkerConfig};
 pub use conn::body::Body;
 pub use conn::incoming::{BodyFault, BodyRead};
 pub use control::Control;

@@ -94,10 +94,10 @@ impl Reactor {
             turn: Turn::new(now, config.handling_time_max),
             memory: Memory::default(),
             wakes: Wakes::new(signals),
-            handoff: Handoff::new(handles.handoff.filter(|_| config.handoff)),
+            handoff: Handoff::new(handles.handoff.filter(|_| config.handoff.works)),
             spread: Spread::default(),
         };
-        handles.control.set_handoff(config.handoff && handles.handoff.is_some());
+        handles.control.set_handoff(config.handoff.works && handles.handoff.is_some());
         let setup = WorkerSetup::new(handles, config, policy);
         let core = Biased::new(core);
         let helper = if is_real { helper(&core, &setup) } else { None };
@@ -292,8 +292,8 @@ impl Reactor {
 
 /// Makes the helper of a worker whose application runs on the loop's thread, if connections can go to siblings.
 fn helper(core: &Biased<Core>, setup: &WorkerSetup) -> Option<Helper> {
-    let WorkerConfig { handoff, handoff_after, threads, .. } = setup.config;
-    if !handoff || handoff_after.is_zero() || threads > 0 || setup.handles.handoff.is_none() {
+    let WorkerConfig { handoff, threads, .. } = setup.config;
+    if !handoff.works || handoff.after.is_zero() || threads > 0 || setup.handles.handoff.is_none() {
         return None;
     }
     let core = core.visitor().inspect_err(|error| setup.cannot_relieve(error)).ok()?;

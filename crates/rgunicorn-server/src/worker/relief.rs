@@ -77,7 +77,7 @@ enum Handed {
 impl ReliefRules {
     /// Returns the rules of a configuration.
     pub(crate) fn of(config: &WorkerConfig) -> Self {
-        Self { after: config.handoff_after, keepalive: config.keepalive }
+        Self { after: config.handoff.after, keepalive: config.keepalive }
     }
 }
 
@@ -208,11 +208,11 @@ impl Core {
 
 /// Tells whether requests wait for a thread that siblings could run.
 pub(crate) fn needs_threads(io: &ConnIo<'_>) -> bool {
-    let WorkerConfig { threads, handoff, handoff_after, .. } = io.setup.config;
+    let WorkerConfig { threads, handoff, .. } = io.setup.config;
     threads > 0
         && io.conns.workers() > threads
-        && handoff
-        && !handoff_after.is_zero()
+        && handoff.works
+        && !handoff.after.is_zero()
         && !io.draining
         && io.setup.handles.slot.board().workers() > 1
 }

@@ -91,7 +91,7 @@ impl Reactor {
         let Parts { lifecycle, acceptor, handoff, spread, mut io, .. } = core.parts(&self.setup);
         lifecycle.watch_parent(&io);
         if let Some(error) = handoff.take_refusal() {
-            io.cannot_give(&error);
+            self.setup.cannot_give(&error, io.turn.now());
         }
         if control.stopping() {
             lifecycle.drain(acceptor, handoff, &mut io);
@@ -476,7 +476,7 @@ fn wait_time(parts: &Parts<'_>) -> Duration {
         nearest = nearest.min(at.unwrap_or(nearest));
     }
     if needs_threads(io) {
-        nearest = nearest.min(io.turn.now().after(io.setup.config.handoff_after));
+        nearest = nearest.min(io.turn.now().after(io.setup.config.handoff.after));
     }
     nearest.since(io.turn.now())
 }

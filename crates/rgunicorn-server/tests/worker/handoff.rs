@@ -7,7 +7,7 @@ use std::time::Duration;
 use rgunicorn_io::driver::Driver;
 use rgunicorn_io::driver::sim::{SimCall, SimConfig};
 use rgunicorn_io::sys::shared::Scoreboard;
-use rgunicorn_server::worker::WorkerConfig;
+use rgunicorn_server::worker::{HandoffConfig, WorkerConfig};
 
 use crate::app::{Meanwhile, answer, pattern};
 use crate::client::Client;
@@ -15,6 +15,7 @@ use crate::random::{Dice, Plan, seeds};
 use crate::stage::{Company, Stage, calm, worker_config};
 
 const KEEPALIVE: Duration = Duration::from_secs(5);
+pub(crate) const OFF: HandoffConfig = HandoffConfig { works: false, after: Duration::ZERO };
 /// Messages that the queue of the simulation holds.
 const QUEUE: usize = 10;
 
@@ -457,7 +458,8 @@ fn moves(seed: u64) -> Vec<Plan> {
     let dice = Rc::new(Dice::of(seed));
     let origin = first(3, seed, &SimConfig { recv_buffers: 4, ..SimConfig::default() });
     let (net, board, listener) = (origin.net.clone(), origin.board.clone(), origin.listener);
-    let config = || WorkerConfig { handoff_after: Duration::ZERO, ..config() };
+    let config =
+        || WorkerConfig { handoff: HandoffConfig { works: true, after: Duration::ZERO }, ..config() };
     let workers = [origin.sibling(config()), origin.sibling(config()), origin];
     let mut workers: Vec<_> = workers.into_iter().map(|worker| with_helper(worker, &dice)).collect();
     workers.iter().for_each(|worker| worker.reactor.handles().slot.set_booted());

@@ -8,7 +8,7 @@ use rgunicorn_server::worker::{Reactor, WorkerConfig};
 
 use crate::app::{Meanwhile, answer};
 use crate::client::Client;
-use crate::handoff::{boot, config, first, first_with, served, two_answers};
+use crate::handoff::{OFF, boot, config, first, first_with, served, two_answers};
 use crate::stage::{Stage, calm};
 
 /// How long `/busy` takes.
@@ -181,7 +181,7 @@ fn what_the_kernel_does_not_let_pass_stays_with_its_worker() {
 
 #[test]
 fn a_worker_that_does_not_give_keeps_all() {
-    let without = WorkerConfig { handoff: false, ..config() };
+    let without = WorkerConfig { handoff: OFF, ..config() };
     let giver = first_with(2, 1, &calm(), without);
     let clients = served(&giver, 2);
     let taker = giver.sibling(config());

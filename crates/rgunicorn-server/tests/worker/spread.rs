@@ -8,7 +8,7 @@ use rgunicorn_server::worker::WorkerConfig;
 
 use crate::app::answer;
 use crate::client::Client;
-use crate::handoff::{boot, config, first_with, replace, served, under_way};
+use crate::handoff::{OFF, boot, config, first_with, replace, served, under_way};
 use crate::random::{Dice, seeds};
 use crate::stage::{Stage, calm};
 
@@ -205,7 +205,7 @@ fn nothing_is_given_where_it_would_not_help() {
 
 #[test]
 fn without_handoff_connections_stay_where_they_are() {
-    let old = first_with(2, 1, &calm(), WorkerConfig { handoff: false, ..patient() });
+    let old = first_with(2, 1, &calm(), WorkerConfig { handoff: OFF, ..patient() });
     let clients = served(&old, 40);
     let new = sibling(&old);
     run(&[&old, &new], EVEN_WITHIN);

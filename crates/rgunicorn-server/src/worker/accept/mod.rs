@@ -421,8 +421,8 @@ impl Acceptor {
         taken
     }
 
-    /// Takes what siblings have given, for a last answer each, where no worker of this server goes on: no other master's
-    /// workers have that queue.
+    /// Takes what siblings have given, for a last answer each, where no worker of this server goes on: those of another
+    /// master do not have that queue.
     pub(crate) fn take_given_at_end(&mut self, io: &mut ConnIo<'_>) {
         let slot = &io.setup.handles.slot;
         if slot.board().workers() == 0 || !slot.has_sibling() {

@@ -12,7 +12,6 @@ use rgunicorn_io::sys::net::is_shortage;
 
 use super::io::{BytesIn, ConnIo, DRAIN_FRESH};
 use super::{Conn, ConnPhase, NewConn};
-use crate::log::{Level, RepeatedLine};
 use crate::worker::handling::SYSTEM_CALLS_BYTES;
 use crate::worker::handoff::Handoff;
 use crate::worker::handover::Handover;
@@ -97,7 +96,7 @@ impl ConnIo<'_> {
                     return true;
                 }
                 Given::Refused(error) => {
-                    self.cannot_give(&error);
+                    self.setup.cannot_give(&error, now);
                     handoff.switch_off();
                     return false;
                 }
@@ -111,16 +110,6 @@ impl ConnIo<'_> {
             handoff.pause();
         }
         true
-    }
-
-    /// Gives nothing any more, and says so: the kernel does not let it pass.
-    pub(crate) fn cannot_give(&self, error: &io::Error) {
-        self.setup.handles.control.set_handoff(false);
-        self.log(
-            RepeatedLine::Handoff,
-            Level::Warning,
-            format_args!("Cannot give connections to other workers, they end with this one: {error}"),
-        );
     }
 
     /// Gives a connection away, unless something comes on it.
