@@ -149,6 +149,24 @@ def test_a_greenlet_that_computes(launch_gevent):
         scene.assert_all_is_well()
 
 
+@pytest.mark.one_thread
+def test_an_application_that_forks(scene):
+    """Neither the child nor its parent has a thread more than without a helper, or CPython would warn of them.
+
+    The helper is there again for the next request.
+    """
+    pid = scene.fullest()
+    client = scene.free[pid][0]
+    for _ in range(20):
+        scene.ask(client, "any")
+        wait_for("the helper", lambda: len(os.listdir(f"/proc/{pid}/task")) == 2)
+        answer = client.get("/fork")
+        assert (answer.header("X-Pid"), answer.body) == (str(pid), b"1 1")
+    scene.keep_busy_at(pid)
+    scene.assert_others_are_answered()
+    scene.assert_all_is_well()
+
+
 def test_switched_off(launch, flavour):
     """Then they wait, as for any other server."""
     with contextlib.ExitStack() as stack:
