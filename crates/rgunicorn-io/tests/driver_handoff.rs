@@ -138,6 +138,61 @@ fn another_thread_gives_what_is_still_received_from() {
     });
 }
 
+/// Its entry names a descriptor, and not a file: it would be armed for whatever has that number then.
+#[test]
+fn a_reception_that_the_kernel_has_not_seen_is_not_given_away() {
+    everywhere(|rig| {
+        let (ends, _kept) = queue(rig);
+        let (fd, _peer) = rig.pair();
+        let op = rig.recv(&fd, 1);
+        let early = rig.driver.give_armed(ends.give, fd.as_raw_fd(), b"x");
+        if rig.driver.name() == "uring" {
+            assert_eq!(early.unwrap_err().kind(), ErrorKind::WouldBlock);
+            rig.look();
+            rig.driver.give_armed(ends.give, fd.as_raw_fd(), b"x").unwrap();
+        } else {
+            early.unwrap();
+        }
+        rig.driver.recv_cancel(op);
+        rig.driver.let_go(fd);
+    });
+}
+
+/// More than one enter can submit the cancellations of: the rest stays, and no byte of those that went is taken.
+#[test]
+fn as_many_are_given_at_a_time_as_can_be_cancelled_at_a_time() {
+    everywhere(|rig| {
+        let (ends, _kept) = queue(rig);
+        let mut taker = rig.sibling();
+        let mut pairs: Vec<_> = (0..100).map(|_| rig.pair()).collect();
+        let ops: Vec<_> = pairs.iter().map(|(fd, _)| rig.recv(fd, 1)).collect();
+        rig.settle();
+        pairs.iter_mut().for_each(|(_, peer)| peer.send(b"request"));
+        let mut taken = Vec::new();
+        for ((fd, peer), op) in pairs.into_iter().zip(ops) {
+            let full = rig.driver.give_armed(ends.give, fd.as_raw_fd(), b"x").is_err();
+            if full {
+                rig.driver.recv_cancel(op);
+                rig.driver.close(fd);
+                continue;
+            }
+            rig.driver.recv_cancel(op);
+            rig.driver.let_go(fd);
+            let (fd, _) = taker.take(ends.take).unwrap();
+            // Not read yet when the giver's thread comes back.
+            taken.push((fd, peer));
+        }
+        assert!(!taken.is_empty());
+        rig.settle();
+        for (fd, _peer) in taken {
+            let op = taker.recv(fd.as_raw_fd(), Token(3)).unwrap();
+            assert_eq!(receive(&mut taker, b"request".len()), b"request");
+            taker.recv_cancel(op);
+            taker.close(fd);
+        }
+    });
+}
+
 #[test]
 fn a_connection_that_is_still_received_from_is_not_given() {
     everywhere(|rig| {

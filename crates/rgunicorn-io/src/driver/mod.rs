@@ -272,8 +272,12 @@ impl Driver {
     /// (`recv_cancel`) before the next wait: until then it takes nothing. What it has taken is in `peek_recv`.
     ///
     /// # Errors
-    /// As for [`Driver::give`], without `ResourceBusy`.
+    /// As for [`Driver::give`]; `WouldBlock`, and not `ResourceBusy`, if the reception could take something all the
+    /// same: after the next wait it cannot.
     pub fn give_armed(&mut self, queue: RawFd, connection: RawFd, message: &[u8]) -> io::Result<()> {
+        if !each!(&mut self.backend, d => d.may_give(connection)) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         each!(&mut self.backend, d => d.give(queue, connection, message))
     }
 

@@ -9,7 +9,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 /// Descriptors that one look reports at most.
 const READY_MAX: usize = 64;
 
-/// A set of descriptors, each with a number of the caller's. A closed one leaves the set.
+/// A set of descriptors, each with a number of the caller's. A file that is closed everywhere leaves the set.
 #[derive(Debug)]
 pub struct ReadinessSet {
     epoll: Epoll,

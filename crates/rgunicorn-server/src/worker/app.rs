@@ -38,6 +38,9 @@ pub trait App {
         None
     }
 
+    /// Takes a request again that it has given back, as the one that waits for longest.
+    fn put_back(&self, _reactor: &Reactor, _request: Box<Request>) {}
+
     /// Returns the memory of requests that were given to it and have not begun: they wait for a thread.
     fn waiting_bytes(&self) -> usize {
         0

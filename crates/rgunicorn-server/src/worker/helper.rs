@@ -6,7 +6,8 @@
 //! watches the idle connections for requests that come.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use rgunicorn_io::sys::{atfork, process, signal};
 use super::core::Core;
 use super::ids::ConnId;
 use super::relief::{IdleConn, ReliefRules, Standing};
+use crate::log::ErrorLog;
 
 /// Looks without any work after which the helper sleeps.
 const QUIET_LOOKS_MAX: u32 = 40;
@@ -30,6 +32,8 @@ const SLOTS_AT_A_TIME: usize = 256;
 /// The cost of watching a connection, as far as that decides when it is worth it: not before the application has worked
 /// for as long as this takes.
 const WATCH_COST: Duration = Duration::from_micros(2);
+/// How long it watches at a time: a fork waits for its end.
+const WATCHED_MAX: Duration = Duration::from_millis(10);
 const STACK_BYTES: usize = 256 * 1024;
 
 /// The loop's side of the helper.
@@ -43,13 +47,14 @@ struct HelperShared {
     thread: Mutex<Option<JoinHandle<()>>>,
     core: Visitor<Core>,
     slot: Slot,
+    errors: Arc<ErrorLog>,
     rules: ReliefRules,
     forks: u32,
 }
 
 impl Helper {
     /// Prepares a helper; its thread begins with the first work.
-    pub(crate) fn new(core: Visitor<Core>, slot: Slot, rules: ReliefRules) -> Self {
+    pub(crate) fn new(core: Visitor<Core>, slot: Slot, errors: Arc<ErrorLog>, rules: ReliefRules) -> Self {
         let (is_over, thread) = Default::default();
         let shared = Arc::new(HelperShared {
             is_asleep: AtomicBool::new(true),
@@ -57,6 +62,7 @@ impl Helper {
             thread,
             core,
             slot,
+            errors,
             rules,
             forks: atfork::generation(),
         });
@@ -76,6 +82,8 @@ impl Helper {
     /// There can be no further thread. It is not tried again.
     #[inline]
     pub(crate) fn wake(&self) -> io::Result<()> {
+        // For the processor, the helper's membarrier stands here.
+        compiler_fence(Ordering::SeqCst);
         if self.0.is_asleep.load(Ordering::Relaxed) { HelperShared::wake(&self.0) } else { Ok(()) }
     }
 }
@@ -104,7 +112,7 @@ impl HelperShared {
         // Signals are for the worker's thread.
         let _blocked = signal::block_all()?;
         let builder = thread::Builder::new().name("handoff".to_owned()).stack_size(STACK_BYTES);
-        *thread = Some(builder.spawn(move || theirs.run())?);
+        *thread = Some(builder.spawn(move || theirs.run_guarded())?);
         Ok(())
     }
 
@@ -121,6 +129,14 @@ impl HelperShared {
         let _ = thread.join();
         process::await_thread_count_below(count);
         self.is_asleep.store(true, Ordering::SeqCst);
+    }
+
+    /// Runs; a panic ends it with a log line, and connections stay where they are.
+    fn run_guarded(&self) {
+        if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
+            self.errors
+                .error(format_args!("Internal error while giving connections away; what comes waits now"));
+        }
     }
 
     fn run(&self) {
@@ -158,7 +174,8 @@ impl HelperShared {
     /// Sleeps until there is work.
     fn sleep(&self) {
         self.is_asleep.store(true, Ordering::SeqCst);
-        // Work that began before it could know: the look has the kernel order the two.
+        // Work that began before it could know. The look has the kernel order the two: work that begins while the core
+        // is borrowed at this moment will see that the helper sleeps.
         let is_at_work = self.look(&mut Vec::new()).is_some_and(|standing| standing.work.is_some());
         if is_at_work {
             self.is_asleep.store(false, Ordering::SeqCst);
@@ -214,7 +231,7 @@ impl Watch {
     fn wait(&mut self, timeout: Duration) {
         let Some(set) = &self.set else { return thread::park_timeout(timeout) };
         let mut ready = Vec::new();
-        set.wait(timeout, &mut ready);
+        set.wait(timeout.min(WATCHED_MAX), &mut ready);
         self.ready.extend(ready.into_iter().map(ConnId::from_number));
     }
 }

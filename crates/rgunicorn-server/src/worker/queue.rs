@@ -64,6 +64,23 @@ impl RequestQueue {
         Some(request)
     }
 
+    /// Puts a request before all that wait. Gives it back when the pool is closed.
+    ///
+    /// # Errors
+    /// The request, if the pool is closed.
+    pub fn put_back(&self, request: Box<Request>) -> Result<(), Box<Request>> {
+        {
+            let mut waiting = self.waiting();
+            if waiting.closed {
+                return Err(request);
+            }
+            self.held_bytes.fetch_add(request.held_bytes(), Relaxed);
+            waiting.requests.push_front(request);
+        }
+        self.filled.notify_one();
+        Ok(())
+    }
+
     /// Returns how many requests wait for a thread.
     pub fn waiting_count(&self) -> usize {
         self.waiting().requests.len()

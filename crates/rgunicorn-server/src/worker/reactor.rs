@@ -110,7 +110,8 @@ impl Reactor {
         self.core.borrow()
     }
 
-    /// Has the helper look after what waits, because the application is about to work.
+    /// Has the helper look after what waits, because the application is about to work. With the core not borrowed: a
+    /// helper that is about to sleep takes a borrowed one for a sign of no work.
     #[inline]
     pub(crate) fn wake_helper(&self) {
         if let Some(Err(error)) = self.helper.as_ref().map(Helper::wake) {
@@ -297,5 +298,6 @@ fn helper(core: &Biased<Core>, setup: &WorkerSetup) -> Option<Helper> {
         return None;
     }
     let core = core.visitor().inspect_err(|error| setup.cannot_relieve(error)).ok()?;
-    Some(Helper::new(core, setup.handles.slot.clone(), ReliefRules::of(&setup.config)))
+    let (slot, errors) = (setup.handles.slot.clone(), Arc::clone(&setup.handles.errors));
+    Some(Helper::new(core, slot, errors, ReliefRules::of(&setup.config)))
 }

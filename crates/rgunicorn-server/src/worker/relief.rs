@@ -19,7 +19,7 @@ use super::conn::io::ConnIo;
 use super::conn::{Conn, ConnExt, ConnPhase};
 use super::core::Core;
 use super::handover::HANDOVER_DATA_BYTES_MAX;
-use super::ids::ConnId;
+use super::ids::{ConnId, RequestId};
 use super::message::Request;
 use super::siblings::Siblings;
 
@@ -92,7 +92,7 @@ impl Core {
             ready.clear();
             return Standing { work: work.filter(|_| gives), has_taker: false, has_more: false };
         };
-        let mut takers = Siblings::of(slot, now).idle;
+        let mut takers = takers(slot, now);
         let has_taker = takers > 0;
         let to = Destination { queue, board: slot.board(), deadline: now.after(rules.keepalive) };
         let mut at = 0;
@@ -118,37 +118,46 @@ impl Core {
         Standing { work, has_taker, has_more }
     }
 
-    /// Gives the connection of a request that a thread was to run. `false`: the next turn runs it, behind those that
-    /// wait already.
-    pub(crate) fn give_taken_back(&mut self, request: Box<Request>, slot: &Slot, rules: ReliefRules) -> bool {
-        self.conns.end_work(request.id.conn);
-        self.conns.call_next(request);
+    /// Tells whether the connection of a request that has not begun can go to a sibling.
+    pub(crate) fn may_give(&mut self, id: RequestId) -> bool {
+        let Some(conn) = self.conns.request(id) else { return false };
+        conn.phase == ConnPhase::Running && conn.is_unused() && self.handoff.ends().is_some()
+    }
+
+    /// Gives the connection of a request that a thread was to run. `false`: that is not possible now.
+    pub(crate) fn give_taken_back(&mut self, request: &Request, slot: &Slot, rules: ReliefRules) -> bool {
         let Some(queue) = self.handoff.ends() else { return false };
-        let deadline = self.turn.now().after(rules.keepalive);
-        self.give_waiting(Destination { queue, board: slot.board(), deadline }, 0) == Handed::Yes
+        let to = Destination { queue, board: slot.board(), deadline: self.turn.now().after(rules.keepalive) };
+        let given = self.give_request(to, request.id, text_of(request)) == Handed::Yes;
+        if given {
+            // It was counted as one that a thread works on.
+            self.conns.end_work(request.id.conn);
+        }
+        given
     }
 
     /// Gives the connection of a request that waits for its turn, with the request.
     fn give_waiting(&mut self, to: Destination<'_>, at: usize) -> Handed {
-        let Self { conns, .. } = self;
-        let Some(request) = conns.waiting(at) else { return Handed::No };
+        let Some(request) = self.conns.waiting(at) else { return Handed::No };
         let (id, text) = (request.id, text_of(request));
-        let (Some(data), Some(conn)) = (text, conns.request(id)) else { return Handed::No };
-        if conn.phase != ConnPhase::Running || !conn.is_free() {
-            return Handed::No;
-        }
-        let given = self.give_with(to, id.conn, data, 1);
+        let given = self.give_request(to, id, text);
         if given == Handed::Yes {
             self.conns.remove_waiting(at);
         }
         given
     }
 
+    /// Gives the connection of a request that has not begun, with its bytes.
+    fn give_request(&mut self, to: Destination<'_>, id: RequestId, text: Option<Vec<u8>>) -> Handed {
+        let Some(text) = text.filter(|_| self.may_give(id)) else { return Handed::No };
+        self.give_with(to, id.conn, text, 1)
+    }
+
     /// Gives a connection that is between two requests, as far as the worker knows.
     fn give_idle(&mut self, mut to: Destination<'_>, id: ConnId) -> Handed {
         let is_current = self.turn.current() == Some(id);
         match self.conns.get(id) {
-            Some(conn) if conn.is_spare() && conn.is_free() && !is_current => {}
+            Some(conn) if conn.is_spare() && conn.is_unused() && !conn.held && !is_current => {}
             _ => return Handed::No,
         }
         to.deadline = self.conns.timers.at(id.index).unwrap_or(to.deadline);
@@ -218,19 +227,20 @@ pub(crate) fn needs_threads(io: &ConnIo<'_>) -> bool {
 }
 
 impl Conn {
-    /// Tells whether nothing of it is with the application or on its way out.
-    fn is_free(&self) -> bool {
-        !(self.detached || self.held || self.parked || self.aborted || self.has_output())
+    /// Tells whether nothing of it is with the application or on its way out, as far as the connection knows.
+    fn is_unused(&self) -> bool {
+        !(self.detached || self.parked || self.aborted || self.has_output())
             && self.ext.as_deref().is_none_or(ConnExt::is_without_request)
     }
 }
 
 /// Returns the bytes of a request as they came, if they are all there and few enough.
 fn text_of(request: &Request) -> Option<Vec<u8>> {
-    let body = match &request.body {
-        Body::Empty => &[][..],
-        Body::Memory(body) if matches!(request.head.body(), BodyKind::Length(_)) => body,
-        Body::Memory(_) | Body::File { .. } | Body::Incoming => return None,
+    let body = match (&request.body, request.head.body()) {
+        (Body::Empty, BodyKind::None) => &[][..],
+        (Body::Memory(body), BodyKind::Length(_)) => body,
+        // The bytes of chunks are not kept; the end of no body at all would be missing, too.
+        _ => return None,
     };
     let head = request.head.text();
     (head.len() + body.len() <= HANDOVER_DATA_BYTES_MAX).then(|| [head, body].concat())
@@ -239,4 +249,9 @@ fn text_of(request: &Request) -> Option<Vec<u8>> {
 /// Tells whether a request has waited for longer than it should, and can go to a sibling.
 pub(crate) fn is_due(request: &Request, now: Instant, after: Duration) -> bool {
     now.since(request.arrived) >= after && text_of(request).is_some()
+}
+
+/// Counts the siblings that wait for connections, as far as none is on its way to them.
+pub(crate) fn takers(slot: &Slot, now: Instant) -> u64 {
+    Siblings::of(slot, now).idle.saturating_sub(slot.board().under_way())
 }

@@ -20,10 +20,10 @@ use super::core::Parts;
 use super::event_source::{EventSource, is_external, token_of};
 use super::ids::ConnId;
 use super::jobs::{Job, NextJob};
+use super::message::Request;
 use super::reactor::Reactor;
-use super::relief::{IdleConn, ReliefRules, is_due, needs_threads};
+use super::relief::{IdleConn, ReliefRules, is_due, needs_threads, takers};
 use super::setup::STATUS_BROKEN;
-use super::siblings::Siblings;
 use crate::log::{ErrorLog, Level, RepeatedLine};
 
 /// Application calls between two looks at the rings. One turn of the ring delivers about 20 requests.
@@ -222,10 +222,11 @@ impl Reactor {
 
     /// Prepares for application work ([`Self::run_jobs`] does so itself): gives the listeners back.
     pub fn before_work(&self) {
-        let core = &mut *self.core();
+        let mut core = self.core();
         let Parts { acceptor, mut io, .. } = core.parts(&self.setup);
         acceptor.begin_work(&mut io);
         io.turn.note_work(None);
+        drop(core);
         self.wake_helper();
     }
 
@@ -301,10 +302,12 @@ impl Reactor {
         }
         let (rules, now) = (ReliefRules::of(self.config()), self.now());
         let slot = &self.handles().slot;
-        for _ in 0..Siblings::of(slot, now).idle {
-            let Some(request) = app.take_back(&|request| is_due(request, now, rules.after)) else { return };
-            if !self.core().give_taken_back(request, slot, rules) {
-                return;
+        for _ in 0..takers(slot, now) {
+            let is_wanted =
+                |request: &Request| is_due(request, now, rules.after) && self.core().may_give(request.id);
+            let Some(request) = app.take_back(&is_wanted) else { return };
+            if !self.core().give_taken_back(&request, slot, rules) {
+                return app.put_back(self, request);
             }
         }
     }
@@ -315,7 +318,7 @@ impl Reactor {
     /// Ends a piece of application work, unless this turn has `done` none, and begins the next, if there is
     /// one and this turn may have more.
     fn next_job(&self, done: usize, late: bool) -> Option<NextJob> {
-        let core = &mut *self.core();
+        let mut core = self.core();
         let Parts { lifecycle, acceptor, mut io, .. } = core.parts(&self.setup);
         let mut over = false;
         if done > 0 {
@@ -330,10 +333,13 @@ impl Reactor {
             }
             io.turn.begin_work();
             acceptor.begin_work(&mut io);
-            self.wake_helper();
         }
         let next = io.next_job(lifecycle.is_leaving(), over)?;
         io.turn.note_work(Some(next.id().conn));
+        drop(core);
+        if done == 0 {
+            self.wake_helper();
+        }
         Some(next)
     }
 

@@ -106,6 +106,10 @@ fn what_cannot_travel_is_answered_by_its_worker() {
     let chunked = "POST /second HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
     let large =
         format!("POST /second HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n{}", "x".repeat(9000));
+    let no_chunk = "POST /second HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let (giver, taker, clients, left) = come_with(&[no_chunk]);
+    assert_eq!((left, taker.snapshot().connections), (4, 0));
+    giver.until("the answer", || clients[1].has(&two_answers("/second")));
     let (giver, taker, clients, left) = come_with(&[half, chunked, &large]);
     assert_eq!((left, taker.snapshot().connections), (4, 0));
     clients[1].send("dy");

@@ -38,6 +38,8 @@ pub(super) struct Ring {
     pub(super) stash: VecDeque<cqueue::Entry>,
     /// Entries that found the submission queue full and the kernel unwilling.
     backlog: VecDeque<squeue::Entry>,
+    /// Times that all queued entries have been submitted; wraps, and then says of an old one that it is queued.
+    round: u16,
     pub(super) enters: u64,
     pub(super) overflows: u64,
     /// Enters in a row that the kernel has refused for the moment.
@@ -74,6 +76,7 @@ impl Ring {
             ring: ManuallyDrop::new(ring),
             stash: VecDeque::new(),
             backlog: VecDeque::new(),
+            round: 0,
             enters: 0,
             overflows: 0,
             refusals: 0,
@@ -148,6 +151,19 @@ impl Ring {
         }
     }
 
+    /// Returns the number of the round in which entries that are queued now will be submitted. One that is queued is
+    /// part of a round that is over only if the kernel has it.
+    pub(super) fn round(&self) -> u16 {
+        self.round
+    }
+
+    /// Tells whether cancellations that are queued now take effect with the next enter, before anything is received:
+    /// there is room for one, and all that was received can be seen.
+    pub(super) fn cancels_first(&mut self) -> bool {
+        let sq = self.ring.submission();
+        self.backlog.is_empty() && !sq.is_full() && !sq.cq_overflow()
+    }
+
     /// Returns the number of entries that the kernel has not seen.
     pub(super) fn unsubmitted(&mut self) -> usize {
         self.backlog.len() + self.ring.submission().len()
@@ -214,6 +230,9 @@ impl Ring {
         match result {
             Ok(_) => {
                 self.refusals = 0;
+                if self.unsubmitted() == 0 {
+                    self.round = self.round.wrapping_add(1);
+                }
                 Ok(())
             }
             // In all cases: go on with what is there. What was not submitted is still queued.

@@ -159,13 +159,6 @@ impl Connections {
         self.jobs.push_back(job);
     }
 
-    /// Queues a request before all other work.
-    pub(crate) fn call_next(&mut self, request: Box<Request>) {
-        let job = Job::Call(request);
-        self.own_bytes += job.held_bytes();
-        self.jobs.push_front(job);
-    }
-
     /// Queues the resumption of a request in progress.
     pub(crate) fn push_resume(&mut self, id: RequestId) {
         self.resumes.push_back(id);
