@@ -221,6 +221,8 @@ def test_a_worker_that_is_killed_takes_only_its_own_along(launch):
     server = launch("steady:app", "-w", "2", *KEEPALIVE, deaths=True)
     with contextlib.ExitStack() as stack:
         clients, _ = open_all(server, stack)
+        # The second one may have booted behind the last of them, and gets its share then.
+        wait_for("both to have some", lambda: all(held(server.pid, server.wait_workers(2))))
         victim = server.workers()[0]
         os.kill(victim, signal.SIGKILL)
         pids = server.wait_workers(2, without=[victim])

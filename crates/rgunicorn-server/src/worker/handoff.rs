@@ -12,6 +12,9 @@ use super::siblings::Siblings;
 /// How soon a worker tries again that has found the queue full, or no sibling that takes connections.
 const GIVE_AGAIN: Duration = Duration::from_millis(2);
 
+/// The time after which what waiting siblings have not taken is not there.
+const UNTAKEN_MAX: Duration = Duration::from_millis(20);
+
 /// The giving end of the handoff queue. What is taken from it passes through the acceptor.
 #[derive(Debug, Default)]
 pub(crate) struct Handoff {
@@ -19,6 +22,9 @@ pub(crate) struct Handoff {
     /// The queue was full, or nobody there to empty it.
     retry_at: Option<Instant>,
     refused: Option<io::Error>,
+    /// Connections that all workers had taken at the last look, and since when it is so many.
+    taken: u64,
+    taken_at: Instant,
 }
 
 impl Handoff {
@@ -38,6 +44,17 @@ impl Handoff {
             self.retry_later(now);
         }
         ends
+    }
+
+    /// Counts the siblings that wait for connections, as far as none is on its way to them.
+    pub(crate) fn takers(&mut self, slot: &Slot, now: Instant) -> u64 {
+        let (idle, board) = (Siblings::of(slot, now).idle, slot.board());
+        let (taken, under_way) = (board.taken(), board.under_way());
+        if under_way == 0 || taken != self.taken {
+            (self.taken, self.taken_at) = (taken, now);
+        }
+        // A worker that was killed may have left one behind in the count that is not in the queue.
+        if now.since(self.taken_at) >= UNTAKEN_MAX { idle } else { idle.saturating_sub(under_way) }
     }
 
     /// Tells whether there is a queue that takes connections.

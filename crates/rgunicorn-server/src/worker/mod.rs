@@ -31,6 +31,7 @@ mod message;
 mod queue;
 mod reactor;
 mod relief;
+mod relieve;
 mod respond;
 mod run;
 mod setup;

@@ -21,7 +21,6 @@ use super::core::Core;
 use super::handover::HANDOVER_DATA_BYTES_MAX;
 use super::ids::{ConnId, RequestId};
 use super::message::Request;
-use super::siblings::Siblings;
 
 /// Waiting requests that are looked at, at a time: those behind them come next.
 const WAITING_LOOKED_AT_MAX: usize = 64;
@@ -92,7 +91,7 @@ impl Core {
             ready.clear();
             return Standing { work: work.filter(|_| gives), has_taker: false, has_more: false };
         };
-        let mut takers = takers(slot, now);
+        let mut takers = self.handoff.takers(slot, now);
         let has_taker = takers > 0;
         let to = Destination { queue, board: slot.board(), deadline: now.after(rules.keepalive) };
         let mut at = 0;
@@ -249,9 +248,4 @@ fn text_of(request: &Request) -> Option<Vec<u8>> {
 /// Tells whether a request has waited for longer than it should, and can go to a sibling.
 pub(crate) fn is_due(request: &Request, now: Instant, after: Duration) -> bool {
     now.since(request.arrived) >= after && text_of(request).is_some()
-}
-
-/// Counts the siblings that wait for connections, as far as none is on its way to them.
-pub(crate) fn takers(slot: &Slot, now: Instant) -> u64 {
-    Siblings::of(slot, now).idle.saturating_sub(slot.board().under_way())
 }

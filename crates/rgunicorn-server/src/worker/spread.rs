@@ -27,7 +27,7 @@ const SLACK_CONNECTIONS: u64 = 2;
 /// worker are well within 1.2 times the mean.
 const SLACK_PART: u64 = 16;
 /// No sibling has taken any of what is under way for so long: whoever seemed to have time has none.
-const UNTAKEN_MAX: Duration = Duration::from_millis(500);
+const NOT_TAKEN_MAX: Duration = Duration::from_millis(500);
 /// How long a worker gives none after that, and after it has taken one itself: no connection goes to and fro.
 const REST: Duration = Duration::from_millis(500);
 
@@ -105,7 +105,7 @@ impl Spread {
             self.untaken_since = self.untaken_since.map(|_| now);
         }
         self.taken = taken;
-        if self.untaken_since.is_some_and(|since| now.since(since) >= UNTAKEN_MAX) {
+        if self.untaken_since.is_some_and(|since| now.since(since) >= NOT_TAKEN_MAX) {
             self.untaken_since = None;
             self.stands_back_until = now.after(REST);
         }
@@ -206,11 +206,11 @@ mod tests {
         let mut spread = Spread { untaken_since: Some(NOW), ..Spread::default() };
         let mut look = |after| spread.look(100, &siblings, &board, NOW.after(after));
         let moment = Duration::from_millis(1);
-        assert_eq!(look(UNTAKEN_MAX - moment), 40);
+        assert_eq!(look(NOT_TAKEN_MAX - moment), 40);
         board.count_taken();
-        assert_eq!(look(UNTAKEN_MAX), 40, "one has been taken");
-        assert_eq!(look(UNTAKEN_MAX * 2), 0);
-        assert_eq!(look(UNTAKEN_MAX * 2 + REST - moment), 0);
-        assert_eq!(look(UNTAKEN_MAX * 2 + REST), 40);
+        assert_eq!(look(NOT_TAKEN_MAX), 40, "one has been taken");
+        assert_eq!(look(NOT_TAKEN_MAX * 2), 0);
+        assert_eq!(look(NOT_TAKEN_MAX * 2 + REST - moment), 0);
+        assert_eq!(look(NOT_TAKEN_MAX * 2 + REST), 40);
     }
 }
