@@ -1,10 +1,7 @@
 //! A request body that its application reads while it arrives (`WorkerConfig::stream_bodies`), and bytes that
 //! are held for later.
 
-use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestParser, append_tight};
-use rgunicorn_io::sys::clock::Instant;
-
-use super::rate::Waits;
+use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestParser};
 
 /// Input held for after the response in progress. Requests are taken from the front without moving the rest:
 /// a client may have sent many small ones at once.
@@ -28,12 +25,7 @@ impl Pending {
             self.bytes.drain(..self.taken);
             self.taken = 0;
         }
-        append_tight(&mut self.bytes, data);
-    }
-
-    /// Counts the memory that it takes; none if it is empty.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.bytes.capacity()
+        self.bytes.extend_from_slice(data);
     }
 
     /// Counts the bytes that have not been taken.
@@ -54,9 +46,6 @@ impl Pending {
     /// Takes from the front until only so many bytes are left.
     pub(crate) fn keep_last(&mut self, bytes: usize) {
         self.taken = self.bytes.len() - bytes;
-        if bytes == 0 {
-            *self = Self::default();
-        }
     }
 
     /// Takes at most `bytes_max` from the front.
@@ -83,8 +72,7 @@ pub enum BodyFault {
     Gone,
     /// The chunks are not those of HTTP.
     Framing(HttpError),
-    /// The client was silent for longer than `body_stall_timeout`, or slower than `body_bytes_per_s_min`, while the
-    /// application waited.
+    /// The client was silent for longer than `body_stall_timeout` while the application waited.
     Stalled,
 }
 
@@ -129,9 +117,6 @@ pub(crate) struct Incoming {
     arrival: Arrival,
     /// The application waits for more.
     awaited: bool,
-    waits: Waits,
-    /// Bytes that have come.
-    bytes: u64,
     /// The response is complete: bytes of the body that were read away since.
     skipped: Option<usize>,
 }
@@ -140,8 +125,7 @@ impl Incoming {
     /// Begins with the part `held` of a body, which came together with the head, and has `bytes_max` bytes at most.
     pub(crate) fn new(held: Pending, bytes_max: u64) -> Self {
         let left = bytes_max.saturating_sub(held.len() as u64);
-        let (waits, bytes) = (Waits::default(), held.len() as u64);
-        Self { held, left, arrival: Arrival::Open, awaited: false, waits, bytes, skipped: None }
+        Self { held, left, arrival: Arrival::Open, awaited: false, skipped: None }
     }
 
     /// Takes what of `input` belongs to the body.
@@ -165,7 +149,6 @@ impl Incoming {
                 }
                 Ok(ParseEvent::Data(data)) => {
                     self.left -= data.len() as u64;
-                    self.bytes += data.len() as u64;
                     if self.skipped.is_none() {
                         self.held.push(data);
                     }
@@ -208,11 +191,6 @@ impl Incoming {
         }
     }
 
-    /// Counts the memory of what was received and not read.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.held.memory_bytes()
-    }
-
     /// Counts the bytes received and not read.
     pub(crate) fn held_bytes(&self) -> usize {
         self.held.len()
@@ -226,19 +204,6 @@ impl Incoming {
     /// Tells whether the application waits for more.
     pub(crate) fn is_awaited(&self) -> bool {
         self.awaited
-    }
-
-    /// Notes that the application waits for more from now on.
-    pub(crate) fn begin_wait(&mut self, now: Instant) {
-        self.awaited = true;
-        self.waits.begin(now);
-    }
-
-    /// Fails a body for which the application waits if fewer bytes come in each second.
-    pub(crate) fn check_rate(&mut self, now: Instant, bytes_per_s: u32) {
-        if self.awaited && self.waits.is_slow(now, self.bytes, bytes_per_s) {
-            self.fail(BodyFault::Stalled);
-        }
     }
 
     /// Notes whether the application waits for more; returns whether it did.

@@ -73,7 +73,6 @@ impl ConnIo<'_> {
     /// Gives bytes that have arrived to their connection: the one entrance. `end`: no more will come.
     pub(crate) fn bytes_in(&mut self, id: ConnId, bytes: BytesIn<'_>, end: bool) {
         let Self { conns, driver, turn, setup, .. } = self;
-        let ctx = feed_context(turn, setup, conns.held_bytes());
         let Some(conn) = conns.get(id) else {
             if let BytesIn::Lent(buf) = bytes {
                 driver.release(buf);
@@ -84,35 +83,27 @@ impl ConnIo<'_> {
             BytesIn::Lent(buf) => driver.buffer(buf),
             BytesIn::Own(data) => data,
         };
-        let outcome = conn.bytes_in(&ctx, id.index, data);
+        let outcome = conn.bytes_in(&feed_context(turn, setup), id.index, data);
         if let BytesIn::Lent(buf) = bytes {
             driver.release(buf);
         }
         if end {
             conn.end_input();
         }
-        let (reception, change) = (conn.reception(), conn.recount());
-        self.conns.count_bytes(change);
+        let reception = conn.reception();
         self.after_bytes(id, outcome, reception);
     }
 
     /// Goes on after input, from the peer or from what was held of it.
     fn after_bytes(&mut self, id: ConnId, outcome: FeedOutcome, reception: Reception) {
         if matches!(outcome, FeedOutcome::Buffered) {
-            self.after_buffered(id);
-            if self.is_over_budget() {
-                self.relieve(id);
-            }
-            return;
+            return self.after_buffered(id);
         }
         // The rest of an incomplete request will not come.
         if reception.closed && outcome.is_incomplete() {
             return self.begin_close(id);
         }
         self.after_feed(id, outcome);
-        if self.is_over_budget() {
-            self.relieve(id);
-        }
         if !reception.armed {
             self.arm_recv(id);
         }
@@ -152,11 +143,9 @@ impl ConnIo<'_> {
     /// Takes input of the next request from what is held of it.
     pub(crate) fn feed_pending(&mut self, id: ConnId) {
         let Self { conns, turn, setup, .. } = self;
-        let ctx = feed_context(turn, setup, conns.held_bytes());
         let Some(conn) = conns.get(id) else { return };
-        let outcome = conn.feed_pending(&ctx, id.index);
-        let (reception, change) = (conn.reception(), conn.recount());
-        self.conns.count_bytes(change);
+        let outcome = conn.feed_pending(&feed_context(turn, setup), id.index);
+        let reception = conn.reception();
         self.after_bytes(id, outcome, reception);
     }
 
@@ -284,10 +273,9 @@ impl ConnIo<'_> {
     }
 }
 
-/// Returns the surroundings of a connection that is fed now, while requests hold so many bytes.
-fn feed_context<'a>(turn: &Turn, setup: &'a WorkerSetup, held_bytes: usize) -> FeedContext<'a> {
+/// Returns the surroundings of a connection that is fed now.
+fn feed_context<'a>(turn: &Turn, setup: &'a WorkerSetup) -> FeedContext<'a> {
     FeedContext {
-        held_bytes,
         policy: &setup.policy,
         config: &setup.config,
         keep_alive: setup.keeps_alive(),

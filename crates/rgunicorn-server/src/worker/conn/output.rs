@@ -116,7 +116,6 @@ impl ConnIo<'_> {
         if let Some(conn) = self.conns.request(id) {
             unread.append(&mut conn.take_unread());
         }
-        self.conns.recount(id.conn);
         Ok(Hijacked { fd, unread })
     }
 
@@ -294,11 +293,10 @@ impl ConnIo<'_> {
         self.end_waits(id);
         let Some(conn) = self.conns.get(id) else { return };
         conn.phase = ConnPhase::Closing;
-        conn.forget_input();
-        let (change, output) = (conn.recount(), conn.has_output());
-        self.conns.count_bytes(change);
-        self.conns.unfinished.clear(id.index);
-        if output {
+        if let Some(ext) = &mut conn.ext {
+            ext.incoming = None;
+        }
+        if conn.has_output() {
             self.start_timer(id, ConnTimer::WriteStall, self.setup.config.write_stall_timeout);
         } else {
             self.linger(id);
