@@ -245,18 +245,19 @@ def test_timeout_kills_a_worker_that_ignores_the_abort(launch):
 
 
 def test_an_idle_worker_is_not_timed_out(launch):
-    server = launch("life:app", "--timeout", "1")
+    """Two seconds, since Gunicorn's gthread beats once a second: with a limit of one it now and then comes too late."""
+    server = launch("life:app", "--timeout", "2")
     pids = wait_booted(server)
-    time.sleep(3)
+    time.sleep(4.5)
     assert server.worker_pid() == pids[0]
 
 
 def test_a_slow_client_is_not_a_timeout(launch):
-    server = launch("life:app", "--timeout", "1")
+    server = launch("life:app", "--timeout", "2")
     pids = wait_booted(server)
     with server.client() as client:
         client.send(b"GET /pid HT")
-        time.sleep(2.5)
+        time.sleep(4.5)
         client.send(b"TP/1.1\r\nHost: a\r\n\r\n")
         assert int(client.response().body) == pids[0]
 
