@@ -8,7 +8,7 @@ use rgunicorn_io::sys::account::{self, Identity};
 use rgunicorn_io::sys::listener;
 use rgunicorn_io::sys::place::Owner;
 use rgunicorn_server::arbiter;
-use rgunicorn_server::worker::WorkerConfig;
+use rgunicorn_server::worker::{HandoffConfig, WorkerConfig};
 use rgunicorn_settings::{BindAddress, Id, Invalid, IoDriver, Settings, WorkerKind, worker_class_check};
 
 use super::names::VERSION;
@@ -206,6 +206,7 @@ pub(super) fn worker_config(settings: &Settings, requests_max: u64) -> WorkerCon
     let usual = WorkerConfig::default();
     WorkerConfig {
         connections_max: settings.worker_connections().max(1) as usize,
+        evict_after: settings.evict_after(),
         keepalive: settings.keepalive(),
         close_always: settings.worker_kind() == Ok(WorkerKind::Sync),
         header_timeout: settings.header_timeout(),
@@ -214,8 +215,17 @@ pub(super) fn worker_config(settings: &Settings, requests_max: u64) -> WorkerCon
             bytes => u64::from(bytes),
         },
         body_stall_timeout: settings.body_timeout(),
+        body_bytes_per_s_min: settings.body_min_rate(),
+        request_memory_bytes_max: match settings.limit_request_memory() {
+            // Sums of it fit, whatever is added.
+            0 => usize::MAX / 2,
+            bytes => bytes as usize,
+        },
         write_stall_timeout: settings.write_timeout(),
-        handoff: settings.handoff(),
+        handoff: HandoffConfig {
+            works: settings.handoff(),
+            after: Duration::from_millis(settings.handoff_after_ms().into()),
+        },
         abandon_timeout: settings.abandon_timeout(),
         requests_max,
         graceful_timeout: settings.graceful_timeout(),

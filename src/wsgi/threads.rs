@@ -141,10 +141,7 @@ impl App for Threads {
         let id = request.id;
         request.keep_alive &= reactor.has_idle_room();
         reactor.begin_work(id);
-        if let Err(request) = self.pool.push(request) {
-            reactor.abort(request.id);
-            reactor.end_work(request.id);
-        }
+        end_refused(reactor, self.pool.push(request));
     }
 
     fn resume(&self, _: &Reactor, id: RequestId) {
@@ -164,8 +161,28 @@ impl App for Threads {
         }
     }
 
+    fn take_back(&self, wanted: &dyn Fn(&Request) -> bool) -> Option<Box<Request>> {
+        self.pool.take_waiting(wanted)
+    }
+
+    fn put_back(&self, reactor: &Reactor, request: Box<Request>) {
+        end_refused(reactor, self.pool.put_back(request));
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.pool.held_bytes()
+    }
+
     fn is_forked_child(&self) -> bool {
         atfork::generation() != self.forks
+    }
+}
+
+/// Ends a request that no thread will take any more.
+fn end_refused(reactor: &Reactor, pushed: Result<(), Box<Request>>) {
+    if let Err(request) = pushed {
+        reactor.abort(request.id);
+        reactor.end_work(request.id);
     }
 }
 

@@ -41,6 +41,28 @@ def begun(environ, start_response):
     return tell(start_response, parameter(environ, "token"))
 
 
+@app.route("/until")
+def until(environ, start_response):
+    """As `/begun`, until the file `over-TOKEN` is there."""
+    token = parameter(environ, "token")
+    with open("begun-" + token, "w"):
+        pass
+    while not os.path.exists("over-" + token):
+        signal.sigtimedwait([], 0.01)
+    return tell(start_response, token)
+
+
+@app.route("/fork")
+def fork(environ, start_response):
+    """The threads of a forked child, and those that its parent has at that moment."""
+    child = os.fork()
+    if child == 0:
+        os._exit(len(os.listdir("/proc/self/task")))
+    threads = len(os.listdir("/proc/self/task"))
+    _, status = os.waitpid(child, 0)
+    return tell(start_response, f"{os.waitstatus_to_exitcode(status)} {threads}")
+
+
 @app.route("/digest")
 def digest(environ, start_response):
     """The digest of an upload, read block by block."""

@@ -10,6 +10,7 @@ one that has `no_flavour`, which is given to all that take none: they are the sa
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -158,6 +159,15 @@ def launch_gevent_module(gevent_flavour: Flavour, tmp_path_factory: pytest.TempP
 def launch_patched(patched_flavour: Flavour, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
     """Every worker that runs an application in greenlets if the application, or its configuration, patches itself."""
     yield from launcher(patched_flavour, lambda: tmp_path_factory.mktemp("p"))
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As many open files as are allowed, for this process and the servers that it starts."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture(scope="session")

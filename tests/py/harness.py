@@ -139,6 +139,12 @@ def sockets(pid: int) -> set[str]:
     return {link for link in found if link.startswith("socket:")}
 
 
+def held(master: int, workers: Sequence[int]) -> list[int]:
+    """How many connections each of these workers holds: what it shares with the master is none."""
+    shared = sockets(master)
+    return [len(sockets(worker) - shared) for worker in workers]
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time that the process has used."""
     stat = proc_stat(pid)

@@ -8,6 +8,7 @@ framed is an `AssertionError` in the test that read it.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import time
 from dataclasses import dataclass, field
@@ -130,6 +131,10 @@ class Client:
         self.buffer += data
         return bool(data)
 
+    def has_input(self) -> bool:
+        """Whether something has come, or the end."""
+        return bool(self.buffer) or bool(select.select([self.sock], [], [], 0)[0])
+
     def until(self, mark: bytes) -> bytes:
         """Everything up to and including `mark`."""
         while mark not in self.buffer:
@@ -156,6 +161,19 @@ class Client:
                 pass
         data, self.buffer = self.buffer, b""
         return data
+
+    def is_closed(self) -> bool:
+        """Whether the server has closed, as far as is known; it has nothing to send."""
+        timeout = self.sock.gettimeout()
+        self.sock.setblocking(False)
+        try:
+            return self.sock.recv(1) == b""
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True
+        finally:
+            self.sock.settimeout(timeout)
 
     def assert_closed(self) -> None:
         """The server closes, and sends nothing before."""

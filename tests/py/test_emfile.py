@@ -46,8 +46,8 @@ def test_descriptors_run_out(server):
 
 
 def test_limit_of_connections(launch):
-    """At `worker_connections` accepting stops; when one leaves, the next one comes in."""
-    server = launch("http_app:app", "--worker-connections", "10", "--keep-alive", "60")
+    """At `worker_connections` accepting stops; when one leaves, the next one comes in: without `evict_after`."""
+    server = launch("http_app:app", "--worker-connections", "10", "--keep-alive", "60", config="evict_after = 0")
     with contextlib.ExitStack() as stack:
         inside = [stack.enter_context(server.client()) for _ in range(10)]
         for client in inside:

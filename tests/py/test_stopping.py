@@ -1,7 +1,6 @@
 """A stop loses nobody, and does not take long: at TERM what is connected is answered, and what is idle is closed."""
 
 import contextlib
-import resource
 import select
 import signal
 import time
@@ -20,15 +19,6 @@ QUEUED = 30
 @pytest.fixture(params=["127.0.0.1:0", "unix:server.sock"], ids=["tcp", "unix"])
 def bind(request):
     return request.param
-
-
-@pytest.fixture
-def many_files():
-    """As many open files as are allowed, for this process and the servers that it starts."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def begin(server, token, seconds):
@@ -106,7 +96,8 @@ def test_connections_that_wait_behind_the_limit_are_answered(launch, bind, quiet
 
     The others have their turn, whether the idle ones can be closed at once or have a moment for their next request.
     """
-    server = launch("steady:app", "--keep-alive", "30", "--worker-connections", "5", bind=bind)
+    limits = ("--worker-connections", "5", "--evict-after", "0")
+    server = launch("steady:app", "--keep-alive", "30", *limits, bind=bind)
     with contextlib.ExitStack() as stack:
         idle = [stack.enter_context(server.client()) for _ in range(5)]
         for client in idle:

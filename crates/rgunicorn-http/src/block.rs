@@ -97,6 +97,11 @@ impl Block {
         Self { text_len: text.len(), bytes: text }
     }
 
+    /// Counts the memory that it takes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Returns the text, of which every getter of a head is a slice.
     pub(super) fn text(&self) -> &[u8] {
         &self.bytes[..self.text_len]

@@ -75,6 +75,12 @@ impl RequestHead {
         Self::new(block, request_line, parts, HeadFacts::default(), BodyKind::None)
     }
 
+    /// Counts the memory that its text and its fields take.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.block.held_bytes()
+    }
+
     /// Makes the head of a request of which nothing is known.
     #[must_use]
     pub fn unread() -> Self {
@@ -138,6 +144,13 @@ impl RequestHead {
 
     fn slice(&self, (start, end): Span) -> &[u8] {
         &self.block.text()[start as usize..end as usize]
+    }
+
+    /// Returns its text, to the empty line: as it came, or as a policy has it rewritten. The same policy makes the same
+    /// head of it.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        self.block.text()
     }
 
     /// Returns how many bytes the head took from the wire. Not asked of rewritten heads.

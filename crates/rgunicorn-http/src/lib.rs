@@ -18,14 +18,15 @@
 //! response  the application's status and headers -> head   framing  the body behind the head
 //! answer    error pages and interim responses              date     the Date value, made once a second
 //! error     the party at fault, and the answer             chars    byte classes under their grammar
-//! version   the version of HTTP                            proxy    the header that names a connection's client
+//! version   the version of HTTP                            tight    buffers that grow with what a client sends
+//! proxy     the header that names a connection's client
 //! ```
 //!
 //! An import inside of the crate follows an arrow, and `proxy` has none: it and the rest never know each other.
 //!
 //! ```text
 //! 2 crate       this file
-//! 1 connection  parser -> head, scan, chunk, block, rules, policy, error
+//! 1 connection  parser -> head, scan, chunk, block, rules, policy, error, tight
 //! 1 head        head -> line, block, rules, target, policy, error, version
 //! 1 framing     rules -> block
 //! 1 lines       scan -> line
@@ -58,6 +59,7 @@ mod response;
 mod rules;
 mod scan;
 mod target;
+mod tight;
 mod version;
 
 pub use answer::{PageFacts, continue_response, early_hints, error_response, error_response_with};
@@ -71,4 +73,5 @@ pub use policy::{BODY_BYTES_CAP, HeadLimits, HeaderMap, Policy};
 pub use response::{ResponseFacts, ResponseHead};
 pub use rules::{BodyKind, Scheme};
 pub use target::percent_decode_path;
+pub use tight::append_tight;
 pub use version::Version;

@@ -14,6 +14,7 @@ use super::head::RequestHead;
 use super::policy::{HeadLimits, Policy};
 use super::rules::{BodyKind, judge_trailer};
 use super::scan::Scanner;
+use super::tight::append_tight;
 
 /// The number of bytes copied at a time while a section is unfinished: bounds the copy that is made in vain
 /// when the section ends early in a large input.
@@ -177,6 +178,24 @@ impl RequestParser {
         }
     }
 
+    /// Gives an unfinished head up; returns what could be read of it, for the log.
+    pub fn give_up(&mut self, policy: &Policy) -> Option<RequestHead> {
+        let head = self.refused_head(policy);
+        *self = Self::new();
+        head
+    }
+
+    /// Counts the memory that it holds for an unfinished section, or behind one.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        match self.partial.as_deref() {
+            None => 0,
+            Some(Partial::Section { bytes, .. }) => bytes.capacity(),
+            Some(Partial::Trailers(trailers)) => trailers.0.held_bytes(),
+            Some(Partial::Refused(head)) => head.held_bytes(),
+        }
+    }
+
     fn refused_head(&self, policy: &Policy) -> Option<RequestHead> {
         match (self.phase, self.partial.as_deref()) {
             (ParsePhase::Head { .. }, Some(Partial::Section { bytes, .. })) => {
@@ -327,7 +346,7 @@ fn fill(
     while !input.is_empty() {
         let before = bytes.len();
         let (piece, rest) = input.split_at(input.len().min(COPY_BYTES_MAX));
-        bytes.extend_from_slice(piece);
+        append_tight(bytes, piece);
         if let Some(end) = scanner.scan(bytes, policy)? {
             bytes.truncate(end);
             *input = &input[end - before..];

@@ -7,6 +7,7 @@ mod driver;
 
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
+use std::thread;
 use std::time::Duration;
 
 use driver::{Rig, everywhere};
@@ -92,6 +93,103 @@ fn what_comes_before_and_after_is_all_there_and_once() {
         }
         rig.settle();
         assert!(!rig.driver.has_pending());
+    });
+}
+
+/// While the giver's own thread is elsewhere; its reception ends only in its next wait, and takes nothing until then.
+#[test]
+fn another_thread_gives_what_is_still_received_from() {
+    everywhere(|rig| {
+        let (ends, _kept) = queue(rig);
+        let mut taker = rig.sibling();
+        for round in 0..10 * ROUNDS {
+            let (fd, mut peer) = rig.pair();
+            let (other_fd, _other) = rig.pair();
+            let (op, other) = (rig.recv(&fd, 1), rig.recv(&other_fd, 2));
+            rig.look();
+            peer.send(b"one ");
+            // To end another reception enters the kernel, which may deliver of this one as well.
+            if round % 2 == 0 {
+                rig.driver.recv_stop(other);
+            }
+            let mut bytes = thread::scope(|scope| {
+                let giver = scope.spawn(|| {
+                    let bytes = rig.driver.peek_recv(op);
+                    rig.driver.give_armed(ends.give, fd.as_raw_fd(), b"about it").unwrap();
+                    rig.driver.recv_cancel(op);
+                    rig.driver.let_go(fd);
+                    bytes
+                });
+                giver.join().unwrap()
+            });
+            peer.send(b"two");
+            rig.look();
+            assert!(rig.out.is_empty(), "nothing of it has come to the giver: {:?}", rig.out);
+            let (fd, _) = taker.take(ends.take).unwrap();
+            taker.recv(fd.as_raw_fd(), Token(3)).unwrap();
+            let rest = b"one two".len() - bytes.len();
+            bytes.extend(receive(&mut taker, rest));
+            assert_eq!(bytes, b"one two");
+            taker.close(fd);
+            rig.driver.close(other_fd);
+        }
+        rig.settle();
+        assert!(!rig.driver.has_pending());
+    });
+}
+
+/// Its entry names a descriptor, and not a file: it would be armed for whatever has that number then.
+#[test]
+fn a_reception_that_the_kernel_has_not_seen_is_not_given_away() {
+    everywhere(|rig| {
+        let (ends, _kept) = queue(rig);
+        let (fd, _peer) = rig.pair();
+        let op = rig.recv(&fd, 1);
+        let early = rig.driver.give_armed(ends.give, fd.as_raw_fd(), b"x");
+        if rig.driver.name() == "uring" {
+            assert_eq!(early.unwrap_err().kind(), ErrorKind::WouldBlock);
+            rig.look();
+            rig.driver.give_armed(ends.give, fd.as_raw_fd(), b"x").unwrap();
+        } else {
+            early.unwrap();
+        }
+        rig.driver.recv_cancel(op);
+        rig.driver.let_go(fd);
+    });
+}
+
+/// More than one enter can submit the cancellations of: the rest stays, and no byte of those that went is taken.
+#[test]
+fn as_many_are_given_at_a_time_as_can_be_cancelled_at_a_time() {
+    everywhere(|rig| {
+        let (ends, _kept) = queue(rig);
+        let mut taker = rig.sibling();
+        let mut pairs: Vec<_> = (0..100).map(|_| rig.pair()).collect();
+        let ops: Vec<_> = pairs.iter().map(|(fd, _)| rig.recv(fd, 1)).collect();
+        rig.settle();
+        pairs.iter_mut().for_each(|(_, peer)| peer.send(b"request"));
+        let mut taken = Vec::new();
+        for ((fd, peer), op) in pairs.into_iter().zip(ops) {
+            let full = rig.driver.give_armed(ends.give, fd.as_raw_fd(), b"x").is_err();
+            if full {
+                rig.driver.recv_cancel(op);
+                rig.driver.close(fd);
+                continue;
+            }
+            rig.driver.recv_cancel(op);
+            rig.driver.let_go(fd);
+            let (fd, _) = taker.take(ends.take).unwrap();
+            // Not read yet when the giver's thread comes back.
+            taken.push((fd, peer));
+        }
+        assert!(!taken.is_empty());
+        rig.settle();
+        for (fd, _peer) in taken {
+            let op = taker.recv(fd.as_raw_fd(), Token(3)).unwrap();
+            assert_eq!(receive(&mut taker, b"request".len()), b"request");
+            taker.recv_cancel(op);
+            taker.close(fd);
+        }
     });
 }
 

@@ -8,6 +8,8 @@
 
 #[path = "worker/app.rs"]
 mod app;
+#[path = "worker/bounds.rs"]
+mod bounds;
 #[path = "worker/broken.rs"]
 mod broken;
 #[path = "worker/client.rs"]
@@ -32,12 +34,16 @@ mod proxy_header;
 mod queue;
 #[path = "worker/random.rs"]
 mod random;
+#[path = "worker/relief.rs"]
+mod relief;
 #[path = "worker/requests.rs"]
 mod requests;
 #[path = "worker/siblings.rs"]
 mod siblings;
 #[path = "worker/sockets.rs"]
 mod sockets;
+#[path = "worker/spread.rs"]
+mod spread;
 #[path = "worker/stage.rs"]
 mod stage;
 #[path = "worker/steps.rs"]

@@ -36,8 +36,12 @@ settings! {
     threads: Count = Int(1), Workers, "--threads INT", "19.0";
 
     /// Most client connections of one worker, and so most of its requests in greenlets; at the limit it stops
-    /// accepting.
+    /// accepting, unless one can be closed for a new one (evict_after).
     worker_connections: Count = Int(1000), Workers, "--worker-connections INT", SINCE_ALWAYS;
+
+    /// Seconds for which a connection must have been idle, or its request unfinished, until it may be closed in favour
+    /// of a new one that waits because all worker_connections are taken; 0 is never, as with Gunicorn.
+    evict_after: Seconds = Int(1), Workers, "--evict-after SECONDS", SINCE_OWN;
 
     /// Requests after which a worker is replaced; 0 is never.
     max_requests: Count = Int(0), Workers, "--max-requests INT", SINCE_ALWAYS;
@@ -56,8 +60,13 @@ settings! {
     graceful_timeout: Seconds = Int(30), Workers, "--graceful-timeout INT", SINCE_ALWAYS;
 
     /// Give idle connections to other workers when a worker leaves (reload, max_requests, fewer workers), so that none
-    /// is closed while the server goes on. --no-handoff closes them instead, as Gunicorn does.
+    /// is closed while the server goes on, and when it has more than its share. --no-handoff closes them instead, as
+    /// Gunicorn does, or leaves them where they are.
     handoff: Sendfile = Flag(true), Workers, "--no-handoff", SINCE_OWN;
+
+    /// Milliseconds for which the application may hold a worker until connections that wait for it, and those on which
+    /// requests come, go to workers that have time; 0 is for ever. Not with --no-handoff.
+    handoff_after_ms: Count = Int(5), Workers, "--handoff-after-ms INT", SINCE_OWN;
 
     /// Seconds that an idle connection stays open; 0 switches keep-alive off. A new one that has sent nothing yet
     /// stays open for so long, too, and for header_timeout if that is longer (Gunicorn has no such rule).
@@ -69,6 +78,10 @@ settings! {
 
     /// Seconds for which a client may be silent in the middle of a request's body.
     body_timeout: Seconds = Int(30), Workers, "--body-timeout SECONDS", SINCE_OWN;
+
+    /// Bytes of a request's body that must come in each second, on average over 10 seconds; a slower one is answered
+    /// with 408. Time in which the worker does not read does not count. 0 allows any rate.
+    body_min_rate: Count = Int(0), Workers, "--body-min-rate BYTES", SINCE_OWN;
 
     /// Seconds for which a client may take nothing of a response that waits for it.
     write_timeout: Seconds = Int(60), Workers, "--write-timeout SECONDS", SINCE_OWN;
@@ -106,6 +119,11 @@ settings! {
     /// Most bytes of a request body. A larger one is answered with 413 and its connection closed: at once where the
     /// client tells the length, else when so much has come. 0 is unlimited.
     limit_request_body: Count = Int(0), Security, "--limit-request-body BYTES", SINCE_OWN;
+
+    /// Most bytes of memory in each worker for requests that are not with the application yet. When half of it is
+    /// taken, bodies go to their files earlier; when all is, the oldest unfinished requests are answered with 503. 0 is
+    /// unlimited.
+    limit_request_memory: Count = Int(67108864), Security, "--limit-request-memory BYTES", SINCE_OWN;
 
     /// Accept header fields folded over several lines.
     permit_obsolete_folding: Flag = Flag(false), Security, "--permit-obsolete-folding", "23.0.0";

@@ -17,6 +17,9 @@ pub(crate) struct Arena {
     owner: u32,
 }
 
+// SAFETY: the mapping belongs to this value alone, and no thread has a part in it.
+unsafe impl Send for Arena {}
+
 impl Arena {
     /// Maps `count` buffers (rounded up to a power of two) of `size` bytes.
     pub(crate) fn new(count: u16, size: u32) -> io::Result<Self> {

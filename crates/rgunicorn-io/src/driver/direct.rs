@@ -20,8 +20,18 @@ pub(super) trait DirectCalls {
         handoff::give(queue, connection, message)
     }
 
+    /// Tells whether a reception that is cancelled before the next wait takes nothing until then.
+    fn may_give(&mut self, _connection: RawFd) -> bool {
+        true
+    }
+
     fn take(&mut self, queue: RawFd) -> io::Result<(Fd, Vec<u8>)> {
         handoff::take(queue).map(|(fd, message)| (fd.into(), message))
+    }
+
+    /// Closes it only: operations on it hold the file until their cancellations are submitted.
+    fn let_go(&mut self, fd: Fd) {
+        drop(fd);
     }
 
     fn try_recv(&mut self, fd: RawFd, into: &mut [u8]) -> io::Result<usize> {

@@ -17,6 +17,7 @@
 //! | `flush` `wait` | submit; `wait` alone sleeps, and alone delivers completions |
 //! | `buffer` `set_held` `release` | handle received bytes |
 //! | `accept` `give` `take` `try_recv` `shutdown` `is_half_closed` `is_reset` `now` | are answered at once |
+//! | `peek_recv` `give_armed` `let_go` | give a connection away from another thread |
 //! | `name` `fileno` `in_flight` `queued_sends` `stats` | tell about the driver |
 //! | `forget_after_fork` | ends the copy in a forked child |
 //!
@@ -41,7 +42,6 @@ mod types;
 mod uring;
 
 use std::io;
-use std::marker::PhantomData;
 use std::net::Shutdown;
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -64,7 +64,9 @@ pub const READABLE: u32 = libc::POLLIN as u32;
 /// Poll mask: bytes can be written.
 pub const WRITABLE: u32 = libc::POLLOUT as u32;
 
-/// One thread's door to the kernel. Made after the fork (and after setuid) by the thread that uses it.
+/// One thread's door to the kernel. Made after the fork (and after setuid) by the thread that uses it. While that one
+/// is elsewhere and cannot use it, another one may call what enters no ring: `peek_recv`, `recv_cancel`, `give_armed`,
+/// `let_go` and what is answered at once.
 ///
 /// The kinds of its methods are in the [module's table](self).
 ///
@@ -73,8 +75,6 @@ pub const WRITABLE: u32 = libc::POLLOUT as u32;
 /// code, use `send_cancel` and wait before.
 pub struct Driver {
     backend: Backend,
-    /// A ring belongs to its thread.
-    not_send: PhantomData<*const ()>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "there is one per thread")]
@@ -145,7 +145,7 @@ impl Driver {
     }
 
     fn of(backend: Backend) -> Self {
-        Self { backend, not_send: PhantomData }
+        Self { backend }
     }
 
     /// Returns `"uring"`, `"epoll"` or `"sim"`.
@@ -261,6 +261,30 @@ impl Driver {
     /// `WouldBlock` if a sibling was faster; whatever accept4(2) says otherwise.
     pub fn accept(&mut self, listener: RawFd) -> io::Result<(Fd, PeerAddr)> {
         each!(&mut self.backend, d => d.accept(listener))
+    }
+
+    /// Returns what the kernel has delivered of a reception and no wait has brought: it stays where it is.
+    pub fn peek_recv(&mut self, op: OpKey) -> Vec<u8> {
+        each!(&mut self.backend, d => d.peek_recv(op))
+    }
+
+    /// Puts a connection into the handoff queue whose only operation is a reception, which is to be ended
+    /// (`recv_cancel`) before the next wait: until then it takes nothing. What it has taken is in `peek_recv`.
+    ///
+    /// # Errors
+    /// As for [`Driver::give`]; `WouldBlock`, and not `ResourceBusy`, if the reception could take something all the
+    /// same: after the next wait it cannot.
+    pub fn give_armed(&mut self, queue: RawFd, connection: RawFd, message: &[u8]) -> io::Result<()> {
+        if !each!(&mut self.backend, d => d.may_give(connection)) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        each!(&mut self.backend, d => d.give(queue, connection, message))
+    }
+
+    /// Closes a descriptor whose file lives on elsewhere, without a call that waits for the kernel to let go of it:
+    /// cancellations of its operations take effect with the next wait.
+    pub fn let_go(&mut self, fd: Fd) {
+        each!(&mut self.backend, d => d.let_go(fd));
     }
 
     /// Puts a connection into the handoff queue, with a message of at most

@@ -51,6 +51,8 @@ pub(crate) enum Op {
         ended: bool,
         /// Armed for one buffer only, because there are few (io_uring only).
         single: bool,
+        /// The round of submissions that it is part of (io_uring only).
+        round: u16,
     },
     /// One-shot poll; `accept` marks the wake-up of a shared listener.
     Poll { token: Token, mask: u32, accept: bool },
@@ -81,7 +83,7 @@ pub(crate) struct OpTable {
 impl Op {
     /// Returns a reception that begins.
     pub(crate) fn recv(token: Token) -> Self {
-        Self::Recv { token, by_poll: false, deferred: 0, ended: false, single: false }
+        Self::Recv { token, by_poll: false, deferred: 0, ended: false, single: false, round: 0 }
     }
 }
 

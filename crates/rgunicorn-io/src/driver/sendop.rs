@@ -23,6 +23,9 @@ pub(crate) struct SendOp {
     message: libc::msghdr,
 }
 
+// SAFETY: its pointers lead into itself and into memory that it owns, and no thread has a part in either.
+unsafe impl Send for SendOp {}
+
 impl std::fmt::Debug for SendOp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SendOp({:?}, {} of {} bytes)", self.token, self.sent, self.buf.len())

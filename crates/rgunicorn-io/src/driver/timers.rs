@@ -128,9 +128,23 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
         self.links.get(key as usize).map(|link| (key, link.at & !CLASS_MASK))
     }
 
+    /// Returns the keys with a deadline of one class, and these, in their order.
+    pub fn of_class(&self, class: u8) -> impl Iterator<Item = (u32, Instant)> + '_ {
+        let first = self.first.get(usize::from(class)).copied().unwrap_or(NONE);
+        let next = |key: &u32| self.links.get(*key as usize).map(|link| link.next);
+        std::iter::successors(Some(first), next)
+            .filter_map(|key| self.links.get(key as usize).map(|link| (key, Instant(link.at & !CLASS_MASK))))
+    }
+
     /// Returns the nearest deadline.
     pub fn next(&self) -> Option<Instant> {
         (0..CLASSES).filter_map(|list| self.head(list)).map(|(_, at)| Instant(at)).min()
+    }
+
+    /// Returns the key that comes first in a class, and its deadline.
+    pub fn first(&self, class: u8) -> Option<(u32, Instant)> {
+        let key = *self.first.get(usize::from(class))?;
+        Some((key, self.at(key)?))
     }
 
     /// Takes the deadline out that has been due for longest: its key and class.
@@ -163,6 +177,12 @@ mod tests {
         }
         deadlines.clear(2);
         deadlines.set(5, 1, Instant(500));
+        assert_eq!((deadlines.first(1), deadlines.first(0)), (Some((4, Instant(16))), None));
+        deadlines.set(6, 0, Instant(2000));
+        let listed = [(4, 16), (3, 160), (0, 320), (1, 400), (5, 496)].map(|(key, at)| (key, Instant(at)));
+        assert_eq!(deadlines.of_class(1).collect::<Vec<_>>(), listed);
+        deadlines.clear(6);
+        assert_eq!(deadlines.of_class(0).next(), None);
         let expired: Vec<_> = std::iter::from_fn(|| deadlines.pop_expired(Instant(1000))).collect();
         assert_eq!(expired, [(4, 1), (3, 1), (0, 1), (1, 1), (5, 1)]);
         assert!(deadlines.is_empty());

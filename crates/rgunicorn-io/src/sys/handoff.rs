@@ -18,8 +18,8 @@ use nix::sys::socket::{
 
 use super::inherited;
 
-/// Bytes of a message at most.
-pub const HANDOFF_MESSAGE_BYTES_MAX: usize = 256;
+/// Bytes of a message at most. With what the kernel adds it takes 8 KiB of memory, so that two fit.
+pub const HANDOFF_MESSAGE_BYTES_MAX: usize = 7 * 1024 + 256;
 
 /// The size of the queue: about 20 messages, as the kernel counts them. What it holds waits for a worker that has time,
 /// and its giver no longer serves it.

@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod atfork;
+pub mod biased;
 pub mod clock;
 pub mod daemon;
 pub mod exec;
@@ -19,6 +20,7 @@ pub mod peer;
 pub mod pidfile;
 pub mod place;
 pub mod process;
+pub mod readiness;
 pub mod shared;
 pub mod signal;
 mod signal_ring;

@@ -5,7 +5,8 @@ use super::check;
 use super::signal::Signal;
 use std::ffi::CString;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::Duration;
 
 /// A process id.
 pub type Pid = i32;
@@ -119,6 +120,28 @@ pub fn set_name(name: &str) {
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: _exit does not return and runs none of the program's code.
     unsafe { libc::_exit(status) }
+}
+
+/// Looks until the kernel has taken a thread off its list that has been joined, and the pause between them.
+const THREAD_LOOKS_MAX: u32 = 100;
+const THREAD_LOOK_PAUSE: Duration = Duration::from_micros(100);
+
+/// Counts the threads of this process; `None` without /proc.
+pub fn thread_count() -> Option<u64> {
+    // A directory has two links and one for each directory in it.
+    std::fs::metadata("/proc/self/task").ok().map(|tasks| tasks.nlink().saturating_sub(2))
+}
+
+/// Waits, within bounds, until this process has fewer threads than `count`: one that has been joined is still counted
+/// for a moment.
+pub fn await_thread_count_below(count: Option<u64>) {
+    let Some(count) = count else { return };
+    for _ in 0..THREAD_LOOKS_MAX {
+        if thread_count().is_none_or(|now| now < count) {
+            return;
+        }
+        std::thread::sleep(THREAD_LOOK_PAUSE);
+    }
 }
 
 /// Returns the calling process's soft limit of open descriptors (RLIMIT_NOFILE).

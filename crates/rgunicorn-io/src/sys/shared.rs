@@ -42,6 +42,10 @@ struct BoardHeader {
     slots_used: AtomicU32,
     /// The age of the worker that recycles itself; 0 while none does.
     recycling: AtomicU64,
+    /// Connections that workers have put into the handoff queue so far.
+    given: AtomicU64,
+    /// Connections that workers have taken out of it.
+    taken: AtomicU64,
 }
 
 /// The values of one worker. One cache line (64 bytes), so that two workers never write to the same one.
@@ -58,8 +62,6 @@ struct Cells {
     connections: AtomicU32,
     /// Requests begun since the worker started.
     requests: AtomicU64,
-    /// Nanoseconds of the monotonic clock when it last accepted a connection; 0 before the first.
-    accepted: AtomicU64,
     /// An [`Accepting`].
     accepting: AtomicU32,
     /// 1 once it has begun to leave.
@@ -178,6 +180,27 @@ impl Scoreboard {
         self.0.handoff.as_ref().map(HandoffQueue::ends)
     }
 
+    /// Counts a connection that has been put into the handoff queue.
+    pub fn count_given(&self) {
+        self.header().given.fetch_add(1, Relaxed);
+    }
+
+    /// Counts one that has been taken out of it.
+    pub fn count_taken(&self) {
+        self.header().taken.fetch_add(1, Relaxed);
+    }
+
+    /// Returns how many have been taken out of it so far.
+    pub fn taken(&self) -> u64 {
+        self.header().taken.load(Relaxed)
+    }
+
+    /// Returns how many are in it: about, for a worker that is killed between an act and its count leaves one too many
+    /// or too few behind.
+    pub fn under_way(&self) -> u64 {
+        self.header().given.load(Relaxed).saturating_sub(self.taken())
+    }
+
     /// Empties the siblings' eventfd. To be done by each worker that was woken: the first one ends the wake-up.
     ///
     /// # Errors
@@ -277,8 +300,6 @@ pub struct SlotReading {
     pub connections: u32,
     /// Requests begun since the worker started.
     pub requests: u64,
-    /// When it last accepted a connection; `None` before the first.
-    pub accepted: Option<Instant>,
     /// The worker's readiness for a new connection.
     pub accepting: Accepting,
     /// The worker has begun to leave.
@@ -305,7 +326,6 @@ fn reading(cells: &Cells) -> SlotReading {
         booted: cells.booted.load(Relaxed) != 0,
         connections: cells.connections.load(Relaxed),
         requests: cells.requests.load(Relaxed),
-        accepted: instant(&cells.accepted),
         accepting: match cells.accepting.load(Relaxed) {
             0 => Accepting::No,
             1 => Accepting::BusyDisarmed,
@@ -435,14 +455,6 @@ impl Slot {
         self.put(|cells| &cells.connections, connections);
     }
 
-    /// Says "I have accepted a connection, and now there are so many".
-    pub fn set_accepted(&self, now: Instant, connections: u32) {
-        if let Some(cells) = self.own_cells() {
-            cells.accepted.store(now.0.max(1), Relaxed);
-            cells.connections.store(connections, Relaxed);
-        }
-    }
-
     /// Says what becomes of new connections here.
     pub fn set_accepting(&self, accepting: Accepting) {
         self.put(|cells| &cells.accepting, accepting as u32);
@@ -479,7 +491,7 @@ impl Slot {
         for cell in [&cells.booted, &cells.connections, &cells.accepting, &cells.leaving, &cells.replaced] {
             cell.store(0, Relaxed);
         }
-        for cell in [&cells.beat, &cells.requests, &cells.accepted, &cells.stuck] {
+        for cell in [&cells.beat, &cells.requests, &cells.stuck] {
             cell.store(0, Relaxed);
         }
     }

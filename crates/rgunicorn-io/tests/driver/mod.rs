@@ -206,6 +206,11 @@ impl Rig {
         self.driver.wait(Some(NAP), &mut self.out).unwrap();
     }
 
+    /// One wait that does not sleep.
+    pub(crate) fn look(&mut self) {
+        self.driver.wait(Some(Duration::ZERO), &mut self.out).unwrap();
+    }
+
     /// A listener that siblings share, and how to connect to it.
     pub(crate) fn listener(&self) -> Listener {
         match &self.net {

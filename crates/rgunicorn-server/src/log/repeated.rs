@@ -21,6 +21,10 @@ pub const REPEATED_PERIOD: Duration = Duration::from_secs(1);
 pub enum RepeatedLine {
     /// Accepting pauses. Once a second says it all, and how often it was tried says nothing.
     AcceptPaused,
+    /// Requests are refused for want of memory: likewise.
+    Overload,
+    /// Connections are closed to make room for new ones: likewise.
+    RoomMade,
     /// The driver refuses a poll or a reception.
     DriverRefused,
     /// A socket has an error that is no disconnection.
@@ -42,7 +46,12 @@ const KINDS: usize = RepeatedLine::Handoff as usize + 1;
 
 impl RepeatedLine {
     fn lines_max(self) -> u32 {
-        if self == Self::AcceptPaused { 1 } else { REPEATED_LINES_MAX }
+        if self.says_it_all() { 1 } else { REPEATED_LINES_MAX }
+    }
+
+    /// Tells whether one line a second is all that there is to know.
+    fn says_it_all(self) -> bool {
+        matches!(self, Self::AcceptPaused | Self::Overload | Self::RoomMade)
     }
 }
 
@@ -72,7 +81,7 @@ impl RepeatedLines {
         }
         if window.written.fetch_add(1, Relaxed) < line.lines_max() {
             let left_out = window.left_out.swap(0, Relaxed);
-            return Some(if line == RepeatedLine::AcceptPaused { 0 } else { left_out });
+            return Some(if line.says_it_all() { 0 } else { left_out });
         }
         // Not on and on: the count must not come round to the lines that are let through.
         window.written.store(line.lines_max(), Relaxed);

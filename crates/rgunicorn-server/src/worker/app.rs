@@ -32,6 +32,20 @@ pub trait App {
     /// Notes, for the access log, a request that the server has answered by itself. Its head may not be complete.
     fn refused(&self, _reactor: &Reactor, _request: Box<Request>, _status: u16) {}
 
+    /// Takes back the oldest request for which `wanted` holds, of those that wait for a thread. `None`: there is none,
+    /// or the application has no threads.
+    fn take_back(&self, _wanted: &dyn Fn(&Request) -> bool) -> Option<Box<Request>> {
+        None
+    }
+
+    /// Takes a request again that it has given back, as the one that waits for longest.
+    fn put_back(&self, _reactor: &Reactor, _request: Box<Request>) {}
+
+    /// Returns the memory of requests that were given to it and have not begun: they wait for a thread.
+    fn waiting_bytes(&self) -> usize {
+        0
+    }
+
     /// Tells whether this process is a child that the application forked: nothing of the reactor may be used.
     fn is_forked_child(&self) -> bool {
         false

@@ -5,11 +5,24 @@ use std::time::Duration;
 use rgunicorn_http::{BODY_BYTES_CAP, proxy};
 use rgunicorn_settings::Networks;
 
+/// Rules of the handoff of connections.
+#[derive(Clone, Copy, Debug)]
+pub struct HandoffConfig {
+    /// Idle connections go to other workers when this one leaves and they go on, or has more than they (`handoff`).
+    pub works: bool,
+    /// For how long the application works until what waits for it goes to other workers; 0 is for ever
+    /// (`handoff_after_ms`).
+    pub after: Duration,
+}
+
 /// Settings and limits of one worker. [`Default`] gives Gunicorn's defaults where Gunicorn has the setting.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
     /// Open connections at most; at the limit the worker stops accepting (`worker_connections`).
     pub connections_max: usize,
+    /// How long a connection must have been idle, or its request unfinished, until it may be closed for a new one that
+    /// waits at the limit; zero means never (`evict_after`).
+    pub evict_after: Duration,
     /// Idle time allowed on a kept-alive connection; zero turns keep-alive off (`keepalive`).
     pub keepalive: Duration,
     /// Answer every request with `Connection: close` (worker type `sync`).
@@ -24,6 +37,8 @@ pub struct WorkerConfig {
     pub header_timeout: Duration,
     /// Silence allowed while a request body is received.
     pub body_stall_timeout: Duration,
+    /// Bytes of a request body that must come in each second, on average; zero allows any rate (`body_min_rate`).
+    pub body_bytes_per_s_min: u32,
     /// Time without progress allowed while a response waits for its reader.
     pub write_stall_timeout: Duration,
     /// How long late input is read away after the write side was shut (Gunicorn: 2 s).
@@ -35,6 +50,9 @@ pub struct WorkerConfig {
     /// Request body bytes kept in memory; a larger body goes to an unlinked temporary file. nginx keeps 16 KiB;
     /// form posts and API calls fit into this without touching a disk.
     pub body_memory_bytes_max: usize,
+    /// Memory for requests that are not with the application yet: unfinished ones, those that wait for their turn,
+    /// and bytes of later ones (`limit_request_memory`).
+    pub request_memory_bytes_max: usize,
     /// Call the application as soon as a request's head is complete, and let it read the body while that
     /// arrives: for one that can wait without holding up the others.
     pub stream_bodies: bool,
@@ -52,8 +70,8 @@ pub struct WorkerConfig {
     pub requests_max: u64,
     /// All listeners are other workers' too: one that has had its `requests_max` leaves to them what waits there.
     pub shares_listeners: bool,
-    /// Idle connections go to other workers when this one leaves and they go on (`handoff`).
-    pub handoff: bool,
+    /// When connections go to other workers.
+    pub handoff: HandoffConfig,
     /// How long a stopping worker may finish its requests (`graceful_timeout`).
     pub graceful_timeout: Duration,
     /// Longest sleep of an idle worker: heartbeat and parent check happen at least this often.
@@ -68,6 +86,12 @@ pub struct WorkerConfig {
 }
 
 impl WorkerConfig {
+    /// Computes the part of the memory for requests that each connection may count on, whatever the others hold: half
+    /// of it, divided by all.
+    pub(crate) fn request_share_bytes(&self) -> usize {
+        self.request_memory_bytes_max / 2 / self.connections_max.max(1)
+    }
+
     /// Computes how long a new connection may send nothing: it is an idle one until its first byte, for balancers and
     /// browsers open connections ahead of their requests. A short `keepalive`, or none, is about the time after an
     /// answer, and leaves a new client the time that it has for a head.
@@ -80,16 +104,19 @@ impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
             connections_max: 1000,
+            evict_after: Duration::from_secs(1),
             keepalive: Duration::from_secs(2),
             close_always: false,
             threads: 0,
             header_timeout: Duration::from_secs(10),
             body_stall_timeout: Duration::from_secs(30),
+            body_bytes_per_s_min: 0,
             write_stall_timeout: Duration::from_secs(60),
             linger_timeout: Duration::from_secs(2),
             linger_bytes_max: 64 * 1024,
             body_bytes_max: BODY_BYTES_CAP,
             body_memory_bytes_max: 512 * 1024,
+            request_memory_bytes_max: 64 * 1024 * 1024,
             stream_bodies: false,
             body_window_bytes_max: 64 * 1024,
             unread_body_bytes_max: 64 * 1024,
@@ -97,7 +124,7 @@ impl Default for WorkerConfig {
             abandon_timeout: Duration::from_secs(5),
             requests_max: 0,
             shares_listeners: true,
-            handoff: true,
+            handoff: HandoffConfig { works: true, after: Duration::from_millis(5) },
             graceful_timeout: Duration::from_secs(30),
             idle_wait_max: Duration::from_secs(1),
             handling_time_max: Duration::from_millis(2),

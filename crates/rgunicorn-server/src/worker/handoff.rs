@@ -1,16 +1,19 @@
 //! The worker's way to give connections away: whether there is one, and when it is tried again.
 
+use std::io;
 use std::time::Duration;
 
 use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::handoff::HandoffEnds;
-use rgunicorn_io::sys::shared::{Accepting, Slot};
+use rgunicorn_io::sys::shared::Slot;
+
+use super::siblings::Siblings;
 
 /// How soon a worker tries again that has found the queue full, or no sibling that takes connections.
 const GIVE_AGAIN: Duration = Duration::from_millis(2);
-/// A sibling that has begun its work so recently will be back in a moment, as a rule. What is given to one that works
-/// for longer waits for it, and its giver could have served it.
-const TAKER_BUSY_MAX: Duration = Duration::from_millis(20);
+
+/// The time after which what waiting siblings have not taken is not there.
+const UNTAKEN_MAX: Duration = Duration::from_millis(20);
 
 /// The giving end of the handoff queue. What is taken from it passes through the acceptor.
 #[derive(Debug, Default)]
@@ -18,12 +21,16 @@ pub(crate) struct Handoff {
     ends: Option<HandoffEnds>,
     /// The queue was full, or nobody there to empty it.
     retry_at: Option<Instant>,
+    refused: Option<io::Error>,
+    /// Connections that all workers had taken at the last look, and since when it is so many.
+    taken: u64,
+    taken_at: Instant,
 }
 
 impl Handoff {
     /// Takes the queue, if there is one.
     pub(crate) fn new(ends: Option<HandoffEnds>) -> Self {
-        Self { ends, retry_at: None }
+        Self { ends, ..Self::default() }
     }
 
     /// Returns the queue if it is time to give, and a sibling takes connections.
@@ -32,16 +39,47 @@ impl Handoff {
             return None;
         }
         self.retry_at = None;
-        let ends = self.ends.filter(|_| has_taker(slot, now));
+        let ends = self.ends.filter(|_| Siblings::of(slot, now).can_take());
         if ends.is_none() {
             self.retry_later(now);
         }
         ends
     }
 
+    /// Counts the siblings that wait for connections, as far as none is on its way to them.
+    pub(crate) fn takers(&mut self, slot: &Slot, now: Instant) -> u64 {
+        let (idle, board) = (Siblings::of(slot, now).idle, slot.board());
+        let (taken, under_way) = (board.taken(), board.under_way());
+        if under_way == 0 || taken != self.taken {
+            (self.taken, self.taken_at) = (taken, now);
+        }
+        // A worker that was killed may have left one behind in the count that is not in the queue.
+        if now.since(self.taken_at) >= UNTAKEN_MAX { idle } else { idle.saturating_sub(under_way) }
+    }
+
+    /// Tells whether there is a queue that takes connections.
+    pub(crate) fn works(&self) -> bool {
+        self.ends.is_some()
+    }
+
     /// Notes that there is more to give than the queue takes now.
     pub(crate) fn retry_later(&mut self, now: Instant) {
         self.retry_at = Some(now.after(GIVE_AGAIN));
+    }
+
+    /// Returns the queue, if there is one.
+    pub(crate) fn ends(&self) -> Option<HandoffEnds> {
+        self.ends
+    }
+
+    /// Gives nothing any more, because the kernel does not let it pass.
+    pub(crate) fn refuse(&mut self, error: io::Error) {
+        *self = Self { refused: Some(error), ..Self::default() };
+    }
+
+    /// Takes out the reason, once.
+    pub(crate) fn take_refusal(&mut self) -> Option<io::Error> {
+        self.refused.take()
     }
 
     /// Gives nothing any more.
@@ -60,22 +98,9 @@ impl Handoff {
     }
 }
 
-/// Tells whether another worker waits for connections, or will in a moment.
-fn has_taker(slot: &Slot, now: Instant) -> bool {
-    let own = slot.read().age;
-    slot.board().readings().any(|reading| {
-        let takes = match reading.accepting {
-            Accepting::Waiting => true,
-            Accepting::BusyDisarmed => reading.beat.is_some_and(|at| now.since(at) < TAKER_BUSY_MAX),
-            Accepting::No | Accepting::BusyArmed => false,
-        };
-        reading.age != own && reading.booted && !reading.leaving && takes
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use rgunicorn_io::sys::shared::Scoreboard;
+    use rgunicorn_io::sys::shared::{Accepting, Scoreboard};
 
     use super::*;
 

@@ -8,11 +8,17 @@ use std::net::{IpAddr, SocketAddr};
 use rgunicorn_http::proxy::{Addresses, Protocol, ProxyHeader};
 use rgunicorn_io::driver::PeerAddr;
 use rgunicorn_io::sys::clock::Instant;
+use rgunicorn_io::sys::handoff::HANDOFF_MESSAGE_BYTES_MAX;
 
 use super::conn::proxy_header::ProxyHeaderState;
 
 /// The first byte of a message.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Bytes of fields in a message at most.
+const FIELDS_BYTES_MAX: usize = 256;
+/// Bytes that may go with a connection: requests without a body, and with a small one. More stays where it is.
+pub(crate) const HANDOVER_DATA_BYTES_MAX: usize = 7 * 1024;
+const _: () = assert!(FIELDS_BYTES_MAX + HANDOVER_DATA_BYTES_MAX <= HANDOFF_MESSAGE_BYTES_MAX);
 
 /// An established connection between two requests, as one worker describes it to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +41,8 @@ pub(crate) struct Handover {
 }
 
 impl Handover {
-    /// Returns the message.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// Returns the message. `data`: what was received and not answered, at most [`HANDOVER_DATA_BYTES_MAX`].
+    pub(crate) fn encode(&self, data: &[u8]) -> Vec<u8> {
         let mut message =
             vec![VERSION, self.trusted.into(), self.served.into(), proxy_state_code(self.proxy_state)];
         for number in [self.listener, self.requests, self.deadline.0] {
@@ -47,17 +53,22 @@ impl Handover {
             PeerAddr::V4 { addr, port } => put_address(&mut message, IpAddr::from(addr), port),
             PeerAddr::V6 { addr, port } => put_address(&mut message, IpAddr::from(addr), port),
         }
-        if let Some(ProxyHeader { protocol, addresses }) = self.proxied {
-            message.push(protocol_code(protocol));
-            for end in addresses.iter().flat_map(|Addresses { source, destination }| [source, destination]) {
-                put_address(&mut message, end.ip(), end.port());
+        match self.proxied {
+            None => message.push(NO_PROXY_HEADER),
+            Some(ProxyHeader { protocol, addresses: None }) => message.extend([protocol_code(protocol), 0]),
+            Some(ProxyHeader { protocol, addresses: Some(Addresses { source, destination }) }) => {
+                message.push(protocol_code(protocol));
+                put_address(&mut message, source.ip(), source.port());
+                put_address(&mut message, destination.ip(), destination.port());
             }
         }
+        debug_assert!(message.len() <= FIELDS_BYTES_MAX, "{} bytes of fields", message.len());
+        message.extend_from_slice(data);
         message
     }
 
-    /// Reads a message; `None` if it is none, or one of another version.
-    pub(crate) fn decode(message: &[u8]) -> Option<Self> {
+    /// Reads a message and what came with it; `None` if it is none, or one of another version.
+    pub(crate) fn decode(message: &[u8]) -> Option<(Self, &[u8])> {
         let mut fields = Fields(message);
         if fields.byte()? != VERSION {
             return None;
@@ -66,10 +77,13 @@ impl Handover {
         let proxy_state = proxy_state(fields.byte()?)?;
         let [listener, requests, deadline] = [fields.number()?, fields.number()?, fields.number()?];
         let peer = fields.address()?.map_or(PeerAddr::Unix, PeerAddr::from);
-        let proxied = if fields.is_empty() { None } else { Some(fields.proxy_header()?) };
+        let proxied = match fields.byte()? {
+            NO_PROXY_HEADER => None,
+            code => Some(fields.proxy_header(code)?),
+        };
         let deadline = Instant(deadline);
         let read = Self { listener, peer, trusted, served, proxy_state, proxied, requests, deadline };
-        fields.is_empty().then_some(read)
+        Some((read, fields.0))
     }
 }
 
@@ -77,10 +91,6 @@ impl Handover {
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     fn bytes<const COUNT: usize>(&mut self) -> Option<[u8; COUNT]> {
         let (bytes, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
@@ -111,13 +121,13 @@ impl Fields<'_> {
         Some(Some(SocketAddr::new(ip, self.bytes().map(u16::from_le_bytes)?)))
     }
 
-    fn proxy_header(&mut self) -> Option<ProxyHeader> {
-        let protocol = protocol(self.byte()?)?;
-        if self.is_empty() {
-            return Some(ProxyHeader { protocol, addresses: None });
-        }
-        let (source, destination) = (self.address()??, self.address()??);
-        Some(ProxyHeader { protocol, addresses: Some(Addresses { source, destination }) })
+    fn proxy_header(&mut self, code: u8) -> Option<ProxyHeader> {
+        let protocol = protocol(code)?;
+        let addresses = match self.address()? {
+            None => None,
+            Some(source) => Some(Addresses { source, destination: self.address()?? }),
+        };
+        Some(ProxyHeader { protocol, addresses })
     }
 }
 
@@ -140,6 +150,9 @@ const PROXY_STATES: [ProxyHeaderState; 3] =
 
 const PROTOCOLS: [Protocol; 5] =
     [Protocol::Tcp4, Protocol::Tcp6, Protocol::Local, Protocol::Unspec, Protocol::Unknown];
+
+/// Stands for no PROXY header where the code of its protocol would be.
+const NO_PROXY_HEADER: u8 = u8::MAX;
 
 fn proxy_state_code(state: ProxyHeaderState) -> u8 {
     code(&PROXY_STATES, state)
@@ -165,7 +178,6 @@ fn code<T: PartialEq>(table: &[T], value: T) -> u8 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rgunicorn_io::sys::handoff::HANDOFF_MESSAGE_BYTES_MAX;
 
     use super::*;
 
@@ -195,27 +207,29 @@ mod tests {
         }
     }
 
+    fn data() -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(any::<u8>(), 0..50)
+    }
+
     proptest! {
         #[test]
-        fn what_is_written_is_read(handover in handover()) {
-            let message = handover.encode();
-            prop_assert!(message.len() <= HANDOFF_MESSAGE_BYTES_MAX);
-            prop_assert_eq!(Handover::decode(&message), Some(handover));
+        fn what_is_written_is_read(handover in handover(), data in data()) {
+            let message = handover.encode(&data);
+            prop_assert!(message.len() <= FIELDS_BYTES_MAX + data.len());
+            prop_assert_eq!(Handover::decode(&message), Some((handover, &*data)));
         }
 
         #[test]
-        fn a_message_that_is_cut_or_longer_is_another_one_or_none(handover in handover(), cut in 0_usize..100) {
-            let mut message = handover.encode();
+        fn a_message_that_is_cut_is_another_one_or_none(handover in handover(), cut in 0_usize..100) {
+            let message = handover.encode(&[]);
             let cut = cut % message.len();
-            prop_assert_ne!(Handover::decode(&message[..cut]), Some(handover));
-            message.push(0);
-            prop_assert_ne!(Handover::decode(&message), Some(handover));
+            prop_assert_eq!(Handover::decode(&message[..cut]), None);
         }
 
         #[test]
         fn any_bytes_are_read_or_refused(message in proptest::collection::vec(any::<u8>(), 0..100)) {
-            if let Some(handover) = Handover::decode(&message) {
-                prop_assert_eq!(handover.encode(), message);
+            if let Some((handover, data)) = Handover::decode(&message) {
+                prop_assert_eq!(handover.encode(data), message);
             }
         }
     }

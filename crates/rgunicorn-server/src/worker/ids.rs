@@ -14,6 +14,19 @@ pub(crate) struct ConnId {
     pub(crate) generation: u32,
 }
 
+impl ConnId {
+    /// Returns it as a number.
+    pub(crate) fn to_number(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// Makes it of what [`Self::to_number`] gave.
+    #[expect(clippy::cast_possible_truncation, reason = "the two fields of a packed id")]
+    pub(crate) fn from_number(number: u64) -> Self {
+        Self { index: number as u32, generation: (number >> 32) as u32 }
+    }
+}
+
 /// Names one request for as long as it is in progress; a stale id is harmless, every call with it answers `Gone`. A
 /// connection carries its requests one after the other, and an id of one never reaches the next.
 ///
@@ -31,14 +44,12 @@ pub struct RequestId {
 impl RequestId {
     /// Returns it as numbers; the last is never 0.
     pub fn to_numbers(self) -> [u64; 3] {
-        let conn = u64::from(self.conn.generation) << 32 | u64::from(self.conn.index);
-        [conn, self.conn_number, self.sequence]
+        [self.conn.to_number(), self.conn_number, self.sequence]
     }
 
     /// Makes it of what [`Self::to_numbers`] gave; `None` if the last number is 0.
-    #[expect(clippy::cast_possible_truncation, reason = "the two fields of a packed id")]
     pub fn from_numbers([conn, conn_number, sequence]: [u64; 3]) -> Option<Self> {
-        let conn = ConnId { index: conn as u32, generation: (conn >> 32) as u32 };
+        let conn = ConnId::from_number(conn);
         (sequence != 0).then_some(Self { conn, conn_number, sequence })
     }
 }

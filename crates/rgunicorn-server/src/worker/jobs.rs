@@ -17,6 +17,20 @@ pub(crate) enum Job {
 }
 
 impl Job {
+    /// Returns the request, if it is to be begun.
+    pub(crate) fn call(&self) -> Option<&Request> {
+        if let Self::Call(request) = self { Some(request) } else { None }
+    }
+
+    /// Counts the memory of a request that waits for the application.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Call(request) => request.held_bytes(),
+            Self::Resume(_) | Self::Abandon(_) | Self::Refused(..) => 0,
+        }
+    }
+
     /// Returns the request that it is about.
     pub(crate) fn id(&self) -> RequestId {
         match self {

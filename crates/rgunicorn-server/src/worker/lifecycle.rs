@@ -73,6 +73,7 @@ impl Lifecycle {
             acceptor.begin_drain(io);
         }
         self.see_to_idle(begins, acceptor, handoff, io);
+        acceptor.take_given_at_end(io);
         let for_others = io.setup.retires()
             || leaves_queue_to_others(&handles.slot, config.shares_listeners, handles.parent);
         // A client that connects later must be refused, or go to another worker, and not wait in vain.

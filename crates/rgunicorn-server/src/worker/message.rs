@@ -41,6 +41,13 @@ pub struct Request {
     pub refused: Option<u16>,
 }
 
+impl Request {
+    /// Counts the memory that its head and its body take.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.head.held_bytes() + self.body.held_bytes()
+    }
+}
+
 /// The fate of bytes given to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {

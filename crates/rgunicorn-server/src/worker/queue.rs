@@ -1,6 +1,7 @@
 //! Requests on their way from the loop to the threads that run the application.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::Request;
@@ -11,6 +12,8 @@ use super::Request;
 pub struct RequestQueue {
     waiting: Mutex<Waiting>,
     filled: Condvar,
+    /// See [`Self::held_bytes`].
+    held_bytes: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +33,7 @@ impl RequestQueue {
             if waiting.closed {
                 return Err(request);
             }
+            self.held_bytes.fetch_add(request.held_bytes(), Relaxed);
             waiting.requests.push_back(request);
         }
         self.filled.notify_one();
@@ -44,10 +48,37 @@ impl RequestQueue {
                 return None;
             }
             if let Some(request) = waiting.requests.pop_front() {
+                self.held_bytes.fetch_sub(request.held_bytes(), Relaxed);
                 return Some(request);
             }
             waiting = self.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Takes out the oldest request for which `wanted` holds, if one waits. Does not block.
+    pub fn take_waiting(&self, wanted: &dyn Fn(&Request) -> bool) -> Option<Box<Request>> {
+        let requests = &mut self.waiting().requests;
+        let at = requests.iter().position(|request| wanted(request))?;
+        let request = requests.remove(at)?;
+        self.held_bytes.fetch_sub(request.held_bytes(), Relaxed);
+        Some(request)
+    }
+
+    /// Puts a request before all that wait. Gives it back when the pool is closed.
+    ///
+    /// # Errors
+    /// The request, if the pool is closed.
+    pub fn put_back(&self, request: Box<Request>) -> Result<(), Box<Request>> {
+        {
+            let mut waiting = self.waiting();
+            if waiting.closed {
+                return Err(request);
+            }
+            self.held_bytes.fetch_add(request.held_bytes(), Relaxed);
+            waiting.requests.push_front(request);
+        }
+        self.filled.notify_one();
+        Ok(())
     }
 
     /// Returns how many requests wait for a thread.
@@ -55,11 +86,17 @@ impl RequestQueue {
         self.waiting().requests.len()
     }
 
+    /// Returns the memory of requests that wait for a thread.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Relaxed)
+    }
+
     /// Takes no more, and lets the threads go; requests that no thread has taken are dropped.
     pub fn close(&self) {
         let dropped = {
             let mut waiting = self.waiting();
             waiting.closed = true;
+            self.held_bytes.store(0, Relaxed);
             std::mem::take(&mut waiting.requests)
         };
         self.filled.notify_all();

@@ -1,7 +1,7 @@
 //! The reactor: the parts of a worker, and what the application may ask of them. Nothing here calls the application:
 //! events become [`Job`](super::jobs::Job)s, and `run` works through those with nothing borrowed.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -10,22 +10,26 @@ use bytes::Bytes;
 
 use rgunicorn_http::Policy;
 use rgunicorn_io::driver::Driver;
+use rgunicorn_io::sys::biased::{Biased, Borrowed};
 use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::process;
 
 use super::accept::Acceptor;
 use super::config::WorkerConfig;
 use super::conn::incoming::BodyRead;
-use super::conn::io::ConnIo;
 use super::conn::table::Connections;
+use super::core::Core;
 use super::handling::Longest;
 use super::handoff::Handoff;
+use super::helper::Helper;
 use super::ids::RequestId;
 use super::lifecycle::Lifecycle;
 use super::mailbox::TaskQueue;
 use super::memory::Memory;
 use super::message::{Flow, Hijacked};
+use super::relief::ReliefRules;
 use super::setup::{ListenerSpec, RequestCount, WorkerHandles, WorkerSetup};
+use super::spread::Spread;
 use super::turn::Turn;
 use super::wakes::Wakes;
 use crate::response::Outgoing;
@@ -44,48 +48,13 @@ pub struct WakeSources {
 
 /// The connections of one worker. Every public method borrows the parts for its own duration only.
 pub struct Reactor {
-    core: RefCell<Core>,
+    core: Biased<Core>,
+    /// Gives connections away while the application runs on this thread.
+    helper: Option<Helper>,
     pub(crate) setup: WorkerSetup,
     mailbox: Option<Arc<Mailbox>>,
     /// A signal has come since handlers were last run.
     pub(crate) signalled: Cell<bool>,
-}
-
-/// The parts that change; behind one `RefCell`, borrowed briefly.
-pub(crate) struct Core {
-    pub(crate) driver: Driver,
-    pub(crate) conns: Connections,
-    pub(crate) acceptor: Acceptor,
-    pub(crate) lifecycle: Lifecycle,
-    pub(crate) turn: Turn,
-    pub(crate) memory: Memory,
-    pub(crate) wakes: Wakes,
-    pub(crate) handoff: Handoff,
-}
-
-/// The parts of the core, borrowed for one step.
-pub(crate) struct Parts<'a> {
-    pub(crate) lifecycle: &'a mut Lifecycle,
-    pub(crate) acceptor: &'a mut Acceptor,
-    pub(crate) wakes: &'a mut Wakes,
-    pub(crate) handoff: &'a mut Handoff,
-    pub(crate) io: ConnIo<'a>,
-}
-
-impl Core {
-    /// Borrows each part by itself, those together that connections need.
-    #[inline]
-    pub(crate) fn parts<'a>(&'a mut self, setup: &'a WorkerSetup) -> Parts<'a> {
-        let Self { driver, conns, acceptor, lifecycle, turn, memory, wakes, handoff } = self;
-        let draining = lifecycle.is_draining();
-        Parts {
-            lifecycle,
-            acceptor,
-            wakes,
-            handoff,
-            io: ConnIo { conns, driver, memory, turn, draining, setup },
-        }
-    }
 }
 
 /// A count of what a worker holds; all zero (but for an operation per listener and one for the wake-up pipe) when it is
@@ -115,7 +84,8 @@ impl Reactor {
         let now = driver.now();
         let WakeSources { signals, mailbox } = wakes;
         // Simulations have neither a pipe nor siblings' wake-ups; with threads, the loop is never busy for long.
-        let polls_siblings = signals.is_some() && config.threads == 0;
+        let is_real = signals.is_some();
+        let polls_siblings = is_real && config.threads == 0;
         let core = Core {
             driver,
             conns: Connections::default(),
@@ -124,16 +94,29 @@ impl Reactor {
             turn: Turn::new(now, config.handling_time_max),
             memory: Memory::default(),
             wakes: Wakes::new(signals),
-            handoff: Handoff::new(handles.handoff.filter(|_| config.handoff)),
+            handoff: Handoff::new(handles.handoff.filter(|_| config.handoff.works)),
+            spread: Spread::default(),
         };
-        handles.control.set_handoff(config.handoff && handles.handoff.is_some());
+        handles.control.set_handoff(config.handoff.works && handles.handoff.is_some());
         let setup = WorkerSetup::new(handles, config, policy);
-        Self { core: RefCell::new(core), setup, mailbox, signalled: Cell::new(true) }
+        let core = Biased::new(core);
+        let helper = if is_real { helper(&core, &setup) } else { None };
+        Self { core, helper, setup, mailbox, signalled: Cell::new(true) }
     }
 
     /// Borrows the parts. Not while the application runs.
-    pub(crate) fn core(&self) -> RefMut<'_, Core> {
-        self.core.borrow_mut()
+    #[inline]
+    pub(crate) fn core(&self) -> Borrowed<'_, Core> {
+        self.core.borrow()
+    }
+
+    /// Has the helper look after what waits, because the application is about to work. With the core not borrowed: a
+    /// helper that is about to sleep takes a borrowed one for a sign of no work.
+    #[inline]
+    pub(crate) fn wake_helper(&self) {
+        if let Some(Err(error)) = self.helper.as_ref().map(Helper::wake) {
+            self.setup.cannot_relieve(&error);
+        }
     }
 
     /// Returns what the worker shares with other floors.
@@ -165,6 +148,12 @@ impl Reactor {
             jobs: core.conns.jobs(),
             operations: core.driver.in_flight(),
         }
+    }
+
+    /// Counts the memory of requests that are not with the application: as it is kept, and as it is found.
+    pub fn held_bytes(&self) -> [usize; 2] {
+        let conns = &self.core().conns;
+        [conns.own_bytes(), conns.find_own_bytes()]
     }
 
     /// Says how long the application had to wait for the server itself, in the worst turn. Not in a forked child, whose
@@ -300,4 +289,15 @@ impl Reactor {
     pub fn await_body(&self, id: RequestId) -> bool {
         self.core().parts(&self.setup).io.await_body(id)
     }
+}
+
+/// Makes the helper of a worker whose application runs on the loop's thread, if connections can go to siblings.
+fn helper(core: &Biased<Core>, setup: &WorkerSetup) -> Option<Helper> {
+    let WorkerConfig { handoff, threads, .. } = setup.config;
+    if !handoff.works || handoff.after.is_zero() || threads > 0 || setup.handles.handoff.is_none() {
+        return None;
+    }
+    let core = core.visitor().inspect_err(|error| setup.cannot_relieve(error)).ok()?;
+    let (slot, errors) = (setup.handles.slot.clone(), Arc::clone(&setup.handles.errors));
+    Some(Helper::new(core, slot, errors, ReliefRules::of(&setup.config)))
 }

@@ -3,22 +3,24 @@
 //!
 //! Each step borrows the parts of the reactor once; only what runs code of others lets go of them in between.
 
-use std::cell::RefMut;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use rgunicorn_io::driver::{Completion, Driver, READABLE};
+use rgunicorn_io::sys::biased::Borrowed;
 use rgunicorn_io::sys::clock;
 use rgunicorn_io::sys::net::is_lost;
 use rgunicorn_io::sys::tempfile;
 
 use super::app::{App, ExitStatus};
 use super::conn::io::ConnIo;
+use super::core::Parts;
 use super::event_source::{EventSource, is_external, token_of};
 use super::ids::ConnId;
 use super::jobs::{Job, NextJob};
-use super::reactor::{Parts, Reactor};
+use super::reactor::Reactor;
+use super::relief::needs_threads;
 use super::setup::STATUS_BROKEN;
 use crate::log::{ErrorLog, Level, RepeatedLine};
 
@@ -60,6 +62,7 @@ impl Reactor {
             self.after_wait(&mut completions);
             debug_assert!(completions.is_empty(), "the driver has no other user");
             self.run_jobs(app, false);
+            self.relieve_threads(app);
             if app.is_forked_child() {
                 return self.handles().control.quitting().unwrap_or(0);
             }
@@ -82,10 +85,16 @@ impl Reactor {
             self.handles().reopen_access_log();
         }
         let core = &mut *self.core();
-        let Parts { lifecycle, acceptor, handoff, mut io, .. } = core.parts(&self.setup);
+        core.conns.elsewhere_bytes = app.waiting_bytes();
+        let Parts { lifecycle, acceptor, handoff, spread, mut io, .. } = core.parts(&self.setup);
         lifecycle.watch_parent(&io);
+        if let Some(error) = handoff.take_refusal() {
+            self.setup.cannot_give(&error, io.turn.now());
+        }
         if control.stopping() {
             lifecycle.drain(acceptor, handoff, &mut io);
+        } else {
+            spread.begin_turn(acceptor, handoff, &mut io);
         }
         lifecycle.is_over(io.turn.now(), io.conns.is_idle()).then(|| self.setup.status_at_end.get())
     }
@@ -97,6 +106,7 @@ impl Reactor {
         let mut parts = core.parts(&self.setup);
         let Parts { acceptor, io, wakes, .. } = &mut parts;
         let polls = wakes.begin_wait(io.turn.now());
+        io.end_stalls();
         acceptor.begin_wait(io, polls);
         io.driver.set_held(io.conns.late_bytes());
         // Those that the last turn left for this one.
@@ -121,8 +131,8 @@ impl Reactor {
 
     /// Returns the driver, for operations with [`super::EXTERNAL`] tokens. To be let go of before any other method is
     /// called.
-    pub fn driver(&self) -> RefMut<'_, Driver> {
-        RefMut::map(self.core(), |core| &mut core.driver)
+    pub fn driver(&self) -> Borrowed<'_, Driver> {
+        self.core().map(|core| &mut core.driver)
     }
 
     /// Takes the third step, the wait. The parts are borrowed while the interpreter lock is released: other
@@ -210,9 +220,12 @@ impl Reactor {
 
     /// Prepares for application work ([`Self::run_jobs`] does so itself): gives the listeners back.
     pub fn before_work(&self) {
-        let core = &mut *self.core();
+        let mut core = self.core();
         let Parts { acceptor, mut io, .. } = core.parts(&self.setup);
         acceptor.begin_work(&mut io);
+        io.turn.note_work(None);
+        drop(core);
+        self.wake_helper();
     }
 
     /// Ends a piece of application work ([`Self::run_jobs`] does so itself): reads the clock, and remembers
@@ -272,7 +285,7 @@ impl Reactor {
     /// Ends a piece of application work, unless this turn has `done` none, and begins the next, if there is
     /// one and this turn may have more.
     fn next_job(&self, done: usize, late: bool) -> Option<NextJob> {
-        let core = &mut *self.core();
+        let mut core = self.core();
         let Parts { lifecycle, acceptor, mut io, .. } = core.parts(&self.setup);
         let mut over = false;
         if done > 0 {
@@ -288,7 +301,13 @@ impl Reactor {
             io.turn.begin_work();
             acceptor.begin_work(&mut io);
         }
-        io.next_job(lifecycle.is_leaving(), over)
+        let next = io.next_job(lifecycle.is_leaving(), over)?;
+        io.turn.note_work(Some(next.id().conn));
+        drop(core);
+        if done == 0 {
+            self.wake_helper();
+        }
+        Some(next)
     }
 
     /// Runs the application for a job.
@@ -413,7 +432,7 @@ fn is_gone(result: &io::Result<u32>) -> bool {
 
 /// Tells how long the next wait may take.
 fn wait_time(parts: &Parts<'_>) -> Duration {
-    let Parts { lifecycle, acceptor, io, wakes, handoff } = parts;
+    let Parts { lifecycle, acceptor, io, wakes, handoff, spread } = parts;
     if io.conns.jobs() > 0
         || io.conns.has_late()
         || io.memory.has_deferred_drops()
@@ -422,11 +441,15 @@ fn wait_time(parts: &Parts<'_>) -> Duration {
         return Duration::ZERO;
     }
     let mut nearest = io.turn.now().after(io.setup.config.idle_wait_max);
-    let [paused_until, next_look, next_check] = acceptor.deadlines();
+    let [paused_until, next_check] = acceptor.deadlines();
     let (retry, give) = (wakes.paused_until(), handoff.retry_at());
-    for at in [io.conns.timers.next(), lifecycle.deadline(), paused_until, next_look, next_check, retry, give]
-    {
+    let deadline = io.conns.next_deadline(&io.setup.config);
+    let of_life = if io.draining { lifecycle.deadline() } else { spread.next_look() };
+    for at in [deadline, of_life, paused_until, next_check, retry, give] {
         nearest = nearest.min(at.unwrap_or(nearest));
+    }
+    if needs_threads(io) {
+        nearest = nearest.min(io.turn.now().after(io.setup.config.handoff.after));
     }
     nearest.since(io.turn.now())
 }

@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::log::{AccessLog, ErrorLog};
+use crate::log::{AccessLog, ErrorLog, Level, RepeatedLine};
 use rgunicorn_http::Policy;
 use rgunicorn_io::driver::Driver;
 use rgunicorn_io::sys::clock::Instant;
@@ -122,6 +122,24 @@ impl WorkerSetup {
         self.sockets_failing.set(failing);
     }
 
+    /// Gives nothing any more, and says so: the kernel does not let it pass.
+    pub(crate) fn cannot_give(&self, error: &io::Error, now: Instant) {
+        self.handles.control.set_handoff(false);
+        self.handles.errors.repeated(
+            RepeatedLine::Handoff,
+            Level::Warning,
+            now,
+            format_args!("Cannot give connections to other workers, they end with this one: {error}"),
+        );
+    }
+
+    /// Says that requests will wait for an application that works for long.
+    pub(crate) fn cannot_relieve(&self, error: &io::Error) {
+        self.handles.errors.warning(format_args!(
+            "Cannot give connections to other workers while the application works: {error}"
+        ));
+    }
+
     /// Tells whether the worker is willing to keep connections open at this moment.
     pub(crate) fn keeps_alive(&self) -> bool {
         !self.config.close_always
@@ -169,7 +187,7 @@ impl WorkerSetup {
         let board = rgunicorn_io::sys::shared::Scoreboard::new().unwrap();
         board.set_workers(1);
         let handles = WorkerHandles {
-            errors: Arc::new(ErrorLog::open("/dev/null", crate::log::Level::Debug).unwrap()),
+            errors: Arc::new(ErrorLog::open("/dev/null", Level::Debug).unwrap()),
             access: RefCell::new(None),
             slot: board.claim(1).unwrap(),
             control: Arc::new(Control::default()),

@@ -3,12 +3,13 @@
 //!
 //! One driver serves both. The loop does the waiting, and starts its own operations with [`super::EXTERNAL`] tokens.
 
-use std::cell::{Cell, RefMut};
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rgunicorn_io::driver::{Completion, Driver};
+use rgunicorn_io::sys::biased::Borrowed;
 
 use super::app::App;
 use super::reactor::Reactor;
@@ -20,7 +21,7 @@ use super::run::WAITING;
 /// the order in which they stand here; those about work, before each piece of it that is the loop's own.
 pub trait LoopSource {
     /// Borrows the driver that both use. The borrow ends before another method is called.
-    fn driver(&self) -> RefMut<'_, Driver>;
+    fn driver(&self) -> Borrowed<'_, Driver>;
 
     /// Returns whether the source still wants turns. If not, nothing but its driver is used.
     fn is_serving(&self) -> bool;
@@ -90,7 +91,7 @@ impl<A: App, H: SourceHost> WorkerSource<A, H> {
 }
 
 impl<A: App, H: SourceHost> LoopSource for WorkerSource<A, H> {
-    fn driver(&self) -> RefMut<'_, Driver> {
+    fn driver(&self) -> Borrowed<'_, Driver> {
         self.reactor.driver()
     }
 

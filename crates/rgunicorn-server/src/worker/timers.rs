@@ -66,6 +66,11 @@ impl ConnTimers {
         self.0.at(index)
     }
 
+    /// Returns the connection's slot that comes first in a class, and its deadline.
+    pub(crate) fn first(&self, timer: ConnTimer) -> Option<(u32, Instant)> {
+        self.0.first(timer as u8)
+    }
+
     /// Returns the nearest deadline.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.0.next()
@@ -80,6 +85,17 @@ impl ConnTimers {
     /// Counts the deadlines of connections that wait for the first byte of a request.
     pub(crate) fn idle(&self) -> usize {
         self.count(ConnTimer::Keepalive) + self.count(ConnTimer::FirstByte) + self.count(ConnTimer::Taken)
+    }
+
+    /// Returns so many connections that wait for the first byte of a request, those with the least time left first. New
+    /// ones only whose time is over at `opened_until` at the latest.
+    pub(crate) fn longest_idle(&self, count: usize, opened_until: Instant) -> Vec<u32> {
+        let of = |timer: ConnTimer| self.0.of_class(timer as u8).take(count);
+        let opened = of(ConnTimer::FirstByte).take_while(|(_, at)| *at <= opened_until);
+        let mut idle: Vec<_> = of(ConnTimer::Keepalive).chain(of(ConnTimer::Taken)).chain(opened).collect();
+        idle.sort_by_key(|(_, at)| *at);
+        idle.truncate(count);
+        idle.into_iter().map(|(index, _)| index).collect()
     }
 
     /// Counts the deadlines of one class.
@@ -112,5 +128,23 @@ mod tests {
         );
         let expired: Vec<_> = std::iter::from_fn(|| timers.pop_expired(Instant(800))).collect();
         assert_eq!(expired, (0..).zip(ConnTimer::ALL).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn those_that_have_been_idle_for_longest_have_the_least_time_left() {
+        let mut timers = ConnTimers::default();
+        for (index, timer, at) in [
+            (0, ConnTimer::FirstByte, 320),
+            (1, ConnTimer::FirstByte, 960),
+            (2, ConnTimer::Keepalive, 160),
+            (3, ConnTimer::Keepalive, 640),
+            (4, ConnTimer::Taken, 480),
+            (5, ConnTimer::Header, 16),
+        ] {
+            timers.start(index, timer, Instant(at));
+        }
+        assert_eq!(timers.longest_idle(9, Instant(800)), [2, 0, 4, 3], "the last one has just been opened");
+        assert_eq!(timers.longest_idle(2, Instant(800)), [2, 0]);
+        assert!(timers.longest_idle(0, Instant(800)).is_empty());
     }
 }

@@ -6,6 +6,7 @@ use rgunicorn_io::driver::Urgency;
 use rgunicorn_io::sys::clock::Instant;
 
 use super::handling::Handling;
+use super::ids::ConnId;
 
 /// An application call that took longer than this makes the worker send every answer at once for a while: answers
 /// queued for a common submission must not wait behind a slow call.
@@ -33,8 +34,14 @@ pub(crate) struct Turn {
     requests: usize,
     /// When the first piece of this turn's application work began.
     work_begun: Instant,
+    /// The application works, or is about to.
+    is_at_work: bool,
+    /// The connection of the request that it works on, as far as that is known.
+    current: Option<ConnId>,
     /// A request in progress has gone on in this turn.
     has_resumed: bool,
+    /// All application work so far.
+    worked_ns: u64,
     /// An application call was slow not long ago: answers do not wait for company behind the next one.
     slow_until: Instant,
     /// The time before the application's work.
@@ -50,7 +57,10 @@ impl Turn {
             arrived: now,
             requests: 0,
             work_begun: now,
+            is_at_work: false,
+            current: None,
             has_resumed: false,
+            worked_ns: 0,
             slow_until: now,
             handling: Handling::new(now, handling_max),
         }
@@ -70,6 +80,24 @@ impl Turn {
     pub(crate) fn begin(&mut self, left_over: usize) {
         self.requests = left_over;
         self.has_resumed = false;
+        self.is_at_work = false;
+        self.current = None;
+    }
+
+    /// Notes that the application works from here on, on a request of this connection if it is known.
+    pub(crate) fn note_work(&mut self, current: Option<ConnId>) {
+        self.is_at_work = true;
+        self.current = current;
+    }
+
+    /// Tells whether the application works. The present piece of its work began at [`Self::now`].
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.is_at_work
+    }
+
+    /// Returns the connection of the request that it works on.
+    pub(crate) fn current(&self) -> Option<ConnId> {
+        self.current
     }
 
     /// Begins the turn's application work. Not at the end of the wait, where the loop is not ours and does its own work
@@ -123,9 +151,15 @@ impl Turn {
     /// Takes the time after a piece of application work, and remembers whether it was slow.
     pub(crate) fn end_work(&mut self, now: Instant) {
         let begun = std::mem::replace(&mut self.now, now);
+        self.worked_ns += now.0.saturating_sub(begun.0);
         if now.since(begun) > SLOW_CALL {
             self.slow_until = now.after(SLOW_CALL_MEMORY);
         }
+    }
+
+    /// Returns the time by a clock that stands still while the loop does application work, and nothing is read.
+    pub(crate) fn reading(&self) -> Instant {
+        Instant(self.now.0.saturating_sub(self.worked_ns))
     }
 
     /// Tells whether application work is slow at present.
@@ -238,6 +272,15 @@ mod tests {
         turn.end_wait(before);
         assert!(!turn.has_gone_on_long(START, after), "it waited, and all others had their turn");
         assert!(turn.has_gone_on_long(START, before.after(RESPONSE_PER_TURN_MAX)));
+    }
+
+    #[test]
+    fn the_clock_of_reading_stands_still_while_the_application_works() {
+        let mut turn = Turn::new(START, Duration::ZERO);
+        turn.end_work(at(SLOW_CALL));
+        assert_eq!((turn.now(), turn.reading()), (at(SLOW_CALL), START));
+        turn.end_wait(at(SLOW_CALL * 3));
+        assert_eq!(turn.reading(), at(SLOW_CALL * 2));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::Write;
+use std::rc::Rc;
 use std::time::Duration;
 
 use rgunicorn_io::driver::sim::SimNet;
@@ -73,7 +74,12 @@ pub(crate) struct TestApp {
     /// The socket that it has taken over.
     pub(crate) taken: RefCell<Option<Hijacked>>,
     pub(crate) net: Option<SimNet>,
+    /// What happens outside while a call is at work; for `/busy`, before it answers.
+    pub(crate) meanwhile: RefCell<Option<Meanwhile>>,
 }
+
+/// What happens while the application of a reactor is at work.
+pub(crate) type Meanwhile = Rc<dyn Fn(&Reactor, &str)>;
 
 /// The response that the worker's application gives: for the clients to compare with.
 pub(crate) fn answer(body: &[u8], keep: bool) -> Vec<u8> {
@@ -97,6 +103,15 @@ fn number(text: Option<&str>) -> usize {
 impl TestApp {
     pub(crate) fn new(net: SimNet) -> Self {
         Self { net: Some(net), ..Self::default() }
+    }
+
+    /// Notes the call, and what happens meanwhile happens.
+    fn begin_call(&self, reactor: &Reactor, request: &Request) -> String {
+        let path = String::from_utf8(request.head.path().to_vec()).unwrap();
+        self.note(format!("call {path}"));
+        let meanwhile = self.meanwhile.borrow().clone();
+        meanwhile.into_iter().for_each(|meanwhile| meanwhile(reactor, &path));
+        path
     }
 
     fn note(&self, text: String) {
@@ -229,8 +244,7 @@ impl App for TestApp {
     }
 
     fn call(&self, reactor: &Reactor, mut request: Box<Request>) {
-        let path = String::from_utf8(request.head.path().to_vec()).unwrap();
-        self.note(format!("call {path}"));
+        let path = self.begin_call(reactor, &request);
         if matches!(request.body, Body::Incoming) {
             self.note(format!("incoming {path}"));
         }

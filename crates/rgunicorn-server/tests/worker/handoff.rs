@@ -1,32 +1,34 @@
 //! Connections that outlive their worker: several workers of one server, on one simulated network.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use rgunicorn_io::driver::Driver;
 use rgunicorn_io::driver::sim::{SimCall, SimConfig};
 use rgunicorn_io::sys::shared::Scoreboard;
-use rgunicorn_server::worker::WorkerConfig;
+use rgunicorn_server::worker::{HandoffConfig, WorkerConfig};
 
-use crate::app::{answer, pattern};
+use crate::app::{Meanwhile, answer, pattern};
 use crate::client::Client;
 use crate::random::{Dice, Plan, seeds};
 use crate::stage::{Company, Stage, calm, worker_config};
 
 const KEEPALIVE: Duration = Duration::from_secs(5);
+pub(crate) const OFF: HandoffConfig = HandoffConfig { works: false, after: Duration::ZERO };
 /// Messages that the queue of the simulation holds.
 const QUEUE: usize = 10;
 
-fn config() -> WorkerConfig {
+pub(crate) fn config() -> WorkerConfig {
     WorkerConfig { keepalive: KEEPALIVE, ..worker_config() }
 }
 
 /// The first worker of a server that wants so many.
-fn first(workers: u32, seed: u64, network: &SimConfig) -> Stage {
+pub(crate) fn first(workers: u32, seed: u64, network: &SimConfig) -> Stage {
     first_with(workers, seed, network, config())
 }
 
-fn first_with(workers: u32, seed: u64, network: &SimConfig, config: WorkerConfig) -> Stage {
+pub(crate) fn first_with(workers: u32, seed: u64, network: &SimConfig, config: WorkerConfig) -> Stage {
     let (driver, net) = Driver::sim(seed, network);
     let board = Scoreboard::new().unwrap();
     board.set_workers(workers);
@@ -37,19 +39,19 @@ fn first_with(workers: u32, seed: u64, network: &SimConfig, config: WorkerConfig
 }
 
 /// The worker says that it serves, and waits for connections.
-fn boot(stage: &Stage) {
+pub(crate) fn boot(stage: &Stage) {
     stage.reactor.handles().slot.set_booted();
     stage.settle();
 }
 
 /// The master lets a worker leave and has others go on.
-fn replace(stage: &Stage) {
+pub(crate) fn replace(stage: &Stage) {
     stage.reactor.handles().slot.mark_replaced();
     stage.control.stop();
 }
 
 /// Clients of this worker alone that have had an answer.
-fn served(stage: &Stage, count: usize) -> Vec<Client> {
+pub(crate) fn served(stage: &Stage, count: usize) -> Vec<Client> {
     let clients: Vec<_> = (0..count).map(|_| stage.connect()).collect();
     for client in &clients {
         client.get("/first");
@@ -58,12 +60,12 @@ fn served(stage: &Stage, count: usize) -> Vec<Client> {
     clients
 }
 
-fn under_way(stage: &Stage) -> usize {
+pub(crate) fn under_way(stage: &Stage) -> usize {
     stage.net.under_way(stage.handoff.unwrap())
 }
 
 /// Two answers on a connection that stays.
-fn two_answers(second: &str) -> Vec<u8> {
+pub(crate) fn two_answers(second: &str) -> Vec<u8> {
     [answer(b"/first|", true), answer(format!("{second}|").as_bytes(), true)].concat()
 }
 
@@ -357,6 +359,25 @@ fn when_the_server_stops_idle_connections_end() {
     assert!(clients.iter().all(Client::sees_end));
 }
 
+/// The workers of the other master have another queue.
+#[test]
+fn when_another_master_goes_on_what_is_under_way_is_answered_all_the_same() {
+    let giver = first(2, 1, &calm());
+    let clients = served(&giver, 2);
+    let taker = giver.sibling(config());
+    boot(&taker);
+    replace(&giver);
+    assert_eq!(giver.run_to_end(), 0);
+    giver.board.set_other_master(true);
+    clients[0].get("/second");
+    replace(&taker);
+    giver.board.set_workers(0);
+    assert_eq!(taker.run_to_end(), 0);
+    let last = [answer(b"/first|", true), answer(b"/second|", false)].concat();
+    assert!(clients[0].has(&last), "what had come is answered");
+    assert!(clients.iter().all(Client::sees_end));
+}
+
 #[test]
 fn a_server_that_stops_while_a_worker_gives_closes_the_rest() {
     let giver = first(2, 1, &calm());
@@ -419,13 +440,28 @@ fn a_message_of_another_kind_closes_its_connection_and_no_other() {
 /// Rounds after which clients are taken for lost.
 const ROUNDS_MAX: usize = 20_000;
 
-/// Runs twelve clients to their ends on three workers, each of which may be replaced at any time; the queue is full now
-/// and then, and takers are out of descriptors. Returns the plans.
+/// A worker whose application is interrupted now and then by a helper, which gives what waits.
+fn with_helper(worker: Stage, dice: &Rc<Dice>) -> Stage {
+    let (net, dice) = (worker.net.clone(), Rc::clone(dice));
+    let relieve: Meanwhile = Rc::new(move |reactor, _| {
+        if dice.below(2) == 0 {
+            reactor.relieve(|fd| dice.below(2) == 0 || net.has_input(fd));
+        }
+    });
+    *worker.app.meanwhile.borrow_mut() = Some(relieve);
+    worker
+}
+
+/// Runs twelve clients to their ends on three workers, each of which may be replaced at any time, and gives connections
+/// away while it is at work; the queue is full now and then, and takers are out of descriptors. Returns the plans.
 fn moves(seed: u64) -> Vec<Plan> {
-    let dice = Dice::of(seed);
+    let dice = Rc::new(Dice::of(seed));
     let origin = first(3, seed, &SimConfig { recv_buffers: 4, ..SimConfig::default() });
     let (net, board, listener) = (origin.net.clone(), origin.board.clone(), origin.listener);
-    let mut workers = vec![origin.sibling(config()), origin.sibling(config()), origin];
+    let config =
+        || WorkerConfig { handoff: HandoffConfig { works: true, after: Duration::ZERO }, ..config() };
+    let workers = [origin.sibling(config()), origin.sibling(config()), origin];
+    let mut workers: Vec<_> = workers.into_iter().map(|worker| with_helper(worker, &dice)).collect();
     workers.iter().for_each(|worker| worker.reactor.handles().slot.set_booted());
     let mut plans: Vec<Plan> = Vec::new();
     let mut moves = 0;
@@ -441,7 +477,7 @@ fn moves(seed: u64) -> Vec<Plan> {
         if dice.below(6) == 0 && board.readings().filter(|reading| !reading.leaving).count() == 3 {
             let at = dice.below(workers.len());
             if !workers[at].control.stopping() {
-                let next = workers[at].sibling(config());
+                let next = with_helper(workers[at].sibling(config()), &dice);
                 next.reactor.handles().slot.set_booted();
                 replace(&workers[at]);
                 workers.push(next);

@@ -10,8 +10,8 @@ use rgunicorn_server::worker::WorkerConfig;
 
 /// A worker that may have two connections, and has them. Each client has sent a request; the last ones wait.
 fn full(worker_config: WorkerConfig, count: usize) -> (Stage, Vec<Client>) {
-    let worker_config =
-        WorkerConfig { connections_max: 2, keepalive: Duration::from_secs(100), ..worker_config };
+    let (keepalive, evict_after) = (Duration::from_secs(100), Duration::ZERO);
+    let worker_config = WorkerConfig { connections_max: 2, keepalive, evict_after, ..worker_config };
     let stage = Stage::new(1, &calm(), worker_config);
     let clients: Vec<_> = (0..count).map(|_| stage.connect()).collect();
     for client in &clients[..2] {

@@ -168,6 +168,8 @@ fn history(seed: u64, config: &SimConfig) -> Vec<Plan> {
         body_stall_timeout: long,
         write_stall_timeout: long,
         connections_max: 4,
+        // Whoever stays is served.
+        evict_after: Duration::ZERO,
         body_memory_bytes_max: 1000,
         stream_bodies: seed % 4 >= 2,
         body_window_bytes_max: 1 + (seed as usize * 37) % 2000,

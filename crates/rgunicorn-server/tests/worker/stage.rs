@@ -146,6 +146,7 @@ impl Stage {
         let step = || {
             let turns = self.turns.get() + 1;
             self.turns.set(turns);
+            self.check_bytes();
             assert!(
                 turns - begun < TURNS_MAX,
                 "seed {}: not reached: {what}; {:?}\n{}",
@@ -183,6 +184,7 @@ impl Stage {
         let (start, begun) = (self.net.now(), self.turns.get());
         let step = || {
             self.turns.set(self.turns.get() + 1);
+            self.check_bytes();
             look();
             self.net.now().since(start) >= time || self.turns.get() - begun > 10 * TURNS_MAX
         };
@@ -195,6 +197,12 @@ impl Stage {
         self.run_until("the worker's end", || false).unwrap()
     }
 
+    /// The memory of requests is counted right.
+    fn check_bytes(&self) {
+        let [counted, found] = self.reactor.held_bytes();
+        assert_eq!(counted, found, "seed {}", self.seed);
+    }
+
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.reactor.snapshot()
     }
@@ -205,6 +213,7 @@ impl Stage {
         self.settle();
         let idle = Snapshot { connections: 0, timers: 0, jobs: 0, operations: 1 };
         assert_eq!(self.snapshot(), idle, "seed {}", self.seed);
+        assert_eq!(self.reactor.held_bytes(), [0, 0], "seed {}", self.seed);
         assert_eq!(owner::alive(), 0, "seed {}: a body is held", self.seed);
         assert_eq!(self.app.held(), 0, "seed {}: the application holds a response", self.seed);
     }

@@ -54,6 +54,10 @@ pub(crate) struct Epoll {
 }
 
 impl DirectCalls for Epoll {
+    fn let_go(&mut self, fd: Fd) {
+        self.close(fd);
+    }
+
     fn try_sockets(&self) -> io::Result<()> {
         net::try_sockets(|fd| self.interests.try_out(fd))
     }
@@ -242,6 +246,11 @@ impl Epoll {
         // Explicitly, because a forked child of the application may hold the same open file: the kernel would keep the
         // registration, and report a number that is another file's by then.
         self.interests.deregister(raw);
+    }
+
+    /// Returns nothing: the kernel hands nothing over between waits.
+    pub(crate) fn peek_recv(&mut self, _: OpKey) -> Vec<u8> {
+        Vec::new()
     }
 
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {

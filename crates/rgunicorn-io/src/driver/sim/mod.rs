@@ -8,16 +8,14 @@ mod net;
 mod turn;
 mod world;
 
-use std::cell::RefCell;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
-use std::rc::Rc;
 use std::time::Duration;
 
 pub use self::net::{Peer, SimNet};
 pub use self::world::{SimCall, SimConfig};
-use self::world::{SimPoll, SimWorld, bad_fd};
+use self::world::{SimPoll, SimWorld, WorldHandle, bad_fd};
 use super::buffers::BufferPool;
 use super::config::BATCHED_SENDS_MAX;
 use super::direct::DirectCalls;
@@ -33,7 +31,7 @@ const TICK: Duration = Duration::from_micros(50);
 const TICKS_PER_WAIT_MAX: u32 = 20;
 
 pub(crate) struct Sim {
-    world: Rc<RefCell<SimWorld>>,
+    world: WorldHandle,
     id: u32,
     ops: OpTable,
     pool: BufferPool,
@@ -57,6 +55,10 @@ impl DirectCalls for Sim {
 
     fn take(&mut self, queue: RawFd) -> io::Result<(Fd, Vec<u8>)> {
         self.world.borrow_mut().take(queue).map(|(fd, message)| (Fd::Virtual(fd), message))
+    }
+
+    fn let_go(&mut self, fd: Fd) {
+        self.close(fd);
     }
 
     fn try_recv(&mut self, fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
@@ -97,7 +99,7 @@ impl DirectCalls for Sim {
 impl Sim {
     /// Makes a driver on this network.
     pub(crate) fn new(net: &SimNet) -> io::Result<Self> {
-        let world = Rc::clone(&net.world);
+        let world = net.world.clone();
         let mut inner = world.borrow_mut();
         inner.drivers += 1;
         let (id, config) = (inner.drivers, inner.config.clone());
@@ -267,6 +269,11 @@ impl Sim {
             }
         }
         self.world.borrow_mut().close(raw);
+    }
+
+    /// Returns nothing: what has arrived is in the socket until a wait takes it.
+    pub(crate) fn peek_recv(&mut self, _: OpKey) -> Vec<u8> {
+        Vec::new()
     }
 
     /// Does nothing: operations that were ended hold no file here.

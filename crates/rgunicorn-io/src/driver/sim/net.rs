@@ -1,20 +1,18 @@
 //! The test's side of the simulated network: peers, listeners, time.
 
-use std::cell::RefCell;
 use std::io;
 use std::os::fd::RawFd;
-use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::types::Fd;
-use super::world::{SimCall, SimConfig, SimFault, SimListener, SimSocket, SimWorld};
+use super::world::{SimCall, SimConfig, SimFault, SimListener, SimSocket, SimWorld, WorldHandle};
 use crate::sys::clock::Instant;
 use crate::sys::handoff::HandoffEnds;
 
 /// The rest of the world. Cloning gives another handle on the same one.
 #[derive(Clone)]
 pub struct SimNet {
-    pub(super) world: Rc<RefCell<SimWorld>>,
+    pub(super) world: WorldHandle,
 }
 
 /// The far end of one connection.
@@ -24,7 +22,7 @@ pub struct Peer(RawFd);
 impl SimNet {
     /// Makes a network without listeners and sockets.
     pub(crate) fn new(seed: u64, config: &SimConfig) -> Self {
-        Self { world: Rc::new(RefCell::new(SimWorld::new(seed, config.clone()))) }
+        Self { world: WorldHandle::new(SimWorld::new(seed, config.clone())) }
     }
 
     /// Makes a listening socket, and returns its descriptor; any driver of this network can use it.
@@ -170,6 +168,11 @@ impl SimNet {
     /// Tells whether the peer has read everything and knows that nothing more comes (end of stream or reset).
     pub fn sees_end(&self, peer: Peer) -> bool {
         self.socket(peer, |socket| socket.outgoing.is_empty() && (socket.send_closed || socket.reset))
+    }
+
+    /// Tells whether something has come on a socket that its driver has not taken.
+    pub fn has_input(&self, fd: RawFd) -> bool {
+        self.world.borrow().readiness(fd).is_ok_and(|mask| mask & libc::POLLIN as u32 != 0)
     }
 
     /// Returns the virtual time.

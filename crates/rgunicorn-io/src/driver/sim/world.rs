@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::super::types::OpKey;
@@ -144,6 +145,28 @@ pub(super) struct SimListener {
     pub(super) woken: Vec<SimPoll>,
     /// Of a handoff queue, the messages about what waits in it.
     pub(super) messages: VecDeque<Vec<u8>>,
+}
+
+/// The one world of all drivers of a network. Simulations have one thread; the lock is there because a driver may be
+/// sent to another.
+#[derive(Clone)]
+pub(super) struct WorldHandle(Arc<Mutex<SimWorld>>);
+
+impl WorldHandle {
+    pub(super) fn new(world: SimWorld) -> Self {
+        Self(Arc::new(Mutex::new(world)))
+    }
+
+    /// Borrows the world; not twice at a time.
+    pub(super) fn borrow_mut(&self) -> MutexGuard<'_, SimWorld> {
+        let Ok(world) = self.0.try_lock() else { panic!("borrowed already, or a test has failed in it") };
+        world
+    }
+
+    /// Borrows it to look at something.
+    pub(super) fn borrow(&self) -> MutexGuard<'_, SimWorld> {
+        self.borrow_mut()
+    }
 }
 
 pub(super) struct SimWorld {

@@ -25,6 +25,9 @@ pub(super) struct BufRing {
     available: u16,
 }
 
+// SAFETY: the mapping belongs to this value and the kernel, and no thread has a part in it.
+unsafe impl Send for BufRing {}
+
 impl BufRing {
     pub(super) fn register(ring: &IoUring, count: u16, size: u32) -> io::Result<Self> {
         let arena = Arena::new(count, size)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use io_uring::cqueue;
 
 use super::super::optable::{Op, OpPhase};
-use super::super::types::{Fd, OpKey};
+use super::super::types::{BufId, Fd, OpKey};
 use super::Uring;
 use super::entries::{OpKind, poll_remove, user_data};
 use super::ring::take_matching;
@@ -153,6 +153,20 @@ impl Uring {
             }
         }
         true
+    }
+
+    pub(crate) fn peek_recv(&mut self, op: OpKey) -> Vec<u8> {
+        self.ring.reap();
+        let wanted = user_data(OpKind::Op, op);
+        let mut bytes = Vec::new();
+        for entry in self.deferred.iter().chain(&self.ring.stash).filter(|entry| entry.user_data() == wanted)
+        {
+            if let (Some(id), Ok(len)) = (cqueue::buffer_select(entry.flags()), u32::try_from(entry.result()))
+            {
+                bytes.extend_from_slice(self.buffers.filled(&BufId { id, len }));
+            }
+        }
+        bytes
     }
 
     pub(crate) fn close(&mut self, fd: Fd) {

@@ -43,9 +43,13 @@ pub(super) fn poll_remove(key: OpKey) -> squeue::Entry {
 impl Uring {
     /// Queues the entry of a live operation.
     pub(super) fn push_op(&mut self, key: OpKey) {
+        let now = self.ring.round();
         let Some((fd, _, op)) = self.ops.get_mut(key) else {
             return;
         };
+        if let Op::Recv { round, .. } = op {
+            *round = now;
+        }
         let fd = types::Fd(fd);
         let entry = match op {
             Op::Recv { by_poll: false, single: false, .. } => opcode::RecvMulti::new(fd, GROUP).build(),

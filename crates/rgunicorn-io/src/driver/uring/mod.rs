@@ -55,7 +55,21 @@ pub(crate) struct Uring {
     deferrals: u64,
 }
 
-impl DirectCalls for Uring {}
+impl DirectCalls for Uring {
+    fn may_give(&mut self, connection: RawFd) -> bool {
+        let mut at = self.ops.first(connection);
+        while let Some(key) = at {
+            at = self.ops.next(key);
+            // One that the kernel has not seen would be armed by number, for whatever file has that then.
+            if let Some((_, OpPhase::Armed, Op::Recv { round, .. })) = self.ops.get(key)
+                && *round == self.ring.round()
+            {
+                return false;
+            }
+        }
+        self.ring.cancels_first()
+    }
+}
 
 impl Uring {
     pub(crate) fn open(config: &Config) -> io::Result<Self> {

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, RawFd};
 use std::thread::{self, ThreadId};
@@ -39,15 +38,16 @@ pub(super) struct Ring {
     pub(super) stash: VecDeque<cqueue::Entry>,
     /// Entries that found the submission queue full and the kernel unwilling.
     backlog: VecDeque<squeue::Entry>,
+    /// Times that all queued entries have been submitted; wraps, and then says of an old one that it is queued.
+    round: u16,
     pub(super) enters: u64,
     pub(super) overflows: u64,
     /// Enters in a row that the kernel has refused for the moment.
     refusals: u32,
     /// The times of the first and the last of them.
     refused: (Instant, Instant),
+    /// The kernel refuses every other thread (`EEXIST`).
     owner: (u32, ThreadId),
-    /// Bound to its thread: the kernel refuses every other one (`EEXIST`).
-    not_send: PhantomData<*const ()>,
 }
 
 impl Ring {
@@ -76,12 +76,12 @@ impl Ring {
             ring: ManuallyDrop::new(ring),
             stash: VecDeque::new(),
             backlog: VecDeque::new(),
+            round: 0,
             enters: 0,
             overflows: 0,
             refusals: 0,
             refused: Default::default(),
             owner: (std::process::id(), thread::current().id()),
-            not_send: PhantomData,
         })
     }
 
@@ -120,19 +120,17 @@ impl Ring {
     /// # Safety
     /// Memory named by the entry stays valid until its terminal completion.
     pub(super) unsafe fn push(&mut self, entry: squeue::Entry) {
-        debug_assert_eq!(
-            self.owner,
-            (std::process::id(), thread::current().id()),
-            "the ring belongs to another"
-        );
+        debug_assert!(self.is_own_process(), "the ring belongs to another");
         if self.backlog.is_empty() {
             // SAFETY: memory named by the entry stays valid until its terminal completion: the contract of this
             // function.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
-            // An error leaves the queue full, and the entry goes to the backlog.
-            let _ = self.submit();
+            // An error leaves the queue full, and the entry goes to the backlog; as does that of another thread.
+            if self.owner.1 == thread::current().id() {
+                let _ = self.submit();
+            }
             // SAFETY: memory named by the entry stays valid until its terminal completion: the contract of this
             // function.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
@@ -151,6 +149,19 @@ impl Ring {
             }
             self.backlog.pop_front();
         }
+    }
+
+    /// Returns the number of the round in which entries that are queued now will be submitted. One that is queued is
+    /// part of a round that is over only if the kernel has it.
+    pub(super) fn round(&self) -> u16 {
+        self.round
+    }
+
+    /// Tells whether cancellations that are queued now take effect with the next enter, before anything is received:
+    /// there is room for one, and all that was received can be seen.
+    pub(super) fn cancels_first(&mut self) -> bool {
+        let sq = self.ring.submission();
+        self.backlog.is_empty() && !sq.is_full() && !sq.cq_overflow()
     }
 
     /// Returns the number of entries that the kernel has not seen.
@@ -219,6 +230,9 @@ impl Ring {
         match result {
             Ok(_) => {
                 self.refusals = 0;
+                if self.unsubmitted() == 0 {
+                    self.round = self.round.wrapping_add(1);
+                }
                 Ok(())
             }
             // In all cases: go on with what is there. What was not submitted is still queued.

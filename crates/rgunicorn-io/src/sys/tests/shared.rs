@@ -11,7 +11,7 @@ fn a_slot_tells_what_its_worker_wrote() {
     slot.set_booted();
     slot.add_request();
     slot.add_request();
-    slot.set_accepted(Instant(4), 3);
+    slot.set_connections(3);
     slot.set_accepting(Accepting::BusyDisarmed);
     slot.set_leaving();
     let expected = SlotReading {
@@ -20,7 +20,6 @@ fn a_slot_tells_what_its_worker_wrote() {
         booted: true,
         connections: 3,
         requests: 2,
-        accepted: Some(Instant(4)),
         accepting: Accepting::BusyDisarmed,
         leaving: true,
     };
@@ -34,7 +33,7 @@ fn a_released_slot_is_reused_clean() {
     let (first, second) = (board.claim(1).unwrap(), board.claim(2).unwrap());
     first.set_booted();
     first.beat(Instant(9));
-    first.set_accepted(Instant(9), 5);
+    first.set_connections(5);
     first.set_accepting(Accepting::Waiting);
     first.set_leaving();
     first.add_request();
@@ -148,7 +147,7 @@ fn a_child_that_the_application_forks_says_nothing_about_its_parent() {
         slot.beat(Instant(5));
         slot.set_stuck(Some(Instant(5)));
         slot.set_accepting(Accepting::Waiting);
-        slot.set_accepted(Instant(5), 5);
+        slot.set_connections(5);
         slot.set_requests(0);
         slot.mark_replaced();
         let counted = slot.add_request();

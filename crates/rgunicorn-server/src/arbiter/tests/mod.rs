@@ -177,7 +177,6 @@ fn fresh(age: u64) -> SlotReading {
         booted: false,
         connections: 0,
         requests: 0,
-        accepted: None,
         accepting: Accepting::No,
         leaving: false,
     }

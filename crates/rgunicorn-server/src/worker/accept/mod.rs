@@ -1,9 +1,10 @@
 //! New connections. The rule (docs/accept.md): a listener's wake-up is armed only while this worker waits,
 //! and is taken back before the application runs, so that a busy worker never swallows a connection that an
-//! idle sibling could serve. A lone worker has no sibling and keeps it armed. How the counts of open
-//! connections come into it: `balance`. How wake-ups that were lost are made good: `wakeup`.
+//! idle sibling could serve. A lone worker has no sibling and keeps it armed. How wake-ups that were lost are made
+//! good: `wakeup`. The counts of open connections do not come into it: those in the wrong hands are given away
+//! ([`super::spread`]).
 
-mod balance;
+mod room;
 mod take;
 #[cfg(test)]
 mod tests;
@@ -18,12 +19,12 @@ use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::net::{is_lost, is_shortage};
 use rgunicorn_io::sys::shared::{Accepting, Scoreboard, Slot};
 
-use self::balance::{Balancer, Hold, Siblings};
 use self::wakeup::Wakeups;
 use super::conn::io::ConnIo;
 use super::event_source::EventSource;
 use super::failing::Failing;
 use super::setup::ListenerSpec;
+use super::siblings::Siblings;
 use crate::log::{Level, RepeatedLine};
 
 /// Accepts per wake-up when siblings share the listener: a second one would wait behind the first one's request while a
@@ -67,9 +68,7 @@ impl AcceptSocket {
             batch: 1,
         }
     }
-}
 
-impl AcceptSocket {
     /// Makes the last one, which is no listener.
     fn handoff(fd: RawFd) -> Self {
         let spec = ListenerSpec { fd, unix: false, shared: true, key: 0 };
@@ -92,19 +91,26 @@ pub(crate) struct Acceptor {
     listeners: Vec<AcceptSocket>,
     /// [`ListenerSpec::key`] of each listener; also when those have been let go of.
     keys: Vec<u64>,
-    balancer: Balancer,
     wakeups: Wakeups,
     /// Accepting has failed for want of resources.
     paused_until: Option<Instant>,
+    /// The worker had as many connections as it may before the last wait.
+    full: bool,
+    /// When the worker may find a connection next that makes room, if it has as many as it may.
+    room_at: Option<Instant>,
     /// For how long it has.
     accepts_failing: Failing,
     /// For how long listeners cannot be polled: what comes is found by looking only.
     polls_failing: Failing,
     /// The last turn accepted a connection.
     just_accepted: bool,
+    /// This worker takes what siblings give.
+    takes_given: bool,
+    /// A connection was taken that a sibling gave, since that was last asked.
+    has_taken: bool,
     /// No sibling accepts at the listeners, as of the beginning of the last wait.
     alone: bool,
-    /// The next connections are the siblings'.
+    /// The next connections are the siblings': all threads are at work.
     holds_back: bool,
     /// Connections that the score-board knows of.
     reported: usize,
@@ -121,12 +127,15 @@ impl Acceptor {
                 .map(AcceptSocket::new)
                 .chain(handoff.map(AcceptSocket::handoff))
                 .collect(),
-            balancer: Balancer::default(),
             wakeups: Wakeups::new(polls_siblings),
             paused_until: None,
+            full: false,
+            room_at: None,
             accepts_failing: Failing::default(),
             polls_failing: Failing::default(),
             just_accepted: false,
+            takes_given: true,
+            has_taken: false,
             alone: false,
             holds_back: false,
             reported: 0,
@@ -150,10 +159,11 @@ impl Acceptor {
     }
 
     /// Returns the times at which the wait must be over.
-    pub(crate) fn deadlines(&self) -> [Option<Instant>; 3] {
+    pub(crate) fn deadlines(&self) -> [Option<Instant>; 2] {
         // A worker that leaves connections to others does not follow the plan of looks: what is due there stays due.
         let check = self.wakeups.next_check().filter(|_| !self.holds_back);
-        [self.paused_until, self.balancer.next_look(), check]
+        let room_at = self.room_at.filter(|_| self.full);
+        [self.paused_until.or(room_at), check]
     }
 
     /// Arms the listeners if this worker may take more connections.
@@ -162,19 +172,25 @@ impl Acceptor {
         // First of all, because a pause that is over must not shorten the wait to nothing.
         self.paused_until = self.paused_until.filter(|until| now < *until);
         if io.draining {
-            return self.look_for_nothing();
+            self.room_at = None;
+            return self.wakeups.end_checks();
         }
-        if io.conns.load() >= io.setup.config.connections_max || self.paused_until.is_some() {
-            self.look_for_nothing();
+        self.full = io.conns.is_full(&io.setup.config);
+        if self.paused_until.is_some() || self.full && !self.has_room(io) {
+            self.wakeups.end_checks();
+            io.setup.handles.slot.set_accepting(Accepting::No);
             return self.hand_back(io, |_| true);
         }
+        // Where it is full, another one goes for each that comes.
+        let full = self.full;
         let decision = self.decide(io);
         self.holds_back = decision == AcceptDecision::Disarm;
         let take = match decision {
             // Among siblings one is enough for this turn; no other worker takes the next one of a lone worker.
-            AcceptDecision::Arm => !self.polls_backlog(io) || self.alone,
+            AcceptDecision::Arm => full || !self.polls_backlog(io) || self.alone,
             AcceptDecision::Keep => false,
             AcceptDecision::Disarm => {
+                io.setup.handles.slot.set_accepting(Accepting::No);
                 self.hand_back(io, |listener| listener.shared);
                 false
             }
@@ -182,6 +198,9 @@ impl Acceptor {
         let mut all_armed = true;
         for index in 0..self.listeners.len() {
             let listener = &mut self.listeners[index];
+            if listener.handoff && (full || !self.takes_given) {
+                continue;
+            }
             if listener.op.is_none() && (take || !listener.shared) {
                 match io.driver.arm_accept(listener.fd, EventSource::Listener(index as u32).token()) {
                     Ok(op) => listener.op = Some(op),
@@ -191,21 +210,14 @@ impl Acceptor {
             all_armed &= self.listeners[index].op.is_some();
         }
         if take {
-            let accepting = if all_armed { Accepting::Waiting } else { Accepting::No };
+            let accepting = if all_armed && !full { Accepting::Waiting } else { Accepting::No };
             io.setup.handles.slot.set_accepting(accepting);
         }
     }
 
-    /// Forgets when to look for connections.
-    fn look_for_nothing(&mut self) {
-        self.balancer.end_hold();
-        self.wakeups.end_checks();
-    }
-
     /// Decides about the next connections at listeners that are shared.
-    fn decide(&mut self, io: &mut ConnIo<'_>) -> AcceptDecision {
+    fn decide(&self, io: &ConnIo<'_>) -> AcceptDecision {
         if self.alone {
-            self.balancer.end_hold();
             return AcceptDecision::Arm;
         }
         // Requests wait, or have probably just arrived: clients send the first one right behind the
@@ -215,40 +227,14 @@ impl Acceptor {
             return AcceptDecision::Keep;
         }
         // Responses that go on may do so for ever: only a sibling that waits is a better place for a new request.
-        if io.conns.jobs() > 0 && self.has_idle_sibling(io) {
+        if io.conns.jobs() > 0 && Siblings::of(&io.setup.handles.slot, io.turn.now()).idle > 0 {
             return AcceptDecision::Keep;
         }
         // All threads of the application are at work: a request on a new connection would wait, which a sibling could
         // answer.
         let threads = io.setup.config.threads;
-        if threads > 0 && io.conns.workers() >= threads {
-            self.balancer.end_hold();
-            return AcceptDecision::Disarm;
-        }
-        if self.leaves_to_siblings(io) { AcceptDecision::Disarm } else { AcceptDecision::Arm }
-    }
-
-    /// Tells whether a sibling waits for connections.
-    fn has_idle_sibling(&self, io: &ConnIo<'_>) -> bool {
-        let now = io.turn.now();
-        siblings(&io.setup.handles.slot, now, self.balancer.busy_grace(now)).idle()
-    }
-
-    /// Tells whether this worker leaves the next connections to its siblings, and takes one that none of them
-    /// has taken.
-    fn leaves_to_siblings(&mut self, io: &mut ConnIo<'_>) -> bool {
-        let (now, own) = (io.turn.now(), io.conns.len() as u64);
-        let slot = &io.setup.handles.slot;
-        let shares = self.listeners.iter().any(|listener| listener.shared && !listener.handoff);
-        match self.balancer.decide(own, shares, now, |busy_grace| siblings(slot, now, busy_grace)) {
-            Hold::No => false,
-            Hold::Yes => true,
-            Hold::Look { idle } => {
-                let left_over = self.accept_left_over(io);
-                self.balancer.note_look(idle, left_over, now);
-                true
-            }
-        }
+        let is_full = threads > 0 && io.conns.workers() >= threads;
+        if is_full { AcceptDecision::Disarm } else { AcceptDecision::Arm }
     }
 
     /// Looks for a connection that no worker was woken for: often while a sibling is there that may lose
@@ -259,7 +245,11 @@ impl Acceptor {
             let age = slot.read().age;
             slot.board().readings().any(|reading| reading.age != age && reading.may_lose_wakeup())
         };
-        self.wakeups.begin_check(io.turn.now(), may_be_lost) && self.accept_left_over(io)
+        self.wakeups.begin_check(io.turn.now(), may_be_lost)
+            && (0..self.listeners.len()).any(|index| {
+                let AcceptSocket { shared, handoff, .. } = self.listeners[index];
+                shared && (self.takes_given || !handoff) && self.accept_one(io, index)
+            })
     }
 
     /// Tells whether no sibling could take a connection from this listener.
@@ -283,7 +273,8 @@ impl Acceptor {
         if self.alone && !io.draining {
             return slot.set_accepting(Accepting::BusyArmed);
         }
-        slot.set_accepting(if io.draining { Accepting::No } else { Accepting::BusyDisarmed });
+        let takes_none = io.draining || self.full;
+        slot.set_accepting(if takes_none { Accepting::No } else { Accepting::BusyDisarmed });
         for index in 0..self.listeners.len() {
             let listener = &mut self.listeners[index];
             if (listener.shared || io.draining)
@@ -311,7 +302,6 @@ impl Acceptor {
     /// for us already, its connection waits for us alone and is taken, above the limit if need be (by one per
     /// listener at most).
     fn hand_back(&mut self, io: &mut ConnIo<'_>, which: impl Fn(&AcceptSocket) -> bool) {
-        io.setup.handles.slot.set_accepting(Accepting::No);
         for index in 0..self.listeners.len() {
             let listener = &mut self.listeners[index];
             if which(listener)
@@ -322,6 +312,19 @@ impl Acceptor {
                 self.accept_one(io, index);
             }
         }
+    }
+
+    /// Says whether this worker takes what siblings give.
+    pub(crate) fn take_given(&mut self, io: &mut ConnIo<'_>, takes: bool) {
+        self.takes_given = takes;
+        if !takes {
+            self.hand_back(io, |listener| listener.handoff);
+        }
+    }
+
+    /// Tells, once, whether it has taken a connection that a sibling gave.
+    pub(crate) fn has_taken(&mut self) -> bool {
+        std::mem::take(&mut self.has_taken)
     }
 
     /// Handles the wake-up of a listener.
@@ -348,7 +351,10 @@ impl Acceptor {
     /// Takes, after all completions of a turn, what shared listeners have woken this worker for, or leaves it.
     pub(crate) fn take_woken(&mut self, io: &mut ConnIo<'_>) {
         for index in 0..self.listeners.len() {
-            if std::mem::take(&mut self.listeners[index].woken) && !self.passes_wakeup_on(io, index) {
+            if std::mem::take(&mut self.listeners[index].woken)
+                && !self.passes_wakeup_on(io, index)
+                && !self.leaves_for_room(io)
+            {
                 self.accept_some(io, index);
             }
         }
@@ -364,12 +370,12 @@ impl Acceptor {
             return false;
         }
         let (slot, now) = (&io.setup.handles.slot, io.turn.now());
-        let siblings = siblings(slot, now, self.balancer.busy_grace(now));
+        let siblings = Siblings::of(slot, now);
         if !siblings.can_take() {
             return false;
         }
         // Those that do not wait see the queue when they are about to.
-        if siblings.idle() {
+        if siblings.idle > 0 {
             if !self.wakeups.may_wake_siblings(now) {
                 return false;
             }
@@ -394,7 +400,7 @@ impl Acceptor {
         let batch_max = if alone { ACCEPT_BATCH_SOLO_MAX } else { ACCEPT_BATCH_SHARED_MAX };
         let batch = self.listeners[index].batch.min(batch_max);
         for done in 0..batch {
-            if io.conns.load() >= io.setup.config.connections_max && (done > 0 || alone) {
+            if io.conns.is_full(&io.setup.config) && (done > 0 || !self.gets_room(io) && alone) {
                 return;
             }
             if !self.accept_one(io, index) {
@@ -406,15 +412,30 @@ impl Acceptor {
     }
 
     /// Accepts what the kernel has queued for a worker that drains, for a last answer each, and then forgets
-    /// the listeners. `false`: there is no room for all of it now.
+    /// the listeners, but not the handoff queue: a sibling may still give. `false`: there is no room for all of it now.
     pub(crate) fn take_queue(&mut self, io: &mut ConnIo<'_>) -> bool {
+        let taken = self.take_all(io, false);
+        if taken {
+            self.listeners.retain(|listener| listener.handoff);
+        }
+        taken
+    }
+
+    /// Takes what siblings have given, for a last answer each, where no worker of this server goes on: those of another
+    /// master do not have that queue.
+    pub(crate) fn take_given_at_end(&mut self, io: &mut ConnIo<'_>) {
+        let slot = &io.setup.handles.slot;
+        if slot.board().workers() == 0 || !slot.has_sibling() {
+            self.take_all(io, true);
+        }
+    }
+
+    /// Accepts all that waits in the handoff queue, or at the listeners. `false`: there is no room for all of it now.
+    fn take_all(&mut self, io: &mut ConnIo<'_>, handoff: bool) -> bool {
         let now = io.turn.now();
         self.paused_until = self.paused_until.filter(|until| now < *until);
-        let slot = &io.setup.handles.slot;
-        let goes_on = slot.board().workers() > 0 && slot.has_sibling();
         for index in 0..self.listeners.len() {
-            // What workers give is for those that serve.
-            if self.listeners[index].handoff && goes_on {
+            if self.listeners[index].handoff != handoff {
                 continue;
             }
             loop {
@@ -426,21 +447,12 @@ impl Acceptor {
                 }
             }
         }
-        let taken = self.paused_until.is_none();
-        if taken {
-            self.listeners.clear();
-        }
-        taken
+        self.paused_until.is_none()
     }
 
     /// Tells whether there are listeners.
     pub(crate) fn has_listeners(&self) -> bool {
-        !self.listeners.is_empty()
-    }
-
-    /// Takes one connection that no sibling has taken. `false`: there is none.
-    fn accept_left_over(&mut self, io: &mut ConnIo<'_>) -> bool {
-        (0..self.listeners.len()).any(|index| self.listeners[index].shared && self.accept_one(io, index))
+        self.listeners.iter().any(|listener| !listener.handoff)
     }
 
     /// Handles a listener that the driver refuses.
@@ -489,9 +501,4 @@ impl Acceptor {
     pub(crate) fn has_just_accepted(&self) -> bool {
         self.just_accepted
     }
-}
-
-/// Reads what the score-board says about the siblings that can take a connection.
-fn siblings(slot: &Slot, now: Instant, busy_grace: Duration) -> Siblings {
-    Siblings::of(slot.read().age, now, busy_grace, slot.board().readings())
 }

@@ -6,7 +6,7 @@ use std::io;
 use super::{AcceptSocket, Acceptor};
 use crate::log::{Level, RepeatedLine};
 use crate::worker::conn::NewConn;
-use crate::worker::conn::io::{ConnIo, DRAIN_FRESH};
+use crate::worker::conn::io::{BytesIn, ConnIo, DRAIN_FRESH};
 use crate::worker::conn::proxy_header::ProxyHeaderState;
 use crate::worker::handling::SYSTEM_CALLS_BYTES;
 use crate::worker::handover::Handover;
@@ -31,13 +31,14 @@ impl Acceptor {
                 return false;
             }
         };
+        self.has_taken |= self.listeners[index].handoff;
         io.arm_recv(id);
         io.turn.handling.count_work(SYSTEM_CALLS_BYTES);
         self.just_accepted = true;
         self.accepts_failing.end();
-        self.balancer.note_accepted();
+        self.make_room(io);
         self.reported = io.conns.len();
-        io.setup.handles.slot.set_accepted(io.turn.now(), self.reported as u32);
+        io.setup.handles.slot.set_connections(self.reported as u32);
         true
     }
 
@@ -73,11 +74,14 @@ impl Acceptor {
     /// Takes a connection from the handoff queue.
     fn take(&self, io: &mut ConnIo<'_>, index: usize) -> io::Result<ConnId> {
         let taken = io.driver.take(self.listeners[index].fd);
+        if taken.is_ok() {
+            io.setup.handles.slot.board().count_taken();
+        }
         let (fd, message) = match taken {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(unusable(io)),
             taken => taken?,
         };
-        let Some(handover) = Handover::decode(&message) else {
+        let Some((handover, data)) = Handover::decode(&message) else {
             io.driver.close(fd);
             return Err(unusable(io));
         };
@@ -86,6 +90,9 @@ impl Acceptor {
             io.conns.push_spare(id);
         } else if io.draining {
             io.start_timer(id, ConnTimer::Drain, DRAIN_FRESH);
+        }
+        if !data.is_empty() {
+            io.bytes_in(id, BytesIn::Own(data), false);
         }
         Ok(id)
     }

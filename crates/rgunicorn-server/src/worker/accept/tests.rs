@@ -162,25 +162,6 @@ fn a_worker_that_leaves_connections_to_its_siblings_sleeps_also_after_their_wake
 }
 
 #[test]
-fn a_worker_that_becomes_alone_while_it_holds_back_sleeps() {
-    let (mut rig, sibling) = Rig::with_sibling(WorkerConfig::default());
-    for _ in 0..20 {
-        rig.parts.conns.insert(new_conn());
-    }
-    rig.begin_wait();
-    rig.wake();
-    rig.acceptor.takes_look_only();
-    assert_eq!(rig.begin_wait().0, Accepting::No, "it has more than its sibling");
-    sibling.release();
-    rig.slot().board().set_workers(1);
-    rig.parts.net.advance(Duration::from_secs(1));
-    let now = rig.parts.driver.now();
-    rig.parts.turn.end_wait(now);
-    assert_eq!(rig.begin_wait(), (Accepting::Waiting, true));
-    assert!(!would_not_sleep(&rig));
-}
-
-#[test]
 fn a_wakeup_with_work_at_hand_is_passed_on_but_not_twice_in_a_row() {
     let (mut rig, _sibling) = Rig::with_sibling(WorkerConfig::default());
     rig.begin_wait();

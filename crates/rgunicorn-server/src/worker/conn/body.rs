@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
+use rgunicorn_http::append_tight;
 use rgunicorn_io::sys::tempfile::TemporaryFile;
 
 /// Smaller pieces of a body in a file are collected up to this size, a receive buffer's.
@@ -30,7 +31,8 @@ pub enum Body {
 }
 
 impl Body {
-    /// Appends `data`; moves to a temporary file when more than `memory_max` bytes would be held.
+    /// Appends `data`; moves to a temporary file when more than `memory_max` bytes would be held. Before it, too, no
+    /// more is collected.
     ///
     /// # Errors
     /// Those of creating or writing the temporary file (a full disk, no descriptors).
@@ -42,17 +44,20 @@ impl Body {
                 Ok(())
             }
             Self::Memory(held) if held.len() + data.len() <= memory_max => {
-                held.extend_from_slice(data);
+                append_tight(held, data);
                 Ok(())
             }
             Self::File { file, len, unwritten } => {
                 *len += data.len() as u64;
-                if unwritten.len() + data.len() < SPOOL_PIECE_BYTES {
-                    unwritten.extend_from_slice(data);
+                if unwritten.len() + data.len() < SPOOL_PIECE_BYTES.min(memory_max) {
+                    append_tight(unwritten, data);
                     return Ok(());
                 }
                 file.write_all(unwritten)?;
                 unwritten.clear();
+                if unwritten.capacity() > memory_max {
+                    *unwritten = Vec::new();
+                }
                 file.write_all(data)
             }
             Self::Empty | Self::Memory(_) => self.spill(data),
@@ -60,6 +65,18 @@ impl Body {
                 debug_assert!(false, "a body that streams is not collected");
                 Ok(())
             }
+        }
+    }
+
+    /// Moves what is in memory to its file.
+    ///
+    /// # Errors
+    /// Those of creating or writing the file.
+    pub(super) fn spool(&mut self) -> io::Result<()> {
+        match self {
+            Self::Memory(_) => self.spill(&[]),
+            Self::File { file, unwritten, .. } => file.write_all(&std::mem::take(unwritten)),
+            Self::Empty | Self::Incoming => Ok(()),
         }
     }
 
@@ -81,6 +98,15 @@ impl Body {
             Self::Empty | Self::Incoming => 0,
             Self::Memory(held) => held.len() as u64,
             Self::File { len, .. } => *len,
+        }
+    }
+
+    /// Counts the memory that it takes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Empty | Self::Incoming => 0,
+            Self::Memory(held) => held.capacity(),
+            Self::File { unwritten, .. } => unwritten.capacity(),
         }
     }
 
@@ -163,13 +189,14 @@ mod tests {
     fn small_pieces_share_a_write() {
         let mut body = Body::default();
         body.push(b"abc", 2).unwrap();
+        let memory_max = SPOOL_PIECE_BYTES;
         let written = |body: &Body| match body {
             Body::File { file, .. } => file.metadata().unwrap().len(),
             _ => panic!("a file"),
         };
         let mut sizes = Vec::new();
         for _ in 0..3 * SPOOL_PIECE_BYTES {
-            body.push(b"x", 2).unwrap();
+            body.push(b"x", memory_max).unwrap();
             sizes.push(written(&body));
         }
         sizes.dedup();
@@ -177,6 +204,24 @@ mod tests {
         assert_eq!(body.len(), 3 + 3 * SPOOL_PIECE_BYTES as u64);
         let all = content(&mut body);
         assert!(all.starts_with(b"abcx") && all.len() == 3 + 3 * SPOOL_PIECE_BYTES);
+    }
+
+    #[test]
+    fn what_is_collected_before_a_write_is_memory_too() {
+        let mut body = Body::default();
+        body.push(b"0123456789", 99).unwrap();
+        assert_eq!(body.held_bytes(), 10);
+        body.spool().unwrap();
+        assert_eq!(body.held_bytes(), 0);
+        for _ in 0..100 {
+            body.push(b"abc", 8).unwrap();
+            assert!(body.held_bytes() <= 8, "{}", body.held_bytes());
+        }
+        body.push(b"abc", 99).unwrap();
+        assert!(body.held_bytes() >= 3);
+        body.spool().unwrap();
+        assert_eq!((body.held_bytes(), body.len()), (0, 313));
+        assert_eq!(content(&mut body).len(), 313);
     }
 
     #[test]

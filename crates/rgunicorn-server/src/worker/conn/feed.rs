@@ -45,6 +45,8 @@ impl FeedOutcome {
 pub(crate) struct FeedContext<'a> {
     pub(crate) policy: &'a Policy,
     pub(crate) config: &'a WorkerConfig,
+    /// The memory that requests hold.
+    pub(crate) held_bytes: usize,
     /// The worker is willing to keep connections open.
     pub(crate) keep_alive: bool,
     pub(crate) now: Instant,
@@ -56,7 +58,14 @@ impl FeedContext<'_> {
     /// Returns the bound of a body in memory. One that streams holds only what came with its head: one input, which is
     /// bounded.
     fn body_memory_bytes_max(&self) -> usize {
-        if self.config.stream_bodies { usize::MAX } else { self.config.body_memory_bytes_max }
+        let usual = self.config.body_memory_bytes_max;
+        if self.config.stream_bodies {
+            usize::MAX
+        } else if self.held_bytes > self.config.request_memory_bytes_max / 2 {
+            usual.min(self.config.request_share_bytes())
+        } else {
+            usual
+        }
     }
 }
 
@@ -177,7 +186,11 @@ impl Conn {
             debug_assert!(false, "the parser ends a request only after its head");
             return FeedOutcome::Waiting;
         };
-        let mut body = self.ext.as_mut().map(|ext| std::mem::take(&mut ext.body)).unwrap_or_default();
+        let mut body = Body::Empty;
+        if let Some(ext) = &mut self.ext {
+            ext.progress = None;
+            body = std::mem::take(&mut ext.body);
+        }
         if let Err(error) = body.rewind() {
             return FeedOutcome::BodyStoreFailed(error, Box::new(head));
         }

@@ -3,19 +3,23 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rgunicorn_io::driver::Fd;
+use rgunicorn_io::sys::clock::Instant;
 use rgunicorn_io::sys::handoff::HandoffEnds;
 use rgunicorn_io::sys::net::is_shortage;
 
 use super::io::{BytesIn, ConnIo, DRAIN_FRESH};
 use super::{Conn, ConnPhase, NewConn};
-use crate::log::{Level, RepeatedLine};
 use crate::worker::handling::SYSTEM_CALLS_BYTES;
 use crate::worker::handoff::Handoff;
 use crate::worker::handover::Handover;
 use crate::worker::ids::ConnId;
 use crate::worker::timers::ConnTimer;
+
+/// A new connection that has sent nothing for so long was opened ahead: no request is right behind it.
+const OPENED_AHEAD_MIN: Duration = Duration::from_millis(100);
 
 /// The outcome of a try to give a connection.
 enum Given {
@@ -32,8 +36,22 @@ enum Given {
 }
 
 impl Conn {
+    /// Describes it for its next owner. `listener` and `deadline`: see [`Handover`].
+    pub(crate) fn handover(&self, listener: u64, deadline: Instant) -> Handover {
+        Handover {
+            listener,
+            peer: self.peer,
+            trusted: self.trusted,
+            served: self.served,
+            proxy_state: self.proxy_state,
+            proxied: self.proxied.as_deref().copied(),
+            requests: self.requests,
+            deadline,
+        }
+    }
+
     /// Tells whether another worker can go on with it: it is between two requests.
-    fn is_spare(&self) -> bool {
+    pub(crate) fn is_spare(&self) -> bool {
         self.phase == ConnPhase::Idle && !self.read_closed && !self.detached
     }
 }
@@ -50,6 +68,14 @@ impl ConnIo<'_> {
         spare.retain(|id| self.conns.get(*id).is_some_and(|conn| conn.phase == ConnPhase::Idle));
         spare.sort_by_key(|id| self.conns.timers.at(id.index));
         spare.into_iter().for_each(|id| self.conns.push_spare(id));
+    }
+
+    /// Notes so many idle connections, those that have been idle for longest.
+    pub(crate) fn spare_longest_idle(&mut self, count: usize) {
+        let fresh = self.setup.config.first_byte_timeout().saturating_sub(OPENED_AHEAD_MIN);
+        for index in self.conns.timers.longest_idle(count, self.turn.now().after(fresh)) {
+            self.conns.push_spare_at(index);
+        }
     }
 
     /// Gives noted connections to siblings, as many as the queue takes and this turn may. `key` names a listener for
@@ -70,13 +96,7 @@ impl ConnIo<'_> {
                     return true;
                 }
                 Given::Refused(error) => {
-                    self.log(
-                        RepeatedLine::Handoff,
-                        Level::Warning,
-                        format_args!(
-                            "Cannot give connections to other workers, closing those that are idle: {error}"
-                        ),
-                    );
+                    self.setup.cannot_give(&error, now);
                     handoff.switch_off();
                     return false;
                 }
@@ -109,20 +129,12 @@ impl ConnIo<'_> {
             self.begin_close(id);
             return Given::No;
         }
-        let (deadline, now) = (self.conns.timers.at(id.index), self.turn.now());
+        let deadline = self.conns.timers.at(id.index).unwrap_or(self.turn.now());
         let Some(conn) = self.conns.get(id) else { return Given::No };
-        let handover = Handover {
-            listener: key(conn.listener),
-            peer: conn.peer,
-            trusted: conn.trusted,
-            served: conn.served,
-            proxy_state: conn.proxy_state,
-            proxied: conn.proxied.as_deref().copied(),
-            requests: conn.requests,
-            deadline: deadline.unwrap_or(now),
-        };
-        match self.driver.give(queue.give, conn.fd.as_raw_fd(), &handover.encode()) {
+        let handover = conn.handover(key(conn.listener), deadline);
+        match self.driver.give(queue.give, conn.fd.as_raw_fd(), &handover.encode(&[])) {
             Ok(()) => {
+                self.setup.handles.slot.board().count_given();
                 // Without a shutdown: it lives on elsewhere.
                 if let Some(conn) = self.conns.remove(id) {
                     self.driver.close(conn.fd);
@@ -131,7 +143,11 @@ impl ConnIo<'_> {
             }
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                 // The kernel may still receive for it here, until the next wait as a rule.
-                self.start_timer(id, ConnTimer::Drain, DRAIN_FRESH);
+                if self.draining {
+                    self.start_timer(id, ConnTimer::Drain, DRAIN_FRESH);
+                } else {
+                    self.arm_recv(id);
+                }
                 Given::Later
             }
             Err(error) => {
@@ -156,7 +172,7 @@ impl ConnIo<'_> {
 }
 
 /// Tells whether there is no room now, and will be again.
-fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
         || is_shortage(error)
         || error.raw_os_error() == Some(rgunicorn_io::sys::handoff::TOO_MANY_UNDER_WAY)

@@ -1,7 +1,10 @@
 //! A request body that its application reads while it arrives (`WorkerConfig::stream_bodies`), and bytes that
 //! are held for later.
 
-use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestParser};
+use rgunicorn_http::{HttpError, ParseEvent, Policy, RequestParser, append_tight};
+use rgunicorn_io::sys::clock::Instant;
+
+use super::rate::Waits;
 
 /// Input held for after the response in progress. Requests are taken from the front without moving the rest:
 /// a client may have sent many small ones at once.
@@ -25,7 +28,12 @@ impl Pending {
             self.bytes.drain(..self.taken);
             self.taken = 0;
         }
-        self.bytes.extend_from_slice(data);
+        append_tight(&mut self.bytes, data);
+    }
+
+    /// Counts the memory that it takes; none if it is empty.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// Counts the bytes that have not been taken.
@@ -46,6 +54,9 @@ impl Pending {
     /// Takes from the front until only so many bytes are left.
     pub(crate) fn keep_last(&mut self, bytes: usize) {
         self.taken = self.bytes.len() - bytes;
+        if bytes == 0 {
+            *self = Self::default();
+        }
     }
 
     /// Takes at most `bytes_max` from the front.
@@ -72,7 +83,8 @@ pub enum BodyFault {
     Gone,
     /// The chunks are not those of HTTP.
     Framing(HttpError),
-    /// The client was silent for longer than `body_stall_timeout` while the application waited.
+    /// The client was silent for longer than `body_stall_timeout`, or slower than `body_bytes_per_s_min`, while the
+    /// application waited.
     Stalled,
 }
 
@@ -117,6 +129,9 @@ pub(crate) struct Incoming {
     arrival: Arrival,
     /// The application waits for more.
     awaited: bool,
+    waits: Waits,
+    /// Bytes that have come.
+    bytes: u64,
     /// The response is complete: bytes of the body that were read away since.
     skipped: Option<usize>,
 }
@@ -125,7 +140,8 @@ impl Incoming {
     /// Begins with the part `held` of a body, which came together with the head, and has `bytes_max` bytes at most.
     pub(crate) fn new(held: Pending, bytes_max: u64) -> Self {
         let left = bytes_max.saturating_sub(held.len() as u64);
-        Self { held, left, arrival: Arrival::Open, awaited: false, skipped: None }
+        let (waits, bytes) = (Waits::default(), held.len() as u64);
+        Self { held, left, arrival: Arrival::Open, awaited: false, waits, bytes, skipped: None }
     }
 
     /// Takes what of `input` belongs to the body.
@@ -149,6 +165,7 @@ impl Incoming {
                 }
                 Ok(ParseEvent::Data(data)) => {
                     self.left -= data.len() as u64;
+                    self.bytes += data.len() as u64;
                     if self.skipped.is_none() {
                         self.held.push(data);
                     }
@@ -191,6 +208,11 @@ impl Incoming {
         }
     }
 
+    /// Counts the memory of what was received and not read.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.held.memory_bytes()
+    }
+
     /// Counts the bytes received and not read.
     pub(crate) fn held_bytes(&self) -> usize {
         self.held.len()
@@ -204,6 +226,19 @@ impl Incoming {
     /// Tells whether the application waits for more.
     pub(crate) fn is_awaited(&self) -> bool {
         self.awaited
+    }
+
+    /// Notes that the application waits for more from now on.
+    pub(crate) fn begin_wait(&mut self, now: Instant) {
+        self.awaited = true;
+        self.waits.begin(now);
+    }
+
+    /// Fails a body for which the application waits if fewer bytes come in each second.
+    pub(crate) fn check_rate(&mut self, now: Instant, bytes_per_s: u32) {
+        if self.awaited && self.waits.is_slow(now, self.bytes, bytes_per_s) {
+            self.fail(BodyFault::Stalled);
+        }
     }
 
     /// Notes whether the application waits for more; returns whether it did.

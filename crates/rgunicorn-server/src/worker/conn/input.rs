@@ -62,7 +62,7 @@ impl ConnIo<'_> {
     /// in progress, and counted while closing.
     pub(crate) fn after_buffered(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
-        let (phase, full) = (conn.phase, conn.is_full(&self.setup.config));
+        let (phase, full) = (conn.phase, conn.is_full(&self.setup.config, false));
         let lingered_bytes = conn.ext.as_ref().map_or(0, |ext| ext.lingered_bytes);
         if full {
             self.conns.mark_full(id);
@@ -80,9 +80,14 @@ impl ConnIo<'_> {
     #[inline]
     pub(crate) fn pause_full(&mut self) {
         while let Some(id) = self.conns.pop_full() {
-            let config = &self.setup.config;
-            let Some(conn) = self.conns.get(id).filter(|conn| conn.is_full(config)) else { continue };
+            let (config, over) = (&self.setup.config, self.is_over_budget());
+            let Some(conn) = self.conns.get(id).filter(|conn| conn.is_full(config, over)) else { continue };
+            // The end of a response goes on with the others.
+            let awaits_memory = matches!(conn.phase, ConnPhase::Idle | ConnPhase::Head);
             if conn.recv.is_some() {
+                if awaits_memory {
+                    self.conns.stall(id);
+                }
                 let (data, end) = self.stop_recv(id);
                 self.bytes_in(id, BytesIn::Own(&data), end);
             }
@@ -93,7 +98,15 @@ impl ConnIo<'_> {
     /// response does.
     pub(crate) fn arm_recv(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
-        if conn.recv.is_some() || conn.read_closed || conn.detached || conn.is_full(&self.setup.config) {
+        if conn.recv.is_some() || conn.read_closed || conn.detached {
+            return;
+        }
+        let over = self.is_over_budget();
+        let Some(conn) = self.conns.get(id) else { return };
+        if conn.is_full(&self.setup.config, over) {
+            if over && matches!(conn.phase, ConnPhase::Idle | ConnPhase::Head) {
+                self.conns.stall(id);
+            }
             return;
         }
         match self.driver.recv(conn.fd.as_raw_fd(), EventSource::Recv(id).token()) {
@@ -171,7 +184,11 @@ impl ConnIo<'_> {
     /// Starts the deadline of a request that is not complete.
     fn await_more(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
-        if conn.phase == ConnPhase::Body {
+        let (phase, begins_body) = (conn.phase, conn.begins_body());
+        if begins_body || self.conns.unfinished.at(id.index).is_none() {
+            self.queue_unfinished(id);
+        }
+        if phase == ConnPhase::Body {
             self.start_timer(id, ConnTimer::BodyStall, self.setup.config.body_stall_timeout);
         } else if !self.conns.timers.runs(id.index, ConnTimer::Header) {
             // The head's clock starts with its first byte and is not restarted by later ones.
@@ -180,7 +197,7 @@ impl ConnIo<'_> {
     }
 
     /// Answers a bad request, begins to close, and has the answer recorded. `head`: what could be read of it.
-    fn refuse(&mut self, id: ConnId, refusal: &Refusal, head: RequestHead) {
+    pub(crate) fn refuse(&mut self, id: ConnId, refusal: &Refusal, head: RequestHead) {
         let Some(conn) = self.conns.get(id) else { return };
         conn.phase = ConnPhase::Running;
         if refusal.status == 0 {

@@ -73,6 +73,7 @@ impl ConnIo<'_> {
     /// Gives bytes that have arrived to their connection: the one entrance. `end`: no more will come.
     pub(crate) fn bytes_in(&mut self, id: ConnId, bytes: BytesIn<'_>, end: bool) {
         let Self { conns, driver, turn, setup, .. } = self;
+        let ctx = feed_context(turn, setup, conns.held_bytes());
         let Some(conn) = conns.get(id) else {
             if let BytesIn::Lent(buf) = bytes {
                 driver.release(buf);
@@ -83,27 +84,35 @@ impl ConnIo<'_> {
             BytesIn::Lent(buf) => driver.buffer(buf),
             BytesIn::Own(data) => data,
         };
-        let outcome = conn.bytes_in(&feed_context(turn, setup), id.index, data);
+        let outcome = conn.bytes_in(&ctx, id.index, data);
         if let BytesIn::Lent(buf) = bytes {
             driver.release(buf);
         }
         if end {
             conn.end_input();
         }
-        let reception = conn.reception();
+        let (reception, change) = (conn.reception(), conn.recount());
+        self.conns.count_bytes(change);
         self.after_bytes(id, outcome, reception);
     }
 
     /// Goes on after input, from the peer or from what was held of it.
     fn after_bytes(&mut self, id: ConnId, outcome: FeedOutcome, reception: Reception) {
         if matches!(outcome, FeedOutcome::Buffered) {
-            return self.after_buffered(id);
+            self.after_buffered(id);
+            if self.is_over_budget() {
+                self.relieve(id);
+            }
+            return;
         }
         // The rest of an incomplete request will not come.
         if reception.closed && outcome.is_incomplete() {
             return self.begin_close(id);
         }
         self.after_feed(id, outcome);
+        if self.is_over_budget() {
+            self.relieve(id);
+        }
         if !reception.armed {
             self.arm_recv(id);
         }
@@ -143,9 +152,11 @@ impl ConnIo<'_> {
     /// Takes input of the next request from what is held of it.
     pub(crate) fn feed_pending(&mut self, id: ConnId) {
         let Self { conns, turn, setup, .. } = self;
+        let ctx = feed_context(turn, setup, conns.held_bytes());
         let Some(conn) = conns.get(id) else { return };
-        let outcome = conn.feed_pending(&feed_context(turn, setup), id.index);
-        let reception = conn.reception();
+        let outcome = conn.feed_pending(&ctx, id.index);
+        let (reception, change) = (conn.reception(), conn.recount());
+        self.conns.count_bytes(change);
         self.after_bytes(id, outcome, reception);
     }
 
@@ -273,9 +284,10 @@ impl ConnIo<'_> {
     }
 }
 
-/// Returns the surroundings of a connection that is fed now.
-fn feed_context<'a>(turn: &Turn, setup: &'a WorkerSetup) -> FeedContext<'a> {
+/// Returns the surroundings of a connection that is fed now, while requests hold so many bytes.
+fn feed_context<'a>(turn: &Turn, setup: &'a WorkerSetup, held_bytes: usize) -> FeedContext<'a> {
     FeedContext {
+        held_bytes,
         policy: &setup.policy,
         config: &setup.config,
         keep_alive: setup.keeps_alive(),

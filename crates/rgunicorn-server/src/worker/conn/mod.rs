@@ -2,13 +2,17 @@
 //! reception, nothing else; whatever a request needs lives in [`ConnExt`] or in the [`Request`] itself.
 
 pub(crate) mod body;
+mod budget;
+mod evict;
 mod feed;
-mod handoff;
+pub(crate) mod handoff;
 pub(crate) mod incoming;
 mod input;
 pub(crate) mod io;
 pub(crate) mod output;
+mod progress;
 pub(crate) mod proxy_header;
+mod rate;
 pub(crate) mod refusal;
 mod spool;
 mod streaming;
@@ -27,6 +31,7 @@ use rgunicorn_io::driver::{Driver, Fd, OpKey, PeerAddr};
 use self::body::Body;
 use self::incoming::{BodyFault, Incoming, Pending};
 use self::proxy_header::ProxyHeaderState;
+use self::rate::Progress;
 use super::config::WorkerConfig;
 use super::ids::{ConnId, RequestId};
 use crate::response::Outgoing;
@@ -90,8 +95,12 @@ pub(crate) struct Conn {
     pub(crate) spare: bool,
     /// A greenlet works on its request ([`crate::worker::Reactor::begin_work`]).
     pub(crate) held: bool,
+    /// Noted as one whose reception waits until there is memory for what it would bring.
+    pub(crate) stalled: bool,
     /// Requests received.
     pub(crate) requests: u64,
+    /// The part of [`table::Connections::held_bytes`] that is its own.
+    counted_bytes: usize,
     pub(crate) recv: Option<OpKey>,
     pub(crate) send: Option<OpKey>,
     pub(crate) parser: RequestParser,
@@ -104,6 +113,8 @@ pub(crate) struct ConnExt {
     /// The request being received: its head, once complete, and what has come of its body.
     head: Option<RequestHead>,
     body: Body,
+    /// How far the body had come when it was last looked at.
+    progress: Option<Progress>,
     /// The PROXY header being received.
     pub(crate) proxy_header: Option<Box<proxy::ProxyReader>>,
     /// The body of the request in progress, if the application reads it while it arrives.
@@ -142,13 +153,12 @@ pub(crate) struct NewConn {
 impl ConnExt {
     /// Tells whether all of it is empty.
     fn is_unused(&self) -> bool {
-        self.head.is_none()
-            && self.body.is_empty()
-            && self.proxy_header.is_none()
-            && self.incoming.is_none()
-            && self.pending.is_empty()
-            && self.out.is_empty()
-            && self.writable.is_none()
+        self.is_without_request() && self.pending.is_empty() && self.out.is_empty() && self.writable.is_none()
+    }
+
+    /// Tells whether nothing is in it of a request that has begun to come and is not in [`Request`](super::Request).
+    pub(crate) fn is_without_request(&self) -> bool {
+        self.head.is_none() && self.body.is_empty() && self.proxy_header.is_none() && self.incoming.is_none()
     }
 }
 
@@ -172,7 +182,9 @@ impl Conn {
             served: false,
             spare: false,
             held: false,
+            stalled: false,
             requests: 0,
+            counted_bytes: 0,
             recv: None,
             send: None,
             parser: RequestParser::new(),
@@ -243,16 +255,21 @@ impl Conn {
         unread
     }
 
-    /// Tells whether a response is in progress, and the client has sent more of its request's body, or for
-    /// later, than is held.
-    pub(crate) fn is_full(&self, config: &WorkerConfig) -> bool {
-        if !matches!(self.phase, ConnPhase::Running | ConnPhase::Flushing) {
-            return false;
+    /// Tells whether nothing is to be received for now: a response is in progress, and the client has sent more of its
+    /// request's body, or for later, than is held. `over`: requests hold all the memory that there is for them; then
+    /// next to nothing is, and no further request is begun.
+    pub(crate) fn is_full(&self, config: &WorkerConfig, over: bool) -> bool {
+        match self.phase {
+            ConnPhase::Idle | ConnPhase::Head => over,
+            ConnPhase::Running | ConnPhase::Flushing => {
+                let bytes_max = |usual: usize| if over { usual.min(1) } else { usual };
+                let incoming = self.ext.as_ref().and_then(|ext| ext.incoming.as_ref());
+                incoming
+                    .and_then(|incoming| incoming.is_full(bytes_max(config.body_window_bytes_max)))
+                    .unwrap_or_else(|| self.pending_bytes() >= bytes_max(config.pipelined_bytes_max))
+            }
+            ConnPhase::Body | ConnPhase::Skipping | ConnPhase::Closing | ConnPhase::Lingering => false,
         }
-        let incoming = self.ext.as_ref().and_then(|ext| ext.incoming.as_ref());
-        incoming
-            .and_then(|incoming| incoming.is_full(config.body_window_bytes_max))
-            .unwrap_or_else(|| self.pending_bytes() >= config.pipelined_bytes_max)
     }
 
     /// Returns the body that the application reads while it arrives.

@@ -116,6 +116,7 @@ impl ConnIo<'_> {
         if let Some(conn) = self.conns.request(id) {
             unread.append(&mut conn.take_unread());
         }
+        self.conns.recount(id.conn);
         Ok(Hijacked { fd, unread })
     }
 
@@ -293,10 +294,11 @@ impl ConnIo<'_> {
         self.end_waits(id);
         let Some(conn) = self.conns.get(id) else { return };
         conn.phase = ConnPhase::Closing;
-        if let Some(ext) = &mut conn.ext {
-            ext.incoming = None;
-        }
-        if conn.has_output() {
+        conn.forget_input();
+        let (change, output) = (conn.recount(), conn.has_output());
+        self.conns.count_bytes(change);
+        self.conns.unfinished.clear(id.index);
+        if output {
             self.start_timer(id, ConnTimer::WriteStall, self.setup.config.write_stall_timeout);
         } else {
             self.linger(id);

@@ -29,8 +29,21 @@ impl fmt::Display for RefusalCause {
 }
 
 impl Refusal {
-    /// A fault of the server.
+    /// A fault of the server's.
     pub(crate) const INTERNAL: Self = Self { status: 500, cause: None };
+    /// Requests hold more memory than there is for them.
+    pub(crate) const OVERLOADED: Self = Self { status: 503, cause: None };
+    /// The request has not come in its time.
+    pub(crate) const TOO_SLOW: Self = Self { status: 408, cause: None };
+
+    /// Returns the reason phrase of one without a cause.
+    fn reason(&self) -> &'static str {
+        match self.status {
+            408 => "Request Timeout",
+            503 => "Service Unavailable",
+            _ => "Internal Server Error",
+        }
+    }
 
     /// Appends the response.
     pub(crate) fn render(&self, facts: &PageFacts, out: &mut Vec<u8>) {
@@ -39,7 +52,7 @@ impl Refusal {
             Some(RefusalCause::Proxy(error)) => {
                 error_response_with(self.status, error.reason(), &error.to_string(), facts, out);
             }
-            None => error_response_with(self.status, "Internal Server Error", "", facts, out),
+            None => error_response_with(self.status, self.reason(), "", facts, out),
         }
     }
 }

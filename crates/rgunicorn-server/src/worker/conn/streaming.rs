@@ -13,9 +13,10 @@ impl ConnIo<'_> {
         let Some(conn) = self.conns.running(id) else { return BodyRead::Failed(BodyFault::Gone) };
         let Some(incoming) = conn.incoming() else { return BodyRead::End };
         let read = incoming.read(bytes_max);
+        let (held, change) = (incoming.held_bytes(), conn.recount());
+        self.conns.count_bytes(change);
         // Not as soon as there is room for a byte: pausing again costs more than that.
-        let roomy = incoming.held_bytes() <= self.setup.config.body_window_bytes_max / 2;
-        if roomy && conn.recv.is_none() {
+        if held <= self.setup.config.body_window_bytes_max / 2 {
             self.arm_recv(id.conn);
         }
         read
@@ -23,18 +24,21 @@ impl ConnIo<'_> {
 
     /// Notes that the application waits for something to read. `false`: there is already.
     pub(crate) fn await_body(&mut self, id: RequestId) -> bool {
+        let now = self.turn.reading();
         let incoming = self.conns.running(id).and_then(|conn| conn.incoming());
         let Some(incoming) = incoming.filter(|incoming| !incoming.is_readable()) else { return false };
-        incoming.set_awaited(true);
+        incoming.begin_wait(now);
         self.start_timer(id.conn, ConnTimer::BodyStall, self.setup.config.body_stall_timeout);
         true
     }
 
     /// Goes on when something has come of a body that the application reads, or its end or a fault.
     pub(crate) fn after_body_input(&mut self, id: ConnId) {
+        let (now, bytes_per_s) = (self.turn.reading(), self.setup.config.body_bytes_per_s_min);
         let Some(conn) = self.conns.get(id) else { return };
         let parked = conn.parked;
         let Some(incoming) = conn.incoming().filter(|incoming| incoming.is_awaited()) else { return };
+        incoming.check_rate(now, bytes_per_s);
         if !incoming.is_readable() {
             // Framing only, but the client is alive.
             return self.start_timer(id, ConnTimer::BodyStall, self.setup.config.body_stall_timeout);
@@ -75,6 +79,8 @@ impl ConnIo<'_> {
         let Some(incoming) = conn.incoming() else { return self.next_request(id) };
         incoming.skip();
         conn.phase = ConnPhase::Skipping;
+        let change = conn.recount();
+        self.conns.count_bytes(change);
         self.skip_on(id);
         // It may have been paused, and the next request arms it by itself.
         if self.conns.get(id).is_some_and(|conn| conn.phase == ConnPhase::Skipping) {

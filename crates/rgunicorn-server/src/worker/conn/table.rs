@@ -4,10 +4,13 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 
+use rgunicorn_io::driver::timers::Deadlines;
 use rgunicorn_io::driver::{Completion, Driver, Received, Token};
 use rgunicorn_io::sys::clock::Instant;
 
+use super::rate::RATE_WINDOW;
 use super::{Conn, ConnPhase, NewConn};
+use crate::worker::config::WorkerConfig;
 use crate::worker::event_source::{EventSource, GENERATION_MASK, token_of};
 use crate::worker::handling::input_bytes;
 use crate::worker::ids::{ConnId, RequestId};
@@ -33,7 +36,15 @@ pub(crate) struct Connections {
     /// Connections that hold as much early input as they may: reception pauses when all completions of the turn are
     /// handled. Not earlier: what `recv_stop` returns comes after the data that those completions carry.
     full: Vec<ConnId>,
-    /// Idle connections that siblings are to have, because this worker leaves.
+    /// The requests that are being received, in the order in which they were queued.
+    pub(crate) unfinished: Deadlines<1>,
+    /// Connections whose reception waits for memory.
+    pub(crate) stalled: Vec<ConnId>,
+    /// The part of [`Self::held_bytes`] that is counted here.
+    own_bytes: usize,
+    /// The part that waits for threads, as of the beginning of the turn.
+    pub(crate) elsewhere_bytes: usize,
+    /// Idle connections that siblings are to have, because this worker leaves, or has more than they.
     spare: VecDeque<ConnId>,
     /// Connections so far: the number of the last one, and in its low bits the generation.
     accepted: u64,
@@ -82,7 +93,9 @@ impl Connections {
     pub(crate) fn remove(&mut self, id: ConnId) -> Option<Conn> {
         self.get(id)?;
         self.timers.stop(id.index);
+        self.unfinished.clear(id.index);
         let conn = self.conns.remove(id.index as usize);
+        self.own_bytes -= conn.counted_bytes;
         self.orphans += usize::from(conn.held);
         if conn.parked || conn.awaits_body() {
             self.jobs.push_back(Job::Abandon(conn.request_id(id.index)));
@@ -104,6 +117,11 @@ impl Connections {
     /// Counts what `worker_connections` bounds: open connections, and work on behalf of closed ones.
     pub(crate) fn load(&self) -> usize {
         self.conns.len() + self.orphans
+    }
+
+    /// Tells whether there are as many connections as there may be.
+    pub(crate) fn is_full(&self, config: &WorkerConfig) -> bool {
+        self.load() >= config.connections_max
     }
 
     /// Tells whether there is neither work for the application nor anything that `worker_connections` bounds.
@@ -137,6 +155,7 @@ impl Connections {
     /// Queues work for the application, in order of arrival; what goes on is queued by [`Self::push_resume`].
     pub(crate) fn push_job(&mut self, job: Job) {
         debug_assert!(!matches!(job, Job::Resume(_)), "they have a queue of their own");
+        self.own_bytes += job.held_bytes();
         self.jobs.push_back(job);
     }
 
@@ -148,7 +167,8 @@ impl Connections {
     /// Queues a request that is ready; no deadline runs from here on.
     pub(crate) fn call(&mut self, request: Box<Request>) {
         self.timers.stop(request.id.conn.index);
-        self.jobs.push_back(Job::Call(request));
+        self.unfinished.clear(request.id.conn.index);
+        self.push_job(Job::Call(request));
     }
 
     /// Queues the resumption of the request in progress on a connection.
@@ -161,7 +181,78 @@ impl Connections {
 
     /// Takes out the oldest work for the application that is no resumption.
     pub(crate) fn pop_job(&mut self) -> Option<Job> {
-        self.jobs.pop_front()
+        let job = self.jobs.pop_front()?;
+        self.own_bytes -= job.held_bytes();
+        Some(job)
+    }
+
+    /// Counts the memory of requests that are not with the application: what connections have received, and what
+    /// waits for its turn. Refused ones are only to be recorded.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.own_bytes + self.elsewhere_bytes
+    }
+
+    /// Returns the part of it that is counted here.
+    pub(crate) fn own_bytes(&self) -> usize {
+        self.own_bytes
+    }
+
+    /// Counts anew what a connection holds.
+    pub(crate) fn recount(&mut self, id: ConnId) {
+        let change = self.get(id).map_or(0, Conn::recount);
+        self.count_bytes(change);
+    }
+
+    /// Adds a change of what a connection holds.
+    #[inline]
+    pub(crate) fn count_bytes(&mut self, change: isize) {
+        if change != 0 {
+            self.own_bytes = self.own_bytes.wrapping_add_signed(change);
+        }
+    }
+
+    /// Computes the same from what is there.
+    pub(crate) fn find_own_bytes(&self) -> usize {
+        let queued: usize = self.jobs.iter().map(Job::held_bytes).sum();
+        queued + self.conns.iter().map(|(_, conn)| conn.held_bytes()).sum::<usize>()
+    }
+
+    /// Returns the connection of the request that comes first in the queue of unfinished ones.
+    pub(crate) fn oldest_unfinished(&self) -> Option<ConnId> {
+        self.id_at(self.unfinished.first(0)?.0)
+    }
+
+    /// Returns when the rate of a body is to be looked at next.
+    pub(crate) fn next_rate_check(&self, config: &WorkerConfig) -> Option<Instant> {
+        if config.body_bytes_per_s_min == 0 {
+            return None;
+        }
+        self.unfinished.first(0).map(|(_, since)| since.after(RATE_WINDOW))
+    }
+
+    /// Returns when a deadline is over, or the rate of a body is to be looked at.
+    pub(crate) fn next_deadline(&self, config: &WorkerConfig) -> Option<Instant> {
+        let deadline = self.timers.next();
+        match self.next_rate_check(config) {
+            None => deadline,
+            Some(at) => Some(deadline.map_or(at, |deadline| deadline.min(at))),
+        }
+    }
+
+    /// Notes that a connection receives nothing because requests hold all the memory: until they do not.
+    pub(crate) fn stall(&mut self, id: ConnId) {
+        if let Some(conn) = self.get(id)
+            && !std::mem::replace(&mut conn.stalled, true)
+        {
+            self.stalled.push(id);
+        }
+    }
+
+    /// Returns the id of the connection in a slot.
+    pub(crate) fn id_at(&self, index: u32) -> Option<ConnId> {
+        let conn = self.conns.get(index as usize)?;
+        Some(ConnId { index, generation: conn.generation })
     }
 
     /// Takes out the request that waits longest for its resumption.
@@ -238,6 +329,44 @@ impl Connections {
         (data, end)
     }
 
+    /// Returns what such completions have brought of a connection's input; it stays where it is.
+    pub(crate) fn peek_late_input(&self, id: ConnId, driver: &Driver) -> Vec<u8> {
+        let wanted = EventSource::Recv(id).token();
+        let mut data = Vec::new();
+        for completion in &self.late {
+            if let Completion::Recv { token, outcome: Received::Data(buf) } = completion
+                && *token == wanted
+            {
+                data.extend_from_slice(driver.buffer(buf));
+            }
+        }
+        data
+    }
+
+    /// Returns the `at`-th request that waits for its turn, from 0.
+    pub(crate) fn waiting(&self, at: usize) -> Option<&Request> {
+        self.jobs.iter().filter_map(Job::call).nth(at)
+    }
+
+    /// Takes it out of the queue.
+    pub(crate) fn remove_waiting(&mut self, at: usize) {
+        let found = self.jobs.iter().enumerate().filter(|(_, job)| job.call().is_some()).nth(at);
+        if let Some(job) = found.map(|(index, _)| index).and_then(|index| self.jobs.remove(index)) {
+            self.own_bytes -= job.held_bytes();
+        }
+    }
+
+    /// Returns the ids of connections, of `count` slots from `from` on, and where the next ones begin, if there are
+    /// more.
+    pub(crate) fn ids_from(&self, from: usize, count: usize) -> (Vec<ConnId>, Option<usize>) {
+        let end = from.saturating_add(count).min(self.conns.capacity());
+        let id = |index: usize| {
+            let conn = self.conns.get(index)?;
+            Some(ConnId { index: index as u32, generation: conn.generation })
+        };
+        ((from..end).filter_map(id).collect(), Some(end).filter(|end| *end < self.conns.capacity()))
+    }
+
     /// Notes a connection that holds as much early input as it may.
     pub(crate) fn mark_full(&mut self, id: ConnId) {
         self.full.push(id);
@@ -255,6 +384,18 @@ impl Connections {
         {
             self.spare.push_back(id);
         }
+    }
+
+    /// Notes the connection with this deadline as such a one.
+    pub(crate) fn push_spare_at(&mut self, index: u32) {
+        if let Some(generation) = self.conns.get(index as usize).map(|conn| conn.generation) {
+            self.push_spare(ConnId { index, generation });
+        }
+    }
+
+    /// Forgets them.
+    pub(crate) fn clear_spare(&mut self) {
+        while self.pop_spare().is_some() {}
     }
 
     /// Takes out the next one to give.

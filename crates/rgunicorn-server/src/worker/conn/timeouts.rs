@@ -4,6 +4,7 @@ use rgunicorn_io::sys::clock::Instant;
 
 use super::ConnPhase;
 use super::io::{BytesIn, ConnIo, DRAIN_FRESH};
+use super::progress::check_rates;
 use crate::worker::event_source::EventSource;
 use crate::worker::handling::SYSTEM_CALLS_BYTES;
 use crate::worker::ids::ConnId;
@@ -17,6 +18,9 @@ impl ConnIo<'_> {
     /// handled enough.
     #[inline]
     pub(crate) fn expire_timers(&mut self) {
+        if self.setup.config.body_bytes_per_s_min > 0 {
+            check_rates(self);
+        }
         let mut done = 0;
         while let Some((id, timer)) = self.conns.pop_expired(self.turn.now()) {
             self.expire(id, timer);
@@ -35,6 +39,10 @@ impl ConnIo<'_> {
             return self.stall_body(id);
         }
         let (output, phase) = (conn.has_output(), conn.phase);
+        if !output && conn.is_stalled() && !self.draining {
+            // It is not the client that is waited for.
+            return self.restart_timer(id);
+        }
         // Progress of output may wait for its turn.
         let goes_on = output && self.conns.has_late_output(id);
         match (output, phase) {
@@ -64,7 +72,7 @@ impl ConnIo<'_> {
     /// Closes a connection from which nothing has come in time, unless something has raced in: a loop that
     /// was blocked, or has more to receive than one turn takes, does not know yet. A request that is complete
     /// with it is answered.
-    fn close_silent(&mut self, id: ConnId) {
+    pub(super) fn close_silent(&mut self, id: ConnId) {
         let (data, end) = self.take_arrived(id);
         if data.is_empty() {
             return self.close(id);
