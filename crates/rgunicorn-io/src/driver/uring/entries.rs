@@ -76,6 +76,18 @@ impl Uring {
         // SAFETY: a send's memory lies in its boxed operation, which leaves the table only at the terminal completion;
         // received bytes go to the registered buffers; polls name no memory.
         unsafe { self.ring.push(entry) };
+        // A full queue was submitted before this entry came into it.
+        let round = self.ring.round();
+        if round != now {
+            self.stamp(key, round);
+        }
+    }
+
+    #[cold]
+    fn stamp(&mut self, key: OpKey, now: u16) {
+        if let Some((_, _, Op::Recv { round, .. })) = self.ops.get_mut(key) {
+            *round = now;
+        }
     }
 
     /// Queues a cancellation.

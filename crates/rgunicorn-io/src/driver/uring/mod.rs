@@ -67,7 +67,7 @@ impl DirectCalls for Uring {
                 return false;
             }
         }
-        self.ring.cancels_first()
+        self.ring.shows_all()
     }
 }
 

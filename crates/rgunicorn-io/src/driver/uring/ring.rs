@@ -157,11 +157,10 @@ impl Ring {
         self.round
     }
 
-    /// Tells whether cancellations that are queued now take effect with the next enter, before anything is received:
-    /// there is room for one, and all that was received can be seen.
-    pub(super) fn cancels_first(&mut self) -> bool {
-        let sq = self.ring.submission();
-        self.backlog.is_empty() && !sq.is_full() && !sq.cq_overflow()
+    /// Tells whether all that was received can be seen, so that nothing comes of a reception whose cancellation is
+    /// queued now: that takes effect with the next enter, before anything is received.
+    pub(super) fn shows_all(&mut self) -> bool {
+        !self.ring.submission().cq_overflow()
     }
 
     /// Returns the number of entries that the kernel has not seen.
@@ -201,17 +200,45 @@ impl Ring {
             "the ring belongs to another"
         );
         self.push_backlog();
-        self.enters += 1;
-        let (queued, overflow) = {
-            let sq = self.ring.submission();
-            (sq.len() as u32, sq.cq_overflow())
-        };
+        // All of it first, and nothing is received meanwhile: a cancellation that came in after the queue was full
+        // takes effect before its reception goes on.
+        while !self.backlog.is_empty() {
+            let before = self.backlog.len();
+            if let Err(error) = self.enter_once(0, EnterFlags::empty(), None) {
+                return self.judge(error);
+            }
+            self.push_backlog();
+            if self.backlog.len() == before {
+                return self.refused(io::Error::from_raw_os_error(libc::EAGAIN));
+            }
+        }
+        let overflow = self.ring.submission().cq_overflow();
         if overflow {
             // What did not fit comes into the queue only by asking; and it is there, so there is nothing to wait for.
             self.overflows += 1;
             flags.insert(EnterFlags::GETEVENTS);
         }
-        let want = if overflow { 0 } else { want };
+        match self.enter_once(if overflow { 0 } else { want }, flags, timeout) {
+            Ok(()) => {
+                self.refusals = 0;
+                if self.unsubmitted() == 0 {
+                    self.round = self.round.wrapping_add(1);
+                }
+                Ok(())
+            }
+            Err(error) => self.judge(error),
+        }
+    }
+
+    /// Submits what is in the submission queue.
+    fn enter_once(
+        &mut self,
+        want: u32,
+        mut flags: EnterFlags,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        self.enters += 1;
+        let queued = self.ring.submission().len() as u32;
         if want > 0 && self.no_iowait {
             flags.insert(EnterFlags::NO_IOWAIT);
         }
@@ -227,22 +254,17 @@ impl Ring {
             // SAFETY: no argument is passed.
             _ => unsafe { submitter.enter::<libc::sigset_t>(queued, want, flags.bits(), None) },
         };
-        match result {
-            Ok(_) => {
-                self.refusals = 0;
-                if self.unsubmitted() == 0 {
-                    self.round = self.round.wrapping_add(1);
-                }
-                Ok(())
-            }
-            // In all cases: go on with what is there. What was not submitted is still queued.
-            Err(error) => match error.raw_os_error() {
-                // The time is over; a signal came.
-                Some(libc::ETIME | libc::EINTR) => Ok(()),
-                // The kernel wants completions reaped first, or is short of memory for a moment.
-                Some(libc::EBUSY | libc::EAGAIN) => self.refused(error),
-                _ => Err(error),
-            },
+        result.map(drop)
+    }
+
+    /// Handles a failed enter. In all cases that go on, what was not submitted is still queued.
+    fn judge(&mut self, error: io::Error) -> io::Result<()> {
+        match error.raw_os_error() {
+            // The time is over; a signal came.
+            Some(libc::ETIME | libc::EINTR) => Ok(()),
+            // The kernel wants completions reaped first, or is short of memory for a moment.
+            Some(libc::EBUSY | libc::EAGAIN) => self.refused(error),
+            _ => Err(error),
         }
     }
 
