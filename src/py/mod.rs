@@ -36,6 +36,7 @@ use bytes::Bytes;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::string::PyStringData;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 /// Makes a `str` with one code point per byte: PEP 3333 calls it a native string.
@@ -55,26 +56,29 @@ pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyStrin
     }
 }
 
-/// Returns the bytes of a native string. Borrowed whenever every code point is ASCII.
+/// Returns the bytes of a native string: those that CPython keeps, one for each code point.
 ///
 /// # Errors
 /// `TypeError` when `object` is not a `str`, `UnicodeEncodeError` when a code point is above U+00FF.
+#[inline]
 pub fn native_bytes<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
+    if let Ok(text) = object.cast::<PyString>()
+        // SAFETY: a valid `str`, whose kind is asked of CPython, or (before 3.14) read out of a bit field as it is laid
+        // out on the little-endian machines that this package is for.
+        && let Ok(PyStringData::Ucs1(bytes)) = unsafe { text.data() }
+    {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    encoded(object).map(Cow::Owned)
+}
+
+#[cold]
+fn encoded(object: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     let Ok(text) = object.cast::<PyString>() else {
         return Err(PyTypeError::new_err(format!("{} is not a string", object.repr()?)));
     };
-    let utf8 = text.to_str()?;
-    if utf8.len() == code_points(text) {
-        return Ok(Cow::Borrowed(utf8.as_bytes()));
-    }
     let encoded = text.call_method1("encode", ("latin-1",))?;
-    Ok(Cow::Owned(encoded.cast::<PyBytes>()?.as_bytes().to_vec()))
-}
-
-/// Returns the number of code points of a `str`. With as many bytes in UTF-8 they are all ASCII.
-fn code_points(text: &Bound<'_, PyString>) -> usize {
-    // SAFETY: a valid `str` whose UTF-8 form was asked for, so that its length is known.
-    unsafe { ffi::PyUnicode_GET_LENGTH(text.as_ptr()).unsigned_abs() }
+    Ok(encoded.cast::<PyBytes>()?.as_bytes().to_vec())
 }
 
 /// Returns the two items of a tuple, a list or any other iterable that has exactly two.

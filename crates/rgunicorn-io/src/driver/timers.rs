@@ -25,6 +25,8 @@ pub struct Deadlines<const CLASSES: usize> {
     first: [u32; CLASSES],
     last: [u32; CLASSES],
     count: [usize; CLASSES],
+    /// A bit for each class that has a deadline: most have none, and the nearest one is asked for in each turn.
+    used: u16,
 }
 
 impl<const CLASSES: usize> Default for Deadlines<CLASSES> {
@@ -39,7 +41,8 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
         const {
             assert!(CLASSES <= 15, "the class must fit into four bits, all ones being taken by UNSET");
         };
-        Self { links: Vec::new(), first: [NONE; CLASSES], last: [NONE; CLASSES], count: [0; CLASSES] }
+        let (first, last, count) = ([NONE; CLASSES], [NONE; CLASSES], [0; CLASSES]);
+        Self { links: Vec::new(), first, last, count, used: 0 }
     }
 
     /// Returns the number of deadlines set.
@@ -54,7 +57,7 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
 
     /// Tells whether no deadline is set.
     pub fn is_empty(&self) -> bool {
-        self.first.iter().all(|first| *first == NONE)
+        self.used == 0
     }
 
     /// Returns the class of the deadline that `key` has, if any.
@@ -105,6 +108,7 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
             None => self.last[list] = key,
         }
         self.count[list] += 1;
+        self.used |= 1 << list;
     }
 
     /// Takes the deadline of `key` away, if it has one.
@@ -112,6 +116,9 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
         let Some(class) = self.class(key) else { return };
         let list = usize::from(class);
         self.count[list] -= 1;
+        if self.count[list] == 0 {
+            self.used &= !(1 << list);
+        }
         let ListNode { prev, next, .. } = std::mem::replace(&mut self.links[key as usize], UNSET);
         match self.links.get_mut(prev as usize) {
             Some(before) => before.next = next,
@@ -123,9 +130,16 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
         }
     }
 
-    fn head(&self, list: usize) -> Option<(u32, u64)> {
-        let key = self.first[list];
-        self.links.get(key as usize).map(|link| (key, link.at & !CLASS_MASK))
+    /// Returns the earliest key of each class that has one.
+    #[inline]
+    fn heads(&self) -> impl Iterator<Item = (u32, &ListNode)> {
+        let mut used = self.used;
+        std::iter::from_fn(move || {
+            let list = used.trailing_zeros() as usize;
+            used &= used.wrapping_sub(1);
+            let key = *self.first.get(list)?;
+            Some((key, self.links.get(key as usize)?))
+        })
     }
 
     /// Returns the keys with a deadline of one class, and these, in their order.
@@ -138,7 +152,7 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
 
     /// Returns the nearest deadline.
     pub fn next(&self) -> Option<Instant> {
-        (0..CLASSES).filter_map(|list| self.head(list)).map(|(_, at)| Instant(at)).min()
+        self.heads().map(|(_, link)| Instant(link.at & !CLASS_MASK)).min()
     }
 
     /// Returns the key that comes first in a class, and its deadline.
@@ -149,10 +163,10 @@ impl<const CLASSES: usize> Deadlines<CLASSES> {
 
     /// Takes the deadline out that has been due for longest: its key and class.
     pub fn pop_expired(&mut self, now: Instant) -> Option<(u32, u8)> {
-        let heads = (0..CLASSES).filter_map(|list| self.head(list).map(|(key, at)| (at, key, list as u8)));
-        let (_, key, class) = heads.filter(|(at, ..)| *at <= now.0).min()?;
+        let due = self.heads().filter(|(_, link)| link.at & !CLASS_MASK <= now.0);
+        let (at, key) = due.map(|(key, link)| (link.at, key)).min()?;
         self.clear(key);
-        Some((key, class))
+        Some((key, (at & CLASS_MASK) as u8))
     }
 }
 

@@ -92,9 +92,8 @@ impl<T> Biased<T> {
         }
         let in_use = InUse(in_use);
         // SAFETY: `in_use` was not set, so no other `Borrowed` is alive (this type stays on one thread); it is set now
-        // and no visitor is inside: see `Visitor::visit`.
-        let value = unsafe { &mut *self.shared.value.get() };
-        let Some(value) = value else { unreachable!("the value goes with this owner") };
+        // and no visitor is inside: see `Visitor::visit`. The value is there until this owner is dropped.
+        let value = unsafe { (&mut *self.shared.value.get()).as_mut().unwrap_unchecked() };
         Borrowed { value, in_use }
     }
 

@@ -26,7 +26,7 @@ impl Job {
     #[inline]
     pub(crate) fn held_bytes(&self) -> usize {
         match self {
-            Self::Call(request) => request.held_bytes(),
+            Self::Call(request) => request.held_bytes,
             Self::Resume(_) | Self::Abandon(_) | Self::Refused(..) => 0,
         }
     }

@@ -76,10 +76,12 @@ impl<T: ?Sized> TaskQueue<T> {
         empty
     }
 
-    /// Ends the loop's wait. Returns the tasks that have come, in their order.
-    pub(super) fn end_wait(&self) -> Vec<Task<T>> {
+    /// Ends the loop's wait. Puts the tasks that have come, in their order, in the place of `tasks`, whose memory will
+    /// keep the next ones.
+    pub(super) fn end_wait(&self, tasks: &mut Vec<Task<T>>) {
+        debug_assert!(tasks.is_empty(), "none is forgotten");
         self.waker.set_sleeping(false);
-        std::mem::take(&mut self.tasks().queue)
+        std::mem::swap(&mut self.tasks().queue, tasks);
     }
 
     /// Empties the descriptor, which was readable.

@@ -39,13 +39,8 @@ pub struct Request {
     pub number: u64,
     /// The server has answered it by itself, with this status: it is only to be recorded.
     pub refused: Option<u16>,
-}
-
-impl Request {
-    /// Counts the memory that its head and its body take.
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.head.held_bytes() + self.body.held_bytes()
-    }
+    /// The memory that its head and its body take, since it is complete.
+    pub(crate) held_bytes: usize,
 }
 
 /// The fate of bytes given to a connection.

@@ -33,7 +33,7 @@ impl RequestQueue {
             if waiting.closed {
                 return Err(request);
             }
-            self.held_bytes.fetch_add(request.held_bytes(), Relaxed);
+            self.held_bytes.fetch_add(request.held_bytes, Relaxed);
             waiting.requests.push_back(request);
         }
         self.filled.notify_one();
@@ -48,7 +48,7 @@ impl RequestQueue {
                 return None;
             }
             if let Some(request) = waiting.requests.pop_front() {
-                self.held_bytes.fetch_sub(request.held_bytes(), Relaxed);
+                self.held_bytes.fetch_sub(request.held_bytes, Relaxed);
                 return Some(request);
             }
             waiting = self.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner);
@@ -60,7 +60,7 @@ impl RequestQueue {
         let requests = &mut self.waiting().requests;
         let at = requests.iter().position(|request| wanted(request))?;
         let request = requests.remove(at)?;
-        self.held_bytes.fetch_sub(request.held_bytes(), Relaxed);
+        self.held_bytes.fetch_sub(request.held_bytes, Relaxed);
         Some(request)
     }
 
@@ -74,7 +74,7 @@ impl RequestQueue {
             if waiting.closed {
                 return Err(request);
             }
-            self.held_bytes.fetch_add(request.held_bytes(), Relaxed);
+            self.held_bytes.fetch_add(request.held_bytes, Relaxed);
             waiting.requests.push_front(request);
         }
         self.filled.notify_one();

@@ -24,7 +24,7 @@ use super::handoff::Handoff;
 use super::helper::Helper;
 use super::ids::RequestId;
 use super::lifecycle::Lifecycle;
-use super::mailbox::TaskQueue;
+use super::mailbox::{Task, TaskQueue};
 use super::memory::Memory;
 use super::message::{Flow, Hijacked};
 use super::relief::ReliefRules;
@@ -53,6 +53,8 @@ pub struct Reactor {
     helper: Option<Helper>,
     pub(crate) setup: WorkerSetup,
     mailbox: Option<Arc<Mailbox>>,
+    /// Memory for the tasks of the mailbox; none of them is in it between two turns.
+    pub(crate) tasks: Cell<Vec<Task<Self>>>,
     /// A signal has come since handlers were last run.
     pub(crate) signalled: Cell<bool>,
 }
@@ -101,7 +103,7 @@ impl Reactor {
         let setup = WorkerSetup::new(handles, config, policy);
         let core = Biased::new(core);
         let helper = if is_real { helper(&core, &setup) } else { None };
-        Self { core, helper, setup, mailbox, signalled: Cell::new(true) }
+        Self { core, helper, setup, mailbox, tasks: Cell::default(), signalled: Cell::new(true) }
     }
 
     /// Borrows the parts. Not while the application runs.

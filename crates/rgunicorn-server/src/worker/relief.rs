@@ -215,6 +215,7 @@ impl Core {
 }
 
 /// Tells whether requests wait for a thread that siblings could run.
+#[inline]
 pub(crate) fn needs_threads(io: &ConnIo<'_>) -> bool {
     let WorkerConfig { threads, handoff, .. } = io.setup.config;
     threads > 0

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use super::app::App;
 use super::message::Request;
 use super::reactor::Reactor;
-use super::relief::{IdleConn, ReliefRules, is_due, needs_threads};
+use super::relief::{IdleConn, ReliefRules, is_due};
 
 /// Relief of a worker that has more to do than it can.
 impl Reactor {
@@ -21,10 +21,8 @@ impl Reactor {
     }
 
     /// Gives requests that wait for a thread to siblings that have time, where the application's threads are all taken.
+    #[cold]
     pub(super) fn relieve_threads<A: App>(&self, app: &A) {
-        if self.config().threads == 0 || !needs_threads(&self.core().parts(&self.setup).io) {
-            return;
-        }
         let (rules, now) = (ReliefRules::of(self.config()), self.now());
         let slot = &self.handles().slot;
         let takers = self.core().handoff.takers(slot, now);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rgunicorn_io::driver::{Completion, Driver, READABLE};
 use rgunicorn_io::sys::biased::Borrowed;
-use rgunicorn_io::sys::clock;
+use rgunicorn_io::sys::clock::{self, Instant};
 use rgunicorn_io::sys::net::is_lost;
 use rgunicorn_io::sys::tempfile;
 
@@ -26,6 +26,8 @@ use crate::log::{ErrorLog, Level, RepeatedLine};
 
 /// Application calls between two looks at the rings. One turn of the ring delivers about 20 requests.
 const JOBS_PER_TURN_MAX: usize = 32;
+/// Tasks of threads, of one turn, for which memory is kept.
+const TASKS_KEPT_MAX: usize = 64;
 /// The name of the wait in the line of `WorkerSetup::give_up`.
 pub(crate) const WAITING: &str = "Waiting for events";
 /// The name of the polls of a worker's own descriptors there.
@@ -52,17 +54,16 @@ impl Reactor {
             if let Err(ExitStatus(status)) = app.check_signals(self.signalled.take()) {
                 return status;
             }
-            if let Some(status) = self.begin_turn(app) {
-                return status;
-            }
-            let wait = self.before_wait();
+            let wait = match self.begin_turn(app) {
+                Ok(wait) => wait,
+                Err(ExitStatus(status)) => return status,
+            };
             if !self.wait(app, wait, &mut completions) {
                 return STATUS_BROKEN;
             }
             self.after_wait(&mut completions);
             debug_assert!(completions.is_empty(), "the driver has no other user");
             self.run_jobs(app, false);
-            self.relieve_threads(app);
             if app.is_forked_child() {
                 return self.handles().control.quitting().unwrap_or(0);
             }
@@ -70,41 +71,55 @@ impl Reactor {
         }
     }
 
-    /// Takes the first step of a turn, after the signal handlers: stop requests, and what is looked at once in a while.
-    /// `Some`: the worker is to leave with this exit status.
-    pub fn begin_turn<A: App>(&self, app: &A) -> Option<i32> {
+    /// Takes the first step of a turn, after the signal handlers: stop requests, and what is looked at once in a while;
+    /// then the step before the wait. Returns how long that may take; a loop with deadlines of its own waits less.
+    ///
+    /// # Errors
+    /// The exit status with which the worker is to leave.
+    pub fn begin_turn<A: App>(&self, app: &A) -> Result<Duration, ExitStatus> {
         let control = &self.handles().control;
         // A signal handler may have forked, too.
         if app.is_forked_child() {
-            return Some(control.quitting().unwrap_or(0));
+            return Err(ExitStatus(control.quitting().unwrap_or(0)));
         }
         if let Some(status) = control.quitting() {
-            return Some(status);
+            return Err(ExitStatus(status));
         }
         if control.take_reopen() {
             self.handles().reopen_access_log();
         }
-        let core = &mut *self.core();
+        let mut core = self.core();
+        if needs_threads(&core.parts(&self.setup).io) {
+            drop(core);
+            self.relieve_threads(app);
+            core = self.core();
+        }
         core.conns.elsewhere_bytes = app.waiting_bytes();
-        let Parts { lifecycle, acceptor, handoff, spread, mut io, .. } = core.parts(&self.setup);
-        lifecycle.watch_parent(&io);
+        let mut parts = core.parts(&self.setup);
+        let Parts { lifecycle, acceptor, handoff, spread, io, .. } = &mut parts;
+        lifecycle.watch_parent(io);
         if let Some(error) = handoff.take_refusal() {
             self.setup.cannot_give(&error, io.turn.now());
         }
         if control.stopping() {
-            lifecycle.drain(acceptor, handoff, &mut io);
+            lifecycle.drain(acceptor, handoff, io);
         } else {
-            spread.begin_turn(acceptor, handoff, &mut io);
+            spread.begin_turn(acceptor, handoff, io);
         }
-        lifecycle.is_over(io.turn.now(), io.conns.is_idle()).then(|| self.setup.status_at_end.get())
+        if lifecycle.is_over(io.turn.now(), io.conns.is_idle()) {
+            return Err(ExitStatus(self.setup.status_at_end.get()));
+        }
+        Ok(self.arm(&mut parts))
     }
 
-    /// Takes the second step: arms the listeners and the polls of signals and mail. Returns how long the wait
-    /// may take; a loop with deadlines of its own waits less.
+    /// Takes the step before the wait by itself: arms the listeners and the polls of signals and mail. For a loop that
+    /// goes on although the worker is to leave. Returns how long the wait may take.
     pub fn before_wait(&self) -> Duration {
-        let core = &mut *self.core();
-        let mut parts = core.parts(&self.setup);
-        let Parts { acceptor, io, wakes, .. } = &mut parts;
+        self.arm(&mut self.core().parts(&self.setup))
+    }
+
+    fn arm(&self, parts: &mut Parts<'_>) -> Duration {
+        let Parts { acceptor, io, wakes, .. } = parts;
         let polls = wakes.begin_wait(io.turn.now());
         io.end_stalls();
         acceptor.begin_wait(io, polls);
@@ -126,7 +141,7 @@ impl Reactor {
         });
         // After an accept among siblings only a look: the listeners are not armed.
         let look_only = acceptor.takes_look_only();
-        if has_mail || look_only { Duration::ZERO } else { wait_time(&parts) }
+        if has_mail || look_only { Duration::ZERO } else { wait_time(parts) }
     }
 
     /// Returns the driver, for operations with [`super::EXTERNAL`] tokens. To be let go of before any other method is
@@ -135,7 +150,7 @@ impl Reactor {
         self.core().map(|core| &mut core.driver)
     }
 
-    /// Takes the third step, the wait. The parts are borrowed while the interpreter lock is released: other
+    /// Takes the second step, the wait. The parts are borrowed while the interpreter lock is released: other
     /// threads cannot reach them, because they belong to this thread. `false`: the driver is of no use any more, and
     /// the worker must leave.
     #[must_use = "without a driver there are no further turns"]
@@ -160,14 +175,18 @@ impl Reactor {
         self.setup.is_broken.get()
     }
 
-    /// Takes the fourth step: handles what has completed, and deadlines. Completions of operations with
+    /// Takes the third step: handles what has completed, and deadlines. Completions of operations with
     /// [`super::EXTERNAL`] tokens stay in the list, in their order.
     pub fn after_wait(&self, completions: &mut Vec<Completion>) {
         let mut core = self.core();
         let now = core.driver.now();
         core.turn.end_wait(now);
         self.handles().slot.beat(now);
-        let tasks = self.mailbox().map(|mailbox| mailbox.end_wait()).unwrap_or_default();
+        let mut tasks = Vec::new();
+        if let Some(mailbox) = self.mailbox() {
+            tasks = self.tasks.take();
+            mailbox.end_wait(&mut tasks);
+        }
         // Several answers leave together.
         core.turn.add_requests(tasks.len());
         let mut parts = core.parts(&self.setup);
@@ -184,11 +203,13 @@ impl Reactor {
         // Behind them, for a task may take a connection over, with all that has been received.
         if !tasks.is_empty() {
             drop(core);
-            for task in tasks {
+            for task in tasks.drain(..) {
                 guarded(&self.handles().errors, "a task of a thread", || task(self));
             }
+            tasks.shrink_to(TASKS_KEPT_MAX);
             core = self.core();
         }
+        self.tasks.set(tasks);
         let parts = core.parts(&self.setup);
         let Parts { acceptor, mut io, .. } = parts;
         if acceptor.is_woken() {
@@ -200,7 +221,7 @@ impl Reactor {
         io.turn.handling.is_over(|| io.driver.now());
     }
 
-    /// Takes the fifth step: runs the application for the jobs at hand, or as many of them as one turn may. New
+    /// Takes the fourth step: runs the application for the jobs at hand, or as many of them as one turn may. New
     /// requests come first, then those that go on, of which there is one at least. `late`: other work has been done
     /// since the wait, so the clock is looked at first.
     pub fn run_jobs<A: App>(&self, app: &A, late: bool) {
@@ -431,6 +452,7 @@ fn is_gone(result: &io::Result<u32>) -> bool {
 }
 
 /// Tells how long the next wait may take.
+#[inline]
 fn wait_time(parts: &Parts<'_>) -> Duration {
     let Parts { lifecycle, acceptor, io, wakes, handoff, spread } = parts;
     if io.conns.jobs() > 0
@@ -445,9 +467,13 @@ fn wait_time(parts: &Parts<'_>) -> Duration {
     let (retry, give) = (wakes.paused_until(), handoff.retry_at());
     let deadline = io.conns.next_deadline(&io.setup.config);
     let of_life = if io.draining { lifecycle.deadline() } else { spread.next_look() };
-    for at in [deadline, of_life, paused_until, next_check, retry, give] {
-        nearest = nearest.min(at.unwrap_or(nearest));
-    }
+    let mut no_later = |at: Option<Instant>| nearest = nearest.min(at.unwrap_or(nearest));
+    no_later(deadline);
+    no_later(of_life);
+    no_later(paused_until);
+    no_later(next_check);
+    no_later(retry);
+    no_later(give);
     if needs_threads(io) {
         nearest = nearest.min(io.turn.now().after(io.setup.config.handoff.after));
     }

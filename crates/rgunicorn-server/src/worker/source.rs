@@ -11,7 +11,7 @@ use std::time::Duration;
 use rgunicorn_io::driver::{Completion, Driver};
 use rgunicorn_io::sys::biased::Borrowed;
 
-use super::app::App;
+use super::app::{App, ExitStatus};
 use super::reactor::Reactor;
 use super::run::WAITING;
 
@@ -110,7 +110,10 @@ impl<A: App, H: SourceHost> LoopSource for WorkerSource<A, H> {
     fn prepare(&self) -> Duration {
         self.host.begin_turn();
         if self.status.get().is_none() {
-            let Some(status) = self.reactor.begin_turn(&*self.app) else { return self.reactor.before_wait() };
+            let status = match self.reactor.begin_turn(&*self.app) {
+                Ok(wait) => return wait,
+                Err(ExitStatus(status)) => status,
+            };
             self.status.set(Some(status));
             self.host.leave();
         }

@@ -54,16 +54,29 @@ pub(crate) struct Spread {
 
 impl Spread {
     /// Looks at the score-board, if it is time to, and gives connections to siblings.
+    #[inline]
     pub(crate) fn begin_turn(&mut self, acceptor: &mut Acceptor, handoff: &mut Handoff, io: &mut ConnIo<'_>) {
-        let (now, own) = (io.turn.now(), io.conns.len() as u64);
         let has_taken = acceptor.has_taken();
+        if has_taken || io.turn.now() >= self.next_look {
+            self.compare(has_taken, acceptor, handoff, io);
+        }
+    }
+
+    fn compare(
+        &mut self,
+        has_taken: bool,
+        acceptor: &mut Acceptor,
+        handoff: &mut Handoff,
+        io: &mut ConnIo<'_>,
+    ) {
+        let (now, own) = (io.turn.now(), io.conns.len() as u64);
         if has_taken {
             self.rests_until = now.after(REST);
         }
-        if now < self.next_look && !has_taken || own <= SLACK_CONNECTIONS && !self.is_full {
+        self.next_look = now.after(LOOK_EVERY);
+        if own <= SLACK_CONNECTIONS && !self.is_full {
             return;
         }
-        self.next_look = now.after(LOOK_EVERY);
         let slot = &io.setup.handles.slot;
         // Without a queue there is none that can take one.
         let siblings = if handoff.works() { Siblings::of(slot, now) } else { Siblings::default() };

@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rgunicorn_io::driver::{Completion, READABLE, SendBuf, Token, WRITABLE};
-use rgunicorn_server::worker::{EXTERNAL, LoopSource, SourceHost, WorkerConfig, WorkerSource, is_external};
+use rgunicorn_server::worker::{
+    EXTERNAL, ExitStatus, LoopSource, SourceHost, WorkerConfig, WorkerSource, is_external,
+};
 
 use crate::app::TestApp;
 use crate::owner::{self, owned};
@@ -14,10 +16,10 @@ use crate::stage::{Stage, calm, worker_config};
 /// One turn; what is not the reactor's comes back.
 fn turn(stage: &Stage, foreign: &mut Vec<Completion>) -> Option<i32> {
     let reactor = &stage.reactor;
-    if let Some(status) = reactor.begin_turn(&stage.app) {
-        return Some(status);
-    }
-    let wait = reactor.before_wait();
+    let wait = match reactor.begin_turn(&stage.app) {
+        Ok(wait) => wait,
+        Err(ExitStatus(status)) => return Some(status),
+    };
     assert!(reactor.wait(&stage.app, wait, foreign));
     reactor.after_wait(foreign);
     reactor.run_jobs(&stage.app, false);

@@ -231,12 +231,7 @@ impl Ring {
     }
 
     /// Submits what is in the submission queue.
-    fn enter_once(
-        &mut self,
-        want: u32,
-        mut flags: EnterFlags,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
+    fn enter_once(&mut self, want: u32, mut flags: EnterFlags, timeout: Option<Duration>) -> io::Result<()> {
         self.enters += 1;
         let queued = self.ring.submission().len() as u32;
         if want > 0 && self.no_iowait {

@@ -144,6 +144,7 @@ impl Acceptor {
 
     /// Arms, before a wait, the listeners if this worker may take more connections, and, with `polls`, the poll of
     /// siblings' wake-ups.
+    #[inline]
     pub(crate) fn begin_wait(&mut self, io: &mut ConnIo<'_>, polls: bool) {
         let board = io.setup.handles.slot.board();
         self.alone = board.is_only_worker();
@@ -167,6 +168,7 @@ impl Acceptor {
     }
 
     /// Arms the listeners if this worker may take more connections.
+    #[inline]
     fn arm(&mut self, io: &mut ConnIo<'_>) {
         let now = io.turn.now();
         // First of all, because a pause that is over must not shorten the wait to nothing.
@@ -195,10 +197,22 @@ impl Acceptor {
                 false
             }
         };
+        let takes_given = self.takes_given && !full;
+        let is_fine = |listener: &AcceptSocket| listener.op.is_some() || listener.handoff && !takes_given;
+        let all_armed = self.listeners.iter().all(is_fine) || self.arm_listeners(io, take, takes_given);
+        if take {
+            let accepting = if all_armed && !full { Accepting::Waiting } else { Accepting::No };
+            io.setup.handles.slot.set_accepting(accepting);
+        }
+    }
+
+    /// Arms listeners that are not: with `take` all of them, but the handoff queue only with `takes_given`; otherwise
+    /// those that are not shared. Tells whether all of them, but for that queue, are armed then.
+    fn arm_listeners(&mut self, io: &mut ConnIo<'_>, take: bool, takes_given: bool) -> bool {
         let mut all_armed = true;
         for index in 0..self.listeners.len() {
             let listener = &mut self.listeners[index];
-            if listener.handoff && (full || !self.takes_given) {
+            if listener.handoff && !takes_given {
                 continue;
             }
             if listener.op.is_none() && (take || !listener.shared) {
@@ -209,10 +223,7 @@ impl Acceptor {
             }
             all_armed &= self.listeners[index].op.is_some();
         }
-        if take {
-            let accepting = if all_armed && !full { Accepting::Waiting } else { Accepting::No };
-            io.setup.handles.slot.set_accepting(accepting);
-        }
+        all_armed
     }
 
     /// Decides about the next connections at listeners that are shared.

@@ -224,6 +224,7 @@ impl Conn {
         let keep_alive = head.keep_alive() && !head.close_after() && ctx.keep_alive;
         Box::new(Request {
             id: self.request_id(index),
+            held_bytes: head.held_bytes() + body.held_bytes(),
             head,
             body,
             peer: self.peer,

@@ -217,6 +217,7 @@ impl ConnIo<'_> {
             keep_alive: false,
             number: 0,
             refused: Some(refusal.status),
+            held_bytes: 0,
         };
         if let Some(error) = &refusal.cause {
             let ip = conn.peer.ip_text();
