@@ -11,6 +11,10 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    pub(crate) fn net(&self) -> &SimNet {
+        &self.net
+    }
+
     pub(crate) fn new(net: &SimNet, peer: Peer) -> Self {
         Self { net: net.clone(), peer, got: RefCell::default() }
     }

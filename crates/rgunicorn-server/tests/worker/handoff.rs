@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rgunicorn_io::driver::Driver;
-use rgunicorn_io::driver::sim::{SimCall, SimConfig};
+use rgunicorn_io::driver::sim::{SimCall, SimConfig, SimNet};
 use rgunicorn_io::sys::shared::Scoreboard;
 use rgunicorn_server::worker::{HandoffConfig, WorkerConfig};
 
@@ -452,9 +452,13 @@ fn with_helper(worker: Stage, dice: &Rc<Dice>) -> Stage {
     worker
 }
 
+/// Steps of its driver, at most, until a worker is killed that is to be.
+const STEPS_TO_KILL_MAX: usize = 60;
+
 /// Runs twelve clients to their ends on three workers, each of which may be replaced at any time, and gives connections
-/// away while it is at work; the queue is full now and then, and takers are out of descriptors. Returns the plans.
-fn moves(seed: u64) -> Vec<Plan> {
+/// away while it is at work; the queue is full now and then, and takers are out of descriptors. `kills`: workers are
+/// killed between any two steps. Returns the plans, and how many workers were killed.
+fn moves(seed: u64, kills: bool) -> (Vec<Plan>, usize) {
     let dice = Rc::new(Dice::of(seed));
     let origin = first(3, seed, &SimConfig { recv_buffers: 4, ..SimConfig::default() });
     let (net, board, listener) = (origin.net.clone(), origin.board.clone(), origin.listener);
@@ -464,7 +468,7 @@ fn moves(seed: u64) -> Vec<Plan> {
     let mut workers: Vec<_> = workers.into_iter().map(|worker| with_helper(worker, &dice)).collect();
     workers.iter().for_each(|worker| worker.reactor.handles().slot.set_booted());
     let mut plans: Vec<Plan> = Vec::new();
-    let mut moves = 0;
+    let (mut replaced, mut killed) = (Vec::new(), 0);
     for round in 0.. {
         assert!(round < ROUNDS_MAX, "seed {seed}: clients wait for ever");
         if plans.len() < 12 && dice.below(4) == 0 {
@@ -480,8 +484,8 @@ fn moves(seed: u64) -> Vec<Plan> {
                 let next = with_helper(workers[at].sibling(config()), &dice);
                 next.reactor.handles().slot.set_booted();
                 replace(&workers[at]);
+                replaced.push(workers[at].number);
                 workers.push(next);
-                moves += 1;
             }
         }
         for (call, errno) in [(SimCall::Give, libc::EAGAIN), (SimCall::Take, libc::EMFILE)] {
@@ -491,43 +495,71 @@ fn moves(seed: u64) -> Vec<Plan> {
                 _ => {}
             }
         }
+        if kills && dice.below(8) == 0 {
+            let worker = &workers[dice.below(workers.len())];
+            net.kill(worker.number, 1 + dice.below(STEPS_TO_KILL_MAX) as u64);
+        }
         let time = Duration::from_micros(dice.below(2000) as u64);
+        let mut next = Vec::new();
         workers.retain(|worker| {
-            let left = worker.run_for(time, || {});
-            assert!(
-                left.is_none_or(|status| status == 0 && worker.snapshot().connections == 0),
-                "seed {seed}: {left:?}"
-            );
-            if left.is_some() {
-                worker.reactor.handles().slot.clone().release();
+            let Some(status) = worker.run_for(time, || {}) else { return true };
+            let slot = worker.reactor.handles().slot.clone();
+            if net.is_dead(worker.number) {
+                killed += 1;
+                if !replaced.contains(&worker.number) {
+                    next.push(with_helper(worker.sibling(config()), &dice));
+                }
+            } else {
+                assert_eq!((status, worker.snapshot().connections), (0, 0), "seed {seed}");
             }
-            left.is_none()
+            slot.release();
+            false
         });
+        next.iter().for_each(|worker| worker.reactor.handles().slot.set_booted());
+        workers.extend(next);
     }
-    assert!(moves > 0, "seed {seed}");
+    assert!(!replaced.is_empty() || kills, "seed {seed}");
     board.set_workers(0);
     net.mend(SimCall::Take);
     for worker in &workers {
         worker.control.stop();
-        assert_eq!(worker.run_to_end(), 0, "seed {seed}");
+        let status = worker.run_to_end();
+        assert!(status == 0 || net.is_dead(worker.number), "seed {seed}: {status}");
         assert!(!worker.errors().contains("Internal error"), "seed {seed}: {}", worker.errors());
     }
-    plans
+    (plans, killed)
+}
+
+/// Each client that has stayed has its answers, and no other byte; one whose worker was killed, the beginning of them.
+/// Tells how many have lost some.
+fn check(seed: u64, plans: &[Plan], net: &SimNet) -> usize {
+    let mut cut = 0;
+    for plan in plans {
+        let (got, len) = (plan.client.got(), plan.expected.len());
+        let lost = plan.leaves_at.is_some() || net.was_killed(plan.client.peer);
+        assert!(plan.expected.starts_with(&got), "seed {seed}: something else than was asked for");
+        assert!(lost || got.len() == len, "seed {seed}: {} of {len} bytes", got.len());
+        cut += usize::from(plan.leaves_at.is_none() && got.len() < len);
+    }
+    cut
 }
 
 #[test]
 fn whoever_stays_gets_exactly_the_answers_from_whichever_workers() {
     for seed in seeds() {
-        for plan in moves(seed) {
-            let got = plan.client.got();
-            if plan.leaves_at.is_none() {
-                assert!(got == plan.expected, "seed {seed}: {} of {} bytes", got.len(), plan.expected.len());
-            } else {
-                assert!(
-                    plan.expected.starts_with(&got),
-                    "seed {seed}: a client that left got something else"
-                );
-            }
-        }
+        let (plans, _) = moves(seed, false);
+        assert_eq!(check(seed, &plans, plans[0].client.net()), 0);
     }
+}
+
+/// What was the killed one's alone is cut, and nothing else: not what it had given, and not what it had not taken.
+#[test]
+fn a_killed_worker_loses_its_own_connections_and_no_other() {
+    let (mut all_killed, mut all_cut) = (0, 0);
+    for seed in seeds() {
+        let (plans, killed) = moves(seed, true);
+        all_cut += check(seed, &plans, plans[0].client.net());
+        all_killed += killed;
+    }
+    assert!(all_killed > all_cut && all_cut > 0, "{all_killed} workers were killed, {all_cut} answers cut");
 }

@@ -38,6 +38,8 @@ pub(crate) struct Stage {
     pub(crate) handoff: Option<HandoffEnds>,
     pub(crate) control: Arc<Control>,
     pub(crate) board: Scoreboard,
+    /// The number of its driver in the simulation.
+    pub(crate) number: u32,
     /// Turns of the loop so far.
     pub(crate) turns: Cell<u64>,
     log: PathBuf,
@@ -102,6 +104,7 @@ impl Stage {
     ) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let Company { board, listener, handoff } = company;
+        let number = net.last_driver();
         let name = format!("rgunicorn-worker-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let log = std::env::temp_dir().join(name);
         let slot = board.claim(board.readings().map(|reading| reading.age).max().unwrap_or(0) + 1).unwrap();
@@ -133,7 +136,8 @@ impl Stage {
             owner::watch(&reactor)
         }
         let app = TestApp::new(net.clone());
-        Self { reactor, app, net, listener, handoff, control, board, turns: Cell::new(0), log, seed }
+        let turns = Cell::new(0);
+        Self { reactor, app, net, listener, handoff, control, board, number, turns, log, seed }
     }
 
     pub(crate) fn connect(&self) -> Client {

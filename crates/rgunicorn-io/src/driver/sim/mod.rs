@@ -1,6 +1,6 @@
 //! The simulated back end, for tests: no kernel, no clock, one seed. Everything that a kernel may do at its own
 //! pleasure (short reads, late completions, receptions that end for no reason, resets) is decided by dice, so that a
-//! failure can be replayed by its seed.
+//! failure can be replayed by its seed. The process of a driver can be killed between any two of its calls.
 //!
 //! `world.rs` is the kernel, `net.rs` the test's handle on it, this file the driver, `turn.rs` the work of a wait.
 
@@ -43,18 +43,29 @@ pub(crate) struct Sim {
 impl DirectCalls for Sim {
     fn accept(&mut self, listener: RawFd) -> io::Result<(Fd, PeerAddr)> {
         let mut world = self.world.borrow_mut();
+        world.step(self.id)?;
         world.call(SimCall::Accept)?;
         let listening = world.listeners.get_mut(&listener).ok_or_else(bad_fd)?;
         let fd = listening.backlog.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+        world.owned.insert((self.id, fd));
+        world.step(self.id)?;
         Ok((Fd::Virtual(fd), PeerAddr::V4 { addr: [127, 0, 0, 1], port: (fd % 60_000) as u16 }))
     }
 
     fn give(&mut self, queue: RawFd, connection: RawFd, message: &[u8]) -> io::Result<()> {
-        self.world.borrow_mut().give(queue, connection, message)
+        let mut world = self.world.borrow_mut();
+        world.step(self.id)?;
+        world.give(queue, connection, message)?;
+        world.step(self.id)
     }
 
     fn take(&mut self, queue: RawFd) -> io::Result<(Fd, Vec<u8>)> {
-        self.world.borrow_mut().take(queue).map(|(fd, message)| (Fd::Virtual(fd), message))
+        let mut world = self.world.borrow_mut();
+        world.step(self.id)?;
+        let (fd, message) = world.take(queue)?;
+        world.owned.insert((self.id, fd));
+        world.step(self.id)?;
+        Ok((Fd::Virtual(fd), message))
     }
 
     fn let_go(&mut self, fd: Fd) {
@@ -62,7 +73,9 @@ impl DirectCalls for Sim {
     }
 
     fn try_recv(&mut self, fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
-        self.world.borrow_mut().recv(fd, into)
+        let mut world = self.world.borrow_mut();
+        world.step(self.id)?;
+        world.recv(fd, into)
     }
 
     fn is_half_closed(&self, fd: RawFd) -> bool {
@@ -76,6 +89,7 @@ impl DirectCalls for Sim {
 
     fn shutdown(&mut self, fd: RawFd, how: Shutdown) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
+        world.step(self.id)?;
         world.call(SimCall::Shutdown)?;
         let socket = world.socket(fd)?;
         if socket.reset {
@@ -136,6 +150,9 @@ impl Sim {
         self.ops.remove(op);
         let (mut bytes, mut chunk) = (Vec::new(), [0; 512]);
         let mut world = self.world.borrow_mut();
+        if world.step(self.id).is_err() {
+            return (bytes, true);
+        }
         while world.rng.roll(500) {
             match world.recv(fd, &mut chunk) {
                 Ok(0) => return (bytes, true),
@@ -154,6 +171,9 @@ impl Sim {
 
     pub(crate) fn send(&mut self, fd: RawFd, token: Token, buf: SendBuf, urgency: Urgency) -> Sent {
         let mut sent = 0;
+        if let Err(error) = self.world.borrow_mut().step(self.id) {
+            return Sent::Ready(Err(error), buf);
+        }
         if urgency == Urgency::Now || buf.is_empty() {
             match send_rest(&mut self.world.borrow_mut(), fd, &buf, &mut sent) {
                 Ok(true) => return Sent::Ready(Ok(()), buf),
@@ -200,6 +220,7 @@ impl Sim {
     }
 
     pub(crate) fn arm_accept(&mut self, listener: RawFd, token: Token) -> io::Result<OpKey> {
+        self.world.borrow_mut().step(self.id)?;
         let key = self.insert(listener, Op::Poll { token, mask: libc::POLLIN as u32, accept: true })?;
         let waiter = SimPoll { driver: self.id, op: key };
         if let Some(listening) = self.world.borrow_mut().listeners.get_mut(&listener) {
@@ -268,7 +289,11 @@ impl Sim {
                 self.ready.push(Completion::Orphan { buf: op.buf });
             }
         }
-        self.world.borrow_mut().close(raw);
+        let mut world = self.world.borrow_mut();
+        if world.step(self.id).is_ok() {
+            world.owned.remove(&(self.id, raw));
+            world.close(raw);
+        }
     }
 
     /// Returns nothing: what has arrived is in the socket until a wait takes it.
@@ -284,7 +309,11 @@ impl Sim {
     }
 
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
-        self.world.borrow_mut().call(SimCall::Wait)?;
+        {
+            let mut world = self.world.borrow_mut();
+            world.step(self.id)?;
+            world.call(SimCall::Wait)?;
+        }
         let before = out.len();
         self.stats.enters += 1;
         self.flush();

@@ -94,6 +94,27 @@ impl SimNet {
         self.world.borrow_mut().faults.remove(&call);
     }
 
+    /// Returns the number of the driver that was made last.
+    pub fn last_driver(&self) -> u32 {
+        self.world.borrow().drivers
+    }
+
+    /// Kills the process of a driver after so many of its steps (1: at once): what it still does has no effect, and its
+    /// next wait fails.
+    pub fn kill(&self, driver: u32, steps: u64) {
+        self.world.borrow_mut().steps_left.insert(driver, steps.max(1));
+    }
+
+    /// Tells whether the process of a driver was killed.
+    pub fn is_dead(&self, driver: u32) -> bool {
+        self.world.borrow().is_dead(driver)
+    }
+
+    /// Tells whether the connection ended because the process that had it was killed.
+    pub fn was_killed(&self, peer: Peer) -> bool {
+        self.socket(peer, |socket| socket.killed)
+    }
+
     /// Makes a connection that is accepted already.
     pub fn pair(&self) -> (Fd, Peer) {
         let mut world = self.world.borrow_mut();

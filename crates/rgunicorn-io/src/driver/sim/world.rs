@@ -1,6 +1,6 @@
 //! The simulated kernel: sockets, listeners, virtual time and the dice. Driver and network share one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -127,6 +127,8 @@ pub(super) struct SimSocket {
     pub(super) closed: bool,
     /// Descriptors of the driver's end beside the first: one in the handoff queue, and its giver's.
     pub(super) copies: u32,
+    /// The driver's end was closed because its process was killed.
+    pub(super) killed: bool,
 }
 
 /// A wish to be woken for a connection: of which driver, by which operation.
@@ -181,6 +183,10 @@ pub(super) struct SimWorld {
     pub(super) faults: BTreeMap<SimCall, SimFault>,
     next_fd: RawFd,
     pub(super) drivers: u32,
+    /// The connections of each driver's process.
+    pub(super) owned: BTreeSet<(u32, RawFd)>,
+    /// The steps that a driver's process has left until it is killed; 0: it was.
+    pub(super) steps_left: BTreeMap<u32, u64>,
 }
 
 impl SimWorld {
@@ -195,6 +201,8 @@ impl SimWorld {
             faults: BTreeMap::new(),
             next_fd: FIRST_FD,
             drivers: 0,
+            owned: BTreeSet::new(),
+            steps_left: BTreeMap::new(),
         }
     }
 
@@ -219,6 +227,45 @@ impl SimWorld {
                 Ok(())
             }
             Some(fault) => Err(io::Error::from_raw_os_error(fault.errno)),
+        }
+    }
+
+    /// Takes one step of a driver's process, which has one before each of its calls and one behind those that move a
+    /// connection.
+    ///
+    /// # Errors
+    /// The process is dead: what it still does has no effect.
+    pub(super) fn step(&mut self, driver: u32) -> io::Result<()> {
+        let Some(left) = self.steps_left.get_mut(&driver) else { return Ok(()) };
+        if *left > 1 {
+            *left -= 1;
+            return Ok(());
+        }
+        if *left == 1 {
+            *left = 0;
+            self.kill(driver);
+        }
+        Err(bad_fd())
+    }
+
+    /// Tells whether a driver's process was killed.
+    pub(super) fn is_dead(&self, driver: u32) -> bool {
+        self.steps_left.get(&driver) == Some(&0)
+    }
+
+    /// Closes all that a process has open. Wake-ups that were its own are used up.
+    fn kill(&mut self, driver: u32) {
+        let owned: Vec<_> = self.owned.range((driver, RawFd::MIN)..=(driver, RawFd::MAX)).copied().collect();
+        for connection @ (_, fd) in owned {
+            self.owned.remove(&connection);
+            self.close(fd);
+            if let Some(socket) = self.sockets.get_mut(&fd) {
+                socket.killed = socket.closed;
+            }
+        }
+        for listener in self.listeners.values_mut() {
+            listener.waiters.retain(|waiter| waiter.driver != driver);
+            listener.woken.retain(|waiter| waiter.driver != driver);
         }
     }
 
