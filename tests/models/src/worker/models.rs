@@ -26,8 +26,15 @@ fn turns(mailbox: &Mailbox, event: &EventFd, wanted: impl Fn() -> bool) {
         } else if event.count() > 0 {
             mailbox.drain().unwrap();
         }
-        mailbox.end_wait().into_iter().for_each(|task| task(&Reactor));
+        run_tasks(mailbox);
     }
+}
+
+/// Ends a wait of the reactor.
+fn run_tasks(mailbox: &Mailbox) {
+    let mut tasks = Vec::new();
+    mailbox.end_wait(&mut tasks);
+    tasks.into_iter().for_each(|task| task(&Reactor));
 }
 
 /// Against a post that falls between the loop's last look and its sleep.
@@ -60,7 +67,7 @@ fn a_closed_mailbox_keeps_nothing() {
         let (mailbox, task) = (Arc::clone(&mailbox), Arc::clone(&task));
         move || mailbox.post(Box::new(move |_: &Reactor| drop(task)))
     });
-    mailbox.end_wait().into_iter().for_each(|task| task(&Reactor));
+    run_tasks(&mailbox);
     mailbox.close();
     other.join().unwrap();
     assert_eq!(Arc::strong_count(&task), 1);
