@@ -23,6 +23,8 @@ GEVENT_JOBS=$((CORES > 15 ? 16 : CORES + 1)) # those of gevent compute, and many
 FUZZ_S=${FUZZ_S:-300}
 MUTANTS=${MUTANTS:-1000000}
 OPERATIONS=${OPERATIONS:-300000}
+SEEDS=${SEEDS:-10000}
+SCHEDULES=${SCHEDULES:-500}
 LOOP_S=${LOOP_S:-180}
 
 # One target directory for everything. Incremental builds only cost disk where nothing is built a second time.
@@ -155,6 +157,17 @@ siege() {
     PATH="$VENV/bin:$PATH" "$VENV/bin/python" tests/py/siege.py --operations "$OPERATIONS" --servers \
         rgunicorn-uring,rgunicorn-epoll,rgunicorn-threads-uring,rgunicorn-gevent-uring
 }
+
+# Random schedules of an operator and of bad luck, and one that is long and even.
+drill() {
+    local servers=rgunicorn-uring,rgunicorn-epoll,rgunicorn-threads-uring,rgunicorn-gevent-uring
+    PATH="$VENV/bin:$PATH" "$VENV/bin/python" tests/py/drill.py --schedules "$SCHEDULES" --servers "$servers"
+    PATH="$VENV/bin:$PATH" "$VENV/bin/python" tests/py/drill.py --steady-s 60 --servers rgunicorn-uring
+    PATH="$VENV/bin:$PATH" "$VENV/bin/python" tests/py/drill.py --steady-s 60 --servers rgunicorn-epoll
+}
+
+# Simulated clients on simulated workers that leave, give and are killed.
+histories() { RGUNICORN_SEEDS=$SEEDS NEXTEST_PROFILE=long nextest --package rgunicorn-server --test worker; }
 
 loop_random() { RGUNICORN_LOOP_S=$LOOP_S pytest "$VENV" tests/py/test_gevent_loop_random.py; }
 
@@ -306,6 +319,8 @@ step long foreign-all 'requirements wheel services' "the suites of others on bot
 step long mutants 'requirements wheel' "$MUTANTS bent requests, and fewer in other modes" mutants
 step long programs 'requirements wheel' "programs with processes on the gevent loop, 50 times each" programs 50
 step long siege 'requirements wheel' "$OPERATIONS hostile operations in each mode, and what is left of them" siege
+step long histories '' "$SEEDS random histories of simulated workers, of each kind" histories
+step long drill 'requirements wheel' "$SCHEDULES random schedules of reloads and kills under load, and a minute of it" drill
 step long loop-random 'requirements wheel' "random calls of the gevent loop, $LOOP_S s on each driver" loop_random
 step long address-wheel requirements "the wheel builds with AddressSanitizer" address_wheel
 step long address-mutants address-wheel "fewer bent requests, in each mode, under AddressSanitizer" \

@@ -20,7 +20,6 @@ use crate::wsgi::{
     DirectApp, ErrorStream, GreenletApp, ListenerName, LoadError, RequestHooks, ServedApp, ServerFacts,
     ThreadContext, Threads, WsgiConfig,
 };
-use rgunicorn_io::driver::Driver;
 use rgunicorn_io::sys::inherited::WithheldListeners;
 use rgunicorn_io::sys::listener::{Listener, Local};
 use rgunicorn_server::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerContext};
@@ -422,10 +421,15 @@ fn make_reactor(
     config: WorkerConfig,
     mode: &str,
 ) -> Result<Rc<Reactor>, BootError> {
-    let driver = open_driver(settings, &handles.errors, mode)?;
+    let (driver, report) = setup::open_driver(settings).map_err(BootError::Other)?;
+    let (pid, errors) = (std::process::id(), Arc::clone(&handles.errors));
     let specs: Vec<_> = listeners.iter().map(|socket| spec(socket)).collect();
     handles.listener_guard.replace(Some(Box::new(WithheldListeners::new(listeners))));
-    Ok(Rc::new(Reactor::new(driver, &specs, wakes, handles, config, setup::policy(settings))))
+    let reactor = Reactor::new(driver, &specs, wakes, handles, config, setup::policy(settings));
+    // One line of the log says how requests run, on what, and where they go if they would wait.
+    errors.info(format_args!("Worker {pid} {mode} on {report:#}; {}", reactor.describe_handoff()));
+    errors.debug(format_args!("Worker {pid} uses {report}"));
+    Ok(Rc::new(reactor))
 }
 
 /// Makes the executor of the application, and starts its threads.
@@ -480,16 +484,6 @@ fn watchdog(settings: &Settings, watch: &Arc<Watch>, mode: RequestMode) -> Optio
     let threshold = settings.loop_block_warning();
     let is_off = is_sync || threshold.is_zero() || matches!(mode, RequestMode::Threads(_));
     if is_off { None } else { Watchdog::start(watch, threshold) }
-}
-
-/// Opens the driver. One line of the log says how requests run and on what, all details are for debugging.
-fn open_driver(settings: &Settings, errors: &ErrorLog, mode: &str) -> Result<Driver, BootError> {
-    let opened = setup::open_driver(settings);
-    let (driver, report) = opened.map_err(BootError::Other)?;
-    let pid = std::process::id();
-    errors.log(Level::Info, format_args!("Worker {pid} {mode} on {report:#}"));
-    errors.log(Level::Debug, format_args!("Worker {pid} uses {report}"));
-    Ok(driver)
 }
 
 fn spec(socket: &Listener) -> ListenerSpec {

@@ -182,7 +182,8 @@ class Operator:
 
     async def play(self, seconds: float) -> None:
         """Do some of it at random moments."""
-        acts = [self.dice.choice((self.reload, self.reload, self.resize, self.kill)) for _ in range(self.dice.randint(1, 5))]
+        kinds = (self.reload, self.reload, self.resize, self.kill)
+        acts = [self.dice.choice(kinds) for _ in range(self.dice.randint(1, 5))]
         moments = sorted(self.dice.random() * seconds for _ in acts)
         begun = time.monotonic()
         for moment, act in zip([*moments, seconds], [*acts, None], strict=True):

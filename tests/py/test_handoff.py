@@ -55,6 +55,22 @@ def test_a_reload(launch, bind):
             assert_all_moved(clients, server, old)
 
 
+def test_counts(launch):
+    """What has become of connections, of all workers together."""
+    server = launch("steady:app", "-w", "2", "--log-level", "debug", *KEEPALIVE)
+    with contextlib.ExitStack() as stack:
+        clients, _ = open_all(server, stack)
+        old = server.wait_workers(2)
+        server.kill(signal.SIGHUP)
+        server.wait_workers(2, without=old)
+        assert_all_moved(clients, server, old)
+    assert server.terminate() == 0
+    counts = server.wait_log(r"Connections at the handoff queue: (\d+) given while leaving, .*?(\d+) taken")
+    # Some may have gone to the other one before, to spread them.
+    assert int(counts[1]) > 0
+    assert int(counts[2]) >= len(clients)
+
+
 def test_a_reload_of_greenlets(launch_gevent):
     server = launch_gevent("steady:app", "-w", "2", *KEEPALIVE)
     with contextlib.ExitStack() as stack:

@@ -258,4 +258,4 @@ def test_lines_of_a_worker(launch):
     assert lines[0][1] == f"Booting worker with pid: {pid}"
     driver = server.flavour.options[server.flavour.options.index("--io-driver") + 1]
     how = "requests in 4 threads" if server.flavour.threads else "one request at a time"
-    assert lines[1][1] == f"Worker {pid} runs {how} on {driver}"
+    assert lines[1][1] == f"Worker {pid} runs {how} on {driver}; handoff after 5 ms"

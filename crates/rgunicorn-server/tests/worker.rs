@@ -22,6 +22,8 @@ mod fair;
 mod handoff;
 #[path = "worker/limits.rs"]
 mod limits;
+#[path = "worker/moves.rs"]
+mod moves;
 #[path = "worker/output.rs"]
 mod output;
 #[path = "worker/owner.rs"]

@@ -70,6 +70,58 @@ impl HandoffQueue {
     }
 }
 
+/// The fate of a connection at the handoff queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HandoffEvent {
+    /// Given by a worker that leaves.
+    GivenLeaving,
+    /// Given by a worker that has more than its share.
+    GivenSpread,
+    /// Given by a worker whose application works.
+    GivenBusy,
+    /// Taken by a sibling.
+    Taken,
+    /// Not given for now: the queue was full, or the kernel has not seen its reception. Counts at each try.
+    Full,
+    /// Not given: a request of more bytes than a message carries, or one whose bytes are not kept. Counts at each try.
+    Unfit,
+    /// Not given: the kernel does not let it pass.
+    Refused,
+    /// Closed by its taker, which did not understand the message.
+    NotUnderstood,
+}
+
+impl HandoffEvent {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::GivenLeaving,
+        Self::GivenSpread,
+        Self::GivenBusy,
+        Self::Taken,
+        Self::Full,
+        Self::Unfit,
+        Self::Refused,
+        Self::NotUnderstood,
+    ];
+    /// The ways into the queue.
+    pub(super) const GIVEN: [Self; 3] = [Self::GivenLeaving, Self::GivenSpread, Self::GivenBusy];
+
+    /// Returns its name in log lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GivenLeaving => "given while leaving",
+            Self::GivenSpread => "given to spread them",
+            Self::GivenBusy => "given while busy",
+            Self::Taken => "taken",
+            Self::Full => "queue full",
+            Self::Unfit => "cannot travel",
+            Self::Refused => "refused by the kernel",
+            Self::NotUnderstood => "not understood",
+        }
+    }
+}
+
 /// Puts a connection with a message about it into the queue. The caller's descriptor is still the caller's.
 ///
 /// # Errors

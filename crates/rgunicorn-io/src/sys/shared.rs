@@ -12,7 +12,7 @@
 
 use super::atfork;
 use super::clock::Instant;
-use super::handoff::{HandoffEnds, HandoffQueue};
+use super::handoff::{HandoffEnds, HandoffEvent, HandoffQueue};
 use super::waker;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Slots per board, and so the most workers at one time, old ones that are leaving included. The pages are touched only
-/// when used: 256 KiB of addresses, 4 KiB of memory for up to 63 workers.
+/// when used: 256 KiB of addresses, 4 KiB of memory for up to 62 workers.
 pub const SLOTS_MAX: u32 = 4096;
 
 /// The values of the server as a whole, which all processes share.
@@ -42,10 +42,8 @@ struct BoardHeader {
     slots_used: AtomicU32,
     /// The age of the worker that recycles itself; 0 while none does.
     recycling: AtomicU64,
-    /// Connections that workers have put into the handoff queue so far.
-    given: AtomicU64,
-    /// Connections that workers have taken out of it.
-    taken: AtomicU64,
+    /// Counts of the fates of connections at the handoff queue, in the order of [`HandoffEvent::ALL`].
+    handoff: [AtomicU64; HandoffEvent::ALL.len()],
 }
 
 /// The values of one worker. One cache line (64 bytes), so that two workers never write to the same one.
@@ -73,7 +71,7 @@ struct Cells {
 }
 
 const BOARD_BYTES: usize = size_of::<BoardHeader>() + SLOTS_MAX as usize * size_of::<Cells>();
-const _: () = assert!(size_of::<BoardHeader>() == 64 && size_of::<Cells>() == 64);
+const _: () = assert!(size_of::<BoardHeader>() == 128 && size_of::<Cells>() == 64);
 
 struct Mapping(NonNull<std::ffi::c_void>);
 
@@ -180,25 +178,30 @@ impl Scoreboard {
         self.0.handoff.as_ref().map(HandoffQueue::ends)
     }
 
-    /// Counts a connection that has been put into the handoff queue.
-    pub fn count_given(&self) {
-        self.header().given.fetch_add(1, Relaxed);
+    /// Counts what becomes of a connection at the handoff queue.
+    pub fn count_handoff(&self, event: HandoffEvent) {
+        self.header().handoff[event as usize].fetch_add(1, Relaxed);
     }
 
-    /// Counts one that has been taken out of it.
-    pub fn count_taken(&self) {
-        self.header().taken.fetch_add(1, Relaxed);
+    /// Returns how often that has been since the server started.
+    pub fn handoffs(&self, event: HandoffEvent) -> u64 {
+        self.header().handoff[event as usize].load(Relaxed)
+    }
+
+    /// Returns how many connections have been put into the handoff queue so far.
+    pub fn given(&self) -> u64 {
+        HandoffEvent::GIVEN.iter().map(|event| self.handoffs(*event)).sum()
     }
 
     /// Returns how many have been taken out of it so far.
     pub fn taken(&self) -> u64 {
-        self.header().taken.load(Relaxed)
+        self.handoffs(HandoffEvent::Taken)
     }
 
     /// Returns how many are in it: about, for a worker that is killed between an act and its count leaves one too many
     /// or too few behind.
     pub fn under_way(&self) -> u64 {
-        self.header().given.load(Relaxed).saturating_sub(self.taken())
+        self.given().saturating_sub(self.taken())
     }
 
     /// Empties the siblings' eventfd. To be done by each worker that was woken: the first one ends the wake-up.

@@ -9,6 +9,7 @@ use super::state::MasterState;
 use super::{
     ArbiterConfig, ForkSide, HookEvent, Host, Launch, Level, STATUS_WORKER_BOOT_ERROR, WorkerContext,
 };
+use rgunicorn_io::sys::handoff::HandoffEvent;
 use rgunicorn_io::sys::process::{self, Pid};
 use rgunicorn_io::sys::shared::{Scoreboard, Slot, SlotReading};
 use rgunicorn_io::sys::signal::{self, Blocked, Signal, SignalQueue};
@@ -241,9 +242,23 @@ impl<'h> Master<'h> {
                     pidfile.remove();
                 }
             }
-            Action::Exit(status) => return Break(status),
+            Action::Exit(status) => {
+                self.report_handoffs();
+                return Break(status);
+            }
         }
         Continue(Vec::new())
+    }
+
+    /// Says what has become of connections that workers have given to each other.
+    fn report_handoffs(&mut self) {
+        let count = |event: HandoffEvent| (self.board.handoffs(event), event.name());
+        let counts = HandoffEvent::ALL.into_iter().map(count).filter(|(count, _)| *count > 0);
+        let told: Vec<_> = counts.map(|(count, name)| format!("{count} {name}")).collect();
+        if !told.is_empty() {
+            self.host
+                .log(Level::Debug, format_args!("Connections at the handoff queue: {}", told.join(", ")));
+        }
     }
 
     /// Runs the hooks of a moment, which may ask for the end of the server or for another number of workers.

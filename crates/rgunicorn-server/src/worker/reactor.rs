@@ -171,6 +171,17 @@ impl Reactor {
         ));
     }
 
+    /// Describes in words when connections go to siblings.
+    pub fn describe_handoff(&self) -> String {
+        let WorkerConfig { handoff, threads, .. } = self.setup.config;
+        if !handoff.works || self.handles().handoff.is_none() {
+            return "no handoff".to_owned();
+        }
+        let relieves = self.helper.is_some() || threads > 0 && !handoff.after.is_zero();
+        let after = handoff.after.as_millis();
+        if relieves { format!("handoff after {after} ms") } else { "handoff, but not while busy".to_owned() }
+    }
+
     /// Returns the way in which requests are counted.
     pub fn count(&self) -> RequestCount {
         let WorkerConfig { requests_max, shares_listeners, .. } = self.setup.config;

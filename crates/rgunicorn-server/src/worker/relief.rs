@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rgunicorn_http::BodyKind;
 use rgunicorn_io::sys::clock::Instant;
-use rgunicorn_io::sys::handoff::HandoffEnds;
+use rgunicorn_io::sys::handoff::{HandoffEnds, HandoffEvent};
 use rgunicorn_io::sys::shared::{Scoreboard, Slot};
 
 use super::config::WorkerConfig;
@@ -61,6 +61,14 @@ struct Destination<'a> {
     board: &'a Scoreboard,
     /// When the next owner closes it, if nothing comes.
     deadline: Instant,
+}
+
+impl Destination<'_> {
+    /// Counts why a connection is not given.
+    fn cannot(&self, why: HandoffEvent, outcome: Handed) -> Handed {
+        self.board.count_handoff(why);
+        outcome
+    }
 }
 
 /// The outcome of a try to give a connection.
@@ -148,7 +156,10 @@ impl Core {
 
     /// Gives the connection of a request that has not begun, with its bytes.
     fn give_request(&mut self, to: Destination<'_>, id: RequestId, text: Option<Vec<u8>>) -> Handed {
-        let Some(text) = text.filter(|_| self.may_give(id)) else { return Handed::No };
+        if !self.may_give(id) {
+            return Handed::No;
+        }
+        let Some(text) = text else { return to.cannot(HandoffEvent::Unfit, Handed::No) };
         self.give_with(to, id.conn, text, 1)
     }
 
@@ -177,18 +188,19 @@ impl Core {
             data.extend(driver.peek_recv(op));
         }
         if data.len() > HANDOVER_DATA_BYTES_MAX {
-            return Handed::No;
+            return to.cannot(HandoffEvent::Unfit, Handed::No);
         }
         let mut handover = conn.handover(acceptor.key(conn.listener), to.deadline);
         handover.requests -= not_begun;
         // Nothing has changed so far, and nothing can come in between: the driver's thread is elsewhere.
         if let Err(error) = driver.give_armed(to.queue.give, conn.fd.as_raw_fd(), &handover.encode(&data)) {
-            if !is_full(&error) {
-                self.handoff.refuse(error);
+            if is_full(&error) {
+                return to.cannot(HandoffEvent::Full, Handed::Full);
             }
-            return Handed::Full;
+            self.handoff.refuse(error);
+            return to.cannot(HandoffEvent::Refused, Handed::Full);
         }
-        to.board.count_given();
+        to.board.count_handoff(HandoffEvent::GivenBusy);
         if let Some(Conn { fd, recv, .. }) = conns.remove(id) {
             if let Some(op) = recv {
                 driver.recv_cancel(op);

@@ -136,6 +136,8 @@ impl Spread {
 
 #[cfg(test)]
 mod tests {
+    use rgunicorn_io::sys::handoff::HandoffEvent;
+
     use super::*;
 
     const NOW: Instant = Instant(1_000_000_000_000);
@@ -143,7 +145,7 @@ mod tests {
     /// What a worker with `own` connections gives siblings with these, while so many are under way.
     fn excess(spread: &mut Spread, own: u64, siblings: &[u64], under_way: u64) -> u64 {
         let board = Scoreboard::new().unwrap();
-        (0..under_way).for_each(|_| board.count_given());
+        (0..under_way).for_each(|_| board.count_handoff(HandoffEvent::GivenSpread));
         let (count, connections) = (siblings.len() as u64, siblings.iter().sum());
         spread.look(own, &Siblings { count, idle: count, connections }, &board, NOW)
     }
@@ -214,13 +216,13 @@ mod tests {
     #[test]
     fn a_worker_rests_when_no_sibling_takes_what_is_under_way() {
         let board = Scoreboard::new().unwrap();
-        (0..20).for_each(|_| board.count_given());
+        (0..20).for_each(|_| board.count_handoff(HandoffEvent::GivenSpread));
         let siblings = Siblings { count: 1, idle: 1, connections: 0 };
         let mut spread = Spread { untaken_since: Some(NOW), ..Spread::default() };
         let mut look = |after| spread.look(100, &siblings, &board, NOW.after(after));
         let moment = Duration::from_millis(1);
         assert_eq!(look(NOT_TAKEN_MAX - moment), 40);
-        board.count_taken();
+        board.count_handoff(HandoffEvent::Taken);
         assert_eq!(look(NOT_TAKEN_MAX), 40, "one has been taken");
         assert_eq!(look(NOT_TAKEN_MAX * 2), 0);
         assert_eq!(look(NOT_TAKEN_MAX * 2 + REST - moment), 0);

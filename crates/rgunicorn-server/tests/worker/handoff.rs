@@ -1,17 +1,15 @@
 //! Connections that outlive their worker: several workers of one server, on one simulated network.
 
 use std::cell::Cell;
-use std::rc::Rc;
 use std::time::Duration;
 
 use rgunicorn_io::driver::Driver;
-use rgunicorn_io::driver::sim::{SimCall, SimConfig, SimNet};
+use rgunicorn_io::driver::sim::{SimCall, SimConfig};
 use rgunicorn_io::sys::shared::Scoreboard;
 use rgunicorn_server::worker::{HandoffConfig, WorkerConfig};
 
-use crate::app::{Meanwhile, answer, pattern};
+use crate::app::{answer, pattern};
 use crate::client::Client;
-use crate::random::{Dice, Plan, seeds};
 use crate::stage::{Company, Stage, calm, worker_config};
 
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -435,131 +433,4 @@ fn a_message_of_another_kind_closes_its_connection_and_no_other() {
     clients[0].get("/second");
     taker.until("the answer", || clients[0].has(&two_answers("/second")));
     assert_eq!(taker.errors().matches("has given a connection in a way").count(), 1);
-}
-
-/// Rounds after which clients are taken for lost.
-const ROUNDS_MAX: usize = 20_000;
-
-/// A worker whose application is interrupted now and then by a helper, which gives what waits.
-fn with_helper(worker: Stage, dice: &Rc<Dice>) -> Stage {
-    let (net, dice) = (worker.net.clone(), Rc::clone(dice));
-    let relieve: Meanwhile = Rc::new(move |reactor, _| {
-        if dice.below(2) == 0 {
-            reactor.relieve(|fd| dice.below(2) == 0 || net.has_input(fd));
-        }
-    });
-    *worker.app.meanwhile.borrow_mut() = Some(relieve);
-    worker
-}
-
-/// Steps of its driver, at most, until a worker is killed that is to be.
-const STEPS_TO_KILL_MAX: usize = 60;
-
-/// Runs twelve clients to their ends on three workers, each of which may be replaced at any time, and gives connections
-/// away while it is at work; the queue is full now and then, and takers are out of descriptors. `kills`: workers are
-/// killed between any two steps. Returns the plans, and how many workers were killed.
-fn moves(seed: u64, kills: bool) -> (Vec<Plan>, usize) {
-    let dice = Rc::new(Dice::of(seed));
-    let origin = first(3, seed, &SimConfig { recv_buffers: 4, ..SimConfig::default() });
-    let (net, board, listener) = (origin.net.clone(), origin.board.clone(), origin.listener);
-    let config =
-        || WorkerConfig { handoff: HandoffConfig { works: true, after: Duration::ZERO }, ..config() };
-    let workers = [origin.sibling(config()), origin.sibling(config()), origin];
-    let mut workers: Vec<_> = workers.into_iter().map(|worker| with_helper(worker, &dice)).collect();
-    workers.iter().for_each(|worker| worker.reactor.handles().slot.set_booted());
-    let mut plans: Vec<Plan> = Vec::new();
-    let (mut replaced, mut killed) = (Vec::new(), 0);
-    for round in 0.. {
-        assert!(round < ROUNDS_MAX, "seed {seed}: clients wait for ever");
-        if plans.len() < 12 && dice.below(4) == 0 {
-            plans.push(Plan::new(&dice, Client::new(&net, net.connect(listener).unwrap())));
-        }
-        plans.iter().for_each(|plan| plan.step(&dice));
-        if plans.len() == 12 && plans.iter().all(|plan| plan.over.get()) {
-            break;
-        }
-        if dice.below(6) == 0 && board.readings().filter(|reading| !reading.leaving).count() == 3 {
-            let at = dice.below(workers.len());
-            if !workers[at].control.stopping() {
-                let next = with_helper(workers[at].sibling(config()), &dice);
-                next.reactor.handles().slot.set_booted();
-                replace(&workers[at]);
-                replaced.push(workers[at].number);
-                workers.push(next);
-            }
-        }
-        for (call, errno) in [(SimCall::Give, libc::EAGAIN), (SimCall::Take, libc::EMFILE)] {
-            match dice.below(8) {
-                0 => net.fail(call, errno, 1 + dice.below(3) as u64),
-                1 | 2 => net.mend(call),
-                _ => {}
-            }
-        }
-        if kills && dice.below(8) == 0 {
-            let worker = &workers[dice.below(workers.len())];
-            net.kill(worker.number, 1 + dice.below(STEPS_TO_KILL_MAX) as u64);
-        }
-        let time = Duration::from_micros(dice.below(2000) as u64);
-        let mut next = Vec::new();
-        workers.retain(|worker| {
-            let Some(status) = worker.run_for(time, || {}) else { return true };
-            let slot = worker.reactor.handles().slot.clone();
-            if net.is_dead(worker.number) {
-                killed += 1;
-                if !replaced.contains(&worker.number) {
-                    next.push(with_helper(worker.sibling(config()), &dice));
-                }
-            } else {
-                assert_eq!((status, worker.snapshot().connections), (0, 0), "seed {seed}");
-            }
-            slot.release();
-            false
-        });
-        next.iter().for_each(|worker| worker.reactor.handles().slot.set_booted());
-        workers.extend(next);
-    }
-    assert!(!replaced.is_empty() || kills, "seed {seed}");
-    board.set_workers(0);
-    net.mend(SimCall::Take);
-    for worker in &workers {
-        worker.control.stop();
-        let status = worker.run_to_end();
-        assert!(status == 0 || net.is_dead(worker.number), "seed {seed}: {status}");
-        assert!(!worker.errors().contains("Internal error"), "seed {seed}: {}", worker.errors());
-    }
-    (plans, killed)
-}
-
-/// Each client that has stayed has its answers, and no other byte; one whose worker was killed, the beginning of them.
-/// Tells how many have lost some.
-fn check(seed: u64, plans: &[Plan], net: &SimNet) -> usize {
-    let mut cut = 0;
-    for plan in plans {
-        let (got, len) = (plan.client.got(), plan.expected.len());
-        let lost = plan.leaves_at.is_some() || net.was_killed(plan.client.peer);
-        assert!(plan.expected.starts_with(&got), "seed {seed}: something else than was asked for");
-        assert!(lost || got.len() == len, "seed {seed}: {} of {len} bytes", got.len());
-        cut += usize::from(plan.leaves_at.is_none() && got.len() < len);
-    }
-    cut
-}
-
-#[test]
-fn whoever_stays_gets_exactly_the_answers_from_whichever_workers() {
-    for seed in seeds() {
-        let (plans, _) = moves(seed, false);
-        assert_eq!(check(seed, &plans, plans[0].client.net()), 0);
-    }
-}
-
-/// What was the killed one's alone is cut, and nothing else: not what it had given, and not what it had not taken.
-#[test]
-fn a_killed_worker_loses_its_own_connections_and_no_other() {
-    let (mut all_killed, mut all_cut) = (0, 0);
-    for seed in seeds() {
-        let (plans, killed) = moves(seed, true);
-        all_cut += check(seed, &plans, plans[0].client.net());
-        all_killed += killed;
-    }
-    assert!(all_killed > all_cut && all_cut > 0, "{all_killed} workers were killed, {all_cut} answers cut");
 }

@@ -3,6 +3,8 @@
 
 use std::io;
 
+use rgunicorn_io::sys::handoff::HandoffEvent;
+
 use super::{AcceptSocket, Acceptor};
 use crate::log::{Level, RepeatedLine};
 use crate::worker::conn::NewConn;
@@ -75,7 +77,7 @@ impl Acceptor {
     fn take(&self, io: &mut ConnIo<'_>, index: usize) -> io::Result<ConnId> {
         let taken = io.driver.take(self.listeners[index].fd);
         if taken.is_ok() {
-            io.setup.handles.slot.board().count_taken();
+            io.setup.handles.slot.board().count_handoff(HandoffEvent::Taken);
         }
         let (fd, message) = match taken {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(unusable(io)),
@@ -100,6 +102,7 @@ impl Acceptor {
 
 /// Tells of a message that is of no use. The next one may be fine.
 fn unusable(io: &ConnIo<'_>) -> io::Error {
+    io.setup.handles.slot.board().count_handoff(HandoffEvent::NotUnderstood);
     io.log(
         RepeatedLine::Handoff,
         Level::Warning,

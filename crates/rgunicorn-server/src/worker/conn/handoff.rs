@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rgunicorn_io::driver::Fd;
 use rgunicorn_io::sys::clock::Instant;
-use rgunicorn_io::sys::handoff::HandoffEnds;
+use rgunicorn_io::sys::handoff::{HandoffEnds, HandoffEvent};
 use rgunicorn_io::sys::net::is_shortage;
 
 use super::io::{BytesIn, ConnIo, DRAIN_FRESH};
@@ -132,9 +132,11 @@ impl ConnIo<'_> {
         let deadline = self.conns.timers.at(id.index).unwrap_or(self.turn.now());
         let Some(conn) = self.conns.get(id) else { return Given::No };
         let handover = conn.handover(key(conn.listener), deadline);
+        let board = self.setup.handles.slot.board();
+        let reason = if self.draining { HandoffEvent::GivenLeaving } else { HandoffEvent::GivenSpread };
         match self.driver.give(queue.give, conn.fd.as_raw_fd(), &handover.encode(&[])) {
             Ok(()) => {
-                self.setup.handles.slot.board().count_given();
+                board.count_handoff(reason);
                 // Without a shutdown: it lives on elsewhere.
                 if let Some(conn) = self.conns.remove(id) {
                     self.driver.close(conn.fd);
@@ -152,7 +154,9 @@ impl ConnIo<'_> {
             }
             Err(error) => {
                 self.arm_recv(id);
-                if is_full(&error) { Given::Full } else { Given::Refused(error) }
+                let full = is_full(&error);
+                board.count_handoff(if full { HandoffEvent::Full } else { HandoffEvent::Refused });
+                if full { Given::Full } else { Given::Refused(error) }
             }
         }
     }
