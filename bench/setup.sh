@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes target/venv-bench with rgunicorn (release build), gunicorn, gevent, granian, bjoern, freastal, fastpysgi and
-# uWSGI, the backend of bench/cooperative.py (target/release/backend), and installs wrk and valgrind. Run it again after
-# a change of rgunicorn. VENV=DIR uses another directory.
+# uWSGI, the backend of bench/cooperative.py (target/release/backend), and installs wrk, valgrind, nginx and HAProxy.
+# Run it again after a change of rgunicorn. VENV=DIR uses another directory.
 set -euo pipefail
 # shellcheck source=ci/lib.sh
 . "$(dirname "$0")/../ci/lib.sh"
@@ -14,6 +14,7 @@ need gcc gcc
 need_python
 need wrk wrk
 need taskset util-linux
+(need nginx nginx-light && need haproxy haproxy) || say "nginx or haproxy is missing: bench/proxied.py leaves it out"
 (need valgrind valgrind) || say "valgrind is missing: bench/instructions.py and bench/calls.py will not run"
 # bjoern is built from source and includes libev's header.
 if ! echo '#include <ev.h>' | gcc -E - >/dev/null 2>&1; then

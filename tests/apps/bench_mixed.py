@@ -1,10 +1,15 @@
-"""The application of bench/proxied.py: keeps its thread for as many milliseconds as the query says."""
+"""The application of bench/proxied.py and bench/busy.py: keeps its thread for as many milliseconds as the query says.
 
-import time
+Also where gevent has patched `time.sleep`. The answer tells which worker it was.
+"""
+
+import os
+import signal
 
 
 def app(environ, start_response):
     """Work, then answer."""
-    time.sleep(int(environ["QUERY_STRING"] or 0) / 1000)
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
+    signal.sigtimedwait([], int(environ["QUERY_STRING"] or 0) / 1000)
+    headers = [("Content-Type", "text/plain"), ("Content-Length", "4"), ("X-Pid", str(os.getpid()))]
+    start_response("200 OK", headers)
     return [b"done"]
