@@ -32,8 +32,9 @@ NUMBERS = {
     "sendmsg": 46, "shutdown": 48, "bind": 49, "listen": 50, "socketpair": 53, "setsockopt": 54, "getsockopt": 55,
     "clone": 56, "wait4": 61, "kill": 62, "fcntl": 72, "rename": 82, "unlink": 87, "fchmod": 91, "prctl": 157,
     "epoll_wait": 232, "epoll_ctl": 233, "openat": 257, "newfstatat": 262, "accept4": 288, "eventfd2": 290,
-    "epoll_create1": 291, "dup3": 292, "pipe2": 293, "seccomp": 317, "memfd_create": 319, "statx": 332,
-    "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "clone3": 435, "epoll_pwait2": 441,
+    "epoll_create1": 291, "dup3": 292, "pipe2": 293, "seccomp": 317, "memfd_create": 319, "membarrier": 324,
+    "statx": 332, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "clone3": 435,
+    "epoll_pwait2": 441,
 }  # fmt: skip
 # From <linux/seccomp.h>, <linux/prctl.h> and <linux/filter.h>.
 SET_MODE_FILTER, NEW_LISTENER, WAIT_KILLABLE = 1, 1 << 3, 1 << 5

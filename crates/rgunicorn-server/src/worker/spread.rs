@@ -27,7 +27,7 @@ const SLACK_CONNECTIONS: u64 = 2;
 /// worker are well within 1.2 times the mean.
 const SLACK_PART: u64 = 16;
 /// No sibling has taken any of what is under way for so long: whoever seemed to have time has none.
-const NOT_TAKEN_MAX: Duration = Duration::from_millis(500);
+const NOT_TAKEN_MAX: Duration = Duration::from_millis(50);
 /// How long a worker gives none after that, and after it has taken one itself: no connection goes to and fro.
 const REST: Duration = Duration::from_millis(500);
 
