@@ -14,6 +14,7 @@ of all rounds.
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import selectors
 import socket
@@ -34,6 +35,7 @@ APART_S = 0.001
 WAIT_S = 30.0
 SETTLED_S = 0.5
 """The long requests have begun by then."""
+SPREAD_S = 3.0
 KINDS = ("one by one", "1 ms apart")
 
 Run = dict[str, Any]
@@ -83,10 +85,11 @@ def main() -> None:
     facts = report.machine() | report.versions([candidate.server for candidate in chosen])
     facts["how"] = f"{WORKERS} workers, {CONNECTIONS} connections, {args.rounds} rounds"
     runs = [
-        one_run(candidate, busy, number)
+        run
         for busy in args.busy
         for number in range(args.rounds)
         for candidate in load.rotated(chosen, number)
+        if (run := counted(candidate, busy, number))
     ]
     print(report.header("Beside busy workers", facts))
     for busy in args.busy:
@@ -125,6 +128,15 @@ def cells(runs: list[Run]) -> list[str]:
     return [f"{figure * 1e3:,.1f}" for figure in found]
 
 
+def counted(candidate: Candidate, busy: int, number: int) -> Run | None:
+    """One run; none if other workers were busy than those that should."""
+    try:
+        return one_run(candidate, busy, number)
+    except RuntimeError as error:
+        report.say(f"not counted: {error}")
+        return None
+
+
 def one_run(candidate: Candidate, busy: int, number: int) -> Run:
     """Start a server, keep some workers busy, and ask on all other connections."""
     name = candidate.server.name
@@ -135,14 +147,17 @@ def one_run(candidate: Candidate, busy: int, number: int) -> Run:
         for kind, times in zip(KINDS, (one_by_one, apart), strict=True):
             long = take_up(clients, busy, candidate.threads)
             run[kind] = times([client for client in clients if client not in long])
-            for client in long:
-                answer(client)
+            busy_ones = collections.Counter(answer(client) for client in long)
+            if sorted(busy_ones.values()) != [candidate.threads] * busy:
+                raise RuntimeError(f"{name}: {busy} workers were to be busy: {dict(busy_ones)}")
     report.say(f"{name}, {busy} busy, round {number + 1}: {', '.join(cells([run]))}")
     return run
 
 
 def take_up(clients: list[socket.socket], busy: int, threads: int) -> list[socket.socket]:
     """Begin long requests on connections of so many workers, which are those with the most."""
+    # Connections spread after the last long requests.
+    time.sleep(SPREAD_S)
     of_worker: dict[bytes, list[socket.socket]] = {}
     for client in clients:
         ask(client, 0)

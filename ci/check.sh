@@ -167,7 +167,10 @@ drill() {
 }
 
 # Simulated clients on simulated workers that leave, give and are killed.
-histories() { RGUNICORN_SEEDS=$SEEDS NEXTEST_PROFILE=long nextest --package rgunicorn-server --test worker; }
+histories() {
+    CARGO_TARGET_DIR=$ROOT/target/histories CARGO_PROFILE_DEV_OPT_LEVEL=2 RGUNICORN_SEEDS=$SEEDS NEXTEST_PROFILE=long \
+        nextest --package rgunicorn-server --test worker
+}
 
 loop_random() { RGUNICORN_LOOP_S=$LOOP_S pytest "$VENV" tests/py/test_gevent_loop_random.py; }
 

@@ -88,7 +88,7 @@ pub enum HandoffEvent {
     Unfit,
     /// Not given: the kernel does not let it pass.
     Refused,
-    /// Closed by its taker, which did not understand the message.
+    /// Closed by its taker, which did not understand the message; one of those taken.
     NotUnderstood,
 }
 

@@ -102,7 +102,11 @@ impl SimNet {
     /// Kills the process of a driver after so many of its steps (1: at once): what it still does has no effect, and its
     /// next wait fails.
     pub fn kill(&self, driver: u32, steps: u64) {
-        self.world.borrow_mut().steps_left.insert(driver, steps.max(1));
+        let mut world = self.world.borrow_mut();
+        // A dead one stays dead.
+        if !world.is_dead(driver) {
+            world.steps_left.insert(driver, steps.max(1));
+        }
     }
 
     /// Tells whether the process of a driver was killed.

@@ -76,7 +76,8 @@ impl Acceptor {
     /// Takes a connection from the handoff queue.
     fn take(&self, io: &mut ConnIo<'_>, index: usize) -> io::Result<ConnId> {
         let taken = io.driver.take(self.listeners[index].fd);
-        if taken.is_ok() {
+        // One that carries no connection has been taken out, too.
+        if taken.is_ok() || taken.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidData) {
             io.setup.handles.slot.board().count_handoff(HandoffEvent::Taken);
         }
         let (fd, message) = match taken {
