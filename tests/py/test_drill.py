@@ -8,7 +8,7 @@ import os
 import random
 
 import pytest
-from drill import APP, WORKERS, drill, options
+from drill import APP, drill, options
 
 pytestmark = [pytest.mark.own(reason="connections of Gunicorn's end with their worker"), pytest.mark.timeout(120)]
 
@@ -19,7 +19,6 @@ STEADY_S = 6.0
 
 def played(launch, seed, steady_s=0.0):
     server = launch(APP, *options(random.Random(seed), steady_s), deaths=True)
-    server.wait_workers(WORKERS)
     print(asyncio.run(drill(server, seed, steady_s)))
 
 
