@@ -10,6 +10,6 @@ import signal
 def app(environ, start_response):
     """Work, then answer."""
     signal.sigtimedwait([], int(environ["QUERY_STRING"] or 0) / 1000)
-    headers = [("Content-Type", "text/plain"), ("Content-Length", "4"), ("X-Pid", str(os.getpid()))]
+    headers = [("Content-Type", "text/plain"), ("Content-Length", "13"), ("X-Pid", str(os.getpid()))]
     start_response("200 OK", headers)
-    return [b"done"]
+    return [b"Hello, world!"]
