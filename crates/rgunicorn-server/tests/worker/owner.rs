@@ -43,7 +43,11 @@ pub(crate) fn watch(reactor: &Rc<Reactor>) {
 
 /// They look at this one as well.
 pub(crate) fn watch_too(reactor: &Rc<Reactor>) {
-    REACTORS.with_borrow_mut(|all| all.push(Rc::downgrade(reactor)));
+    REACTORS.with_borrow_mut(|all| {
+        // Those of earlier histories would be looked at in each of the later ones.
+        all.retain(|other| other.strong_count() > 0);
+        all.push(Rc::downgrade(reactor));
+    });
 }
 
 /// A body with an owner, even if it is empty.
