@@ -97,8 +97,9 @@ def main() -> None:
         print("| --- |" + " ---: |" * len(columns()))
         for candidate in chosen:
             name = candidate.server.name
-            own = [run for run in runs if (run["busy"], run["server"]) == (busy, name)]
-            print(f"| {name} | {' | '.join(cells(own))} |")
+            # A server none of whose runs counts has no row.
+            if own := [run for run in runs if (run["busy"], run["server"]) == (busy, name)]:
+                print(f"| {name} | {' | '.join(cells(own))} |")
         print()
     report.save(args.json, {"facts": facts, "runs": runs})
 
