@@ -19,6 +19,7 @@
 //! All operations of one descriptor form a chain, so that closing it, and merging its interests for epoll, needs no
 //! search.
 
+use std::num::NonZeroU32;
 use std::os::fd::RawFd;
 
 use super::sendop::SendOp;
@@ -26,9 +27,9 @@ use super::types::{OpKey, Token};
 
 /// Index that means "none".
 const NONE: u32 = u32::MAX;
-/// Generations have 24 bits, so that a key and a kind of 8 bits fit the 64 bits that the kernel carries along. A stale
-/// key would have to survive 16 million uses of its slot to be taken for a live one.
-const GENERATION_MASK: u32 = 0x00ff_ffff;
+/// Generations have 24 bits, so that a key and a kind of 8 bits fit the 64 bits that the kernel carries along; they
+/// begin with 1. A stale key would have to survive 16 million uses of its slot to be taken for a live one.
+pub(super) const GENERATION_MASK: u32 = 0x00ff_ffff;
 
 /// The place of an operation in its life. See the picture at the top.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -62,7 +63,7 @@ pub(crate) enum Op {
 
 #[derive(Debug)]
 struct OpSlot {
-    generation: u32,
+    generation: NonZeroU32,
     /// Next in the chain of the same descriptor, or next vacant slot.
     next: u32,
     fd: RawFd,
@@ -106,7 +107,7 @@ impl OpTable {
         let next = self.heads[at];
         let index = if self.vacant == NONE {
             let index = self.slots.len() as u32;
-            self.slots.push(OpSlot { generation: 1, next, fd, phase, op: Some(op) });
+            self.slots.push(OpSlot { generation: NonZeroU32::MIN, next, fd, phase, op: Some(op) });
             index
         } else {
             let index = self.vacant;
@@ -130,7 +131,7 @@ impl OpTable {
         let slot = self.slot_mut(key)?;
         let (fd, next) = (slot.fd, slot.next);
         let op = slot.op.take();
-        slot.generation = (slot.generation + 1) & GENERATION_MASK;
+        slot.generation = NonZeroU32::MIN.saturating_add(slot.generation.get() % GENERATION_MASK);
         self.unchain(fd, key.index, next);
         self.slots[key.index as usize].next = self.vacant;
         self.vacant = key.index;
@@ -212,6 +213,7 @@ mod tests {
     #[test]
     fn an_idle_connection_costs_36_bytes() {
         assert_eq!(size_of::<OpSlot>(), 32, "and 4 for its place in the chain heads");
+        assert_eq!(size_of::<Option<OpKey>>(), 8, "of which its owner has two");
     }
 
     fn op(token: u64) -> Op {
@@ -234,11 +236,12 @@ mod tests {
     fn generations_fit_24_bits() {
         let mut table = OpTable::new();
         let first = table.insert(3, op(1), OpPhase::Armed);
-        table.slots[0].generation = GENERATION_MASK;
+        let greatest = NonZeroU32::new(GENERATION_MASK).unwrap();
+        table.slots[0].generation = greatest;
         assert!(table.get(first).is_none());
-        let last = OpKey { index: 0, generation: GENERATION_MASK };
+        let last = OpKey { index: 0, generation: greatest };
         assert!(table.remove(last).is_some());
-        assert_eq!(table.insert(3, op(1), OpPhase::Armed).generation, 0);
+        assert_eq!(table.insert(3, op(1), OpPhase::Armed).generation, NonZeroU32::MIN);
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! The words of the interface: what goes in, what comes out.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use bytes::Bytes;
@@ -15,7 +16,8 @@ pub struct Token(pub u64);
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Hash)]
 pub struct OpKey {
     pub(crate) index: u32,
-    pub(crate) generation: u32,
+    /// Never 0, so that an optional key takes no more than a key: each connection has two of them.
+    pub(crate) generation: NonZeroU32,
 }
 
 /// A filled receive buffer. It belongs to the caller until it goes back with `Driver::release`, exactly once.

@@ -1,8 +1,10 @@
 //! Submission entries, and the 64 bits that lead an answer back to its operation: kind 8 | generation 24 | index 32.
 
+use std::num::NonZeroU32;
+
 use io_uring::{opcode, squeue, types};
 
-use super::super::optable::Op;
+use super::super::optable::{GENERATION_MASK, Op};
 use super::super::sendop::SendVectors;
 use super::super::types::OpKey;
 use super::Uring;
@@ -20,13 +22,13 @@ pub(super) enum OpKind {
 }
 
 pub(super) fn user_data(kind: OpKind, key: OpKey) -> u64 {
-    (kind as u64) << 56 | u64::from(key.generation) << 32 | u64::from(key.index)
+    (kind as u64) << 56 | u64::from(key.generation.get()) << 32 | u64::from(key.index)
 }
 
 /// Returns the key of a completion if it is the operation's own.
 pub(super) fn op_key(user_data: u64) -> Option<OpKey> {
-    let key = OpKey { index: user_data as u32, generation: (user_data >> 32) as u32 & 0x00ff_ffff };
-    (user_data >> 56 == OpKind::Op as u64).then_some(key)
+    let generation = NonZeroU32::new((user_data >> 32) as u32 & GENERATION_MASK)?;
+    (user_data >> 56 == OpKind::Op as u64).then_some(OpKey { index: user_data as u32, generation })
 }
 
 pub(super) fn cancel(key: OpKey) -> squeue::Entry {

@@ -31,8 +31,10 @@ impl ConnExt {
 
 impl Conn {
     /// Counts the memory of what has come of its requests.
-    pub(super) fn held_bytes(&self) -> usize {
-        self.parser.held_bytes() + self.ext.as_ref().map_or(0, |ext| ext.held_bytes())
+    pub(super) fn held_bytes(&self) -> u32 {
+        let held = self.parser.held_bytes() + self.ext.as_ref().map_or(0, |ext| ext.held_bytes());
+        // One connection alone does not get beyond: its bounds are far lower.
+        u32::try_from(held).unwrap_or(u32::MAX)
     }
 
     /// Counts it anew. Returns how much more it is than before.
@@ -86,7 +88,7 @@ impl ConnIo<'_> {
             }
             let Some(oldest) = self.conns.oldest_unfinished() else { break };
             let Some(conn) = self.conns.get(oldest) else { break };
-            let may_go = conn.counted_bytes > share && !conn.has_output();
+            let may_go = conn.counted_bytes as usize > share && !conn.has_output();
             if !may_go || conn.spool_body() {
                 let change = conn.recount();
                 self.conns.count_bytes(change);

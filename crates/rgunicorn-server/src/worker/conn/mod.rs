@@ -100,7 +100,7 @@ pub(crate) struct Conn {
     /// Requests received.
     pub(crate) requests: u64,
     /// The part of [`table::Connections::held_bytes`] that is its own.
-    counted_bytes: usize,
+    counted_bytes: u32,
     pub(crate) recv: Option<OpKey>,
     pub(crate) send: Option<OpKey>,
     pub(crate) parser: RequestParser,

@@ -95,7 +95,7 @@ impl Connections {
         self.timers.stop(id.index);
         self.unfinished.clear(id.index);
         let conn = self.conns.remove(id.index as usize);
-        self.own_bytes -= conn.counted_bytes;
+        self.own_bytes -= conn.counted_bytes as usize;
         self.orphans += usize::from(conn.held);
         if conn.parked || conn.awaits_body() {
             self.jobs.push_back(Job::Abandon(conn.request_id(id.index)));
@@ -215,7 +215,7 @@ impl Connections {
     /// Computes the same from what is there.
     pub(crate) fn find_own_bytes(&self) -> usize {
         let queued: usize = self.jobs.iter().map(Job::held_bytes).sum();
-        queued + self.conns.iter().map(|(_, conn)| conn.held_bytes()).sum::<usize>()
+        queued + self.conns.iter().map(|(_, conn)| conn.held_bytes() as usize).sum::<usize>()
     }
 
     /// Returns the connection of the request that comes first in the queue of unfinished ones.
@@ -425,6 +425,8 @@ impl Connections {
 
 #[cfg(test)]
 mod tests {
+    use rgunicorn_io::driver::Fd;
+
     use super::*;
     use crate::worker::conn::io::fixture::new_conn;
 
@@ -432,6 +434,13 @@ mod tests {
         let mut table = Connections::default();
         let id = table.insert(new_conn());
         (table, id)
+    }
+
+    #[test]
+    fn an_idle_connection_costs_144_bytes() {
+        // A descriptor that may be a simulated one takes 8 bytes instead of 4, and the rest is padding.
+        let simulated_bytes = if size_of::<Fd>() > 4 { 8 } else { 0 };
+        assert_eq!(size_of::<Option<Conn>>(), 128 + simulated_bytes, "and 16 for its deadline");
     }
 
     #[test]
