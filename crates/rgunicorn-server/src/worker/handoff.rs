@@ -25,6 +25,8 @@ pub(crate) struct Handoff {
     /// Connections that all workers had taken at the last look, and since when it is so many.
     taken: u64,
     taken_at: Instant,
+    /// Siblings waited at that look.
+    has_idle: bool,
 }
 
 impl Handoff {
@@ -49,12 +51,18 @@ impl Handoff {
     /// Counts the siblings that wait for connections, as far as none is on its way to them.
     pub(crate) fn takers(&mut self, slot: &Slot, now: Instant) -> u64 {
         let (idle, board) = (Siblings::of(slot, now).idle, slot.board());
+        self.has_idle = idle > 0;
         let (taken, under_way) = (board.taken(), board.under_way());
         if under_way == 0 || taken != self.taken {
             (self.taken, self.taken_at) = (taken, now);
         }
         // A worker that was killed may have left one behind in the count that is not in the queue.
         if now.since(self.taken_at) >= UNTAKEN_MAX { idle } else { idle.saturating_sub(under_way) }
+    }
+
+    /// Tells whether siblings waited when takers were last counted: the next one may be free in a moment.
+    pub(crate) fn has_idle_siblings(&self) -> bool {
+        self.has_idle
     }
 
     /// Tells whether there is a queue that takes connections.

@@ -20,13 +20,11 @@ use rgunicorn_io::sys::{atfork, process, signal};
 
 use super::core::Core;
 use super::ids::ConnId;
-use super::relief::{IdleConn, ReliefRules, Standing};
+use super::relief::{IdleConn, LOOK_AGAIN, ReliefRules, Standing};
 use crate::log::ErrorLog;
 
 /// Looks without any work after which the helper sleeps.
 const QUIET_LOOKS_MAX: u32 = 40;
-/// How soon it looks again when siblings have not taken yet what there is to give.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// Slots of the table of connections that it reads at a time, with the worker's thread locked out.
 const SLOTS_AT_A_TIME: usize = 256;
 /// The cost of watching a connection, as far as that decides when it is worth it: not before the application has worked

@@ -24,6 +24,8 @@ use super::message::Request;
 
 /// Waiting requests that are looked at, at a time: those behind them come next.
 const WAITING_LOOKED_AT_MAX: usize = 64;
+/// How soon there is another look when siblings have not taken yet what there is to give.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The rules of relief.
 #[derive(Clone, Copy, Debug)]

@@ -20,7 +20,7 @@ use super::event_source::{EventSource, is_external, token_of};
 use super::ids::ConnId;
 use super::jobs::{Job, NextJob};
 use super::reactor::Reactor;
-use super::relief::needs_threads;
+use super::relief::{LOOK_AGAIN, needs_threads};
 use super::setup::STATUS_BROKEN;
 use crate::log::{ErrorLog, Level, RepeatedLine};
 
@@ -475,7 +475,8 @@ fn wait_time(parts: &Parts<'_>) -> Duration {
     no_later(retry);
     no_later(give);
     if needs_threads(io) {
-        nearest = nearest.min(io.turn.now().after(io.setup.config.handoff.after));
+        let look = if handoff.has_idle_siblings() { LOOK_AGAIN } else { io.setup.config.handoff.after };
+        nearest = nearest.min(io.turn.now().after(look));
     }
     nearest.since(io.turn.now())
 }
