@@ -194,6 +194,34 @@ def test_time_goes_on_during_the_move(launch):
         assert time.monotonic() - answered > 2.9
 
 
+def test_a_reload_takes_trust_away(launch):
+    """A connection of a proxy that is none any more, from the next answer on; none is trusted that was not."""
+    settings = "proxy_protocol = True\nforwarded_allow_ips = {!r}\n"
+    server = launch("http_app:app", "-w", "2", *KEEPALIVE, config=settings.format("127.0.0.1"))
+
+    def scheme(client, *first):
+        client.send(*first, request("/environ", headers={"X-Forwarded-Proto": "https"}))
+        return json.loads(client.response().body)["wsgi.url_scheme"]
+
+    def reload(allowed):
+        (server.workdir / "test.conf.py").write_text(settings.format(allowed))
+        old = server.wait_workers(2)
+        server.kill(signal.SIGHUP)
+        server.wait_workers(2, without=old)
+
+    with server.client() as direct, server.client() as proxied:
+        assert scheme(direct) == "https"
+        assert scheme(proxied, b"PROXY TCP4 198.51.100.7 203.0.113.9 1000 2000\r\n") == "https"
+        reload("127.0.0.1")
+        assert (scheme(direct), scheme(proxied)) == ("https", "https")
+        reload("198.51.100.7")
+        assert (scheme(direct), scheme(proxied)) == ("http", "http")
+        reload("127.0.0.1")
+        assert (scheme(direct), scheme(proxied)) == ("http", "http")
+        with server.client() as new:
+            assert scheme(new) == "https"
+
+
 def test_switched_off(launch):
     """Idle connections end with their worker, as under Gunicorn."""
     server = launch("steady:app", "-w", "2", "--no-handoff", *KEEPALIVE)

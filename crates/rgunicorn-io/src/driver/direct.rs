@@ -16,6 +16,10 @@ pub(super) trait DirectCalls {
         net::accept(listener).map(|(fd, peer)| (fd.into(), peer))
     }
 
+    fn peer(&self, fd: RawFd) -> Option<PeerAddr> {
+        net::peer(fd)
+    }
+
     fn give(&mut self, queue: RawFd, connection: RawFd, message: &[u8]) -> io::Result<()> {
         handoff::give(queue, connection, message)
     }

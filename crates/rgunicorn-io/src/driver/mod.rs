@@ -263,6 +263,11 @@ impl Driver {
         each!(&mut self.backend, d => d.accept(listener))
     }
 
+    /// Returns the other end of a connection, as `accept` has; `None` if it is gone.
+    pub fn peer(&self, fd: RawFd) -> Option<PeerAddr> {
+        each!(&self.backend, d => d.peer(fd))
+    }
+
     /// Returns what the kernel has delivered of a reception and no wait has brought: it stays where it is.
     pub fn peek_recv(&mut self, op: OpKey) -> Vec<u8> {
         each!(&mut self.backend, d => d.peek_recv(op))

@@ -4,9 +4,11 @@
 
 use std::io;
 use std::mem;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+
+use nix::sys::socket::{SockaddrStorage, getpeername};
 
 use super::check;
 
@@ -65,6 +67,14 @@ fn peer_addr(storage: &libc::sockaddr_storage) -> PeerAddr {
         }
         _ => PeerAddr::Unix,
     }
+}
+
+/// Asks the kernel who is at the other end of a connection; `None` if nobody is any more.
+pub fn peer(fd: RawFd) -> Option<PeerAddr> {
+    let address = getpeername::<SockaddrStorage>(fd).ok()?;
+    let v4 = address.as_sockaddr_in().map(|v4| SocketAddrV4::from(*v4).into());
+    let v6 = || address.as_sockaddr_in6().map(|v6| SocketAddrV6::from(*v6).into());
+    Some(v4.or_else(v6).map_or(PeerAddr::Unix, |ip: SocketAddr| ip.into()))
 }
 
 /// Receives what is there, at most `into.len()` bytes; 0 is the end of the stream.

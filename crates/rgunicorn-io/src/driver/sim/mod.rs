@@ -40,6 +40,11 @@ pub(crate) struct Sim {
     stats: Stats,
 }
 
+/// Returns the address of a simulated client.
+fn peer_of(fd: RawFd) -> PeerAddr {
+    PeerAddr::V4 { addr: [127, 0, 0, 1], port: (fd % 60_000) as u16 }
+}
+
 impl DirectCalls for Sim {
     fn accept(&mut self, listener: RawFd) -> io::Result<(Fd, PeerAddr)> {
         let mut world = self.world.borrow_mut();
@@ -49,7 +54,11 @@ impl DirectCalls for Sim {
         let fd = listening.backlog.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
         world.owned.insert((self.id, fd));
         world.step(self.id)?;
-        Ok((Fd::Virtual(fd), PeerAddr::V4 { addr: [127, 0, 0, 1], port: (fd % 60_000) as u16 }))
+        Ok((Fd::Virtual(fd), peer_of(fd)))
+    }
+
+    fn peer(&self, fd: RawFd) -> Option<PeerAddr> {
+        Some(peer_of(fd))
     }
 
     fn give(&mut self, queue: RawFd, connection: RawFd, message: &[u8]) -> io::Result<()> {

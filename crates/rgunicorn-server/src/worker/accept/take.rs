@@ -2,7 +2,9 @@
 //! any other in all else.
 
 use std::io;
+use std::os::fd::AsRawFd;
 
+use rgunicorn_io::driver::PeerAddr;
 use rgunicorn_io::sys::handoff::HandoffEvent;
 
 use super::{AcceptSocket, Acceptor};
@@ -84,9 +86,14 @@ impl Acceptor {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(unusable(io)),
             taken => taken?,
         };
-        let Some((handover, data)) = Handover::decode(&message) else {
+        let Some((mut handover, data)) = Handover::decode(&message) else {
             io.driver.close(fd);
             return Err(unusable(io));
+        };
+        // A reload may have taken the trust away. None is gained: what was said before did not count.
+        handover.trusted = handover.trusted && {
+            let peer = io.driver.peer(fd.as_raw_fd());
+            peer.is_some_and(|peer| peer == PeerAddr::Unix || io.setup.handles.trusted.trusts(peer.ip()))
         };
         let id = io.take_over(fd, self.index_of(handover.listener), &handover);
         if io.hands_over() {
