@@ -109,9 +109,11 @@ smoke() { # VENV
 # The suite but for what it has found out on io_uring already.
 again() { suite "$1" -m "not one_driver and not no_flavour"; }
 
-# Only the loops of workers have tiny queues then: tests/py/test_queue_sizes.py proves that they have. Tests without a
-# flavour run again for the stress tests among them, which are longer then.
-torture() { RGUNICORN_TORTURE=1 suite rgunicorn-uring -m "not one_driver"; }
+# Only the loops of workers have tiny queues then: tests/py/test_queue_sizes.py proves that they have.
+torture() { RGUNICORN_TORTURE=1 again rgunicorn-uring; }
+
+# The stress tests of the stack rule, which are longer with that switch.
+long_stress() { RGUNICORN_TORTURE=1 pytest "$VENV" tests/py/test_gevent_stress.py --servers=rgunicorn-uring,rgunicorn-epoll; }
 
 # The corpus of the suite, each request cut at every byte instead of one.
 corpus_cuts() { # SERVERS
@@ -320,6 +322,7 @@ step long corpus-all 'requirements wheel' "the corpus cut at every byte on epoll
     corpus_cuts rgunicorn-epoll,rgunicorn-threads-uring,rgunicorn-threads-epoll
 step long foreign-all 'requirements wheel services' "the suites of others on both drivers" script foreign --long
 step long mutants 'requirements wheel' "$MUTANTS bent requests, and fewer in other modes" mutants
+step long stress 'requirements wheel' "stress tests of the stack rule, eight times as long" long_stress
 step long programs 'requirements wheel' "programs with processes on the gevent loop, 50 times each" programs 50
 step long siege 'requirements wheel' "$OPERATIONS hostile operations in each mode, and what is left of them" siege
 step long histories '' "$SEEDS random histories of simulated workers, of each kind" histories
