@@ -7,39 +7,37 @@ stays what it is in a process that had imported it before.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 
-from rgunicorn import __version__
+from rgunicorn._names import Names, provide
 
 _HOME = os.path.join(os.path.dirname(__file__), "_gunicorn")
+#: The version of Gunicorn whose behaviour, and whose import names, this release follows.
+FOLLOWED = "27.0.1"
+#: What programs look for to tell the server that they run under: `SERVER_SOFTWARE` begins with Gunicorn's name.
+SERVER, SERVER_SOFTWARE = "rgunicorn", f"gunicorn/{FOLLOWED}"
 
 
 def install() -> None:
     """Make ``gunicorn`` importable as a name of rgunicorn's; harmless if it is done twice."""
-    found = sys.modules.get("gunicorn")
-    if found is not None:
-        return
-    spec = importlib.util.spec_from_file_location(
-        "gunicorn", os.path.join(_HOME, "__init__.py"), submodule_search_locations=[_HOME]
-    )
-    if spec is None or spec.loader is None:
-        raise ImportError("rgunicorn's own files are missing: install it again")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gunicorn"] = module
-    spec.loader.exec_module(module)
+    if "gunicorn" not in sys.modules:
+        provide(_HOME)
+
+
+def _in_force(name: str, default: str) -> str:
+    """Return what a name was set to where Gunicorn reads it, in `gunicorn.http.wsgi`, or in `gunicorn`."""
+    if isinstance(sys.modules.get("gunicorn"), Names):
+        for module in ("gunicorn.http.wsgi", "gunicorn"):
+            value = str(getattr(sys.modules.get(module), name, default))
+            if value != default:
+                return value
+    return default
 
 
 def names() -> tuple[str, str]:
     """Return `SERVER` and `SERVER_SOFTWARE`, as a configuration file may have set them."""
-    # The package that `install` has made, or that was there before.
-    import gunicorn  # type: ignore[import-untyped]  # noqa: PLC0415
-
-    if getattr(gunicorn, "__file__", None) != os.path.join(_HOME, "__init__.py"):
-        # The real one, which was there first.
-        return ("rgunicorn", f"rgunicorn/{__version__}")
-    return (str(gunicorn.SERVER), str(gunicorn.SERVER_SOFTWARE))
+    return (_in_force("SERVER", SERVER), _in_force("SERVER_SOFTWARE", SERVER_SOFTWARE))
 
 
 install()

@@ -193,7 +193,7 @@ def test_preload_imports_in_the_master(launch, workdir):
 
 def test_server_software_is_in_the_environment_of_the_application(launch):
     server = launch("life:app")
-    assert server.get("/env?name=SERVER_SOFTWARE").body.decode().startswith(f"{server.flavour.program}/")
+    assert server.get("/env?name=SERVER_SOFTWARE").body.decode().startswith("gunicorn/")
 
 
 # Listeners.

@@ -1,8 +1,10 @@
-"""`gunicorn`, as rgunicorn provides it."""
+"""`gunicorn`, as rgunicorn provides it: the version is that of the Gunicorn whose behaviour it follows.
 
-from rgunicorn import __version__
+`SERVER` is the value of the ``Server`` header, `SERVER_SOFTWARE` that of the environ; a configuration file may set
+both. rgunicorn's own version is `rgunicorn.__version__`.
+"""
 
-version_info = tuple(int(part) for part in __version__.split(".")[:3] if part.isdigit())
-#: The value of the ``Server`` header; a configuration file may set it.
-SERVER = "rgunicorn"
-SERVER_SOFTWARE = f"rgunicorn/{__version__}"
+from rgunicorn.compat import FOLLOWED as __version__
+from rgunicorn.compat import SERVER, SERVER_SOFTWARE
+
+version_info = tuple(int(part) for part in __version__.split("."))
