@@ -9,63 +9,19 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sys
 import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from rgunicorn._names import Unused, refuse
 from rgunicorn.app.wsgiapp import WSGIApplication
+from rgunicorn.sock import BaseSocket, listener
 
 if TYPE_CHECKING:
     from rgunicorn._rgunicorn import WorkerHandle
     from rgunicorn.config import Config
     from rgunicorn.workers import Worker
-
-
-# Of struct tcp_info (linux/tcp.h): enough of it, and where tcpi_unacked is, which is the queue's length for a listener.
-_TCP_INFO_BYTES = 104
-_UNACKED = 24
-
-
-class ListeningSocket(socket.socket):
-    """A socket object on a descriptor that is the server's."""
-
-    def close(self) -> None:
-        """Leave the descriptor open."""
-
-    def __del__(self) -> None:
-        """Leave it open here, too."""
-
-
-class Listener:
-    """A listening socket, as `server.LISTENERS` holds it."""
-
-    def __init__(self, fd: int, name: Any, text: str) -> None:
-        self._fd, self._name, self._text = fd, name, text
-
-    def fileno(self) -> int:
-        """Return the descriptor."""
-        return self._fd
-
-    def getsockname(self) -> Any:
-        """Return the address that it is bound to."""
-        return self._name
-
-    @property
-    def sock(self) -> socket.socket:
-        """A socket object of the same descriptor, which cannot be closed."""
-        return ListeningSocket(fileno=self._fd)
-
-    def waiting(self) -> int:
-        """Count the connections in the accept queue; 0 where the kernel does not tell (unix sockets)."""
-        if not isinstance(self._name, tuple):
-            return 0
-        info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        return int.from_bytes(info[_UNACKED : _UNACKED + 4], sys.byteorder)
-
-    def __str__(self) -> str:
-        return self._text
 
 
 class App(WSGIApplication):
@@ -93,7 +49,7 @@ class Server:
         self.systemd = False
         self.pidfile: Any = None
         self.WORKERS: dict[int, Worker] = {}
-        self.LISTENERS: list[Listener] = []
+        self.LISTENERS: list[BaseSocket] = []
         self.START_CTX: dict[Any, Any] = {"args": list(sys.argv), "cwd": os.getcwd(), 0: sys.executable}
         self._num_workers: int = cfg.workers
         #: The number of workers forked so far.
@@ -187,7 +143,7 @@ class Server:
         self._describe()
 
     def _listen(self, listeners: list[tuple[int, Any, str]]) -> None:
-        self.LISTENERS = [Listener(*listener) for listener in listeners]
+        self.LISTENERS = [listener(*one) for one in listeners]
 
     def _nworkers_changed(self, new: int, old: int | None) -> None:
         self._num_workers = new
@@ -200,7 +156,7 @@ class Server:
             self._counted_before = workers
             gauge("gunicorn.workers", workers)
         if self.cfg.enable_backlog_metric:
-            backlog = sum(listener.waiting() for listener in self.LISTENERS)
+            backlog = sum(max(one.get_backlog(), 0) for one in self.LISTENERS)
             extra = {"metric": "gunicorn.backlog", "value": backlog, "mtype": "histogram"}
             self.log.debug("socket backlog: %d", backlog, extra=extra)
 
@@ -306,8 +262,10 @@ class Request:
         return self.version <= (1, 0)
 
 
-class Response:
+class Response(metaclass=Unused):
     """A response, as `post_request` and loggers see it."""
+
+    known_as = "gunicorn.http.wsgi.Response"
 
     def __init__(
         self,
@@ -336,6 +294,10 @@ class Response:
     def should_close(self) -> bool:
         """Return whether the connection closes after the response."""
         return self.must_close or self.req is None or self.req.should_close()
+
+    def default_headers(self) -> list[str]:
+        """Refuse: the server writes the header fields itself."""
+        refuse(f"{self.known_as}.default_headers", "To change the Server header, set gunicorn.SERVER.")
 
     def write(self, data: bytes) -> None:
         """Do nothing: hooks get the response when it is complete."""

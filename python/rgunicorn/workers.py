@@ -7,14 +7,16 @@ import random
 import sys
 from typing import TYPE_CHECKING, Any
 
+from rgunicorn._names import Unused, unused
+
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
     from types import FrameType
 
     from rgunicorn._rgunicorn import ServedApp, WorkerHandle
-    from rgunicorn._server import Listener
     from rgunicorn.config import Config
+    from rgunicorn.sock import BaseSocket
 
 
 class Heartbeat:
@@ -70,11 +72,27 @@ class ThreadPool:
         self._threads: set[threading.Thread] = set()
 
 
-class Worker:
+class Worker(metaclass=Unused):
     """A worker, in the master and, as a copy, in its own process. Attributes may be added."""
 
+    known_as = "gunicorn.workers' class"
+    # For programs that call them, or put something in their place; the server's workers are native.
+    accept, handle, handle_error, handle_request, init_process, init_signals, load_wsgi, run = (
+        unused(f"A worker's {name}", "Hooks can do what a worker class of one's own would be for.")
+        for name in (
+            "accept",
+            "handle",
+            "handle_error",
+            "handle_request",
+            "init_process",
+            "init_signals",
+            "load_wsgi",
+            "run",
+        )
+    )
+
     def __init__(
-        self, age: int, ppid: int, sockets: list[Listener], app: Any, timeout: float, cfg: Config, log: Any
+        self, age: int, ppid: int, sockets: list[BaseSocket], app: Any, timeout: float, cfg: Config, log: Any
     ) -> None:
         self.age, self.ppid, self.timeout = age, ppid, timeout
         self.sockets, self.app, self.cfg, self.log = sockets, app, cfg, log
@@ -162,10 +180,45 @@ class Worker:
         self.log.reopen_files()
 
 
-_CLASSES: dict[str, type[Worker]] = {}
+class AsyncWorker(Worker):
+    """A worker that runs each request in a greenlet."""
+
+    def __init__(
+        self, age: int, ppid: int, sockets: list[BaseSocket], app: Any, timeout: float, cfg: Config, log: Any
+    ) -> None:
+        super().__init__(age, ppid, sockets, app, timeout, cfg, log)
+        self.worker_connections = cfg.worker_connections
+
+
+class GeventWorker(AsyncWorker):
+    """A worker of the type `gevent`."""
+
+
+class SyncWorker(Worker):
+    """A worker of the type `sync`."""
+
+
+class ThreadWorker(Worker):
+    """A worker of the type `gthread`."""
+
+
+class UringWorker(Worker):
+    """A worker of the type `uring`."""
+
+
+#: The classes by worker type; those of other names are added when they are asked for.
+WORKER_CLASSES: dict[str, type[Worker]] = {
+    "gevent": GeventWorker,
+    "gthread": ThreadWorker,
+    "sync": SyncWorker,
+    "uring": UringWorker,
+}
 
 
 def worker_class(name: str) -> type[Worker]:
-    """Return `Worker` under the name of a worker type."""
-    names = {"sync": "SyncWorker", "gthread": "ThreadWorker", "gevent": "GeventWorker", "uring": "UringWorker"}
-    return _CLASSES.setdefault(name, type(names.get(name, name), (Worker,), {}))
+    """Return the class of a worker type, or of a dotted path to one; under another name it is as `Worker`."""
+    if name not in WORKER_CLASSES:
+        title = name.rpartition(".")[2]
+        known = [one for one in WORKER_CLASSES.values() if one.__name__ == title]
+        WORKER_CLASSES[name] = known[0] if known else type(name, (Worker,), {})
+    return WORKER_CLASSES[name]

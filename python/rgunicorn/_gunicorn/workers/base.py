@@ -1,3 +1,4 @@
 """`gunicorn.workers.base`."""
 
+from rgunicorn.workers import Heartbeat as WorkerTmp
 from rgunicorn.workers import Worker

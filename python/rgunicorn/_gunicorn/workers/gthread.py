@@ -1,5 +1,4 @@
 """`gunicorn.workers.gthread`."""
 
-from rgunicorn.workers import worker_class
-
-ThreadWorker = worker_class("gthread")
+from rgunicorn.pywsgi import TConn
+from rgunicorn.workers import ThreadWorker

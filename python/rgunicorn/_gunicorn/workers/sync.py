@@ -1,5 +1,4 @@
 """`gunicorn.workers.sync`."""
 
-from rgunicorn.workers import worker_class
-
-SyncWorker = worker_class("sync")
+from rgunicorn.pywsgi import StopWaiting
+from rgunicorn.workers import SyncWorker

@@ -1,0 +1,3 @@
+"""`gunicorn.workers.workertmp`."""
+
+from rgunicorn.workers import Heartbeat as WorkerTmp
