@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
+import random
 import socket
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rgunicorn import _rgunicorn
+from rgunicorn.workers import WORKER_CLASSES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
     from wsgiref.types import WSGIApplication
 
 #: Where to listen: (host, port), the path of a unix socket, or a descriptor.
@@ -79,14 +85,55 @@ def import_app(module: str) -> WSGIApplication:
     return _rgunicorn._load_app(module)
 
 
-def load_class(uri: type[Any] | str, default: str = "", section: str = "") -> Any:
-    """Return a class that is given as one, or by its dotted path."""
-    return uri if isinstance(uri, type) else import_object(uri)
+def load_class(
+    uri: type[Any] | str, default: str = "gunicorn.workers.sync.SyncWorker", section: str = "gunicorn.workers"
+) -> Any:
+    """Return a class: given as one, by its dotted path, by ``egg:PACKAGE#NAME``, or by the name of a worker type.
+
+    Raises `RuntimeError` for what cannot be imported, `AttributeError` for a module without the class.
+    """
+    if isinstance(uri, type):
+        return uri
+    if uri in WORKER_CLASSES:
+        return WORKER_CLASSES[uri]
+    module, _, name = uri.rpartition(".")
+    try:
+        if uri.startswith("egg:"):
+            package, _, entry = uri.removeprefix("egg:").partition("#")
+            return load_entry_point(package, section, entry or default)
+        if not module:
+            return load_entry_point("rgunicorn", section, uri)
+        found = importlib.import_module(module)
+    except Exception as error:
+        raise RuntimeError(f"no class {uri!r}: {error}") from error
+    return getattr(found, name)
+
+
+def load_entry_point(distribution: str, group: str, name: str) -> Any:
+    """Return the object of an entry point of an installed package; raises `ImportError` if there is none."""
+    # Few programs name classes so, and a worker need not have the module.
+    from importlib.metadata import distribution as find  # noqa: PLC0415
+
+    for entry in find(distribution).entry_points:
+        if (entry.group, entry.name) == (group, name):
+            return entry.load()
+    raise ImportError(f"{distribution!r} has no entry point {name!r} in {group!r}")
+
+
+def get_arity(f: Callable[..., Any]) -> int:
+    """Count the named positional parameters of a callable."""
+    parameters = inspect.signature(f).parameters.values()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(parameter.kind in kinds for parameter in parameters)
 
 
 def to_bytestring(value: str | bytes, encoding: str = "utf-8") -> bytes:
-    """Encode text; bytes stay as they are."""
-    return value.encode(encoding) if isinstance(value, str) else value
+    """Encode text; bytes stay as they are. Raises `TypeError` for anything else."""
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a string")
+    return value.encode(encoding)
 
 
 def http_date(timestamp: float | None = None) -> str:
@@ -110,3 +157,35 @@ def close_on_exec(fd: int) -> None:
 def daemonize(enable_stdio_inheritance: bool = False) -> None:
     """Refuse: `daemon = True` or `--daemon` does it, at the one moment when it can be done."""
     raise NotImplementedError("use the setting daemon")
+
+
+def _setproctitle(title: str) -> None:
+    """Name the process, as the server names its own, where the package `setproctitle` is installed."""
+    try:
+        # It may be missing, and copies the environment when it is imported.
+        from setproctitle import setproctitle  # noqa: PLC0415
+    except ImportError:
+        return
+    setproctitle(f"rgunicorn: {title}")
+
+
+def warn(msg: str) -> None:
+    """Write a warning of one or more lines to the standard error, framed by exclamation marks."""
+    lines = ["", *f"WARNING: {msg}".splitlines(), ""]
+    text = "".join(f"!!! {line}".rstrip() + "\n" for line in lines)
+    print(text, file=sys.stderr, flush=True)
+
+
+def seed() -> None:
+    """Make Python's random numbers others than those of the sibling processes."""
+    random.seed(os.urandom(64))
+
+
+def reraise(tp: type[BaseException], value: BaseException | None, tb: TracebackType | None = None) -> NoReturn:
+    """Raise an exception with a traceback; without a value, a new one of the type."""
+    raise (tp() if value is None else value).with_traceback(tb)
+
+
+def is_glob_pattern(value: str) -> bool:
+    """Return whether a path is a pattern."""
+    return any(mark in value for mark in "*?[")
