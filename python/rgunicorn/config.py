@@ -5,15 +5,14 @@ The settings themselves, their defaults and their checks are the native module's
 
 from __future__ import annotations
 
-import copy
 import grp
-import inspect
 import os
 import pwd
 import ssl
 from typing import TYPE_CHECKING, Any
 
 from rgunicorn import _rgunicorn
+from rgunicorn.settings import Setting, TableSetting, account, make_settings, positional
 from rgunicorn.util import Address, getcwd, import_object, parse_address
 from rgunicorn.workers import Worker, worker_class
 
@@ -21,119 +20,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
-#: What the system knows of a user or a group; in both the third field is the number.
-Account = pwd.struct_passwd | grp.struct_group
-#: What a row of the table says: name, shape, section, flags, metavar, text, default, since when.
-Row = tuple[str, str, str, list[str], str, str, Any, str]
-
-
-def positional(function: Callable[..., Any]) -> int | None:
-    """Count the named positional parameters of a callable; None if they cannot be known."""
-    if inspect.isclass(function):
-        raise TypeError(f"{function!r} is not a function")
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(parameter.kind in kinds for parameter in parameters)
-
-
-def no_hook(name: str, shown_as: str) -> Callable[..., Any]:
-    """Return what stands for a hook that was not configured; `pre_request` writes a debug line, as under Gunicorn."""
-
-    def nothing(*args: Any) -> Any:
-        if name == "pre_request":
-            args[0].log.debug("%s %s", args[1].method, args[1].path)
-        elif name == "ssl_context":
-            return args[1]()
-        return None
-
-    nothing.__name__ = name
-    nothing.__qualname__ = shown_as.removeprefix("<").removesuffix("()>")
-    nothing.__dict__["_is_default"] = True
-    return nothing
-
-
-def of_fewer(hook: Callable[..., Any], taken: int) -> Callable[..., Any]:
-    """Return a hook that may be called with more arguments than the one that it calls."""
-
-    def calls(worker: Any, req: Any, environ: Any, resp: Any) -> Any:
-        return hook(*(worker, req, environ, resp)[:taken])
-
-    calls.__name__ = getattr(hook, "__name__", type(hook).__name__)
-    calls.__qualname__ = getattr(hook, "__qualname__", calls.__name__)
-    return calls
-
-
-class Setting:
-    """One setting: its row of the table, and its value."""
-
-    def __init__(self, row: Row) -> None:
-        self.name, self.shape, self.section, self.cli, self.meta, self.desc, self.default, self.since = row
-        self.short = self.desc.partition(". ")[0]
-        self.order = -1
-        self.value: Any = self._own(self.default)
-
-    def _own(self, value: Any) -> Any:
-        return no_hook(self.name, value) if self.shape == "Hook" else copy.copy(value)
-
-    def get(self) -> Any:
-        """Return the value."""
-        return self.value
-
-    def set(self, value: Any) -> None:
-        """Check and take a value.
-
-        Raises `TypeError` or `ValueError`, which say what is allowed.
-        """
-        if self.shape == "Hook":
-            self.value = self._hook(value)
-        elif self.shape == "Object":
-            self.value = self._object(value)
-        else:
-            self.take(_rgunicorn._check_setting(self.name, value))
-
-    def take(self, value: Any) -> None:
-        """Take a value that was checked already, in the form that Gunicorn gives it."""
-        if value is None and self.name in ("chdir", "user", "group"):
-            return
-        if self.name == "user":
-            value = account(value, pwd.getpwnam, os.geteuid)
-        elif self.name == "group":
-            value = account(value, grp.getgrnam, os.getegid)
-        elif self.name == "statsd_host" and value is not None:
-            value = host_port(value)
-        self.value = value
-
-    def _hook(self, value: Any) -> Any:
-        if isinstance(value, str):
-            try:
-                value = import_object(value)
-            except (ImportError, AttributeError) as error:
-                raise TypeError(f"{self.name}: {value!r} cannot be imported: {error}") from error
-        if not callable(value):
-            raise TypeError(f"{self.name}: {value!r} is not callable")
-        allowed = _rgunicorn._hook_arities(self.name)
-        taken = positional(value)
-        if taken is not None and taken not in allowed:
-            wanted = " or ".join(map(str, allowed))
-            raise TypeError(f"{self.name}: {value!r} takes {taken} arguments, not {wanted}")
-        # Programs call it as the server does, with all four.
-        return value if taken is None or taken == max(allowed) else of_fewer(value, taken)
-
-    def _object(self, value: Any) -> Any:
-        if self.name == "logconfig_dict":
-            if not isinstance(value, dict):
-                raise TypeError(f"{self.name}: {value!r} is not a dict")
-        elif self.name == "logger_class" and not (isinstance(value, str) or inspect.isclass(value)):
-            if value is not None:
-                raise TypeError(f"{self.name}: {value!r} is neither a dotted path nor a class")
-            value = self.default
-        return value
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}={self.value!r}>"
+__all__ = ["Config", "get_default_config_file", "positional", "shown"]
 
 
 class Config:
@@ -143,7 +30,7 @@ class Config:
 
     def __init__(self, usage: str | None = None, prog: str | None = None) -> None:
         self.__dict__.update(
-            settings={row[0]: Setting(row) for row in _rgunicorn._settings_table()},
+            settings=make_settings(),
             usage=usage,
             prog=prog or "rgunicorn",
             env_orig=os.environ.copy(),
@@ -189,16 +76,19 @@ class Config:
 
     def _take(self, name: str, value: Any) -> None:
         """Take a value that was checked already."""
-        self.settings[name].take(value)
+        setting = self.settings[name]
+        assert isinstance(setting, TableSetting), "the native module knows no others"
+        setting.take(value)
 
     def _give(self, name: str, value: Any) -> None:
         """Check and take a value of a configuration file."""
         self.settings[name].set(value)
 
     def _changed_values(self) -> list[tuple[str, Any]]:
-        """Return what `set` has changed, in the order of the table."""
+        """Return what `set` has changed of the server's own settings, in the order of the table."""
         changed = self.__dict__["_changed"]
-        return [(name, setting.value) for name, setting in self.settings.items() if name in changed]
+        of_table = {name: setting for name, setting in self.settings.items() if isinstance(setting, TableSetting)}
+        return [(name, setting.value) for name, setting in of_table.items() if name in changed]
 
     def _own_hook(self, name: str) -> Callable[..., Any] | None:
         hook: Callable[..., Any] = self.settings[name].value
@@ -221,24 +111,7 @@ class Config:
         parser.add_argument("-v", "--version", action="version", version=version)
         parser.add_argument("args", nargs="*", help=argparse.SUPPRESS)
         for setting in self.settings.values():
-            if not setting.cli:
-                continue
-            options: dict[str, Any] = {"dest": setting.name, "default": None, "help": setting.short.replace("%", "%%")}
-            if setting.shape == "Flag":
-                options["action"] = "store_true"
-            elif setting.shape == "Sendfile":
-                options.update(action="store_const", const=False)
-            else:
-                options["metavar"] = setting.meta or None
-                if setting.shape in ("Count", "Seconds"):
-                    options["type"] = int
-                elif setting.shape == "Mode":
-                    options["type"] = mode
-                elif setting.shape == "List":
-                    options["action"] = "append"
-                elif setting.shape == "Proxy":
-                    options.update(nargs="?", const="auto")
-            parser.add_argument(*setting.cli, **options)
+            setting.add_option(parser)
         return parser
 
     @property
@@ -340,36 +213,12 @@ class Config:
         return found or None
 
 
-def account(value: str | int | None, find: Callable[[str], Account], own: Callable[[], int]) -> int:
-    """Return the id of an account that is given as None, a number or a name."""
-    if value is None:
-        return own()
-    try:
-        return int(value)
-    except ValueError:
-        kind = "user" if find is pwd.getpwnam else "group"
-        try:
-            return int(find(str(value))[2])
-        except KeyError:
-            raise ValueError(f"No such {kind}: {value!r}") from None
-
-
-def mode(text: str) -> int:
-    """Return the number of a mode as the command line has it: a leading zero means octal."""
-    octal = len(text) > 1 and text[0] == "0" and text[1].isdigit()
-    return int(text, 8 if octal else 0)
-
-
-def host_port(text: str) -> str | tuple[str, int]:
-    """Return HOST:PORT as a pair, or the path of a unix socket alone."""
-    # Digits make it a host of that name, as under Gunicorn.
-    if text.startswith("unix:") and text.removeprefix("unix:").isdigit():
-        return ("unix", int(text.removeprefix("unix:")))
-    address = parse_address(text, "8125")
-    assert not isinstance(address, int)
-    return address
-
-
 def shown(value: Any) -> str:
     """Return a value as ``--print-config`` shows it."""
     return f"<{value.__qualname__}()>" if callable(value) and hasattr(value, "__qualname__") else str(value)
+
+
+def get_default_config_file() -> str | None:
+    """Return the path of the configuration file that is read when none is named; None if there is none."""
+    path = os.path.abspath("gunicorn.conf.py")
+    return path if os.path.exists(path) else None
