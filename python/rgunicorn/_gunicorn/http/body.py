@@ -1,0 +1,3 @@
+"""`gunicorn.http.body`."""
+
+from rgunicorn.body import Body, ChunkedReader, EOFReader, LengthReader

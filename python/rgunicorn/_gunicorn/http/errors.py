@@ -1,0 +1,3 @@
+"""`gunicorn.http.errors`."""
+
+from rgunicorn.request_errors import *

@@ -1,0 +1,3 @@
+"""`gunicorn.http.parser`."""
+
+from rgunicorn.body import Parser, RequestParser
