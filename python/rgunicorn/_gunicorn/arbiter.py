@@ -1,3 +1,5 @@
 """`gunicorn.arbiter`."""
 
 from rgunicorn.arbiter import Arbiter
+from rgunicorn.errors import AppImportError, HaltServer
+from rgunicorn.pidfile import Pidfile

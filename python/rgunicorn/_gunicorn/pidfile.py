@@ -1,0 +1,3 @@
+"""`gunicorn.pidfile`."""
+
+from rgunicorn.pidfile import Pidfile
