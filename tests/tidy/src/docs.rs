@@ -62,7 +62,7 @@ const FOREIGN: [(&str, &[&str]); 10] = [
     ("Kubernetes", &["RuntimeDefault", "preStop", "terminationGracePeriodSeconds"]),
     ("crates and the standard library", &["Submitter", "io::Error"]),
     ("Unix", &["diff", "local0"]),
-    ("examples", &["header_bytes_max", "pause_ms", "rgunicorn/VERSION", "script.py"]),
+    ("examples", &["gunicorn/VERSION", "header_bytes_max", "pause_ms", "script.py"]),
 ];
 
 /// Endings of paths.
