@@ -6,6 +6,7 @@ well, but programs that the application starts would inherit it, and rgunicorn n
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from importlib.util import find_spec
 
@@ -67,4 +68,6 @@ def withdraw() -> None:
     if _finder in sys.meta_path:
         sys.meta_path.remove(_finder)
     elif (gevent := sys.modules.get("gevent")) is not None:
-        del gevent.config.settings["loop"].value
+        # It may have been done before, at the start or a reload.
+        with contextlib.suppress(AttributeError):
+            del gevent.config.settings["loop"].value

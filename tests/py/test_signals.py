@@ -356,3 +356,12 @@ def test_a_handler_that_raises_between_requests(launch, state):
     os.kill(pid, signal.SIGUSR2)
     server.wait_workers(1, without=[pid])
     server.wait_log(r"\[ERROR\] Exception in worker process\n(?:.*\n)+?ValueError: raised by a handler")
+
+
+def test_a_configuration_that_imports_gevent_is_read_again(launch):
+    """Without a gevent worker: what gevent is told about our loop at the start is taken back once."""
+    server = launch("http_app:app", "-k", "sync", config="import gevent\n")
+    for _ in range(2):
+        old = server.wait_workers(1)
+        server.kill(signal.SIGHUP)
+        server.wait_workers(1, without=old)
