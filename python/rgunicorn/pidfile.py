@@ -25,13 +25,14 @@ class Pidfile:
         if other == os.getpid():
             return
         if other:
-            raise RuntimeError(f"Already running on PID {other} (or pid file {self.fname!r} is stale)")
+            raise RuntimeError(f"Already running on PID {other}, which {self.fname!r} names")
         self.pid = pid
         folder = os.path.dirname(self.fname)
         if folder and not os.path.isdir(folder):
-            raise RuntimeError(f"{folder} doesn't exist. Can't create pidfile.")
+            raise RuntimeError(f"No directory {folder!r} for a pid file")
         # In the same directory, for the sake of the rename.
-        with tempfile.NamedTemporaryFile("w", dir=folder or None, delete=False) as file:
+        directory = (folder or os.curdir) if self.fname else None
+        with tempfile.NamedTemporaryFile("w", dir=directory, delete=False) as file:
             file.write(f"{pid}\n")
             os.fchmod(file.fileno(), _MODE)
         if self.fname:
