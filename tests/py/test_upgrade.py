@@ -241,6 +241,8 @@ def test_signals_are_not_blocked_in_the_new_master(launch):
 def test_names_in_the_log(launch):
     server = start(launch)
     new = upgrade(server)
+    # A TERM is lost on a worker of Gunicorn's that has no handlers yet.
+    wait_answers(server, new.wait_workers(2))
     new.terminate()
     server.wait_log(rf"\[{new.pid}\] \[INFO\] Shutting down: Master\.2")
 
