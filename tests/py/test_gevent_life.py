@@ -7,7 +7,7 @@ import resource
 import signal
 
 import pytest
-from harness import bodies, is_alive, wait_for
+from harness import bodies, held, is_alive, wait_for
 from masters import listening_sockets, sockets_of
 from rawhttp import request
 
@@ -164,8 +164,10 @@ def test_a_leaving_worker_takes_no_wake_up(launch_gevent):
     port = server.address[1]
     wait_for("both workers", lambda: server.worker_pid() == server.wait_workers(2)[0])
     wait_for("both workers", lambda: server.worker_pid() == server.wait_workers(2)[1])
-    leaving, staying = server.workers()
+    pids = server.workers()
     with waiting(server, 8) as clients:
+        # One may have taken all of them, and without any it would be gone before anybody looks.
+        (_, staying), (_, leaving) = sorted(zip(held(server.pid, pids), pids, strict=True))
         # The kernel wakes whoever has waited longest: that is the other one.
         wait_for("an answer of the one that stays", lambda: server.worker_pid() == staying)
         os.kill(leaving, signal.SIGTERM)
