@@ -84,6 +84,7 @@ def test_nor_do_streams_that_compute_in_greenlets(launch_gevent, streams):
         assert_others_served(server)
 
 
+@pytest.mark.own(reason="a worker of Gunicorn's takes connections that wait behind its streams")
 @pytest.mark.parametrize("kind", ["waits", "hurries"])
 def test_new_connections_are_served_while_all_workers_stream(launch, kind):
     server = launch("long_streams:app", "-w", "2")
