@@ -13,7 +13,7 @@ mod types {
     #[derive(Copy, Clone, PartialEq, Eq, Debug)]
     pub(crate) struct OpKey {
         pub(crate) index: u32,
-        pub(crate) generation: u32,
+        pub(crate) generation: std::num::NonZeroU32,
     }
 }
 mod sendop {
