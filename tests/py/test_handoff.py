@@ -194,6 +194,19 @@ def test_time_goes_on_during_the_move(launch):
         assert time.monotonic() - answered > 2.9
 
 
+@pytest.mark.parametrize("bind", ["127.0.0.1:0", "[::1]:0", "unix:server.sock"], ids=["ipv4", "ipv6", "unix"])
+def test_a_reload_keeps_trust(launch, bind):
+    """Peers that are trusted stay so at the next worker, whatever kind of address the kernel names."""
+    server = launch("http_app:app", "-w", "2", "--forwarded-allow-ips", "127.0.0.1,::1", *KEEPALIVE, bind=bind)
+    with server.client() as client:
+        for _ in range(3):
+            client.send(request("/environ", headers={"X-Forwarded-Proto": "https"}))
+            assert json.loads(client.response().body)["wsgi.url_scheme"] == "https"
+            old = server.wait_workers(2)
+            server.kill(signal.SIGHUP)
+            server.wait_workers(2, without=old)
+
+
 def test_a_reload_takes_trust_away(launch):
     """A connection of a proxy that is none any more, from the next answer on; none is trusted that was not."""
     settings = "proxy_protocol = True\nforwarded_allow_ips = {!r}\n"
