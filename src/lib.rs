@@ -24,7 +24,7 @@ mod _rgunicorn {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::boot::open_log_file;
+    use crate::boot::{HeldSignals, open_log_file};
     #[pymodule_export]
     use crate::py::instances;
     #[pymodule_export]
@@ -34,7 +34,7 @@ mod _rgunicorn {
     };
 
     #[pymodule_export]
-    use crate::conf::{WorkerHandle, check_setting, hook_arities, settings_table};
+    use crate::conf::{WorkerHandle, check_setting, hook_arities, is_foreign_worker, settings_table};
     #[pymodule_export]
     use crate::gevent::{
         Async, Callback, Check, Child, Fork, Idle, Io, Loop, Prepare, Signal, Stat, Timer, Watcher,

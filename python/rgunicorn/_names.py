@@ -112,7 +112,8 @@ class Unused(ABCMeta):
 
     def __setattr__(cls, name: str, value: Any) -> None:
         """Set an attribute; one that is there already is replaced in vain, which is worth a warning."""
-        if not name.startswith("_") and hasattr(cls, name):
+        # Not those that others have derived: theirs may run.
+        if not name.startswith("_") and hasattr(cls, name) and cls.__module__.startswith("rgunicorn."):
             _replaced(f"{cls.known_as}.{name}")
         super().__setattr__(name, value)
 

@@ -13,6 +13,7 @@ __all__ = [
     "EarlyHints",
     "ErrorStream",
     "FileWrapper",
+    "HeldSignals",
     "Input",
     "Loop",
     "RequestBodyError",
@@ -25,6 +26,7 @@ __all__ = [
     "_check_setting",
     "_hook_arities",
     "_instances",
+    "_is_foreign_worker",
     "_load_app",
     "_open_log_file",
     "_run_app",
@@ -127,8 +129,15 @@ class WorkerHandle:
 
     @property
     def connections(self) -> int: ...
+    def set_booted(self) -> None: ...
     def notify(self) -> None: ...
     def last_beat(self) -> float: ...
+
+@final
+class HeldSignals:
+    """The master's signals, held back in a worker until there are handlers."""
+
+    def release(self) -> None: ...
 
 @final
 class ServedApp:
@@ -362,6 +371,7 @@ class Loop:
 
 def _check_setting(name: str, value: object) -> Any: ...
 def _hook_arities(name: str) -> list[int]: ...
+def _is_foreign_worker(name: str) -> bool: ...
 def _load_app(uri: str) -> WSGIApplication: ...
 def _run_app(app: object) -> int: ...
 def _settings_table() -> list[tuple[str, str, str, list[str], str, str, Any, str]]: ...

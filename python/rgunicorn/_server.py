@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from rgunicorn._names import Unused, refuse
 from rgunicorn.app.wsgiapp import WSGIApplication
 from rgunicorn.sock import BaseSocket, listener
+from rgunicorn.workers import Worker
 
 if TYPE_CHECKING:
     from rgunicorn._rgunicorn import WorkerHandle
     from rgunicorn.config import Config
-    from rgunicorn.workers import Worker
 
 
 class App(WSGIApplication):
@@ -129,6 +129,15 @@ class Server:
         self.proc_name = f"{self.cfg.proc_name}{suffix}"
         #: The class of workers.
         self.worker_class = self.cfg.worker_class
+        #: Whether that is none of ours.
+        self._is_foreign = not issubclass(self.worker_class, Worker)
+        self._worker_cfg = self.cfg
+        if self._is_foreign:
+            # Only few servers have one.
+            from rgunicorn import _foreign  # noqa: PLC0415
+
+            self._worker_cfg = _foreign.config_of(self.cfg)
+            _foreign.check(self.worker_class, self._worker_cfg, self.log)
 
     def _take_wanted(self) -> int | None:
         wanted, self._wanted = self._wanted, None
@@ -167,7 +176,8 @@ class Server:
 
     def _pre_fork(self, age: int) -> None:
         self.worker_age = age
-        worker = self.worker_class(age, self.pid, self.LISTENERS, self.app, self.cfg.timeout / 2.0, self.cfg, self.log)
+        cfg = self._worker_cfg
+        worker = self.worker_class(age, self.pid, self.LISTENERS, self.app, self.cfg.timeout / 2.0, cfg, self.log)
         self._coming[age] = worker
         self.cfg.pre_fork(self, worker)
 
@@ -176,6 +186,9 @@ class Server:
         if worker is not None:
             worker.pid = pid
             self.WORKERS[pid] = worker
+            if self._is_foreign:
+                # A file that its heartbeats would go to, under Gunicorn.
+                worker.tmp.close()
 
     def _aborting(self, pid: int) -> None:
         """Note that a worker has been silent for too long, and is about to get ABRT."""
@@ -188,6 +201,14 @@ class Server:
     def _in_worker(self, age: int, handle: WorkerHandle) -> Worker:
         """Return the worker that this process, a child, is."""
         worker = self._coming.pop(age)
+        if self._is_foreign:
+            # Only few servers have one.
+            from rgunicorn import _foreign  # noqa: PLC0415
+
+            worker.sockets = self.LISTENERS
+            _foreign.become(worker, handle)
+            self.LISTENERS = worker.sockets
+            return worker
         worker.pid = os.getpid()
         worker._handle = handle
         Request.cfg = self.cfg

@@ -9,12 +9,13 @@ import grp
 import os
 import pwd
 import ssl
+import sys
 from typing import TYPE_CHECKING, Any
 
 from rgunicorn import _rgunicorn
 from rgunicorn.settings import Setting, TableSetting, account, make_settings, positional
 from rgunicorn.util import Address, getcwd, import_object, parse_address
-from rgunicorn.workers import Worker, worker_class
+from rgunicorn.workers import Worker, own_name, worker_class
 
 if TYPE_CHECKING:
     import argparse
@@ -120,12 +121,30 @@ class Config:
         name: Any = self.settings["worker_class"].get()
         if isinstance(name, type):
             return name.__name__
+        if _rgunicorn._is_foreign_worker(name):
+            return str(name)
         return "gthread" if name.endswith("sync") and self.threads > 1 else name
 
     @property
     def worker_class(self) -> type[Worker]:
-        """A stand-in for Gunicorn's worker class, of the same name."""
-        return worker_class(self.worker_class_str)
+        """A stand-in for Gunicorn's worker class, of the same name; or the class of others that is configured.
+
+        Raises `RuntimeError` where there is none.
+        """
+        value: Any = self.settings["worker_class"].get()
+        own = own_name(value) if isinstance(value, type) else self._own_worker(value)
+        if own is not None:
+            if "rgunicorn._foreign" in sys.modules:
+                sys.modules["rgunicorn._foreign"].take_back()
+            return worker_class("gthread" if own == "sync" and self.threads > 1 else own)
+        # Only few servers have one.
+        from rgunicorn import _foreign  # noqa: PLC0415
+
+        return _foreign.load(value)
+
+    def _own_worker(self, name: str) -> str | None:
+        """Return the worker type of ours that a name stands for; None if it stands for a class of others."""
+        return None if _rgunicorn._is_foreign_worker(name) else self.worker_class_str.rpartition("#")[2]
 
     @property
     def address(self) -> list[Address]:

@@ -1,6 +1,7 @@
 """Names of Gunicorn's workers that serve by `gevent.pywsgi` or tornado, and of what belongs to such workers.
 
-Packages subclass them when they are imported. As worker classes they end the start, and their objects cannot be made.
+Packages subclass them when they are imported. As worker classes they stand for Gunicorn's own (`rgunicorn._foreign`);
+their objects cannot be made otherwise.
 """
 
 from __future__ import annotations

@@ -161,6 +161,8 @@ class TableSetting(Setting):
         """
         if self.shape == "Hook":
             self.value = self._hook(value)
+        elif self.shape == "Class" and isinstance(value, type):
+            self.value = value
         elif self.shape == "Object":
             self.value = self._object(value)
         else:

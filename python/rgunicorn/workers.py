@@ -78,7 +78,7 @@ class Worker(metaclass=Unused):
     known_as = "gunicorn.workers' class"
     # For programs that call them, or put something in their place; the server's workers are native.
     accept, handle, handle_error, handle_request, init_process, init_signals, load_wsgi, run = (
-        unused(f"A worker's {name}", "Hooks can do what a worker class of one's own would be for.")
+        unused(f"A worker's {name}", "One that is derived from it, as worker_class, has Gunicorn's own.")
         for name in (
             "accept",
             "handle",
@@ -222,3 +222,8 @@ def worker_class(name: str) -> type[Worker]:
         known = [one for one in WORKER_CLASSES.values() if one.__name__ == title]
         WORKER_CLASSES[name] = known[0] if known else type(name, (Worker,), {})
     return WORKER_CLASSES[name]
+
+
+def own_name(cls: type) -> str | None:
+    """Return the worker type that a class stands for; None if it is another class."""
+    return next((name for name, own in WORKER_CLASSES.items() if own is cls), None)

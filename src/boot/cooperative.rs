@@ -141,7 +141,7 @@ pub(super) fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), 
             gevent::install_loop(py)
         }
         Ok(WorkerKind::Uring | WorkerKind::Gthread) => gevent::install_loop(py),
-        Ok(WorkerKind::Sync) | Err(_) => gevent::uninstall_loop(py),
+        Ok(WorkerKind::Sync | WorkerKind::Foreign) | Err(_) => gevent::uninstall_loop(py),
     };
     done.map_err(|error| format_exception(py, &error))
 }

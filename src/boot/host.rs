@@ -21,7 +21,7 @@ use super::app::BootContext;
 use super::hooks::HookRunner;
 use super::logs::Logs;
 use super::sources::Sources;
-use super::{cooperative, daemon, setup, worker};
+use super::{cooperative, daemon, foreign, setup, worker};
 
 /// A configuration, and the logs that were opened for it.
 pub(super) struct Configuration {
@@ -54,6 +54,7 @@ impl Server {
         let (settings, objects) = self.sources.read(py).map_err(|refused| refused.log)?;
         let config = setup::arbiter_config(&settings)?;
         self.sources.enter(py, &settings).map_err(|error| error.to_string())?;
+        foreign::check(py, &objects)?;
         let logs = Logs::open(py, &settings, &objects, Some(&self.current.logs))?;
         cooperative::prepare_gevent(py, &settings)?;
         Ok((Configuration { settings, objects, logs }, config))
@@ -69,6 +70,10 @@ impl Server {
     fn re_enter(&self, py: Python<'_>) {
         if let Err(error) = self.sources.enter(py, &self.current.settings) {
             self.errors().error(format_args!("Cannot go back to the former settings: {error}"));
+        }
+        // Which stand-ins have Gunicorn's code depends on the class that was looked at last.
+        if let Err(text) = foreign::check(py, &self.current.objects) {
+            self.errors().error(format_args!("Cannot go back to the former worker class: {text}"));
         }
     }
 

@@ -10,6 +10,7 @@ mod app;
 mod console;
 mod cooperative;
 mod daemon;
+mod foreign;
 mod hooks;
 mod host;
 mod launch;
@@ -17,6 +18,7 @@ mod logs;
 mod names;
 mod reloader;
 mod setup;
+mod sockets;
 mod sources;
 mod worker;
 
@@ -32,6 +34,8 @@ use rgunicorn_server::log::Level;
 use rgunicorn_settings::Settings;
 
 use app::BootContext;
+pub(crate) use foreign::HeldSignals;
+
 use console::{StartExit, complain, write_stderr, write_stdout};
 use hooks::HookRunner;
 use host::{Configuration, Server};
@@ -108,6 +112,7 @@ fn start(py: Python<'_>, sources: Sources) -> Result<ReadyServer, StartExit> {
         daemon::detach(py, &settings, is_detached).map_err(|text| complain(py, &text))?;
     }
     sources.enter(py, &settings).map_err(|error| complain(py, &format!("Error: {error}")))?;
+    foreign::check(py, &objects).map_err(|text| complain(py, &text))?;
     let logs = Logs::open(py, &settings, &objects, None).map_err(|text| complain(py, &text))?;
     if logs.errors.enabled(Level::Debug) {
         let shown = objects.config(py).call_method0("_dump").and_then(|text| text.extract::<String>());

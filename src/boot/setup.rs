@@ -44,6 +44,9 @@ pub(super) fn arbiter_config(settings: &Settings) -> Result<arbiter::ArbiterConf
 /// Returns the name for `Using worker:`: `gthread` where `sync` became that because of `threads`, else the
 /// configured one.
 fn worker_name(settings: &Settings) -> &str {
+    if let Some(path) = settings.worker_class().strip_prefix("<class '") {
+        return path.trim_end_matches("'>").rsplit('.').next().unwrap_or_default();
+    }
     let became_threads = settings.worker_kind() == Ok(WorkerKind::Gthread)
         && worker_class_check(settings.worker_class()) == Ok(WorkerKind::Sync);
     if became_threads { "gthread" } else { settings.worker_class() }

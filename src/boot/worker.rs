@@ -1,7 +1,7 @@
 //! The life of a worker process, from the fork to its last line.
 
 use std::cell::RefCell;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,17 +17,15 @@ use crate::py::{
     format_exception, install_chunk_cache,
 };
 use crate::wsgi::{
-    DirectApp, ErrorStream, GreenletApp, ListenerName, LoadError, RequestHooks, ServedApp, ServerFacts,
-    ThreadContext, Threads, WsgiConfig,
+    DirectApp, ErrorStream, GreenletApp, LoadError, RequestHooks, ServedApp, ServerFacts, ThreadContext,
+    Threads, WsgiConfig,
 };
 use rgunicorn_io::sys::inherited::WithheldListeners;
-use rgunicorn_io::sys::listener::{Listener, Local};
+use rgunicorn_io::sys::listener::Listener;
 use rgunicorn_server::arbiter::{STATUS_APP_LOAD_ERROR, STATUS_WORKER_BOOT_ERROR, WorkerContext};
 use rgunicorn_server::log::{AccessLog, ErrorLog, Level, LineRenderer};
 use rgunicorn_server::response::set_server_name;
-use rgunicorn_server::worker::{
-    App, Control, ListenerSpec, Mailbox, Reactor, WakeSources, WorkerConfig, WorkerHandles,
-};
+use rgunicorn_server::worker::{App, Control, Mailbox, Reactor, WakeSources, WorkerConfig, WorkerHandles};
 use rgunicorn_settings::{Networks, Settings, WorkerKind};
 
 use super::app::{BootContext, load_app};
@@ -36,7 +34,7 @@ use super::cooperative::{self, Decided, RequestMode};
 use super::hooks::HookRunner;
 use super::logs::Logs;
 use super::names::ServerNames;
-use super::{reloader, setup};
+use super::{foreign, reloader, setup, sockets};
 
 /// The reason why a worker does not reach its loop.
 enum BootError {
@@ -97,6 +95,11 @@ pub(super) fn run(
     let control = Arc::new(Control::of(context.slot.clone()));
     let errors = Arc::clone(&logs.errors);
     let boot = WorkerBoot { py, ctx, errors: errors.clone(), control: control.clone(), hook_runner };
+    if ctx.settings.worker_kind() == Ok(WorkerKind::Foreign) {
+        let status = boot.serve_foreign(context, logs);
+        logs.flush();
+        return status.unwrap_or_else(|error| report(py, ctx.settings, &errors, &error)).into();
+    }
     let outcome = match boot.boot(context, logs) {
         Ok(ready) => serve(py, ready),
         Err(error) => {
@@ -250,14 +253,10 @@ impl<'py> WorkerBoot<'_, 'py> {
         let mode = self.request_mode()?;
         set_server_name(&ServerNames::of_process(py).header);
         let hooks = self.request_hooks(&worker, access_logger)?;
-        let facts = server_facts(settings, &listeners, mode, ServerNames::of_process(py).software);
+        let facts = sockets::server_facts(settings, &listeners, mode, ServerNames::of_process(py).software);
         let wsgi_config = self.wsgi_config(app, facts, &watch, hooks, logs.relay())?;
         let renderer = access.as_ref().map(AccessLog::line_renderer);
-        for listener in &listeners {
-            // Its own ones, with `reuse_port`: from here on they are served.
-            let failed = |error| BootError::Other(format!("Cannot listen at {}: {error}", listener.local()));
-            listener.listen().map_err(failed)?;
-        }
+        sockets::listen(&listeners).map_err(BootError::Other)?;
         let handoff = slot.handoff();
         let handles = WorkerHandles {
             errors: self.errors,
@@ -280,6 +279,37 @@ impl<'py> WorkerBoot<'_, 'py> {
         }
         let watchdog = watchdog(settings, &watch, mode);
         Ok(ReadyWorker { worker: worker.unbind(), reactor, executor, watch, watchdog })
+    }
+
+    /// Has the class of others serve, and returns the exit status.
+    fn serve_foreign(self, context: WorkerContext, logs: &mut Logs) -> Result<i32, BootError> {
+        let (py, BootContext { settings, objects, .. }) = (self.py, self.ctx);
+        let WorkerContext { age, slot, listeners, blocked, .. } = context;
+        let handle = WorkerHandle::new(self.control.clone(), slot.clone());
+        // Those of this worker: a reload on trial may have others than the master.
+        self.hook_runner.listening(py, &listeners);
+        let worker = self.hook_runner.become_worker(py, age, handle)?;
+        // It has copies of their descriptors, and closes them when it accepts no more.
+        drop(listeners);
+        self.run_hook(Hook::PostFork)?;
+        become_user(settings)?;
+        logs.choose_writer(py, objects)?;
+        let handle = Bound::new(py, WorkerHandle::new(self.control, slot.clone()))?;
+        let Err(error) = foreign::serve(&worker, handle.as_any(), blocked) else { return Ok(0) };
+        if error.is_instance_of::<PySystemExit>(py) {
+            return Ok(exit_status(py, &error));
+        }
+        // USR1 has opened the logs of the class's own logger only.
+        let _ = self.errors.reopen();
+        if foreign::is_load_error(&error, py) {
+            return Err(BootError::App(error.value(py).to_string()));
+        }
+        if slot.read().booted {
+            let text = format_exception(py, &error);
+            self.errors.log(Level::Error, format_args!("Exception in worker process\n{text}"));
+            return Ok(foreign::STATUS_LOOP_ERROR);
+        }
+        Err(error.into())
     }
 
     /// Runs a hook of the worker's start.
@@ -423,7 +453,7 @@ fn make_reactor(
 ) -> Result<Rc<Reactor>, BootError> {
     let (driver, report) = setup::open_driver(settings).map_err(BootError::Other)?;
     let (pid, errors) = (std::process::id(), Arc::clone(&handles.errors));
-    let specs: Vec<_> = listeners.iter().map(|socket| spec(socket)).collect();
+    let specs: Vec<_> = listeners.iter().map(|socket| sockets::spec(socket)).collect();
     handles.listener_guard.replace(Some(Box::new(WithheldListeners::new(listeners))));
     let reactor = Reactor::new(driver, &specs, wakes, handles, config, setup::policy(settings));
     // One line of the log says how requests run, on what, and where they go if they would wait.
@@ -484,30 +514,4 @@ fn watchdog(settings: &Settings, watch: &Arc<Watch>, mode: RequestMode) -> Optio
     let threshold = settings.loop_block_warning();
     let is_off = is_sync || threshold.is_zero() || matches!(mode, RequestMode::Threads(_));
     if is_off { None } else { Watchdog::start(watch, threshold) }
-}
-
-fn spec(socket: &Listener) -> ListenerSpec {
-    let unix = !matches!(socket.local(), Local::Tcp(_));
-    let (fd, key) = (socket.as_fd().as_raw_fd(), socket.local().key());
-    ListenerSpec { fd, unix, shared: !socket.is_exclusive(), key }
-}
-
-fn server_facts(
-    settings: &Settings,
-    listeners: &[Arc<Listener>],
-    mode: RequestMode,
-    software: String,
-) -> ServerFacts {
-    let name = |socket: &Arc<Listener>| match socket.local() {
-        Local::Tcp(address) => ListenerName::Tcp { host: address.ip().to_string(), port: address.port() },
-        Local::Unix(path) => ListenerName::Unix { path: path.to_string_lossy().into_owned() },
-        Local::Abstract(name) => ListenerName::Unix { path: format!("\0{}", String::from_utf8_lossy(name)) },
-    };
-    ServerFacts {
-        listeners: listeners.iter().map(name).collect(),
-        multiprocess: settings.workers() > 1,
-        multithread: mode != RequestMode::Direct,
-        software,
-        script_name: std::env::var("SCRIPT_NAME").unwrap_or_default(),
-    }
 }

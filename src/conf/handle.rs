@@ -56,6 +56,11 @@ impl WorkerHandle {
         self.slot.read().connections
     }
 
+    /// Says that the worker serves. One that does not within `boot_timeout` is replaced.
+    fn set_booted(&self) {
+        self.slot.set_booted();
+    }
+
     /// Beats: the time-out of the worker begins anew.
     fn notify(&self) {
         self.slot.beat(clock::now());

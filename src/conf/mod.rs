@@ -16,7 +16,7 @@ use rgunicorn_settings::{ConfigSource, Raw};
 pub use handle::WorkerHandle;
 pub use hooks::{Hook, HookArg, HookFailure, HookProcess, HookRow};
 pub use objects::{ConfigObjects, ServerObject};
-pub use table::{check_setting, hook_arities, settings_table};
+pub use table::{check_setting, hook_arities, is_foreign_worker, settings_table};
 
 /// The name that a configuration file's module gets in `sys.modules`, as under Gunicorn.
 const MODULE_NAME: &str = "__config__";

@@ -72,7 +72,9 @@ fn fill(
     names: Option<&Bound<'_, PyDict>>,
 ) -> Result<(), Invalid> {
     let row = id.row();
-    let python_own = matches!(row.kind, ValueKind::Hook | ValueKind::Object);
+    // A worker class may be given as a class, whose text stands for it in the settings.
+    let is_class = id == Id::worker_class && settings.worker_class().starts_with('<');
+    let python_own = matches!(row.kind, ValueKind::Hook | ValueKind::Object) || is_class;
     let from_file = settings.origin(id) == Some(Origin::File);
     let refuse = |error: PyErr| {
         let text = error.value(py).to_string();

@@ -4,7 +4,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use rgunicorn_settings::{Environment, Id, ROWS, Settings, Value, checked_value, defaults};
+use rgunicorn_settings::{
+    Environment, Id, ROWS, Settings, Value, WorkerKind, checked_value, defaults, worker_class_check,
+};
 
 use super::hooks::Hook;
 use super::raw;
@@ -84,6 +86,13 @@ pub fn check_setting<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bou
     let checked =
         checked_value(id, &raw(value)?).map_err(|invalid| PyValueError::new_err(invalid.to_string()))?;
     to_python(value.py(), &checked)
+}
+
+/// Returns whether a text of `worker_class` stands for a class of others. One that stands for none does not.
+#[pyfunction]
+#[pyo3(name = "_is_foreign_worker")]
+pub fn is_foreign_worker(name: &str) -> bool {
+    worker_class_check(name) == Ok(WorkerKind::Foreign)
 }
 
 /// Returns the numbers of positional parameters that a hook's function may have; none for a setting that is

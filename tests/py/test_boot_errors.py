@@ -244,9 +244,15 @@ def test_values_that_this_server_refuses(run, text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("class Worker: pass\nworker_class = Worker\n", "worker class \"<class '__config__.Worker'>\" cannot run"),
+        (
+            "class Worker: pass\nworker_class = Worker\n",
+            "worker class '__config__.Worker' is not derived from Gunicorn's",
+        ),
         ("def choose(): return 'sync'\nworker_class = choose\n", "worker class '<function choose at"),
-        ("worker_class = 'wonder'\n", "worker class 'wonder' is unknown (available: sync, gthread, gevent, uring)"),
+        (
+            "worker_class = 'wonder'\n",
+            "worker class 'wonder' is unknown (available: sync, gthread, gevent, uring, and the dotted path",
+        ),
     ],
 )
 def test_worker_classes_in_the_file(flavour, workdir, text, message):

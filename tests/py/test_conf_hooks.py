@@ -244,10 +244,6 @@ def test_requests_are_counted(launch):
 
 
 def test_a_worker_class_of_ones_own(launch):
-    if launch.flavour.own:
-        with pytest.raises(AssertionError, match=r"TeamWorker.* cannot run on rgunicorn's engine"):
-            start(launch, "own_worker")
-        return
     server = start(launch, "own_worker")
     pid = server.worker_pid()
     server.get("/")

@@ -15,7 +15,11 @@ pytestmark = [pytest.mark.one_driver, pytest.mark.own(reason="of rgunicorn's own
 
 ROOT = Path(rgunicorn.__file__).parent
 # Imports inside functions, which may hide a circle, each with what it is good for.
-LATE = {("rgunicorn.app.base", "rgunicorn.debug"): "only the setting `spew` needs it"}
+LATE = {
+    ("rgunicorn.app.base", "rgunicorn.debug"): "only the setting `spew` needs it",
+    ("rgunicorn.config", "rgunicorn._foreign"): "only servers with a worker class of others need it",
+    ("rgunicorn._server", "rgunicorn._foreign"): "only servers with a worker class of others need it",
+}
 
 
 def module_name(path):

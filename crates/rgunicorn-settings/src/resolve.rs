@@ -6,7 +6,7 @@ use std::fmt;
 use super::check::{builtin, check, from_outside};
 use super::cli::CommandLine;
 use super::raw::{Raw, python_repr};
-use super::rows::{Id, ROWS, WITHOUT_EFFECT};
+use super::rows::{Id, OF_ASGI, ROWS, WITHOUT_EFFECT};
 use super::settings::{Invalid, Origin, Settings, UnknownName};
 use super::suggest::{mistaken, nearest};
 use super::table::{Row, Value, ValueKind};
@@ -73,7 +73,10 @@ pub fn resolve(
         settings.values[Id::default_proc_name as usize] = Value::Text(app);
     }
     settings.reject_unsupported()?;
-    let idle = WITHOUT_EFFECT.iter().filter(|id| *settings.value(**id) != builtin(id.row()));
+    // Gunicorn's own code for ASGI acts on them.
+    let for_asgi = if settings.worker_kind() == Ok(WorkerKind::Foreign) { &[][..] } else { OF_ASGI };
+    let idle = WITHOUT_EFFECT.iter().chain(for_asgi);
+    let idle = idle.filter(|id| *settings.value(**id) != builtin(id.row()));
     let idle = idle.map(|id| UnknownName { name: id.row().name.to_owned(), nearest: None, not_yet: true });
     let idle: Vec<_> = idle.collect();
     settings.unknown_names.extend(idle);

@@ -29,7 +29,8 @@ settings! {
     /// The kind of worker: sync (each answer closes its connection), uring (keep-alive connections, thousands
     /// per process; requests run in greenlets if the application is patched by gevent, in threads if there
     /// are more than one, else one at a time), gthread (as uring, always in threads; also what sync becomes
-    /// with more than one) or gevent (as uring, and the server patches before it imports the application).
+    /// with more than one) or gevent (as uring, and the server patches before it imports the application). Or the
+    /// dotted path of a class that others have written for Gunicorn, which has to be installed beside.
     worker_class: Class = Text("sync"), Workers, "-k --worker-class STRING", SINCE_ALWAYS;
 
     /// Threads in which a worker runs the application; with more than one, sync becomes gthread. gevent needs none.
@@ -394,16 +395,16 @@ settings! {
     /// Makes the TLS context: ssl_context(config, default_ssl_context_factory).
     ssl_context: Hook ["2"] = Text("<NewSSLContext.ssl_context()>"), Hooks, "", SINCE_ALWAYS;
 
-    /// The event loop of ASGI workers. Without effect: there are none.
+    /// The event loop of Gunicorn's ASGI worker. Without effect with ours.
     asgi_loop: Text ["auto", "asyncio", "uvloop"] = Text("auto"), Workers, "--asgi-loop STRING", "24.0.0";
 
-    /// ASGI's lifespan protocol. Without effect.
+    /// ASGI's lifespan protocol in Gunicorn's ASGI worker. Without effect with ours.
     asgi_lifespan: Text ["auto", "on", "off"] = Text("auto"), Workers, "--asgi-lifespan STRING", "24.0.0";
 
-    /// A grace period of ASGI workers. Without effect.
+    /// A grace period of Gunicorn's ASGI worker. Without effect with ours.
     asgi_disconnect_grace_period: Count = Int(3), Workers, "--asgi-disconnect-grace-period INT", "25.0.0";
 
-    /// The largest WebSocket message of ASGI workers. Without effect.
+    /// The largest WebSocket message of Gunicorn's ASGI worker. Without effect with ours.
     websocket_max_message_size: Count = Int(16_777_216), Workers, "--websocket-max-message-size INT", "25.0.0";
 
     /// HTTP versions, h1 or h2, by preference. Only h1 is there.
@@ -458,13 +459,17 @@ settings! {
     control_socket_mode: Mode = Int(0o600), Control, "--control-socket-mode INT", "25.1.0";
 }
 
-/// Settings that this release does not act on. A value other than the built-in one gets a warning that says so.
-pub(super) const WITHOUT_EFFECT: &[Id] = &[
+/// Settings on which only worker classes of others act.
+pub(super) const OF_ASGI: &[Id] = &[
     Id::asgi_loop,
     Id::asgi_lifespan,
     Id::asgi_disconnect_grace_period,
     Id::websocket_max_message_size,
     Id::root_path,
+];
+
+/// Settings that this release does not act on. A value other than the built-in one gets a warning that says so.
+pub(super) const WITHOUT_EFFECT: &[Id] = &[
     Id::uwsgi_allow_ips,
     Id::http2_cleartext,
     Id::http2_max_concurrent_streams,

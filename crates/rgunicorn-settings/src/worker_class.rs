@@ -15,17 +15,23 @@ pub enum WorkerKind {
     /// `gevent`: as `uring`, with everything patched by gevent before the application is imported; requests run in
     /// greenlets.
     Gevent,
+    /// A class that others have written for Gunicorn, with a loop of its own: it runs under this master.
+    Foreign,
 }
 
-/// The dotted paths of Gunicorn's own classes, each with the alias that it stands for.
-const GUNICORN_CLASSES: [(&str, &str); 4] = [
+/// The dotted paths of Gunicorn's own classes, and Python's texts of those that stand for them, each with its alias.
+const GUNICORN_CLASSES: [(&str, &str); 8] = [
     ("gunicorn.workers.sync.SyncWorker", "sync"),
     ("gunicorn.workers.gthread.ThreadWorker", "gthread"),
     ("gunicorn.workers.ggevent.GeventWorker", "gevent"),
-    ("gunicorn.workers.ggevent.GeventPyWSGIWorker", "gevent_pywsgi"),
+    ("<class 'rgunicorn.workers.SyncWorker'>", "sync"),
+    ("<class 'rgunicorn.workers.ThreadWorker'>", "gthread"),
+    ("<class 'rgunicorn.workers.GeventWorker'>", "gevent"),
+    ("<class 'rgunicorn.workers.UringWorker'>", "uring"),
+    ("<class 'rgunicorn.workers.Worker'>", ""),
 ];
 
-const AVAILABLE: &str = "available: sync, gthread, gevent, uring";
+const AVAILABLE: &str = "available: sync, gthread, gevent, uring, and the dotted path of another class";
 
 /// Returns the worker that `name` (alias, `egg:gunicorn#ALIAS` or dotted path) stands for.
 ///
@@ -41,20 +47,12 @@ pub fn worker_class_check(name: &str) -> Result<WorkerKind, String> {
         "uring" => Ok(WorkerKind::Uring),
         "gevent" | "gevent_wsgi" => Ok(WorkerKind::Gevent),
         "gthread" => Ok(WorkerKind::Gthread),
-        "gevent_pywsgi" => Err(format!(
-            "worker class {shown} is not supported: rgunicorn has its own HTTP server, use gevent, which patches \
-             the same way ({AVAILABLE})"
-        )),
         "eventlet" => Err(format!(
             "worker class {shown} is not supported: eventlet is retired, use gevent ({AVAILABLE})"
         )),
-        "asgi" | "tornado" => Err(format!(
-            "worker class {shown} is not supported: rgunicorn serves WSGI applications ({AVAILABLE})"
-        )),
-        _ if alias.contains(['.', '<', '#']) => Err(format!(
-            "worker class {shown} cannot run on rgunicorn's engine, which replaces Gunicorn's worker classes \
-             ({AVAILABLE})"
-        )),
+        // Gunicorn's own code for them.
+        "gevent_pywsgi" | "asgi" | "tornado" => Ok(WorkerKind::Foreign),
+        _ if alias.contains(['.', '<', '#']) => Ok(WorkerKind::Foreign),
         _ => Err(format!("worker class {shown} is unknown ({AVAILABLE})")),
     }
 }

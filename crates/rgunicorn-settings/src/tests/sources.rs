@@ -160,15 +160,19 @@ fn worker_classes() {
         ("uring", WorkerKind::Uring),
         ("gevent", WorkerKind::Gevent),
         ("gunicorn.workers.ggevent.GeventWorker", WorkerKind::Gevent),
+        ("<class 'rgunicorn.workers.ThreadWorker'>", WorkerKind::Gthread),
+        ("gunicorn.workers.ggevent.GeventPyWSGIWorker", WorkerKind::Foreign),
+        ("gevent_pywsgi", WorkerKind::Foreign),
+        ("egg:gunicorn#asgi", WorkerKind::Foreign),
+        ("uvicorn.workers.UvicornWorker", WorkerKind::Foreign),
+        ("egg:shop#worker", WorkerKind::Foreign),
+        ("<class 'x.Y'>", WorkerKind::Foreign),
     ] {
         assert_eq!(worker_class_check(name), Ok(kind));
     }
     for (name, words) in [
-        ("gevent_pywsgi", "is not supported"),
         ("eventlet", "use gevent"),
-        ("asgi", "WSGI"),
-        ("uvicorn.workers.UvicornWorker", "cannot run on rgunicorn's engine"),
-        ("<class 'x.Y'>", "cannot run on rgunicorn's engine"),
+        ("<class 'rgunicorn.workers.Worker'>", "unknown"),
         ("foo", "unknown"),
         ("", "unknown"),
     ] {

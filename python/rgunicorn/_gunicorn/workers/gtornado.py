@@ -1,3 +1,3 @@
-"""`gunicorn.workers.gtornado`: a name; as a worker class it ends the start."""
+"""`gunicorn.workers.gtornado`: a name; as a worker class it stands for Gunicorn's own."""
 
 from rgunicorn.pywsgi import TornadoWorker
