@@ -21,6 +21,15 @@ async def slow(request):
     return web.Response(text=str(os.getpid()))
 
 
+async def note(request):
+    """Note that the request has begun, then answer."""
+    token = request.match_info["token"]
+    with open("noted", "a") as file:
+        file.write(f"{token}\n")
+    await asyncio.sleep(0.02)
+    return web.Response(text=token)
+
+
 async def block(request):
     """Hold the loop up for longer than the time-out."""
     time.sleep(60)  # noqa: ASYNC251
@@ -33,6 +42,7 @@ async def echo(request):
 
 
 app = web.Application(client_max_size=1 << 24)
-app.add_routes(
-    [web.get("/pid", pid), web.get("/slow", slow), web.get("/block", block), web.post("/echo", echo)]
-)
+app.add_routes([
+    web.get("/pid", pid), web.get("/slow", slow), web.get("/note/{token}", note), web.get("/block", block),
+    web.post("/echo", echo),
+])

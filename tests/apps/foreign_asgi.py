@@ -35,6 +35,28 @@ async def slow():
     return PlainTextResponse(str(os.getpid()))
 
 
+@app.get("/note/{token}")
+async def note(token: str):
+    """Note that the request has begun, then answer."""
+    with open("noted", "a") as file:
+        file.write(f"{token}\n")
+    await asyncio.sleep(0.02)
+    return PlainTextResponse(token)
+
+
+@app.get("/pieces")
+async def pieces():
+    """Send a piece at once, and another one when the gate is open."""
+
+    async def both():
+        yield b"first"
+        while not Path("gate").exists():
+            await asyncio.sleep(0.01)
+        yield b"second"
+
+    return StreamingResponse(both(), media_type="application/octet-stream")
+
+
 @app.get("/block")
 async def block():
     """Hold the loop up for longer than the time-out."""

@@ -2,6 +2,7 @@
 
 import os
 
+import foreign_wsgi
 from flask import Flask
 from flask_socketio import SocketIO
 
@@ -9,10 +10,10 @@ app = Flask(__name__)
 socketio = SocketIO(app, async_mode="gevent")
 
 
-@app.route("/pid")
-def pid():
-    """Say which process answers."""
-    return str(os.getpid())
+@app.route("/<path:path>", methods=["GET", "POST"])
+def others(path):
+    """Answer by the path, as the plain application does."""
+    return foreign_wsgi.app
 
 
 @socketio.on("call")

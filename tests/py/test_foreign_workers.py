@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import socket
-from typing import NamedTuple
 
 import pytest
 import socketio
@@ -13,73 +12,12 @@ import websockets.sync.client
 from harness import APPS, run_to_end, wait_for
 from masters import upgrade, wait_answers
 from rawhttp import request
+from worker_classes import CASES, Case, answer, every_class, of, start
 
 # What they do does not depend on our drivers.
 pytestmark = [pytest.mark.one_driver]
 
-# What they may take at QUIT, which uvicorn's does not heed.
-GRACEFUL = ("--graceful-timeout", "5")
 REFUSED = r"Reload (failed|given up)"
-DERIVED = """
-from gunicorn.workers.{module} import {base}
-
-class Own({base}):
-    def {method}(self, *args):
-        self.log.info("own code serves")
-        return super().{method}(*args)
-
-worker_class = Own
-"""
-
-
-class Case(NamedTuple):
-    """A worker class, and an application for it."""
-
-    app: str
-    #: The class by its name, or None: the configuration has it.
-    name: str | None
-    config: str = ""
-    args: tuple[str, ...] = ()
-
-
-CASES = {
-    "uvicorn": Case("foreign_asgi:app", "uvicorn_worker.UvicornWorker"),
-    "aiohttp": Case("foreign_aiohttp:app", "aiohttp.GunicornWebWorker"),
-    "tornado": Case("foreign_wsgi:app", "tornado"),
-    "sync": Case("foreign_wsgi:app", None, DERIVED.format(module="sync", base="SyncWorker", method="handle_request")),
-    "gthread": Case(
-        "foreign_wsgi:app", None, DERIVED.format(module="gthread", base="ThreadWorker", method="handle_request"),
-        ("--threads", "4"),
-    ),
-    "pywsgi": Case("foreign_wsgi:app", "gunicorn.workers.ggevent.GeventPyWSGIWorker"),
-}  # fmt: skip
-
-
-def of(*names):
-    """The parametrisation of a test by these classes."""
-    return pytest.mark.parametrize("case", [CASES[name] for name in names], ids=names)
-
-
-every_class = of(*CASES)
-
-
-def start(launch, case, *args, config="", **options):
-    """A server of this class, whose workers have booted."""
-    named = () if case.name is None else ("-k", case.name)
-    config = f"{case.config}\n{config}"
-    # Uvicorn's end by the signal that they have heeded.
-    options.setdefault("deaths", case.app.startswith("foreign_asgi"))
-    server = launch(case.app, *named, *case.args, *GRACEFUL, *args, config=config, untyped=True, **options)
-    wait_for("an answer", lambda: server.get("/pid").status == 200)
-    return server
-
-
-def answer(server):
-    """The worker that answers."""
-    response = server.get("/pid")
-    assert response.status == 200
-    return int(response.body)
-
 
 @every_class
 def test_it_serves_and_ends(launch, case):
@@ -122,7 +60,7 @@ def test_a_reload(launch, case):
 
 
 # Tornado's leaves without an answer, also under Gunicorn.
-@of("uvicorn", "aiohttp", "sync", "gthread", "pywsgi")
+@of("uvicorn", "aiohttp", "sync", "gthread", "pywsgi", "websocket")
 def test_a_request_in_progress_is_answered_at_the_end(launch, case):
     server = start(launch, case)
     (pid,) = server.wait_workers(1)
@@ -136,9 +74,9 @@ def test_a_request_in_progress_is_answered_at_the_end(launch, case):
     assert server.wait_exit() == 0
 
 
-# The loop of gthread beats while a thread computes.
-# So does tornado's, which runs the application in one.
-@of("uvicorn", "aiohttp", "sync", "pywsgi")
+# The loop of gthread beats while a thread computes, and so does tornado's beside a WSGI application. A Tornado one
+# that holds it up before its first beat, a second after its start, is a part of the start, also under Gunicorn.
+@of("uvicorn", "aiohttp", "sync", "pywsgi", "websocket")
 def test_a_worker_that_is_held_up_is_replaced(launch, case):
     server = start(launch, case, "--timeout", "2", deaths=True)
     old = server.wait_workers(1)
@@ -189,8 +127,7 @@ def test_websockets_streams_and_lifespan(launch):
 
 def test_flask_socketio(launch):
     """Long polling first, then an upgrade to a websocket."""
-    case = Case("foreign_socketio:app", "geventwebsocket.gunicorn.workers.GeventWebSocketWorker")
-    server = start(launch, case)
+    server = start(launch, CASES["websocket"])
     (pid,) = server.wait_workers(1)
     host, port = server.address
     client = socketio.Client()
