@@ -146,6 +146,22 @@ pub(super) fn prepare_gevent(py: Python<'_>, settings: &Settings) -> Result<(), 
     done.map_err(|error| format_exception(py, &error))
 }
 
+/// Warns where gevent-websocket is installed and its worker class is not chosen: python-engineio takes the package for
+/// the server's, and refuses each upgrade to a websocket.
+pub(super) fn warn_of_gevent_websocket(py: Python<'_>, settings: &Settings, errors: &ErrorLog) {
+    let is_installed = || -> PyResult<bool> {
+        let spec = py.import("importlib.util")?.call_method1("find_spec", ("geventwebsocket",))?;
+        Ok(!spec.is_none())
+    };
+    if settings.worker_kind() == Ok(WorkerKind::Gevent) && is_installed().unwrap_or(false) {
+        errors.warning(format_args!(
+            "gevent-websocket is installed, and websockets of Socket.IO fall back to long polling where it is and the \
+             worker is gevent: pip uninstall gevent-websocket, or pip install gunicorn beside rgunicorn and use -k \
+             geventwebsocket.gunicorn.workers.GeventWebSocketWorker"
+        ));
+    }
+}
+
 impl RequestGreenlets for GreenletApp {
     fn begin_turn(&self) {
         Python::attach(|py| Self::begin_turn(self, py));

@@ -109,6 +109,7 @@ impl Host for Server {
             for unknown in configuration.settings.unknown_names() {
                 configuration.logs.errors.warning(format_args!("{unknown}"));
             }
+            cooperative::warn_of_gevent_websocket(py, &configuration.settings, &configuration.logs.errors);
             self.former = Some(std::mem::replace(&mut self.current, configuration));
             self.configure_hooks(py);
             Ok(config)

@@ -142,6 +142,7 @@ fn prepare_hooks(
     for unknown in settings.unknown_names() {
         logs.errors.warning(format_args!("{unknown}"));
     }
+    cooperative::warn_of_gevent_websocket(py, settings, &logs.errors);
     HookRunner::new(py, &ctx, &app, &logs.object(py)).map_err(raised)
 }
 

@@ -181,17 +181,25 @@ def test_without_gunicorn_the_message_says_what_to_install(flavour, workdir):
     assert "pip install gunicorn" in done.stderr
 
 
-@pytest.mark.parametrize(("fault", "status"), [("__init__", 255), ("init_process", 3)])
-def test_a_class_that_fails_at_its_start(flavour, workdir, fault, status):
-    """In the master, before the fork, and in the worker."""
+@pytest.mark.parametrize(
+    ("fault", "raised", "words", "status"),
+    [
+        ("__init__", "raise LookupError('of its own')", "of its own", 255),
+        ("init_process", "raise LookupError('of its own')", "of its own", 3),
+        ("init_process", "self.tmp.no_such_method()", "has no attribute 'no_such_method'", 3),
+        ("init_process", "self.cfg.no_such_setting", "No configuration setting for: no_such_setting", 3),
+    ],
+)
+def test_a_class_that_fails_at_its_start(flavour, workdir, fault, raised, words, status):
+    """In the master, before the fork, and in the worker; also by asking for what is not there."""
     (workdir / "own_class.py").write_text(
         "from gunicorn.workers.sync import SyncWorker\n"
         "class Own(SyncWorker):\n"
-        f"    def {fault}(self, *args): raise LookupError('of its own')\n"
+        f"    def {fault}(self, *args): {raised}\n"
     )
     done = run_to_end(flavour, workdir, "-k", "own_class.Own", "foreign_wsgi:app")
     assert done.returncode == status, done.stderr
-    assert "of its own" in done.stderr
+    assert words in done.stderr
 
 
 LATE = """

@@ -1,9 +1,12 @@
 """WebSockets in greenlets: one worker has many open at once, beside ordinary requests."""
 
 import contextlib
+import os
 
 import pytest
-from harness import wait_for
+import socketio
+from harness import APPS, wait_for
+from masters import wait_answers
 from simple_websocket import Client as WebSocket
 from simple_websocket import ConnectionClosed
 
@@ -69,3 +72,46 @@ def test_closing_one_leaves_the_others(server):
         for websocket in others:
             assert_echo(websocket, "still here")
     wait_for("the page", lambda: server.get("/").status == 200)
+
+
+HIDDEN = """
+import sys
+
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name == "geventwebsocket":
+            raise ModuleNotFoundError(name=name)
+
+sys.meta_path.insert(0, Hide())
+"""
+
+
+def test_socketio_beside_gevent_websocket(launch_gevent):
+    """Where that is installed, it takes its handler for the server's, and there is no upgrade."""
+    server = launch_gevent("foreign_socketio:app")
+    host, port = server.address
+    client = socketio.Client()
+    client.connect(f"http://{host}:{port}", transports=["polling", "websocket"])
+    assert client.call("call", {"a": 1})["data"] == {"a": 1}
+    assert client.transport() == "polling"
+    client.disconnect()
+
+
+@pytest.mark.own(reason="Gunicorn says nothing")
+def test_one_warning_for_all_workers(launch_gevent):
+    server = launch_gevent("foreign_socketio:app", "-w", "3")
+    wait_answers(server, server.wait_workers(3))
+    assert server.log.count("pip uninstall gevent-websocket") == 1
+
+
+def test_socketio_without_gevent_websocket(launch_gevent, workdir):
+    (workdir / "sitecustomize.py").write_text(HIDDEN)
+    env = {"PYTHONPATH": f"{workdir}{os.pathsep}{APPS}"}
+    server = launch_gevent("foreign_socketio:app", workdir=workdir, env=env)
+    host, port = server.address
+    client = socketio.Client()
+    client.connect(f"http://{host}:{port}", transports=["polling", "websocket"])
+    wait_for("the upgrade", lambda: client.transport() == "websocket")
+    assert client.call("call", {"a": 1})["data"] == {"a": 1}
+    client.disconnect()
+    assert "gevent-websocket" not in server.log
