@@ -202,6 +202,24 @@ def test_a_class_that_fails_at_its_start(flavour, workdir, fault, raised, words,
     assert words in done.stderr
 
 
+@pytest.mark.own(reason="Gunicorn's master leaves")
+def test_a_class_that_cannot_be_made_is_taken_back(launch):
+    case = CASES["sync"]
+    server = start(launch, case, "-w", "2")
+    old = server.wait_workers(2)
+    broken = case.config.replace("class Own(SyncWorker):", "class Own(SyncWorker):\n    def __init__(self): pass\n")
+    (server.workdir / "test.conf.py").write_text(broken)
+    server.kill(signal.SIGHUP)
+    server.wait_log("takes 1 positional argument")
+    server.wait_log("Reload given up, the workers stay as they were: no new worker could be prepared")
+    assert answer(server) in old
+    assert server.workers() == old
+    (server.workdir / "test.conf.py").write_text(case.config)
+    server.kill(signal.SIGHUP)
+    new = server.wait_workers(2, without=old)
+    assert answer(server) in new
+
+
 LATE = """
 from contextlib import asynccontextmanager
 from fastapi import FastAPI

@@ -148,6 +148,11 @@ BROKEN = {
     "a syntax error": ("test.conf.py", "workers = 2\nworkers = (\n", r'test\.conf\.py", line 2'),
     "a wrong setting": ("test.conf.py", "workers = -1\n", r"workers: -1 is negative"),
     "a file that raises": ("test.conf.py", "\n\nraise OSError('odd')\n", r'test\.conf\.py", line 3'),
+    "a hook before the fork that raises": (
+        "test.conf.py",
+        "workers = 2\ndef pre_fork(server, worker):\n    raise OSError('odd')\n",
+        r'test\.conf\.py", line 3, in pre_fork',
+    ),
     "an application that cannot be imported": (
         "chosen.py",
         "import steady\nimport no_such_module\n",

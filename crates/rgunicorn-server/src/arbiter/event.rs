@@ -42,6 +42,13 @@ pub enum MasterEvent<'a> {
         /// The reason.
         error: &'a str,
     },
+    /// The hook before a fork that [`Action::Fork`] asked for has failed, or the worker's object could not be made.
+    PreForkFailed {
+        /// The age that the worker would have had.
+        age: u64,
+        /// The status that the master is to leave with.
+        status: i32,
+    },
     /// A new master has been forked, as [`Action::Upgrade`] asked for, and is about to start.
     UpgradeStarted {
         /// Its process id.

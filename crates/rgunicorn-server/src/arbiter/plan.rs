@@ -33,6 +33,7 @@ pub fn plan(state: &mut MasterState, event: MasterEvent<'_>, now: Instant) -> Ve
         MasterEvent::Signal(signal) => state.signal(signal, now, &mut out),
         MasterEvent::Forked { age, pid } => state.forked(age, pid, &mut out),
         MasterEvent::ForkFailed { age, error } => state.fork_failed(age, error, now, &mut out),
+        MasterEvent::PreForkFailed { age, status } => state.pre_fork_failed(age, status, now, &mut out),
         MasterEvent::UpgradeStarted { pid } => state.upgrade_started(pid, &mut out),
         MasterEvent::UpgradeFailed(error) => {
             log(&mut out, Level::Error, format!("Upgrade failed, nothing has changed: {error}"));
@@ -48,8 +49,7 @@ pub fn plan(state: &mut MasterState, event: MasterEvent<'_>, now: Instant) -> Ve
         MasterEvent::Wanted(_) => {}
         MasterEvent::Tick(readings) => state.tick(readings, now, &mut out),
         MasterEvent::Recycling { age } => state.recycling(age, &mut out),
-        MasterEvent::Leave(status) if state.is_stopping() => state.fail_stop(status),
-        MasterEvent::Leave(status) => state.stop(false, status, None, now, &mut out),
+        MasterEvent::Leave(status) => state.leave(status, now, &mut out),
     }
     match state.phase {
         MasterPhase::Serving => state.balance(now, &mut out),
@@ -145,6 +145,26 @@ impl MasterState {
         }
         self.fork_after = now.after(CHECK_PERIOD);
         log(out, Level::Error, format!("Cannot fork a worker, trying again in a second: {error}"));
+    }
+
+    /// Ends the server, as Gunicorn's master, unless the configuration is on trial: then that is given up.
+    fn pre_fork_failed(&mut self, age: u64, status: i32, now: Instant, out: &mut Vec<Action>) {
+        let generation = self.generation;
+        let is_rejected = self.workers.iter().any(|worker| worker.age == age && worker.generation != generation);
+        self.workers.retain(|worker| worker.age != age);
+        if self.canary.is_some() {
+            self.reject_canary("no new worker could be prepared", out);
+        } else if !is_rejected {
+            self.leave(status, now, out);
+        }
+    }
+
+    fn leave(&mut self, status: i32, now: Instant, out: &mut Vec<Action>) {
+        if self.is_stopping() {
+            self.fail_stop(status);
+        } else {
+            self.stop(false, status, None, now, out);
+        }
     }
 
     fn tick(&mut self, readings: &[SlotReading], now: Instant, out: &mut Vec<Action>) {

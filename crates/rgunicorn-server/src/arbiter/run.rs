@@ -323,13 +323,7 @@ impl<'h> Master<'h> {
         };
         if let Err(status) = self.host.event(HookEvent::PreFork { age }) {
             slot.release();
-            let mut actions = plan(
-                &mut self.state,
-                MasterEvent::ForkFailed { age, error: "pre_fork failed" },
-                clock::now(),
-            );
-            actions.extend(plan(&mut self.state, MasterEvent::Leave(status), clock::now()));
-            return Continue(actions);
+            return self.answer(MasterEvent::PreForkFailed { age, status });
         }
         let ppid = process::id();
         // From here until the worker's own handlers stand, signals wait: none may reach the child while the

@@ -60,6 +60,8 @@ struct World {
     /// What the next reload answers.
     reload: Result<WorkerLimits, &'static str>,
     forks_fail: bool,
+    /// How many of the next hooks before a fork fail.
+    pre_forks_fail: usize,
 }
 
 /// The process id that a new master gets.
@@ -83,6 +85,7 @@ impl World {
             board: BTreeMap::new(),
             reload: Ok(limits(workers)),
             forks_fail: false,
+            pre_forks_fail: 0,
         };
         world.feed(MasterEvent::Started);
         world
@@ -101,6 +104,10 @@ impl World {
 
     fn answer(&mut self, action: &Action) -> Vec<Action> {
         let event = match action {
+            Action::Fork { age } if self.pre_forks_fail > 0 => {
+                self.pre_forks_fail -= 1;
+                MasterEvent::PreForkFailed { age: *age, status: 255 }
+            }
             Action::Fork { age } if self.forks_fail => MasterEvent::ForkFailed { age: *age, error: "EAGAIN" },
             Action::Fork { age } => {
                 self.board.insert(*age, fresh(*age));

@@ -92,6 +92,34 @@ fn a_worker_that_does_not_boot_rolls_back_whatever_its_status() {
 }
 
 #[test]
+fn a_hook_before_the_fork_that_fails_ends_the_trial_and_not_the_server() {
+    let mut world = World::serving(2);
+    world.pre_forks_fail = 1;
+    let actions = hang_up(&mut world);
+    assert!(actions.contains(&Action::Rollback), "{actions:?}");
+    assert!(!world.state.is_stopping());
+    assert_eq!(world.active(), [1, 2]);
+    hang_up(&mut world);
+    assert_eq!(kills(&world.boot(4)), [kill(1, Signal::TERM)]);
+}
+
+#[test]
+fn hooks_before_forks_that_fail_for_several_canaries_end_one_trial() {
+    let mut world = World::serving(2);
+    world.forks_fail = true;
+    for age in [1, 2] {
+        world.end(age, ChildExit::Code(0));
+    }
+    hang_up(&mut world);
+    assert_eq!(world.active(), [0; 0]);
+    (world.forks_fail, world.pre_forks_fail) = (false, 2);
+    let actions = world.pass(SECOND * 2);
+    assert_eq!(actions.iter().filter(|action| **action == Action::Rollback).count(), 1, "{actions:?}");
+    assert!(!world.state.is_stopping());
+    assert_eq!(world.active().len(), 2, "workers of the configuration before");
+}
+
+#[test]
 fn after_a_rollback_a_reload_can_succeed() {
     let mut world = World::serving(1);
     hang_up(&mut world);
