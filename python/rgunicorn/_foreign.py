@@ -251,6 +251,11 @@ def _real_package(wanted: str) -> Iterator[None]:
                 f"worker class {wanted!r} runs on Gunicorn's own worker code, and gunicorn is not installed beside "
                 "rgunicorn (pip install gunicorn)"
             ) from error
+        if not _is_real():
+            raise RuntimeError(
+                f"worker class {wanted!r} runs on Gunicorn's own worker code, and rgunicorn-as-gunicorn is installed "
+                "in its place (pip uninstall rgunicorn-as-gunicorn, pip install gunicorn, and start it as rgunicorn)"
+            )
         yield
     finally:
         _modules.update(_take_modules())

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
-from rgunicorn._names import Names, provide
+from rgunicorn import _names
+from rgunicorn._names import Names
 
 _HOME = os.path.join(os.path.dirname(__file__), "_gunicorn")
 #: The version of Gunicorn whose behaviour, and whose import names, this release follows.
@@ -22,7 +23,12 @@ SERVER, SERVER_SOFTWARE = "rgunicorn", f"gunicorn/{FOLLOWED}"
 def install() -> None:
     """Make ``gunicorn`` importable as a name of rgunicorn's; harmless if it is done twice."""
     if "gunicorn" not in sys.modules:
-        provide(_HOME)
+        provide()
+
+
+def provide() -> None:
+    """Make ``gunicorn`` a name of rgunicorn's, whatever it is at present."""
+    _names.provide(_HOME)
 
 
 def _in_force(name: str, default: str) -> str:

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.one_driver]
 
 REFUSED = r"Reload (failed|given up)"
 
+
 @every_class
 def test_it_serves_and_ends(launch, case):
     server = start(launch, case, "-w", "2")
