@@ -112,6 +112,15 @@ again() { suite "$1" -m "not one_driver and not no_flavour"; }
 # Only the loops of workers have tiny queues then: tests/py/test_queue_sizes.py proves that they have.
 torture() { RGUNICORN_TORTURE=1 again rgunicorn-uring; }
 
+# Programs that start Gunicorn by themselves. Without their dependencies: the real one is among those, and much that
+# their servers do not import.
+stand_in() {
+    local venv=$ROOT/target/venv-programs
+    venv "$venv"
+    PIP_NO_DEPS=1 PIP_NO_COMPILE=1 pip_install "$venv" ci/requirements-programs.txt
+    RGUNICORN_PROGRAMS=$venv pytest "$VENV" tests/py/test_stand_in_programs.py --servers=rgunicorn-uring
+}
+
 # The stress tests of the stack rule, which are longer with that switch.
 long_stress() { RGUNICORN_TORTURE=1 pytest "$VENV" tests/py/test_gevent_stress.py --servers=rgunicorn-uring,rgunicorn-epoll; }
 
@@ -308,6 +317,7 @@ step normal suite-gunicorn 'requirements services' "the suite on the real Gunico
 step normal suite-torture 'requirements wheel services' "black-box suite on io_uring with tiny queues and two buffers" torture
 
 step normal corpus 'requirements wheel' "the corpus cut at every byte on io_uring" corpus_cuts rgunicorn-uring
+step normal stand-in 'requirements wheel' "mlflow and functions-framework start rgunicorn for Gunicorn" stand_in
 step normal foreign 'requirements wheel services' "requests and suites of others, and other servers beside this one" \
     script foreign
 step normal release-wheel requirements "the wheel builds as users get it (profile release)" release_wheel

@@ -21,14 +21,16 @@ SITE = Path(rgunicorn.__file__).parent.parent
 
 
 class Environment:
-    """A virtual environment with rgunicorn, and with nothing else of this one."""
+    """A virtual environment with rgunicorn, and with nothing else of this one; made where there is none."""
 
     def __init__(self, path: Path):
         self.path = path
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", path], check=True, timeout=TIMEOUT_S)
+        if not path.exists():
+            subprocess.run([sys.executable, "-m", "venv", "--without-pip", path], check=True, timeout=TIMEOUT_S)
         values = {"base": str(path), "platbase": str(path)}
         self.site = Path(sysconfig.get_path("purelib", "posix_prefix", values))
         for found in [SITE / "rgunicorn", *SITE.glob("rgunicorn-*.dist-info")]:
+            (self.site / found.name).unlink(missing_ok=True)
             (self.site / found.name).symlink_to(found)
 
     @property
