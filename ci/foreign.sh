@@ -4,7 +4,8 @@
 # (ci/foreign-expected.txt, ci/foreign-suites.txt).
 #
 #   ci/foreign.sh           Gunicorn's request vectors; the suite's corpus beside gunicorn, waitress and nginx; the
-#                           tests of Gunicorn, waitress, cheroot and gevent's pywsgi that speak over sockets
+#                           tests of Gunicorn, waitress, cheroot and gevent's pywsgi that speak over sockets, and
+#                           Gunicorn's of its modules, for which they get rgunicorn's
 #   ci/foreign.sh --long    more of those tests, and on epoll too
 set -euo pipefail
 # shellcheck source=ci/lib.sh
@@ -49,7 +50,7 @@ ln -sfn "$packages" "$MATERIAL/packages"
 command -v nginx >/dev/null || left_out "disagreements with nginx: it is not installed"
 timed "disagreements with other servers" "$VENV/bin/python" ci/differential.py
 
-suites=(gunicorn pywsgi)
+suites=(gunicorn names pywsgi)
 for peer in "waitress 3.0.2" "cheroot 11.1.2"; do
     # shellcheck disable=SC2086  # Two words.
     if fetch $peer; then suites+=("${peer% *}"); else left_out "the suite of $peer: its source cannot be fetched"; fi

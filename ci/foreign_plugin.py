@@ -112,6 +112,22 @@ def adapt_gunicorn() -> None:
     subprocess.Popen.__init__ = started
 
 
+# ---- Gunicorn: tests of its modules ----
+
+
+def adapt_names() -> None:
+    """Give the tests rgunicorn's modules."""
+    import rgunicorn.compat
+
+    rgunicorn.compat.provide()
+    import gunicorn.config
+
+    # A file imports it by name, for the tests of it alone.
+    gunicorn.config._get_default_control_socket = None
+    # Where an application of theirs lies.
+    sys.path.insert(0, "tests")
+
+
 # ---- waitress: tests that start a server in a child ----
 
 WAITRESS_SETTINGS = {
@@ -269,6 +285,7 @@ def header_has_value(name: str, value: str, fields: list[tuple[str, str]]) -> bo
 
 ADAPTERS = {
     "gunicorn": adapt_gunicorn,
+    "names": adapt_names,
     "waitress": adapt_waitress,
     "pywsgi": adapt_pywsgi,
     "cheroot": adapt_cheroot,

@@ -3,7 +3,8 @@
     ci/foreign.sh                            fetches the material into target/foreign, and runs this
     ci/foreign_suites.py MATERIAL NAME...    these suites only; --logs DIRECTORY keeps what they have said
 
-Only those tests that speak to a server over sockets; docs/testing.md says which those are. What is otherwise here
+Only those tests that speak to a server over sockets, and of Gunicorn's those that ask its modules what they do, for
+which they get rgunicorn's (`names`); docs/testing.md says which those are. What is otherwise here
 stands in ci/foreign-suites.txt, a pattern of tests on each line, with the reason. A test that is not listed and fails,
 fails the run, and so does one that is listed and does not.
 """
@@ -50,6 +51,11 @@ SUITES = (
     Suite(
         "gunicorn", "gunicorn", ("tests/test_signal_integration.py", "tests/test_gthread_keepalive_shutdown.py"),
         left_out="idle_connection",
+    ),
+    Suite(
+        "names", "gunicorn",
+        tuple(f"tests/test_{name}.py" for name in ("config", "debug", "logger", "pidfile", "reload", "ssl", "statsd",
+                                                   "systemd", "util")),
     ),
     Suite("waitress", "waitress", ("tests/test_functional.py",), left_out="TestsWithTraceback", later="Unix"),
     Suite(

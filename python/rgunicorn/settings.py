@@ -7,6 +7,7 @@ what else it has; configurations made from then on have it, and so do parsers of
 from __future__ import annotations
 
 import copy
+import functools
 import grp
 import inspect
 import os
@@ -15,6 +16,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any, Self
 
 from rgunicorn import _rgunicorn
+from rgunicorn.errors import ConfigError
 from rgunicorn.util import import_object, parse_address
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def positional(function: Callable[..., Any]) -> int | None:
     return sum(parameter.kind in kinds for parameter in parameters)
 
 
+@functools.cache
 def no_hook(name: str, shown_as: str) -> Callable[..., Any]:
     """Return what stands for a hook that was not configured; `pre_request` writes a debug line, as under Gunicorn."""
 
@@ -91,7 +94,7 @@ class Setting:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         check = vars(cls).get("validator")
-        if check is not None:
+        if check is not None and not isinstance(check, property):
             cls.validator = check if isinstance(check, staticmethod) else staticmethod(check)
             cls.desc = textwrap.dedent(cls.desc).strip()
             cls.short = cls.desc.partition("\n")[0]
@@ -134,7 +137,7 @@ class Setting:
         return self.section == other.section and self.order < other.order
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}={self.value!r}>"
+        return f"<{type(self).__name__} {self.name} with value {self.value!r}>"
 
 
 #: The classes of programs' own settings, the oldest first.
@@ -157,7 +160,7 @@ class TableSetting(Setting):
     def set(self, value: Any) -> None:
         """Check and take a value.
 
-        Raises `TypeError` or `ValueError`, which say what is allowed.
+        Raises `TypeError`, `ValueError` or, for `reload_engine`, `ConfigError`, which say what is allowed.
         """
         if self.shape == "Hook":
             self.value = self._hook(value)
@@ -166,7 +169,32 @@ class TableSetting(Setting):
         elif self.shape == "Object":
             self.value = self._object(value)
         else:
-            self.take(_rgunicorn._check_setting(self.name, value))
+            self.take(self._checked(value))
+
+    @property
+    def validator(self) -> Callable[[Any], Any]:  # type: ignore[override]  # nobody sets that of a row
+        """A function that checks a value and returns it in the form that `get` has it; raises as `set`."""
+
+        def check(value: Any) -> Any:
+            one = self.copy()
+            if value == self.default:
+                # Has the form already, or stands for what a configuration begins with.
+                return self._own(value) if value is not None else one.value
+            one.set(value)
+            return one.value
+
+        return check
+
+    def _checked(self, value: Any) -> Any:
+        try:
+            return _rgunicorn._check_setting(self.name, value)
+        except ValueError as error:
+            if self.name == "reload_engine":
+                raise ConfigError(str(error)) from None
+            is_of_other_type = " is not a" in str(error) and not isinstance(value, str)
+            if is_of_other_type or self.name == "statsd_host":
+                raise TypeError(str(error)) from None
+            raise
 
     def take(self, value: Any) -> None:
         """Take a value that was checked already, in the form that Gunicorn gives it."""
@@ -210,22 +238,25 @@ class TableSetting(Setting):
         """Give a parser the options of this setting, if it has any."""
         if not self.cli:
             return
-        options: dict[str, Any] = {"dest": self.name, "default": None, "help": self.short.replace("%", "%%")}
+        help_text = self.short.replace("%", "%%")
+        parser.add_argument(*self.cli, dest=self.name, default=None, help=help_text, **self.parsing())
+
+    def parsing(self) -> dict[str, Any]:
+        """Return what `argparse` is told of the values."""
         if self.shape == "Flag":
-            options["action"] = "store_true"
-        elif self.shape == "Sendfile":
-            options.update(action="store_const", const=False)
-        else:
-            options["metavar"] = self.meta
-            if self.shape in ("Count", "Seconds"):
-                options["type"] = int
-            elif self.shape == "Mode":
-                options["type"] = mode
-            elif self.shape == "List":
-                options["action"] = "append"
-            elif self.shape == "Proxy":
-                options.update(nargs="?", const="auto")
-        parser.add_argument(*self.cli, **options)
+            return {"action": "store_true"}
+        if self.shape == "Sendfile":
+            return {"action": "store_const", "const": False}
+        options: dict[str, Any] = {"metavar": self.meta}
+        if self.shape in ("Count", "Seconds"):
+            options["type"] = int
+        elif self.shape == "Mode":
+            options["type"] = mode
+        elif self.shape == "List":
+            options["action"] = "append"
+        elif self.shape == "Proxy":
+            options.update(nargs="?", const="auto")
+        return options
 
 
 def make_settings(ignore: Container[str] | None = None) -> dict[str, Setting]:
@@ -289,7 +320,8 @@ def _class_of(row: Row, order: int) -> type[Setting]:
 
     setting = TableSetting(row, order)
     names = ("name", "section", "cli", "meta", "desc", "short", "default", "order")
-    known = {name: getattr(setting, name) for name in names}
+    known = {name: getattr(setting, name) for name in names} | (setting.parsing() if setting.cli else {})
+    known.pop("metavar", None)
     title = _CLASS_NAMES.get(setting.name, "".join(word.capitalize() for word in setting.name.split("_")))
     return type(title, (TableSetting,), {**known, "__init__": __init__, "__doc__": setting.short})
 

@@ -48,7 +48,11 @@ def parse_address(netloc: str, default_port: str = "8000") -> Address:
         if netloc.startswith(prefix):
             return netloc[len(prefix) :]
     if netloc.startswith("fd://"):
-        return int(netloc[len("fd://") :])
+        number = netloc[len("fd://") :]
+        try:
+            return int(number)
+        except ValueError:
+            raise RuntimeError(f"{number!r} is not a valid file descriptor.") from None
     text = netloc.removeprefix("tcp://")
     if text.startswith("["):
         host, _, rest = text[1:].partition("]")

@@ -147,7 +147,7 @@ class Application(BaseApplication):
             self.load_config_from_file("gunicorn.conf.py")
         for source in (env_args, args):
             for name, value in vars(source).items():
-                if value is not None and name not in ("args", "config"):
+                if value is not None and name != "args":
                     # A flag that is not given is no wish to switch it off.
                     if value is False and name != "sendfile":
                         continue

@@ -39,14 +39,22 @@ def _full_prefix(prefix: str) -> str:
 
 
 def _connect(address: str | tuple[str, int]) -> socket.socket:
-    family: int = socket.AF_UNIX
-    where: Any = address
-    if not isinstance(address, str):
-        family, _, _, _, where = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)[0]
+    if isinstance(address, str):
+        return _connected(socket.AF_UNIX, address)
+    if ":" in address[0]:
+        return _connected(socket.AF_INET6, address)
+    try:
+        # As Gunicorn: a name has an address of both families often, and a statsd on one of them.
+        return _connected(socket.AF_INET, address)
+    except socket.gaierror:
+        return _connected(socket.AF_INET6, address)
+
+
+def _connected(family: int, address: str | tuple[str, int]) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.settimeout(_SEND_SECONDS_MAX)
-        sock.connect(where)
+        sock.connect(address)
     except BaseException:
         sock.close()
         raise
