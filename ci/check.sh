@@ -118,7 +118,15 @@ stand_in() {
     local venv=$ROOT/target/venv-programs
     venv "$venv"
     PIP_NO_DEPS=1 PIP_NO_COMPILE=1 pip_install "$venv" ci/requirements-programs.txt
-    RGUNICORN_PROGRAMS=$venv pytest "$VENV" tests/py/test_stand_in_programs.py --servers=rgunicorn-uring
+    RGUNICORN_PROGRAMS=$venv pytest "$VENV" tests/py/test_stand_in_programs.py --servers=rgunicorn-uring -n 0
+}
+
+# Monitoring agents under rgunicorn and under the real gunicorn.
+agents() {
+    local venv=$ROOT/target/venv-agents
+    venv "$venv"
+    pip_install "$venv" ci/requirements-agents.txt
+    RGUNICORN_AGENTS=$venv pytest "$VENV" tests/py/test_agents.py --servers=rgunicorn-uring
 }
 
 # The stress tests of the stack rule, which are longer with that switch.
@@ -328,6 +336,7 @@ step long gevent-baseline 'requirements wheel' "all of gevent's own tests on its
 step long gevent-all-uring gevent-baseline "all of gevent's own tests on io_uring, by that" gevent_all uring
 step long gevent-all-epoll gevent-baseline "all of gevent's own tests on epoll, by that" gevent_all epoll
 step long calls '' "calls into the reactor and borrows per request, none above bench/calls.toml" calls
+step long agents 'requirements wheel' "what monitoring agents count is what they count under Gunicorn" agents
 step long corpus-all 'requirements wheel' "the corpus cut at every byte on epoll and in threads" \
     corpus_cuts rgunicorn-epoll,rgunicorn-threads-uring,rgunicorn-threads-epoll
 step long foreign-all 'requirements wheel services' "the suites of others on both drivers" script foreign --long

@@ -30,8 +30,10 @@ class Environment:
         values = {"base": str(path), "platbase": str(path)}
         self.site = Path(sysconfig.get_path("purelib", "posix_prefix", values))
         for found in [SITE / "rgunicorn", *SITE.glob("rgunicorn-*.dist-info")]:
-            (self.site / found.name).unlink(missing_ok=True)
-            (self.site / found.name).symlink_to(found)
+            # At once: another process of the tests may do the same.
+            link = self.site / f"{found.name}.{os.getpid()}"
+            link.symlink_to(found)
+            link.rename(self.site / found.name)
 
     @property
     def python(self) -> str:

@@ -36,7 +36,7 @@ ARTIFACT = secrets.token_bytes(3_000_000)
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):
     """The environment of the programs, with rgunicorn and the stand-in."""
-    made = Environment(Path(PROGRAMS))
+    made = Environment(Path(PROGRAMS).resolve())
     wheel, _ = build(made, tmp_path_factory.mktemp("dist"))
     done = made.pip("install", "--no-deps", "--force-reinstall", str(wheel))
     assert done.returncode == 0, done.stderr
