@@ -7,7 +7,6 @@ what else it has; configurations made from then on have it, and so do parsers of
 from __future__ import annotations
 
 import copy
-import functools
 import grp
 import inspect
 import os
@@ -41,7 +40,6 @@ def positional(function: Callable[..., Any]) -> int | None:
     return sum(parameter.kind in kinds for parameter in parameters)
 
 
-@functools.cache
 def no_hook(name: str, shown_as: str) -> Callable[..., Any]:
     """Return what stands for a hook that was not configured; `pre_request` writes a debug line, as under Gunicorn."""
 
@@ -142,6 +140,8 @@ class Setting:
 
 #: The classes of programs' own settings, the oldest first.
 _own: list[type[Setting]] = []
+#: What stands for hooks that were not configured, by their names.
+_no_hooks: dict[str, Callable[..., Any]] = {}
 
 
 class TableSetting(Setting):
@@ -155,7 +155,12 @@ class TableSetting(Setting):
         self.value = self._own(self.default)
 
     def _own(self, value: Any) -> Any:
-        return no_hook(self.name, value) if self.shape == "Hook" else copy.copy(value)
+        if self.shape != "Hook":
+            return copy.copy(value)
+        # One function for all configurations, as the default of Gunicorn's class is.
+        if self.name not in _no_hooks:
+            _no_hooks[self.name] = no_hook(self.name, value)
+        return _no_hooks[self.name]
 
     def set(self, value: Any) -> None:
         """Check and take a value.

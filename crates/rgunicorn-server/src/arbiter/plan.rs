@@ -150,7 +150,8 @@ impl MasterState {
     /// Ends the server, as Gunicorn's master, unless the configuration is on trial: then that is given up.
     fn pre_fork_failed(&mut self, age: u64, status: i32, now: Instant, out: &mut Vec<Action>) {
         let generation = self.generation;
-        let is_rejected = self.workers.iter().any(|worker| worker.age == age && worker.generation != generation);
+        let is_rejected =
+            self.workers.iter().any(|worker| worker.age == age && worker.generation != generation);
         self.workers.retain(|worker| worker.age != age);
         if self.canary.is_some() {
             self.reject_canary("no new worker could be prepared", out);
