@@ -88,7 +88,8 @@ def test_a_worker_that_is_held_up_is_replaced(launch, case):
         wait_for("the next one", lambda: answer(server) == new)
 
 
-@of("uvicorn", "aiohttp", "sync", "gthread")
+# pywsgi's, and gevent-websocket's, which is derived from it, do not count, also under Gunicorn.
+@of("uvicorn", "aiohttp", "tornado", "tornado-wsgi", "sync", "gthread")
 def test_a_worker_leaves_after_its_requests(launch, case):
     server = start(launch, case, "--max-requests", "5")
     old = server.wait_workers(1)
@@ -139,8 +140,9 @@ def test_flask_socketio(launch):
     assert server.terminate() == 0
 
 
-def test_a_reload_that_fails_keeps_what_there_is(launch):
-    server = start(launch, CASES["uvicorn"])
+@every_class
+def test_a_reload_that_fails_keeps_what_there_is(launch, case):
+    server = start(launch, case)
     old = server.wait_workers(1)
     (server.workdir / "test.conf.py").write_text("nonsense(")
     server.kill(signal.SIGHUP)
