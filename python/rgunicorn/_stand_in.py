@@ -27,7 +27,7 @@ def complaint() -> str | None:
     site = os.path.dirname(os.path.dirname(__file__))
     if os.path.isdir(os.path.join(site, f"{NAME.replace('-', '_')}-{__version__}.dist-info")):
         try:
-            with open(os.path.join(site, "gunicorn", "__init__.py"), encoding="utf-8") as file:
+            with open(os.path.join(site, "gunicorn", "__init__.py"), encoding="utf-8", errors="replace") as file:
                 # Where it is the stand-in's, that says so itself when it is imported.
                 return None if "_stand_in" in file.read() else _both("Gunicorn's own")
         except OSError:

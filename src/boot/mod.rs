@@ -143,8 +143,8 @@ fn prepare_hooks(
         logs.errors.warning(format_args!("{unknown}"));
     }
     cooperative::warn_of_gevent_websocket(py, settings, &logs.errors);
-    let stand_in = py.import("rgunicorn._stand_in").and_then(|module| module.call_method0("complaint"));
-    if let Some(text) = stand_in.and_then(|text| text.extract::<Option<String>>()).map_err(raised)? {
+    let complaint = py.import("rgunicorn._stand_in").and_then(|module| module.call_method0("complaint"));
+    if let Ok(Some(text)) = complaint.and_then(|text| text.extract::<Option<String>>()) {
         logs.errors.warning(format_args!("{text}"));
     }
     HookRunner::new(py, &ctx, &app, &logs.object(py)).map_err(raised)
