@@ -191,7 +191,8 @@ def test_reload(launch, notices):
     _, notice = notices.wait("RELOADING", "1")
     assert begun <= int(notice["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
     notices.wait("READY", count=2)
-    assert server.worker_pid() != before
+    # The old worker has been told to stop by then, and takes connections until it has heard of it.
+    wait_for("an answer of the new worker", lambda: server.worker_pid() != before)
     order = [key for _, one in notices.heard for key in one if key in ("READY", "RELOADING")]
     assert order == ["READY", "RELOADING", "READY"]
 
