@@ -187,6 +187,13 @@ class Load:
     """One request without its last empty line, so that fields can be added."""
     warm_up: int = WARM_UP
     requests: int = 1_000
+    changing: bool = False
+    """Whether one field more has another value in each."""
+
+    def text(self, number: int) -> bytes:
+        """The request with this number."""
+        field = b"X-Request-Id: %08d\r\n" % number if self.changing else b""
+        return self.request + field + b"\r\n"
 
 
 class Client:
@@ -200,7 +207,7 @@ class Client:
     def run(self, load: Load, count: int) -> None:
         """Send the request `count` times, rounded up to whole turns of the connections."""
         for number in range(count):
-            self._exchange(self._sockets[number % CONNECTIONS], load.request + b"\r\n")
+            self._exchange(self._sockets[number % CONNECTIONS], load.text(number))
 
     def mark(self, load: Load) -> None:
         """Send one request that marks the point."""

@@ -57,6 +57,7 @@ _THREADS = ("-k", "gthread", "--threads", "4")
 SCENARIOS = {
     "hello": Scenario("hello", callgrind.Load(HELLO), peers=True, runs_min=3),
     "json": Scenario("answer_json", callgrind.Load(BROWSER), peers=True, runs_min=3),
+    "json-changing": Scenario("answer_json", callgrind.Load(BROWSER, changing=True), peers=True, runs_min=3),
     "threads-hello": Scenario("hello", callgrind.Load(HELLO), _THREADS, runs_min=3),
     "gevent-hello": Scenario("hello", callgrind.Load(HELLO), ("-k", "gevent")),
     "gevent-json": Scenario("answer_json", callgrind.Load(BROWSER), ("-k", "gevent")),

@@ -11,7 +11,9 @@ use pyo3::types::{PyDict, PyString};
 
 use crate::py::{latin1, set_default};
 use rgunicorn_http::proxy;
-use rgunicorn_http::{HttpError, RequestHead, Scheme, Version, percent_decode_path, trim_script_name};
+use rgunicorn_http::{
+    HttpError, Repeats, RequestHead, Scheme, Version, percent_decode_path, trim_script_name,
+};
 use rgunicorn_io::driver::PeerAddr;
 use rgunicorn_server::worker::Request;
 
@@ -92,6 +94,12 @@ pub(super) struct EnvironFactory {
     names: RefCell<NameMap>,
     /// The texts of the last peers, by port.
     peers: RefCell<Vec<Option<PeerTexts>>>,
+    /// Templates that have the fields of a section that comes again, by its place.
+    sections: RefCell<Vec<Option<SectionTemplate>>>,
+    /// How many there are; all of the present edition.
+    sections_count: Cell<usize>,
+    /// The edition at the last request.
+    edition_seen: Cell<u32>,
 }
 
 impl EnvironFactory {
@@ -109,6 +117,9 @@ impl EnvironFactory {
             script_name: trim_script_name(facts.script_name.as_bytes()).to_vec(),
             names: RefCell::default(),
             peers: RefCell::new((0..CACHED_PEERS).map(|_| None).collect()),
+            sections: RefCell::default(),
+            sections_count: Cell::new(0),
+            edition_seen: Cell::new(0),
         })
     }
 
@@ -124,7 +135,7 @@ impl EnvironFactory {
         let edition = self.edition();
         let head = &request.head;
         let listener = usize::from(request.listener).min(self.templates.len().saturating_sub(1));
-        let environ = self.templates[listener].bind(py).copy()?;
+        let environ = self.with_headers(py, head, listener)?;
         // The templates have the most frequent values already.
         if head.method() != USUAL_METHOD.as_bytes() {
             environ.set_item(intern!(py, "REQUEST_METHOD"), method(py, head.method())?)?;
@@ -140,7 +151,6 @@ impl EnvironFactory {
         if head.scheme() == Some(Scheme::Https) {
             environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
         }
-        self.set_headers(py, &environ, head)?;
         if let Some(host) = head.absolute_host() {
             environ.set_item(intern!(py, "HTTP_HOST"), latin1(py, host)?)?;
         }
@@ -179,6 +189,54 @@ impl EnvironFactory {
             environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &decoded)?)?;
         }
         Ok(())
+    }
+
+    /// Copies the template of a listener and sets what the fields say.
+    fn with_headers<'py>(
+        &self,
+        py: Python<'py>,
+        head: &RequestHead,
+        listener: usize,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let template = self.templates[listener].bind(py);
+        let (section, edition) = (head.section(), self.edition());
+        let place = section % Repeats::places();
+        // Where each request changes the templates, because the application keeps their objects, it is not worth it.
+        let is_steady = self.edition_seen.replace(edition) == edition;
+        // Nor where the value of Host is that of the target.
+        if section == 0 || !is_steady || head.absolute_host().is_some() {
+            let environ = template.copy()?;
+            self.set_headers(py, &environ, head)?;
+            return Ok(environ);
+        }
+        let known = self.sections.borrow().get(place).and_then(Option::as_ref).and_then(|known| {
+            (known.section == section && known.listener == listener).then(|| known.environ.clone_ref(py))
+        });
+        if let Some(known) = known {
+            return known.bind(py).copy();
+        }
+        let filled = template.copy()?;
+        self.set_headers(py, &filled, head)?;
+        let environ = filled.copy()?;
+        // A copy may run finalizers, and those other requests: it is perhaps of templates that are no more.
+        if self.edition() == edition {
+            self.keep(SectionTemplate { section, listener, environ: filled.unbind() }, place);
+        }
+        Ok(environ)
+    }
+
+    fn keep(&self, template: SectionTemplate, place: usize) {
+        let former = {
+            let mut sections = self.sections.borrow_mut();
+            if sections.is_empty() {
+                sections.resize_with(Repeats::places(), || None);
+            }
+            sections[place].replace(template)
+        };
+        if former.is_none() {
+            self.sections_count.set(self.sections_count.get() + 1);
+        }
+        drop(former);
     }
 
     fn set_headers<'py>(
@@ -272,15 +330,19 @@ impl EnvironFactory {
         py: Python<'_>,
         set: impl Fn(&Bound<'_, PyDict>) -> PyResult<()>,
     ) -> PyResult<()> {
-        self.templates.iter().try_for_each(|template| set(template.bind(py)))?;
-        // Not before: an environ that is copied meanwhile may still have the former objects.
+        let done = self.templates.iter().try_for_each(|template| set(template.bind(py)));
+        // Not before: an environ that is copied meanwhile may still have the former objects, and so may a template of a
+        // section.
         self.edition.set(self.edition().wrapping_add(1));
-        Ok(())
+        self.sections_count.set(0);
+        let sections = self.sections.take();
+        drop(sections);
+        done
     }
 
     /// Returns how many templates hold the objects that are put into them.
     pub(super) fn templates_count(&self) -> usize {
-        self.templates.len()
+        self.templates.len() + self.sections_count.get()
     }
 
     /// Returns how often the templates have got other objects.
@@ -294,6 +356,13 @@ struct PeerTexts {
     peer: PeerAddr,
     address: Py<PyString>,
     port: Option<Py<PyString>>,
+}
+
+/// A template of a listener with the fields of a section.
+struct SectionTemplate {
+    section: usize,
+    listener: usize,
+    environ: Py<PyDict>,
 }
 
 /// FNV-1a, for header names: they are short, and an attacker's can only slow down a table of

@@ -25,7 +25,7 @@ pub(super) struct FieldCheck<'a> {
 }
 
 /// Four 32-bit numbers: start and length of the name, start and length of the value.
-const SPAN_BYTES: usize = 16;
+pub(super) const SPAN_BYTES: usize = 16;
 /// The number of fields for which the parser's scratch space lies on the stack. Browsers behind a proxy send
 /// 12 to 25.
 pub(super) const FIELDS_ON_STACK: usize = 32;
@@ -92,6 +92,14 @@ impl Block {
         Ok(Self { bytes: owned, text_len: text.len() })
     }
 
+    /// Makes a block of a text whose fields are known.
+    pub(super) fn known(text: &[u8], spans: impl ExactSizeIterator<Item = [u8; SPAN_BYTES]>) -> Self {
+        let mut bytes = Vec::with_capacity(text.len() + spans.len() * SPAN_BYTES);
+        bytes.extend_from_slice(text);
+        spans.for_each(|span| bytes.extend_from_slice(&span));
+        Self { bytes, text_len: text.len() }
+    }
+
     /// Makes a block of a text without fields.
     pub(super) fn bare(text: Vec<u8>) -> Self {
         Self { text_len: text.len(), bytes: text }
@@ -105,6 +113,11 @@ impl Block {
     /// Returns the text, of which every getter of a head is a slice.
     pub(super) fn text(&self) -> &[u8] {
         &self.bytes[..self.text_len]
+    }
+
+    /// Returns the spans of the fields that were kept.
+    pub(super) fn spans(&self) -> &[[u8; SPAN_BYTES]] {
+        self.bytes[self.text_len..].as_chunks().0
     }
 
     /// Returns the text for writing; its length cannot change.
@@ -162,6 +175,13 @@ fn span(name_at: usize, name_len: usize, value_at: usize, value_len: usize) -> [
         slot.copy_from_slice(&(number as u32).to_ne_bytes());
     }
     span
+}
+
+/// Moves a span by so many bytes, modulo 2^32.
+pub(super) fn shifted(bytes: &[u8; SPAN_BYTES], by: u32) -> [u8; SPAN_BYTES] {
+    let [name_at, name_len, value_at, value_len] = numbers(bytes);
+    let moved = |at: usize| (at as u32).wrapping_add(by) as usize;
+    span(moved(name_at), name_len, moved(value_at), value_len)
 }
 
 /// Unpacks the four numbers of a span.

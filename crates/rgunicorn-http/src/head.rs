@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use super::block::{Block, FIELDS_ON_STACK, Fields, rewrite};
+use super::block::{Block, FIELDS_ON_STACK, FieldCheck, Fields, rewrite};
 use super::error::HttpError;
 use super::line::RequestLine;
 use super::policy::{HeadLimits, Policy};
+use super::repeat::Repeat;
 use super::rules::{BodyKind, HeadFacts, Scheme};
 use super::target;
 use super::version::Version;
@@ -26,19 +27,26 @@ pub struct RequestHead {
     version: Version,
     body: BodyKind,
     facts: HeadFacts,
+    /// See [`RequestHead::section`].
+    section: usize,
 }
 
 impl RequestHead {
     /// Tries to read a whole head from the front of `input`, in one pass of httparse and one of ours. `None`
     /// means only that this way did not succeed (incomplete, invalid or unusual): the scanner then finds out
     /// why.
-    pub(super) fn parse_fast(policy: &Policy, trusted: bool, input: &[u8]) -> Option<Self> {
+    pub(super) fn parse_fast(
+        policy: &Policy,
+        trusted: bool,
+        input: &[u8],
+        repeat: Option<&mut Repeat>,
+    ) -> Option<Self> {
         if policy.rewrites() {
             return None;
         }
         let line_end = memchr::memchr(b'\n', input)?;
         let mut scratch = [httparse::EMPTY_HEADER; FIELDS_ON_STACK];
-        Self::parse(policy, trusted, input, line_end, &mut scratch).ok()
+        Self::parse(policy, trusted, input, line_end, &mut scratch, repeat).ok()
     }
 
     /// Reads a head of which the scanner has found that it is complete and has `fields` field lines.
@@ -54,7 +62,7 @@ impl RequestHead {
         let line_end = memchr::memchr(b'\n', text).ok_or(HttpError::RequestLine)?;
         let rewritten = policy.rewrites().then(|| rewrite(text, line_end + 1, policy));
         let mut scratch = vec![httparse::EMPTY_HEADER; fields];
-        Self::parse(policy, trusted, rewritten.as_deref().unwrap_or(text), line_end, &mut scratch)
+        Self::parse(policy, trusted, rewritten.as_deref().unwrap_or(text), line_end, &mut scratch, None)
     }
 
     /// Makes a head of what can be read of one that is refused: its request line, if that is valid, else at most the
@@ -100,6 +108,7 @@ impl RequestHead {
         text: &'a [u8],
         line_end: usize,
         scratch: &mut [httparse::Header<'a>],
+        mut repeat: Option<&mut Repeat>,
     ) -> Result<Self, HttpError> {
         let line = text[..line_end].strip_suffix(b"\r").ok_or(HttpError::BareLineFeed)?;
         if line.len() > policy.limits.request_line_bytes_max {
@@ -109,10 +118,21 @@ impl RequestHead {
         let RequestLine { method_len, target_len, version } = request_line;
         let target_start = method_len + 1;
         let parts = target::split(&line[target_start..target_start + target_len])?;
-        let limits = limits_of_parse(policy);
-        let mut facts = HeadFacts::default();
-        let mut block =
-            Block::parse(text, line_end + 1, scratch, &limits, |field| facts.field(field, policy, trusted))?;
+        let fields_at = line_end + 1;
+        let known = repeat.as_deref().and_then(|repeat| repeat.find(trusted, &text[fields_at..]));
+        let (mut block, facts, section) = if let Some(known) = known {
+            let text = &text[..fields_at + known.text_len()];
+            (Block::known(text, known.spans(fields_at)), known.facts, known.stamp)
+        } else {
+            let limits = limits_of_parse(policy);
+            let mut facts = HeadFacts::default();
+            let judge = |field: FieldCheck<'_>| facts.field(field, policy, trusted);
+            let block = Block::parse(text, fields_at, scratch, &limits, judge)?;
+            if let Some(repeat) = &mut repeat {
+                repeat.see(trusted, block.text(), fields_at, block.spans(), facts);
+            }
+            (block, facts, 0)
+        };
         let body = facts.body(version)?;
         facts.check_complete(version)?;
         if !parts.authority.is_empty() {
@@ -122,7 +142,7 @@ impl RequestHead {
         if policy.casefold_http_method {
             block.text_mut()[..method_len].make_ascii_uppercase();
         }
-        Ok(Self::new(block, request_line, parts, facts, body))
+        Ok(Self { section, ..Self::new(block, request_line, parts, facts, body) })
     }
 
     fn new(block: Block, line: RequestLine, parts: target::Parts, facts: HeadFacts, body: BodyKind) -> Self {
@@ -139,6 +159,7 @@ impl RequestHead {
             version: line.version,
             body,
             facts,
+            section: 0,
         }
     }
 
@@ -222,6 +243,13 @@ impl RequestHead {
     #[must_use]
     pub fn fields(&self) -> Fields<'_> {
         self.block.fields()
+    }
+
+    /// Returns the stamp of the field section, if it is one of [`Repeats`](super::Repeats): heads with the same one
+    /// have the same fields, but for the `Host` of an absolute target, and the same scheme. 0: nothing is known.
+    #[must_use]
+    pub fn section(&self) -> usize {
+        self.section
     }
 
     /// Returns the value of the first field of this name, whatever the case.

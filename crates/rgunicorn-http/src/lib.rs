@@ -15,6 +15,7 @@
 //!   authority host and port, wherever a request names them
 //!   block     field section -> owned bytes with spans      rules    the meaning of each field for framing
 //!   head      the finished request head with its getters   chunk    the chunk-size line, byte by byte
+//!   repeat    field sections that come again
 //! response  the application's status and headers -> head   framing  the body behind the head
 //! answer    error pages and interim responses              date     the Date value, made once a second
 //! error     the party at fault, and the answer             chars    byte classes under their grammar
@@ -26,8 +27,9 @@
 //!
 //! ```text
 //! 2 crate       this file
-//! 1 connection  parser -> head, scan, chunk, block, rules, policy, error, tight
-//! 1 head        head -> line, block, rules, target, policy, error, version
+//! 1 connection  parser -> head, repeat, scan, chunk, block, rules, policy, error, tight
+//! 1 head        head -> repeat, line, block, rules, target, policy, error, version
+//! 1 repeats     repeat -> block, rules
 //! 1 framing     rules -> block
 //! 1 lines       scan -> line
 //! 1 hosts       line, rules, target -> authority
@@ -55,6 +57,7 @@ mod line;
 mod parser;
 mod policy;
 pub mod proxy;
+mod repeat;
 mod response;
 mod rules;
 mod scan;
@@ -70,6 +73,7 @@ pub use framing::{Frame, Framing, Prefix};
 pub use head::{RequestHead, trim_script_name};
 pub use parser::{ParseEvent, RequestParser};
 pub use policy::{BODY_BYTES_CAP, HeadLimits, HeaderMap, Policy};
+pub use repeat::{Repeat, Repeats};
 pub use response::{ResponseFacts, ResponseHead};
 pub use rules::{BodyKind, Scheme};
 pub use target::percent_decode_path;

@@ -12,6 +12,7 @@ use super::chunk::ChunkLine;
 use super::error::HttpError;
 use super::head::RequestHead;
 use super::policy::{HeadLimits, Policy};
+use super::repeat::Repeat;
 use super::rules::{BodyKind, judge_trailer};
 use super::scan::Scanner;
 use super::tight::append_tight;
@@ -116,7 +117,22 @@ impl RequestParser {
         trusted: bool,
         input: &mut &'a [u8],
     ) -> Result<ParseEvent<'a>, HttpError> {
-        let result = self.step(policy, trusted, input);
+        self.advance_repeated(policy, trusted, None, input)
+    }
+
+    /// Does the same, and knows heads again that have the fields of one before. `repeat`: the place of the connection
+    /// among the worker's.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn advance_repeated<'a>(
+        &mut self,
+        policy: &Policy,
+        trusted: bool,
+        repeat: Option<&mut Repeat>,
+        input: &mut &'a [u8],
+    ) -> Result<ParseEvent<'a>, HttpError> {
+        let result = self.step(policy, trusted, repeat, input);
         if let Err(error) = result
             && !matches!(self.phase, ParsePhase::Failed(_))
         {
@@ -209,6 +225,7 @@ impl RequestParser {
         &mut self,
         policy: &Policy,
         trusted: bool,
+        mut repeat: Option<&mut Repeat>,
         input: &mut &'a [u8],
     ) -> Result<ParseEvent<'a>, HttpError> {
         loop {
@@ -220,7 +237,7 @@ impl RequestParser {
                 }
                 _ if input.is_empty() => return Ok(ParseEvent::NeedMore),
                 ParsePhase::Idle { blank } => {
-                    if let Some(event) = self.begin_head(policy, trusted, input, blank)? {
+                    if let Some(event) = self.begin_head(policy, trusted, repeat.take(), input, blank)? {
                         return Ok(event);
                     }
                 }
@@ -256,6 +273,7 @@ impl RequestParser {
         &mut self,
         policy: &Policy,
         trusted: bool,
+        repeat: Option<&mut Repeat>,
         input: &mut &'a [u8],
         blank: bool,
     ) -> Result<Option<ParseEvent<'a>>, HttpError> {
@@ -265,7 +283,7 @@ impl RequestParser {
             self.phase = ParsePhase::Idle { blank: true };
             return Ok(None);
         }
-        if let Some(head) = RequestHead::parse_fast(policy, trusted, input) {
+        if let Some(head) = RequestHead::parse_fast(policy, trusted, input, repeat) {
             *input = &input[head.wire_len()..];
             return Ok(Some(self.start_body(head)));
         }

@@ -6,6 +6,7 @@ mod body;
 mod corpus;
 mod head;
 mod properties;
+mod repeat;
 mod response;
 mod speed;
 mod support;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use rgunicorn_http::{BodyKind, Fields, HttpError, ParseEvent, Policy, RequestHead, RequestParser};
+use rgunicorn_http::{BodyKind, Fields, HttpError, ParseEvent, Policy, Repeat, RequestHead, RequestParser};
 
 /// What a byte stream came to: a readable transcript, with adjacent body pieces joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,13 +13,23 @@ pub(crate) struct Outcome {
 
 /// Feeds `pieces` in turn, then closes.
 pub(crate) fn run<'a>(policy: &Policy, trusted: bool, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    run_repeated(policy, trusted, None, pieces)
+}
+
+/// Does the same at this place for sections that come again.
+pub(crate) fn run_repeated<'a>(
+    policy: &Policy,
+    trusted: bool,
+    mut repeat: Option<&mut Repeat>,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Outcome {
     let mut parser = RequestParser::new();
     let mut transcript = String::new();
     let mut body: Vec<u8> = Vec::new();
     for piece in pieces {
         let mut input = piece;
         loop {
-            match parser.advance(policy, trusted, &mut input) {
+            match parser.advance_repeated(policy, trusted, repeat.as_deref_mut(), &mut input) {
                 Err(error) => {
                     assert_eq!(
                         parser.advance(policy, trusted, &mut &b"GET"[..]),

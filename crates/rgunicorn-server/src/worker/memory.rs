@@ -1,7 +1,7 @@
 //! Memory that outlives the event that used it: buffers for reuse, and foreign ones that wait for a place to
 //! be dropped.
 
-use rgunicorn_http::DateCache;
+use rgunicorn_http::{DateCache, Repeats};
 use rgunicorn_io::driver::SendBuf;
 
 /// Output buffers kept for reuse; about one turn's worth of responses.
@@ -11,13 +11,15 @@ const SPARE_BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// Capacity of a new output buffer.
 const BUFFER_BYTES: usize = 512;
 
-/// Spare output buffers, deferred drops, and the text of the `Date` field.
+/// Spare output buffers, deferred drops, the text of the `Date` field, and what is known of heads.
 #[derive(Default)]
 pub(crate) struct Memory {
     spare: Vec<Vec<u8>>,
     /// Buffers whose owners may be Python objects: dropped where nothing is borrowed and Python may run.
     deferred_drops: Vec<SendBuf>,
     date: DateCache,
+    /// The field sections of heads that come again.
+    pub(crate) repeats: Repeats,
 }
 
 impl Memory {

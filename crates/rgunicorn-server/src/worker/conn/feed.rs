@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rgunicorn_http::proxy::{self, ProxyStep};
-use rgunicorn_http::{BodyKind, HttpError, ParseEvent, Policy, RequestHead};
+use rgunicorn_http::{BodyKind, HttpError, ParseEvent, Policy, Repeats, RequestHead};
 use rgunicorn_io::sys::clock::Instant;
 
 use super::body::Body;
@@ -44,6 +44,7 @@ impl FeedOutcome {
 /// The surroundings of a connection that is fed.
 pub(crate) struct FeedContext<'a> {
     pub(crate) policy: &'a Policy,
+    pub(crate) repeats: &'a mut Repeats,
     pub(crate) config: &'a WorkerConfig,
     /// The memory that requests hold.
     pub(crate) held_bytes: usize,
@@ -83,7 +84,7 @@ fn known_head(head: Option<RequestHead>) -> Box<RequestHead> {
 impl Conn {
     /// Takes bytes that have arrived; the one entrance. `index` is the connection's own.
     #[inline]
-    pub(crate) fn bytes_in(&mut self, ctx: &FeedContext<'_>, index: u32, data: &[u8]) -> FeedOutcome {
+    pub(crate) fn bytes_in(&mut self, ctx: &mut FeedContext<'_>, index: u32, data: &[u8]) -> FeedOutcome {
         match self.phase {
             // They are the application's, like the socket.
             _ if self.detached => self.ext().pending.push(data),
@@ -95,7 +96,7 @@ impl Conn {
     }
 
     /// Takes input while a request is being received. What follows the request is kept for later.
-    fn feed(&mut self, ctx: &FeedContext<'_>, index: u32, mut input: &[u8]) -> FeedOutcome {
+    fn feed(&mut self, ctx: &mut FeedContext<'_>, index: u32, mut input: &[u8]) -> FeedOutcome {
         if self.proxy_state != ProxyHeaderState::Over {
             return self.feed_proxy_header(ctx, index, input);
         }
@@ -118,7 +119,7 @@ impl Conn {
     }
 
     /// Takes input from what is held, as [`Conn::bytes_in`] does from what arrives.
-    pub(crate) fn feed_pending(&mut self, ctx: &FeedContext<'_>, index: u32) -> FeedOutcome {
+    pub(crate) fn feed_pending(&mut self, ctx: &mut FeedContext<'_>, index: u32) -> FeedOutcome {
         let mut held = self.ext.as_mut().map(|ext| std::mem::take(&mut ext.pending)).unwrap_or_default();
         let mut input = held.rest();
         let fed = self.feed_one(ctx, index, &mut input);
@@ -132,11 +133,14 @@ impl Conn {
     }
 
     /// Takes input up to the end of one request, at most.
-    fn feed_one(&mut self, ctx: &FeedContext<'_>, index: u32, input: &mut &[u8]) -> FeedOutcome {
+    fn feed_one(&mut self, ctx: &mut FeedContext<'_>, index: u32, input: &mut &[u8]) -> FeedOutcome {
         let mut begun = self.ext.as_mut().and_then(|ext| ext.head.take());
         let mut wants_continue = false;
+        // A first request may be the only one.
+        let repeats = self.requests > 0;
         loop {
-            match self.parser.advance(ctx.policy, self.trusted, input) {
+            let repeat = repeats.then(|| ctx.repeats.of(index));
+            match self.parser.advance_repeated(ctx.policy, self.trusted, repeat, input) {
                 Ok(ParseEvent::NeedMore) => break,
                 Ok(ParseEvent::Head(head)) => {
                     if matches!(head.body(), BodyKind::Length(length) if length > ctx.config.body_bytes_max) {
@@ -240,7 +244,7 @@ impl Conn {
     }
 
     /// Takes the first bytes of a connection. They start the clock of the first request's head.
-    fn feed_proxy_header(&mut self, ctx: &FeedContext<'_>, index: u32, mut input: &[u8]) -> FeedOutcome {
+    fn feed_proxy_header(&mut self, ctx: &mut FeedContext<'_>, index: u32, mut input: &[u8]) -> FeedOutcome {
         let mut reader = self.ext.as_mut().and_then(|ext| ext.proxy_header.take()).unwrap_or_default();
         let allowed = self.proxy_state == ProxyHeaderState::Allowed;
         match reader.advance(ctx.config.proxy_protocol, allowed, &mut input) {

@@ -72,8 +72,8 @@ pub(crate) enum OutProgress {
 impl ConnIo<'_> {
     /// Gives bytes that have arrived to their connection: the one entrance. `end`: no more will come.
     pub(crate) fn bytes_in(&mut self, id: ConnId, bytes: BytesIn<'_>, end: bool) {
-        let Self { conns, driver, turn, setup, .. } = self;
-        let ctx = feed_context(turn, setup, conns.held_bytes());
+        let Self { conns, driver, memory, turn, setup, .. } = self;
+        let mut ctx = feed_context(turn, setup, memory, conns.held_bytes());
         let Some(conn) = conns.get(id) else {
             if let BytesIn::Lent(buf) = bytes {
                 driver.release(buf);
@@ -84,7 +84,7 @@ impl ConnIo<'_> {
             BytesIn::Lent(buf) => driver.buffer(buf),
             BytesIn::Own(data) => data,
         };
-        let outcome = conn.bytes_in(&ctx, id.index, data);
+        let outcome = conn.bytes_in(&mut ctx, id.index, data);
         if let BytesIn::Lent(buf) = bytes {
             driver.release(buf);
         }
@@ -151,10 +151,10 @@ impl ConnIo<'_> {
 
     /// Takes input of the next request from what is held of it.
     pub(crate) fn feed_pending(&mut self, id: ConnId) {
-        let Self { conns, turn, setup, .. } = self;
-        let ctx = feed_context(turn, setup, conns.held_bytes());
+        let Self { conns, memory, turn, setup, .. } = self;
+        let mut ctx = feed_context(turn, setup, memory, conns.held_bytes());
         let Some(conn) = conns.get(id) else { return };
-        let outcome = conn.feed_pending(&ctx, id.index);
+        let outcome = conn.feed_pending(&mut ctx, id.index);
         let (reception, change) = (conn.reception(), conn.recount());
         self.conns.count_bytes(change);
         self.after_bytes(id, outcome, reception);
@@ -285,10 +285,16 @@ impl ConnIo<'_> {
 }
 
 /// Returns the surroundings of a connection that is fed now, while requests hold so many bytes.
-fn feed_context<'a>(turn: &Turn, setup: &'a WorkerSetup, held_bytes: usize) -> FeedContext<'a> {
+fn feed_context<'a>(
+    turn: &Turn,
+    setup: &'a WorkerSetup,
+    memory: &'a mut Memory,
+    held_bytes: usize,
+) -> FeedContext<'a> {
     FeedContext {
         held_bytes,
         policy: &setup.policy,
+        repeats: &mut memory.repeats,
         config: &setup.config,
         keep_alive: setup.keeps_alive(),
         now: turn.now(),
