@@ -172,6 +172,8 @@ def test_a_broken_reload_is_not_noticed(launch, workdir, broken):
     server = launch("chosen:app", workdir=workdir, config=config, deaths=True)
     with loaded(server) as load:
         old = server.wait_workers(WORKERS)
+        # Who has not read the application yet would read the broken one, at its own start.
+        wait_answers(server, old)
         before = (workdir / name).read_text()
         (workdir / name).write_text(text)
         server.kill(signal.SIGHUP)
