@@ -25,6 +25,7 @@ from stand_ins import Environment, Start
 
 AGENTS = os.environ.get("RGUNICORN_AGENTS")
 pytestmark = [
+    pytest.mark.one_driver,
     pytest.mark.no_flavour,
     pytest.mark.own(reason="each test starts the servers that it needs"),
     pytest.mark.skipif(AGENTS is None, reason="the agents are not installed (ci/check.sh --only agents)"),
