@@ -69,7 +69,9 @@ impl FileWatch {
         let until = clock::now().after(time);
         loop {
             let left = until.since(clock::now());
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            // Whole milliseconds, and not fewer than are left.
+            let rounded = left.saturating_add(Duration::from_nanos(999_999));
+            let timeout = PollTimeout::try_from(rounded).unwrap_or(PollTimeout::MAX);
             let ready = poll(&mut [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)], timeout);
             if left.is_zero() || !ready.is_ok_and(|count| count > 0) {
                 return;
