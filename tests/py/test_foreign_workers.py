@@ -23,7 +23,8 @@ REFUSED = r"Reload (failed|given up)"
 @every_class
 def test_it_serves_and_ends(launch, case):
     server = start(launch, case, "-w", "2")
-    assert answer(server) in server.wait_workers(2)
+    # Tornado's class forgets a stop that comes before its loop.
+    wait_answers(server, server.wait_workers(2))
     body = bytes(range(256)) * 400
     with server.client() as client:
         client.send(request("/echo", method="POST", body=body))
