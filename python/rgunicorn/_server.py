@@ -7,6 +7,7 @@ process where Gunicorn runs it; what a hook raises goes back to the native modul
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -14,10 +15,10 @@ import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from rgunicorn._names import Unused, refuse
+from rgunicorn._names import Names, Unused, refuse
 from rgunicorn.app.wsgiapp import WSGIApplication
 from rgunicorn.sock import BaseSocket, listener
-from rgunicorn.workers import Worker
+from rgunicorn.workers import GeventWorker, Worker
 
 if TYPE_CHECKING:
     from rgunicorn._rgunicorn import WorkerHandle
@@ -28,6 +29,8 @@ class App(WSGIApplication):
     """`worker.app` and `server.app` of a server that was started by its command line, which is read already."""
 
     def __init__(self, cfg: Config, uri: str | None) -> None:
+        # Gunicorn's command line is in there: agents hook that module, and wrap what its class loads.
+        importlib.import_module("gunicorn.app.wsgiapp")
         self.app_uri = uri
         self._read = cfg
         super().__init__()
@@ -138,6 +141,9 @@ class Server:
 
             self._worker_cfg = _foreign.config_of(self.cfg)
             _foreign.check(self.worker_class, self._worker_cfg, self.log)
+        elif issubclass(self.worker_class, GeventWorker) and isinstance(sys.modules.get("gunicorn"), Names):
+            # Agents tell the type of a worker by the modules that are loaded.
+            importlib.import_module("gunicorn.workers.ggevent")
 
     def _take_wanted(self) -> int | None:
         wanted, self._wanted = self._wanted, None
