@@ -131,3 +131,7 @@ def test_the_worker_type_can_be_told_by_its_module(launch_gevent):
     server.get("/hello")
     assert server.terminate() == 0
     assert [record["dispatcher"] for record in records(server)] == ["gunicorn (gevent)"]
+
+
+def test_an_agent_may_have_imported_gunicorn(launch):
+    assert_counted(begin(launch, AGENT_IMPORTS="gunicorn.glogging"))

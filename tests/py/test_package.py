@@ -18,6 +18,7 @@ ROOT = Path(rgunicorn.__file__).parent
 LATE = {
     ("rgunicorn.app.base", "rgunicorn.debug"): "only the setting `spew` needs it",
     ("rgunicorn.config", "rgunicorn._foreign"): "only servers with a worker class of others need it",
+    ("rgunicorn.__main__", "rgunicorn.compat"): "it changes what `gunicorn` is where it is imported",
     ("rgunicorn._server", "rgunicorn._foreign"): "only servers with a worker class of others need it",
 }
 
