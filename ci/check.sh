@@ -325,7 +325,6 @@ step normal suite-gunicorn 'requirements services' "the suite on the real Gunico
 step normal suite-torture 'requirements wheel services' "black-box suite on io_uring with tiny queues and two buffers" torture
 
 step normal corpus 'requirements wheel' "the corpus cut at every byte on io_uring" corpus_cuts rgunicorn-uring
-step normal stand-in 'requirements wheel' "mlflow and functions-framework start rgunicorn for Gunicorn" stand_in
 step normal foreign 'requirements wheel services' "requests and suites of others, and other servers beside this one" \
     script foreign
 step normal release-wheel requirements "the wheel builds as users get it (profile release)" release_wheel
@@ -336,6 +335,7 @@ step long gevent-baseline 'requirements wheel' "all of gevent's own tests on its
 step long gevent-all-uring gevent-baseline "all of gevent's own tests on io_uring, by that" gevent_all uring
 step long gevent-all-epoll gevent-baseline "all of gevent's own tests on epoll, by that" gevent_all epoll
 step long calls '' "calls into the reactor and borrows per request, none above bench/calls.toml" calls
+step long stand-in 'requirements wheel' "mlflow and functions-framework start rgunicorn for Gunicorn" stand_in
 step long agents 'requirements wheel' "what monitoring agents count is what they count under Gunicorn" agents
 step long corpus-all 'requirements wheel' "the corpus cut at every byte on epoll and in threads" \
     corpus_cuts rgunicorn-epoll,rgunicorn-threads-uring,rgunicorn-threads-epoll
