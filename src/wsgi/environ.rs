@@ -10,12 +10,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::py::{latin1, set_default};
-use rgunicorn_http::proxy;
-use rgunicorn_http::{
-    HttpError, Repeats, RequestHead, Scheme, Version, percent_decode_path, trim_script_name,
-};
+use rgunicorn_http::{HttpError, RequestHead, Scheme, Version, percent_decode_path, trim_script_name};
 use rgunicorn_io::driver::PeerAddr;
 use rgunicorn_server::worker::Request;
+
+use super::known_environs::{KnownEnviron, KnownEnvirons};
 
 /// Header names remembered. Clients choose the names, so the cache is bounded; real traffic uses a few dozen.
 const CACHED_NAMES_MAX: usize = 512;
@@ -94,10 +93,9 @@ pub(super) struct EnvironFactory {
     names: RefCell<NameMap>,
     /// The texts of the last peers, by port.
     peers: RefCell<Vec<Option<PeerTexts>>>,
-    /// Templates that have the fields of a section that comes again, by its place.
-    sections: RefCell<Vec<Option<SectionTemplate>>>,
-    /// How many there are; all of the present edition.
-    sections_count: Cell<usize>,
+    /// Templates of field sections and of heads that come again; all of the present edition.
+    sections: KnownEnvirons,
+    heads: KnownEnvirons,
     /// The edition at the last request.
     edition_seen: Cell<u32>,
 }
@@ -117,8 +115,8 @@ impl EnvironFactory {
             script_name: trim_script_name(facts.script_name.as_bytes()).to_vec(),
             names: RefCell::default(),
             peers: RefCell::new((0..CACHED_PEERS).map(|_| None).collect()),
-            sections: RefCell::default(),
-            sections_count: Cell::new(0),
+            sections: KnownEnvirons::default(),
+            heads: KnownEnvirons::default(),
             edition_seen: Cell::new(0),
         })
     }
@@ -135,7 +133,39 @@ impl EnvironFactory {
         let edition = self.edition();
         let head = &request.head;
         let listener = usize::from(request.listener).min(self.templates.len().saturating_sub(1));
-        let environ = self.with_headers(py, head, listener)?;
+        // Where each request changes the templates, because the application keeps their objects, it is not worth it.
+        let is_steady = self.edition_seen.replace(edition) == edition;
+        let whole = if is_steady { head.whole() } else { 0 };
+        if whole != 0
+            && let Some((environ, peer)) = self.heads.copy(py, whole, listener)?
+        {
+            if peer != Some(request.peer) {
+                self.set_peer(&environ, request.peer)?;
+            }
+            set_proxy(&environ, request)?;
+            return Ok(NewEnviron { dict: environ, edition });
+        }
+        let section = if is_steady { head.section() } else { 0 };
+        let environ = self.with_headers(py, head, section, listener)?;
+        self.set_request_line(&environ, head)?;
+        if let ListenerName::Unix { path } = &self.listeners[listener] {
+            set_unix_server(py, &environ, head, path)?;
+        }
+        self.set_peer(&environ, request.peer)?;
+        if whole != 0 {
+            let peer = Some(request.peer);
+            self.keep(
+                &self.heads,
+                edition,
+                KnownEnviron { stamp: whole, listener, peer, environ: environ.copy()?.unbind() },
+            );
+        }
+        set_proxy(&environ, request)?;
+        Ok(NewEnviron { dict: environ, edition })
+    }
+
+    fn set_request_line(&self, environ: &Bound<'_, PyDict>, head: &RequestHead) -> Result<(), BuildError> {
+        let py = environ.py();
         // The templates have the most frequent values already.
         if head.method() != USUAL_METHOD.as_bytes() {
             environ.set_item(intern!(py, "REQUEST_METHOD"), method(py, head.method())?)?;
@@ -154,15 +184,7 @@ impl EnvironFactory {
         if let Some(host) = head.absolute_host() {
             environ.set_item(intern!(py, "HTTP_HOST"), latin1(py, host)?)?;
         }
-        self.set_peer(&environ, request.peer)?;
-        if let Some(header) = &request.proxied {
-            set_proxy(py, &environ, header)?;
-        }
-        if let ListenerName::Unix { path } = &self.listeners[listener] {
-            set_unix_server(py, &environ, head, path)?;
-        }
-        self.set_path(&environ, head, &target)?;
-        Ok(NewEnviron { dict: environ, edition })
+        self.set_path(environ, head, &target)
     }
 
     fn set_path(
@@ -191,52 +213,38 @@ impl EnvironFactory {
         Ok(())
     }
 
-    /// Copies the template of a listener and sets what the fields say.
+    /// Copies the template of a listener and sets what the fields say. `section`: their stamp, or 0.
     fn with_headers<'py>(
         &self,
         py: Python<'py>,
         head: &RequestHead,
+        section: usize,
         listener: usize,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let template = self.templates[listener].bind(py);
-        let (section, edition) = (head.section(), self.edition());
-        let place = section % Repeats::places();
-        // Where each request changes the templates, because the application keeps their objects, it is not worth it.
-        let is_steady = self.edition_seen.replace(edition) == edition;
-        // Nor where the value of Host is that of the target.
-        if section == 0 || !is_steady || head.absolute_host().is_some() {
-            let environ = template.copy()?;
-            self.set_headers(py, &environ, head)?;
+        let (template, edition) = (self.templates[listener].bind(py), self.edition());
+        // The value of Host may be that of the target.
+        let section = if head.absolute_host().is_some() { 0 } else { section };
+        if section != 0
+            && let Some((environ, _)) = self.sections.copy(py, section, listener)?
+        {
             return Ok(environ);
         }
-        let known = self.sections.borrow().get(place).and_then(Option::as_ref).and_then(|known| {
-            (known.section == section && known.listener == listener).then(|| known.environ.clone_ref(py))
-        });
-        if let Some(known) = known {
-            return known.bind(py).copy();
-        }
-        let filled = template.copy()?;
-        self.set_headers(py, &filled, head)?;
-        let environ = filled.copy()?;
-        // A copy may run finalizers, and those other requests: it is perhaps of templates that are no more.
-        if self.edition() == edition {
-            self.keep(SectionTemplate { section, listener, environ: filled.unbind() }, place);
+        let environ = template.copy()?;
+        self.set_headers(py, &environ, head)?;
+        if section != 0 {
+            let known =
+                KnownEnviron { stamp: section, listener, peer: None, environ: environ.copy()?.unbind() };
+            self.keep(&self.sections, edition, known);
         }
         Ok(environ)
     }
 
-    fn keep(&self, template: SectionTemplate, place: usize) {
-        let former = {
-            let mut sections = self.sections.borrow_mut();
-            if sections.is_empty() {
-                sections.resize_with(Repeats::places(), || None);
-            }
-            sections[place].replace(template)
-        };
-        if former.is_none() {
-            self.sections_count.set(self.sections_count.get() + 1);
+    /// Keeps a template that was made of those of `edition`. A copy may run finalizers, and those other requests: it is
+    /// perhaps of templates that are no more.
+    fn keep(&self, among: &KnownEnvirons, edition: u32, known: KnownEnviron) {
+        if self.edition() == edition {
+            among.keep(known);
         }
-        drop(former);
     }
 
     fn set_headers<'py>(
@@ -332,17 +340,16 @@ impl EnvironFactory {
     ) -> PyResult<()> {
         let done = self.templates.iter().try_for_each(|template| set(template.bind(py)));
         // Not before: an environ that is copied meanwhile may still have the former objects, and so may a template of a
-        // section.
+        // head.
         self.edition.set(self.edition().wrapping_add(1));
-        self.sections_count.set(0);
-        let sections = self.sections.take();
-        drop(sections);
+        self.sections.clear();
+        self.heads.clear();
         done
     }
 
     /// Returns how many templates hold the objects that are put into them.
     pub(super) fn templates_count(&self) -> usize {
-        self.templates.len() + self.sections_count.get()
+        self.templates.len() + self.sections.count() + self.heads.count()
     }
 
     /// Returns how often the templates have got other objects.
@@ -356,13 +363,6 @@ struct PeerTexts {
     peer: PeerAddr,
     address: Py<PyString>,
     port: Option<Py<PyString>>,
-}
-
-/// A template of a listener with the fields of a section.
-struct SectionTemplate {
-    section: usize,
-    listener: usize,
-    environ: Py<PyDict>,
 }
 
 /// FNV-1a, for header names: they are short, and an attacker's can only slow down a table of
@@ -456,7 +456,9 @@ fn protocol<'py>(py: Python<'py>, head: &RequestHead) -> PyResult<Bound<'py, PyS
 
 /// Sets the facts of a PROXY header. Without addresses the peer is the client, and its other end is not
 /// known.
-fn set_proxy(py: Python<'_>, environ: &Bound<'_, PyDict>, header: &proxy::ProxyHeader) -> PyResult<()> {
+fn set_proxy(environ: &Bound<'_, PyDict>, request: &Request) -> PyResult<()> {
+    let py = environ.py();
+    let Some(header) = &request.proxied else { return Ok(()) };
     environ.set_item(intern!(py, "PROXY_PROTOCOL"), header.protocol.name())?;
     if let Some(addresses) = header.addresses {
         environ.set_item(intern!(py, "PROXY_ADDR"), addresses.destination.ip().to_string())?;

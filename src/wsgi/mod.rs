@@ -25,6 +25,7 @@ mod hints;
 mod hooks;
 mod in_progress;
 mod input;
+mod known_environs;
 mod load;
 mod log_line;
 mod remote;

@@ -95,6 +95,47 @@ def test_pipelined_heads(server):
                 assert environ(client.response())[0] == alone(server, target, HEADS[name])
 
 
+def test_many_connections_with_the_same_head(server):
+    """More than there are places to remember heads: some share one, and each has a port of its own."""
+    clients = [server.client() for _ in range(100)]
+    try:
+        for _ in range(8):
+            for client in clients:
+                _, port = environ(client.get("/environ", headers=BROWSER))
+                assert port == str(client.sock.getsockname()[1])
+    finally:
+        for client in clients:
+            client.close()
+
+
+PROXIED = "PROXY_PROTOCOL", "PROXY_ADDR", "PROXY_PORT"
+
+
+@pytest.mark.own(reason="Gunicorn's gthread forgets a PROXY header after the first request")
+def test_the_same_head_behind_proxies(launch):
+    """The same place may be another client's, or none's that came through a proxy."""
+    server = launch("http_app:app", "--proxy-protocol", "--proxy-allow-from", "*")
+    for number in range(1, 4):
+        with server.client() as client:
+            client.send(f"PROXY TCP4 198.51.100.{number} 203.0.113.9 {number} 2000\r\n".encode())
+            for _ in range(8):
+                found, port = environ(client.get("/environ", headers=BROWSER))
+                assert (found["REMOTE_ADDR"], port) == (f"198.51.100.{number}", str(number))
+                assert [found[key] for key in PROXIED] == ["TCP4", "203.0.113.9", "2000"]
+
+
+def test_the_same_head_over_a_unix_socket(launch):
+    server = launch("http_app:app", bind="unix:server.sock")
+    with server.client() as client:
+        first = json.loads(client.get("/environ", headers=BROWSER).body)
+        assert first["SERVER_NAME"] == "example.test"
+        for _ in range(8):
+            found = json.loads(client.get("/environ", headers=BROWSER).body)
+            assert [
+                found.get(key) for key in ("REMOTE_ADDR", "REMOTE_PORT", "SERVER_NAME", "SERVER_PORT", "PATH_INFO")
+            ] == [first.get(key) for key in ("REMOTE_ADDR", "REMOTE_PORT", "SERVER_NAME", "SERVER_PORT", "PATH_INFO")]
+
+
 def test_many_connections_with_different_fields(server):
     """More than there are places to remember them."""
     clients = [server.client() for _ in range(100)]

@@ -6,8 +6,8 @@ use super::block::{Block, FIELDS_ON_STACK, FieldCheck, Fields, rewrite};
 use super::error::HttpError;
 use super::line::RequestLine;
 use super::policy::{HeadLimits, Policy};
-use super::repeat::Repeat;
 use super::rules::{BodyKind, HeadFacts, Scheme};
+use super::section::SectionRepeat;
 use super::target;
 use super::version::Version;
 
@@ -29,6 +29,8 @@ pub struct RequestHead {
     facts: HeadFacts,
     /// See [`RequestHead::section`].
     section: usize,
+    /// See [`RequestHead::whole`].
+    whole: usize,
 }
 
 impl RequestHead {
@@ -39,14 +41,14 @@ impl RequestHead {
         policy: &Policy,
         trusted: bool,
         input: &[u8],
-        repeat: Option<&mut Repeat>,
+        sections: Option<&mut SectionRepeat>,
     ) -> Option<Self> {
         if policy.rewrites() {
             return None;
         }
         let line_end = memchr::memchr(b'\n', input)?;
         let mut scratch = [httparse::EMPTY_HEADER; FIELDS_ON_STACK];
-        Self::parse(policy, trusted, input, line_end, &mut scratch, repeat).ok()
+        Self::parse(policy, trusted, input, line_end, &mut scratch, sections).ok()
     }
 
     /// Reads a head of which the scanner has found that it is complete and has `fields` field lines.
@@ -108,7 +110,7 @@ impl RequestHead {
         text: &'a [u8],
         line_end: usize,
         scratch: &mut [httparse::Header<'a>],
-        mut repeat: Option<&mut Repeat>,
+        mut sections: Option<&mut SectionRepeat>,
     ) -> Result<Self, HttpError> {
         let line = text[..line_end].strip_suffix(b"\r").ok_or(HttpError::BareLineFeed)?;
         if line.len() > policy.limits.request_line_bytes_max {
@@ -119,7 +121,7 @@ impl RequestHead {
         let target_start = method_len + 1;
         let parts = target::split(&line[target_start..target_start + target_len])?;
         let fields_at = line_end + 1;
-        let known = repeat.as_deref().and_then(|repeat| repeat.find(trusted, &text[fields_at..]));
+        let known = sections.as_deref().and_then(|sections| sections.find(trusted, &text[fields_at..]));
         let (mut block, facts, section) = if let Some(known) = known {
             let text = &text[..fields_at + known.text_len()];
             (Block::known(text, known.spans(fields_at)), known.facts, known.stamp)
@@ -128,8 +130,8 @@ impl RequestHead {
             let mut facts = HeadFacts::default();
             let judge = |field: FieldCheck<'_>| facts.field(field, policy, trusted);
             let block = Block::parse(text, fields_at, scratch, &limits, judge)?;
-            if let Some(repeat) = &mut repeat {
-                repeat.see(trusted, block.text(), fields_at, block.spans(), facts);
+            if let Some(sections) = &mut sections {
+                sections.see(trusted, block.text(), fields_at, block.spans(), facts);
             }
             (block, facts, 0)
         };
@@ -160,7 +162,13 @@ impl RequestHead {
             body,
             facts,
             section: 0,
+            whole: 0,
         }
+    }
+
+    /// Returns it with a stamp for [`whole`](Self::whole).
+    pub(super) fn stamped(self, whole: usize) -> Self {
+        Self { whole, ..self }
     }
 
     fn slice(&self, (start, end): Span) -> &[u8] {
@@ -250,6 +258,13 @@ impl RequestHead {
     #[must_use]
     pub fn section(&self) -> usize {
         self.section
+    }
+
+    /// Returns the stamp of the whole head, if it is one of [`Repeats`](super::Repeats): heads with the same one are
+    /// equal. 0: nothing is known.
+    #[must_use]
+    pub fn whole(&self) -> usize {
+        self.whole
     }
 
     /// Returns the value of the first field of this name, whatever the case.

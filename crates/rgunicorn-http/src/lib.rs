@@ -15,7 +15,7 @@
 //!   authority host and port, wherever a request names them
 //!   block     field section -> owned bytes with spans      rules    the meaning of each field for framing
 //!   head      the finished request head with its getters   chunk    the chunk-size line, byte by byte
-//!   repeat    field sections that come again
+//!   repeat    heads that come again (section: their fields)
 //! response  the application's status and headers -> head   framing  the body behind the head
 //! answer    error pages and interim responses              date     the Date value, made once a second
 //! error     the party at fault, and the answer             chars    byte classes under their grammar
@@ -28,8 +28,9 @@
 //! ```text
 //! 2 crate       this file
 //! 1 connection  parser -> head, repeat, scan, chunk, block, rules, policy, error, tight
-//! 1 head        head -> repeat, line, block, rules, target, policy, error, version
-//! 1 repeats     repeat -> block, rules
+//! 1 repeats     repeat -> head, section, policy
+//! 1 head        head -> section, line, block, rules, target, policy, error, version
+//! 1 sections    section -> block, rules
 //! 1 framing     rules -> block
 //! 1 lines       scan -> line
 //! 1 hosts       line, rules, target -> authority
@@ -61,6 +62,7 @@ mod repeat;
 mod response;
 mod rules;
 mod scan;
+mod section;
 mod target;
 mod tight;
 mod version;

@@ -120,7 +120,7 @@ impl RequestParser {
         self.advance_repeated(policy, trusted, None, input)
     }
 
-    /// Does the same, and knows heads again that have the fields of one before. `repeat`: the place of the connection
+    /// Does the same, and knows heads again, or the fields of one before. `repeat`: the place of the connection
     /// among the worker's.
     ///
     /// # Errors
@@ -283,7 +283,11 @@ impl RequestParser {
             self.phase = ParsePhase::Idle { blank: true };
             return Ok(None);
         }
-        if let Some(head) = RequestHead::parse_fast(policy, trusted, input, repeat) {
+        let head = match repeat {
+            Some(repeat) => repeat.parse(policy, trusted, input),
+            None => RequestHead::parse_fast(policy, trusted, input, None),
+        };
+        if let Some(head) = head {
             *input = &input[head.wire_len()..];
             return Ok(Some(self.start_body(head)));
         }

@@ -1,35 +1,37 @@
-//! Field sections that come again. A client that keeps its connection sends the same fields with each request, nearly
-//! byte for byte; a section that equals one that was read before means what that one means.
+//! Heads that come again. A client that keeps its connection sends the same fields with each request, nearly byte for
+//! byte; a section of fields that equals one that was read before means what that one means. A client that polls sends
+//! the whole head again.
 //!
-//! What is kept is the section's text to the empty line, its spans and its facts. A head is read by it only if its
-//! bytes are the same and the peer is trusted as that one was; the request line is read each time. The policy is that
-//! of the worker, which never changes.
+//! What is kept is the section's text to the empty line, its spans and its facts (`section`), and a whole head. A head
+//! is read by them only if its bytes are the same and the peer is trusted as that one was. The policy is that of the
+//! worker, which never changes.
 
-use super::block::{SPAN_BYTES, shifted};
-use super::rules::HeadFacts;
+use super::head::RequestHead;
+use super::policy::Policy;
+use super::section::{SECTION_BYTES_MAX, SectionRepeat, mark};
 
-/// Places for sections. Connections share them by their numbers, so that a section of many clients is found by all.
+/// Places for sections and heads. Connections share them by their numbers, so that what many clients send alike is
+/// found by all.
 const PLACES: usize = 64;
-/// The longest section that is kept: a browser's, with its cookies.
-const SECTION_BYTES_MAX: usize = 4096;
 
-/// The field sections that a worker remembers.
+/// The field sections and heads that a worker remembers.
 pub struct Repeats(Box<[Repeat]>);
 
 impl Repeats {
     /// Makes the places, all empty.
     #[must_use]
     pub fn new() -> Self {
-        Self((0..PLACES).map(|place| Repeat { place, seen: 0, count: 0, known: None }).collect())
+        Self((0..PLACES).map(Repeat::new).collect())
     }
 
-    /// Returns how many places there are: a [stamp](super::RequestHead::section) modulo this is a section's place.
+    /// Returns how many places there are: a stamp ([of a section](RequestHead::section), [of a
+    /// head](RequestHead::whole)) modulo this is its place.
     #[must_use]
     pub fn places() -> usize {
         PLACES
     }
 
-    /// Returns the place for the sections of the connection with this number.
+    /// Returns the place for the heads of the connection with this number.
     pub fn of(&mut self, connection: u32) -> &mut Repeat {
         &mut self.0[connection as usize % PLACES]
     }
@@ -41,84 +43,55 @@ impl Default for Repeats {
     }
 }
 
-/// The place for one section.
+/// The place for one section, and for one head.
 pub struct Repeat {
-    place: usize,
-    /// The mark of the section that was seen last: it is kept when it is seen again.
+    section: SectionRepeat,
+    /// The mark of the head that was seen last, among those with a known section: it is kept when it is seen again.
     seen: u64,
-    /// How many sections were kept here.
-    count: usize,
-    known: Option<Box<KnownSection>>,
+    next_stamp: usize,
+    known: Option<Box<KnownHead>>,
 }
 
-/// A section that was read.
-pub(super) struct KnownSection {
+/// A head that was read.
+struct KnownHead {
     trusted: bool,
-    text: Box<[u8]>,
-    /// Relative to the section's beginning.
-    spans: Box<[[u8; SPAN_BYTES]]>,
-    pub(super) facts: HeadFacts,
-    /// Names the section: no other one of this worker has it. Never 0.
-    pub(super) stamp: usize,
-}
-
-impl KnownSection {
-    pub(super) fn text_len(&self) -> usize {
-        self.text.len()
-    }
-
-    /// Returns the spans, in a text in which the section begins at `start`.
-    pub(super) fn spans(&self, start: usize) -> impl ExactSizeIterator<Item = [u8; SPAN_BYTES]> {
-        self.spans.iter().map(move |span| shifted(span, start as u32))
-    }
+    head: RequestHead,
 }
 
 impl Repeat {
-    /// Returns the section with which `input` begins, if it is known.
-    pub(super) fn find(&self, trusted: bool, input: &[u8]) -> Option<&KnownSection> {
-        let known = self.known.as_deref().filter(|known| known.trusted == trusted)?;
-        input.starts_with(&known.text).then_some(known)
+    fn new(place: usize) -> Self {
+        // No stamp is 0.
+        let first = PLACES + place;
+        Self { section: SectionRepeat::new(first, PLACES), seen: 0, next_stamp: first, known: None }
     }
 
-    /// Sees a section that was not known, and keeps it if it is the second time in a row. `start`: where it begins in
-    /// the head's text, to which `spans` belong.
-    pub(super) fn see(
-        &mut self,
-        trusted: bool,
-        text: &[u8],
-        start: usize,
-        spans: &[[u8; SPAN_BYTES]],
-        facts: HeadFacts,
-    ) {
-        let section = &text[start..];
-        if spans.is_empty() || section.len() > SECTION_BYTES_MAX {
-            return;
+    /// Tries to read a whole head from the front of `input`, as [`RequestHead::parse_fast`] does, by what is known.
+    pub(super) fn parse(&mut self, policy: &Policy, trusted: bool, input: &[u8]) -> Option<RequestHead> {
+        if let Some(known) = &self.known
+            && known.trusted == trusted
+            && input.starts_with(known.head.text())
+        {
+            return Some(known.head.clone());
         }
-        let mark = mark(section);
-        if std::mem::replace(&mut self.seen, mark) != mark {
-            return;
+        let head = RequestHead::parse_fast(policy, trusted, input, Some(&mut self.section))?;
+        if head.section() != 0 {
+            self.see(trusted, input, &head);
         }
-        self.count += 1;
-        self.known = Some(Box::new(KnownSection {
-            trusted,
-            text: section.into(),
-            spans: spans.iter().map(|span| shifted(span, (start as u32).wrapping_neg())).collect(),
-            facts,
-            stamp: self.count * PLACES + self.place,
-        }));
+        Some(head)
     }
-}
 
-/// Returns a mark by which a section is told from most others: its length, and samples of its bytes. No more hangs on
-/// it than whether a section is worth to be kept.
-fn mark(section: &[u8]) -> u64 {
-    let sample = |at: usize| {
-        let bytes = section.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
-        u64::from_le_bytes(bytes)
-    };
-    let len = section.len();
-    let samples = [len / 4, len / 2, len / 4 * 3, len.saturating_sub(12)].map(sample);
-    samples
-        .iter()
-        .fold(len as u64, |mark, sample| (mark ^ sample).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
+    /// Sees a head that was not known, and keeps it if it is the second time in a row.
+    fn see(&mut self, trusted: bool, input: &[u8], head: &RequestHead) {
+        let text = head.text();
+        // What a policy has changed does not come again as it is.
+        if text.len() > SECTION_BYTES_MAX || !input.starts_with(text) {
+            return;
+        }
+        let mark = mark(text);
+        if std::mem::replace(&mut self.seen, mark) == mark {
+            let head = head.clone().stamped(self.next_stamp);
+            self.next_stamp += PLACES;
+            self.known = Some(Box::new(KnownHead { trusted, head }));
+        }
+    }
 }
