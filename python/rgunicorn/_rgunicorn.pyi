@@ -159,9 +159,9 @@ class EarlyHints:
 
 @final
 class StartResponse:
-    """The ``start_response`` of one request."""
+    """What the ``start_response`` of one request is a method of."""
 
-    def __call__(
+    def start_response(
         self,
         status: str,
         headers: list[tuple[str, str]],

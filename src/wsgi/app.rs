@@ -21,10 +21,12 @@ use rgunicorn_server::worker::{Body, ExitStatus, Request, RequestId};
 
 use super::environ::{BuildError, EnvironFactory, NewEnviron, ServerFacts};
 use super::exchange::{Exchange, ExchangeState, Makers, RequestObjects, SpareObjects};
+use super::field_cache::FieldCache;
 use super::file_wrapper::FileWrapper;
 use super::hooks::RequestHooks;
 use super::input::Input;
 use super::responder::{Responder, WorkerFacts};
+use super::response::install_start;
 use super::socket::SocketFactory;
 
 /// The application that requests are given to. Another one takes its place by an assignment to `worker.wsgi`, which all
@@ -117,6 +119,7 @@ impl WsgiApp {
         worker: WorkerFacts,
         responder: Rc<dyn Responder>,
     ) -> PyResult<Self> {
+        install_start(py)?;
         let constants = config.constants.bind(py).copy()?;
         constants.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
         constants.set_item("wsgi.input", Py::new(py, Input::new(Body::Empty))?)?;
@@ -125,6 +128,7 @@ impl WsgiApp {
             makers: Makers {
                 environs: EnvironFactory::new(&config.facts, &constants)?,
                 sockets: SocketFactory::new(py)?,
+                fields: Arc::new(FieldCache::new()),
             },
             spare: SpareObjects::new(),
             parked: RefCell::default(),

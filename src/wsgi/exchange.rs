@@ -15,6 +15,7 @@ use crate::py::is_referenced;
 
 use super::client::ClientDisconnected;
 use super::environ::{EnvironFactory, NewEnviron};
+use super::field_cache::FieldCache;
 use super::hints::EarlyHints;
 use super::input::Input;
 use super::response::{StartResponse, Write};
@@ -64,7 +65,9 @@ pub(super) enum ExchangeState {
 /// The objects that one request's application meets beside its environ and input.
 pub(super) struct RequestObjects {
     pub(super) shared: Arc<RequestShared>,
-    pub(super) start_response: Py<StartResponse>,
+    start: Py<StartResponse>,
+    /// Its method, which the application gets.
+    pub(super) start_response: Py<PyAny>,
     pub(super) hints: Py<EarlyHints>,
     pub(super) client: Py<ClientDisconnected>,
     pub(super) socket: Py<PyAny>,
@@ -75,18 +78,21 @@ pub(super) struct RequestObjects {
 impl RequestObjects {
     fn new(
         py: Python<'_>,
-        sockets: &SocketFactory,
+        makers: &Makers,
         facts: ResponseFacts,
         mailbox: Option<Arc<Mailbox>>,
     ) -> PyResult<Self> {
         let shared = Arc::new(RequestShared::new(facts));
         let write = Py::new(py, Write::new(Arc::clone(&shared)))?;
         let handle = Py::new(py, RequestHandle::new(Arc::clone(&shared)))?;
+        let start = StartResponse::new(Arc::clone(&shared), write, Arc::clone(&makers.fields));
+        let start = Bound::new(py, start)?;
         Ok(Self {
-            start_response: Py::new(py, StartResponse::new(Arc::clone(&shared), write))?,
+            start_response: StartResponse::callable(&start)?,
+            start: start.unbind(),
             hints: Py::new(py, EarlyHints::new(Arc::clone(&shared)))?,
             client: Py::new(py, ClientDisconnected::new(Arc::clone(&shared), mailbox))?,
-            socket: sockets.make(py, &handle)?,
+            socket: makers.sockets.make(py, &handle)?,
             shared,
             in_templates: None,
         })
@@ -104,7 +110,8 @@ impl RequestObjects {
     fn are_unkept(&self, py: Python<'_>, templates: usize) -> bool {
         let count = 1 + if self.in_templates.is_some() { templates } else { 0 };
         is_referenced(self.start_response.bind(py), 1)
-            && self.start_response.get().owns_write(py)
+            && is_referenced(self.start.bind(py), 2)
+            && self.start.get().owns_write(py)
             && is_referenced(self.hints.bind(py), count)
             && is_referenced(self.client.bind(py), count)
             && is_referenced(self.socket.bind(py), count)
@@ -126,6 +133,7 @@ impl Drop for RequestObjects {
 pub(super) struct Makers {
     pub(super) environs: EnvironFactory,
     pub(super) sockets: SocketFactory,
+    pub(super) fields: Arc<FieldCache>,
 }
 
 /// Objects of requests that are over, if the application has kept none of them. One set is in the environ
@@ -159,7 +167,7 @@ impl SpareObjects {
         let spare = home.or_else(|| self.others.borrow_mut().pop());
         let mut objects = match spare {
             Some(objects) => objects,
-            None => RequestObjects::new(py, &makers.sockets, facts, mailbox())?,
+            None => RequestObjects::new(py, makers, facts, mailbox())?,
         };
         objects.shared.begin(py, id, facts);
         self.place(&mut objects, environ, &makers.environs)?;

@@ -18,6 +18,7 @@ mod direct;
 mod environ;
 mod errors;
 mod exchange;
+mod field_cache;
 mod file_wrapper;
 mod finish;
 mod greenlets;

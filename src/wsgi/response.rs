@@ -4,28 +4,39 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use rgunicorn_http::{ResponseError, ResponseHead};
 use rgunicorn_server::response::{Pieces, Response};
 use rgunicorn_server::worker::Flow;
 
-use crate::py::{is_referenced, native_bytes, pair};
+use crate::py::{Args, FastMethod, install_vectorcall_method, is_referenced, native_bytes, pair};
 
 use super::current;
+use super::field_cache::{FieldCache, Lookup};
 use super::responder::{Waited, send_pieces};
 use super::shared::RequestShared;
 
-/// The `start_response` callable of one request.
+/// The object whose method is the `start_response` of one request.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
 pub struct StartResponse {
     shared: Arc<RequestShared>,
     write: Py<Write>,
+    fields: Arc<FieldCache>,
 }
 
 impl StartResponse {
-    pub(super) fn new(shared: Arc<RequestShared>, write: Py<Write>) -> Self {
-        Self { shared, write }
+    pub(super) fn new(shared: Arc<RequestShared>, write: Py<Write>, fields: Arc<FieldCache>) -> Self {
+        Self { shared, write, fields }
+    }
+
+    /// Returns the callable that applications get.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub(super) fn callable(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Ok(this.getattr(Start::NAME)?.unbind())
     }
 
     /// Returns whether nothing else holds its `write`.
@@ -54,7 +65,7 @@ impl StartResponse {
 #[pymethods]
 impl StartResponse {
     #[pyo3(signature = (status, headers, exc_info=None))]
-    fn __call__<'py>(
+    fn start_response<'py>(
         &self,
         py: Python<'py>,
         status: &Bound<'py, PyAny>,
@@ -66,13 +77,61 @@ impl StartResponse {
         if started || exc_info.is_some() {
             self.check_start(exc_info, started, sent)?;
         }
+        self.start(py, status, headers)
+    }
+}
+
+impl StartResponse {
+    /// Takes the head of the response, in place of one that was there.
+    fn start<'py>(
+        &self,
+        py: Python<'py>,
+        status: &Bound<'py, PyAny>,
+        headers: &Bound<'py, PyAny>,
+    ) -> PyResult<Py<Write>> {
+        let response = &self.shared.response;
         // Taken out while Python may run (iterating `headers`); put back below.
         let mut head = response.with(py, Response::take_head);
         head.clear();
-        let filled = fill(&mut head, status, headers);
+        let filled = fill(&mut head, &self.fields, status, headers);
         response.with(py, |response| response.start(head, filled.is_ok()));
         filled.map(|()| self.write.clone_ref(py))
     }
+}
+
+/// The usual call, `start_response(status, headers)`, without the cost of pyo3's way in (`py/vectorcall.rs`).
+struct Start;
+
+impl FastMethod for Start {
+    type Class = StartResponse;
+    const NAME: &'static str = "start_response";
+
+    fn ordinary() -> &'static PyOnceLock<Py<PyAny>> {
+        static ORDINARY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        &ORDINARY
+    }
+
+    fn call<'py>(
+        this: &Bound<'py, StartResponse>,
+        args: Args<'_, 'py>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let (Some(status), Some(headers), None) = (args.get(0), args.get(1), args.get(2)) else {
+            return Ok(None);
+        };
+        let (py, me) = (this.py(), this.get());
+        if me.shared.response.with(py, |response| response.is_started()) {
+            return Ok(None);
+        }
+        Ok(Some(me.start(py, &status, &headers)?.into_bound(py).into_any()))
+    }
+}
+
+/// Installs the way of the usual call. Once in a process.
+///
+/// # Errors
+/// Those of changing the class.
+pub(super) fn install_start(py: Python<'_>) -> PyResult<()> {
+    install_vectorcall_method::<Start>(py)
 }
 
 /// Fills a response head with the application's status and headers.
@@ -80,17 +139,22 @@ impl StartResponse {
 /// # Errors
 /// `ValueError` for a status or header that is none, `TypeError` for one that is no text, and exceptions of
 /// iterating.
-fn fill(head: &mut ResponseHead, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+fn fill(
+    head: &mut ResponseHead,
+    fields: &FieldCache,
+    status: &Bound<'_, PyAny>,
+    headers: &Bound<'_, PyAny>,
+) -> PyResult<()> {
     head.status(&native_bytes(status)?).map_err(refuse)?;
     let mut add = |item: &Bound<'_, PyAny>| -> PyResult<()> {
         // A tuple keeps its items for as long as `item` keeps the tuple.
         if let Ok(tuple) = item.cast_exact::<PyTuple>()
             && let [name, value] = tuple.as_slice()
         {
-            return add_header(head, name, value);
+            return add_header(head, fields, name, value);
         }
         let (name, value) = pair(item)?;
-        add_header(head, &name, &value)
+        add_header(head, fields, &name, &value)
     };
     if let Ok(list) = headers.cast_exact::<PyList>() {
         // By index, for the list may change meanwhile.
@@ -104,8 +168,22 @@ fn fill(head: &mut ResponseHead, status: &Bound<'_, PyAny>, headers: &Bound<'_, 
     headers.try_iter()?.try_for_each(|item| add(&item?))
 }
 
-fn add_header(head: &mut ResponseHead, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-    head.header(&native_bytes(name)?, &native_bytes(value)?).map_err(refuse)
+fn add_header(
+    head: &mut ResponseHead,
+    fields: &FieldCache,
+    name: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    match fields.add(head, name, value) {
+        Lookup::Added(added) => added.map_err(refuse),
+        Lookup::Unknown { again } => {
+            head.header(&native_bytes(name)?, &native_bytes(value)?).map_err(refuse)?;
+            if again {
+                fields.keep(name, value);
+            }
+            Ok(())
+        }
+    }
 }
 
 fn refuse(error: ResponseError) -> PyErr {

@@ -112,25 +112,46 @@ impl ResponseHead {
         Ok(())
     }
 
+    /// Takes a header that was read before, as [`header`](Self::header) does.
+    ///
+    /// # Errors
+    /// `Content-Length` contradicts itself.
+    pub fn prepared(&mut self, field: &PreparedField) -> Result<(), ResponseError> {
+        match field.length {
+            None => self.lines.extend_from_slice(&field.line),
+            Some(length) if self.is_new_length(length)? => {
+                let line_start = self.lines.len();
+                self.lines.extend_from_slice(&field.line);
+                self.content_length = Some(ContentLength { length, line_start, line_end: self.lines.len() });
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
     fn push(&mut self, name: &[u8], value: &[u8]) {
         push_line(&mut self.lines, name, value);
     }
 
-    /// Takes the length of the body. Equal repetitions are sent once; others would let client and server
-    /// disagree about the end of the body.
     fn push_content_length(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseError> {
         let length = decimal(value).ok_or_else(|| ResponseError::ContentLength(value.to_vec()))?;
-        match self.content_length {
-            Some(known) if known.length == length => {}
-            Some(_) => return Err(ResponseError::ContentLength(value.to_vec())),
-            None => {
-                let line_start = self.lines.len();
-                self.push(name, value);
-                let line_end = self.lines.len();
-                self.content_length = Some(ContentLength { length, line_start, line_end });
-            }
+        if self.is_new_length(length)? {
+            let line_start = self.lines.len();
+            self.push(name, value);
+            self.content_length = Some(ContentLength { length, line_start, line_end: self.lines.len() });
         }
         Ok(())
+    }
+
+    /// Returns whether the length of the body was not known. Equal repetitions are sent once; others would let client
+    /// and server disagree about the end of the body.
+    fn is_new_length(&self, length: u64) -> Result<bool, ResponseError> {
+        match self.content_length {
+            Some(known) if known.length != length => {
+                Err(ResponseError::ContentLength(length.to_string().into_bytes()))
+            }
+            known => Ok(known.is_none()),
+        }
     }
 
     /// Returns the status code; 0 before [`status`](Self::status).
@@ -213,6 +234,26 @@ impl ResponseHead {
             None if facts.version > Version::HTTP_10 => Framing::chunked(keep_alive),
             None => Framing::close(),
         }
+    }
+}
+
+/// A header that was read once, as it is sent: what an application gives again costs a copy of its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreparedField {
+    /// With CRLF; empty for a header that the server sets itself.
+    line: Box<[u8]>,
+    /// Of `Content-Length`.
+    length: Option<u64>,
+}
+
+impl PreparedField {
+    /// Reads a header; `None` if it is not allowed, or means more than its line (`Connection: upgrade`).
+    #[must_use]
+    pub fn new(name: &[u8], value: &[u8]) -> Option<Self> {
+        let mut head = ResponseHead::new();
+        head.header(name, value).ok()?;
+        let length = head.content_length();
+        (!head.upgrade).then(|| Self { line: head.lines.into_boxed_slice(), length })
     }
 }
 

@@ -1,0 +1,98 @@
+//! Header fields that the application gives again: `("Content-Type", "text/plain")`, written down in its source, is the
+//! same two objects each time. A `str` does not change, so what was checked once need not be checked again.
+//!
+//! Found are objects, not texts: a place holds a reference to both, so that no other object can have their addresses.
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use rgunicorn_http::{PreparedField, ResponseError, ResponseHead};
+
+use crate::py::GilCell;
+
+/// Fields that are remembered, by their addresses: an application has a few dozen.
+const CACHED_FIELDS: usize = 64;
+/// The longest text that is: longer ones are hardly ever given twice.
+const TEXT_BYTES_MAX: usize = 128;
+
+/// The fields that applications of this process have given.
+pub(super) struct FieldCache(GilCell<Box<[FieldPlace]>>);
+
+/// The place for one field.
+#[derive(Default)]
+struct FieldPlace {
+    /// The addresses that were seen last: such a field is kept when they come again. No more hangs on them.
+    seen: (usize, usize),
+    known: Option<KnownField>,
+}
+
+struct KnownField {
+    name: Py<PyAny>,
+    value: Py<PyAny>,
+    field: PreparedField,
+}
+
+impl FieldCache {
+    pub(super) fn new() -> Self {
+        Self(GilCell::new((0..CACHED_FIELDS).map(|_| FieldPlace::default()).collect()))
+    }
+
+    /// Adds a field to a head if it is known.
+    pub(super) fn add(
+        &self,
+        head: &mut ResponseHead,
+        name: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> Lookup {
+        let addresses = (name.as_ptr() as usize, value.as_ptr() as usize);
+        self.0.with(name.py(), |places| {
+            let FieldPlace { seen, known } = &mut places[place_of(addresses.0, addresses.1)];
+            match known {
+                Some(known) if known.name.is(name) && known.value.is(value) => {
+                    Lookup::Added(head.prepared(&known.field))
+                }
+                _ => Lookup::Unknown { again: std::mem::replace(seen, addresses) == addresses },
+            }
+        })
+    }
+
+    /// Keeps a field that a head has accepted. Of anything but plain texts nothing is known.
+    #[cold]
+    pub(super) fn keep(&self, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) {
+        let py = name.py();
+        let (Some(name), Some(value)) = (plain(name), plain(value)) else { return };
+        let Some(field) = PreparedField::new(name.1, value.1) else { return };
+        let addresses = (name.0.as_ptr() as usize, value.0.as_ptr() as usize);
+        let known = KnownField {
+            name: name.0.clone().into_any().unbind(),
+            value: value.0.clone().into_any().unbind(),
+            field,
+        };
+        let before =
+            self.0.with(py, |places| places[place_of(addresses.0, addresses.1)].known.replace(known));
+        if let Some(before) = before {
+            before.name.drop_ref(py);
+            before.value.drop_ref(py);
+        }
+    }
+}
+
+/// The outcome for a field.
+pub(super) enum Lookup {
+    /// Known, and part of the head now if that may have it.
+    Added(Result<(), ResponseError>),
+    /// Still to be read. `again`: it has come twice in a row.
+    Unknown { again: bool },
+}
+
+/// Returns the place for a name and a value at these addresses.
+fn place_of(name: usize, value: usize) -> usize {
+    // Objects lie at multiples of 16; neighbours get different places.
+    ((name >> 4) ^ (value >> 4).rotate_left(3) ^ (value >> 10)) % CACHED_FIELDS
+}
+
+fn plain<'a, 'py>(object: &'a Bound<'py, PyAny>) -> Option<(&'a Bound<'py, PyString>, &'a [u8])> {
+    let text = object.cast_exact::<PyString>().ok()?;
+    let bytes = text.to_str().ok()?.as_bytes();
+    (bytes.is_ascii() && bytes.len() <= TEXT_BYTES_MAX).then_some((text, bytes))
+}
