@@ -2,6 +2,8 @@
 //! of 16 bytes for each field that was kept. There is one allocation for a head, whatever the number of its
 //! fields.
 
+use bytes::{Bytes, BytesMut};
+
 use super::chars::{is_blank, trim};
 use super::error::HttpError;
 use super::policy::{HeadLimits, Policy};
@@ -33,8 +35,8 @@ pub(super) const FIELDS_ON_STACK: usize = 32;
 /// Owned text with the spans of its fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Block {
-    /// `text`, then the spans.
-    bytes: Vec<u8>,
+    /// `text`, then the spans. Copies share them.
+    bytes: Bytes,
     /// Length of the text. Invariant: at most `bytes.len()`, and every span lies inside the text.
     text_len: usize,
 }
@@ -89,7 +91,7 @@ impl Block {
                 owned.extend_from_slice(&span(name_at, name.len(), value_at, value.len()));
             }
         }
-        Ok(Self { bytes: owned, text_len: text.len() })
+        Ok(Self { bytes: owned.into(), text_len: text.len() })
     }
 
     /// Makes a block of a text whose fields are known.
@@ -97,17 +99,17 @@ impl Block {
         let mut bytes = Vec::with_capacity(text.len() + spans.len() * SPAN_BYTES);
         bytes.extend_from_slice(text);
         spans.for_each(|span| bytes.extend_from_slice(&span));
-        Self { bytes, text_len: text.len() }
+        Self { bytes: bytes.into(), text_len: text.len() }
     }
 
     /// Makes a block of a text without fields.
     pub(super) fn bare(text: Vec<u8>) -> Self {
-        Self { text_len: text.len(), bytes: text }
+        Self { text_len: text.len(), bytes: text.into() }
     }
 
     /// Counts the memory that it takes.
     pub(super) fn held_bytes(&self) -> usize {
-        self.bytes.capacity()
+        self.bytes.len()
     }
 
     /// Returns the text, of which every getter of a head is a slice.
@@ -120,22 +122,31 @@ impl Block {
         self.bytes[self.text_len..].as_chunks().0
     }
 
-    /// Returns the text for writing; its length cannot change.
-    pub(super) fn text_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[..self.text_len]
+    /// Turns the first bytes of the text into upper-case letters.
+    pub(super) fn make_uppercase(&mut self, len: usize) {
+        self.edit(|bytes| bytes[..len].make_ascii_uppercase());
+    }
+
+    /// Changes the bytes; their number cannot change.
+    fn edit(&mut self, change: impl FnOnce(&mut [u8])) {
+        let mut bytes = BytesMut::from(std::mem::take(&mut self.bytes));
+        change(&mut bytes);
+        self.bytes = bytes.freeze();
     }
 
     /// Puts the part of the text from `start` on, `len` bytes long, in the place of the value of the fields of this
     /// name.
     pub(super) fn point_value(&mut self, name: &str, start: usize, len: usize) {
-        let name_len = name.len();
-        let (text, spans) = self.bytes.split_at_mut(self.text_len);
-        for old in spans.as_chunks_mut().0 {
-            let [at, old_len, ..] = numbers(old);
-            if old_len == name_len && text[at..at + name_len].eq_ignore_ascii_case(name.as_bytes()) {
-                *old = span(at, name_len, start, len);
+        let (name_len, text_len) = (name.len(), self.text_len);
+        self.edit(|bytes| {
+            let (text, spans) = bytes.split_at_mut(text_len);
+            for old in spans.as_chunks_mut().0 {
+                let [at, old_len, ..] = numbers(old);
+                if old_len == name_len && text[at..at + name_len].eq_ignore_ascii_case(name.as_bytes()) {
+                    *old = span(at, name_len, start, len);
+                }
             }
-        }
+        });
     }
 
     /// Returns the fields that were kept, in order.

@@ -80,7 +80,7 @@ impl RequestHead {
         let parts = target::split(target).unwrap_or_else(|_| target::Parts::only_path(target_len));
         let mut block = Block::bare(line.to_vec());
         if policy.casefold_http_method {
-            block.text_mut()[..method_len].make_ascii_uppercase();
+            block.make_uppercase(method_len);
         }
         Self::new(block, request_line, parts, HeadFacts::default(), BodyKind::None)
     }
@@ -142,7 +142,7 @@ impl RequestHead {
             block.point_value("host", target_start + parts.authority.start, parts.authority.len());
         }
         if policy.casefold_http_method {
-            block.text_mut()[..method_len].make_ascii_uppercase();
+            block.make_uppercase(method_len);
         }
         Ok(Self { section, ..Self::new(block, request_line, parts, facts, body) })
     }
