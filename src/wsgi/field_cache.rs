@@ -1,12 +1,13 @@
-//! Header fields that the application gives again: `("Content-Type", "text/plain")`, written down in its source, is the
-//! same two objects each time. A `str` does not change, so what was checked once need not be checked again.
+//! Status and header fields that the application gives again: `("Content-Type", "text/plain")`, written down in its
+//! source, is the same two objects each time. A `str` does not change, so what was checked once need not be checked
+//! again.
 //!
 //! Found are objects, not texts: a place holds a reference to both, so that no other object can have their addresses.
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use rgunicorn_http::{PreparedField, ResponseError, ResponseHead};
+use rgunicorn_http::{PreparedField, PreparedStatus, ResponseError, ResponseHead};
 
 use crate::py::GilCell;
 
@@ -16,7 +17,18 @@ const CACHED_FIELDS: usize = 64;
 const TEXT_BYTES_MAX: usize = 128;
 
 /// The fields that applications of this process have given.
-pub(super) struct FieldCache(GilCell<Box<[FieldPlace]>>);
+pub(super) struct FieldCache {
+    places: GilCell<Box<[FieldPlace]>>,
+    /// The status that has come twice in a row.
+    status: GilCell<StatusPlace>,
+}
+
+#[derive(Default)]
+struct StatusPlace {
+    /// The address that was seen last.
+    seen: usize,
+    known: Option<(Py<PyAny>, PreparedStatus)>,
+}
 
 /// The place for one field.
 #[derive(Default)]
@@ -34,7 +46,34 @@ struct KnownField {
 
 impl FieldCache {
     pub(super) fn new() -> Self {
-        Self(GilCell::new((0..CACHED_FIELDS).map(|_| FieldPlace::default()).collect()))
+        let places = (0..CACHED_FIELDS).map(|_| FieldPlace::default()).collect();
+        Self { places: GilCell::new(places), status: GilCell::new(StatusPlace::default()) }
+    }
+
+    /// Gives a head its status if that is known.
+    pub(super) fn set_status(&self, head: &mut ResponseHead, status: &Bound<'_, PyAny>) -> Lookup {
+        self.status.with(status.py(), |StatusPlace { seen, known }| match known {
+            Some((known, prepared)) if known.is(status) => {
+                head.prepared_status(prepared);
+                Lookup::Added(Ok(()))
+            }
+            _ => {
+                let address = status.as_ptr() as usize;
+                Lookup::Unknown { again: std::mem::replace(seen, address) == address }
+            }
+        })
+    }
+
+    /// Keeps the status that a head has accepted.
+    #[cold]
+    pub(super) fn keep_status(&self, head: &ResponseHead, status: &Bound<'_, PyAny>) {
+        if plain(status).is_some() {
+            let known = (status.clone().unbind(), PreparedStatus::of(head));
+            let before = self.status.with(status.py(), |place| place.known.replace(known));
+            if let Some((before, _)) = before {
+                before.drop_ref(status.py());
+            }
+        }
     }
 
     /// Adds a field to a head if it is known.
@@ -45,7 +84,7 @@ impl FieldCache {
         value: &Bound<'_, PyAny>,
     ) -> Lookup {
         let addresses = (name.as_ptr() as usize, value.as_ptr() as usize);
-        self.0.with(name.py(), |places| {
+        self.places.with(name.py(), |places| {
             let FieldPlace { seen, known } = &mut places[place_of(addresses.0, addresses.1)];
             match known {
                 Some(known) if known.name.is(name) && known.value.is(value) => {
@@ -69,7 +108,7 @@ impl FieldCache {
             field,
         };
         let before =
-            self.0.with(py, |places| places[place_of(addresses.0, addresses.1)].known.replace(known));
+            self.places.with(py, |places| places[place_of(addresses.0, addresses.1)].known.replace(known));
         if let Some(before) = before {
             before.name.drop_ref(py);
             before.value.drop_ref(py);

@@ -145,7 +145,12 @@ fn fill(
     status: &Bound<'_, PyAny>,
     headers: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    head.status(&native_bytes(status)?).map_err(refuse)?;
+    if let Lookup::Unknown { again } = fields.set_status(head, status) {
+        head.status(&native_bytes(status)?).map_err(refuse)?;
+        if again {
+            fields.keep_status(head, status);
+        }
+    }
     let mut add = |item: &Bound<'_, PyAny>| -> PyResult<()> {
         // A tuple keeps its items for as long as `item` keeps the tuple.
         if let Ok(tuple) = item.cast_exact::<PyTuple>()

@@ -76,7 +76,7 @@ pub use head::{RequestHead, trim_script_name};
 pub use parser::{ParseEvent, RequestParser};
 pub use policy::{BODY_BYTES_CAP, HeadLimits, HeaderMap, Policy};
 pub use repeat::{Repeat, Repeats};
-pub use response::{PreparedField, ResponseFacts, ResponseHead};
+pub use response::{PreparedField, PreparedStatus, ResponseFacts, ResponseHead};
 pub use rules::{BodyKind, Scheme};
 pub use target::percent_decode_path;
 pub use tight::append_tight;

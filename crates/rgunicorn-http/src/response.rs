@@ -86,6 +86,13 @@ impl ResponseHead {
         Ok(())
     }
 
+    /// Takes a status that a head had before.
+    pub fn prepared_status(&mut self, status: &PreparedStatus) {
+        self.code = status.code;
+        self.status.clear();
+        self.status.extend_from_slice(&status.text);
+    }
+
     /// Takes one of the application's headers, in latin-1. Headers that the server sets itself (Gunicorn's
     /// list of hop-by-hop fields, `Server`, `Date`) are left out silently.
     ///
@@ -234,6 +241,21 @@ impl ResponseHead {
             None if facts.version > Version::HTTP_10 => Framing::chunked(keep_alive),
             None => Framing::close(),
         }
+    }
+}
+
+/// A status that was read once, as it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreparedStatus {
+    code: u16,
+    text: Box<[u8]>,
+}
+
+impl PreparedStatus {
+    /// Returns the status that a head has.
+    #[must_use]
+    pub fn of(head: &ResponseHead) -> Self {
+        Self { code: head.code, text: head.status.as_slice().into() }
     }
 }
 

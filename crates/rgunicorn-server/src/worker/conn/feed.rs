@@ -226,21 +226,27 @@ impl Conn {
         self.phase = ConnPhase::Running;
         self.requests += 1;
         let keep_alive = head.keep_alive() && !head.close_after() && ctx.keep_alive;
-        Box::new(Request {
-            id: self.request_id(index),
-            held_bytes: head.held_bytes() + body.held_bytes(),
-            head,
-            body,
-            peer: self.peer,
-            proxied: self.proxied.clone(),
-            listener: self.listener,
-            received: ctx.now,
-            arrived: ctx.arrived,
-            begun: ctx.now,
-            keep_alive,
-            number: self.requests,
-            refused: None,
-        })
+        // Where it is to be: it is large.
+        let place = Box::new_uninit();
+        let id = self.request_id(index);
+        Box::write(
+            place,
+            Request {
+                id,
+                held_bytes: head.held_bytes() + body.held_bytes(),
+                head,
+                body,
+                peer: self.peer,
+                proxied: self.proxied.clone(),
+                listener: self.listener,
+                received: ctx.now,
+                arrived: ctx.arrived,
+                begun: ctx.now,
+                keep_alive,
+                number: self.requests,
+                refused: None,
+            },
+        )
     }
 
     /// Takes the first bytes of a connection. They start the clock of the first request's head.
