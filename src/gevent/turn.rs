@@ -58,8 +58,8 @@ fn turns(this: &Bound<'_, Loop>, nowait: bool, once: bool) -> PyResult<()> {
             check_signals(this);
         }
         let mut source = enter(me, py)?;
-        let (prepare, has_work) =
-            me.state.with(py, |state| (state.has(WatcherList::Prepare), state.has_work()));
+        let (prepare, has_work, mut breaking) =
+            me.state.with(py, |state| (state.has(WatcherList::Prepare), state.has_work(), state.breaking));
         let works = prepare || has_work;
         if works {
             if let Some(source) = source.take() {
@@ -70,8 +70,9 @@ fn turns(this: &Bound<'_, Loop>, nowait: bool, once: bool) -> PyResult<()> {
             }
             handle_pending(this);
             run_callbacks(this);
+            breaking = me.state.with(py, |state| state.breaking);
         }
-        if me.state.with(py, |state| state.breaking) {
+        if breaking {
             return Ok(());
         }
         if works {

@@ -112,6 +112,46 @@ pub fn catch_panic<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
     })
 }
 
+/// Runs `work` with the cycle collector at rest, so that no finalizer runs in between but of what `work` lets go of.
+pub fn uncollected<R>(_py: Python<'_>, work: impl FnOnce() -> R) -> R {
+    /// Lets it work again, also behind a panic.
+    struct Rest(bool);
+
+    impl Drop for Rest {
+        fn drop(&mut self) {
+            if self.0 {
+                // SAFETY: `uncollected` holds the interpreter lock.
+                unsafe { ffi::PyGC_Enable() };
+            }
+        }
+    }
+
+    // SAFETY: as above.
+    let _rest = Rest(unsafe { ffi::PyGC_Disable() } != 0);
+    work()
+}
+
+/// Sets an attribute by its descriptor, a `descriptor.__set__(object, value)`: without a look at the object's class.
+///
+/// # Errors
+/// Those of the descriptor, and `TypeError` for one that cannot set.
+pub fn set_by(
+    descriptor: &Bound<'_, PyAny>,
+    object: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    // SAFETY: the type of a living object, and three valid objects as CPython passes them; a descriptor checks what it is
+    // given. -1 means an exception.
+    match unsafe {
+        let set = (*ffi::Py_TYPE(descriptor.as_ptr())).tp_descr_set;
+        set.map(|set| set(descriptor.as_ptr(), object.as_ptr(), value.as_ptr()))
+    } {
+        Some(0) => Ok(()),
+        Some(_) => Err(PyErr::fetch(descriptor.py())),
+        None => Err(PyTypeError::new_err("the attribute cannot be set")),
+    }
+}
+
 /// Sets `key` unless it is there. `Some(existing)` if it was. The dict's length tells: that the value found is not the
 /// one given does not, for Python has one object for equal texts of no or one character.
 ///

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyList};
+use pyo3::types::PyList;
 
 use crate::py::{Greenlets, Watch, assert_no_borrow, catch_panic};
 use rgunicorn_io::sys::clock::Instant;
@@ -33,16 +33,16 @@ use super::current;
 use super::direct::watched;
 use super::in_progress::{InProgress, Place};
 use super::log_line;
+use super::request_greenlet::GreenletMaker;
 use super::responder::{Responder, Waited, WorkerFacts};
 
 /// The requests' greenlets: their making and their waits.
 struct GreenletPool {
     greenlets: Greenlets,
     hub: Py<PyAny>,
-    greenlet_class: Py<PyAny>,
+    /// Of those that call `serve_request`: a built-in function is called with less ado than an object of ours.
+    maker: GreenletMaker,
     exit_class: Py<PyAny>,
-    /// `serve_request`: a built-in function is called with less ado than an object of ours.
-    serve: Py<PyCFunction>,
     /// Requests whose greenlets have not begun: one, which its greenlet takes as the first thing that it does. More
     /// where something waits before (a trace function of greenlets).
     starting: RefCell<Vec<(Box<Request>, Place)>>,
@@ -59,12 +59,12 @@ impl GreenletPool {
     /// Any error of importing gevent and greenlet.
     fn new(py: Python<'_>) -> PyResult<Self> {
         let gevent = py.import("gevent")?;
+        let serve = wrap_pyfunction!(serve_request, py)?;
         Ok(Self {
             greenlets: Greenlets::import(py)?,
             hub: gevent.getattr("get_hub")?.call0()?.unbind(),
-            greenlet_class: gevent.getattr("Greenlet")?.unbind(),
+            maker: GreenletMaker::new(py, &serve)?,
             exit_class: gevent.getattr("GreenletExit")?.unbind(),
-            serve: wrap_pyfunction!(serve_request, py)?.unbind(),
             starting: RefCell::default(),
             running: Arc::default(),
             suspended: RefCell::default(),
@@ -77,7 +77,7 @@ impl GreenletPool {
     /// `MemoryError`, and the errors that gevent raises for a greenlet that it cannot make or start. The
     /// request is over then, too.
     fn spawn(&self, py: Python<'_>, request: Box<Request>) -> PyResult<()> {
-        let greenlet = self.greenlet_class.bind(py).call1((&self.serve,))?;
+        let greenlet = self.maker.make(py)?;
         let place = self.running.insert(&greenlet, &request);
         self.starting.borrow_mut().push((request, place));
         self.go_on(py, &greenlet)
@@ -118,8 +118,12 @@ impl GreenletPool {
     /// # Errors
     /// `MemoryError`.
     fn begin(&self, py: Python<'_>) -> PyResult<Option<(Box<Request>, Place)>> {
-        if self.starting.borrow().len() <= 1 {
-            return Ok(self.starting.borrow_mut().pop());
+        let alone = {
+            let mut starting = self.starting.borrow_mut();
+            if starting.len() <= 1 { Some(starting.pop()) } else { None }
+        };
+        if let Some(only) = alone {
+            return Ok(only);
         }
         let me = self.greenlets.current(py)?;
         let places: Vec<Place> = self.starting.borrow().iter().map(|(_, place)| *place).collect();
@@ -461,7 +465,7 @@ impl App for GreenletApp {
             // A logger may wait, which the hub's own greenlet cannot.
             let spawned = hooks
                 .refusal_call(py, &request, status)
-                .and_then(|call| self.responder.pool.greenlet_class.bind(py).call_method1("spawn", call));
+                .and_then(|call| self.responder.pool.maker.class(py).call_method1("spawn", call));
             if let Err(error) = spawned {
                 error.write_unraisable(py, None);
             }

@@ -30,6 +30,7 @@ mod known_environs;
 mod load;
 mod log_line;
 mod remote;
+mod request_greenlet;
 mod respond;
 mod responder;
 mod response;
