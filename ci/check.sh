@@ -142,6 +142,9 @@ programs() { # TIMES
     RGUNICORN_TIMES=$1 pytest "$VENV" tests/py/test_gevent_processes.py -k programs --servers=rgunicorn-uring
 }
 
+# Exchanges over gevent's sockets, more of them.
+sockets() { RGUNICORN_EXCHANGES=1000000 pytest "$VENV" tests/py/test_gevent_sockets.py -k byte --servers=rgunicorn-uring; }
+
 # Bent requests, and what a worker has grown by.
 mutants() {
     local python=$VENV/bin/python
@@ -343,6 +346,7 @@ step long foreign-all 'requirements wheel services' "the suites of others on bot
 step long mutants 'requirements wheel' "$MUTANTS bent requests, and fewer in other modes" mutants
 step long stress 'requirements wheel' "stress tests of the stack rule, eight times as long" long_stress
 step long programs 'requirements wheel' "programs with processes on the gevent loop, 50 times each" programs 50
+step long sockets 'requirements wheel' "a million exchanges over gevent's sockets, with kills and time-outs" sockets
 step long siege 'requirements wheel' "$OPERATIONS hostile operations in each mode, and what is left of them" siege
 step long histories '' "$SEEDS random histories of simulated workers, of each kind" histories
 step long drill 'requirements wheel' "$SCHEDULES random schedules of reloads and kills under load, and a minute of it" drill

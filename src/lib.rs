@@ -60,6 +60,12 @@ mod _rgunicorn {
         crate::wsgi::load(py, uri).map_err(|error| error.into_exception(py))
     }
 
+    /// Puts the hot methods of gevent's sockets in front of gevent's own, or takes them away.
+    #[pyfunction]
+    fn _set_gevent_sockets(py: Python<'_>, wanted: bool) -> PyResult<()> {
+        crate::gevent::set_sockets(py, wanted)
+    }
+
     /// Runs the server with these arguments (without the program's name); returns the exit status.
     #[pyfunction]
     fn main(py: Python<'_>, argv: Vec<String>) -> i32 {

@@ -3,17 +3,20 @@
 A worker uses it by itself. Any other gevent program does with the environment variable
 ``GEVENT_LOOP=rgunicorn.gevent.Loop``, or with ``gevent.config.loop = "rgunicorn.gevent.Loop"`` before anything of
 gevent is used. ``RGUNICORN_IO_DRIVER`` (``auto``, ``uring``, ``epoll``) chooses the driver.
+``RGUNICORN_GEVENT_SOCKETS=0`` leaves gevent's sockets as they are.
 
 ``gevent.core`` becomes a copy of this module, so the names here are those that programs look for there.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 from rgunicorn._rgunicorn import (
     Loop,
     __version__,
+    _set_gevent_sockets,
     async_,
     callback,
     check,
@@ -112,5 +115,12 @@ def _declare() -> None:
     classImplements(callback, ICallback)
 
 
+def _use_sockets() -> None:
+    """Give gevent's sockets our methods, unless the environment says otherwise."""
+    wanted = os.environ.get("RGUNICORN_GEVENT_SOCKETS") or "1"
+    _set_gevent_sockets(wanted.lower() in ("y", "1", "yes", "true"))
+
+
 if "gevent" in sys.modules:
     _declare()
+    _use_sockets()

@@ -9,6 +9,8 @@ use crate::wsgi::GreenletApp;
 use rgunicorn_server::log::{ErrorLog, Level};
 use rgunicorn_settings::{Settings, WorkerKind};
 
+use super::setup;
+
 /// Gunicorn's gevent worker asks for this version: the first one that is right on all Pythons we run on.
 const GEVENT_LEAST: Version = Version::new(24, 10, 1);
 /// The advice to operators who do not have it.
@@ -51,18 +53,18 @@ pub(super) enum Decided {
     Refused(String),
 }
 
-/// Decides how requests run, and gives the reason in the log, for debugging or as a warning. `threads`: how many the
-/// configuration asks for; 0: none.
+/// Decides how requests run, and gives the reason in the log, for debugging or as a warning. Where they run in
+/// greenlets, gevent's sockets have got the methods that the configuration wants.
 ///
 /// # Errors
 /// The exceptions of gevent.
 pub(super) fn decide(
     py: Python<'_>,
     kind: WorkerKind,
-    threads: usize,
+    settings: &Settings,
     errors: &ErrorLog,
 ) -> PyResult<Decided> {
-    let pid = std::process::id();
+    let (pid, threads) = (std::process::id(), setup::threads(settings));
     let direct = |level, reason: &str| {
         errors.log(level, format_args!("Worker {pid} runs one request at a time: {reason}"));
         Ok(Decided::Mode(RequestMode::Direct))
@@ -111,7 +113,7 @@ pub(super) fn decide(
         return direct(Level::Warning, reason);
     }
     warn_of_missing(errors, &missing);
-    Ok(Decided::Mode(RequestMode::Greenlets))
+    gevent::set_sockets(py, settings.gevent_sockets()).map(|()| Decided::Mode(RequestMode::Greenlets))
 }
 
 /// Warns of modules that gevent has not patched.

@@ -378,7 +378,7 @@ impl<'py> WorkerBoot<'_, 'py> {
     fn request_mode(&self) -> Result<RequestMode, BootError> {
         let settings = self.ctx.settings;
         let kind = settings.worker_kind().map_err(BootError::Other)?;
-        match cooperative::decide(self.py, kind, setup::threads(settings), &self.errors)? {
+        match cooperative::decide(self.py, kind, settings, &self.errors)? {
             Decided::Mode(mode) => Ok(mode),
             Decided::Refused(reason) => Err(BootError::Other(reason)),
         }

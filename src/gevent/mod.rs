@@ -8,8 +8,8 @@
 //! Read it in this order: `types` (the two classes), `watcher_state` and `state` (what they hold), `watcher` and
 //! `callback`, `hub_loop` (the loop), `methods` (gevent's calls of it), `vectorcall` (the most frequent of those),
 //! `turn` (one turn), `events` (the end of a wait), `watchers` (the kinds of watchers), `serve` (a worker in
-//! greenlets). Beside them stand `driver_ref` (whose driver it is), `convert`, and `monkey` (what a program does with
-//! gevent).
+//! greenlets), `sockets` (gevent's, on this loop). Beside them stand `driver_ref` (whose driver it is), `convert`, and
+//! `monkey` (what a program does with gevent).
 //!
 //! The stack rule (`py/stack.rs`) is kept so: every field that changes is in a `GilCell`, every call into Python goes
 //! behind `assert_no_borrow`, and nothing is held over it. Descriptors are touched only just before the wait
@@ -23,6 +23,7 @@ mod hub_loop;
 mod methods;
 mod monkey;
 mod serve;
+mod sockets;
 mod state;
 mod turn;
 mod types;
@@ -37,6 +38,7 @@ pub use monkey::{
     patch_all, patched, uninstall_loop,
 };
 pub use serve::{RequestGreenlets, serve};
+pub use sockets::set_sockets;
 pub use types::{Loop, Watcher};
 pub use vectorcall::install_vectorcall;
 pub use watchers::{Async, Check, Child, Fork, Idle, Io, Prepare, Signal, Stat, Timer};

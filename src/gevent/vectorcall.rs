@@ -7,6 +7,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyTuple, PyType};
 
 use crate::py::{Args, FastMethod, assert_no_borrow, install_vectorcall_method};
 
@@ -15,9 +16,13 @@ use super::types::{Loop, Watcher};
 use super::watcher_state::{WatcherKind, WatcherState};
 use super::watchers::{Io, Timer};
 
-/// The place for pyo3's method, one for each implementation.
+/// The class of this package, and the place for pyo3's method, one for each implementation.
 macro_rules! ordinary {
     () => {
+        fn class(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+            Ok(py.get_type::<Self::Class>())
+        }
+
         fn ordinary() -> &'static PyOnceLock<Py<PyAny>> {
             static ORDINARY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
             &ORDINARY
@@ -94,14 +99,25 @@ fn start<'py>(
     args: Args<'_, 'py>,
     prepare: impl FnOnce(&mut LoopState<Watcher>, &mut WatcherState),
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let Some(callback) = args.get(0).filter(|callback| callback.is_callable()) else { return Ok(None) };
+    let started = start_with(watcher, callback, args.rest(1)?, prepare);
+    Ok(started.then(|| watcher.py().None().into_bound(watcher.py())))
+}
+
+/// Starts a watcher with this callback and these arguments. `false`: its loop is over, or another thread's.
+pub(super) fn start_with(
+    watcher: &Bound<'_, Watcher>,
+    callback: Bound<'_, PyAny>,
+    args: Bound<'_, PyTuple>,
+    prepare: impl FnOnce(&mut LoopState<Watcher>, &mut WatcherState),
+) -> bool {
     let (py, me) = (watcher.py(), watcher.get());
     assert_no_borrow();
     let owner = me.owner.get();
-    let Some(callback) = args.get(0).filter(|callback| callback.is_callable()) else { return Ok(None) };
     if owner.driver_ref.check(py).is_err() {
-        return Ok(None);
+        return false;
     }
-    let (callback, rest) = (callback.unbind(), args.rest(1)?.unbind());
+    let (callback, rest) = (callback.unbind(), args.unbind());
     let before = owner.state.with(py, |state| {
         if state.destroyed {
             return Err((callback, rest));
@@ -114,17 +130,14 @@ fn start<'py>(
             Ok((inner.callback.replace(callback), inner.args.replace(rest)))
         })
     });
+    let started = before.is_ok();
     let (callback, rest) = match before {
         Ok(before) => before,
-        Err((callback, rest)) => {
-            release(py, Some(callback));
-            release(py, Some(rest));
-            return Ok(None);
-        }
+        Err((callback, rest)) => (Some(callback), Some(rest)),
     };
     release(py, callback);
     release(py, rest);
-    Ok(Some(py.None().into_bound(py)))
+    started
 }
 
 /// Lets go of a reference at once.
@@ -165,7 +178,7 @@ impl FastMethod for Close {
 }
 
 /// Stops a watcher. `None` for that of a signal: when the last one stops, the signal's effect changes.
-fn stop<'py>(this: &Bound<'py, Watcher>) -> Option<Bound<'py, PyAny>> {
+pub(super) fn stop<'py>(this: &Bound<'py, Watcher>) -> Option<Bound<'py, PyAny>> {
     let (py, me) = (this.py(), this.get());
     assert_no_borrow();
     let stopped = me.owner.get().state.with(py, |state| {

@@ -26,13 +26,14 @@ pub use lock_probe::LockProbe;
 pub use queue_listener::QueueListener;
 pub use signals::{SignalHooks, WakeupPipe, WorkerSignals};
 pub use stack::{GilCell, ThreadBound, WrongOwner, assert_no_borrow};
-pub use vectorcall::{Args, FastMethod, install_vectorcall_method};
+pub use vectorcall::{Args, FastMethod, install_vectorcall_method, remove_vectorcall_method};
 pub use watch::{Describe, Watch, Watchdog, instances};
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
+use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -140,8 +141,8 @@ pub fn set_by(
     object: &Bound<'_, PyAny>,
     value: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    // SAFETY: the type of a living object, and three valid objects as CPython passes them; a descriptor checks what it is
-    // given. -1 means an exception.
+    // SAFETY: the type of a living object, and three valid objects as CPython passes them; a descriptor checks what it
+    // is given. -1 means an exception.
     match unsafe {
         let set = (*ffi::Py_TYPE(descriptor.as_ptr())).tp_descr_set;
         set.map(|set| set(descriptor.as_ptr(), object.as_ptr(), value.as_ptr()))
@@ -216,6 +217,16 @@ fn has_weak_references<T>(object: &Bound<'_, T>) -> bool {
     // SAFETY: an offset that is not 0 leads to the head of the object's list of weak references, null without any;
     // before the object where the interpreter manages the list (CPython 3.12).
     unsafe { !object.byte_offset(offset).cast::<*mut ffi::PyObject>().read().is_null() }
+}
+
+/// Has `write` write into the first bytes of a buffer, at most `len`; `None` for one that cannot be written to, or is
+/// not of one piece. `write` calls no Python.
+pub fn write_into<R>(view: &PyBuffer<u8>, len: usize, write: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
+    let place = view.as_slice_ptr().filter(|_| !view.readonly())?;
+    let len = len.min(place.len());
+    // SAFETY: the view keeps its memory where it is, all of it is initialised, and while no Python runs nobody else
+    // reads or writes it, as with the standard library's functions that fill buffers.
+    Some(write(unsafe { std::slice::from_raw_parts_mut(place.cast::<u8>().as_ptr(), len) }))
 }
 
 /// Makes a Python `bytes` object the memory of a [`Bytes`]: no copy, the object lives until the last handle is dropped.

@@ -1,4 +1,5 @@
-//! Methods that are called so often that pyo3's way into them counts: the hot operations of gevent's loop.
+//! Methods that are called so often that pyo3's way into them counts: the hot operations of gevent's loop, and of its
+//! sockets.
 //!
 //! pyo3 counts how often a thread has entered, sorts arguments into variables through a table, and does both with
 //! thread-locals that a shared library reaches by a function call; that is as much as a whole timer costs. A method
@@ -12,20 +13,26 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyTuple, PyType};
 
 use super::catch_panic;
 
 /// A method with positional arguments. See the module's text.
 pub trait FastMethod: 'static {
-    /// The class whose method of this name it stands in front of.
-    type Class: pyo3::PyClass;
+    /// The class whose method of this name it stands in front of; `PyAny` for one that is not of this package.
+    type Class: 'static;
     /// The method's name.
     const NAME: &'static str;
     /// Whether it takes no arguments at all: CPython sees to that.
     const NO_ARGUMENTS: bool = false;
 
-    /// Returns the place where the method that pyo3 has made is kept.
+    /// Returns the class.
+    ///
+    /// # Errors
+    /// Those of looking for one that is not of this package.
+    fn class(py: Python<'_>) -> PyResult<Bound<'_, PyType>>;
+
+    /// Returns the place where the method that pyo3 has made, or the class has had, is kept.
     fn ordinary() -> &'static PyOnceLock<Py<PyAny>>;
 
     /// Runs the method; `None` leaves the call to pyo3's, as if nothing had happened. No `Py` may be dropped in here:
@@ -74,19 +81,21 @@ impl<'py> Args<'_, 'py> {
     }
 }
 
-/// Puts a method in front of pyo3's.
+/// Puts a method in front of pyo3's, or of that which a class has.
 ///
 /// # Errors
 /// Those of changing the class.
 pub fn install_vectorcall_method<M: FastMethod>(py: Python<'_>) -> PyResult<()> {
-    let class = py.get_type::<M::Class>();
+    let class = M::class(py)?;
     let ordinary = class.getattr(M::NAME)?;
     let text =
         |name: &str| ordinary.getattr(name).and_then(|text| text.extract::<String>()).unwrap_or_default();
     let doc = format!("{}{}\n--\n\n{}", M::NAME, text("__text_signature__"), text("__doc__"));
-    if M::ordinary().set(py, ordinary.unbind()).is_err() {
+    if M::ordinary().get(py).is_some_and(|known| !ordinary.is(known)) {
+        // It stands there already.
         return Ok(());
     }
+    M::ordinary().get_or_init(py, || ordinary.unbind());
     let text = |text: String| CString::new(text).map_err(|_| PyTypeError::new_err("a zero in a docstring"));
     let (name, doc) = (text(M::NAME.to_owned())?, text(doc)?);
     let (ml_meth, ml_flags) = if M::NO_ARGUMENTS {
@@ -109,6 +118,17 @@ pub fn install_vectorcall_method<M: FastMethod>(py: Python<'_>) -> PyResult<()> 
         Bound::from_owned_ptr_or_err(py, method)?
     };
     class.setattr(M::NAME, method)
+}
+
+/// Gives a class its own method back.
+///
+/// # Errors
+/// Those of changing the class.
+pub fn remove_vectorcall_method<M: FastMethod>(py: Python<'_>) -> PyResult<()> {
+    match M::ordinary().get(py) {
+        Some(ordinary) => M::class(py)?.setattr(M::NAME, ordinary),
+        None => Ok(()),
+    }
 }
 
 /// Enters a method without arguments: CPython calls it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyTuple, PyType};
 
 use rgunicorn_http::{ResponseError, ResponseHead};
 use rgunicorn_server::response::{Pieces, Response};
@@ -105,6 +105,10 @@ struct Start;
 impl FastMethod for Start {
     type Class = StartResponse;
     const NAME: &'static str = "start_response";
+
+    fn class(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+        Ok(py.get_type::<StartResponse>())
+    }
 
     fn ordinary() -> &'static PyOnceLock<Py<PyAny>> {
         static ORDINARY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

@@ -23,7 +23,7 @@ DEFAULTS_THAT_DIFFER = {
 OWN = {
     "io_driver", "frame_cache_chunks", "loop_block_warning", "boot_timeout", "header_timeout", "body_timeout",
     "write_timeout", "abandon_timeout", "handoff", "handoff_after_ms", "access_log_json", "access_log_exclude",
-    "no_new_privs", "limit_request_body", "limit_request_memory", "evict_after", "body_min_rate",
+    "gevent_sockets", "no_new_privs", "limit_request_body", "limit_request_memory", "evict_after", "body_min_rate",
 }  # fmt: skip
 
 pytestmark = [

@@ -104,6 +104,11 @@ settings! {
     /// next cheap; 0 keeps none.
     frame_cache_chunks: Count = Int(1000), Workers, "--frame-cache-chunks INT", SINCE_OWN;
 
+    /// Receive and send on gevent's sockets by methods of the server's own, which wait on its loop without Python code
+    /// in between. --no-gevent-sockets leaves them to gevent. Of workers whose requests run in greenlets.
+    gevent_sockets: Sendfile = Flag(true), Workers, "--no-gevent-sockets", SINCE_OWN,
+        env("RGUNICORN_GEVENT_SOCKETS");
+
     /// Seconds for which application code may hold the loop of a uring or gevent worker before a warning
     /// names the request and shows the Python stacks of all threads and greenlets; 0 is never.
     loop_block_warning: Seconds = Int(1), Workers, "--loop-block-warning SECONDS", SINCE_OWN;
