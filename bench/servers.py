@@ -150,6 +150,7 @@ COOPERATIVE = [
     Server("rgunicorn uring", "rgunicorn", _cooperative("uring"), {}, URING),
     Server("rgunicorn epoll", "rgunicorn", _cooperative("epoll"), {}, EPOLL),
     Server("rgunicorn uncached", "rgunicorn", _cooperative("uring", "--frame-cache-chunks", "0"), {}, URING),
+    Server("rgunicorn gevent's sockets", "rgunicorn", _cooperative("uring", "--no-gevent-sockets"), {}, URING),
     Server("gunicorn gevent", "gunicorn", _GUNICORN_GEVENT, _LIBEV, LIBEV),
     Server("gunicorn our loop", "gunicorn", _GUNICORN_GEVENT, _OURS, URING),
     Server("pywsgi", "gevent", _pywsgi, _LIBEV, LIBEV),
