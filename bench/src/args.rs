@@ -8,6 +8,10 @@ use clap::Parser;
 
 /// More than one process can have open files for on most machines.
 const CONNECTIONS_MAX: i64 = 100_000;
+/// Far above what one thread can send.
+const RATE_MAX: i64 = 1_000_000;
+/// More requests in one write than any server is asked by a browser.
+const PIPELINE_MAX: i64 = 1_024;
 const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const DURATION_S_MAX: f64 = 3_600.0;
 
@@ -15,6 +19,9 @@ const DURATION_S_MAX: f64 = 3_600.0;
 ///
 /// Progress goes to stderr once a second, one JSON object to stdout at the end. The status is 0 when every request
 /// was answered, 1 when there were errors, 2 for a wrong command line.
+///
+/// Each connection is an open file. Where the limit of one process is too low, several processes share the
+/// connections: one makes the requests, others hold idle crowds (-c 0 --idle N).
 #[derive(Clone, Debug, Parser)]
 #[command(name = "loadgen", version)]
 pub(crate) struct Args {
@@ -24,9 +31,12 @@ pub(crate) struct Args {
     /// Path of a unix target's requests.
     #[arg(long, default_value = "/")]
     pub path: String,
-    /// Connections kept open side by side.
-    #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
+    /// Connections kept open side by side, which ask; 0 only beside idle ones.
+    #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=CONNECTIONS_MAX))]
     pub connections: u32,
+    /// As many more connections that ask once, before the run begins, and are only kept open after that.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=CONNECTIONS_MAX))]
+    pub idle: u32,
     /// Seconds after which the run ends.
     #[arg(short, long, default_value = "10", value_name = "S", value_parser = seconds)]
     pub duration: Duration,
@@ -40,6 +50,15 @@ pub(crate) struct Args {
     /// taken from the planned start, so that a slow server cannot hide behind requests that were never sent.
     #[arg(long, default_value = "0", value_name = "S", value_parser = seconds)]
     pub interval: Duration,
+    /// Open loop: so many requests are due each second, evenly, whether or not earlier ones were answered. Each is sent
+    /// on a connection that is free, or waits for one. Latencies are taken from the moment at which it was due.
+    #[arg(long, value_name = "N", conflicts_with_all = ["interval", "pipeline", "close", "ramp"],
+          value_parser = clap::value_parser!(u32).range(1..=RATE_MAX))]
+    pub rate: Option<u32>,
+    /// Send so many requests in one write, and the next ones when all are answered.
+    #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "close",
+          value_parser = clap::value_parser!(u32).range(1..=PIPELINE_MAX))]
+    pub pipeline: u32,
     /// Seconds until a request without an answer counts as an error and its connection is replaced.
     #[arg(long, default_value = "10", value_name = "S", value_parser = seconds)]
     pub timeout: Duration,
@@ -52,6 +71,9 @@ pub(crate) struct Args {
     /// Ask the server to close after every request: one connection per request.
     #[arg(long)]
     pub close: bool,
+    /// Print "started" when all connections are open and the run begins, for a caller who takes the time.
+    #[arg(long)]
+    pub announce: bool,
     /// No progress lines.
     #[arg(short, long)]
     pub quiet: bool,
@@ -67,6 +89,11 @@ pub(crate) enum Target {
 }
 
 impl Args {
+    /// Returns how many connections there are in all, each of them an open file.
+    pub(crate) fn files(&self) -> u32 {
+        self.connections.saturating_add(self.idle)
+    }
+
     /// Renders the bytes of the one request that every connection repeats.
     pub(crate) fn request(&self) -> Vec<u8> {
         let (path, host) = match &self.target {
@@ -162,10 +189,12 @@ mod tests {
             ("http://example.org:80/", "neither an IP address"),
             ("http://127.0.0.1/", "needs a port"),
             ("https://127.0.0.1:80/", "must start with"),
-            ("http://127.0.0.1:80 -c 0", "0 is not in"),
+            ("http://127.0.0.1:80 -c 100001", "100001 is not in"),
             ("http://127.0.0.1:80 -d 3601", "between 0 and"),
             ("http://127.0.0.1:80 -d NaN", "between 0 and"),
             ("http://127.0.0.1:80 -H nonsense", "Name: value"),
+            ("http://127.0.0.1:80 --rate 1000 --pipeline 16", "cannot be used with"),
+            ("http://127.0.0.1:80 --rate 0", "0 is not in"),
             ("unix:", "needs a path"),
         ];
         for (line, reason) in table {

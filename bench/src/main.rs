@@ -1,45 +1,45 @@
-//! Load generator of the benches: keep-alive HTTP/1.1 connections on one thread and one io_uring.
+//! Load generator of the benches: HTTP/1.1 over keep-alive connections, on one thread.
 //!
-//! `args` is the command line, `client` the connections, `response` finds the end of an answer, `histogram` and
-//! `report` say what happened. It is its own program with its own runtime (tokio-uring): the server cannot use one,
-//! because an async runtime keeps pointers into its own stack and greenlets move stacks.
+//! `args` is the command line, `run` has the phases, `crowd` the connections and `connection` each of them; `socket`
+//! and `wait` are the kernel, `schedule` says when requests of an open loop are due, `response` finds the end of an
+//! answer, `histogram` and `report` say what happened. Its sockets are waited for by epoll and not by rgunicorn's
+//! driver: what measures a server shares no code with it.
 
 mod args;
-mod client;
+mod connection;
+mod crowd;
 mod histogram;
 mod report;
 mod response;
+mod run;
+mod schedule;
+mod socket;
+mod wait;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::rc::Rc;
-use std::time::Duration;
 
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::time::{sleep, timeout_at};
 
 use args::{Args, Target};
-use client::Run;
+use run::Run;
 
-/// Submissions are flushed when the thread parks; a burst of connections fits.
-const SUBMISSIONS: u32 = 1_024;
-/// Files besides the connections: standard streams, ring, epoll, event descriptors.
+/// Files besides the connections: standard streams, epoll.
 const OTHER_FILES: u64 = 32;
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if let Err(message) = raise_file_limit(args.connections) {
+    if args.files() == 0 {
+        return fail("neither connections nor idle ones: nothing to do");
+    }
+    if let Err(message) = raise_file_limit(args.files()) {
         return fail(&message);
     }
-    let runtime = match ring(args.connections) {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("io_uring: {error}")),
-    };
-    let errors = runtime.block_on(load(args));
-    // The kernel closes what is open; waiting for the end of every read in flight would tell nothing.
-    std::process::exit(i32::from(errors > 0));
+    match Run::new(args).and_then(|mut run| run.make().map(|()| run)) {
+        Ok(run) => ExitCode::from(u8::from(result(&run) > 0)),
+        Err(error) => fail(&error.to_string()),
+    }
 }
 
 fn fail(message: &str) -> ExitCode {
@@ -52,7 +52,11 @@ fn raise_file_limit(connections: u32) -> Result<(), String> {
     let needed = u64::from(connections) + OTHER_FILES;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| error.to_string())?;
     if needed > hard {
-        return Err(format!("{connections} connections need {needed} open files, but the limit is {hard}"));
+        let holds = hard.saturating_sub(OTHER_FILES);
+        return Err(format!(
+            "{connections} connections need {needed} open files, and one process may have {hard} (ulimit -Hn): it holds \
+             {holds} connections. More processes hold more: the others with -c 0 --idle N"
+        ));
     }
     if needed > soft {
         setrlimit(Resource::RLIMIT_NOFILE, needed, hard).map_err(|error| error.to_string())?;
@@ -60,46 +64,13 @@ fn raise_file_limit(connections: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// Opens a ring whose completion queue holds one completion of every connection.
-fn ring(connections: u32) -> std::io::Result<tokio_uring::Runtime> {
-    let mut ring = tokio_uring::uring_builder();
-    ring.setup_cqsize((connections * 2).clamp(SUBMISSIONS * 2, 1 << 16));
-    tokio_uring::Runtime::new(tokio_uring::builder().entries(SUBMISSIONS).uring_builder(&ring))
-}
-
-/// Makes the load and prints the result; returns the number of errors.
-async fn load(args: Args) -> u64 {
-    let run = Run::new(args.clone());
-    let tasks: Vec<_> = (0..args.connections)
-        .map(|index| tokio_uring::spawn(client::connection(Rc::clone(&run), index)))
-        .collect();
-    let progress = (!args.quiet).then(|| tokio_uring::spawn(progress(Rc::clone(&run))));
-    let deadline = run.deadline().into();
-    for task in tasks {
-        let handle = task.abort_handle();
-        if timeout_at(deadline, task).await.is_err() {
-            handle.abort();
-        }
-    }
-    let elapsed = run.elapsed();
-    if let Some(progress) = progress {
-        progress.abort();
-    }
-    let stats = run.stats.borrow();
-    let json = stats.json(&name(&args.target), args.connections, elapsed);
+/// Prints the result; returns the number of errors.
+fn result(run: &Run) -> u64 {
+    let (args, stats) = (&run.crowd.args, &run.crowd.stats);
+    let json = stats.json(&name(&args.target), args, run.gathering, run.elapsed);
     // A reader that has gone does not want the result.
     let _ = writeln!(std::io::stdout(), "{json}");
     stats.errors()
-}
-
-async fn progress(run: Rc<Run>) {
-    let mut before = 0;
-    for second in 1.. {
-        sleep(PROGRESS_EVERY).await;
-        let stats = run.stats.borrow();
-        let _ = writeln!(std::io::stderr(), "{}", stats.progress(second, before));
-        before = stats.latency_ns.count();
-    }
 }
 
 fn name(target: &Target) -> String {

@@ -25,7 +25,7 @@ pub(crate) struct Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed(pub &'static str);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     Head,
     /// The bytes of body that are left.
@@ -34,13 +34,20 @@ enum State {
     UntilClose,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Chunk {
     SizeLine,
     /// Data and its CRLF: so many bytes are left.
     Data(u64),
     /// Trailer lines, ended by an empty one.
     Trailer,
+}
+
+/// The head that was read last. Nearly all heads of a run are the same for a second: these are compared, not parsed.
+#[derive(Debug, Default)]
+pub(crate) struct KnownHead {
+    bytes: Vec<u8>,
+    means: Option<(Answer, State)>,
 }
 
 /// Reads one answer after the other; bytes may come in any pieces.
@@ -59,21 +66,23 @@ impl Default for Parser {
 }
 
 impl Parser {
-    /// Takes the next bytes of the answer.
+    /// Takes the next bytes of the answer, up to its end: what is left in `bytes` belongs to the next one.
     ///
     /// # Errors
-    /// `Malformed` when the bytes are no HTTP answer, or go on after its end (we never pipeline).
-    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<Progress, Malformed> {
+    /// `Malformed` when the bytes are no HTTP answer.
+    pub(crate) fn feed(&mut self, bytes: &mut &[u8], known: &mut KnownHead) -> Result<Progress, Malformed> {
         while !bytes.is_empty() {
             let (done, used) = match &mut self.state {
-                State::Head => self.feed_head(bytes)?,
+                State::Head => self.feed_head(bytes, known)?,
                 State::UntilClose => (false, bytes.len()),
                 State::Sized(left) => take(left, bytes.len()),
                 State::Chunked(_) => self.feed_chunked(bytes)?,
             };
-            bytes = &bytes[used..];
+            *bytes = &bytes[used..];
             if done {
-                return self.finish(bytes);
+                self.state = State::Head;
+                self.line = Vec::new(); // ten thousand idle connections have none
+                return Ok(Progress::Done(self.answer));
             }
         }
         Ok(Progress::More)
@@ -87,16 +96,6 @@ impl Parser {
     /// Returns whether nothing of the next answer has come yet.
     pub(crate) fn is_idle(&self) -> bool {
         matches!(self.state, State::Head) && self.line.is_empty()
-    }
-
-    fn finish(&mut self, rest: &[u8]) -> Result<Progress, Malformed> {
-        if !rest.is_empty() {
-            return Err(Malformed("bytes after the end of the answer"));
-        }
-        let answer = self.answer;
-        self.state = State::Head;
-        self.line.clear();
-        Ok(Progress::Done(answer))
     }
 
     /// Appends to `line` up to and including `end`; tells how much was taken and whether the end was reached.
@@ -113,17 +112,28 @@ impl Parser {
         Ok((found.is_some(), length - before))
     }
 
-    fn feed_head(&mut self, bytes: &[u8]) -> Result<(bool, usize), Malformed> {
+    fn feed_head(&mut self, bytes: &[u8], known: &mut KnownHead) -> Result<(bool, usize), Malformed> {
+        if self.line.is_empty()
+            && let Some((answer, state)) = &known.means
+            && bytes.starts_with(&known.bytes)
+        {
+            (self.answer, self.state) = (*answer, state.clone());
+            return Ok((self.has_no_body(), known.bytes.len()));
+        }
         let (complete, used) = self.collect(bytes, b"\r\n\r\n")?;
         if !complete {
             return Ok((false, used));
         }
         let head = std::mem::take(&mut self.line);
-        let (answer, state) = read_head(&head)?;
-        let ends_here = matches!(state, State::Sized(0));
-        self.answer = answer;
-        self.state = state;
-        Ok((ends_here && answer.status >= 200, used))
+        (self.answer, self.state) = read_head(&head)?;
+        if self.answer.status >= 200 {
+            *known = KnownHead { bytes: head, means: Some((self.answer, self.state.clone())) };
+        }
+        Ok((self.has_no_body(), used))
+    }
+
+    fn has_no_body(&self) -> bool {
+        matches!(self.state, State::Sized(0)) && self.answer.status >= 200
     }
 
     fn feed_chunked(&mut self, bytes: &[u8]) -> Result<(bool, usize), Malformed> {
@@ -209,9 +219,16 @@ mod tests {
         let mut last = Ok(Progress::More);
         for piece in text.as_bytes().chunks(size) {
             assert_eq!(last, Ok(Progress::More), "the answer ended early");
-            last = parser.feed(piece);
+            last = feed(&mut parser, piece);
         }
         last
+    }
+
+    /// Feeds bytes of which none may be left.
+    fn feed(parser: &mut Parser, mut bytes: &[u8]) -> Result<Progress, Malformed> {
+        let progress = parser.feed(&mut bytes, &mut KnownHead::default())?;
+        assert_eq!(bytes, b"");
+        Ok(progress)
     }
 
     #[test]
@@ -239,10 +256,10 @@ mod tests {
     fn an_answer_without_a_length_ends_with_the_connection() {
         let mut parser = Parser::default();
         assert!(parser.is_idle());
-        assert_eq!(parser.feed(b"HTTP/1.1 200 OK\r\n\r\nsome"), Ok(Progress::More));
+        assert_eq!(feed(&mut parser, b"HTTP/1.1 200 OK\r\n\r\nsome"), Ok(Progress::More));
         assert_eq!((parser.is_idle(), parser.end()), (false, Some(CLOSING)));
         let mut cut = Parser::default();
-        assert_eq!(cut.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome"), Ok(Progress::More));
+        assert_eq!(feed(&mut cut, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome"), Ok(Progress::More));
         assert_eq!(cut.end(), None);
     }
 
@@ -254,11 +271,28 @@ mod tests {
             "HTTP/1.1 abc\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxHTTP",
             &endless,
         ];
         for text in table {
-            assert!(Parser::default().feed(text.as_bytes()).is_err(), "{}", &text[..30.min(text.len())]);
+            assert!(
+                feed(&mut Parser::default(), text.as_bytes()).is_err(),
+                "{}",
+                &text[..30.min(text.len())]
+            );
         }
+    }
+
+    #[test]
+    fn answers_in_one_piece_come_one_after_the_other_and_equal_heads_are_known() {
+        let one = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+        let text = format!("{one}{one}HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n{one}");
+        let (mut parser, mut known, mut rest) = (Parser::default(), KnownHead::default(), text.as_bytes());
+        let mut statuses = Vec::new();
+        while !rest.is_empty() {
+            let Ok(Progress::Done(answer)) = parser.feed(&mut rest, &mut known) else { panic!("no end") };
+            statuses.push(answer.status);
+        }
+        assert_eq!(statuses, [200, 200, 503, 200]);
+        assert!(known.bytes.ends_with(b"Content-Length: 2\r\n\r\n"));
     }
 }

@@ -23,7 +23,8 @@ impl Floor {
             .spawn()
             .expect("it was just built");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let stdout = child.stdout.take().expect("it is a pipe");
+        BufReader::new(stdout).read_line(&mut line).expect("it is text");
         let address = line.trim().strip_prefix("http://").map(str::to_owned);
         assert!(address.is_some() || driver == "uring", "it says nothing");
         let started = address.map(|address| Self { child, address });
@@ -35,18 +36,19 @@ impl Floor {
 
     /// Sends bytes on a new connection and reads to its end.
     fn ask(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
+        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        stream.write_all(request.as_bytes()).expect("it reads");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        stream.read_to_string(&mut answer).expect("it answers and closes");
         answer
     }
 }
 
 impl Drop for Floor {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
