@@ -29,6 +29,15 @@ STOP_S = 10.0
 # Idle connections must outlive every measurement.
 KEEP_ALIVE_S = 3_600
 CONNECTIONS_MAX = 20_000
+BACKLOG = "2048"
+FLOOR = ROOT / "target" / "release" / "floor"
+_UWSGI_GEVENT = ("--gevent", "4000", "--gevent-early-monkey-patch")
+
+
+Arguments = Callable[[int], list[str]]
+"""Port to command line."""
+Ready = Callable[[socket.socket], None]
+"""A request and its answer on an open connection."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class Server:
     name: str
     package: str
     """The distribution whose version is reported; a server whose package is missing is left out."""
-    arguments: Callable[[int], list[str]]
+    arguments: Arguments
     """Port to command line, the program first; the program is looked up beside this Python."""
     environment: dict[str, str] = field(default_factory=dict)
     """Variables that it needs besides those of this process."""
@@ -46,28 +55,63 @@ class Server:
     """The loop that its application must find itself on and its back end; empty: not asked."""
 
 
-def gunicorn(program: str, *extra: str, app: str = APP) -> Callable[[int], list[str]]:
+def gunicorn(program: str, *extra: str, app: str = APP, workers: int = 1) -> Arguments:
     """The command line that Gunicorn and rgunicorn share."""
 
     def arguments(port: int) -> list[str]:
         limits = ["--worker-connections", str(CONNECTIONS_MAX), "--keep-alive", str(KEEP_ALIVE_S)]
-        return [program, "-w", "1", "-b", f"127.0.0.1:{port}", *limits, *extra, app]
+        return [program, "-w", str(workers), "-b", f"127.0.0.1:{port}", *limits, *extra, app]
 
     return arguments
 
 
-def _granian(port: int) -> list[str]:
+def _granian(app: str, workers: int) -> Arguments:
     # Without --backpressure granian serves at most `backlog` connections at a time.
-    limits = ["--backlog", "2048", "--backpressure", str(CONNECTIONS_MAX)]
+    limits = ["--backlog", BACKLOG, "--backpressure", str(CONNECTIONS_MAX)]
     timeouts = ["--http1-header-read-timeout", "60000"]  # also closes idle connections; the longest it allows
-    threads = ["--workers", "1", "--blocking-threads", "1", "--runtime-threads", "1"]
-    bind = ["--host", "127.0.0.1", "--port", str(port)]
-    return ["granian", "--interface", "wsgi", "--no-ws", *threads, *limits, *timeouts, *bind, APP]
+    threads = ["--workers", str(workers), "--blocking-threads", "1", "--runtime-threads", "1"]
+    options = ["--interface", "wsgi", "--no-ws", *threads, *limits, *timeouts]
+    return lambda port: ["granian", *options, "--host", "127.0.0.1", "--port", str(port), app]
 
 
-def _in_python(code: str) -> Callable[[int], list[str]]:
+def _peregrine(app: str, workers: int) -> Arguments:
+    limits = ["--max-connections", str(CONNECTIONS_MAX), "--backlog", BACKLOG]
+    options = ["--protocol", "wsgi", "--workers", str(workers), *limits, "--keep-alive", str(KEEP_ALIVE_S * 1_000)]
+    return lambda port: ["peregrine", *options, "--host", "127.0.0.1", "--port", str(port), app]
+
+
+def _waitress(app: str) -> Arguments:
+    # Its select(2) knows 1,024 descriptors.
+    limits = ["--asyncore-use-poll", f"--connection-limit={CONNECTIONS_MAX}", f"--backlog={BACKLOG}"]
+    options = [*limits, f"--channel-timeout={KEEP_ALIVE_S}", "--threads=1"]
+    return lambda port: ["waitress-serve", *options, f"--listen=127.0.0.1:{port}", app]
+
+
+def _pywsgi(app: str) -> Arguments:
+    return lambda port: ["python", "bench_pywsgi.py", str(port), app]
+
+
+def _uwsgi(app: str, workers: int, *extra: str) -> Arguments:
+    """uWSGI behind its router: without, a worker has one connection at a time, until that closes. Under gevent it can
+    have many, but ends in an assertion of libev then. TERM would reload without --die-on-term."""
+    process = ["--master", "--processes", str(workers), "--disable-logging", "--die-on-term", "--listen", BACKLOG]
+    keep = ["--http-keepalive=3600", "--http-auto-chunked", "--http-timeout", "3600"]
+    return lambda port: ["uwsgi", "--http", f"127.0.0.1:{port}", *keep, *extra, *process, "--module", app]
+
+
+def _floor(driver: str, body_bytes: int) -> Arguments:
+    return lambda port: [str(FLOOR), "--driver", driver, "--port", str(port), "--body-bytes", str(body_bytes)]
+
+
+def _in_python(code: str, app: str = APP, workers: int = 1) -> Arguments:
     """A server that is a function of Python."""
-    return lambda port: ["python", "-c", f"import bench_hello; {code.format(app='bench_hello.app', port=port)}"]
+    module, _, name = app.partition(":")
+
+    def arguments(port: int) -> list[str]:
+        run = code.format(app=f"{module}.{name}", port=port, workers=workers)
+        return ["python", "-c", f"import {module}; {run}"]
+
+    return arguments
 
 
 IN_PYTHON = {
@@ -77,27 +121,68 @@ IN_PYTHON = {
 }
 """Python code of the servers that have no command line."""
 
-TABLE = [
-    Server("rgunicorn uring", "rgunicorn", gunicorn("rgunicorn", "-k", "uring", "--io-driver", "uring")),
-    Server("rgunicorn epoll", "rgunicorn", gunicorn("rgunicorn", "-k", "uring", "--io-driver", "epoll")),
-    Server("gunicorn sync", "gunicorn", gunicorn("gunicorn", "-k", "sync", "--no-control-socket")),
-    Server("gunicorn gthread", "gunicorn", gunicorn("gunicorn", "-k", "gthread", "--no-control-socket")),
-    Server("gunicorn gevent", "gunicorn", gunicorn("gunicorn", "-k", "gevent", "--no-control-socket")),
-    Server("granian", "granian", _granian),
-    *(Server(name, name, _in_python(code)) for name, code in IN_PYTHON.items()),
-]
-"""Order of the reports. The sync worker closes after every answer: its rows pay for a connection per request."""
+WITH_WORKERS = {
+    "freastal": "import freastal; freastal.serve({app}, '127.0.0.1', {port}, workers={workers})",
+    "fastpysgi": "import fastpysgi; fastpysgi.run({app}, '127.0.0.1', {port}, workers={workers})",
+}
+"""The same for those that know more than one worker."""
+
+# By default it keeps ten connections open, and its queue is as short.
+_CHEROOT = (
+    "import cheroot.wsgi; server = cheroot.wsgi.Server(('127.0.0.1', {port}), {app}, numthreads=1, "
+    f"request_queue_size={BACKLOG}, timeout={KEEP_ALIVE_S}); "
+    f"server.keep_alive_conn_limit = {CONNECTIONS_MAX}; server.start()"
+)
+
+
+def table(app: str = APP, workers: int = 1) -> list[Server]:
+    """Servers that run an application, in the order of the reports. With more workers, those that know them.
+
+    The sync worker closes after every answer: its rows pay for a connection per request.
+    """
+
+    def family(program: str, *extra: str) -> Arguments:
+        return gunicorn(program, *extra, app=app, workers=workers)
+
+    several = [
+        Server("rgunicorn uring", "rgunicorn", family("rgunicorn", "-k", "uring", "--io-driver", "uring")),
+        Server("rgunicorn epoll", "rgunicorn", family("rgunicorn", "-k", "uring", "--io-driver", "epoll")),
+        Server("gunicorn sync", "gunicorn", family("gunicorn", "-k", "sync", "--no-control-socket")),
+        Server("gunicorn gthread", "gunicorn", family("gunicorn", "-k", "gthread", "--no-control-socket")),
+        Server("gunicorn gevent", "gunicorn", family("gunicorn", "-k", "gevent", "--no-control-socket")),
+        Server("granian", "granian", _granian(app, workers)),
+        *(Server(name, name, _in_python(code, app, workers)) for name, code in WITH_WORKERS.items()),
+        Server("peregrine", "peregrine-server", _peregrine(app, workers)),
+        Server("uwsgi", "uwsgi", _uwsgi(app, workers)),
+        Server("uwsgi gevent", "uwsgi", _uwsgi(app, workers, *_UWSGI_GEVENT)),
+    ]
+    alone = [
+        Server("bjoern", "bjoern", _in_python(IN_PYTHON["bjoern"], app)),
+        Server("pywsgi", "gevent", _pywsgi(app)),
+        Server("waitress", "waitress", _waitress(app)),
+        Server("cheroot", "cheroot", _in_python(_CHEROOT, app)),
+    ]
+    return several if workers > 1 else [*several, *alone]
+
+
+def floors(body_bytes: int) -> list[Server]:
+    """Responders without Python, whose answers have so many bytes; none if bench/setup.sh has built none."""
+    drivers = ["uring", "epoll"] if FLOOR.exists() else []
+    return [Server(f"floor {driver}", "rgunicorn", _floor(driver, body_bytes)) for driver in drivers]
+
+
+TABLE = table()
 
 ACCESS_LOG = ["--access-logfile", "/dev/null"]
 PYTHON_LOG = [*ACCESS_LOG, "--log-config-json", "bench_logging.json"]
 HOOKS = ["-c", "bench_hooks.py"]
 
 
-def _ours(*extra: str) -> Callable[[int], list[str]]:
+def _ours(*extra: str) -> Arguments:
     return gunicorn("rgunicorn", "-k", "uring", "--io-driver", "uring", *extra)
 
 
-def _gthread(*extra: str) -> Callable[[int], list[str]]:
+def _gthread(*extra: str) -> Arguments:
     return gunicorn("gunicorn", "-k", "gthread", "--no-control-socket", *extra)
 
 
@@ -117,30 +202,16 @@ CONFIGURED = [
 """What logs, hooks and threads cost."""
 
 COOPERATIVE_APP = "bench_gevent:app"
-UWSGI_CORES = 4_000
 LIBEV = "gevent.libev.corecext.loop (epoll)"
 URING = "rgunicorn.gevent.Loop (uring)"
 EPOLL = "rgunicorn.gevent.Loop (epoll)"
 
 
-def _cooperative(driver: str, *extra: str) -> Callable[[int], list[str]]:
+def _cooperative(driver: str, *extra: str) -> Arguments:
     return gunicorn("rgunicorn", "-k", "gevent", "--io-driver", driver, *extra, app=COOPERATIVE_APP)
 
 
 _GUNICORN_GEVENT = gunicorn("gunicorn", "-k", "gevent", "--no-control-socket", app=COOPERATIVE_APP)
-
-
-def _pywsgi(port: int) -> list[str]:
-    return ["python", "bench_pywsgi.py", str(port)]
-
-
-def _uwsgi(port: int) -> list[str]:
-    # Its router in front, as its documentation has it: the only way to keep connections open, for under gevent
-    # --http11-socket ends in an assertion of libev. TERM would reload without --die-on-term.
-    router = ["--http", f"127.0.0.1:{port}", "--http-keepalive=3600", "--http-auto-chunked", "--http-timeout", "3600"]
-    gevent = ["--gevent", str(UWSGI_CORES), "--gevent-early-monkey-patch", "--listen", "2048"]
-    process = ["--master", "--processes", "1", "--disable-logging", "--die-on-term"]
-    return ["uwsgi", *router, *gevent, *process, "--module", COOPERATIVE_APP]
 
 
 _LIBEV = {"GEVENT_LOOP": "libev-cext"}
@@ -153,9 +224,9 @@ COOPERATIVE = [
     Server("rgunicorn gevent's sockets", "rgunicorn", _cooperative("uring", "--no-gevent-sockets"), {}, URING),
     Server("gunicorn gevent", "gunicorn", _GUNICORN_GEVENT, _LIBEV, LIBEV),
     Server("gunicorn our loop", "gunicorn", _GUNICORN_GEVENT, _OURS, URING),
-    Server("pywsgi", "gevent", _pywsgi, _LIBEV, LIBEV),
-    Server("pywsgi our loop", "gevent", _pywsgi, _OURS, URING),
-    Server("uwsgi gevent", "uwsgi", _uwsgi, _LIBEV, LIBEV),
+    Server("pywsgi", "gevent", _pywsgi(COOPERATIVE_APP), _LIBEV, LIBEV),
+    Server("pywsgi our loop", "gevent", _pywsgi(COOPERATIVE_APP), _OURS, URING),
+    Server("uwsgi gevent", "uwsgi", _uwsgi(COOPERATIVE_APP, 1, *_UWSGI_GEVENT), _LIBEV, LIBEV),
 ]
 """Servers whose application waits in greenlets. The rows of uWSGI contain its router, a process of its own."""
 
@@ -197,8 +268,11 @@ def command(server: Server, port: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def running(server: Server, cpu: int | None = None) -> Iterator[tuple[int, int]]:
-    """Run `server` pinned to `cpu`; gives its port and the process id at the top of its tree."""
+def running(server: Server, cpu: int | str | None = None, ready: Ready | None = None) -> Iterator[tuple[int, int]]:
+    """Run `server` pinned to `cpu`; gives its port and the process id at the top of its tree.
+
+    `ready` asks for the first answer on an open connection; by default it is `request`.
+    """
     port = free_port()
     argv = command(server, port)
     if cpu is not None:
@@ -211,13 +285,15 @@ def running(server: Server, cpu: int | None = None) -> Iterator[tuple[int, int]]
             argv, cwd=APPS, env=environment, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
         )
     try:
-        wait_until_it_answers(process, port, log)
+        wait_until_it_answers(process, port, log, ready)
         yield port, process.pid
     finally:
         stop(process)
 
 
-def wait_until_it_answers(process: subprocess.Popen[bytes], port: int, log: pathlib.Path) -> None:
+def wait_until_it_answers(
+    process: subprocess.Popen[bytes], port: int, log: pathlib.Path, ready: Ready | None = None
+) -> None:
     """Wait for the first answer, so that imports are over and every worker process exists."""
     deadline = time.monotonic() + START_S
     while True:
@@ -225,7 +301,7 @@ def wait_until_it_answers(process: subprocess.Popen[bytes], port: int, log: path
             raise RuntimeError(f"the server left with status {process.returncode}:\n{log.read_text()[-2000:]}")
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=START_S) as sock:
-                request(sock)
+                (ready or request)(sock)
                 return
         except OSError:
             if time.monotonic() > deadline:

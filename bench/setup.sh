@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes target/venv-bench with rgunicorn (release build), gunicorn, gevent, granian, bjoern, freastal, fastpysgi and
-# uWSGI, the backend of bench/cooperative.py (target/release/backend), and installs wrk, valgrind, nginx and HAProxy.
-# Run it again after a change of rgunicorn. VENV=DIR uses another directory.
+# Makes target/venv-bench with rgunicorn (release build), gunicorn, gevent, granian, bjoern, freastal, fastpysgi,
+# peregrine, waitress, cheroot and uWSGI, the programs of the benches (target/release/backend, floor and loadgen), and
+# installs wrk, valgrind, nginx and HAProxy. Run it again after a change of rgunicorn. VENV=DIR uses another directory.
 set -euo pipefail
 # shellcheck source=ci/lib.sh
 . "$(dirname "$0")/../ci/lib.sh"
@@ -25,12 +25,14 @@ venv "$VENV"
 pip_install "$VENV" bench/requirements.txt
 # A peer of one bench only, compiled here; its profile "gevent" builds that plugin in.
 UWSGI_PROFILE=gevent pip_install "$VENV" bench/requirements-uwsgi.txt || say "uWSGI does not build here: left out"
+pip_install "$VENV" bench/requirements-peregrine.txt || say "peregrine has no wheel for this machine: left out"
+pip_install "$VENV" bench/requirements-field.txt || say "matplotlib does not install here: bench/field.py draws no plots"
 say "building rgunicorn (release)"
 rm -f "$VENV/built-from" "$VENV/built-profile"
 built_from=$(git describe --always --dirty --exclude='*' 2>/dev/null || echo "no commit")
 install_rgunicorn "$VENV"
 echo "$built_from" >"$VENV/built-from" # what the reports name
 echo release >"$VENV/built-profile"
-say "building the backend"
-cargo build -q --release --locked -p rgunicorn-bench --bin backend --target-dir "$ROOT/target"
-say "ready: $VENV/bin/python bench/compare.py"
+say "building the backend, the floor and the load generator"
+cargo build -q --release --locked -p rgunicorn-bench --bins --target-dir "$ROOT/target"
+say "ready: $VENV/bin/python bench/field.py, or another bench"

@@ -1,5 +1,6 @@
-"""`python bench_pywsgi.py PORT`: bench_gevent's application on gevent's own server, which does not patch by itself."""
+"""`python bench_pywsgi.py PORT [MODULE:NAME]`: an application on gevent's server, which does not patch by itself."""
 
+import importlib
 import socket
 import sys
 
@@ -7,10 +8,11 @@ from gevent import monkey
 
 monkey.patch_all()
 
-from bench_gevent import app  # noqa: E402
 from gevent.pywsgi import WSGIServer  # noqa: E402
 
 if __name__ == "__main__":
+    module, _, name = (sys.argv[2:] or ["bench_gevent:app"])[0].partition(":")
+    app = getattr(importlib.import_module(module), name)
     # A backlog as long as Gunicorn's, so that hundreds of clients that come at once find the same door.
     server = WSGIServer(("127.0.0.1", int(sys.argv[1])), app, log=None, backlog=2048)
     server.init_socket()
