@@ -95,10 +95,12 @@ def load_cpu_s(beside: Iterable[int]) -> float:
     return ended.ru_utime + ended.ru_stime + sum(servers.cpu_ns(pid) for pid in beside) / 1e9
 
 
-def wrk(args: argparse.Namespace, port: int, connections: int, seconds: int, path: str = "/") -> Run:
-    """Run wrk and read its report."""
+def wrk(
+    args: argparse.Namespace, port: int, connections: int, seconds: int, path: str = "/", extra: Sequence[str] = ()
+) -> Run:
+    """Run wrk and read its report; `extra`: more of its options."""
     done = subprocess.run(
-        ["taskset", "-c", str(args.load_cpu), *wrk_command(port, connections, seconds, path)],
+        ["taskset", "-c", str(args.load_cpu), *wrk_command(port, connections, seconds, path, extra)],
         capture_output=True,
         text=True,
         timeout=seconds + 60,
@@ -107,9 +109,10 @@ def wrk(args: argparse.Namespace, port: int, connections: int, seconds: int, pat
     return parse_wrk(done.stdout)
 
 
-def wrk_command(port: int, connections: int, seconds: int, path: str = "/") -> list[str]:
+def wrk_command(port: int, connections: int, seconds: int, path: str = "/", extra: Sequence[str] = ()) -> list[str]:
     """wrk with one thread."""
-    return ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", f"http://127.0.0.1:{port}{path}"]
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *extra]
+    return ["wrk", *options, f"http://127.0.0.1:{port}{path}"]
 
 
 def parse_wrk(text: str) -> Run:

@@ -92,8 +92,8 @@ def _pywsgi(app: str) -> Arguments:
 
 
 def _uwsgi(app: str, workers: int, *extra: str) -> Arguments:
-    """uWSGI behind its router: without, a worker has one connection at a time, until that closes. Under gevent it can
-    have many, but ends in an assertion of libev then. TERM would reload without --die-on-term."""
+    # Behind its router: without, a worker has one connection at a time, until that closes. Under gevent it can have
+    # many, but --http11-socket ends in an assertion of libev then. TERM would reload without --die-on-term.
     process = ["--master", "--processes", str(workers), "--disable-logging", "--die-on-term", "--listen", BACKLOG]
     keep = ["--http-keepalive=3600", "--http-auto-chunked", "--http-timeout", "3600"]
     return lambda port: ["uwsgi", "--http", f"127.0.0.1:{port}", *keep, *extra, *process, "--module", app]

@@ -309,8 +309,8 @@ step normal deny '' "licences, advisories and sources of what we depend on" scri
 
 step quick requirements '' "packages of the Python tests and linters are installed" requirements
 step quick ruff requirements "lints and format of all Python but the sample applications" ruff
-step quick mypy requirements "types of the Python package" python -m mypy --no-error-summary
-step normal bench-tests requirements "the benches' reading of callgrind" pytest "$VENV" bench/tests -n 0
+step quick mypy requirements "types of the Python package, and of the bench of the field" python -m mypy --no-error-summary
+step normal bench-tests requirements "what the benches make of callgrind's files, and of the field's figures" pytest "$VENV" bench/tests -n 0
 
 step quick wheel '' "the wheel builds (profile ci, with debug assertions)" wheel
 step smoke smoke 'requirements wheel' "the start of the suite, on io_uring" smoke "$VENV"

@@ -71,12 +71,14 @@ impl Run {
         Ok(())
     }
 
-    /// Opens the connections before the run; idle ones also ask once.
+    /// Opens the connections before the run. Idle ones come first, and ask once: a server that waits for the request of
+    /// each connection that it accepts would wait for those that are silent until the run begins.
     fn gather(&mut self) -> io::Result<()> {
         let args = &self.crowd.args;
         let late = args.close || !args.ramp.is_zero();
-        let first = if late { args.connections } else { 0 };
-        let (wanted, deadline) = (args.files() - first, self.began + GATHER_MAX);
+        let asking = if late { 0 } else { args.connections };
+        let mut indices = (args.connections..args.files()).chain(0..asking);
+        let (wanted, deadline) = (args.idle + asking, self.began + GATHER_MAX);
         let mut opened = 0;
         let mut now = self.began;
         // A server that mostly refuses is no reason to wait.
@@ -84,8 +86,10 @@ impl Run {
             && now < deadline
             && self.crowd.stats.errors() <= self.crowd.gathered.into()
         {
-            while opened < wanted && opened - self.crowd.gathered < OPENING_MAX {
-                self.crowd.open(first + opened, now);
+            while opened - self.crowd.gathered < OPENING_MAX
+                && let Some(index) = indices.next()
+            {
+                self.crowd.open(index, now);
                 opened += 1;
             }
             now = self.turn(now, deadline)?;
