@@ -177,10 +177,16 @@ PARTS = {
 
 
 def choose(names: str | None, quick: bool) -> list[Case]:
-    """The cases of the parts in a comma-separated list, or of all."""
-    wanted = names.split(",") if names else list(PARTS)
-    unknown = [name for name in wanted if name not in PARTS]
-    if unknown:
-        raise ValueError(f"unknown part {unknown[0]!r}; known: {', '.join(PARTS)}")
-    chosen = [PARTS[name] for name in wanted]
-    return [case for part in chosen for case in part.make(list(part.quick if quick else part.points))]
+    """The cases of a comma-separated list of parts, each perhaps with one point (``hello:64``), or of all parts."""
+    return [case for name in (names.split(",") if names else PARTS) for case in _named(name, quick)]
+
+
+def _named(name: str, quick: bool) -> list[Case]:
+    name, colon, text = name.partition(":")
+    if name not in PARTS:
+        raise ValueError(f"unknown part {name!r}; known: {', '.join(PARTS)}")
+    if colon and not text.isdecimal():
+        raise ValueError(f"{text!r} is no number")
+    part = PARTS[name]
+    points = [int(text)] if colon else list(part.quick if quick else part.points)
+    return part.make(points)

@@ -3,7 +3,7 @@
     bench/setup.sh
     target/venv-bench/bin/python bench/field.py              (many hours: choose parts and servers)
     target/venv-bench/bin/python bench/field.py --quick      (a smoke of two minutes or three)
-    target/venv-bench/bin/python bench/field.py --only hello,json --servers "rgunicorn uring,granian,bjoern"
+    target/venv-bench/bin/python bench/field.py --only hello:64,json --servers "rgunicorn uring,granian"
     target/venv-bench/bin/python bench/field.py --render DIRECTORY      (the report anew, from its figures)
 
 The server is pinned to one CPU and the load to another. Every round starts each server once, another one first each
@@ -72,7 +72,9 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", metavar="PARTS", help=f"comma-separated parts, of {', '.join(cases.PARTS)}")
+    parser.add_argument(
+        "--only", metavar="PARTS", help=f"comma-separated, as hello or hello:64; of {', '.join(cases.PARTS)}"
+    )
     parser.add_argument("--servers", metavar="NAMES", type=lambda text: text.split(","), help="comma-separated names")
     parser.add_argument("--rounds", type=int, help=f"at least so many; default: {steady.ROUNDS_MIN}")
     parser.add_argument("--rounds-max", type=int, help=f"at most so many; default: {steady.ROUNDS_MAX}")
