@@ -19,11 +19,18 @@ import load
 import report
 import servers
 
+DEFAULT = [
+    *("rgunicorn uring", "rgunicorn epoll", "gunicorn sync", "gunicorn gthread", "gunicorn gevent"),
+    *("granian", "freastal", "fastpysgi", "bjoern"),
+]
+"""The servers that the first entry of PERF.md has, and two. bench/field.py has all."""
+
 
 def main() -> None:
     """Measure, then print Markdown on stdout and save JSON."""
     args = arguments()
-    chosen = servers.choose(args.servers, table=servers.CONFIGURED if args.configured else servers.TABLE)
+    default, table = (None, servers.CONFIGURED) if args.configured else (DEFAULT, servers.TABLE)
+    chosen = servers.choose(args.servers, default, table)
     if not chosen:
         sys.exit("none of the servers is installed: run bench/setup.sh")
     load.check_machine(args, "wrk")

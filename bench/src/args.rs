@@ -8,6 +8,8 @@ use clap::Parser;
 
 /// More than one process can have open files for on most machines.
 const CONNECTIONS_MAX: i64 = 100_000;
+/// Within 127.0.0.0/8, with all that follow.
+const SOURCE_MAX: i64 = 1_000_000;
 /// Far above what one thread can send.
 const RATE_MAX: i64 = 1_000_000;
 /// More requests in one write than any server is asked by a browser.
@@ -50,6 +52,10 @@ pub(crate) struct Args {
     /// taken from the planned start, so that a slow server cannot hide behind requests that were never sent.
     #[arg(long, default_value = "0", value_name = "S", value_parser = seconds)]
     pub interval: Duration,
+    /// The first address that connections come from, counted from 127.0.0.1; each has 10,000 of them. Several processes
+    /// that hold crowds at one server begin at different ones: 0, 2, 4.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=SOURCE_MAX))]
+    pub source: u32,
     /// Open loop: so many requests are due each second, evenly, whether or not earlier ones were answered. Each is sent
     /// on a connection that is free, or waits for one. Latencies are taken from the moment at which it was due.
     #[arg(long, value_name = "N", conflicts_with_all = ["interval", "pipeline", "close", "ramp"],

@@ -102,7 +102,7 @@ impl Crowd {
 
     /// Begins to connect.
     pub(crate) fn open(&mut self, index: u32, now: Instant) {
-        let opened = Stream::open(&self.args.target, index)
+        let opened = Stream::open(&self.args.target, self.args.source, index)
             .and_then(|stream| self.waiter.watch(&stream, index).map(|()| stream));
         let connection = self.at(index);
         match opened {

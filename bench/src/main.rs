@@ -55,7 +55,7 @@ fn raise_file_limit(connections: u32) -> Result<(), String> {
         let holds = hard.saturating_sub(OTHER_FILES);
         return Err(format!(
             "{connections} connections need {needed} open files, and one process may have {hard} (ulimit -Hn): it holds \
-             {holds} connections. More processes hold more: the others with -c 0 --idle N"
+             {holds} connections. More processes hold more: the others with -c 0 --idle N --source M"
         ));
     }
     if needed > soft {

@@ -25,13 +25,13 @@ pub(crate) enum Stream {
 
 impl Stream {
     /// Begins to connect: the socket is writable when that is over. `index`: the number of the connection, which
-    /// decides about its source.
+    /// decides about its source, from the one with the number `first` on.
     ///
     /// # Errors
     /// What the system calls say. A unix socket whose queue is full makes this wait.
-    pub(crate) fn open(target: &Target, index: u32) -> io::Result<Self> {
+    pub(crate) fn open(target: &Target, first: u32, index: u32) -> io::Result<Self> {
         match target {
-            Target::Tcp(address, _) => open_tcp(*address, source(*address, index)).map(Self::Tcp),
+            Target::Tcp(address, _) => open_tcp(*address, source(*address, first, index)).map(Self::Tcp),
             Target::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
                 stream.set_nonblocking(true)?;
@@ -76,8 +76,8 @@ impl AsFd for Stream {
 }
 
 /// Returns the address that connection `index` comes from; `None` leaves it to the kernel, which takes 127.0.0.1.
-fn source(target: SocketAddr, index: u32) -> Option<Ipv4Addr> {
-    let block = index / PER_SOURCE;
+fn source(target: SocketAddr, first: u32, index: u32) -> Option<Ipv4Addr> {
+    let block = first + index / PER_SOURCE;
     // All of 127.0.0.0/8 is this machine's; ::1 is alone.
     (block > 0 && target.is_ipv4()).then(|| Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + block))
 }
@@ -105,9 +105,11 @@ mod tests {
     #[test]
     fn a_large_crowd_comes_from_several_addresses() {
         let target: SocketAddr = "127.0.0.1:80".parse().unwrap();
-        assert_eq!(source(target, 9_999), None);
-        assert_eq!(source(target, 10_000), Some(Ipv4Addr::new(127, 0, 0, 2)));
-        assert_eq!(source(target, 29_999), Some(Ipv4Addr::new(127, 0, 0, 3)));
-        assert_eq!(source("[::1]:80".parse().unwrap(), 29_999), None);
+        assert_eq!(source(target, 0, 9_999), None);
+        assert_eq!(source(target, 0, 10_000), Some(Ipv4Addr::new(127, 0, 0, 2)));
+        assert_eq!(source(target, 0, 29_999), Some(Ipv4Addr::new(127, 0, 0, 3)));
+        assert_eq!(source(target, 254, 0), Some(Ipv4Addr::new(127, 0, 0, 255)));
+        assert_eq!(source(target, 254, 10_000), Some(Ipv4Addr::new(127, 0, 1, 0)));
+        assert_eq!(source("[::1]:80".parse().unwrap(), 1, 29_999), None);
     }
 }

@@ -89,7 +89,7 @@ fn a_limit_of_open_files_is_named() {
     if stderr.contains("open files") {
         assert_eq!((status, stdout.as_str()), (2, ""));
         assert!(stderr.contains("200000 connections need 200032 open files"), "{stderr}");
-        assert!(stderr.contains("-c 0 --idle N"), "{stderr}");
+        assert!(stderr.contains("-c 0 --idle N --source M"), "{stderr}");
     }
 }
 
