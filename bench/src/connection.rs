@@ -34,11 +34,11 @@ pub(crate) struct Connection {
     pub stream: Option<Stream>,
     /// The kernel has not said yet that it is open.
     pub is_connecting: bool,
-    /// It has been open before: the next time is a reconnect.
+    /// Whether it has been open before: the next time is a reconnect.
     pub was_open: bool,
-    /// It asks once and is kept open.
+    /// Whether it asks once and is kept open.
     pub is_idle: bool,
-    /// What it had to do before the run begins is done.
+    /// Whether it has done what it had to do before the run.
     pub is_gathered: bool,
     /// When it was due to ask again, if it keeps a pace.
     pub planned: Option<Instant>,

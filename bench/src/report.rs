@@ -55,7 +55,7 @@ pub(crate) struct Stats {
     pub lateness_ns: Histogram,
     /// Requests of an open loop that were due.
     pub due: u64,
-    /// Those of them that were not answered by the end.
+    /// Requests of an open loop that were due and not answered by the end.
     pub unanswered: u64,
     /// Idle connections that the server has closed.
     pub idle_lost: u64,

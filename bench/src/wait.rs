@@ -11,7 +11,7 @@ const EVENTS_MAX: usize = 512;
 /// The part of a wait that is spent awake: the kernel's rounding, and what waking takes on a virtual machine.
 const AWAKE: Duration = Duration::from_millis(2);
 
-/// What was asked of a wait.
+/// The ends of a wait, of which the earlier one counts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Until {
     /// To be met exactly: a request is due.
@@ -20,7 +20,7 @@ pub(crate) struct Until {
     pub roughly: Instant,
 }
 
-/// What a socket is ready for.
+/// A socket that is ready.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Event {
     pub index: u32,

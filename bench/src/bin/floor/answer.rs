@@ -55,10 +55,11 @@ impl Answers {
         let mut head = ResponseHead::new();
         let length = self.body.len().to_string();
         let fields = [("Content-Type", "text/plain"), ("Content-Length", length.as_str())];
-        head.status(b"200 OK").expect("it is a status");
+        let mut taken = head.status(b"200 OK").is_ok();
         for (name, value) in fields {
-            head.header(name.as_bytes(), value.as_bytes()).expect("they are a name and a value");
+            taken &= head.header(name.as_bytes(), value.as_bytes()).is_ok();
         }
+        debug_assert!(taken, "they are a status, names and values");
         let facts =
             ResponseFacts { version: Version::HTTP_11, head_request: false, connect: false, keep_alive };
         let mut out = Vec::new();

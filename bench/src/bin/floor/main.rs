@@ -25,11 +25,11 @@ const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Answers every HTTP/1.1 request on 127.0.0.1 with the same bytes, on rgunicorn's driver and parser, without Python.
 #[derive(Debug, Parser)]
 #[command(name = "floor", version)]
-struct Args {
+struct FloorArgs {
     /// The port; 0 lets the kernel choose one, which the first line of stdout names.
     #[arg(short, long, default_value_t = 8_000)]
     port: u16,
-    /// What it waits with.
+    /// The driver that it waits with.
     #[arg(short, long, value_enum, default_value_t = DriverName::Uring)]
     driver: DriverName,
     /// Bytes of each answer's body; by default those of the hello application.
@@ -47,7 +47,7 @@ enum DriverName {
 }
 
 fn main() -> ExitCode {
-    match serve(&Args::parse()) {
+    match serve(&FloorArgs::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "floor: {error}");
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 }
 
 /// Serves until a signal ends the process.
-fn serve(args: &Args) -> io::Result<()> {
+fn serve(args: &FloorArgs) -> io::Result<()> {
     let choice = match args.driver {
         DriverName::Uring => Choice::Uring,
         DriverName::Epoll => Choice::Epoll,

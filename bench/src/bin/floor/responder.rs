@@ -30,14 +30,14 @@ const OTHER_FILES: usize = 32;
 pub(crate) struct Responder {
     driver: Driver,
     listener: Listener,
-    connections: Slab<Connection>,
+    connections: Slab<Peer>,
     connections_max: usize,
     answers: Answers,
     policy: Policy,
     spare: Vec<Vec<u8>>,
 }
 
-struct Connection {
+struct Peer {
     fd: Fd,
     parser: RequestParser,
     queue: Queue,
@@ -156,7 +156,7 @@ impl Responder {
             };
             let entry = self.connections.vacant_entry();
             self.driver.recv(fd.as_raw_fd(), Token(entry.key() as u64 * 2))?;
-            entry.insert(Connection::new(fd));
+            entry.insert(Peer::new(fd));
         }
         Ok(())
     }
@@ -176,7 +176,7 @@ impl Responder {
     }
 }
 
-impl Connection {
+impl Peer {
     fn new(fd: Fd) -> Self {
         let (parser, queue) = (RequestParser::new(), Queue::default());
         Self { fd, parser, queue, is_sending: false, keep_alive: true, is_closing: false }
