@@ -88,6 +88,7 @@ def arguments() -> argparse.Namespace:
     args.rounds = args.rounds or (1 if args.quick else steady.ROUNDS_MIN)
     args.rounds_max = max(args.rounds, args.rounds_max or (1 if args.quick else steady.ROUNDS_MAX))
     args.seconds = args.seconds or (1 if args.quick else 3)
+    args.tries = 1 if args.quick else field_run.TRIES_MAX
     args.warm_up = 0 if args.quick else load.WARM_UP_S
     args.servers = args.servers or (QUICK_SERVERS if args.quick else None)
     args.worker_cpus = sorted(os.sched_getaffinity(0) - {args.load_cpu})
@@ -126,7 +127,7 @@ def facts(args: argparse.Namespace, chosen: list[Case]) -> dict[str, str]:
         found["several workers"] = f"on CPU {', '.join(map(str, args.worker_cpus))}"
         if len(args.worker_cpus) == 1:
             found["several workers"] += ": what more processes cost, not what more processors bring"
-    return found | {"steady": steady.RULE}
+    return found | {"steady": steady.RULE, "disturbed": field_run.DISTURBED if args.tries > 1 else "counted"}
 
 
 def described(args: argparse.Namespace, case: Case) -> dict[str, Any]:

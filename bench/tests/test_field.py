@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import pathlib
 import socket
@@ -53,6 +54,16 @@ def test_rounds_are_enough_when_all_are_steady_or_the_number_is_used_up(
 ) -> None:
     values = [[10.0] * rounds, [5.0, 10.0] * 10 if restless else [3.0] * rounds]
     assert steady.is_enough(values, rounds, steady.ROUNDS_MIN, steady.ROUNDS_MAX) is enough
+
+
+def test_a_run_that_others_have_disturbed_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = cases.choose("hello:64", False)[0]
+    for shares, expected in [([0.0, 0.5], 1), ([0.5, 0.05], 2), ([0.5, 0.5, 0.5], 3)]:
+        runs = iter({"others_share": share} for share in shares)
+        monkeypatch.setattr(field_run, "measure", lambda *_, runs=runs: next(runs))
+        args = argparse.Namespace(seconds=1, tries=field_run.TRIES_MAX)
+        run = field_run.undisturbed(args, case, servers.TABLE[0])
+        assert run == {"others_share": shares[expected - 1], "tries": expected}
 
 
 # ---- the best peer ----
