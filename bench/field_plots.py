@@ -24,7 +24,8 @@ COLOURS = {
     "floor uring": "#000000",
     "floor epoll": "#808080",
 }
-PEERS = plt.get_cmap("tab20").colors
+# Neither red nor grey: those are rgunicorn and its floor.
+PEERS = [colour for number, colour in enumerate(plt.get_cmap("tab20").colors) if number not in (2, 3, 6, 7, 14, 15)]
 SWEEPS = ("hello", "bodies", "headers", "workers")
 LOGARITHMIC = ("hello", "bodies")
 SIZE_INCHES = (11, 4.5)
@@ -47,7 +48,7 @@ def draw(saved: Saved, directory: pathlib.Path) -> Mapping[str, Sequence[str]]:
                 name = f"latency-{case['point']}.svg"
                 save(percentiles(case, saved, colour), directory / name)
                 found.setdefault(part, []).append(name)
-        elif part in SWEEPS:
+        elif part in SWEEPS and len(cases) > 1:
             save(sweep(part, cases, saved, colour), directory / f"{part}.svg")
             found[part] = [f"{part}.svg"]
         else:

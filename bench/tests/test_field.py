@@ -231,5 +231,11 @@ def test_plots_are_drawn_where_matplotlib_is(tmp_path: pathlib.Path) -> None:
     pytest.importorskip("matplotlib")
     import field_plots  # noqa: PLC0415  # It needs what may be missing.
 
-    assert field_plots.draw(saved(), tmp_path) == {"hello": ["hello.svg"], "latency": ["latency-1000.svg"]}
-    assert (tmp_path / "hello.svg").read_text().count("<svg") == 1
+    figures = saved()
+    assert field_plots.draw(figures, tmp_path) == {"hello": ["hello.svg"], "latency": ["latency-1000.svg"]}
+    one_point = (tmp_path / "hello.svg").read_text()
+    assert one_point.count("<svg") == 1
+    figures["cases"].append(described("hello", 1, "hello, 1 connection"))
+    figures["runs"].append(run("hello", 1, "bjoern", 0, 20.0))
+    field_plots.draw(figures, tmp_path)
+    assert (tmp_path / "hello.svg").read_text() != one_point
