@@ -23,6 +23,7 @@ COLOURS = {
     "rgunicorn epoll": "#ff7f50",
     "floor uring": "#000000",
     "floor epoll": "#808080",
+    "floor tokio-uring": "#b0b0b0",
 }
 # Neither red nor grey: those are rgunicorn and its floor.
 PEERS = [colour for number, colour in enumerate(plt.get_cmap("tab20").colors) if number not in (2, 3, 6, 7, 14, 15)]

@@ -44,8 +44,8 @@ def markdown(saved: Saved, plots: Plots) -> str:
 INTRODUCTION = f"""\
 A figure is the median of its rounds, with the lower and the upper quartile in brackets. The best peer is the one with
 the cheapest request in the median among those that do what was asked: a server with a remark, or with more errors than
-{steady.ERRORS_SHARE_MAX:.1%} of its requests, is none. The floor runs no application: it is rgunicorn's driver and
-parser alone, and no server on this driver can be cheaper."""
+{steady.ERRORS_SHARE_MAX:.1%} of its requests, is none. The floors run no application: they are rgunicorn's parser alone
+on its driver, on which no server can be cheaper, and on tokio-uring's."""
 
 
 def by(case: Saved) -> str:

@@ -167,7 +167,7 @@ def table(app: str = APP, workers: int = 1) -> list[Server]:
 
 def floors(body_bytes: int) -> list[Server]:
     """Responders without Python, whose answers have so many bytes; none if bench/setup.sh has built none."""
-    drivers = ["uring", "epoll"] if FLOOR.exists() else []
+    drivers = ["uring", "epoll", "tokio-uring"] if FLOOR.exists() else []
     return [Server(f"floor {driver}", "rgunicorn", _floor(driver, body_bytes)) for driver in drivers]
 
 

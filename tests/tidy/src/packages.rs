@@ -8,7 +8,7 @@ pub const MANDATORY_MAX: usize = 12;
 /// How the names of the workspace's own packages begin.
 const OWN: &str = "rgunicorn-";
 
-/// The package of the benches, and async runtimes, which must never reach the wheel.
+/// Packages of the benches, which must never reach the wheel.
 const BENCH_ONLY: [&str; 3] = ["rgunicorn-bench", "tokio", "tokio-uring"];
 
 /// Lists the names in `[dependencies]` of these manifests that are neither optional nor packages of the
@@ -20,7 +20,7 @@ pub fn mandatory(cargo_tomls: &[String]) -> Vec<String> {
     names.into_iter().collect()
 }
 
-/// Lists the packages of [`BENCH_ONLY`] that `names` are or reach through others.
+/// Packages of the bench that `names` are or reach through others.
 pub fn bench_leaks(names: &[String], cargo_lock: &str) -> Vec<String> {
     let graph = graph(cargo_lock);
     let mut reached = BTreeSet::new();
@@ -33,7 +33,7 @@ pub fn bench_leaks(names: &[String], cargo_lock: &str) -> Vec<String> {
         open.retain(|next| !reached.contains(next));
     }
     let leaks = BENCH_ONLY.iter().filter(|package| reached.contains(**package));
-    leaks.map(|package| format!("Cargo.lock:1: the wheel depends on `{package}`")).collect()
+    leaks.map(|package| format!("Cargo.lock:1: the wheel depends on `{package}` of the bench")).collect()
 }
 
 fn dependencies(cargo_toml: &str) -> impl Iterator<Item = &str> {

@@ -1,11 +1,13 @@
 //! The floor of the field: what an answer costs on this machine with our driver and our parser, and no Python at all.
 //!
 //! A responder of one thread that answers every request with the same bytes, those of the hello application of the
-//! benches under rgunicorn. `answer` makes them, `responder` has the connections. No server that runs an application
-//! on the same driver can be cheaper; how far one is above it is what the application and WSGI cost.
+//! benches under rgunicorn. `answer` makes them, `responder` has the connections, `runtime` those of another driver.
+//! No server that runs an application on the same driver can be cheaper; how far one is above it is what the
+//! application and WSGI cost.
 
 mod answer;
 mod responder;
+mod runtime;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -44,6 +46,8 @@ enum DriverName {
     Uring,
     /// epoll.
     Epoll,
+    /// That of tokio-uring, with our parser.
+    TokioUring,
 }
 
 fn main() -> ExitCode {
@@ -58,16 +62,18 @@ fn main() -> ExitCode {
 
 /// Serves until a signal ends the process.
 fn serve(args: &FloorArgs) -> io::Result<()> {
+    let body = usize::try_from(args.body_bytes).map_err(io::Error::other)?;
+    let answers = Answers::new(body);
     let choice = match args.driver {
         DriverName::Uring => Choice::Uring,
         DriverName::Epoll => Choice::Epoll,
+        DriverName::TokioUring => return runtime::serve(args.port, answers),
     };
     let (driver, _) = Driver::open(&Config { choice, ..Config::default() })?;
     let address = ListenAddress::Tcp { host: "127.0.0.1".to_owned(), port: args.port };
     let options = Options { backlog: BACKLOG, umask: 0, owner: None, reuse_port: false };
     let listener = Listener::open(&address, &options)?;
     writeln!(io::stdout(), "{}", listener.local())?;
-    let body = usize::try_from(args.body_bytes).map_err(io::Error::other)?;
     let descriptors = usize::try_from(process::descriptors_max()?).unwrap_or(usize::MAX);
-    Responder::new(driver, listener, Answers::new(body), descriptors).run()
+    Responder::new(driver, listener, answers, descriptors).run()
 }
