@@ -8,7 +8,7 @@
 //! A byte that the kernel has given is returned by the same call: a wait ends before the next look, so that a greenlet
 //! that is killed, or whose time is over, has taken none.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
 
@@ -26,9 +26,10 @@ use crate::py::{
 use rgunicorn_io::sys::net;
 
 use super::exception;
+use super::types::Watcher;
 use super::vectorcall::{start_with, stop};
 use super::watcher_state::WatcherKind;
-use super::watchers::Io;
+use super::watchers::{Io, Timer};
 
 /// The most bytes that are received at once here: what clients of databases and of HTTP ask for.
 const RECEIVED_BYTES_MAX: usize = 64 * 1024;
@@ -36,8 +37,8 @@ const RECEIVED_BYTES_MAX: usize = 64 * 1024;
 const SENT_BYTES_MAX: usize = 1024 * 1024;
 
 thread_local! {
-    /// Where bytes are received. Not borrowed while anything else runs.
-    static RECEIVED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// The memory in which bytes are received; not here while it is in use.
+    static RECEIVED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Puts the methods into gevent's class, or gives it its own back.
@@ -92,10 +93,11 @@ impl FastMethod for Recv {
         let (py, Some(size), None) = (this.py(), args.get(0), args.get(1)) else { return Ok(None) };
         let Some(size) = size_of(&size) else { return Ok(None) };
         receive(this, |fd| {
-            RECEIVED.with_borrow_mut(|buffer| {
-                let got = net::recv_now(fd, room(buffer, size))?;
-                Ok(PyBytes::new(py, &buffer[..got]).into_any())
-            })
+            let mut buffer = RECEIVED.take();
+            let got = net::recv_now(fd, room(&mut buffer, size));
+            let received = got.map(|got| PyBytes::new(py, &buffer[..got]).into_any());
+            RECEIVED.set(buffer);
+            received
         })
     }
 }
@@ -117,11 +119,8 @@ impl FastMethod for RecvInto {
                 None => return Ok(None),
             },
         };
-        // The buffer is looked for anew after each wait, and not held meanwhile: it may change.
-        if fitting(&target, wanted).is_none() {
-            return Ok(None);
-        }
         receive(this, |fd| {
+            // Looked for anew after each wait, and not held meanwhile: it may change.
             let Some((view, size)) = fitting(&target, wanted) else {
                 return Err(io::Error::from(ErrorKind::Unsupported));
             };
@@ -234,7 +233,7 @@ fn receive<'py>(
         match look(fd) {
             Ok(received) => return Ok(Some(received)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => wait(this, &error)?,
-            // A buffer that has become another one meanwhile.
+            // A buffer that is not known here.
             Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(None),
             Err(error) => return Err(os_error(&error)),
         }
@@ -248,9 +247,12 @@ fn wait(this: &Bound<'_, PyAny>, nothing: &io::Error) -> PyResult<()> {
         return Err(os_error(nothing));
     }
     let event = this.getattr(intern!(py, "_read_event"))?;
-    let is_plain = this.getattr(intern!(py, "timeout"))?.is_none() && this.get_type().is(&socket_class(py)?);
-    if is_plain && switch_out(this, &event)? {
-        return Ok(());
+    // Of a class that is derived, the wait may be another one.
+    if this.get_type().is(&socket_class(py)?) {
+        let seconds = this.getattr(intern!(py, "timeout"))?.extract::<Option<f64>>()?;
+        if switch_out(this, &event, seconds)? {
+            return Ok(());
+        }
     }
     assert_no_borrow();
     this.call_method1(intern!(py, "_wait"), (event,)).map(drop)
@@ -262,9 +264,10 @@ fn is_non_blocking(this: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(timeout.extract::<f64>().is_ok_and(|timeout| timeout == 0.0))
 }
 
-/// Switches to the hub until a watcher has its event. `false`: that has to be waited for in gevent's way, because
-/// another greenlet waits for it, or the loop is not ours, or this is the hub.
-fn switch_out(this: &Bound<'_, PyAny>, event: &Bound<'_, PyAny>) -> PyResult<bool> {
+/// Switches to the hub until a watcher has its event, or raises `TimeoutError` after so many seconds. `false`: that
+/// has to be waited for in gevent's way, because another greenlet waits for it, or the loop is not ours, or this is the
+/// hub.
+fn switch_out(this: &Bound<'_, PyAny>, event: &Bound<'_, PyAny>, seconds: Option<f64>) -> PyResult<bool> {
     static GREENLETS: PyOnceLock<Greenlets> = PyOnceLock::new();
     static INVALID_SWITCH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = this.py();
@@ -276,19 +279,20 @@ fn switch_out(this: &Bound<'_, PyAny>, event: &Bound<'_, PyAny>) -> PyResult<boo
     if is_used || me.is(&hub) {
         return Ok(false);
     }
+    let timer = seconds.map(|seconds| start_timer(watcher, &me, seconds)).transpose()?;
     let switch = me.getattr(intern!(py, "switch"))?;
     let started = start_with(watcher, switch, PyTuple::new(py, [event])?, |_, inner| {
         if let WatcherKind::Io(io) = &mut inner.kind {
             io.begin(false);
         }
     });
-    if !started {
-        return Ok(false);
-    }
     assert_no_borrow();
-    let back = catch_panic(|| hub.call_method0(intern!(py, "switch")));
+    let back = started.then(|| catch_panic(|| hub.call_method0(intern!(py, "switch"))));
     stop(watcher);
-    let back = back?;
+    if let Some(timer) = &timer {
+        stop(timer.as_super());
+    }
+    let Some(back) = back.transpose()? else { return Ok(false) };
     if back.is(event) {
         return Ok(true);
     }
@@ -296,6 +300,28 @@ fn switch_out(this: &Bound<'_, PyAny>, event: &Bound<'_, PyAny>) -> PyResult<boo
         format!("Invalid switch into {}: got {} (expected {})", me.repr()?, back.repr()?, event.repr()?);
     let class = exception(py, &INVALID_SWITCH, "InvalidSwitchError")?;
     Err(PyErr::from_value(class.call1((text,))?))
+}
+
+/// Starts a timer that throws `TimeoutError` into a greenlet, as gevent's does: behind events of the same turn.
+fn start_timer<'py>(
+    watcher: &Bound<'py, Watcher>,
+    greenlet: &Bound<'py, PyAny>,
+    seconds: f64,
+) -> PyResult<Bound<'py, Timer>> {
+    const PRIORITY: i32 = -1;
+    let py = watcher.py();
+    let kind = Timer::kind(seconds, 0.0)?;
+    let timer = Watcher::new(watcher.get().owner.bind(py), true, Some(PRIORITY), kind)?;
+    let timer = Bound::new(py, (Timer, timer))?;
+    let error = py.get_type::<PyTimeoutError>().into_any();
+    let args = PyTuple::new(py, [error, intern!(py, "timed out").clone().into_any()])?;
+    // One that cannot be started has a loop on which the watcher cannot be, either.
+    start_with(timer.as_super(), greenlet.getattr(intern!(py, "throw"))?, args, |state, _| {
+        if state.in_callbacks {
+            state.update_now();
+        }
+    });
+    Ok(timer)
 }
 
 /// Returns the exception that the standard library's sockets raise for an error.

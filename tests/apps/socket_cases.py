@@ -86,6 +86,17 @@ def case_timeouts():
     one.settimeout(5)
     gevent.spawn(other.sendall, b"in time")
     found.append(one.recv(100))
+    reader = gevent.spawn(raised, one.recv, 10)
+    gevent.sleep(0)
+    found.append(raised(one.recv, 10)[0])
+    reader.kill()
+    closed = gevent.spawn(raised, one.dup().recv, 10)
+    gevent.sleep(0)
+    other.sendall(b"for both")
+    found += [closed.get(), raised(one.settimeout, -1), raised(one.settimeout, float("inf"))]
+    one.settimeout(1e9)
+    gevent.spawn(other.sendall, b"long")
+    found.append(one.recv(100))
     one.settimeout(None)
     with gevent.Timeout(0.01, False):
         one.recv(10)
