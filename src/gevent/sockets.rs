@@ -168,7 +168,7 @@ impl FastMethod for SendAll {
         match net::send_now(fd, data.as_bytes(), &[]) {
             Ok(sent) if sent == len => Ok(Some(py.None().into_bound(py))),
             // gevent looks at the time behind each part, and there is none for a socket that does not wait.
-            Ok(_) if is_non_blocking(this)? => Err(PyTimeoutError::new_err("timed out")),
+            Ok(_) if timeout_s(this)? == Some(0.0) => Err(PyTimeoutError::new_err("timed out")),
             Ok(sent) => {
                 let rest = PySlice::new(py, sent as isize, len as isize, 1);
                 let rest = PyMemoryView::from(&data)?.get_item(rest)?;
@@ -243,25 +243,23 @@ fn receive<'py>(
 /// Waits until there is something to read, or raises `nothing` where the socket does not wait.
 fn wait(this: &Bound<'_, PyAny>, nothing: &io::Error) -> PyResult<()> {
     let py = this.py();
-    if is_non_blocking(this)? {
+    let seconds = timeout_s(this)?;
+    if seconds == Some(0.0) {
         return Err(os_error(nothing));
     }
     let event = this.getattr(intern!(py, "_read_event"))?;
     // Of a class that is derived, the wait may be another one.
-    if this.get_type().is(&socket_class(py)?) {
-        let seconds = this.getattr(intern!(py, "timeout"))?.extract::<Option<f64>>()?;
-        if switch_out(this, &event, seconds)? {
-            return Ok(());
-        }
+    if this.get_type().is(&socket_class(py)?) && switch_out(this, &event, seconds)? {
+        return Ok(());
     }
     assert_no_borrow();
     this.call_method1(intern!(py, "_wait"), (event,)).map(drop)
 }
 
-/// Returns whether a socket never waits.
-fn is_non_blocking(this: &Bound<'_, PyAny>) -> PyResult<bool> {
+/// Returns the seconds that a socket waits at most; 0 for one that never waits.
+fn timeout_s(this: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
     let timeout = this.getattr(intern!(this.py(), "timeout"))?;
-    Ok(timeout.extract::<f64>().is_ok_and(|timeout| timeout == 0.0))
+    if timeout.is_none() { Ok(None) } else { timeout.extract().map(Some) }
 }
 
 /// Switches to the hub until a watcher has its event, or raises `TimeoutError` after so many seconds. `false`: that
