@@ -15,8 +15,6 @@ from rawhttp import Client, request
 
 TINY = b"1\r\nx\r\n"
 CHUNKS = 2_000_000
-# Answers to others while the hostile request is being received: a few for each megabyte of it.
-ANSWERS_MIN = 30
 
 
 class Uploader(threading.Thread):
@@ -40,18 +38,20 @@ class Uploader(threading.Thread):
 @pytest.mark.own(reason="Gunicorn's workers with threads receive each in its own")
 @pytest.mark.one_driver
 def test_chunks_of_one_byte_hold_nobody_up(launch):
-    server = launch("faults:app")
+    """How many answers others get meanwhile depends on the CPU that they get; what a turn does for it does not."""
+    server = launch("faults:app", "--log-level", "debug")
     uploader = Uploader(server.address)
     answers = 0
     with server.client() as client:
         uploader.start()
         while uploader.is_alive():
             assert client.get("/pid").status == 200
-            answers += 1
+            answers += uploader.is_alive()
         uploader.join()
     assert uploader.answer is not None
     assert uploader.answer.body == str(CHUNKS).encode()
-    assert answers >= ANSWERS_MIN
+    assert answers > 0
+    check_turns(server)
 
 
 @pytest.mark.own(reason="Gunicorn reads them all")
@@ -118,6 +118,11 @@ def check_fair(start, *args, keeps=True, **options):
         with attacked(server.address, kind):
             usual = statistics.median(times(server, keeps))
         assert usual <= USUAL_S_MAX, f"{kind}: half of the others' requests take more"
+    check_turns(server)
+
+
+def check_turns(server):
+    """Stop a server with one worker, and see what its loop has done between two looks at the application."""
     assert server.terminate() == 0
     ((took_ms, received),) = LONGEST.findall(server.log)
     assert int(received) <= INPUT_MAX
