@@ -20,7 +20,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyInt, PyMemoryView, PySlice, PyTuple, PyType};
 
 use crate::py::{
-    Args, FastMethod, Greenlets, assert_no_borrow, catch_panic, install_vectorcall_method,
+    Args, FastMethod, Greenlets, MethodPair, assert_no_borrow, catch_panic, install_vectorcall_method,
     remove_vectorcall_method, write_into,
 };
 use rgunicorn_io::sys::net;
@@ -41,22 +41,25 @@ thread_local! {
     static RECEIVED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Puts the methods into gevent's class, or gives it its own back.
+/// Puts the methods into gevent's class, or gives it its own back. What another program has put there stays.
 ///
 /// # Errors
 /// Those of importing gevent's sockets.
 pub fn set_sockets(py: Python<'_>, wanted: bool) -> PyResult<()> {
-    if wanted {
-        install_vectorcall_method::<Recv>(py)?;
-        install_vectorcall_method::<RecvInto>(py)?;
-        install_vectorcall_method::<Send>(py)?;
-        install_vectorcall_method::<SendAll>(py)
-    } else {
-        remove_vectorcall_method::<Recv>(py)?;
-        remove_vectorcall_method::<RecvInto>(py)?;
-        remove_vectorcall_method::<Send>(py)?;
-        remove_vectorcall_method::<SendAll>(py)
+    set::<Recv>(py, wanted)?;
+    set::<RecvInto>(py, wanted)?;
+    set::<Send>(py, wanted)?;
+    set::<SendAll>(py, wanted)
+}
+
+fn set<M: FastMethod>(py: Python<'_>, wanted: bool) -> PyResult<()> {
+    if !wanted {
+        return remove_vectorcall_method::<M>(py);
     }
+    let module = M::class(py)?.getattr(M::NAME)?.getattr_opt("__module__")?;
+    let is_of_gevent =
+        module.is_some_and(|module| module.extract::<String>().is_ok_and(|name| name.starts_with("gevent.")));
+    if is_of_gevent { install_vectorcall_method::<M>(py) } else { Ok(()) }
 }
 
 /// Returns gevent's class of sockets.
@@ -65,7 +68,7 @@ fn socket_class(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
     CLASS.import(py, "gevent._socket3", "socket").cloned()
 }
 
-/// The class, and the place for gevent's method, one for each implementation.
+/// The class, and the place for the two methods, one for each implementation.
 macro_rules! of_socket {
     () => {
         type Class = PyAny;
@@ -74,9 +77,9 @@ macro_rules! of_socket {
             socket_class(py)
         }
 
-        fn ordinary() -> &'static PyOnceLock<Py<PyAny>> {
-            static ORDINARY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            &ORDINARY
+        fn pair() -> &'static PyOnceLock<MethodPair> {
+            static PAIR: PyOnceLock<MethodPair> = PyOnceLock::new();
+            &PAIR
         }
     };
 }
@@ -172,8 +175,7 @@ impl FastMethod for SendAll {
             Ok(sent) => {
                 let rest = PySlice::new(py, sent as isize, len as isize, 1);
                 let rest = PyMemoryView::from(&data)?.get_item(rest)?;
-                let ordinary = Self::ordinary().get(py).map(|ordinary| ordinary.bind(py).call1((this, rest)));
-                ordinary.transpose()
+                Self::pair().get(py).map(|pair| pair.ordinary.bind(py).call1((this, rest))).transpose()
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(os_error(&error)),

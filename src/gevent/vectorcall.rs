@@ -9,23 +9,23 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 
-use crate::py::{Args, FastMethod, assert_no_borrow, install_vectorcall_method};
+use crate::py::{Args, FastMethod, MethodPair, assert_no_borrow, install_vectorcall_method};
 
 use super::state::LoopState;
 use super::types::{Loop, Watcher};
 use super::watcher_state::{WatcherKind, WatcherState};
 use super::watchers::{Io, Timer};
 
-/// The class of this package, and the place for pyo3's method, one for each implementation.
+/// The class of this package, and the place for the two methods, one for each implementation.
 macro_rules! ordinary {
     () => {
         fn class(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
             Ok(py.get_type::<Self::Class>())
         }
 
-        fn ordinary() -> &'static PyOnceLock<Py<PyAny>> {
-            static ORDINARY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            &ORDINARY
+        fn pair() -> &'static PyOnceLock<MethodPair> {
+            static PAIR: PyOnceLock<MethodPair> = PyOnceLock::new();
+            &PAIR
         }
     };
 }

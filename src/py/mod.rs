@@ -26,7 +26,7 @@ pub use lock_probe::LockProbe;
 pub use queue_listener::QueueListener;
 pub use signals::{SignalHooks, WakeupPipe, WorkerSignals};
 pub use stack::{GilCell, ThreadBound, WrongOwner, assert_no_borrow};
-pub use vectorcall::{Args, FastMethod, install_vectorcall_method, remove_vectorcall_method};
+pub use vectorcall::{Args, FastMethod, MethodPair, install_vectorcall_method, remove_vectorcall_method};
 pub use watch::{Describe, Watch, Watchdog, instances};
 
 use std::borrow::Cow;

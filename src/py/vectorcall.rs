@@ -32,8 +32,8 @@ pub trait FastMethod: 'static {
     /// Those of looking for one that is not of this package.
     fn class(py: Python<'_>) -> PyResult<Bound<'_, PyType>>;
 
-    /// Returns the place where the method that pyo3 has made, or the class has had, is kept.
-    fn ordinary() -> &'static PyOnceLock<Py<PyAny>>;
+    /// Returns the place where the two methods are kept.
+    fn pair() -> &'static PyOnceLock<MethodPair>;
 
     /// Runs the method; `None` leaves the call to pyo3's, as if nothing had happened. No `Py` may be dropped in here:
     /// pyo3 does not know that the interpreter lock is held, and would let go of the object some other time, where that
@@ -42,6 +42,15 @@ pub trait FastMethod: 'static {
     /// # Errors
     /// The method's.
     fn call<'py>(this: &Bound<'py, Self::Class>, args: Args<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>>;
+}
+
+/// A method and the one that stands in front of it.
+pub struct MethodPair {
+    /// The method that pyo3 has made, or the class has had.
+    pub ordinary: Py<PyAny>,
+    fast: Py<PyAny>,
+    /// The ordinary one is of a class that this one is derived from.
+    is_inherited: bool,
 }
 
 /// The positional arguments of one call.
@@ -81,21 +90,42 @@ impl<'py> Args<'_, 'py> {
     }
 }
 
-/// Puts a method in front of pyo3's, or of that which a class has.
+/// Puts a method in front of pyo3's, or of that which a class has. One that another program has put there stays.
 ///
 /// # Errors
 /// Those of changing the class.
 pub fn install_vectorcall_method<M: FastMethod>(py: Python<'_>) -> PyResult<()> {
     let class = M::class(py)?;
-    let ordinary = class.getattr(M::NAME)?;
+    let found = class.getattr(M::NAME)?;
+    let pair = match M::pair().get(py) {
+        Some(pair) => pair,
+        None => {
+            let pair = make_pair::<M>(&class, &found)?;
+            M::pair().get_or_init(py, || pair)
+        }
+    };
+    if found.is(&pair.ordinary) { class.setattr(M::NAME, &pair.fast) } else { Ok(()) }
+}
+
+/// Gives a class its own method back, unless another program has put one there.
+///
+/// # Errors
+/// Those of changing the class.
+pub fn remove_vectorcall_method<M: FastMethod>(py: Python<'_>) -> PyResult<()> {
+    let Some(pair) = M::pair().get(py) else { return Ok(()) };
+    let class = M::class(py)?;
+    if !class.getattr(M::NAME)?.is(&pair.fast) {
+        return Ok(());
+    }
+    if pair.is_inherited { class.delattr(M::NAME) } else { class.setattr(M::NAME, &pair.ordinary) }
+}
+
+/// Makes the method that stands in front of `ordinary`.
+fn make_pair<M: FastMethod>(class: &Bound<'_, PyType>, ordinary: &Bound<'_, PyAny>) -> PyResult<MethodPair> {
+    let py = class.py();
     let text =
         |name: &str| ordinary.getattr(name).and_then(|text| text.extract::<String>()).unwrap_or_default();
     let doc = format!("{}{}\n--\n\n{}", M::NAME, text("__text_signature__"), text("__doc__"));
-    if M::ordinary().get(py).is_some_and(|known| !ordinary.is(known)) {
-        // It stands there already.
-        return Ok(());
-    }
-    M::ordinary().get_or_init(py, || ordinary.unbind());
     let text = |text: String| CString::new(text).map_err(|_| PyTypeError::new_err("a zero in a docstring"));
     let (name, doc) = (text(M::NAME.to_owned())?, text(doc)?);
     let (ml_meth, ml_flags) = if M::NO_ARGUMENTS {
@@ -117,18 +147,8 @@ pub fn install_vectorcall_method<M: FastMethod>(py: Python<'_>) -> PyResult<()> 
         let method = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
         Bound::from_owned_ptr_or_err(py, method)?
     };
-    class.setattr(M::NAME, method)
-}
-
-/// Gives a class its own method back.
-///
-/// # Errors
-/// Those of changing the class.
-pub fn remove_vectorcall_method<M: FastMethod>(py: Python<'_>) -> PyResult<()> {
-    match M::ordinary().get(py) {
-        Some(ordinary) => M::class(py)?.setattr(M::NAME, ordinary),
-        None => Ok(()),
-    }
+    let is_inherited = !class.getattr("__dict__")?.contains(M::NAME)?;
+    Ok(MethodPair { ordinary: ordinary.clone().unbind(), fast: method.unbind(), is_inherited })
 }
 
 /// Enters a method without arguments: CPython calls it.
@@ -168,8 +188,9 @@ unsafe extern "C" fn enter<M: FastMethod>(
             if all > 0 {
                 whole.extend_from_slice(std::slice::from_raw_parts(args, all));
             }
-            let method = M::ordinary().get(py).ok_or_else(|| PyTypeError::new_err("no such method"))?;
-            let value = ffi::PyObject_Vectorcall(method.as_ptr(), whole.as_ptr(), count as usize + 1, names);
+            let pair = M::pair().get(py).ok_or_else(|| PyTypeError::new_err("no such method"))?;
+            let value =
+                ffi::PyObject_Vectorcall(pair.ordinary.as_ptr(), whole.as_ptr(), count as usize + 1, names);
             Bound::from_owned_ptr_or_err(py, value)
         }));
         match result {

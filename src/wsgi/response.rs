@@ -11,7 +11,7 @@ use rgunicorn_http::{ResponseError, ResponseHead};
 use rgunicorn_server::response::{Pieces, Response};
 use rgunicorn_server::worker::Flow;
 
-use crate::py::{Args, FastMethod, install_vectorcall_method, is_referenced, native_bytes, pair};
+use crate::py::{Args, FastMethod, MethodPair, install_vectorcall_method, is_referenced, native_bytes, pair};
 
 use super::current;
 use super::field_cache::{FieldCache, Lookup};
@@ -110,9 +110,9 @@ impl FastMethod for Start {
         Ok(py.get_type::<StartResponse>())
     }
 
-    fn ordinary() -> &'static PyOnceLock<Py<PyAny>> {
-        static ORDINARY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        &ORDINARY
+    fn pair() -> &'static PyOnceLock<MethodPair> {
+        static PAIR: PyOnceLock<MethodPair> = PyOnceLock::new();
+        &PAIR
     }
 
     fn call<'py>(

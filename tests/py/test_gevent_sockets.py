@@ -84,3 +84,43 @@ def test_a_reload_takes_the_setting(launch_gevent, workdir):
     server.kill(signal.SIGHUP)
     server.wait_workers(1, without=old)
     assert server.get("/").body == b"method_descriptor"
+
+
+REPLACED = """
+import gevent.socket
+import gevent._socket3
+gevent.get_hub()
+socket = gevent._socket3.socket
+before = socket.recv
+
+def recv(self, *args):
+    return before(self, *args).upper()
+
+socket.recv = recv
+
+def app(environ, start_response):
+    one, other = gevent.socket.socketpair()
+    other.sendall(b"shout")
+    start_response("200 OK", [])
+    return [one.recv(10), b" ", type(socket.recv).__name__.encode(), b" ", type(socket.sendall).__name__.encode()]
+"""
+EARLY = """
+import gevent._socket3
+socket = gevent._socket3.socket
+before = socket.recv
+socket.recv = lambda self, *args: before(self, *args).upper()
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [((), b"SHOUT function method_descriptor"), (("--no-gevent-sockets",), b"SHOUT function function")],
+)
+@pytest.mark.parametrize("when", ["by the application", "by the configuration"])
+def test_a_method_that_a_program_has_replaced_stays(launch_gevent, workdir, args, expected, when):
+    """Whether it was ours or gevent's that it stands in front of."""
+    early = when == "by the configuration"
+    lines = REPLACED if not early else REPLACED.replace("socket.recv = recv", "")
+    (workdir / "replaced.py").write_text(lines)
+    server = launch_gevent("replaced:app", *args, workdir=workdir, config=EARLY if early else None)
+    assert server.get("/").body == expected
