@@ -60,10 +60,11 @@ impl GreenletPool {
     fn new(py: Python<'_>) -> PyResult<Self> {
         let gevent = py.import("gevent")?;
         let serve = wrap_pyfunction!(serve_request, py)?;
+        let hub = gevent.getattr("get_hub")?.call0()?;
         Ok(Self {
             greenlets: Greenlets::import(py)?,
-            hub: gevent.getattr("get_hub")?.call0()?.unbind(),
-            maker: GreenletMaker::new(py, &serve)?,
+            maker: GreenletMaker::new(&hub, &serve)?,
+            hub: hub.unbind(),
             exit_class: gevent.getattr("GreenletExit")?.unbind(),
             starting: RefCell::default(),
             running: Arc::default(),

@@ -5,11 +5,11 @@
 //! threads ([`Threads`]). What they have in common is `WsgiApp` (`app`); what differs for a response
 //! is behind the trait `Responder` (`responder`).
 //!
-//! Read it in this order: `load` (from `module:expr` to a callable), `environ`, `exchange` (a request's state
-//! and objects), `app` (the call), `response` (start_response and write), `respond` (what came back, pulled
-//! as fast as it leaves), `finish` (how a request ends), `responder` with `direct`, `greenlets`, `remote` and
-//! `threads`, then the small objects that an application meets: `input`, `errors`, `file_wrapper`, `hints`,
-//! `client`, `socket`.
+//! Read it in this order: `load` (from `module:expr` to a callable), `environ` (with `known_environs`: heads that come
+//! again), `exchange` (a request's state and objects), `app` (the call), `response` (start_response and write, with
+//! `field_cache`: fields that come again), `respond` (what came back, pulled as fast as it leaves), `finish` (how a
+//! request ends), `responder` with `direct`, `greenlets` (and `request_greenlet`), `remote` and `threads`, then the
+//! small objects that an application meets: `input`, `errors`, `file_wrapper`, `hints`, `client`, `socket`.
 
 mod app;
 mod client;

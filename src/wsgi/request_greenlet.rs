@@ -26,28 +26,28 @@ struct QuickMaking {
     setting: Py<TrackTree>,
     /// The attribute of that name.
     tree_locals_of: Py<PyAny>,
-    /// The loop's, which all requests share as they would with the record.
+    /// The hub's, which all requests share as they would with the record.
     tree_locals: Py<PyAny>,
 }
 
 impl GreenletMaker {
-    /// Makes the one of greenlets that call `serve`. To be called in the hub.
+    /// Makes the one of greenlets that `hub` spawns and that call `serve`.
     ///
     /// # Errors
     /// Those of looking at gevent's modules.
-    pub(super) fn new(py: Python<'_>, serve: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let class = py.import("gevent")?.getattr("Greenlet")?.cast_into::<PyType>()?;
-        let args = PyTuple::new(py, [serve])?;
-        let tree_locals = class.call1(&args)?.getattr(TREE_LOCALS)?;
+    pub(super) fn new(hub: &Bound<'_, PyAny>, serve: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = hub.py();
+        let gevent = py.import("gevent")?;
+        let class = gevent.getattr("Greenlet")?.cast_into::<PyType>()?;
         let quick = match TrackTree::install(py)? {
-            // Who has switched the records off has none to inherit.
-            Some(setting) if !tree_locals.is_none() => {
+            // Who has switched the records off has nothing to inherit.
+            Some(setting) if gevent.getattr("config")?.getattr(TRACK_TREE)?.is_truthy()? => {
                 let tree_locals_of = class.getattr(TREE_LOCALS)?.unbind();
-                Some(QuickMaking { setting, tree_locals_of, tree_locals: tree_locals.unbind() })
+                Some(QuickMaking { setting, tree_locals_of, tree_locals: tree_locals_of_hub(hub)?.unbind() })
             }
             _ => None,
         };
-        Ok(Self { class: class.unbind(), args: args.unbind(), quick })
+        Ok(Self { class: class.unbind(), args: PyTuple::new(py, [serve])?.unbind(), quick })
     }
 
     /// Makes a greenlet that has not begun.
@@ -76,6 +76,16 @@ impl GreenletMaker {
     pub(super) fn class<'py>(&self, py: Python<'py>) -> &Bound<'py, PyType> {
         self.class.bind(py)
     }
+}
+
+/// Returns what greenlets inherit that a hub spawns; gevent makes it for the first of them.
+fn tree_locals_of_hub<'py>(hub: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(known) = hub.getattr_opt(TREE_LOCALS)? {
+        return Ok(known);
+    }
+    let made = PyDict::new(hub.py()).into_any();
+    hub.setattr(TREE_LOCALS, &made)?;
+    Ok(made)
 }
 
 /// The setting, in the place of the property of `gevent.config` that asks for it in Python.

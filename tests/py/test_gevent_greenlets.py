@@ -58,6 +58,27 @@ def test_what_a_request_spawns_is_tracked_as_gevent_says(launch_gevent, workdir,
                 assert json.loads(client.get(path).body) == expected
 
 
+SHARED = """
+from gevent import get_hub, getcurrent
+
+def app(environ, start_response):
+    mine = getcurrent().spawn_tree_locals
+    seen = sorted(mine)
+    mine[environ["PATH_INFO"]] = True
+    start_response("200 OK", [])
+    return [repr((seen, mine is get_hub().spawn_tree_locals)).encode()]
+"""
+
+
+def test_requests_share_what_the_hub_hands_down(launch_gevent, workdir):
+    (workdir / "shared.py").write_text(SHARED)
+    server = launch_gevent("shared:app", workdir=workdir)
+    seen = []
+    for path in ("/a", "/b", "/c"):
+        assert server.get(path).body == repr((seen, True)).encode()
+        seen.append(path)
+
+
 SWITCHED_OFF = """
 from gevent import getcurrent
 
