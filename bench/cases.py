@@ -16,8 +16,10 @@ LARGE_BYTES = 100_000
 JSON_BYTES = 612
 """As many as `answer_json` says; for the floor."""
 CONNECTIONS = 64
-CONNECTED_MAX_BY_WRK = 5_000
-"""wrk counts the opening of its connections, which with more of them takes a slow server longer than the run."""
+SLICES = 6
+"""A load is made in so many parts, between which the other servers have theirs."""
+SLICED_CONNECTIONS_MAX = 1_000
+"""More are opened once: that takes longer than a part."""
 
 # Nine fields besides Host: those that say most about a browser.
 BROWSER_HEADERS = tuple(line.decode() for line in BROWSER.splitlines()[2:11])
@@ -39,10 +41,10 @@ class Load:
     """Connections that ask nothing meanwhile."""
 
     @property
-    def by_wrk(self) -> bool:
-        """wrk can make it."""
-        few = self.connections <= CONNECTED_MAX_BY_WRK
-        return few and self.pipeline == 1 and not self.rate and not self.idle
+    def slices(self) -> int:
+        """Parts in which it is made. Latencies are those of one long load."""
+        few = self.connections + self.idle <= SLICED_CONNECTIONS_MAX
+        return SLICES if few and not self.rate else 1
 
 
 @dataclass(frozen=True)

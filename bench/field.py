@@ -6,8 +6,9 @@
     target/venv-bench/bin/python bench/field.py --only hello:64,json --servers "rgunicorn uring,granian"
     target/venv-bench/bin/python bench/field.py --render DIRECTORY      (the report anew, from its figures)
 
-The server is pinned to one CPU and the load to another. Every round starts each server once, another one first each
-time, and rounds go on until the medians are steady (`steady.RULE`), or their number is used up. CPU time is that of all
+The server is pinned to one CPU and the load to another. Every round starts each server anew; they are up side by side
+and take turns, a slice of the load each, so that what slows the machine down slows down all of them. Rounds go on until
+they are steady beside each other (`steady.RULE`), or their number is used up. CPU time is that of all
 threads of the server's processes, from the kernel's scheduler statistics, divided by the requests that were completed.
 What a server answers is looked at before each run, and how it streams before the case of streams.
 
@@ -99,7 +100,7 @@ def arguments() -> argparse.Namespace:
 
 def check(args: argparse.Namespace, chosen: list[Case]) -> None:
     """Fail early rather than after hours."""
-    load.check_machine(args, "wrk")
+    load.check_machine(args)
     if not field_run.LOADGEN.exists():
         sys.exit(f"{field_run.LOADGEN.name} is not built: run bench/setup.sh")
     known = {server.name for server in [*servers.table(), *servers.floors(0)]}
@@ -116,12 +117,13 @@ def facts(args: argparse.Namespace, chosen: list[Case]) -> dict[str, str]:
     """Where the figures come from."""
     used = {server.package: server for case in chosen for server in field_run.servers_of(args, case)}
     found = {"smoke": "yes"} if args.quick else {}
-    found |= report.machine() | report.versions(used.values()) | {"wrk": load.wrk_version()}
+    found |= report.machine() | report.versions(used.values())
     if any(case.part == "flask" for case in chosen):
         found["flask"] = servers.version("flask") or "?"
     found["how"] = (
         f"loopback TCP, server on CPU {args.server_cpu}, load on CPU {args.load_cpu}, {args.seconds:g} s for each run "
-        f"after a warm-up of {args.warm_up} s, {args.rounds} to {args.rounds_max} rounds, servers interleaved"
+        f"after a warm-up of {args.warm_up} s, in up to {cases.SLICES} slices between which the others have theirs, "
+        f"{args.rounds} to {args.rounds_max} rounds; load: the generator of bench/"
     )
     if any(case.workers > 1 for case in chosen):
         found["several workers"] = f"on CPU {', '.join(map(str, args.worker_cpus))}"
@@ -138,12 +140,7 @@ def described(args: argparse.Namespace, case: Case) -> dict[str, Any]:
         words = [load.quoted(relative(word)) for word in server.arguments(8000)]
         commands[server.name] = f"taskset -c {cpus} {' '.join(words)}"
     made = case.load
-    if made.by_wrk:
-        extra = field_run.wrk_options(made)
-        words = load.wrk_command(8000, made.connections, max(round(args.seconds), 1), made.path, extra)
-        words = ["env", f"BENCH_POST_BYTES={made.body_bytes}", *words] if made.body_bytes else words
-    else:
-        words = field_run.generator_command(8000, made, args.seconds)
+    words = field_run.generator_command(8000, made, args.seconds / made.slices)
     shown = " ".join(load.quoted(relative(word)) for word in words)
     return {
         "part": case.part,
@@ -151,7 +148,7 @@ def described(args: argparse.Namespace, case: Case) -> dict[str, Any]:
         "title": case.title,
         "app": " ".join([*(f"{name}={value}" for name, value in case.environment.items()), case.app]),
         "workers": case.workers,
-        "by_wrk": made.by_wrk,
+        "slices": made.slices,
         "servers": commands,
         "load": f"taskset -c {args.load_cpu} {shown}",
     }

@@ -7,11 +7,11 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import field_run
 import load
 import report
 import steady
 from cases import PARTS
-from field_run import is_peer
 from steady import Quartiles, Row
 
 PERCENTILES = {"p50": 50.0, "p75": 75.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p999": 99.9, "p9999": 99.99}
@@ -49,10 +49,11 @@ on its driver, on which no server can be cheaper, and on tokio-uring's."""
 
 
 def by(case: Saved) -> str:
-    """The application and the program that has made the load of a case."""
-    tool = "wrk" if case["by_wrk"] else "the generator of `bench/`, for what wrk does not do"
+    """The application of a case, and how its load was made."""
     several = f", {case['workers']} workers" if case["workers"] > 1 else ""
-    return f"`{case['app']}`{several}; load: {tool}."
+    return (
+        f"`{case['app']}`{several}; in {case['slices']} slices." if case["slices"] > 1 else f"`{case['app']}`{several}."
+    )
 
 
 def rows(case: Saved, saved: Saved) -> list[Row]:
@@ -62,9 +63,9 @@ def rows(case: Saved, saved: Saved) -> list[Row]:
     return [
         Row(
             server=name,
-            is_peer=is_peer(name),
-            cpu=steady.quartiles([run["cpu_us_per_request"] for run in runs]),
-            rate=steady.quartiles([run["requests_per_s"] for run in runs]),
+            is_peer=field_run.is_peer(name),
+            cpu_by_round={run["round"]: run["cpu_us_per_request"] for run in runs},
+            rate_by_round={run["round"]: run["requests_per_s"] for run in runs},
             requests=sum(run["requests"] for run in runs),
             errors=sum(run["errors"] for run in runs),
             remark=remarks.get(name, ""),
@@ -129,11 +130,11 @@ def steadiness(runs: Sequence[Run]) -> str:
     if number == 1:
         return f"One round, of which nothing is known but its figures. {others}"
     restless = []
-    for name, own in load.by_server(runs).items():
-        worst = max(steady.wobble([run[key] for run in own]) for key in ("cpu_us_per_request", "requests_per_s"))
+    for name, own in field_run.samples(runs).items():
+        worst = steady.wobble(own)
         if worst > steady.WOBBLE_MAX:
             restless.append(name if worst == math.inf else f"{name} (±{worst:.0%})")
-    steadily = f"not steady: {', '.join(restless)}" if restless else "all medians steady"
+    steadily = f"not steady: {', '.join(restless)}" if restless else "all steady"
     return f"{number} rounds, {steadily}. {others}"
 
 
@@ -144,14 +145,14 @@ def summary(saved: Saved) -> str:
         found = rows(case, saved)
         best, ratio = steady.best_peer(found), steady.ratios(found)
         own = [f"{ratio[name][0]:.2f}" if name in ratio else "?" for name in OURS]
-        floor = min((row.cpu.middle for row in found if row.server.startswith("floor ")), default=None)
+        floor = min((ratio[row.server][0] for row in found if ratio and row.server.startswith("floor ")), default=None)
         lines.append(
             [
                 case["title"],
                 best.server if best else "none",
                 f"{best.cpu.middle:,.1f}" if best else "?",
                 *own,
-                f"{floor / best.cpu.middle:.2f}" if floor is not None and best else "",
+                f"{floor:.2f}" if floor is not None else "",
             ]
         )
     columns = [

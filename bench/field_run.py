@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import os
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -23,14 +22,13 @@ from cases import Case, Load
 from servers import Server
 
 LOADGEN = servers.ROOT / "target" / "release" / "loadgen"
-POST_SCRIPT = servers.ROOT / "bench" / "wrk_post.lua"
 FLOOR = "floor "
 FAILURES_MAX = 2
 """A server that has failed so often in a case is left out of its further rounds."""
 OTHERS_SHARE_MAX = 0.1
 TRIES_MAX = 3
 DISTURBED = (
-    f"A run during which others took more than {OTHERS_SHARE_MAX:.0%} of the server's CPU is made again, up to "
+    f"A slice during which others took more than {OTHERS_SHARE_MAX:.0%} of the server's CPU is made again, up to "
     f"{TRIES_MAX} times in all; the last one counts, whatever it was."
 )
 GATHER_S = 90.0
@@ -65,12 +63,6 @@ def generator_command(port: int, load: Load, seconds: float) -> list[str]:
     words += ["--pipeline", str(load.pipeline)] if load.pipeline > 1 else []
     words += [word for header in load.headers for word in ("--header", header)]
     return [str(LOADGEN), f"http://127.0.0.1:{port}{load.path}", *words]
-
-
-def wrk_options(load: Load) -> list[str]:
-    """wrk's options for a load, besides connections and time."""
-    post = ["-s", str(POST_SCRIPT)] if load.body_bytes else []
-    return [*post, *(word for header in load.headers for word in ("-H", header))]
 
 
 class Window:
@@ -119,40 +111,59 @@ def generated(args: argparse.Namespace, port: int, made: Load, seconds: float, w
     return {**found, "seconds": result["elapsed_s"], "errors": result["errors_total"], **used}
 
 
-def by_wrk(args: argparse.Namespace, port: int, made: Load, seconds: float, window: Window) -> Run:
-    """Make a load with wrk."""
-    os.environ["BENCH_POST_BYTES"] = str(made.body_bytes)
-    window.begin()
-    result = load.wrk(args, port, made.connections, max(round(seconds), 1), made.path, wrk_options(made))
-    return {**result, **window.end()}
+@dataclass
+class Running:
+    """A server that is up, and what it has done so far in a round."""
+
+    server: Server
+    port: int
+    window: Window
+    slices: list[Run] = field(default_factory=list)
 
 
-def measure(args: argparse.Namespace, case: Case, server: Server, seconds: float) -> Run:
-    """Start a server, look whether it answers rightly, warm it up, load it once."""
+def start(args: argparse.Namespace, case: Case, server: Server, until: contextlib.ExitStack) -> Running:
+    """Start a server, look whether it answers rightly, warm it up."""
     cpus = args.worker_cpus if case.workers > 1 else [args.server_cpu]
     ready = functools.partial(arrivals.check, case, is_floor(server))
-    with servers.running(server, ",".join(map(str, cpus)), ready) as (port, pid):
-        window = Window(pid, cpus)
-        make = by_wrk if case.load.by_wrk else generated
-        if args.warm_up:
-            # The same load but for its rate, its crowd, and a connection or two.
-            few = dataclasses.replace(case.load, connections=min(case.load.connections, 64), rate=0, idle=0)
-            (by_wrk if few.by_wrk else generated)(args, port, few, args.warm_up, window)
-        result = make(args, port, case.load, seconds, window)
-    if not result["requests"] or result["cpu_ns"] <= 0:
+    port, pid = until.enter_context(servers.running(server, ",".join(map(str, cpus)), ready))
+    running = Running(server, port, Window(pid, cpus))
+    if args.warm_up:
+        # The same load but for its rate, its crowd, and a connection or two.
+        few = dataclasses.replace(case.load, connections=min(case.load.connections, 64), rate=0, idle=0)
+        generated(args, port, few, args.warm_up, running.window)
+    return running
+
+
+def measure(args: argparse.Namespace, case: Case, running: Running) -> Run:
+    """Make one slice of a load."""
+    run = generated(args, running.port, case.load, args.seconds / case.load.slices, running.window)
+    if not run["requests"] or run["cpu_ns"] <= 0:
         raise RuntimeError("it has answered nothing, or left")
-    result["cpu_us_per_request"] = result["cpu_ns"] / 1_000 / result["requests"]
-    return result
+    return run
 
 
-def undisturbed(args: argparse.Namespace, case: Case, server: Server) -> Run:
+def undisturbed(args: argparse.Namespace, case: Case, running: Running) -> Run:
     """Measure until others have left the server's CPU alone, or often enough."""
     for tried in range(1, args.tries + 1):
-        run = measure(args, case, server, args.seconds)
+        run = measure(args, case, running)
         if run["others_share"] <= OTHERS_SHARE_MAX or tried == args.tries:
             return {**run, "tries": tried}
-        report.say(f"{case.title}, {server.name}: others took {run['others_share']:.0%}, made again")
+        report.say(f"{case.title}, {running.server.name}: others took {run['others_share']:.0%}, made again")
     raise ValueError("it is to be tried at least once")
+
+
+def together(slices: Sequence[Run]) -> Run:
+    """One run of all its slices; what only a whole load has is that of the first."""
+    sums = {key: sum(each[key] for each in slices) for key in ("requests", "errors", "cpu_ns", "seconds")}
+    others_s = sum(each["others_share"] * each["seconds"] for each in slices)
+    return {
+        **slices[0],
+        **sums,
+        "tries": max(each["tries"] for each in slices),
+        "others_share": others_s / sums["seconds"],
+        "requests_per_s": sums["requests"] / sums["seconds"],
+        "cpu_us_per_request": sums["cpu_ns"] / 1_000 / sums["requests"],
+    }
 
 
 def is_floor(server: Server) -> bool:
@@ -183,23 +194,48 @@ def rounds(args: argparse.Namespace, case: Case, results: Results) -> Iterator[i
     if case.part == "stream":
         results.remarks += list(looks(args, case, chosen))
     for number in range(args.rounds_max):
-        for server in load.rotated(chosen, number) if chosen else []:
-            if failed.get(server.name, 0) >= FAILURES_MAX:
+        going = [server for server in chosen if failed.get(server.name, 0) < FAILURES_MAX]
+        for name, run in one_round(args, case, going, number):
+            place = {"part": case.part, "point": case.point, "server": name, "round": number}
+            if isinstance(run, Exception):
+                failed[name] = failed.get(name, 0) + 1
+                results.failures.append({**place, "reason": load.reason(run)})
+                report.say(f"{case.title}, {name}, round {number + 1}: {load.reason(run)}")
                 continue
-            place = {"part": case.part, "point": case.point, "server": server.name, "round": number}
-            try:
-                run = {**place, **undisturbed(args, case, server)}
-            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-                failed[server.name] = failed.get(server.name, 0) + 1
-                results.failures.append({**place, "reason": load.reason(error)})
-                report.say(f"{case.title}, {server.name}, round {number + 1}: {load.reason(error)}")
-                continue
-            results.runs.append(run)
-            report.say(progress(case, run))
+            results.runs.append({**place, **run})
+            report.say(progress(case, results.runs[-1]))
         yield number
-        going = [run for run in results.of(case) if failed.get(run["server"], 0) < FAILURES_MAX]
-        if steady.is_enough(samples(going), number + 1, args.rounds, args.rounds_max):
+        runs = [run for run in results.of(case) if failed.get(run["server"], 0) < FAILURES_MAX]
+        if steady.is_enough(samples(runs).values(), number + 1, args.rounds, args.rounds_max):
             return
+
+
+FAILURES = (RuntimeError, OSError, subprocess.SubprocessError)
+
+
+def one_round(
+    args: argparse.Namespace, case: Case, going: Sequence[Server], number: int
+) -> Iterator[tuple[str, Run | Exception]]:
+    """Start all servers, then let them take turns, a slice of the load each; gives what each has done, or its error.
+
+    A machine that becomes slower meanwhile is slower for all of them; those that wait cost nothing.
+    """
+    with contextlib.ExitStack() as until:
+        up = []
+        for server in load.rotated(going, number) if going else []:
+            try:
+                up.append(start(args, case, server, until))
+            except FAILURES as error:
+                yield server.name, error
+        for turn in range(case.load.slices):
+            for running in load.rotated(up, turn) if up else []:
+                try:
+                    running.slices.append(undisturbed(args, case, running))
+                except FAILURES as error:
+                    up.remove(running)
+                    yield running.server.name, error
+        for running in up:
+            yield running.server.name, together(running.slices)
 
 
 def looks(args: argparse.Namespace, case: Case, chosen: Sequence[Server]) -> Iterator[dict[str, Any]]:
@@ -214,10 +250,10 @@ def looks(args: argparse.Namespace, case: Case, chosen: Sequence[Server]) -> Ite
                 yield {"part": case.part, "point": case.point, "server": server.name, "remark": remark}
 
 
-def samples(runs: Sequence[Run]) -> list[list[float]]:
-    """What must be steady: CPU per request and requests/s of each server."""
-    own = load.by_server(runs).values()
-    return [[run[key] for run in each] for each in own for key in ("cpu_us_per_request", "requests_per_s")]
+def samples(runs: Sequence[Run]) -> dict[str, list[float]]:
+    """What must be steady of each server: its CPU per request beside those of the others of the same round."""
+    rounds = steady.by_round((run["round"], run["server"], run["cpu_us_per_request"]) for run in runs)
+    return steady.beside_others(rounds)
 
 
 def progress(case: Case, run: Run) -> str:

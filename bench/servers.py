@@ -277,7 +277,7 @@ def running(server: Server, cpu: int | str | None = None, ready: Ready | None = 
     argv = command(server, port)
     if cpu is not None:
         argv = ["taskset", "-c", str(cpu), *argv]
-    log = ROOT / "target" / "bench-server.log"
+    log = ROOT / "target" / "bench-logs" / f"{server.name.replace(' ', '-')}.log"
     log.parent.mkdir(exist_ok=True)
     environment = os.environ | server.environment
     with log.open("wb") as stderr:

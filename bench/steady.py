@@ -18,10 +18,44 @@ ERRORS_SHARE_MAX = 0.001
 """A peer with more errors among its requests is not the best one, however fast it is."""
 
 RULE = (
-    f"Rounds are made until the medians of all servers are steady, in CPU per request and in requests/s, or their "
-    f"number is used up. A median is steady when {NOTCH} x (upper - lower quartile) / sqrt(rounds), the notch of a box "
-    f"plot, is at most {WOBBLE_MAX:.0%} of it."
+    f"A ratio to the best peer is the median of the ratios of each round. Rounds are made until all servers are "
+    f"steady, or their number is used up: CPU per request is divided by that of the middle server of its round, and "
+    f"{NOTCH} x (upper - lower quartile) / sqrt(rounds), the notch of a box plot, is at most {WOBBLE_MAX:.0%} of the "
+    f"median."
 )
+
+ByRound = Mapping[int, Mapping[str, float]]
+"""Of each round the figure of each server."""
+
+
+def by_round(figures: Iterable[tuple[int, str, float]]) -> ByRound:
+    """Figures with their round and server, by round."""
+    rounds: dict[int, dict[str, float]] = {}
+    for number, server, figure in figures:
+        rounds.setdefault(number, {})[server] = figure
+    return rounds
+
+
+def beside_others(rounds: ByRound) -> dict[str, list[float]]:
+    """Of each server its figures, divided by the middle one of their round: what a slow minute does to all is gone.
+
+    A server that was alone in all rounds has nothing beside it.
+    """
+    found: dict[str, list[float]] = {}
+    is_alone = len({server for figures in rounds.values() for server in figures}) == 1
+    for figures in rounds.values():
+        middle = 1.0 if is_alone else statistics.median(figures.values())
+        for server, figure in figures.items():
+            found.setdefault(server, []).append(figure / middle)
+    return found
+
+
+def ratio(figures: Mapping[int, float], others: Mapping[int, float]) -> float:
+    """The median of the ratios of each round that both have; where there is none, the ratio of the medians."""
+    common = figures.keys() & others.keys()
+    if not common:
+        return statistics.median(figures.values()) / statistics.median(others.values())
+    return statistics.median(figures[number] / others[number] for number in common)
 
 
 @dataclass(frozen=True)
@@ -68,14 +102,24 @@ class Row:
     server: str
     is_peer: bool
     """Neither rgunicorn nor a floor."""
-    cpu: Quartiles
+    cpu_by_round: Mapping[int, float]
     """Microseconds for a request."""
-    rate: Quartiles
+    rate_by_round: Mapping[int, float]
     """Requests per second."""
     requests: int
     errors: int
     remark: str = ""
     """Why it is not compared, or nothing."""
+
+    @property
+    def cpu(self) -> Quartiles:
+        """Of all rounds."""
+        return quartiles(list(self.cpu_by_round.values()))
+
+    @property
+    def rate(self) -> Quartiles:
+        """Of all rounds."""
+        return quartiles(list(self.rate_by_round.values()))
 
     @property
     def may_be_best(self) -> bool:
@@ -93,4 +137,7 @@ def ratios(rows: Sequence[Row]) -> Mapping[str, tuple[float, float]]:
     best = best_peer(rows)
     if best is None:
         return {}
-    return {row.server: (row.cpu.middle / best.cpu.middle, row.rate.middle / best.rate.middle) for row in rows}
+    return {
+        row.server: (ratio(row.cpu_by_round, best.cpu_by_round), ratio(row.rate_by_round, best.rate_by_round))
+        for row in rows
+    }

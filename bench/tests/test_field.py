@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import pathlib
 import socket
 import sys
@@ -58,11 +59,12 @@ def test_rounds_are_enough_when_all_are_steady_or_the_number_is_used_up(
 
 def test_a_run_that_others_have_disturbed_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     case = cases.choose("hello:64", False)[0]
+    running = field_run.Running(servers.TABLE[0], 0, field_run.Window(os.getpid(), [0]))
     for shares, expected in [([0.0, 0.5], 1), ([0.5, 0.05], 2), ([0.5, 0.5, 0.5], 3)]:
         runs = iter({"others_share": share} for share in shares)
         monkeypatch.setattr(field_run, "measure", lambda *_, runs=runs: next(runs))
         args = argparse.Namespace(seconds=1, tries=field_run.TRIES_MAX)
-        run = field_run.undisturbed(args, case, servers.TABLE[0])
+        run = field_run.undisturbed(args, case, running)
         assert run == {"others_share": shares[expected - 1], "tries": expected}
 
 
@@ -70,7 +72,7 @@ def test_a_run_that_others_have_disturbed_is_made_again(monkeypatch: pytest.Monk
 
 
 def row(server: str, cpu: float, *, errors: int = 0, remark: str = "") -> Row:
-    figures = Quartiles(cpu, cpu, cpu), Quartiles(1e6 / cpu, 1e6 / cpu, 1e6 / cpu)
+    figures = {0: cpu}, {0: 1e6 / cpu}
     return Row(server, field_run.is_peer(server), *figures, requests=10_000, errors=errors, remark=remark)
 
 
@@ -90,6 +92,33 @@ def test_the_best_peer_is_no_own_server_no_floor_and_does_what_was_asked() -> No
     assert ratios["rgunicorn uring"] == pytest.approx((0.4, 2.5))
     assert ratios["dear"] == pytest.approx((2, 0.5))
     assert ratios["joiner"] == pytest.approx((0.6, 5 / 3))
+
+
+def test_what_slows_a_whole_round_down_changes_no_ratio() -> None:
+    slow = [1.0, 1.5, 0.8]
+    figures = [(number, name, cpu * by) for number, by in enumerate(slow) for name, cpu in (("a", 8), ("b", 10))]
+    rounds = steady.by_round(figures)
+    assert steady.beside_others(rounds)["a"] == pytest.approx([8 / 9] * 3)
+    a, b = ({number: rounds[number][name] for number in rounds} for name in "ab")
+    assert steady.ratio(a, b) == pytest.approx(0.8)
+    del a[0], b[1]
+    assert steady.ratio(a, b) == pytest.approx(0.8)
+    del a[2]
+    assert steady.ratio(a, b) == pytest.approx(12 / 9), "no round in common"
+    alone = steady.by_round([(0, "a", 8.0), (1, "a", 12.0)])
+    assert steady.beside_others(alone) == {"a": [8.0, 12.0]}
+
+
+def test_slices_are_one_run() -> None:
+    def a_slice(requests: int, cpu_us: float, others: float) -> dict[str, Any]:
+        figures = {"requests": requests, "errors": 1, "cpu_ns": cpu_us * 1e3 * requests, "seconds": 0.5}
+        return {**figures, "requests_per_s": requests / 0.5, "others_share": others, "tries": 1 + round(others)}
+
+    run = field_run.together([a_slice(1_000, 10, 0.0), a_slice(3_000, 20, 0.6)])
+    assert (run["requests"], run["errors"], run["seconds"], run["tries"]) == (4_000, 2, 1.0, 2)
+    assert run["cpu_us_per_request"] == pytest.approx(17.5)
+    assert run["requests_per_s"] == pytest.approx(4_000)
+    assert run["others_share"] == pytest.approx(0.3)
 
 
 def test_without_a_peer_there_are_no_ratios() -> None:
@@ -134,9 +163,9 @@ def test_a_stream_whose_items_wait_for_each_other_is_none(chunks: int | None, mo
 # ---- cases and loads ----
 
 
-def test_wrk_makes_the_loads_that_it_can() -> None:
-    assert Load(1_000).by_wrk
-    assert not any(each.by_wrk for each in [Load(10_000), Load(pipeline=16), Load(rate=1), Load(idle=1)])
+def test_long_loads_and_crowds_are_not_sliced() -> None:
+    assert Load(1_000).slices == Load(pipeline=16).slices == cases.SLICES
+    assert {each.slices for each in [Load(10_000), Load(rate=1), Load(idle=1_000)]} == {1}
 
 
 def test_a_load_becomes_a_command() -> None:
@@ -177,8 +206,8 @@ def test_servers_without_workers_are_not_asked_for_two() -> None:
 
 def described(part: str, point: int, title: str) -> dict[str, Any]:
     commands = {"rgunicorn uring": "taskset -c 0 rgunicorn app", "bjoern": "taskset -c 0 python -c bjoern"}
-    case = {"part": part, "point": point, "title": title, "by_wrk": part == "hello", "app": "bench_hello:app"}
-    return {**case, "workers": 1, "servers": commands, "load": "taskset -c 1 wrk"}
+    case = {"part": part, "point": point, "title": title, "app": "bench_hello:app", "workers": 1}
+    return {**case, "slices": 6 if part == "hello" else 1, "servers": commands, "load": "taskset -c 1 wrk"}
 
 
 def run(part: str, point: int, server: str, number: int, cpu: float, **more: Any) -> dict[str, Any]:
@@ -211,9 +240,9 @@ def test_a_report_has_tables_remarks_failures_and_commands() -> None:
         "| joiner | 2.0 [2.0–2.0] | 0.20 | 500,000 [500,000–500,000] | 5.00 | 0 | joins items |",
         "| rgunicorn uring | 8.0 [8.0–8.0] | 0.80 | 125,000 [125,000–125,000] | 1.25 | 0 |  |",
         "| bjoern | 10.0 [10.0–10.0] | 1.00 | 100,000 [100,000–100,000] | 1.00 | 0 | the best peer |",
-        "7 rounds, all medians steady. Others took 1% of its CPU in the median, 1% at most.",
-        "`bench_hello:app`; load: wrk.",
-        "`bench_hello:app`; load: the generator of `bench/`, for what wrk does not do.",
+        "7 rounds, all steady. Others took 1% of its CPU in the median, 1% at most.",
+        "`bench_hello:app`; in 6 slices.",
+        "`bench_hello:app`.",
         "- hello 64, granian, round 1: it left",
     ]:
         assert line in text.splitlines(), f"{line}\n{text}"
