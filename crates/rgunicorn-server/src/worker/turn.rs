@@ -18,6 +18,9 @@ const SLOW_CALL_MEMORY: Duration = Duration::from_secs(5);
 const WORK_PER_TURN_MAX: Duration = Duration::from_millis(5);
 /// The part of it that one response has, if it has more to give: items that are slow by themselves are one each.
 const RESPONSE_PER_TURN_MAX: Duration = Duration::from_millis(1);
+/// Pipelined requests of one connection that are begun one behind the other while others wait, so that their answers
+/// leave in one segment.
+const IN_A_ROW_MAX: u32 = 16;
 /// A wait that took this long was a sleep.
 const SLEPT_MIN: Duration = Duration::from_millis(1);
 
@@ -38,6 +41,8 @@ pub(crate) struct Turn {
     is_at_work: bool,
     /// The connection of the request that it works on, as far as that is known.
     current: Option<ConnId>,
+    /// The pieces of work in a row that were for that connection, and when the first of them began.
+    row: (u32, Instant),
     /// A request in progress has gone on in this turn.
     has_resumed: bool,
     /// All application work so far.
@@ -59,6 +64,7 @@ impl Turn {
             work_begun: now,
             is_at_work: false,
             current: None,
+            row: (0, now),
             has_resumed: false,
             worked_ns: 0,
             slow_until: now,
@@ -87,6 +93,7 @@ impl Turn {
     /// Notes that the application works from here on, on a request of this connection if it is known.
     pub(crate) fn note_work(&mut self, current: Option<ConnId>) {
         self.is_at_work = true;
+        self.row = if current == self.current { (self.row.0 + 1, self.row.1) } else { (1, self.now) };
         self.current = current;
     }
 
@@ -98,6 +105,16 @@ impl Turn {
     /// Returns the connection of the request that it works on.
     pub(crate) fn current(&self) -> Option<ConnId> {
         self.current
+    }
+
+    /// Tells whether the next request of a connection may be begun before those of others: it has come together with
+    /// the one that the application works on. Slow answers do not make others wait.
+    pub(crate) fn may_go_on_with(&self, id: ConnId) -> bool {
+        let (count, begun) = self.row;
+        self.current == Some(id)
+            && count < IN_A_ROW_MAX
+            && !self.is_slow()
+            && self.now.since(begun) < RESPONSE_PER_TURN_MAX
     }
 
     /// Begins the turn's application work. Not at the end of the wait, where the loop is not ours and does its own work
@@ -281,6 +298,30 @@ mod tests {
         assert_eq!((turn.now(), turn.reading()), (at(SLOW_CALL), START));
         turn.end_wait(at(SLOW_CALL * 3));
         assert_eq!(turn.reading(), at(SLOW_CALL * 2));
+    }
+
+    #[test]
+    fn a_connection_has_its_requests_in_a_row_until_it_has_had_enough() {
+        let (one, other) = (ConnId { index: 1, generation: 1 }, ConnId { index: 2, generation: 1 });
+        let mut turn = Turn::new(START, Duration::ZERO);
+        turn.begin(1);
+        assert!(!turn.may_go_on_with(one), "nothing of it has begun");
+        for _ in 0..IN_A_ROW_MAX {
+            assert!(!turn.may_go_on_with(other));
+            turn.note_work(Some(one));
+            turn.end_work(turn.now().after(RESPONSE_PER_TURN_MAX / 100));
+        }
+        assert!(!turn.may_go_on_with(one), "it had as many as it may");
+        turn.note_work(Some(other));
+        turn.note_work(Some(one));
+        assert!(turn.may_go_on_with(one), "others had their turn");
+        turn.look_at_clock(turn.now().after(RESPONSE_PER_TURN_MAX));
+        assert!(!turn.may_go_on_with(one), "it has had its time");
+        turn.begin(1);
+        turn.note_work(Some(one));
+        assert!(turn.may_go_on_with(one));
+        turn.end_work(turn.now().after(SLOW_CALL * 2));
+        assert!(!turn.may_go_on_with(one), "answers are slow");
     }
 
     #[test]

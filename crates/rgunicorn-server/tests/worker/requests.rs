@@ -52,6 +52,25 @@ fn pipelined_requests_are_answered_in_order() {
     stage.assert_nothing_left();
 }
 
+/// Their answers leave together; the other one waits for sixteen quick answers at most.
+#[test]
+fn pipelined_requests_run_in_a_row_but_not_all() {
+    let stage = Stage::calm();
+    let (one, other) = (stage.connect(), stage.connect());
+    stage.settle();
+    one.send((0..20).map(|number| get(&format!("/one/{number}"))).collect::<Vec<_>>().concat());
+    other.send(["/other/0", "/other/1"].map(get).concat());
+    stage.until("the last answers", || one.contains("/one/19|") && other.contains("/other/1|"));
+    let calls =
+        stage.app.log.borrow().iter().filter(|line| line.starts_with("call ")).cloned().collect::<Vec<_>>();
+    let runs: Vec<_> =
+        calls.chunk_by(|a, b| a[..9] == b[..9]).map(|run| (run[0].as_str(), run.len())).collect();
+    assert_eq!(runs, [("call /one/0", 16), ("call /other/0", 2), ("call /one/16", 4)]);
+    one.close();
+    other.close();
+    stage.assert_nothing_left();
+}
+
 #[test]
 fn every_split_of_the_bytes_gives_the_same_answers() {
     let requests =

@@ -164,11 +164,17 @@ impl Connections {
         self.resumes.push_back(id);
     }
 
-    /// Queues a request that is ready; no deadline runs from here on.
-    pub(crate) fn call(&mut self, request: Box<Request>) {
+    /// Queues a request that is ready; no deadline runs from here on. `goes_on`: before all others, for it follows the
+    /// one that the application works on.
+    pub(crate) fn call(&mut self, request: Box<Request>, goes_on: bool) {
         self.timers.stop(request.id.conn.index);
         self.unfinished.clear(request.id.conn.index);
-        self.push_job(Job::Call(request));
+        if goes_on {
+            self.own_bytes += request.held_bytes;
+            self.jobs.push_front(Job::Call(request));
+        } else {
+            self.push_job(Job::Call(request));
+        }
     }
 
     /// Queues the resumption of the request in progress on a connection.
