@@ -18,7 +18,7 @@ use crate::py::{
 };
 use crate::wsgi::{
     DirectApp, ErrorStream, GreenletApp, LoadError, RequestHooks, ServedApp, ServerFacts, ThreadContext,
-    Threads, WsgiConfig,
+    Threads, WsgiConfig, make_body_memory,
 };
 use rgunicorn_io::sys::inherited::WithheldListeners;
 use rgunicorn_io::sys::listener::Listener;
@@ -439,6 +439,8 @@ fn worker_config(
     config.proxy_allowed = Networks::parse(settings.proxy_allow_ips()).map_err(BootError::Other)?;
     // A greenlet may wait for the rest of a body.
     config.stream_bodies = mode == RequestMode::Greenlets;
+    // Elsewhere the loop's thread receives while others hold the interpreter, or bodies are read while they arrive.
+    config.make_body_memory = (mode == RequestMode::Direct).then_some(make_body_memory);
     config.threads = if let RequestMode::Threads(count) = mode { count } else { 0 };
     Ok(config)
 }

@@ -176,7 +176,6 @@ impl WsgiApp {
 
     /// Runs a request up to its end, or to where its exchange is parked.
     pub(super) fn start(&self, py: Python<'_>, mut request: Box<Request>) {
-        let body = std::mem::take(&mut request.body);
         if self.hooks.as_ref().is_none_or(|hooks| hooks.pre.is_none()) {
             self.log_request(&request);
         }
@@ -190,7 +189,7 @@ impl WsgiApp {
         {
             return self.reject_pre_request(py, &request, Some(req), &error);
         }
-        let exchange = match self.prepare(py, request, body, req.as_ref()) {
+        let exchange = match self.prepare(py, request, req.as_ref()) {
             Ok(exchange) => exchange,
             Err(rejected) => {
                 return self.refuse(py, &rejected.request, req.as_ref(), rejected.error);
@@ -231,12 +230,11 @@ impl WsgiApp {
     fn prepare(
         &self,
         py: Python<'_>,
-        request: Box<Request>,
-        body: Body,
+        mut request: Box<Request>,
         req: Option<&Bound<'_, PyAny>>,
     ) -> Result<Exchange, Rejected> {
         let made = self.makers.environs.build(py, &request).and_then(|environ| {
-            let (input, objects) = self.fill(&environ, &request, body, req)?;
+            let (input, objects) = self.fill(&environ, &mut request, req)?;
             Ok((environ, input, objects))
         });
         match made {
@@ -262,24 +260,24 @@ impl WsgiApp {
     fn fill(
         &self,
         new: &NewEnviron<'_>,
-        request: &Request,
-        body: Body,
+        request: &mut Request,
         req: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<(Option<Py<Input>>, RequestObjects)> {
         let (environ, py) = (&new.dict, new.dict.py());
         if let (Some(hooks), Some(req)) = (&self.hooks, req) {
             hooks.apply(py, req, environ)?;
         }
+        // The template has the one for no body.
         let mut streaming = None;
-        match body {
-            // The template has the one for no body.
-            Body::Empty => {}
-            Body::Incoming => {
-                let input = Py::new(py, Input::incoming(request.id))?;
-                environ.set_item(intern!(py, "wsgi.input"), &input)?;
-                streaming = Some(input);
-            }
-            body => environ.set_item(intern!(py, "wsgi.input"), Py::new(py, Input::new(body))?)?,
+        if !matches!(request.body, Body::Empty) {
+            let is_incoming = matches!(request.body, Body::Incoming);
+            let input = match std::mem::take(&mut request.body) {
+                Body::Incoming => Input::incoming(request.id),
+                body => Input::new(body),
+            };
+            let input = Py::new(py, input)?;
+            environ.set_item(intern!(py, "wsgi.input"), &input)?;
+            streaming = is_incoming.then_some(input);
         }
         let head = &request.head;
         let facts = ResponseFacts {

@@ -1,6 +1,7 @@
 //! `wsgi.input`: over a body that is already complete, or (in cooperative mode) over one that still arrives,
 //! where a read waits and lets others run.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::io::Read;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,10 +10,11 @@ use bytes::Bytes;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyConnectionResetError, PyOSError, PyTypeError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyList};
 
 use rgunicorn_io::sys::tempfile::TemporaryFile;
-use rgunicorn_server::worker::{Body, BodyFault, BodyRead, RequestId};
+use rgunicorn_server::worker::{Body, BodyFault, BodyMemory, BodyRead, RequestId};
 
 use super::current;
 use super::responder::Responder;
@@ -26,7 +28,45 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 /// gives `b""`.
 #[pyclass(frozen, module = "rgunicorn._rgunicorn")]
 pub struct Input {
-    state: Mutex<Reading>,
+    state: Mutex<State>,
+}
+
+/// A body that is read.
+struct State {
+    /// All of it, while nothing was read.
+    whole: Option<PyBackedBytes>,
+    /// Without that, the part that is left.
+    rest: Reading,
+}
+
+impl State {
+    /// Returns the part that is left.
+    fn rest(&mut self) -> &mut Reading {
+        if let Some(whole) = self.whole.take() {
+            self.rest = Reading::Memory(Bytes::from_owner(whole));
+        }
+        &mut self.rest
+    }
+}
+
+/// A complete body as the object that a read of all of it gives.
+#[derive(Debug)]
+struct WholeBody(PyBackedBytes);
+
+impl BodyMemory for WholeBody {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+/// Copies a body into an object of Python's. For the thread that runs the application and receives between two calls:
+/// another one would wait for the interpreter.
+pub fn make_body_memory(data: &[u8]) -> Option<Box<dyn BodyMemory>> {
+    Python::attach(|py| Some(Box::new(WholeBody(PyBytes::new(py, data).into())) as Box<dyn BodyMemory>))
 }
 
 /// The part of a body that is left.
@@ -54,12 +94,12 @@ impl Input {
     /// Makes an input over the body of the request in progress on a connection. To be closed when the request
     /// is over.
     pub(super) fn incoming(id: RequestId) -> Self {
-        Self { state: Mutex::new(Reading::Incoming { id, ahead: Vec::new(), used: 0 }) }
+        Self::of(None, Reading::Incoming { id, ahead: Vec::new(), used: 0 })
     }
 
     /// Drops the rest of the body: the request is over.
     pub(super) fn close(&self) {
-        *self.state() = Reading::Memory(Bytes::new());
+        *self.state().rest() = Reading::Memory(Bytes::new());
     }
 
     /// Takes more from the connection until `enough` says so of the bytes that are held, or the end has come.
@@ -70,23 +110,22 @@ impl Input {
     /// into a waiting greenlet.
     fn fill(&self, py: Python<'_>, enough: impl Fn(&[u8]) -> bool) -> PyResult<()> {
         loop {
-            let id = match &*self.state() {
+            let id = match &self.state().rest {
                 Reading::Incoming { id, ahead, used } if !enough(&ahead[*used..]) => *id,
                 _ => return Ok(()),
             };
             let responder = current::responder()?;
             match responder.read_body(id, READ_BYTES_MAX) {
                 BodyRead::Data(data) => {
-                    if let Reading::Incoming { ahead, used, .. } = &mut *self.state() {
+                    if let Reading::Incoming { ahead, used, .. } = &mut self.state().rest {
                         ahead.drain(..std::mem::take(used));
                         ahead.extend_from_slice(&data);
                     }
                 }
                 BodyRead::End => {
-                    let mut state = self.state();
-                    if let Reading::Incoming { ahead, used, .. } = &mut *state {
-                        let rest = ahead.split_off(*used);
-                        *state = Reading::Memory(rest.into());
+                    let rest = &mut self.state().rest;
+                    if let Reading::Incoming { ahead, used, .. } = rest {
+                        *rest = Reading::Memory(ahead.split_off(*used).into());
                     }
                 }
                 BodyRead::Pending => responder.wait_body(py, id)?,
@@ -95,24 +134,37 @@ impl Input {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, Reading> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes an input over `body`, which starts at its first byte.
     pub fn new(body: Body) -> Self {
-        let state = match body {
+        let rest = match body {
             // What still arrives is read by `Input::incoming`.
             Body::Empty | Body::Incoming => Reading::Memory(Bytes::new()),
             Body::Memory(held) => Reading::Memory(held.into()),
+            Body::Whole(held) => match held.into_any().downcast::<WholeBody>() {
+                Ok(whole) => return Self::of(Some(whole.0), Reading::Memory(Bytes::new())),
+                Err(_) => unreachable!("there is no other memory of the application's"),
+            },
             Body::File { file, len, .. } => Reading::File { file, left: len, ahead: Vec::new(), used: 0 },
         };
-        Self { state: Mutex::new(state) }
+        Self::of(None, rest)
+    }
+
+    fn of(whole: Option<PyBackedBytes>, rest: Reading) -> Self {
+        Self { state: Mutex::new(State { whole, rest }) }
     }
 
     /// Runs `act` on the state. No Python can run inside.
     fn with(&self, act: impl FnOnce(&mut Reading) -> std::io::Result<Bytes>) -> PyResult<Bytes> {
-        Ok(act(&mut self.state())?)
+        Ok(act(self.state().rest())?)
+    }
+
+    /// Takes the whole body, if it is an object, nothing was read of it, and `limit` does not cut it.
+    fn take_whole(&self, limit: usize) -> Option<PyBackedBytes> {
+        self.state().whole.take_if(|whole| whole.len() <= limit)
     }
 
     fn line(&self, py: Python<'_>, limit: Option<usize>) -> PyResult<Bytes> {
@@ -231,6 +283,10 @@ impl Input {
     #[pyo3(signature = (size=None))]
     fn read<'py>(&self, py: Python<'py>, size: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyBytes>> {
         let limit = limit(size)?.unwrap_or(usize::MAX);
+        if let Some(whole) = self.take_whole(limit) {
+            let Ok(whole) = whole.into_pyobject(py);
+            return Ok(whole);
+        }
         self.fill(py, |held| held.len() >= limit)?;
         let data = self.with(|state| state.read(limit))?;
         Ok(PyBytes::new(py, &data))

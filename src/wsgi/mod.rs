@@ -48,7 +48,7 @@ pub use file_wrapper::FileWrapper;
 pub use greenlets::GreenletApp;
 pub use hints::EarlyHints;
 pub use hooks::RequestHooks;
-pub use input::{Input, RequestBodyError};
+pub use input::{Input, RequestBodyError, make_body_memory};
 pub use load::{LoadError, load};
 pub use remote::ThreadContext;
 pub use response::{StartResponse, Write};

@@ -45,7 +45,7 @@ mod wakes;
 pub use access::{AccessFacts, AccessLine};
 pub use app::{App, ExitStatus};
 pub use config::{HandoffConfig, WorkerConfig};
-pub use conn::body::Body;
+pub use conn::body::{Body, BodyMemory, MakeBodyMemory};
 pub use conn::incoming::{BodyFault, BodyRead};
 pub use control::Control;
 pub use event_source::{EXTERNAL, is_external};

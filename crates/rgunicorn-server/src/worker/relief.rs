@@ -252,7 +252,7 @@ impl Conn {
 fn text_of(request: &Request) -> Option<Vec<u8>> {
     let body = match (&request.body, request.head.body()) {
         (Body::Empty, BodyKind::None) => &[][..],
-        (Body::Memory(body), BodyKind::Length(_)) => body,
+        (body, BodyKind::Length(_)) => body.in_memory()?,
         // The bytes of chunks are not kept; the end of no body at all would be missing, too.
         _ => return None,
     };

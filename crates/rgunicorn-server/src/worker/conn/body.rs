@@ -1,6 +1,8 @@
 //! A request body that is received completely before the application is called: in memory up to a bound, then in an
 //! unlinked temporary file. Or the mark of one that the application reads while it arrives (`incoming`).
 
+use std::any::Any;
+use std::fmt::Debug;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use rgunicorn_http::append_tight;
@@ -8,6 +10,18 @@ use rgunicorn_io::sys::tempfile::TemporaryFile;
 
 /// Smaller pieces of a body in a file are collected up to this size, a receive buffer's.
 const SPOOL_PIECE_BYTES: usize = 16 * 1024;
+
+/// A complete body in memory of the application's, where it can be read without one more copy.
+pub trait BodyMemory: Debug + Send {
+    /// Returns its bytes.
+    fn bytes(&self) -> &[u8];
+
+    /// Returns it as what its maker knows.
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+/// Copies bytes into such memory; `None` where there is none. It runs no code of the application.
+pub type MakeBodyMemory = fn(&[u8]) -> Option<Box<dyn BodyMemory>>;
 
 /// A complete (or growing) request body. Reading starts at the first byte.
 #[derive(Debug, Default)]
@@ -17,6 +31,8 @@ pub enum Body {
     Empty,
     /// All bytes in memory.
     Memory(Vec<u8>),
+    /// All bytes in memory of the application's: they came at once.
+    Whole(Box<dyn BodyMemory>),
     /// All bytes in an unlinked temporary file.
     File {
         /// The file; its offset is where the next read starts.
@@ -60,7 +76,7 @@ impl Body {
                 }
                 file.write_all(data)
             }
-            Self::Empty | Self::Memory(_) => self.spill(data),
+            Self::Empty | Self::Memory(_) | Self::Whole(_) => self.spill(data),
             Self::Incoming => {
                 debug_assert!(false, "a body that streams is not collected");
                 Ok(())
@@ -74,7 +90,7 @@ impl Body {
     /// Those of creating or writing the file.
     pub(super) fn spool(&mut self) -> io::Result<()> {
         match self {
-            Self::Memory(_) => self.spill(&[]),
+            Self::Memory(_) | Self::Whole(_) => self.spill(&[]),
             Self::File { file, unwritten, .. } => file.write_all(&std::mem::take(unwritten)),
             Self::Empty | Self::Incoming => Ok(()),
         }
@@ -83,7 +99,7 @@ impl Body {
     fn spill(&mut self, data: &[u8]) -> io::Result<()> {
         let mut file = TemporaryFile::new()?;
         let mut len = data.len() as u64;
-        if let Self::Memory(held) = self {
+        if let Some(held) = self.in_memory() {
             file.write_all(held)?;
             len += held.len() as u64;
         }
@@ -92,11 +108,21 @@ impl Body {
         Ok(())
     }
 
+    /// Returns all bytes, if they are in memory and there are some.
+    pub(crate) fn in_memory(&self) -> Option<&[u8]> {
+        match self {
+            Self::Memory(held) => Some(held),
+            Self::Whole(held) => Some(held.bytes()),
+            Self::Empty | Self::File { .. } | Self::Incoming => None,
+        }
+    }
+
     /// Counts the bytes received so far.
     pub fn len(&self) -> u64 {
         match self {
             Self::Empty | Self::Incoming => 0,
             Self::Memory(held) => held.len() as u64,
+            Self::Whole(held) => held.bytes().len() as u64,
             Self::File { len, .. } => *len,
         }
     }
@@ -106,6 +132,7 @@ impl Body {
         match self {
             Self::Empty | Self::Incoming => 0,
             Self::Memory(held) => held.capacity(),
+            Self::Whole(held) => held.bytes().len(),
             Self::File { unwritten, .. } => unwritten.capacity(),
         }
     }
@@ -125,7 +152,7 @@ impl Body {
                 file.write_all(&std::mem::take(unwritten))?;
                 file.seek(SeekFrom::Start(0)).map(drop)
             }
-            Self::Empty | Self::Memory(_) | Self::Incoming => Ok(()),
+            Self::Empty | Self::Memory(_) | Self::Whole(_) | Self::Incoming => Ok(()),
         }
     }
 
@@ -134,16 +161,13 @@ impl Body {
     /// # Errors
     /// Those of the file.
     pub fn read_at(&mut self, offset: usize, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Empty | Self::Incoming => Ok(0),
-            Self::Memory(held) => {
-                let rest = held.get(offset..).unwrap_or_default();
-                let n = rest.len().min(buf.len());
-                buf[..n].copy_from_slice(&rest[..n]);
-                Ok(n)
-            }
-            Self::File { file, .. } => file.read(buf),
+        if let Self::File { file, .. } = self {
+            return file.read(buf);
         }
+        let rest = self.in_memory().and_then(|held| held.get(offset..)).unwrap_or_default();
+        let n = rest.len().min(buf.len());
+        buf[..n].copy_from_slice(&rest[..n]);
+        Ok(n)
     }
 }
 
@@ -222,6 +246,29 @@ mod tests {
         body.spool().unwrap();
         assert_eq!((body.held_bytes(), body.len()), (0, 313));
         assert_eq!(content(&mut body).len(), 313);
+    }
+
+    #[derive(Debug)]
+    struct Kept(Vec<u8>);
+
+    impl BodyMemory for Kept {
+        fn bytes(&self) -> &[u8] {
+            &self.0
+        }
+
+        fn into_any(self: Box<Self>) -> Box<dyn Any> {
+            self
+        }
+    }
+
+    #[test]
+    fn a_whole_body_is_read_as_any_other_and_goes_to_a_file_when_memory_is_short() {
+        let mut body = Body::Whole(Box::new(Kept(b"0123456789".to_vec())));
+        assert_eq!((body.len(), body.held_bytes(), body.in_memory()), (10, 10, Some(&b"0123456789"[..])));
+        assert_eq!(content(&mut body), b"0123456789");
+        body.spool().unwrap();
+        assert_eq!((body.len(), body.held_bytes(), body.in_memory()), (10, 0, None));
+        assert_eq!(content(&mut body), b"0123456789");
     }
 
     #[test]

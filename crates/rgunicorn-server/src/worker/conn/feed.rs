@@ -68,6 +68,14 @@ impl FeedContext<'_> {
             usual
         }
     }
+
+    /// Returns a body that is complete with its first bytes, in memory of the application's.
+    fn whole_body(&self, head: Option<&RequestHead>, data: &[u8]) -> Option<Body> {
+        let make = self.config.make_body_memory?;
+        let is_whole = matches!(head?.body(), BodyKind::Length(length) if length == data.len() as u64);
+        let fits = data.len() <= self.body_memory_bytes_max();
+        (is_whole && fits).then(|| make(data)).flatten().map(Body::Whole)
+    }
 }
 
 /// Refuses a body for its size. What follows belongs to no request.
@@ -151,6 +159,10 @@ impl Conn {
                 }
                 Ok(ParseEvent::Data(data)) => {
                     wants_continue = false;
+                    if let Some(body) = ctx.whole_body(begun.as_ref(), data) {
+                        self.ext().body = body;
+                        continue;
+                    }
                     let body = &mut self.ext().body;
                     if body.len() + data.len() as u64 > ctx.config.body_bytes_max {
                         return too_large(begun, input);
