@@ -15,6 +15,9 @@ use crate::py::GilCell;
 const CACHED_FIELDS: usize = 64;
 /// The longest text that is: longer ones are hardly ever given twice.
 const TEXT_BYTES_MAX: usize = 128;
+/// Fields that are not kept, as a power of two, for those before them were kept in vain. A new object may lie where the
+/// last one has just been freed, and look like one that comes again.
+const SKIPPED_POWER_MAX: u32 = 8;
 
 /// The fields that applications of this process have given.
 pub(super) struct FieldCache {
@@ -33,15 +36,43 @@ struct StatusPlace {
 /// The place for one field.
 #[derive(Default)]
 struct FieldPlace {
-    /// The addresses that were seen last: such a field is kept when they come again. No more hangs on them.
-    seen: (usize, usize),
+    rule: KeepRule,
     known: Option<KnownField>,
+}
+
+/// The rule by which a place keeps fields: those that come twice in a row. Nothing but time hangs on it.
+#[derive(Default)]
+struct KeepRule {
+    /// The addresses that were seen last.
+    seen: (usize, usize),
+    /// How many in a row were kept in vain, and how many are not to be kept for that.
+    vain: u32,
+    skipped: u32,
+}
+
+impl KeepRule {
+    /// Notes a field that is not known; tells whether to keep it.
+    fn note(&mut self, name: usize, value: usize) -> bool {
+        let again = std::mem::replace(&mut self.seen, (name, value)) == (name, value);
+        if again && self.skipped > 0 {
+            self.skipped -= 1;
+            return false;
+        }
+        again
+    }
+
+    /// Notes that a field was kept. `in_vain`: the one before was never found.
+    fn kept(&mut self, in_vain: bool) {
+        self.vain = if in_vain { SKIPPED_POWER_MAX.min(self.vain + 1) } else { 0 };
+        self.skipped = (1 << self.vain) - 1;
+    }
 }
 
 struct KnownField {
     name: Py<PyAny>,
     value: Py<PyAny>,
     field: PreparedField,
+    was_found: bool,
 }
 
 impl FieldCache {
@@ -85,12 +116,13 @@ impl FieldCache {
     ) -> Lookup {
         let addresses = (name.as_ptr() as usize, value.as_ptr() as usize);
         self.places.with(name.py(), |places| {
-            let FieldPlace { seen, known } = &mut places[place_of(addresses.0, addresses.1)];
-            match known {
+            let place = &mut places[place_of(addresses.0, addresses.1)];
+            match &mut place.known {
                 Some(known) if known.name.is(name) && known.value.is(value) => {
+                    known.was_found = true;
                     Lookup::Added(head.prepared(&known.field))
                 }
-                _ => Lookup::Unknown { again: std::mem::replace(seen, addresses) == addresses },
+                _ => Lookup::Unknown { again: place.rule.note(addresses.0, addresses.1) },
             }
         })
     }
@@ -106,9 +138,14 @@ impl FieldCache {
             name: name.0.clone().into_any().unbind(),
             value: value.0.clone().into_any().unbind(),
             field,
+            was_found: false,
         };
-        let before =
-            self.places.with(py, |places| places[place_of(addresses.0, addresses.1)].known.replace(known));
+        let before = self.places.with(py, |places| {
+            let place = &mut places[place_of(addresses.0, addresses.1)];
+            let before = place.known.replace(known);
+            place.rule.kept(before.as_ref().is_some_and(|before| !before.was_found));
+            before
+        });
         if let Some(before) = before {
             before.name.drop_ref(py);
             before.value.drop_ref(py);
@@ -134,4 +171,33 @@ fn plain<'a, 'py>(object: &'a Bound<'py, PyAny>) -> Option<(&'a Bound<'py, PyStr
     let text = object.cast_exact::<PyString>().ok()?;
     let bytes = text.to_str().ok()?.as_bytes();
     (bytes.is_ascii() && bytes.len() <= TEXT_BYTES_MAX).then_some((text, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts what is kept of so many fields that come twice in a row.
+    fn kept(rule: &mut KeepRule, fields: usize, in_vain: bool) -> usize {
+        let mut count = 0;
+        for field in 1..=fields {
+            assert!(!rule.note(1, field), "it was not seen before");
+            if rule.note(1, field) {
+                count += 1;
+                rule.kept(in_vain);
+            }
+        }
+        count
+    }
+
+    #[test]
+    fn what_is_kept_in_vain_is_kept_ever_more_seldom_and_at_once_when_it_was_of_use() {
+        let mut rule = KeepRule::default();
+        assert_eq!(kept(&mut rule, 100, false), 100);
+        let powers: usize = (0..SKIPPED_POWER_MAX).map(|power| 1 << power).sum();
+        assert_eq!(kept(&mut rule, powers, true), SKIPPED_POWER_MAX as usize);
+        assert_eq!(kept(&mut rule, 10 << SKIPPED_POWER_MAX, true), 10);
+        assert_eq!(kept(&mut rule, 1 << SKIPPED_POWER_MAX, false), 1);
+        assert_eq!(kept(&mut rule, 100, false), 100);
+    }
 }
