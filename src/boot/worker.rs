@@ -268,6 +268,7 @@ impl<'py> WorkerBoot<'_, 'py> {
             // The sockets must stay open as long as the reactor may accept from them.
             listener_guard: RefCell::new(None),
             handoff,
+            make_body_memory: (mode == RequestMode::Direct).then_some(make_body_memory),
         };
         let mut config = worker_config(settings, &worker, mode)?;
         config.shares_listeners = !listeners.iter().any(|listener| listener.is_exclusive());
@@ -439,8 +440,6 @@ fn worker_config(
     config.proxy_allowed = Networks::parse(settings.proxy_allow_ips()).map_err(BootError::Other)?;
     // A greenlet may wait for the rest of a body.
     config.stream_bodies = mode == RequestMode::Greenlets;
-    // Elsewhere the loop's thread receives while others hold the interpreter, or bodies are read while they arrive.
-    config.make_body_memory = (mode == RequestMode::Direct).then_some(make_body_memory);
     config.threads = if let RequestMode::Threads(count) = mode { count } else { 0 };
     Ok(config)
 }

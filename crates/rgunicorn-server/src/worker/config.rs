@@ -5,8 +5,6 @@ use std::time::Duration;
 use rgunicorn_http::{BODY_BYTES_CAP, proxy};
 use rgunicorn_settings::Networks;
 
-use super::conn::body::MakeBodyMemory;
-
 /// Rules of the handoff of connections.
 #[derive(Clone, Copy, Debug)]
 pub struct HandoffConfig {
@@ -52,8 +50,6 @@ pub struct WorkerConfig {
     /// Request body bytes kept in memory; a larger body goes to an unlinked temporary file. nginx keeps 16 KiB;
     /// form posts and API calls fit into this without touching a disk.
     pub body_memory_bytes_max: usize,
-    /// Memory of the application's for bodies that come at once.
-    pub make_body_memory: Option<MakeBodyMemory>,
     /// Memory for requests that are not with the application yet: unfinished ones, those that wait for their turn,
     /// and bytes of later ones (`limit_request_memory`).
     pub request_memory_bytes_max: usize,
@@ -120,7 +116,6 @@ impl Default for WorkerConfig {
             linger_bytes_max: 64 * 1024,
             body_bytes_max: BODY_BYTES_CAP,
             body_memory_bytes_max: 512 * 1024,
-            make_body_memory: None,
             request_memory_bytes_max: 64 * 1024 * 1024,
             stream_bodies: false,
             body_window_bytes_max: 64 * 1024,

@@ -151,6 +151,7 @@ mod tests {
                 parent: process::parent_id(),
                 listener_guard: RefCell::new(None),
                 handoff: None,
+                make_body_memory: None,
             };
             let wakes = WakeSources { signals: None, mailbox: Some(Arc::clone(&mailbox)) };
             // Only mail ends its sleep in time.

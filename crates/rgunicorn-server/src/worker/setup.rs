@@ -17,6 +17,7 @@ use rgunicorn_io::sys::shared::Slot;
 use rgunicorn_settings::Networks;
 
 use super::config::WorkerConfig;
+use super::conn::body::MakeBodyMemory;
 use super::control::Control;
 use super::failing::Failing;
 
@@ -55,6 +56,8 @@ pub struct WorkerHandles {
     pub listener_guard: RefCell<Option<Box<dyn std::any::Any>>>,
     /// The handoff queue, if there is one: connections of other workers come out of it.
     pub handoff: Option<HandoffEnds>,
+    /// Memory of the application's for bodies that come at once, if this thread may make it.
+    pub make_body_memory: Option<MakeBodyMemory>,
 }
 
 /// The way to count requests; for any thread.
@@ -195,6 +198,7 @@ impl WorkerSetup {
             parent: rgunicorn_io::sys::process::parent_id(),
             listener_guard: RefCell::new(None),
             handoff: None,
+            make_body_memory: None,
         };
         Self::new(handles, config, Policy::default())
     }

@@ -119,6 +119,7 @@ impl Stage {
             parent: process::parent_id(),
             listener_guard: RefCell::new(None),
             handoff,
+            make_body_memory: None,
         };
         let listeners = [ListenerSpec { fd: listener, unix: false, shared: true, key: 1 }];
         let reactor = Rc::new(Reactor::new(

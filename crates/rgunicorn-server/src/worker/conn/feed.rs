@@ -6,7 +6,7 @@ use rgunicorn_http::proxy::{self, ProxyStep};
 use rgunicorn_http::{BodyKind, HttpError, ParseEvent, Policy, Repeats, RequestHead};
 use rgunicorn_io::sys::clock::Instant;
 
-use super::body::Body;
+use super::body::{Body, MakeBodyMemory};
 use super::incoming::{Incoming, Pending};
 use super::proxy_header::ProxyHeaderState;
 use super::{Conn, ConnPhase};
@@ -46,6 +46,7 @@ pub(crate) struct FeedContext<'a> {
     pub(crate) policy: &'a Policy,
     pub(crate) repeats: &'a mut Repeats,
     pub(crate) config: &'a WorkerConfig,
+    pub(crate) make_body_memory: Option<MakeBodyMemory>,
     /// The memory that requests hold.
     pub(crate) held_bytes: usize,
     /// The worker is willing to keep connections open.
@@ -71,7 +72,7 @@ impl FeedContext<'_> {
 
     /// Returns a body that is complete with its first bytes, in memory of the application's.
     fn whole_body(&self, head: Option<&RequestHead>, data: &[u8]) -> Option<Body> {
-        let make = self.config.make_body_memory?;
+        let make = self.make_body_memory?;
         let is_whole = matches!(head?.body(), BodyKind::Length(length) if length == data.len() as u64);
         let fits = data.len() <= self.body_memory_bytes_max();
         (is_whole && fits).then(|| make(data)).flatten().map(Body::Whole)

@@ -296,6 +296,7 @@ fn feed_context<'a>(
         policy: &setup.policy,
         repeats: &mut memory.repeats,
         config: &setup.config,
+        make_body_memory: setup.handles.make_body_memory,
         keep_alive: setup.keeps_alive(),
         now: turn.now(),
         arrived: turn.arrived(),
