@@ -189,11 +189,19 @@ class Load:
     requests: int = 1_000
     changing: bool = False
     """Whether one field more has another value in each."""
+    body: bytes = b""
+    """Of each request; its head says its length."""
 
     def text(self, number: int) -> bytes:
         """The request with this number."""
-        field = b"X-Request-Id: %08d\r\n" % number if self.changing else b""
-        return self.request + field + b"\r\n"
+        return self._with(b"X-Request-Id: %08d\r\n" % number if self.changing else b"")
+
+    def mark(self) -> bytes:
+        """A request that marks a point."""
+        return self._with(b"Mark: 1\r\n")
+
+    def _with(self, field: bytes) -> bytes:
+        return self.request + field + b"\r\n" + self.body
 
 
 class Client:
@@ -211,7 +219,7 @@ class Client:
 
     def mark(self, load: Load) -> None:
         """Send one request that marks the point."""
-        self._exchange(self._sockets[0], load.request + b"Mark: 1\r\n\r\n")
+        self._exchange(self._sockets[0], load.mark())
 
     def close(self) -> None:
         """Close the connections."""

@@ -17,6 +17,8 @@ OURS = "rgunicorn"
 MODULE = "bench_instructions"
 
 HELLO = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+UPLOAD_BYTES = 10_000
+UPLOAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n" % UPLOAD_BYTES
 BROWSER = b"""GET /api/v1/items?page=2&per_page=3&sort=-price&q=red%20shoes HTTP/1.1
 Host: shop.example.com
 User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0
@@ -58,6 +60,7 @@ SCENARIOS = {
     "hello": Scenario("hello", callgrind.Load(HELLO), peers=True, runs_min=3),
     "json": Scenario("answer_json", callgrind.Load(BROWSER), peers=True, runs_min=3),
     "json-changing": Scenario("answer_json", callgrind.Load(BROWSER, changing=True), peers=True, runs_min=3),
+    "upload": Scenario("upload", callgrind.Load(UPLOAD, body=b"x" * UPLOAD_BYTES), peers=True, runs_min=3),
     "threads-hello": Scenario("hello", callgrind.Load(HELLO), _THREADS, runs_min=3),
     "gevent-hello": Scenario("hello", callgrind.Load(HELLO), ("-k", "gevent")),
     "gevent-json": Scenario("answer_json", callgrind.Load(BROWSER), ("-k", "gevent")),

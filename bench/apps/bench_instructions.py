@@ -47,3 +47,12 @@ def answer_json(environ, start_response):
     ]
     start_response("200 OK", headers)
     return [body]
+
+
+def upload(environ, start_response):
+    """Read the whole body; answer with the number of its bytes."""
+    if "HTTP_MARK" in environ:
+        mark()
+    body = b"%d" % len(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
