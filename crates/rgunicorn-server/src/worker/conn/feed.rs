@@ -6,12 +6,12 @@ use rgunicorn_http::proxy::{self, ProxyStep};
 use rgunicorn_http::{BodyKind, HttpError, ParseEvent, Policy, Repeats, RequestHead};
 use rgunicorn_io::sys::clock::Instant;
 
-use super::body::{Body, MakeBodyMemory};
+use super::body::Body;
 use super::incoming::{Incoming, Pending};
 use super::proxy_header::ProxyHeaderState;
 use super::{Conn, ConnPhase};
-use crate::worker::config::WorkerConfig;
 use crate::worker::message::Request;
+use crate::worker::setup::WorkerSetup;
 
 /// The result of a piece of input.
 pub(crate) enum FeedOutcome {
@@ -43,14 +43,10 @@ impl FeedOutcome {
 
 /// The surroundings of a connection that is fed.
 pub(crate) struct FeedContext<'a> {
-    pub(crate) policy: &'a Policy,
+    pub(crate) setup: &'a WorkerSetup,
     pub(crate) repeats: &'a mut Repeats,
-    pub(crate) config: &'a WorkerConfig,
-    pub(crate) make_body_memory: Option<MakeBodyMemory>,
     /// The memory that requests hold.
     pub(crate) held_bytes: usize,
-    /// The worker is willing to keep connections open.
-    pub(crate) keep_alive: bool,
     pub(crate) now: Instant,
     /// See [`Request::arrived`].
     pub(crate) arrived: Instant,
@@ -60,11 +56,11 @@ impl FeedContext<'_> {
     /// Returns the bound of a body in memory. One that streams holds only what came with its head: one input, which is
     /// bounded.
     fn body_memory_bytes_max(&self) -> usize {
-        let usual = self.config.body_memory_bytes_max;
-        if self.config.stream_bodies {
+        let usual = self.setup.config.body_memory_bytes_max;
+        if self.setup.config.stream_bodies {
             usize::MAX
-        } else if self.held_bytes > self.config.request_memory_bytes_max / 2 {
-            usual.min(self.config.request_share_bytes())
+        } else if self.held_bytes > self.setup.config.request_memory_bytes_max / 2 {
+            usual.min(self.setup.config.request_share_bytes())
         } else {
             usual
         }
@@ -72,7 +68,7 @@ impl FeedContext<'_> {
 
     /// Returns a body that is complete with its first bytes, in memory of the application's.
     fn whole_body(&self, head: Option<&RequestHead>, data: &[u8]) -> Option<Body> {
-        let make = self.make_body_memory?;
+        let make = self.setup.handles.make_body_memory?;
         let is_whole = matches!(head?.body(), BodyKind::Length(length) if length == data.len() as u64);
         let fits = data.len() <= self.body_memory_bytes_max();
         (is_whole && fits).then(|| make(data)).flatten().map(Body::Whole)
@@ -98,7 +94,9 @@ impl Conn {
             // They are the application's, like the socket.
             _ if self.detached => self.ext().pending.push(data),
             ConnPhase::Idle | ConnPhase::Head | ConnPhase::Body => return self.feed(ctx, index, data),
-            ConnPhase::Running | ConnPhase::Skipping | ConnPhase::Flushing => self.buffer(ctx.policy, data),
+            ConnPhase::Running | ConnPhase::Skipping | ConnPhase::Flushing => {
+                self.buffer(&ctx.setup.policy, data)
+            }
             ConnPhase::Closing | ConnPhase::Lingering => self.ext().lingered_bytes += data.len(),
         }
         FeedOutcome::Buffered
@@ -149,10 +147,11 @@ impl Conn {
         let repeats = self.requests > 0;
         loop {
             let repeat = repeats.then(|| ctx.repeats.of(index));
-            match self.parser.advance_repeated(ctx.policy, self.trusted, repeat, input) {
+            match self.parser.advance_repeated(&ctx.setup.policy, self.trusted, repeat, input) {
                 Ok(ParseEvent::NeedMore) => break,
                 Ok(ParseEvent::Head(head)) => {
-                    if matches!(head.body(), BodyKind::Length(length) if length > ctx.config.body_bytes_max) {
+                    if matches!(head.body(), BodyKind::Length(length) if length > ctx.setup.config.body_bytes_max)
+                    {
                         return too_large(Some(head), input);
                     }
                     wants_continue = head.expects_continue();
@@ -165,7 +164,7 @@ impl Conn {
                         continue;
                     }
                     let body = &mut self.ext().body;
-                    if body.len() + data.len() as u64 > ctx.config.body_bytes_max {
+                    if body.len() + data.len() as u64 > ctx.setup.config.body_bytes_max {
                         return too_large(begun, input);
                     }
                     if let Err(error) = body.push(data, ctx.body_memory_bytes_max()) {
@@ -189,7 +188,7 @@ impl Conn {
             (None, false) => ConnPhase::Head,
         };
         if let Some(head) = begun {
-            if ctx.config.stream_bodies {
+            if ctx.setup.config.stream_bodies {
                 return self.stream(ctx, index, head, wants_continue);
             }
             self.ext().head = Some(head);
@@ -230,7 +229,7 @@ impl Conn {
                 Pending::default()
             }
         };
-        ext.incoming = Some(Incoming::new(held, ctx.config.body_bytes_max));
+        ext.incoming = Some(Incoming::new(held, ctx.setup.config.body_bytes_max));
         FeedOutcome::Streaming(self.request(ctx, index, head, Body::Incoming), wants_continue)
     }
 
@@ -238,7 +237,7 @@ impl Conn {
     fn request(&mut self, ctx: &FeedContext<'_>, index: u32, head: RequestHead, body: Body) -> Box<Request> {
         self.phase = ConnPhase::Running;
         self.requests += 1;
-        let keep_alive = head.keep_alive() && !head.close_after() && ctx.keep_alive;
+        let keep_alive = head.keep_alive() && !head.close_after() && ctx.setup.keeps_alive();
         // Where it is to be: it is large.
         let place = Box::new_uninit();
         let id = self.request_id(index);
@@ -266,7 +265,7 @@ impl Conn {
     fn feed_proxy_header(&mut self, ctx: &mut FeedContext<'_>, index: u32, mut input: &[u8]) -> FeedOutcome {
         let mut reader = self.ext.as_mut().and_then(|ext| ext.proxy_header.take()).unwrap_or_default();
         let allowed = self.proxy_state == ProxyHeaderState::Allowed;
-        match reader.advance(ctx.config.proxy_protocol, allowed, &mut input) {
+        match reader.advance(ctx.setup.config.proxy_protocol, allowed, &mut input) {
             Ok(ProxyStep::NeedMore) => {
                 self.ext().proxy_header = Some(reader);
                 self.phase = ConnPhase::Head;

@@ -291,16 +291,7 @@ fn feed_context<'a>(
     memory: &'a mut Memory,
     held_bytes: usize,
 ) -> FeedContext<'a> {
-    FeedContext {
-        held_bytes,
-        policy: &setup.policy,
-        repeats: &mut memory.repeats,
-        config: &setup.config,
-        make_body_memory: setup.handles.make_body_memory,
-        keep_alive: setup.keeps_alive(),
-        now: turn.now(),
-        arrived: turn.arrived(),
-    }
+    FeedContext { held_bytes, setup, repeats: &mut memory.repeats, now: turn.now(), arrived: turn.arrived() }
 }
 
 /// The parts of a reactor, without one.
