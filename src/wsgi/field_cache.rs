@@ -116,14 +116,17 @@ impl FieldCache {
     ) -> Lookup {
         let addresses = (name.as_ptr() as usize, value.as_ptr() as usize);
         self.places.with(name.py(), |places| {
-            let place = &mut places[place_of(addresses.0, addresses.1)];
-            match &mut place.known {
-                Some(known) if known.name.is(name) && known.value.is(value) => {
+            let at = place_of(addresses.0, addresses.1);
+            for at in [at, other_place(at)] {
+                if let Some(known) = &mut places[at].known
+                    && known.name.is(name)
+                    && known.value.is(value)
+                {
                     known.was_found = true;
-                    Lookup::Added(head.prepared(&known.field))
+                    return Lookup::Added(head.prepared(&known.field));
                 }
-                _ => Lookup::Unknown { again: place.rule.note(addresses.0, addresses.1) },
             }
+            Lookup::Unknown { again: places[at].rule.note(addresses.0, addresses.1) }
         })
     }
 
@@ -141,9 +144,13 @@ impl FieldCache {
             was_found: false,
         };
         let before = self.places.with(py, |places| {
-            let place = &mut places[place_of(addresses.0, addresses.1)];
-            let before = place.known.replace(known);
-            place.rule.kept(before.as_ref().is_some_and(|before| !before.was_found));
+            let first = place_of(addresses.0, addresses.1);
+            // One that is of use stays, until it was not found between two others that want its place.
+            let is_used =
+                places[first].known.as_mut().is_some_and(|known| std::mem::take(&mut known.was_found));
+            let at = if is_used { other_place(first) } else { first };
+            let before = places[at].known.replace(known);
+            places[first].rule.kept(before.as_ref().is_some_and(|before| !before.was_found));
             before
         });
         if let Some(before) = before {
@@ -165,6 +172,11 @@ pub(super) enum Lookup {
 fn place_of(name: usize, value: usize) -> usize {
     // Objects lie at multiples of 16; neighbours get different places.
     ((name >> 4) ^ (value >> 4).rotate_left(3) ^ (value >> 10)) % CACHED_FIELDS
+}
+
+/// Returns the second place for a field: two fields of one answer may have the same first one.
+fn other_place(at: usize) -> usize {
+    at ^ 1
 }
 
 fn plain<'a, 'py>(object: &'a Bound<'py, PyAny>) -> Option<(&'a Bound<'py, PyString>, &'a [u8])> {
