@@ -41,8 +41,8 @@ pub(crate) struct Turn {
     is_at_work: bool,
     /// The connection of the request that it works on, as far as that is known.
     current: Option<ConnId>,
-    /// The pieces of work in a row that were for that connection, and when the first of them began.
-    row: (u32, Instant),
+    /// The connection that has gone on in this turn, if one has.
+    row: Option<Row>,
     /// A request in progress has gone on in this turn.
     has_resumed: bool,
     /// All application work so far.
@@ -51,6 +51,15 @@ pub(crate) struct Turn {
     slow_until: Instant,
     /// The time before the application's work.
     pub(crate) handling: Handling,
+}
+
+/// Requests of one connection that follow each other.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    id: ConnId,
+    count: u32,
+    /// When the first of them began.
+    begun: Instant,
 }
 
 impl Turn {
@@ -64,7 +73,7 @@ impl Turn {
             work_begun: now,
             is_at_work: false,
             current: None,
-            row: (0, now),
+            row: None,
             has_resumed: false,
             worked_ns: 0,
             slow_until: now,
@@ -88,12 +97,12 @@ impl Turn {
         self.has_resumed = false;
         self.is_at_work = false;
         self.current = None;
+        self.row = None;
     }
 
     /// Notes that the application works from here on, on a request of this connection if it is known.
     pub(crate) fn note_work(&mut self, current: Option<ConnId>) {
         self.is_at_work = true;
-        self.row = if current == self.current { (self.row.0 + 1, self.row.1) } else { (1, self.now) };
         self.current = current;
     }
 
@@ -107,14 +116,20 @@ impl Turn {
         self.current
     }
 
-    /// Tells whether the next request of a connection may be begun before those of others: it has come together with
-    /// the one that the application works on. Slow answers do not make others wait.
-    pub(crate) fn may_go_on_with(&self, id: ConnId) -> bool {
-        let (count, begun) = self.row;
-        self.current == Some(id)
-            && count < IN_A_ROW_MAX
-            && !self.is_slow()
-            && self.now.since(begun) < RESPONSE_PER_TURN_MAX
+    /// Tells whether the next request of a connection may be begun before those of others, and counts it: it has come
+    /// together with the one that the application works on. Slow answers do not make others wait.
+    #[inline]
+    pub(crate) fn goes_on_with(&mut self, id: ConnId) -> bool {
+        self.current == Some(id) && self.goes_on(id)
+    }
+
+    fn goes_on(&mut self, id: ConnId) -> bool {
+        let (now, is_slow) = (self.now, self.is_slow());
+        let first = Row { id, count: 1, begun: now };
+        let row = self.row.take_if(|row| row.id == id).unwrap_or(first);
+        let goes_on = !is_slow && row.count < IN_A_ROW_MAX && now.since(row.begun) < RESPONSE_PER_TURN_MAX;
+        self.row = Some(Row { count: row.count + u32::from(goes_on), ..row });
+        goes_on
     }
 
     /// Begins the turn's application work. Not at the end of the wait, where the loop is not ours and does its own work
@@ -305,23 +320,22 @@ mod tests {
         let (one, other) = (ConnId { index: 1, generation: 1 }, ConnId { index: 2, generation: 1 });
         let mut turn = Turn::new(START, Duration::ZERO);
         turn.begin(1);
-        assert!(!turn.may_go_on_with(one), "nothing of it has begun");
-        for _ in 0..IN_A_ROW_MAX {
-            assert!(!turn.may_go_on_with(other));
-            turn.note_work(Some(one));
+        assert!(!turn.goes_on_with(one), "nothing of it has begun");
+        turn.note_work(Some(one));
+        for _ in 1..IN_A_ROW_MAX {
+            assert!(!turn.goes_on_with(other) && turn.goes_on_with(one));
             turn.end_work(turn.now().after(RESPONSE_PER_TURN_MAX / 100));
         }
-        assert!(!turn.may_go_on_with(one), "it had as many as it may");
+        assert!(!turn.goes_on_with(one), "it had as many as it may");
         turn.note_work(Some(other));
-        turn.note_work(Some(one));
-        assert!(turn.may_go_on_with(one), "others had their turn");
+        assert!(turn.goes_on_with(other));
         turn.look_at_clock(turn.now().after(RESPONSE_PER_TURN_MAX));
-        assert!(!turn.may_go_on_with(one), "it has had its time");
+        assert!(!turn.goes_on_with(other), "it has had its time");
         turn.begin(1);
         turn.note_work(Some(one));
-        assert!(turn.may_go_on_with(one));
+        assert!(turn.goes_on_with(one), "a new turn");
         turn.end_work(turn.now().after(SLOW_CALL * 2));
-        assert!(!turn.may_go_on_with(one), "answers are slow");
+        assert!(!turn.goes_on_with(one), "answers are slow");
     }
 
     #[test]

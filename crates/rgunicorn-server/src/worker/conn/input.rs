@@ -153,7 +153,7 @@ impl ConnIo<'_> {
             FeedOutcome::Streaming(_, true) if self.send_continue(id) == Flow::Gone => {}
             FeedOutcome::Ready(request) | FeedOutcome::Streaming(request, _) => {
                 self.turn.add_requests(1);
-                self.conns.call(request, self.turn.may_go_on_with(id));
+                self.conns.call(request, self.turn.goes_on_with(id));
             }
             FeedOutcome::Waiting => self.await_more(id),
             FeedOutcome::WantsContinue => {
